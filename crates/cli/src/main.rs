@@ -1,0 +1,2 @@
+//! The `vxf` binary.
+fn main() {}

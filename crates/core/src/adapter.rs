@@ -1,0 +1,76 @@
+//! What is trained: every weight, or a low-rank adapter in PEFT's terms.
+
+use serde::{Deserialize, Serialize};
+
+use crate::registry::ConfigError;
+
+/// The trainable set of a stage.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Trainable {
+    /// All weights.
+    Full,
+    /// A low-rank adapter beside frozen weights.
+    Lora(Lora),
+}
+
+/// A low-rank adapter (Hu et al. 2021), in PEFT's vocabulary.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Lora {
+    /// Rank r.
+    #[serde(alias = "r")]
+    pub rank: usize,
+    /// Scale numerator alpha: the adapter's output is multiplied by alpha / r.
+    #[serde(alias = "lora_alpha")]
+    pub alpha: f64,
+    /// Dropout on the adapter's input.
+    #[serde(alias = "lora_dropout")]
+    pub dropout: f64,
+    /// Scale by alpha / sqrt(r) instead (rank-stabilised LoRA).
+    pub use_rslora: bool,
+    /// The linear layers that get one, by the last part of their name.
+    pub target_modules: Vec<String>,
+}
+
+impl Lora {
+    /// What the adapter's output is multiplied by.
+    pub fn scale(&self) -> f64 {
+        let rank = self.rank as f64;
+        self.alpha / if self.use_rslora { rank.sqrt() } else { rank }
+    }
+
+    /// Whether the linear layer called `module` gets an adapter.
+    pub fn targets(&self, module: &str) -> bool {
+        self.target_modules.iter().any(|target| {
+            module.strip_suffix(target.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        })
+    }
+
+    /// Checks ranges.
+    ///
+    /// # Errors
+    /// Names the key and the rule it breaks.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        ConfigError::unless(self.rank > 0, "rank", "must be at least 1", self.rank)?;
+        ConfigError::unless(self.alpha.is_finite(), "alpha", "must be finite", self.alpha)?;
+        let dropout = (0.0..1.0).contains(&self.dropout);
+        ConfigError::unless(dropout, "dropout", "must be at least 0 and below 1", self.dropout)?;
+        let targets = !self.target_modules.is_empty();
+        ConfigError::unless(targets, "target_modules", "must name at least one layer", "[]")
+    }
+}
+
+impl Default for Lora {
+    /// The published alignment adapter: rank 8, alpha 4, dropout 0.1, all seven projections.
+    fn default() -> Self {
+        let targets = ["q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj", "gate_proj"];
+        Self {
+            rank: 8,
+            alpha: 4.0,
+            dropout: 0.1,
+            use_rslora: false,
+            target_modules: targets.map(str::to_owned).to_vec(),
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The `Defense` trait: the outer player, a published method.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::perturber::Perturber;
+use crate::step::Step;
+use crate::{Error, Gradients, Params, Result};
+
+/// The stages of a model's life that a method may belong to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// The provider's, before any user comes.
+    Alignment,
+    /// The user's, which is also where an attack happens.
+    FineTuning,
+    /// After the user's: weights only, or a short repair.
+    PostTuning,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Alignment => "alignment",
+            Self::FineTuning => "fine_tuning",
+            Self::PostTuning => "post_tuning",
+        })
+    }
+}
+
+impl FromStr for Stage {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.replace('-', "_").as_str() {
+            "alignment" => Ok(Self::Alignment),
+            "fine_tuning" => Ok(Self::FineTuning),
+            "post_tuning" => Ok(Self::PostTuning),
+            _ => Err(format!("`{text}` is no stage; write alignment, fine_tuning or post_tuning")),
+        }
+    }
+}
+
+/// What a method carries from step to step, for a checkpoint.
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    /// Named tensors.
+    pub tensors: Params,
+    /// Everything else.
+    pub values: serde_json::Value,
+}
+
+/// The outer player: a published defence, in the stage it belongs to.
+///
+/// The default [`Defense::gradients`] is the min-max step, so that a defence whose inner player is
+/// a [`Perturber`] needs no code of its own. A defence that does something else asks
+/// [`Step`] for what it needs and combines it.
+pub trait Defense: Send {
+    /// Streams it reads beside the main one, for example `harmful`.
+    fn streams(&self) -> &[&'static str] {
+        &[]
+    }
+
+    /// Whether the stage trains at all; the non-aligned baseline does not.
+    fn trains(&self) -> bool {
+        true
+    }
+
+    /// Runs once before the first step: Fisher information, snapshots.
+    fn prepare(&mut self, _step: &mut Step<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    /// The gradient to descend along, of one micro-batch. By default the min-max step: let the
+    /// inner player find its perturbation, then differentiate the loss at it.
+    fn gradients(&mut self, inner: &mut dyn Perturber, step: &mut Step<'_>) -> Result<Gradients> {
+        let perturbation = inner.perturb(step)?;
+        step.gradients(&perturbation)
+    }
+
+    /// Runs after each optimiser step, with the new weights.
+    fn after_step(&mut self, _step: &mut Step<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    /// Edits the final weights (post-tuning methods).
+    fn finish(&mut self, weights: Params) -> Result<Params> {
+        Ok(weights)
+    }
+
+    /// What the next step depends on beyond weights, snapshots and streams.
+    fn state(&self) -> Result<State> {
+        Ok(State::default())
+    }
+
+    /// Takes back what [`Defense::state`] gave.
+    ///
+    /// # Errors
+    /// When the state is not this method's.
+    fn restore(&mut self, state: State) -> Result<()> {
+        match state.tensors.is_empty() && state.values.is_null() {
+            true => Ok(()),
+            false => Err(Error::State("this defence keeps none, yet some was saved".into())),
+        }
+    }
+}

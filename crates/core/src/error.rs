@@ -1,0 +1,160 @@
+//! What can go wrong in the core, each case with the offending value and the rule it broke.
+
+use crate::registry::ConfigError;
+
+/// The core's error.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A tensor operation failed.
+    #[error("tensor operation failed: {0}")]
+    Tensor(#[from] candle_core::Error),
+    /// A loss, norm or weight is NaN or infinite.
+    #[error("{quantity} is {value} at step {step}{place}; training cannot go on")]
+    NotFinite {
+        /// What was measured, for example `loss`.
+        quantity: String,
+        /// The value found.
+        value: f64,
+        /// Zero-based optimiser step.
+        step: u64,
+        /// Stream or tensor, as ` on stream ...`.
+        place: String,
+    },
+    /// A batch has no token that counts in the loss.
+    #[error(
+        "stream `{stream}` gave a batch without a labelled token: every sample in it is prompt \
+         only after truncation"
+    )]
+    NothingLabelled {
+        /// The stream's name.
+        stream: String,
+    },
+    /// A defence asked for a stream that the stage does not have.
+    #[error("there is no stream `{name}` in this stage; it has: {known}")]
+    UnknownStream {
+        /// The name asked for.
+        name: String,
+        /// The streams there are.
+        known: String,
+    },
+    /// A stream has no sample.
+    #[error("stream `{name}` has no samples; give it at least one")]
+    EmptyStream {
+        /// The stream's name.
+        name: String,
+    },
+    /// A snapshot was asked for before it was taken.
+    #[error("no snapshot is called `{name}`; take it with `step.snapshot(\"{name}\")` first")]
+    UnknownSnapshot {
+        /// The name asked for.
+        name: String,
+    },
+    /// A site was asked for that the backbone never visited.
+    #[error("site `{site}` was never visited; this backbone has {known}")]
+    UnknownSite {
+        /// The site asked for.
+        site: String,
+        /// What the backbone has.
+        known: String,
+    },
+    /// A site or a selection of sites could not be read.
+    #[error("`{text}` names no site; write embedding, attention_output, mlp_output or block_output, with `.7` for one layer")]
+    BadSite {
+        /// What was given.
+        text: String,
+    },
+    /// Two sets of named tensors do not go together.
+    #[error("parameter sets differ: `{name}` is in one of them only")]
+    ParameterMismatch {
+        /// The name without a partner.
+        name: String,
+    },
+    /// No plugin of this name is registered.
+    #[error("no {kind} is called `{name}`{}", suggestion(.nearest, .known))]
+    UnknownPlugin {
+        /// `defense`, `perturber`, `metric`, `backbone` or `judge`.
+        kind: &'static str,
+        /// The name asked for.
+        name: String,
+        /// Registered names close to it.
+        nearest: Vec<String>,
+        /// All registered names.
+        known: Vec<String>,
+    },
+    /// Two plugins registered one name.
+    #[error("two {kind}s are called `{name}`: one in {first}, one in {second}; rename one of them")]
+    DuplicatePlugin {
+        /// The kind of plugin.
+        kind: &'static str,
+        /// The name both took.
+        name: String,
+        /// The crate of the one.
+        first: &'static str,
+        /// The crate of the other.
+        second: &'static str,
+    },
+    /// A plugin's settings are wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A method is not meant for this stage.
+    #[error("{kind} `{name}` belongs to the {belongs} stage, not to {stage}")]
+    WrongStage {
+        /// The kind of plugin.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+        /// Where it belongs.
+        belongs: String,
+        /// Where it was put.
+        stage: String,
+    },
+    /// A model directory or tensor file is not what it should be.
+    #[error("{path}: {problem}")]
+    Checkpoint {
+        /// The file or directory.
+        path: String,
+        /// What is wrong with it and what to do.
+        problem: String,
+    },
+    /// A file could not be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: String,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// Saved state does not belong to this method or model.
+    #[error("saved state does not fit: {0}")]
+    State(String),
+    /// A metric lacks what it needs.
+    #[error("metric `{metric}` needs {need}, which this evaluation does not have")]
+    MissingData {
+        /// The metric's name.
+        metric: String,
+        /// What it asked for.
+        need: String,
+    },
+    /// A plugin failed in its own way.
+    #[error("{plugin}: {source}")]
+    Plugin {
+        /// The plugin's name.
+        plugin: &'static str,
+        /// Its own error.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+fn suggestion(nearest: &[String], known: &[String]) -> String {
+    match (nearest.is_empty(), known.is_empty()) {
+        (false, _) => format!("; did you mean {}?", nearest.join(" or ")),
+        (true, false) => format!("; registered are {}", known.join(", ")),
+        (true, true) => "; none is registered: a crate that is only listed in Cargo.toml registers \
+                         nothing, name it once with `use that_crate as _;`"
+            .to_owned(),
+    }
+}
+
+/// The core's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,0 +1,39 @@
+//! Losses made of plain candle operations.
+
+use candle_core::{D, DType, Tensor};
+
+use crate::Result;
+
+/// `log(softmax(logits))` over the last axis, from operations that have a gradient.
+pub fn log_softmax(logits: &Tensor, axis: impl candle_core::shape::Dim) -> Result<Tensor> {
+    let axis = axis.to_index(logits.shape(), "log_softmax")?;
+    let shifted = logits.broadcast_sub(&logits.max_keepdim(axis)?.detach())?;
+    Ok(shifted.broadcast_sub(&shifted.exp()?.sum_keepdim(axis)?.log()?)?)
+}
+
+/// The mean cross-entropy of logits `[batch, sequence, vocabulary]` over the positions whose
+/// target is not negative.
+pub fn cross_entropy(logits: &Tensor, targets: &[i64]) -> Result<Tensor> {
+    let (rows, columns, vocabulary) = logits.dims3()?;
+    let labelled: Vec<(u32, u32)> = targets
+        .iter()
+        .enumerate()
+        .filter(|(_, target)| **target >= 0)
+        .map(|(row, target)| (row as u32, *target as u32))
+        .collect();
+    if labelled.is_empty() {
+        return Err(candle_core::Error::Msg("no labelled position in the batch".into()).into());
+    }
+    let count = labelled.len();
+    let (positions, classes): (Vec<u32>, Vec<u32>) = labelled.into_iter().unzip();
+    let positions = Tensor::from_vec(positions, count, logits.device())?;
+    let classes = Tensor::from_vec(classes, (count, 1), logits.device())?;
+    let logits = logits.reshape((rows * columns, vocabulary))?.index_select(&positions, 0)?;
+    // Half-precision logits are widened: their sums lose too much.
+    let wide = match logits.dtype() {
+        DType::F64 => DType::F64,
+        _ => DType::F32,
+    };
+    let picked = log_softmax(&logits.to_dtype(wide)?, D::Minus1)?.gather(&classes, 1)?;
+    Ok(picked.mean_all()?.neg()?)
+}

@@ -1,0 +1,300 @@
+//! The `Metric` trait, the records it speaks in, and judges.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::backbone::{Backbone, Pass};
+use crate::batch::{Batch, Example};
+use crate::site::{Hidden, Site};
+use crate::step::Reader;
+use crate::{Error, Params, Result};
+
+/// Which way is better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Better {
+    /// More is better.
+    Higher,
+    /// Less is better.
+    Lower,
+}
+
+/// One figure, with all that is needed to read it. Reports are rendered from this record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Measurement {
+    /// What was measured, `harmful_score` for example.
+    pub name: String,
+    /// The figure; `null` in JSON if it could not be formed.
+    pub value: f64,
+    /// Its unit, `%` or `nats` for example.
+    pub unit: String,
+    /// Which way is better.
+    pub better: Better,
+    /// How many samples it is made of.
+    pub n: usize,
+    /// A 95 % interval, where it is a rate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<[f64; 2]>,
+    /// How it was taken, and its parts (per layer for example).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub details: BTreeMap<String, serde_json::Value>,
+}
+
+impl Measurement {
+    /// A figure without interval or parts.
+    pub fn new(name: &str, value: f64, unit: &str, better: Better, n: usize) -> Self {
+        let details = BTreeMap::new();
+        Self { name: name.into(), value, unit: unit.into(), better, n, interval: None, details }
+    }
+
+    /// The share of `hits` among `n` in percent, with Wilson's 95 % interval.
+    pub fn rate(name: &str, hits: usize, n: usize, better: Better) -> Self {
+        let percent = if n == 0 { f64::NAN } else { 100.0 * hits as f64 / n as f64 };
+        Self { interval: wilson(hits, n), ..Self::new(name, percent, "%", better, n) }
+    }
+
+    /// With a detail.
+    pub fn with(mut self, key: &str, value: impl Into<serde_json::Value>) -> Self {
+        self.details.insert(key.to_owned(), value.into());
+        self
+    }
+}
+
+/// Wilson's score interval at 95 %, in percent.
+fn wilson(hits: usize, n: usize) -> Option<[f64; 2]> {
+    if n == 0 {
+        return None;
+    }
+    let (n, p, z) = (n as f64, hits as f64 / n as f64, 1.959_964);
+    let centre = p + z * z / (2.0 * n);
+    let half = z * (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt();
+    let bound = |x: f64| (100.0 * x / (1.0 + z * z / n)).clamp(0.0, 100.0);
+    Some([bound(centre - half), bound(centre + half)])
+}
+
+/// A question put to the model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Prompt {
+    /// As the user wrote it.
+    pub text: String,
+    /// As the model sees it, template and special tokens included.
+    #[serde(skip)]
+    pub tokens: Vec<u32>,
+    /// The right answer, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<String>,
+}
+
+/// What the model said to a prompt.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Generation {
+    /// The question.
+    pub prompt: Prompt,
+    /// The answer.
+    pub answer: String,
+}
+
+/// A judge's finding on a generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// It did what was asked: counts in the harmful score.
+    Harmful,
+    /// It declined.
+    Refused,
+    /// Neither.
+    Other,
+}
+
+/// From generations to verdicts.
+pub trait Judge: Send + Sync {
+    /// One verdict per generation, in order.
+    fn verdicts(&self, generations: &[Generation]) -> Result<Vec<Verdict>>;
+
+    /// First words of refusals and of compliance, where answers open with one of a few: the
+    /// refusal margin compares their probabilities.
+    fn openings(&self) -> Option<(&[&'static str], &[&'static str])> {
+        None
+    }
+
+    /// Whether `answer` to a task prompt counts as right.
+    fn correct(&self, expected: &str, answer: &str) -> bool {
+        expected.split_whitespace().eq(answer.split_whitespace())
+    }
+}
+
+/// Between tokens and text, as metrics need it.
+pub trait Text: Send + Sync {
+    /// The text of an answer, up to its end token, special tokens left out.
+    fn decode(&self, tokens: &[u32]) -> Result<String>;
+    /// The token that ends an answer.
+    fn end(&self) -> u32;
+    /// The token that `word` at the start of an answer becomes.
+    fn opening(&self, word: &str) -> Option<u32>;
+}
+
+/// What a stage's models are measured on.
+pub struct Probes {
+    /// Tokenised samples by purpose: `alignment`.
+    pub examples: BTreeMap<String, Vec<Example>>,
+    /// Prompts by purpose: `harmful`, `task`, `benign`.
+    pub prompts: BTreeMap<String, Vec<Prompt>>,
+    /// Tokens to text.
+    pub text: Box<dyn Text>,
+    /// Who decides what is harmful.
+    pub judge: Box<dyn Judge>,
+    /// Samples per evaluation batch.
+    pub batch_size: usize,
+    /// At most so many tokens are generated.
+    pub max_new_tokens: usize,
+}
+
+/// A model to measure: a backbone with weights.
+#[derive(Clone, Copy)]
+pub struct Model<'a> {
+    /// The backbone.
+    pub backbone: &'a dyn Backbone,
+    /// Its trainable weights.
+    pub weights: &'a Params,
+}
+
+/// What a metric sees: the model, what it may be compared with, and the probes.
+///
+/// Generations are made once and shared between metrics.
+pub struct View<'a> {
+    /// The model to measure.
+    pub model: Model<'a>,
+    /// Models to compare with, by name; `aligned` is the one that the user's stage began with.
+    pub references: BTreeMap<&'static str, Model<'a>>,
+    /// What to measure on.
+    pub probes: &'a Probes,
+    generations: RefCell<BTreeMap<String, std::rc::Rc<Vec<Generation>>>>,
+}
+
+impl<'a> View<'a> {
+    /// A view of `model`.
+    pub fn new(model: Model<'a>, probes: &'a Probes) -> Self {
+        Self { model, references: BTreeMap::new(), probes, generations: RefCell::default() }
+    }
+
+    /// With a model to compare with.
+    pub fn with_reference(mut self, name: &'static str, model: Model<'a>) -> Self {
+        self.references.insert(name, model);
+        self
+    }
+
+    /// The model called `name` to compare with.
+    ///
+    /// # Errors
+    /// When this evaluation has none.
+    pub fn reference(&self, metric: &str, name: &str) -> Result<Model<'a>> {
+        let missing = || missing(metric, format!("the `{name}` model to compare with"));
+        self.references.get(name).copied().ok_or_else(missing)
+    }
+
+    /// Evaluation batches of the samples called `name`, in file order.
+    ///
+    /// # Errors
+    /// When there are none.
+    pub fn batches(&self, metric: &str, name: &str) -> Result<Vec<Batch>> {
+        let examples = self.probes.examples.get(name).filter(|examples| !examples.is_empty());
+        let examples = examples.ok_or_else(|| missing(metric, format!("`{name}` samples")))?;
+        let chunk = |chunk: &[Example]| {
+            Batch::new(&chunk.iter().collect::<Vec<_>>(), self.model.backbone.device())
+        };
+        examples.chunks(self.probes.batch_size.max(1)).map(chunk).collect()
+    }
+
+    /// The prompts called `name`.
+    ///
+    /// # Errors
+    /// When there are none.
+    pub fn prompts(&self, metric: &str, name: &str) -> Result<&'a [Prompt]> {
+        let prompts = self.probes.prompts.get(name).filter(|prompts| !prompts.is_empty());
+        prompts.map(Vec::as_slice).ok_or_else(|| missing(metric, format!("`{name}` prompts")))
+    }
+
+    /// Greedy answers to the prompts called `name`.
+    ///
+    /// # Errors
+    /// When there are no such prompts.
+    pub fn generations(
+        &self,
+        metric: &str,
+        name: &str,
+    ) -> Result<std::rc::Rc<Vec<Generation>>> {
+        if let Some(made) = self.generations.borrow().get(name) {
+            return Ok(made.clone());
+        }
+        let prompts = self.prompts(metric, name)?;
+        let made = crate::generate::greedy(self.model, prompts, self.probes)?;
+        let made = std::rc::Rc::new(made);
+        self.generations.borrow_mut().insert(name.to_owned(), made.clone());
+        Ok(made)
+    }
+
+    /// All generations made so far, by the name of their prompts.
+    pub fn all_generations(&self) -> BTreeMap<String, Vec<Generation>> {
+        self.generations.borrow().iter().map(|(k, v)| (k.clone(), v.to_vec())).collect()
+    }
+}
+
+impl Model<'_> {
+    /// The mean cross-entropy over labelled tokens of a batch, without dropout.
+    pub fn loss(&self, batch: &Batch) -> Result<f64> {
+        let weights = self.weights.detach();
+        let pass = Pass::new(&weights).with_padding_of(batch);
+        let hidden = self.walk(batch, &pass)?;
+        crate::numeric::scalar(&self.backbone.head_loss(&hidden, &batch.targets, &pass)?)
+    }
+
+    /// The logits `[batch, sequence, vocabulary]`, without dropout.
+    pub fn logits(&self, batch: &Batch) -> Result<candle_core::Tensor> {
+        let weights = self.weights.detach();
+        let pass = Pass::new(&weights).with_padding_of(batch);
+        self.backbone.head(&self.walk(batch, &pass)?, &pass)
+    }
+
+    /// The hidden embeddings at `sites`, without dropout.
+    pub fn hidden(&self, batch: &Batch, sites: &[Site]) -> Result<Hidden> {
+        let weights = self.weights.detach();
+        let seen = RefCell::new(Hidden::new());
+        let reader = Reader { sites, seen: &seen };
+        self.walk(batch, &Pass::new(&weights).with_padding_of(batch).with_tap(&reader))?;
+        Ok(seen.take())
+    }
+
+    fn walk(&self, batch: &Batch, pass: &Pass<'_>) -> Result<candle_core::Tensor> {
+        let mut hidden = self.backbone.embed(&batch.tokens, pass)?;
+        for layer in 0..self.backbone.architecture().layers {
+            hidden = self.backbone.block(layer, &hidden, pass)?;
+        }
+        Ok(hidden)
+    }
+}
+
+fn missing(metric: &str, need: String) -> Error {
+    Error::MissingData { metric: metric.to_owned(), need }
+}
+
+/// A measure. It declares nothing: it asks the view for what it needs.
+pub trait Metric: Send {
+    /// Takes the measure of `view`'s model; one metric may give several figures.
+    fn measure(&self, view: &View<'_>) -> Result<Vec<Measurement>>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wilson_matches_the_textbook() {
+        // 8 of 10: 49.0 % to 94.3 % (Wilson 1927).
+        let [low, high] = wilson(8, 10).expect("n > 0");
+        assert!((low - 49.02).abs() < 0.02 && (high - 94.33).abs() < 0.02, "{low} {high}");
+        assert_eq!(wilson(0, 60).map(|[low, _]| low), Some(0.0));
+        assert!(Measurement::rate("x", 0, 0, Better::Lower).interval.is_none());
+    }
+}

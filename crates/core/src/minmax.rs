@@ -1,0 +1,119 @@
+//! The loop: batch, gradients, clip, optimise, observe.
+//!
+//! What a method does differently lives in [`Defense::gradients`], whose default is the min-max
+//! step of Vaccine (Huang, Hu, Liu 2024): the inner player finds the perturbation that raises the
+//! loss most within its radius, the outer one descends along the gradient at that perturbation.
+
+use std::collections::BTreeMap;
+
+use crate::backbone::Backbone;
+use crate::defense::Defense;
+use crate::optimizer::{AdamW, clip_factor};
+use crate::perturber::Perturber;
+use crate::schedule::Schedule;
+use crate::step::{Session, Step};
+use crate::{Error, Gradients, Params, Result};
+
+/// What happened in one optimiser step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Observation {
+    /// Zero-based step.
+    pub step: u64,
+    /// Learning rate used.
+    pub rate: f64,
+    /// L2 norm of the gradient before clipping.
+    pub gradient_norm: f64,
+    /// Figures the defence and the perturber recorded; `loss` is the one that was minimised.
+    pub figures: BTreeMap<String, f64>,
+}
+
+/// Whether to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// Take the next step.
+    Continue,
+    /// Stop after this one.
+    Stop,
+}
+
+/// One stage of training, between two steps.
+pub struct Training<'a> {
+    /// The model.
+    pub backbone: &'a dyn Backbone,
+    /// Its trainable weights, moved in place.
+    pub weights: Params,
+    /// The outer player.
+    pub defense: Box<dyn Defense>,
+    /// The inner player.
+    pub perturber: Box<dyn Perturber>,
+    /// Streams, snapshots, randomness.
+    pub session: Session,
+    /// The optimiser with its state.
+    pub optimizer: AdamW,
+    /// The learning rates.
+    pub schedule: Schedule,
+    /// The largest gradient norm let through.
+    pub max_gradient_norm: Option<f64>,
+    /// The next step to take.
+    pub next: u64,
+}
+
+impl Training<'_> {
+    /// Lets the defence prepare, then takes all remaining steps.
+    ///
+    /// # Errors
+    /// On anything not finite, naming the step; on whatever a plugin reports.
+    pub fn run(&mut self, mut observe: impl FnMut(&Self, &Observation) -> Result<Flow>) -> Result<()> {
+        if self.next == 0 {
+            let Self { backbone, weights, defense, session, schedule, .. } = self;
+            defense.prepare(&mut Step::new(*backbone, weights, session, (0, schedule.total), 0))?;
+            session.turn();
+        }
+        while self.next < self.schedule.total {
+            let observation = self.step()?;
+            if observe(self, &observation)? == Flow::Stop {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// One optimiser step.
+    pub fn step(&mut self) -> Result<Observation> {
+        let Self { backbone, weights, defense, perturber, session, optimizer, .. } = self;
+        let at = (self.next, self.schedule.total);
+        let main = session.main.clone();
+
+        // Each micro-batch counts by its share of the step's labelled tokens.
+        let mut gradients = Gradients::new();
+        for micro in 0..session.accumulation {
+            let mut step = Step::new(*backbone, weights, session, at, micro);
+            let share = step.share(&main)?;
+            if share > 0.0 {
+                let part = defense.gradients(&mut **perturber, &mut step)?;
+                for (name, gradient) in part.scale(share)? {
+                    gradients.accumulate(&name, gradient)?;
+                }
+            }
+        }
+
+        let rate = self.schedule.rate(self.next);
+        let gradient_norm = finite("the gradient norm", gradients.norm()?, self.next)?;
+        let factor = clip_factor(gradient_norm, self.max_gradient_norm);
+        optimizer.step(weights, &gradients, factor, rate)?;
+        defense.after_step(&mut Step::new(*backbone, weights, session, at, 0))?;
+
+        let figures = session.turn();
+        self.next += 1;
+        Ok(Observation { step: at.0, rate, gradient_norm, figures })
+    }
+}
+
+fn finite(quantity: &str, value: f64, step: u64) -> Result<f64> {
+    match value.is_finite() {
+        true => Ok(value),
+        false => {
+            Err(Error::NotFinite { quantity: quantity.into(), value, step, place: String::new() })
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! AdamW with decoupled weight decay and global-norm clipping, as PyTorch computes them.
+
+use std::collections::BTreeSet;
+
+use candle_core::{CpuStorage, DType, InplaceOp2, InplaceOp3, Layout};
+use serde::{Deserialize, Serialize};
+
+use crate::backbone::Parameter;
+use crate::{Error, Gradients, Params, Result};
+
+/// AdamW's constants.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdamWConfig {
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub epsilon: f64,
+    /// Decoupled decay: weights shrink by `rate * weight_decay` each step, norms and biases not.
+    pub weight_decay: f64,
+}
+
+impl Default for AdamWConfig {
+    fn default() -> Self {
+        Self { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0 }
+    }
+}
+
+/// AdamW (Loshchilov and Hutter 2019), with all of its state in the open.
+///
+/// Weights without a gradient are left alone, as PyTorch does.
+#[derive(Clone, Debug)]
+pub struct AdamW {
+    config: AdamWConfig,
+    decayed: BTreeSet<String>,
+    /// First moments.
+    pub first: Params,
+    /// Second moments.
+    pub second: Params,
+    /// Steps taken.
+    pub steps: u64,
+}
+
+impl AdamW {
+    /// An optimiser at rest for `weights`.
+    pub fn new(config: AdamWConfig, parameters: &[Parameter], weights: &Params) -> Result<Self> {
+        let decayed = parameters.iter().filter(|parameter| parameter.decay);
+        Ok(Self {
+            config,
+            decayed: decayed.map(|parameter| parameter.name.clone()).collect(),
+            first: weights.zeros_like()?,
+            second: weights.zeros_like()?,
+            steps: 0,
+        })
+    }
+
+    /// Moves `weights` in place along `gradients` times `factor`, at learning rate `rate`.
+    pub fn step(
+        &mut self,
+        weights: &Params,
+        gradients: &Gradients,
+        factor: f64,
+        rate: f64,
+    ) -> Result<()> {
+        self.steps += 1;
+        let AdamWConfig { beta1, beta2, epsilon, weight_decay } = self.config;
+        let steps = self.steps as f64;
+        let update = Update {
+            shrink: 1.0,
+            size: rate / (1.0 - beta1.powf(steps)),
+            root: (1.0 - beta2.powf(steps)).sqrt(),
+            epsilon,
+        };
+        for (name, gradient) in gradients.iter() {
+            let missing = || Error::ParameterMismatch { name: name.to_owned() };
+            let weight = weights.get(name).ok_or_else(missing)?;
+            let first = self.first.get(name).ok_or_else(missing)?;
+            let second = self.second.get(name).ok_or_else(missing)?;
+            let gradient = gradient.contiguous()?;
+            let decayed = self.decayed.contains(name);
+            let shrink = if decayed { 1.0 - rate * weight_decay } else { 1.0 };
+            let update = Update { shrink, ..update };
+            first.inplace_op2(&gradient, &Moment { keep: beta1, factor, square: false })?;
+            second.inplace_op2(&gradient, &Moment { keep: beta2, factor, square: true })?;
+            weight.inplace_op3(first, second, &update)?;
+        }
+        Ok(())
+    }
+}
+
+/// What to multiply a gradient of this norm by so that it is at most `limit`, as PyTorch's
+/// `clip_grad_norm_`; 1 without a limit.
+pub fn clip_factor(norm: f64, limit: Option<f64>) -> f64 {
+    limit.map_or(1.0, |limit| (limit / (norm + 1e-6)).min(1.0))
+}
+
+/// `m <- keep * m + (1 - keep) * g`, with `g` or its square.
+struct Moment {
+    keep: f64,
+    factor: f64,
+    square: bool,
+}
+
+impl Moment {
+    fn apply<T: Float>(&self, moment: &mut [T], gradient: &[T]) {
+        let (keep, rest) = (T::from(self.keep), T::from(1.0 - self.keep));
+        let factor = T::from(self.factor);
+        for (moment, &gradient) in moment.iter_mut().zip(gradient) {
+            let gradient = gradient * factor;
+            let value = if self.square { gradient * gradient } else { gradient };
+            *moment = keep * *moment + rest * value;
+        }
+    }
+}
+
+impl InplaceOp2 for Moment {
+    fn name(&self) -> &'static str {
+        "adamw-moment"
+    }
+
+    fn cpu_fwd(
+        &self,
+        moment: &mut CpuStorage,
+        own: &Layout,
+        gradient: &CpuStorage,
+        other: &Layout,
+    ) -> candle_core::Result<()> {
+        use CpuStorage::{F32, F64};
+        match (moment, gradient) {
+            (F32(m), F32(g)) => self.apply(part_mut(m, own)?, part(g, other)?),
+            (F64(m), F64(g)) => self.apply(part_mut(m, own)?, part(g, other)?),
+            (m, _) => return Err(unsupported(m)),
+        }
+        Ok(())
+    }
+}
+
+/// `w <- shrink * w - size * m / (sqrt(v) / root + epsilon)`.
+#[derive(Clone, Copy)]
+struct Update {
+    shrink: f64,
+    size: f64,
+    root: f64,
+    epsilon: f64,
+}
+
+impl Update {
+    fn apply<T: Float>(&self, weight: &mut [T], first: &[T], second: &[T]) {
+        let (shrink, size) = (T::from(self.shrink), T::from(self.size));
+        let (root, epsilon) = (T::from(self.root), T::from(self.epsilon));
+        for ((weight, &first), &second) in weight.iter_mut().zip(first).zip(second) {
+            *weight = *weight * shrink - size * (first / (second.root() / root + epsilon));
+        }
+    }
+}
+
+impl InplaceOp3 for Update {
+    fn name(&self) -> &'static str {
+        "adamw-update"
+    }
+
+    fn cpu_fwd(
+        &self,
+        weight: &mut CpuStorage,
+        own: &Layout,
+        first: &CpuStorage,
+        layout1: &Layout,
+        second: &CpuStorage,
+        layout2: &Layout,
+    ) -> candle_core::Result<()> {
+        use CpuStorage::{F32, F64};
+        match (weight, first, second) {
+            (F32(w), F32(m), F32(v)) => {
+                self.apply(part_mut(w, own)?, part(m, layout1)?, part(v, layout2)?);
+            }
+            (F64(w), F64(m), F64(v)) => {
+                self.apply(part_mut(w, own)?, part(m, layout1)?, part(v, layout2)?);
+            }
+            (w, _, _) => return Err(unsupported(w)),
+        }
+        Ok(())
+    }
+}
+
+fn unsupported(storage: &CpuStorage) -> candle_core::Error {
+    use candle_core::backend::BackendStorage;
+    let found = storage.dtype();
+    candle_core::Error::Msg(format!("AdamW keeps weights in {:?} or F64, not {found:?}", DType::F32))
+}
+
+fn part<'a, T>(values: &'a [T], layout: &Layout) -> candle_core::Result<&'a [T]> {
+    let (start, end) = range(layout)?;
+    Ok(&values[start..end])
+}
+
+fn part_mut<'a, T>(values: &'a mut [T], layout: &Layout) -> candle_core::Result<&'a mut [T]> {
+    let (start, end) = range(layout)?;
+    Ok(&mut values[start..end])
+}
+
+fn range(layout: &Layout) -> candle_core::Result<(usize, usize)> {
+    let message = || candle_core::Error::Msg("AdamW needs contiguous tensors".into());
+    layout.contiguous_offsets().ok_or_else(message)
+}
+
+/// The arithmetic both element types share.
+trait Float:
+    Copy
+    + std::ops::Add<Output = Self>
+    + std::ops::Sub<Output = Self>
+    + std::ops::Mul<Output = Self>
+    + std::ops::Div<Output = Self>
+{
+    fn from(value: f64) -> Self;
+    fn root(self) -> Self;
+}
+
+impl Float for f32 {
+    fn from(value: f64) -> Self {
+        value as f32
+    }
+    fn root(self) -> Self {
+        self.sqrt()
+    }
+}
+
+impl Float for f64 {
+    fn from(value: f64) -> Self {
+        value
+    }
+    fn root(self) -> Self {
+        self.sqrt()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{Device, Tensor};
+
+    /// Three steps by hand in f64, on one decayed and one undecayed weight.
+    #[test]
+    fn steps_follow_the_formula() -> Result<()> {
+        let config = AdamWConfig { weight_decay: 0.1, ..Default::default() };
+        let parameter = |name: &str, decay| Parameter { name: name.into(), shape: vec![2], decay };
+        let parameters = [parameter("a.weight", true), parameter("norm.weight", false)];
+        let start = Tensor::new(&[0.5f64, -1.5], &Device::Cpu)?;
+        let weights: Params =
+            parameters.iter().map(|p| (p.name.clone(), start.copy().expect("cpu"))).collect();
+        let mut adam = AdamW::new(config, &parameters, &weights)?;
+        let mut expected = [[0.5f64, -1.5], [0.5, -1.5]];
+        let (mut m, mut v) = ([0.0f64; 2], [0.0f64; 2]);
+        for step in 1..=3i32 {
+            let g = [0.3 * f64::from(step), -2.0];
+            let gradients =
+                weights.map(|_| Ok(Tensor::new(&[g[0] * 2.0, g[1] * 2.0], &Device::Cpu)?))?;
+            adam.step(&weights, &gradients, 0.5, 0.01)?;
+            for i in 0..2 {
+                m[i] = 0.9 * m[i] + 0.1 * g[i];
+                v[i] = 0.999 * v[i] + 0.001 * g[i] * g[i];
+                let m_hat = m[i] / (1.0 - 0.9f64.powi(step));
+                let v_hat = v[i] / (1.0 - 0.999f64.powi(step));
+                let move_by = 0.01 * m_hat / (v_hat.sqrt() + 1e-8);
+                expected[0][i] = expected[0][i] * (1.0 - 0.01 * 0.1) - move_by;
+                expected[1][i] -= move_by;
+            }
+        }
+        for (parameter, expected) in parameters.iter().zip(expected) {
+            let got = weights.get(&parameter.name).expect("inserted").to_vec1::<f64>()?;
+            for (got, expected) in got.iter().zip(expected) {
+                assert!((got - expected).abs() < 1e-9, "{got} {expected}");
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn clipping_leaves_small_gradients_alone() {
+        assert_eq!(clip_factor(0.5, Some(1.0)), 1.0);
+        assert!((clip_factor(4.0, Some(1.0)) - 0.25).abs() < 1e-6);
+        assert_eq!(clip_factor(1e9, None), 1.0);
+    }
+}

@@ -1,0 +1,28 @@
+//! The `Perturber` trait: the inner player of the min-max problem.
+
+use crate::site::Hidden;
+use crate::step::Step;
+use crate::{Params, Result};
+
+/// What the inner player adds.
+#[derive(Clone, Debug, Default)]
+pub enum Perturbation {
+    /// Nothing.
+    #[default]
+    None,
+    /// A constant at hidden embeddings, shaped as they are.
+    Hidden(Hidden),
+    /// A constant on trainable weights; handed on as the weights of a pass, so that there is
+    /// nothing to undo.
+    Weights(Params),
+}
+
+/// The inner maximiser: proposes a perturbation within its radius.
+///
+/// It may ask `step` for gradients at sites or with respect to the weights, as often as it wants.
+/// A perturbation must be zero on padding and touch the sites it was configured for alone; at
+/// radius 0 the outer step must equal plain fine-tuning to the bit. `vxf-testkit` checks these laws.
+pub trait Perturber: Send {
+    /// Proposes a perturbation for the present micro-batch of the main stream.
+    fn perturb(&mut self, step: &mut Step<'_>) -> Result<Perturbation>;
+}

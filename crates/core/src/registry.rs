@@ -1,0 +1,273 @@
+//! Where plugins are found by name.
+//!
+//! A plugin submits one entry per method with [`register!`](crate::register!); `inventory`
+//! collects them at link time. A crate that is only listed in `Cargo.toml` registers nothing: the
+//! program names it once with `use that_crate as _;`.
+
+use serde::de::DeserializeOwned;
+
+use crate::config::{
+    DefenseConfig, Documented, Family, JudgeConfig, MetricConfig, PerturberConfig, Setting,
+};
+use crate::defense::Stage;
+use crate::{Error, Result};
+
+/// What is wrong in a plugin's settings, and where.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("`{key}` {rule}, got {found}")]
+pub struct ConfigError {
+    /// Path of the key within the settings, such as `rho`; empty when it is not one key's fault.
+    pub key: String,
+    /// The rule, as "must be ...".
+    pub rule: String,
+    /// The offending value.
+    pub found: String,
+}
+
+impl ConfigError {
+    /// An error unless `holds`.
+    ///
+    /// # Errors
+    /// When `holds` is false.
+    pub fn unless(
+        holds: bool,
+        key: &str,
+        rule: &str,
+        found: impl std::fmt::Display,
+    ) -> Result<(), Self> {
+        match holds {
+            true => Ok(()),
+            false => {
+                Err(Self { key: key.into(), rule: rule.into(), found: found.to_string() })
+            }
+        }
+    }
+}
+
+/// A registered plugin of the kind that `C` configures.
+pub struct Entry<C: ?Sized + 'static> {
+    /// The method's published name, lower case.
+    pub name: &'static str,
+    /// What it does, in under eighty characters.
+    pub summary: &'static str,
+    /// Where it was published.
+    pub paper: &'static str,
+    /// The stages it belongs to; empty for kinds that belong to none.
+    pub stages: &'static [Stage],
+    /// The crate it comes from.
+    pub package: &'static str,
+    /// All its settings.
+    pub settings: fn() -> Vec<Setting>,
+    /// Reads and validates settings; what is not given takes its default.
+    pub parse: fn(serde_json::Value) -> Result<Box<C>, ConfigError>,
+}
+
+/// A registered model family.
+pub struct BackboneEntry {
+    /// The family's name.
+    pub name: &'static str,
+    /// What it reads, in under eighty characters.
+    pub summary: &'static str,
+    /// Where it was published.
+    pub paper: &'static str,
+    /// The crate it comes from.
+    pub package: &'static str,
+    /// How to load it.
+    pub family: Family,
+}
+
+inventory::collect!(Entry<dyn DefenseConfig>);
+inventory::collect!(Entry<dyn PerturberConfig>);
+inventory::collect!(Entry<dyn MetricConfig>);
+inventory::collect!(Entry<dyn JudgeConfig>);
+inventory::collect!(BackboneEntry);
+
+/// A kind of plugin with entries of its own.
+pub trait Kind: 'static {
+    /// What one of them is called.
+    const NAME: &'static str;
+    /// All entries, in the linker's order.
+    fn all() -> Vec<&'static Entry<Self>>;
+}
+
+macro_rules! kind {
+    ($config:ty, $name:literal) => {
+        impl Kind for $config {
+            const NAME: &'static str = $name;
+            fn all() -> Vec<&'static Entry<Self>> {
+                inventory::iter::<Entry<Self>>.into_iter().collect()
+            }
+        }
+    };
+}
+
+kind!(dyn DefenseConfig, "defense");
+kind!(dyn PerturberConfig, "perturber");
+kind!(dyn MetricConfig, "metric");
+kind!(dyn JudgeConfig, "judge");
+
+/// All entries of a kind, by name: the one place that reads the registry.
+///
+/// # Errors
+/// When two plugins took one name.
+pub fn entries<C: Kind + ?Sized>() -> Result<Vec<&'static Entry<C>>> {
+    sorted(C::NAME, C::all(), |entry| (entry.name, entry.package))
+}
+
+/// All model families, by name.
+///
+/// # Errors
+/// When two plugins took one name.
+pub fn backbones() -> Result<Vec<&'static BackboneEntry>> {
+    let all = inventory::iter::<BackboneEntry>.into_iter().collect();
+    sorted("backbone", all, |entry: &&BackboneEntry| (entry.name, entry.package))
+}
+
+fn sorted<T>(
+    kind: &'static str,
+    mut all: Vec<T>,
+    label: impl Fn(&T) -> (&'static str, &'static str),
+) -> Result<Vec<T>> {
+    all.sort_by_key(&label);
+    for pair in all.windows(2) {
+        let ((name, first), (other, second)) = (label(&pair[0]), label(&pair[1]));
+        if name == other {
+            return Err(Error::DuplicatePlugin { kind, name: name.to_owned(), first, second });
+        }
+    }
+    Ok(all)
+}
+
+/// The entry called `name`.
+///
+/// # Errors
+/// When there is none: names the nearest, or all.
+pub fn find<C: Kind + ?Sized>(name: &str) -> Result<&'static Entry<C>> {
+    let all = entries::<C>()?;
+    if let Some(entry) = all.iter().find(|entry| entry.name == name) {
+        return Ok(entry);
+    }
+    let known: Vec<_> = all.iter().map(|entry| entry.name.to_owned()).collect();
+    let nearest = nearest(name, &known);
+    Err(Error::UnknownPlugin { kind: C::NAME, name: name.to_owned(), nearest, known })
+}
+
+/// Those of `known` that `name` may be a slip of, the likeliest first.
+pub fn nearest(name: &str, known: &[String]) -> Vec<String> {
+    let mut scored: Vec<_> = known
+        .iter()
+        .map(|known| (strsim::jaro_winkler(name, known), known))
+        .filter(|(score, known)| *score > 0.82 || known.starts_with(name))
+        .collect();
+    scored.sort_by(|a, b| b.0.total_cmp(&a.0));
+    scored.into_iter().take(3).map(|(_, known)| known.clone()).collect()
+}
+
+/// The settings of `name` with everything at its default.
+///
+/// # Errors
+/// When there is no such plugin.
+pub fn default_of<C: Kind + ?Sized>(name: &str) -> Result<Box<C>> {
+    Ok((find::<C>(name)?.parse)(serde_json::json!({}))?)
+}
+
+/// Reads settings of type `T`, naming the key that is wrong.
+///
+/// # Errors
+/// On an unknown key, a wrong type or a value out of range.
+pub fn parse<T: DeserializeOwned + Documented>(
+    value: serde_json::Value,
+) -> Result<T, ConfigError> {
+    let known: Vec<_> = T::settings().iter().map(|setting| setting.name.to_owned()).collect();
+    if let Some(object) = value.as_object()
+        && let Some(key) = object.keys().find(|key| !known.contains(key))
+    {
+        let rule = match (nearest(key, &known).first(), known.is_empty()) {
+            (Some(near), _) => format!("is no setting here; did you mean `{near}`? Its value"),
+            (None, false) => format!("is no setting here (there are {}); its value", known.join(", ")),
+            (None, true) => "is no setting here (there are none); its value".to_owned(),
+        };
+        let found = object[key].to_string();
+        return Err(ConfigError { key: key.clone(), rule, found });
+    }
+    let text = value.clone();
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let key = error.path().to_string();
+        let found = key.split('.').try_fold(&text, |at, part| at.get(part));
+        ConfigError {
+            rule: format!("cannot be read ({})", error.inner()),
+            found: found.unwrap_or(&text).to_string(),
+            key,
+        }
+    })
+}
+
+/// Registers a plugin under its published name.
+///
+/// ```ignore
+/// vxf_core::register! {
+///     defense "vaccine" => VaccineConfig,
+///     summary: "Perturbation-aware alignment",
+///     paper: "Huang, Hu, Liu, NeurIPS 2024",
+///     stages: [Alignment],
+/// }
+/// ```
+#[macro_export]
+macro_rules! register {
+    (defense $($rest:tt)*) => { $crate::register!(@ $crate::config::DefenseConfig, $($rest)*); };
+    (perturber $($rest:tt)*) => { $crate::register!(@ $crate::config::PerturberConfig, $($rest)*); };
+    (metric $($rest:tt)*) => { $crate::register!(@ $crate::config::MetricConfig, $($rest)*); };
+    (judge $($rest:tt)*) => { $crate::register!(@ $crate::config::JudgeConfig, $($rest)*); };
+    (@ $kind:path, $name:literal => $config:ty, summary: $summary:literal, paper: $paper:literal
+        $(, stages: [$($stage:ident),*])? $(,)?) => {
+        $crate::inventory::submit! {
+            $crate::registry::Entry::<dyn $kind> {
+                name: $name,
+                summary: $summary,
+                paper: $paper,
+                stages: &[$($($crate::defense::Stage::$stage),*)?],
+                package: env!("CARGO_PKG_NAME"),
+                settings: <$config as $crate::config::Documented>::settings,
+                parse: |value| {
+                    let config: $config = $crate::registry::parse(value)?;
+                    let config: Box<dyn $kind> = Box::new(config);
+                    $crate::registry::Checked::check(&*config)?;
+                    Ok(config)
+                },
+            }
+        }
+    };
+}
+
+/// Settings that can be checked; what [`register!`](crate::register!) calls after reading them.
+pub trait Checked {
+    /// Checks ranges.
+    ///
+    /// # Errors
+    /// Names the key and the rule it breaks.
+    fn check(&self) -> Result<(), ConfigError>;
+}
+
+impl Checked for dyn DefenseConfig {
+    fn check(&self) -> Result<(), ConfigError> {
+        self.validate()
+    }
+}
+
+impl Checked for dyn PerturberConfig {
+    fn check(&self) -> Result<(), ConfigError> {
+        self.validate()
+    }
+}
+
+impl Checked for dyn MetricConfig {
+    fn check(&self) -> Result<(), ConfigError> {
+        self.validate()
+    }
+}
+
+impl Checked for dyn JudgeConfig {
+    fn check(&self) -> Result<(), ConfigError> {
+        Ok(())
+    }
+}

@@ -1,0 +1,184 @@
+//! Where a hidden embedding lives.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// A kind of place inside a language model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SiteKind {
+    /// The token embeddings, before the first layer.
+    Embedding,
+    /// After the attention block's output projection, before the residual addition.
+    AttentionOutput,
+    /// After the feed-forward block, before the residual addition.
+    MlpOutput,
+    /// The residual stream that leaves a layer.
+    BlockOutput,
+}
+
+impl SiteKind {
+    const NAMES: [(Self, &str); 4] = [
+        (Self::Embedding, "embedding"),
+        (Self::AttentionOutput, "attention_output"),
+        (Self::MlpOutput, "mlp_output"),
+        (Self::BlockOutput, "block_output"),
+    ];
+}
+
+impl fmt::Display for SiteKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = Self::NAMES.iter().find(|(kind, _)| kind == self).map_or("", |(_, name)| name);
+        f.write_str(name)
+    }
+}
+
+impl FromStr for SiteKind {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let found = Self::NAMES.iter().find(|(_, name)| *name == text);
+        found.map(|(kind, _)| *kind).ok_or_else(|| Error::BadSite { text: text.to_owned() })
+    }
+}
+
+/// A place whose tensor is a hidden embedding `[batch, sequence, width]`.
+///
+/// Ordered as a forward pass meets them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Site {
+    /// The layer, from 0; 0 for the embedding.
+    pub layer: usize,
+    /// The place in it.
+    pub kind: SiteKind,
+}
+
+impl Site {
+    /// The embedding site.
+    pub const EMBEDDING: Self = Self { layer: 0, kind: SiteKind::Embedding };
+
+    /// The attention output of `layer`.
+    pub const fn attention_output(layer: usize) -> Self {
+        Self { layer, kind: SiteKind::AttentionOutput }
+    }
+
+    /// The feed-forward output of `layer`.
+    pub const fn mlp_output(layer: usize) -> Self {
+        Self { layer, kind: SiteKind::MlpOutput }
+    }
+
+    /// The output of the whole `layer`.
+    pub const fn block_output(layer: usize) -> Self {
+        Self { layer, kind: SiteKind::BlockOutput }
+    }
+}
+
+impl fmt::Display for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            SiteKind::Embedding => f.write_str("embedding"),
+            kind => write!(f, "{kind}.{}", self.layer),
+        }
+    }
+}
+
+/// Which sites a method works on: kinds for all layers, or single ones (`attention_output.7`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<String>", into = "Vec<String>")]
+pub struct SiteSelection(Vec<(SiteKind, Option<usize>)>);
+
+impl SiteSelection {
+    /// All sites of one kind.
+    pub fn all(kind: SiteKind) -> Self {
+        Self(vec![(kind, None)])
+    }
+
+    /// The sites selected in a model of `layers` layers, in forward order, without repeats.
+    ///
+    /// # Errors
+    /// When a single site lies beyond the last layer.
+    pub fn resolve(&self, layers: usize) -> Result<Vec<Site>> {
+        let mut sites = Vec::new();
+        for &(kind, layer) in &self.0 {
+            match (kind, layer) {
+                (SiteKind::Embedding, _) => sites.push(Site::EMBEDDING),
+                (kind, None) => sites.extend((0..layers).map(|layer| Site { layer, kind })),
+                (kind, Some(layer)) if layer < layers => sites.push(Site { layer, kind }),
+                (kind, Some(layer)) => {
+                    return Err(Error::UnknownSite {
+                        site: Site { layer, kind }.to_string(),
+                        known: format!("layers 0 to {}", layers - 1),
+                    });
+                }
+            }
+        }
+        sites.sort();
+        sites.dedup();
+        Ok(sites)
+    }
+}
+
+impl Default for SiteSelection {
+    fn default() -> Self {
+        Self::all(SiteKind::AttentionOutput)
+    }
+}
+
+impl TryFrom<Vec<String>> for SiteSelection {
+    type Error = Error;
+
+    fn try_from(names: Vec<String>) -> Result<Self> {
+        let read = |text: &String| match text.split_once('.') {
+            None => Ok((text.parse()?, None)),
+            Some((kind, layer)) => {
+                let layer = layer.parse().map_err(|_| Error::BadSite { text: text.clone() })?;
+                Ok((kind.parse()?, Some(layer)))
+            }
+        };
+        names.iter().map(read).collect::<Result<_>>().map(Self)
+    }
+}
+
+impl From<SiteSelection> for Vec<String> {
+    fn from(selection: SiteSelection) -> Self {
+        let write = |(kind, layer): (SiteKind, Option<usize>)| match layer {
+            Some(layer) => format!("{kind}.{layer}"),
+            None => kind.to_string(),
+        };
+        selection.0.into_iter().map(write).collect()
+    }
+}
+
+/// Hidden embeddings, their gradients or their perturbations, by site.
+pub type Hidden = BTreeMap<Site, Tensor>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn selections_resolve_in_forward_order() -> Result<()> {
+        let names = ["block_output.1", "attention_output", "embedding"].map(str::to_owned);
+        let selection = SiteSelection::try_from(names.to_vec())?;
+        let sites: Vec<_> = selection.resolve(2)?.iter().map(Site::to_string).collect();
+        assert_eq!(
+            sites,
+            ["embedding", "attention_output.0", "attention_output.1", "block_output.1"]
+        );
+        assert_eq!(Vec::<String>::from(selection), names);
+        Ok(())
+    }
+
+    #[test]
+    fn a_site_beyond_the_model_is_refused() {
+        let selection = SiteSelection(vec![(SiteKind::MlpOutput, Some(4))]);
+        assert!(matches!(selection.resolve(4), Err(Error::UnknownSite { .. })));
+        assert!("attention_outputs".parse::<SiteKind>().is_err());
+    }
+}

@@ -1,0 +1,160 @@
+//! Named, endlessly cycled, seeded sources of batches.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use candle_core::Device;
+use rand::seq::SliceRandom;
+
+use crate::batch::{Batch, Example};
+use crate::rng::Key;
+use crate::{Error, Result};
+
+/// The order in which a stream goes through its samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// A new permutation each epoch, as the reference trainer's sampler.
+    Shuffled,
+    /// As given, each epoch alike.
+    Sequential,
+}
+
+/// A named, endlessly cycled source of batches.
+///
+/// The batch at a position is a function of (samples, seed, position) alone: the position is
+/// all that a checkpoint needs. The last batch of an epoch may be smaller.
+#[derive(Clone, Debug)]
+pub struct Stream {
+    examples: Arc<Vec<Example>>,
+    batch_size: usize,
+    order: Order,
+    key: Key,
+}
+
+impl Stream {
+    /// A stream over `examples`; `key` fixes the order.
+    pub fn new(examples: Arc<Vec<Example>>, batch_size: usize, order: Order, key: Key) -> Self {
+        Self { examples, batch_size: batch_size.max(1), order, key }
+    }
+
+    /// How many batches one pass over the samples takes.
+    pub fn batches_per_epoch(&self) -> usize {
+        self.examples.len().div_ceil(self.batch_size)
+    }
+
+    /// The samples.
+    pub fn examples(&self) -> &[Example] {
+        &self.examples
+    }
+
+    fn batch(&self, position: u64, device: &Device) -> Result<Batch> {
+        let per_epoch = self.batches_per_epoch() as u64;
+        let mut order: Vec<usize> = (0..self.examples.len()).collect();
+        if self.order == Order::Shuffled {
+            order.shuffle(&mut self.key.index(position / per_epoch).rng());
+        }
+        let start = (position % per_epoch) as usize * self.batch_size;
+        let end = (start + self.batch_size).min(order.len());
+        let chosen: Vec<_> = order[start..end].iter().map(|&i| &self.examples[i]).collect();
+        Batch::new(&chosen, device)
+    }
+}
+
+/// All streams of a stage, with how far each has been read.
+#[derive(Clone, Debug, Default)]
+pub struct Streams {
+    streams: BTreeMap<String, (Stream, u64)>,
+}
+
+impl Streams {
+    /// No streams yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a stream under `name`.
+    ///
+    /// # Errors
+    /// When it has no samples.
+    pub fn insert(&mut self, name: &str, stream: Stream) -> Result<()> {
+        if stream.examples.is_empty() {
+            return Err(Error::EmptyStream { name: name.to_owned() });
+        }
+        self.streams.insert(name.to_owned(), (stream, 0));
+        Ok(())
+    }
+
+    /// The stream called `name`.
+    pub fn get(&self, name: &str) -> Result<&Stream> {
+        match self.streams.get(name) {
+            Some((stream, _)) => Ok(stream),
+            None => Err(self.unknown(name)),
+        }
+    }
+
+    /// The next batch of `name`.
+    pub fn next(&mut self, name: &str, device: &Device) -> Result<Batch> {
+        let Some((stream, position)) = self.streams.get_mut(name) else {
+            return Err(self.unknown(name));
+        };
+        let batch = stream.batch(*position, device)?;
+        *position += 1;
+        Ok(batch)
+    }
+
+    /// How many batches of each stream have been read.
+    pub fn positions(&self) -> BTreeMap<String, u64> {
+        self.streams.iter().map(|(name, (_, at))| (name.clone(), *at)).collect()
+    }
+
+    /// Continues each stream where [`Streams::positions`] saw it.
+    pub fn seek(&mut self, positions: &BTreeMap<String, u64>) {
+        for (name, (_, at)) in &mut self.streams {
+            *at = positions.get(name).copied().unwrap_or(0);
+        }
+    }
+
+    fn unknown(&self, name: &str) -> Error {
+        let known: Vec<_> = self.streams.keys().map(String::as_str).collect();
+        Error::UnknownStream { name: name.to_owned(), known: known.join(", ") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stream(order: Order) -> Streams {
+        let examples = (0..5).map(|i| Example { tokens: vec![1, i + 10], prompt: 1 }).collect();
+        let mut streams = Streams::new();
+        let stream = Stream::new(Arc::new(examples), 2, order, Key::root(3));
+        streams.insert("alignment", stream).expect("it has samples");
+        streams
+    }
+
+    fn epoch(streams: &mut Streams) -> Vec<i64> {
+        let next = |_| streams.next("alignment", &Device::Cpu).expect("it is there").targets;
+        (0..3).flat_map(next).filter(|&t| t >= 0).collect()
+    }
+
+    #[test]
+    fn every_epoch_sees_every_sample_once() {
+        let mut streams = stream(Order::Shuffled);
+        let (first, second) = (epoch(&mut streams), epoch(&mut streams));
+        assert_ne!(first, second);
+        for mut seen in [first, second, epoch(&mut stream(Order::Sequential))] {
+            seen.sort_unstable();
+            assert_eq!(seen, [10, 11, 12, 13, 14]);
+        }
+    }
+
+    #[test]
+    fn a_position_is_all_the_state_there_is() {
+        let mut one = stream(Order::Shuffled);
+        epoch(&mut one);
+        let mut two = stream(Order::Shuffled);
+        two.seek(&one.positions());
+        assert_eq!(epoch(&mut one), epoch(&mut two));
+        assert!(matches!(one.next("harmful", &Device::Cpu), Err(Error::UnknownStream { .. })));
+    }
+}

@@ -1,0 +1,195 @@
+//! The operations of [`crate::ops`] composed of stock differentiable candle operations.
+//!
+//! They run on every device and in every floating-point type; sums over many elements of half
+//! types are taken in `f32`. They hold every intermediate result and compute gradients for
+//! operands that need none, which is why [`crate::ops`] exists. They check less, too: where a shape
+//! is wrong, the error is candle's.
+
+use candle_core::{D, DType, Result, Tensor};
+
+use crate::ops::{AttentionDims, labelled_rows};
+
+pub use crate::ops::split_heads;
+
+/// The type in which sums over elements of `x` are taken.
+fn wide(x: &Tensor) -> DType {
+    match x.dtype() {
+        DType::F64 => DType::F64,
+        _ => DType::F32,
+    }
+}
+
+/// Applies a linear layer without bias: `x w^T`.
+///
+/// `x` is `[.., in]`, `w` is `[out, in]`, the result `[.., out]`.
+///
+/// # Errors
+///
+/// When candle refuses the shapes, dtypes or devices.
+pub fn linear(x: &Tensor, w: &Tensor) -> Result<Tensor> {
+    let (out, inner) = w.dims2()?;
+    let mut shape = x.dims().to_vec();
+    if let Some(last) = shape.last_mut() {
+        *last = out;
+    }
+    x.reshape(((), inner))?.matmul(&w.t()?)?.reshape(shape)
+}
+
+/// Applies a linear layer and its low-rank adapter.
+///
+/// Computes `x w^T + scale ((x * mask) a^T) b^T`; see [`crate::ops::lora_linear`].
+///
+/// # Errors
+///
+/// When candle refuses the shapes, dtypes or devices.
+pub fn lora_linear(
+    x: &Tensor,
+    w: &Tensor,
+    a: &Tensor,
+    b: &Tensor,
+    scale: f64,
+    mask: Option<&Tensor>,
+) -> Result<Tensor> {
+    let adapter = match mask {
+        Some(mask) => linear(&x.mul(&mask.detach())?, a)?,
+        None => linear(x, a)?,
+    };
+    linear(x, w)?.add(&linear(&adapter, b)?.affine(scale, 0.0)?)
+}
+
+/// Normalises rows by their root mean square and multiplies them by a gain.
+///
+/// `x` is `[.., H]`, `gain` is `[H]`, the result has the shape of `x`.
+///
+/// # Errors
+///
+/// When candle refuses the shapes, dtypes or devices.
+pub fn rms_norm(x: &Tensor, gain: &Tensor, eps: f64) -> Result<Tensor> {
+    let wide_x = x.to_dtype(wide(x))?;
+    let root = wide_x
+        .sqr()?
+        .mean_keepdim(D::Minus1)?
+        .affine(1.0, eps)?
+        .sqrt()?;
+    wide_x
+        .broadcast_div(&root)?
+        .to_dtype(x.dtype())?
+        .broadcast_mul(gain)
+}
+
+/// Splits into heads and rotates each by its position.
+///
+/// `x` is `[B, T, heads d]`, `cos` and `sin` are `[T_max, d / 2]`, the result `[B, heads, T, d]`;
+/// see [`crate::ops::rotary`].
+///
+/// # Errors
+///
+/// When candle refuses the shapes, dtypes or devices.
+pub fn rotary(
+    x: &Tensor,
+    heads: usize,
+    cos: &Tensor,
+    sin: &Tensor,
+    offset: usize,
+) -> Result<Tensor> {
+    let x = split_heads(x, heads)?;
+    let (_, _, len, d) = x.dims4()?;
+    let (cos, sin) = (cos.narrow(0, offset, len)?, sin.narrow(0, offset, len)?);
+    let (left, right) = (x.narrow(3, 0, d / 2)?, x.narrow(3, d / 2, d / 2)?);
+    let new_left = left.broadcast_mul(&cos)?.sub(&right.broadcast_mul(&sin)?)?;
+    let new_right = right.broadcast_mul(&cos)?.add(&left.broadcast_mul(&sin)?)?;
+    Tensor::cat(&[new_left, new_right], 3)
+}
+
+/// Attends causally from queries to keys and joins the heads.
+///
+/// `q` is `[B, Hq, T, d]`, `k` and `v` are `[B, Hkv, S, d]`, the result `[B, T, Hq d]`; see
+/// [`crate::ops::attention`].
+///
+/// # Errors
+///
+/// When the shapes, dtypes, devices or lengths do not fit each other.
+pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, lengths: Option<&[usize]>) -> Result<Tensor> {
+    let dims = AttentionDims::new(q, k, v, lengths)?;
+    let AttentionDims {
+        batch,
+        heads,
+        kv_heads,
+        len,
+        keys,
+        d,
+    } = dims;
+    let group = heads / kv_heads;
+    let repeated = |x: &Tensor| {
+        x.unsqueeze(2)?
+            .broadcast_as((batch, kv_heads, group, keys, d))?
+            .contiguous()?
+            .reshape((batch, heads, keys, d))
+    };
+
+    let mut hidden = vec![0.0_f32; batch * len * keys];
+    for (row, hidden) in hidden.chunks_exact_mut(keys).enumerate() {
+        let length = lengths.map_or(keys, |lengths| lengths[row / len]);
+        hidden[dims.visible(row % len, length)..].fill(f32::NEG_INFINITY);
+    }
+    let hidden = Tensor::from_vec(hidden, (batch, 1, len, keys), q.device())?;
+
+    let scores = q
+        .contiguous()?
+        .matmul(&repeated(k)?.t()?)?
+        .to_dtype(wide(q))?;
+    let scores = scores.affine(dims.scale(), 0.0)?;
+    let scores = scores.broadcast_add(&hidden.to_dtype(wide(q))?)?;
+    let top = scores.detach().max_keepdim(D::Minus1)?;
+    let exps = scores.broadcast_sub(&top)?.exp()?;
+    let sums = exps.sum_keepdim(D::Minus1)?;
+    let probabilities = exps.broadcast_div(&sums)?.to_dtype(q.dtype())?;
+    let mixed = probabilities.matmul(&repeated(v)?)?;
+    mixed.transpose(1, 2)?.reshape((batch, len, heads * d))
+}
+
+/// Multiplies `up` by the sigmoid-weighted `gate`: `gate sigmoid(gate) up`.
+///
+/// # Errors
+///
+/// When the shapes, dtypes or devices differ.
+pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+    gate.silu()?.mul(up)
+}
+
+/// Averages the cross-entropy of the logits `h w^T` over the labelled rows.
+///
+/// `h` is `[.., H]`, `w` is `[V, H]`, `targets` has one class for each row of `h`, negative where
+/// the row is to be ignored; the result is a scalar. Holds the logits of all labelled rows.
+///
+/// # Errors
+///
+/// When the shapes, dtypes or devices do not fit each other, a target is not below `V`, or every
+/// target is negative.
+pub fn linear_cross_entropy(h: &Tensor, w: &Tensor, targets: &[i64]) -> Result<Tensor> {
+    let labelled = labelled_rows(h, w, targets)?;
+    let rows: Vec<u32> = labelled.iter().map(|&(row, _)| row as u32).collect();
+    let classes: Vec<u32> = labelled.iter().map(|&(_, class)| class as u32).collect();
+    let count = labelled.len();
+    let rows = Tensor::from_vec(rows, count, h.device())?;
+    let classes = Tensor::from_vec(classes, (count, 1), h.device())?;
+
+    let width = w.dim(1)?;
+    let picked = h.reshape(((), width))?.index_select(&rows, 0)?;
+    let logits = linear(&picked, w)?.to_dtype(wide(h))?;
+    let shifted = logits.broadcast_sub(&logits.detach().max_keepdim(D::Minus1)?)?;
+    let sums = shifted.exp()?.sum_keepdim(D::Minus1)?.log()?;
+    sums.sub(&shifted.gather(&classes, 1)?)?
+        .mean_all()?
+        .to_dtype(h.dtype())
+}
+
+/// Makes a scalar zero whose backward pass hands `cotangent` to `out`.
+///
+/// # Errors
+///
+/// When candle refuses the shapes, dtypes or devices.
+pub fn seed(out: &Tensor, cotangent: &Tensor) -> Result<Tensor> {
+    let product = out.mul(&cotangent.detach())?.sum_all()?;
+    product.sub(&product.detach())
+}

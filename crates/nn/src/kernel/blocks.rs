@@ -1,0 +1,53 @@
+//! Loops over rows, shared among rayon's threads when there is enough to do.
+
+use rayon::prelude::*;
+
+/// Elements handed to a thread at a time. Fixed, so that no result depends on the thread count.
+const GRAIN: usize = 1 << 13;
+/// Below this many elements waking other threads costs more than it saves.
+const SMALL: usize = 1 << 15;
+
+/// Whether a loop over `elements` is worth sharing among the threads of the current pool.
+pub(crate) fn worth_sharing(elements: usize) -> bool {
+    elements >= SMALL && rayon::current_num_threads() > 1
+}
+
+/// Calls `work(first row, rows)` for blocks of whole rows of `unit` elements, in any order.
+pub(crate) fn blocks<A: Send>(
+    rows: &mut [A],
+    unit: usize,
+    work: impl Fn(usize, &mut [A]) + Send + Sync,
+) {
+    if rows.is_empty() {
+        return;
+    }
+    let step = (GRAIN / unit).max(1);
+    if worth_sharing(rows.len()) {
+        let chunks = rows.par_chunks_mut(step * unit).enumerate();
+        chunks.for_each(|(i, chunk)| work(i * step, chunk));
+    } else {
+        work(0, rows);
+    }
+}
+
+/// The same over two outputs with rows of `unit_a` and `unit_b` elements; the first is the larger.
+pub(crate) fn blocks2<A: Send, B: Send>(
+    (a, unit_a): (&mut [A], usize),
+    (b, unit_b): (&mut [B], usize),
+    work: impl Fn(usize, &mut [A], &mut [B]) + Send + Sync,
+) {
+    if a.is_empty() || b.is_empty() {
+        return;
+    }
+    let step = (GRAIN / unit_a).max(1);
+    if worth_sharing(a.len()) {
+        let chunks = a
+            .par_chunks_mut(step * unit_a)
+            .zip(b.par_chunks_mut(step * unit_b));
+        chunks
+            .enumerate()
+            .for_each(|(i, (a, b))| work(i * step, a, b));
+    } else {
+        work(0, a, b);
+    }
+}

@@ -1,0 +1,178 @@
+//! Matrix products over slices: a checked wrapper of the `gemm` crate.
+
+use gemm::Parallelism;
+
+use super::Real;
+
+/// Multiply-adds below which a product stays on the calling thread.
+const SMALL: usize = 1 << 20;
+
+/// A read-only matrix over a slice, with its own strides.
+#[derive(Clone, Copy)]
+pub(crate) struct View<'a, T> {
+    data: &'a [T],
+    rows: usize,
+    cols: usize,
+    row_stride: usize,
+    col_stride: usize,
+}
+
+impl<'a, T: Real> View<'a, T> {
+    /// A dense row-major matrix.
+    pub(crate) fn new(data: &'a [T], rows: usize, cols: usize) -> Self {
+        Self::strided(data, rows, cols, cols)
+    }
+
+    /// A matrix whose rows begin `row_stride` elements apart.
+    pub(crate) fn strided(data: &'a [T], rows: usize, cols: usize, row_stride: usize) -> Self {
+        let view = Self {
+            data,
+            rows,
+            cols,
+            row_stride,
+            col_stride: 1,
+        };
+        assert!(
+            rows == 0 || cols == 0 || view.last() < data.len(),
+            "matrix outside its slice"
+        );
+        view
+    }
+
+    /// The slice that the matrix lies in.
+    pub(crate) fn data(&self) -> &'a [T] {
+        self.data
+    }
+
+    /// The same matrix transposed.
+    pub(crate) fn t(self) -> Self {
+        Self {
+            rows: self.cols,
+            cols: self.rows,
+            row_stride: self.col_stride,
+            col_stride: self.row_stride,
+            ..self
+        }
+    }
+
+    /// The offset of the last element of a matrix that has one.
+    fn last(&self) -> usize {
+        (self.rows - 1) * self.row_stride + (self.cols - 1) * self.col_stride
+    }
+}
+
+/// How a product of so many multiply-adds is to be shared.
+pub(crate) fn parallelism(multiply_adds: usize) -> Parallelism {
+    if multiply_adds < SMALL || rayon::current_num_threads() == 1 {
+        Parallelism::None
+    } else {
+        Parallelism::Rayon(0)
+    }
+}
+
+/// `out = a b`, with `out` dense and row-major.
+pub(crate) fn matmul<T: Real>(out: &mut [T], a: View<'_, T>, b: View<'_, T>) {
+    let parallel = parallelism(a.rows * a.cols * b.cols);
+    matmul_into(out, false, T::ONE, a, b, parallel);
+}
+
+/// `out = scale a b`, or `out += scale a b` when `add`, with `out` dense and row-major.
+pub(crate) fn matmul_into<T: Real>(
+    out: &mut [T],
+    add: bool,
+    scale: T,
+    a: View<'_, T>,
+    b: View<'_, T>,
+    parallel: Parallelism,
+) {
+    let (m, k, n) = (a.rows, a.cols, b.cols);
+    assert_eq!(k, b.rows, "inner sizes of a matrix product");
+    assert_eq!(out.len(), m * n, "output of a matrix product");
+    if m == 0 || n == 0 {
+        return;
+    }
+    if k == 0 {
+        if !add {
+            out.fill(T::ZERO);
+        }
+        return;
+    }
+    // SAFETY: `out` is an exclusive slice of exactly m * n elements, addressed with row stride n
+    // and column stride 1. Each view is not empty here, so its constructor has asserted that its
+    // last element lies inside its slice, and transposing changes no address; strides are
+    // unsigned, so every other element lies before it. `gemm` supports f32 and f64, the only
+    // implementors of `Real`. A slice is at most isize::MAX bytes, so the casts are exact.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            out.as_mut_ptr(),
+            1,
+            n as isize,
+            add,
+            a.data.as_ptr(),
+            a.col_stride as isize,
+            a.row_stride as isize,
+            b.data.as_ptr(),
+            b.col_stride as isize,
+            b.row_stride as isize,
+            T::ONE,
+            scale,
+            false,
+            false,
+            false,
+            parallel,
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{View, matmul, matmul_into};
+
+    #[test]
+    fn matches_the_definition_for_every_orientation() {
+        let numbers = |n: usize| {
+            (0..n)
+                .map(|i| ((i * 37) % 11) as f64 - 5.0)
+                .collect::<Vec<_>>()
+        };
+        for (m, k, n) in [
+            (1, 1, 1),
+            (3, 0, 2),
+            (1, 7, 5),
+            (5, 7, 1),
+            (4, 33, 9),
+            (17, 2, 19),
+        ] {
+            let (a, b) = (numbers(m * k), numbers(k * n));
+            let mut expected = vec![0.0; m * n];
+            for i in 0..m {
+                for j in 0..n {
+                    expected[i * n + j] = (0..k).map(|l| a[i * k + l] * b[l * n + j]).sum();
+                }
+            }
+            let mut out = vec![f64::NAN; m * n];
+            matmul(&mut out, View::new(&a, m, k), View::new(&b, k, n));
+            assert_eq!(out, expected);
+
+            let mut bt = vec![0.0; k * n];
+            for l in 0..k {
+                for j in 0..n {
+                    bt[j * k + l] = b[l * n + j];
+                }
+            }
+            let (a, bt) = (View::new(&a, m, k), View::new(&bt, n, k).t());
+            matmul_into(&mut out, true, 2.0, a, bt, gemm::Parallelism::None);
+            let tripled: Vec<f64> = expected.iter().map(|x| 3.0 * x).collect();
+            assert_eq!(out, tripled);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "matrix outside its slice")]
+    fn a_view_must_fit() {
+        View::strided(&[0.0_f32; 7], 2, 4, 4);
+    }
+}

@@ -1,0 +1,12 @@
+//! Slice-level helpers shared by the operations: number types, matrix products, row loops.
+
+mod blocks;
+mod exp;
+mod gemm;
+mod real;
+mod reduce;
+
+pub(crate) use blocks::{blocks, blocks2, worth_sharing};
+pub(crate) use gemm::{View, matmul, matmul_into, parallelism};
+pub(crate) use real::Real;
+pub(crate) use reduce::{add_scaled, dot, largest, sum};

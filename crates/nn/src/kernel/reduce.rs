@@ -1,0 +1,91 @@
+//! Reductions with a fixed order of additions, and a scaled addition.
+
+use super::Real;
+
+/// Independent running values, so that the compiler may keep them in vector registers.
+const LANES: usize = 16;
+
+/// Folds the lanes pairwise.
+fn fold<T: Real>(mut lanes: [T; LANES], join: impl Fn(T, T) -> T) -> T {
+    let mut width = LANES / 2;
+    while width > 0 {
+        for i in 0..width {
+            lanes[i] = join(lanes[i], lanes[i + width]);
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
+/// The sum of products of two slices, over the shorter length.
+pub(crate) fn dot<T: Real>(a: &[T], b: &[T]) -> T {
+    let n = a.len().min(b.len());
+    let (a, a_rest) = a[..n].as_chunks::<LANES>();
+    let (b, b_rest) = b[..n].as_chunks::<LANES>();
+    let mut lanes = [T::ZERO; LANES];
+    for (a, b) in a.iter().zip(b) {
+        for (lane, (&a, &b)) in lanes.iter_mut().zip(a.iter().zip(b)) {
+            *lane += a * b;
+        }
+    }
+    for (lane, (&a, &b)) in lanes.iter_mut().zip(a_rest.iter().zip(b_rest)) {
+        *lane += a * b;
+    }
+    fold(lanes, |x, y| x + y)
+}
+
+/// The sum of a slice.
+pub(crate) fn sum<T: Real>(values: &[T]) -> T {
+    let (whole, rest) = values.as_chunks::<LANES>();
+    let mut lanes = [T::ZERO; LANES];
+    for chunk in whole {
+        for (lane, &value) in lanes.iter_mut().zip(chunk) {
+            *lane += value;
+        }
+    }
+    for (lane, &value) in lanes.iter_mut().zip(rest) {
+        *lane += value;
+    }
+    fold(lanes, |x, y| x + y)
+}
+
+/// The largest value of a slice, minus infinity when it is empty.
+pub(crate) fn largest<T: Real>(values: &[T]) -> T {
+    let larger = |x: T, y: T| if x > y { x } else { y };
+    let (whole, rest) = values.as_chunks::<LANES>();
+    let mut lanes = [T::LOWEST; LANES];
+    for chunk in whole {
+        for (lane, &value) in lanes.iter_mut().zip(chunk) {
+            *lane = larger(*lane, value);
+        }
+    }
+    for (lane, &value) in lanes.iter_mut().zip(rest) {
+        *lane = larger(*lane, value);
+    }
+    fold(lanes, larger)
+}
+
+/// Adds `scale * from` to `into`, over the shorter length.
+pub(crate) fn add_scaled<T: Real>(into: &mut [T], scale: T, from: &[T]) {
+    for (into, &from) in into.iter_mut().zip(from) {
+        *into += scale * from;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{dot, largest, sum};
+
+    #[test]
+    fn every_length_around_the_lanes() {
+        for n in 0..70_usize {
+            let a: Vec<f64> = (0..n).map(|i| i as f64 - 7.0).collect();
+            let plain: f64 = a.iter().sum();
+            let squares: f64 = a.iter().map(|x| x * x).sum();
+            assert_eq!(sum(&a), plain);
+            assert_eq!(dot(&a, &a), squares);
+            let top = a.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            assert_eq!(largest(&a), top);
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! Differentiable fused operations for training and serving transformer decoders on candle.
+//!
+//! [`ops`] holds candle custom operations with exact hand-written backward passes: their CPU
+//! kernels run in `f32` and `f64`, and tensors of any other element type or device take the slow
+//! way. [`compose`] is that slow way: the same functions made of stock differentiable candle
+//! operations, which is also what the tests compare against.
+//!
+//! Nothing here knows a model.
+
+pub mod compose;
+mod kernel;
+pub mod ops;

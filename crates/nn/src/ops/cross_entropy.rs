@@ -1,0 +1,248 @@
+//! The output projection of a language model joined with its cross-entropy.
+
+use std::sync::OnceLock;
+
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Layout, Result, Shape, Tensor, bail};
+
+use super::{by_dtype, elements, flat, frozen, fused, gradient, output, rows_of, same_kind};
+use crate::compose;
+use crate::kernel::{Real, View, blocks2, largest, matmul, matmul_into, parallelism, sum};
+
+/// Logits held at one time, as far as the bounds on rows allow.
+const LOGITS: usize = 1 << 21;
+
+/// Averages the cross-entropy of the logits `h w^T` over the labelled rows.
+///
+/// `h` is `[.., H]`, `w` is `[V, H]`, `targets` has one class for each row of `h`, negative where
+/// the row is to be ignored. The result is a scalar of the dtype of `h`. Only the labelled rows
+/// are computed, a few at a time, so that the logits never exist as a whole. The gradients are
+/// made along with the loss, those of `h` and `w` each only if it is tracked.
+///
+/// # Errors
+///
+/// When the shapes, dtypes or devices do not fit each other, a target is not below `V`, or every
+/// target is negative.
+pub fn linear_cross_entropy(h: &Tensor, w: &Tensor, targets: &[i64]) -> Result<Tensor> {
+    let labelled = labelled_rows(h, w, targets)?;
+    if !fused(h) {
+        return compose::linear_cross_entropy(h, w, targets);
+    }
+    let (h, w) = (h.contiguous()?, w.contiguous()?);
+    let head = Head {
+        labelled,
+        h_shape: h.shape().clone(),
+        w_shape: w.shape().clone(),
+        need: [h.track_op(), w.track_op()],
+        made: OnceLock::new(),
+    };
+    if w.track_op() {
+        h.apply_op2(&w, head)
+    } else {
+        h.apply_op1(FrozenHead {
+            head,
+            w: frozen(&w)?,
+        })
+    }
+}
+
+/// Checks the operands and lists the labelled rows with their classes.
+pub(crate) fn labelled_rows(
+    h: &Tensor,
+    w: &Tensor,
+    targets: &[i64],
+) -> Result<Vec<(usize, usize)>> {
+    same_kind("linear_cross_entropy", &[h, w])?;
+    let (rows, width) = rows_of("linear_cross_entropy", h)?;
+    let classes = match *w.dims() {
+        [classes, w_width] if w_width == width => classes,
+        _ => bail!(
+            "linear_cross_entropy: h is {:?} but w is {:?}, not [V, {width}]",
+            h.dims(),
+            w.dims()
+        ),
+    };
+    if targets.len() != rows {
+        bail!(
+            "linear_cross_entropy: {} targets for h {:?}",
+            targets.len(),
+            h.dims()
+        );
+    }
+    let mut labelled = Vec::new();
+    for (row, &target) in targets.iter().enumerate() {
+        match usize::try_from(target) {
+            Ok(class) if class < classes => labelled.push((row, class)),
+            Ok(class) => bail!("linear_cross_entropy: target {class} of only {classes} classes"),
+            Err(_) => {}
+        }
+    }
+    if labelled.is_empty() {
+        bail!("linear_cross_entropy: all {rows} targets are negative, so no row is labelled");
+    }
+    Ok(labelled)
+}
+
+/// The operation with a trained weight; also what both forms share.
+struct Head {
+    labelled: Vec<(usize, usize)>,
+    h_shape: Shape,
+    w_shape: Shape,
+    /// Whether the gradients of h and w are needed.
+    need: [bool; 2],
+    /// The gradients that the forward pass made, for a cotangent of one.
+    made: OnceLock<[Option<Tensor>; 2]>,
+}
+
+impl Head {
+    fn forward<T: Real>(&self, h: &[T], w: &[T]) -> Result<(CpuStorage, Shape)> {
+        let (classes, width) = self.w_shape.dims2()?;
+        let [need_h, need_w] = self.need;
+        let empty_unless = |needed, len| {
+            if needed {
+                vec![T::ZERO; len]
+            } else {
+                Vec::new()
+            }
+        };
+        let mut dh = empty_unless(need_h, h.len());
+        let mut dw = empty_unless(need_w, w.len());
+
+        let chunk = (LOGITS / classes).clamp(32, 256).min(self.labelled.len());
+        let mut logits = vec![T::ZERO; chunk * classes];
+        let mut gathered = vec![T::ZERO; chunk * width];
+        let mut losses = vec![0.0; chunk];
+        let weights = View::new(w, classes, width);
+        let share = 1.0 / self.labelled.len() as f64;
+        let mut total = 0.0;
+        for labelled in self.labelled.chunks(chunk) {
+            let rows = labelled.len();
+            let logits = &mut logits[..rows * classes];
+            let gathered = &mut gathered[..rows * width];
+            let losses = &mut losses[..rows];
+            for (to, &(row, _)) in labelled.iter().enumerate() {
+                gathered[to * width..][..width].copy_from_slice(&h[row * width..][..width]);
+            }
+            matmul(logits, View::new(gathered, rows, width), weights.t());
+            blocks2(
+                (&mut *logits, classes),
+                (&mut *losses, 1),
+                |first, logits, losses| {
+                    let rows = logits.chunks_exact_mut(classes).zip(losses);
+                    for ((logits, loss), &(_, class)) in rows.zip(&labelled[first..]) {
+                        *loss = row_loss(logits, class, (need_h || need_w).then_some(share));
+                    }
+                },
+            );
+            total += losses.iter().sum::<f64>();
+
+            let slopes = View::new(logits, rows, classes);
+            if need_w {
+                let parallel = parallelism(classes * rows * width);
+                let gathered = View::new(gathered, rows, width);
+                matmul_into(&mut dw, true, T::ONE, slopes.t(), gathered, parallel);
+            }
+            if need_h {
+                matmul(gathered, slopes, weights);
+                for (from, &(row, _)) in labelled.iter().enumerate() {
+                    dh[row * width..][..width].copy_from_slice(&gathered[from * width..][..width]);
+                }
+            }
+        }
+
+        let dh = if need_h {
+            Some(gradient(dh, &self.h_shape)?)
+        } else {
+            None
+        };
+        let dw = if need_w {
+            Some(gradient(dw, &self.w_shape)?)
+        } else {
+            None
+        };
+        // Nothing else runs this operation's forward pass, so the cell was empty.
+        self.made.get_or_init(|| [dh, dw]);
+        Ok(output(vec![T::of(total * share)], &Shape::from(())))
+    }
+
+    /// The gradients for the incoming scalar gradient.
+    fn backward(&self, dy: &Tensor) -> Result<[Option<Tensor>; 2]> {
+        let Some([dh, dw]) = self.made.get() else {
+            bail!("linear_cross_entropy: the backward pass ran before the forward pass");
+        };
+        let factor = dy.detach().to_dtype(DType::F64)?.to_scalar::<f64>()?;
+        let scaled = |grad: &Option<Tensor>| match grad {
+            Some(grad) if factor != 1.0 => grad.affine(factor, 0.0).map(Some),
+            grad => Ok(grad.clone()),
+        };
+        Ok([scaled(dh)?, scaled(dw)?])
+    }
+}
+
+/// The loss of one row; with a `share`, also turns its logits into their gradient.
+fn row_loss<T: Real>(logits: &mut [T], class: usize, share: Option<f64>) -> f64 {
+    let picked = logits[class].wide();
+    let top = largest(logits);
+    for logit in logits.iter_mut() {
+        *logit = (*logit - top).fast_exp();
+    }
+    let sum = sum(logits).wide();
+    if let Some(share) = share {
+        let factor = T::of(share / sum);
+        logits.iter_mut().for_each(|p| *p *= factor);
+        logits[class] -= T::of(share);
+    }
+    top.wide() - picked + sum.ln()
+}
+
+impl CustomOp2 for Head {
+    fn name(&self) -> &'static str {
+        "linear-cross-entropy"
+    }
+
+    fn cpu_fwd(
+        &self,
+        h: &CpuStorage,
+        h_layout: &Layout,
+        w: &CpuStorage,
+        w_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        by_dtype!(h.dtype(), T => {
+            self.forward::<T>(elements(h, h_layout)?, elements(w, w_layout)?)
+        })
+    }
+
+    fn bwd(
+        &self,
+        _h: &Tensor,
+        _w: &Tensor,
+        _y: &Tensor,
+        dy: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let [dh, dw] = self.backward(dy)?;
+        Ok((dh, dw))
+    }
+}
+
+/// The operation with a captured weight.
+struct FrozenHead {
+    head: Head,
+    w: Tensor,
+}
+
+impl CustomOp1 for FrozenHead {
+    fn name(&self) -> &'static str {
+        "frozen-linear-cross-entropy"
+    }
+
+    fn cpu_fwd(&self, h: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        by_dtype!(h.dtype(), T => {
+            self.head.forward::<T>(elements(h, layout)?, flat(&self.w)?.slice()?)
+        })
+    }
+
+    fn bwd(&self, _h: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+        let [dh, _] = self.head.backward(dy)?;
+        Ok(dh)
+    }
+}

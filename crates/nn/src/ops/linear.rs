@@ -1,0 +1,164 @@
+//! The matrix product of a linear layer.
+
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
+
+use super::{
+    by_dtype, elements, flat, frozen, fused, gradient, output, rows_of, same_kind, with_last,
+};
+use crate::compose;
+use crate::kernel::{Real, View, matmul};
+
+/// Applies a linear layer without bias: `x w^T`.
+///
+/// `x` is `[.., in]`, `w` is `[out, in]`, the result `[.., out]`. A `w` without a gradient is
+/// captured, so that no gradient is ever computed for it; likewise for `x`.
+///
+/// # Errors
+///
+/// When the shapes, dtypes or devices do not fit each other.
+pub fn linear(x: &Tensor, w: &Tensor) -> Result<Tensor> {
+    let sizes = Sizes::new("linear", x, w)?;
+    if !fused(x) {
+        return compose::linear(x, w);
+    }
+    let x = x.contiguous()?;
+    let shape = with_last(&x, sizes.out);
+    if w.track_op() {
+        x.apply_op2(&w.contiguous()?, Linear { sizes, shape })
+    } else {
+        x.apply_op1(FrozenLinear {
+            w: frozen(w)?,
+            sizes,
+            shape,
+        })
+    }
+}
+
+/// Sizes of a linear layer: rows of `x`, columns of `x`, rows of `w`.
+#[derive(Clone, Copy)]
+pub(super) struct Sizes {
+    pub(super) rows: usize,
+    pub(super) inner: usize,
+    pub(super) out: usize,
+}
+
+impl Sizes {
+    /// Checks `x` `[.., in]` against `w` `[out, in]`.
+    pub(super) fn new(op: &str, x: &Tensor, w: &Tensor) -> Result<Self> {
+        same_kind(op, &[x, w])?;
+        let (rows, inner) = rows_of(op, x)?;
+        match *w.dims() {
+            [out, w_inner] if w_inner == inner => Ok(Self { rows, inner, out }),
+            _ => bail!(
+                "{op}: x is {:?} but w is {:?}, not [out, {inner}]",
+                x.dims(),
+                w.dims()
+            ),
+        }
+    }
+
+    /// `x w^T`.
+    pub(super) fn forward<T: Real>(&self, x: &[T], w: &[T]) -> Vec<T> {
+        let mut y = vec![T::ZERO; self.rows * self.out];
+        let x = View::new(x, self.rows, self.inner);
+        matmul(&mut y, x, View::new(w, self.out, self.inner).t());
+        y
+    }
+
+    /// The gradient of `x`: `dy w`.
+    pub(super) fn back_x<T: Real>(&self, dy: &[T], w: &[T]) -> Vec<T> {
+        let mut dx = vec![T::ZERO; self.rows * self.inner];
+        let dy = View::new(dy, self.rows, self.out);
+        matmul(&mut dx, dy, View::new(w, self.out, self.inner));
+        dx
+    }
+
+    /// The gradient of `w`: `dy^T x`.
+    pub(super) fn back_w<T: Real>(&self, dy: &[T], x: &[T]) -> Vec<T> {
+        let mut dw = vec![T::ZERO; self.out * self.inner];
+        let dy = View::new(dy, self.rows, self.out).t();
+        matmul(&mut dw, dy, View::new(x, self.rows, self.inner));
+        dw
+    }
+}
+
+/// The layer with a captured weight.
+struct FrozenLinear {
+    w: Tensor,
+    sizes: Sizes,
+    shape: Shape,
+}
+
+impl CustomOp1 for FrozenLinear {
+    fn name(&self) -> &'static str {
+        "frozen-linear"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        by_dtype!(self.w.dtype(), T => {
+            let w = flat(&self.w)?;
+            let y = self.sizes.forward::<T>(elements(x, layout)?, w.slice()?);
+            Ok(output(y, &self.shape))
+        })
+    }
+
+    fn bwd(&self, x: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+        if !x.track_op() {
+            return Ok(None);
+        }
+        let dy = frozen(dy)?;
+        by_dtype!(self.w.dtype(), T => {
+            let (w, dy) = (flat(&self.w)?, flat(&dy)?);
+            let dx = self.sizes.back_x::<T>(dy.slice()?, w.slice()?);
+            Ok(Some(gradient(dx, x.shape())?))
+        })
+    }
+}
+
+/// The layer with a trained weight.
+struct Linear {
+    sizes: Sizes,
+    shape: Shape,
+}
+
+impl CustomOp2 for Linear {
+    fn name(&self) -> &'static str {
+        "linear"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        x_layout: &Layout,
+        w: &CpuStorage,
+        w_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        by_dtype!(x.dtype(), T => {
+            let (x, w) = (elements::<T>(x, x_layout)?, elements(w, w_layout)?);
+            Ok(output(self.sizes.forward(x, w), &self.shape))
+        })
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        w: &Tensor,
+        _y: &Tensor,
+        dy: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let dy = frozen(dy)?;
+        by_dtype!(x.dtype(), T => {
+            let dy = flat(&dy)?;
+            let dy = dy.slice::<T>()?;
+            let dx = if x.track_op() {
+                let dx = self.sizes.back_x(dy, flat(w)?.slice()?);
+                Some(gradient(dx, x.shape())?)
+            } else {
+                None
+            };
+            let dw = self.sizes.back_w(dy, flat(x)?.slice()?);
+            Ok((dx, Some(gradient(dw, w.shape())?)))
+        })
+    }
+}

@@ -1,0 +1,190 @@
+//! Root-mean-square normalisation.
+
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
+
+use super::{by_dtype, elements, flat, frozen, fused, gradient, output, rows_of, same_kind};
+use crate::compose;
+use crate::kernel::{Real, add_scaled, blocks, dot};
+
+/// Normalises rows by their root mean square and multiplies them by a gain.
+///
+/// `x` is `[.., H]`, `gain` is `[H]`, the result has the shape of `x`:
+/// `x gain / sqrt(mean(x^2) + eps)`. An untracked `gain` is captured and gets no gradient.
+///
+/// # Errors
+///
+/// When the shapes, dtypes or devices do not fit each other.
+pub fn rms_norm(x: &Tensor, gain: &Tensor, eps: f64) -> Result<Tensor> {
+    same_kind("rms_norm", &[x, gain])?;
+    let (_, width) = rows_of("rms_norm", x)?;
+    if gain.dims() != [width] {
+        bail!(
+            "rms_norm: x is {:?} but the gain is {:?}, not [{width}]",
+            x.dims(),
+            gain.dims()
+        );
+    }
+    if !fused(x) {
+        return compose::rms_norm(x, gain, eps);
+    }
+    let (x, norm) = (x.contiguous()?, Norm { width, eps });
+    if gain.track_op() {
+        x.apply_op2(&gain.contiguous()?, norm)
+    } else {
+        x.apply_op1(FrozenNorm {
+            norm,
+            gain: frozen(gain)?,
+        })
+    }
+}
+
+/// Rows whose contributions to the gradient of the gain are summed before they are joined. Fixed,
+/// so that the order of additions does not depend on the thread count.
+const ROWS: usize = 64;
+
+/// The normalisation without its gain.
+struct Norm {
+    width: usize,
+    eps: f64,
+}
+
+impl Norm {
+    /// What a row is multiplied by.
+    fn factor<T: Real>(&self, row: &[T]) -> T {
+        let mean = dot(row, row) / T::of(self.width as f64);
+        T::ONE / (mean + T::of(self.eps)).root()
+    }
+
+    fn forward<T: Real>(&self, x: &[T], gain: &[T]) -> Vec<T> {
+        let mut y = vec![T::ZERO; x.len()];
+        blocks(&mut y, self.width, |row, y| {
+            let x = x[row * self.width..].chunks_exact(self.width);
+            for (y, x) in y.chunks_exact_mut(self.width).zip(x) {
+                let factor = self.factor(x);
+                for (y, (&x, &gain)) in y.iter_mut().zip(x.iter().zip(gain)) {
+                    *y = x * factor * gain;
+                }
+            }
+        });
+        y
+    }
+
+    /// With `r` the row's factor: `r (gain dy - x r^2 mean(gain dy x))`.
+    fn back_x<T: Real>(&self, x: &[T], gain: &[T], dy: &[T]) -> Vec<T> {
+        let mut dx = vec![T::ZERO; x.len()];
+        blocks(&mut dx, self.width, |row, dx| {
+            let rows = x[row * self.width..].chunks_exact(self.width);
+            let rows = rows.zip(dy[row * self.width..].chunks_exact(self.width));
+            for (dx, (x, dy)) in dx.chunks_exact_mut(self.width).zip(rows) {
+                let factor = self.factor(x);
+                for (dx, (&dy, &gain)) in dx.iter_mut().zip(dy.iter().zip(gain)) {
+                    *dx = dy * gain * factor;
+                }
+                let along = dot(dx, x) * factor * factor / T::of(self.width as f64);
+                add_scaled(dx, -along, x);
+            }
+        });
+        dx
+    }
+
+    /// The sum over rows of `dy x r`.
+    fn back_gain<T: Real>(&self, x: &[T], dy: &[T]) -> Vec<T> {
+        let group = ROWS * self.width;
+        if group == 0 {
+            return Vec::new();
+        }
+        let mut partial = vec![T::ZERO; x.len().div_ceil(group) * self.width];
+        blocks(&mut partial, self.width, |first, partial| {
+            let x = x[first * group..].chunks(group);
+            let groups = x.zip(dy[first * group..].chunks(group));
+            for (sum, (x, dy)) in partial.chunks_exact_mut(self.width).zip(groups) {
+                let rows = x.chunks_exact(self.width).zip(dy.chunks_exact(self.width));
+                for (x, dy) in rows {
+                    let factor = self.factor(x);
+                    for (sum, (&x, &dy)) in sum.iter_mut().zip(x.iter().zip(dy)) {
+                        *sum += dy * x * factor;
+                    }
+                }
+            }
+        });
+        let mut total = vec![T::ZERO; self.width];
+        for part in partial.chunks_exact(self.width) {
+            add_scaled(&mut total, T::ONE, part);
+        }
+        total
+    }
+}
+
+/// The normalisation with a captured gain.
+struct FrozenNorm {
+    norm: Norm,
+    gain: Tensor,
+}
+
+impl CustomOp1 for FrozenNorm {
+    fn name(&self) -> &'static str {
+        "frozen-rms-norm"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        by_dtype!(x.dtype(), T => {
+            let gain = flat(&self.gain)?;
+            let y = self.norm.forward::<T>(elements(x, layout)?, gain.slice()?);
+            Ok(output(y, layout.shape()))
+        })
+    }
+
+    fn bwd(&self, x: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+        if !x.track_op() {
+            return Ok(None);
+        }
+        let dy = frozen(dy)?;
+        by_dtype!(x.dtype(), T => {
+            let (xs, gain, dy) = (flat(x)?, flat(&self.gain)?, flat(&dy)?);
+            let dx = self.norm.back_x::<T>(xs.slice()?, gain.slice()?, dy.slice()?);
+            Ok(Some(gradient(dx, x.shape())?))
+        })
+    }
+}
+
+impl CustomOp2 for Norm {
+    fn name(&self) -> &'static str {
+        "rms-norm"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        layout: &Layout,
+        gain: &CpuStorage,
+        gain_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        by_dtype!(x.dtype(), T => {
+            let (x, gain) = (elements::<T>(x, layout)?, elements(gain, gain_layout)?);
+            Ok(output(self.forward(x, gain), layout.shape()))
+        })
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        gain: &Tensor,
+        _y: &Tensor,
+        dy: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let dy = frozen(dy)?;
+        by_dtype!(x.dtype(), T => {
+            let (xs, dy) = (flat(x)?, flat(&dy)?);
+            let (xs, dy) = (xs.slice::<T>()?, dy.slice::<T>()?);
+            let dx = if x.track_op() {
+                let dx = self.back_x(xs, flat(gain)?.slice()?, dy);
+                Some(gradient(dx, x.shape())?)
+            } else {
+                None
+            };
+            let dgain = gradient(self.back_gain(xs, dy), gain.shape())?;
+            Ok((dx, Some(dgain)))
+        })
+    }
+}

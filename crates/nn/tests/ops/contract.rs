@@ -1,0 +1,386 @@
+//! What the documentation promises besides the numbers: no needless gradients, errors instead of
+//! panics, any layout, repeatable bits.
+
+use candle_core::backprop::GradStore;
+use candle_core::{DType, Device, Result, Tensor, Var};
+use vxf_nn::ops;
+
+use crate::common::{Source, bits, values};
+
+/// A trained operand.
+fn var(source: &mut Source, shape: &[usize]) -> Result<Var> {
+    Var::from_tensor(&source.tensor(shape)?)
+}
+
+/// Asserts that exactly these tensors have gradients.
+fn assert_only(grads: &GradStore, vars: &[&Var]) {
+    for var in vars {
+        assert!(grads.get(var).is_some(), "a gradient is missing");
+    }
+    assert_eq!(grads.get_ids().count(), vars.len(), "needless gradients");
+}
+
+/// The backward pass from a result, without operands of its own.
+fn backward(out: &Tensor) -> Result<GradStore> {
+    let cotangent = Source::new(5).tensor(out.dims())?.to_dtype(out.dtype())?;
+    ops::seed(out, &cotangent)?.backward()
+}
+
+#[test]
+fn only_tracked_operands_get_gradients() -> Result<()> {
+    let mut source = Source::new(1);
+    let s = &mut source;
+    let (x, w) = (var(s, &[2, 3, 4])?, var(s, &[4, 4])?);
+    let (plain_x, plain_w) = (s.tensor(&[2, 3, 4])?, s.tensor(&[4, 4])?);
+    assert_only(&backward(&ops::linear(&x, &plain_w)?)?, &[&x]);
+    assert_only(&backward(&ops::linear(&x, &w.detach())?)?, &[&x]);
+    assert_only(&backward(&ops::linear(&plain_x, &w)?)?, &[&w]);
+    assert_only(&backward(&ops::linear(&x, &w)?)?, &[&x, &w]);
+
+    let (a, b, mask) = (var(s, &[2, 4])?, var(s, &[4, 2])?, s.mask(&[2, 3, 4])?);
+    let lora = |x: &Tensor, w: &Tensor, a: &Tensor, b: &Tensor| {
+        backward(&ops::lora_linear(x, w, a, b, 2.0, Some(&mask))?)
+    };
+    assert_only(&lora(&x, &plain_w, &a, &b)?, &[&x, &a, &b]);
+    assert_only(&lora(&x, &w, &a, &b)?, &[&x, &a, &b]);
+    assert_only(&lora(&plain_x, &plain_w, &a, &b)?, &[&a, &b]);
+    assert_only(&lora(&x, &plain_w, &a.detach(), &b)?, &[&x, &b]);
+    assert_only(&lora(&x, &plain_w, &a.detach(), &b.detach())?, &[&x]);
+
+    let (gain, plain_gain) = (var(s, &[4])?, s.tensor(&[4])?);
+    assert_only(&backward(&ops::rms_norm(&x, &plain_gain, 1e-5)?)?, &[&x]);
+    assert_only(&backward(&ops::rms_norm(&plain_x, &gain, 1e-5)?)?, &[&gain]);
+
+    let (cos, sin) = (var(s, &[3, 1])?, var(s, &[3, 1])?);
+    assert_only(&backward(&ops::rotary(&x, 2, &cos, &sin, 0)?)?, &[&x]);
+
+    assert_only(&backward(&ops::swiglu(&x, &plain_x)?)?, &[&x]);
+    assert_only(&backward(&ops::swiglu(&plain_x, &x)?)?, &[&x]);
+
+    let (q, kv) = (var(s, &[1, 2, 3, 4])?, s.tensor(&[1, 2, 3, 4])?);
+    for (i, operands) in [[&*q, &kv, &kv], [&kv, &q, &kv], [&kv, &kv, &q]]
+        .iter()
+        .enumerate()
+    {
+        let [one, two, three] = operands;
+        let grads = backward(&ops::attention(one, two, three, None)?)?;
+        assert_only(&grads, &[&q]);
+        assert!(
+            values(&grads.get(&q).unwrap_or(&kv).sqr()?)?
+                .iter()
+                .sum::<f64>()
+                > 0.0,
+            "{i}"
+        );
+    }
+
+    let targets = [0, 1, -1, 2, 3, 3];
+    let loss = |h: &Tensor, w: &Tensor| ops::linear_cross_entropy(h, w, &targets)?.backward();
+    assert_only(&loss(&x, &plain_w)?, &[&x]);
+    assert_only(&loss(&x, &w.detach())?, &[&x]);
+    assert_only(&loss(&plain_x, &w)?, &[&w]);
+    assert_only(&loss(&x, &w)?, &[&x, &w]);
+    Ok(())
+}
+
+/// The first of two passes needs the gradient of a layer's input only: with detached adapters the
+/// whole layer leaves one entry.
+#[test]
+fn a_pass_with_detached_weights_has_one_gradient() -> Result<()> {
+    let mut source = Source::new(2);
+    let s = &mut source;
+    let (len, width) = (5, 8);
+    let x = var(s, &[2, len, width])?;
+    let (w, gain) = (var(s, &[width, width])?, var(s, &[width])?);
+    let (a, b) = (var(s, &[2, width])?, var(s, &[width, 2])?);
+    let (cos, sin) = s.angles(len, 2)?;
+    let layer = |w: &Tensor, gain: &Tensor, a: &Tensor, b: &Tensor| -> Result<Tensor> {
+        let normed = ops::rms_norm(&x, gain, 1e-5)?;
+        let q = ops::rotary(
+            &ops::lora_linear(&normed, w, a, b, 0.5, None)?,
+            2,
+            &cos,
+            &sin,
+            0,
+        )?;
+        let k = ops::rotary(&ops::linear(&normed, w)?, 2, &cos, &sin, 0)?;
+        let v = ops::split_heads(&ops::linear(&normed, w)?, 2)?;
+        let mixed = ops::attention(&q, &k, &v, Some(&[len, 3]))?;
+        ops::swiglu(&ops::linear(&mixed, w)?, &mixed)
+    };
+    let first = backward(&layer(
+        &w.detach(),
+        &gain.detach(),
+        &a.detach(),
+        &b.detach(),
+    )?)?;
+    assert_only(&first, &[&x]);
+    let second = backward(&layer(&w.detach(), &gain.detach(), &a, &b)?)?;
+    assert_only(&second, &[&x, &a, &b]);
+    let (first, second) = (first.get(&x), second.get(&x));
+    assert_eq!(
+        first.map(values).transpose()?,
+        second.map(values).transpose()?
+    );
+    Ok(())
+}
+
+#[test]
+fn gradients_carry_no_history() -> Result<()> {
+    let mut source = Source::new(3);
+    let (x, w) = (var(&mut source, &[3, 4])?, var(&mut source, &[5, 4])?);
+    let grads = ops::linear_cross_entropy(&x, &w, &[1, 2, 3])?.backward()?;
+    let tracked = [&x, &w].map(|v| grads.get(v).is_some_and(|g| g.track_op()));
+    assert_eq!(tracked, [false, false]);
+    let grads = backward(&ops::linear(&x, &w)?)?;
+    let tracked = [&x, &w].map(|v| grads.get(v).is_some_and(|g| g.track_op()));
+    assert_eq!(tracked, [false, false]);
+    Ok(())
+}
+
+/// Asserts an error whose message holds a text.
+fn assert_error(result: Result<Tensor>, text: &str) {
+    match result {
+        Ok(out) => panic!("a result of shape {:?} instead of an error", out.dims()),
+        Err(error) => assert!(
+            error.to_string().contains(text),
+            "{text:?} is not in {error}"
+        ),
+    }
+}
+
+#[test]
+fn wrong_operands_are_errors() -> Result<()> {
+    let mut source = Source::new(4);
+    let mut t = |shape: &[usize]| source.tensor(shape);
+    let x = t(&[2, 3, 4])?;
+    assert_error(ops::linear(&x, &t(&[4, 5])?), "[4, 5]");
+    assert_error(ops::linear(&x, &t(&[4])?), "[2, 3, 4]");
+    assert_error(ops::linear(&x, &t(&[4, 4])?.to_dtype(DType::F32)?), "F32");
+    assert_error(ops::linear(&t(&[])?, &t(&[4, 4])?), "scalar");
+    let ids = x.to_dtype(DType::U32)?;
+    assert!(ops::swiglu(&ids, &ids).is_err());
+
+    let (w, a, b) = (t(&[5, 4])?, t(&[2, 4])?, t(&[5, 2])?);
+    assert_error(ops::lora_linear(&x, &w, &b, &a, 1.0, None), "[5, 2]");
+    assert_error(ops::lora_linear(&x, &w, &a, &b, 1.0, Some(&a)), "mask");
+    assert_error(ops::rms_norm(&x, &t(&[3])?, 1e-5), "[3]");
+
+    let table = t(&[3, 2])?;
+    assert_error(ops::rotary(&x, 3, &table, &table, 0), "3 heads");
+    assert_error(ops::rotary(&x, 0, &table, &table, 0), "0 heads");
+    assert_error(ops::rotary(&x, 4, &table, &table, 0), "odd");
+    assert_error(ops::rotary(&x, 2, &table, &table, 0), "[3, 2]");
+    assert_error(ops::rotary(&x, 1, &table, &table, 1), "exceed");
+    assert_error(ops::rotary(&x, 1, &table, &table, usize::MAX), "exceed");
+    assert_error(ops::split_heads(&table, 1), "[3, 2]");
+
+    let (q, k) = (t(&[2, 4, 3, 2])?, t(&[2, 2, 3, 2])?);
+    assert_error(
+        ops::attention(&q, &t(&[2, 3, 3, 2])?, &t(&[2, 3, 3, 2])?, None),
+        "[2, 3, 3, 2]",
+    );
+    assert_error(
+        ops::attention(&q, &t(&[2, 2, 2, 2])?, &t(&[2, 2, 2, 2])?, None),
+        "[2, 2, 2, 2]",
+    );
+    assert_error(
+        ops::attention(&q, &k, &t(&[2, 2, 4, 2])?, None),
+        "[2, 2, 4, 2]",
+    );
+    assert_error(ops::attention(&q, &k, &k, Some(&[1])), "1 lengths");
+    assert_error(ops::attention(&q, &k, &k, Some(&[3, 0])), "length of 0");
+    assert_error(ops::attention(&q, &k, &k, Some(&[3, 4])), "length of 4");
+    let none = t(&[2, 4, 0, 2])?;
+    assert_error(ops::attention(&none, &k, &k, None), "empty");
+
+    assert_error(ops::swiglu(&x, &q), "[2, 4, 3, 2]");
+    assert_error(ops::seed(&x, &q), "[2, 4, 3, 2]");
+    assert_error(ops::seed(&ids, &ids), "U32");
+
+    let loss = |targets: &[i64]| ops::linear_cross_entropy(&x, &w, targets);
+    assert_error(loss(&[0; 5]), "5 targets");
+    assert_error(loss(&[-100; 6]), "negative");
+    assert_error(loss(&[0, 1, 2, 3, 4, 5]), "target 5");
+    assert_error(ops::linear_cross_entropy(&x, &a.t()?, &[0; 6]), "[4, 2]");
+    Ok(())
+}
+
+#[test]
+fn empty_batches_are_empty() -> Result<()> {
+    let mut source = Source::new(6);
+    let x = source.tensor(&[0, 3, 4])?;
+    let (w, gain) = (source.tensor(&[5, 4])?, source.tensor(&[4])?);
+    let (cos, sin) = source.angles(3, 2)?;
+    assert_eq!(ops::linear(&x, &w)?.dims(), [0, 3, 5]);
+    assert_eq!(ops::rms_norm(&x, &gain, 1e-5)?.dims(), [0, 3, 4]);
+    assert_eq!(ops::rotary(&x, 1, &cos, &sin, 0)?.dims(), [0, 1, 3, 4]);
+    assert_eq!(ops::swiglu(&x, &x)?.dims(), [0, 3, 4]);
+    Ok(())
+}
+
+#[test]
+fn any_layout_will_do() -> Result<()> {
+    let mut source = Source::new(7);
+    let x = var(&mut source, &[6, 5])?;
+    let w = source.tensor(&[6, 4])?.t()?;
+    let run = |x: &Tensor, w: &Tensor| -> Result<(Vec<f64>, GradStore)> {
+        let y = ops::swiglu(&ops::linear(x, w)?, &ops::linear(x, w)?.affine(2.0, 1.0)?)?;
+        // The sum hands one number to every element, by a broadcast.
+        Ok((values(&y)?, y.sum_all()?.backward()?))
+    };
+    let (found, found_grads) = run(&x.t()?, &w)?;
+    let (expected, expected_grads) = run(&x.t()?.contiguous()?, &w.contiguous()?)?;
+    assert_eq!(found, expected);
+    let grads = [found_grads, expected_grads];
+    let [found, expected] = grads.map(|grads| grads.get(&x).map(values));
+    assert_eq!(found.transpose()?, expected.transpose()?);
+
+    // A part of a larger tensor: contiguous, but not from the start.
+    let part = source.tensor(&[4, 6])?.narrow(0, 1, 2)?;
+    let copy = part.force_contiguous()?;
+    let gain = source.tensor(&[12])?.narrow(0, 3, 6)?;
+    let found = ops::rms_norm(&part, &gain, 1e-5)?;
+    assert_eq!(
+        values(&found)?,
+        values(&ops::rms_norm(&copy, &gain, 1e-5)?)?
+    );
+
+    // Queries as a transposed view.
+    let q = source.tensor(&[2, 3, 4, 5])?;
+    let k = source.tensor(&[2, 4, 3, 5])?;
+    let found = ops::attention(&q.transpose(1, 2)?, &k, &k, None)?;
+    let expected = ops::attention(&q.transpose(1, 2)?.contiguous()?, &k, &k, None)?;
+    assert_eq!(values(&found)?, values(&expected)?);
+    Ok(())
+}
+
+/// Neither padding keys nor ignored rows can leak into a result, whatever they hold.
+#[test]
+fn hidden_operands_do_not_matter() -> Result<()> {
+    let mut source = Source::new(8);
+    let (q, k) = (source.tensor(&[2, 2, 4, 3])?, source.tensor(&[2, 1, 4, 3])?);
+    let padded = k.narrow(2, 0, 3)?.pad_with_zeros(2, 0, 1)?;
+    let lengths = Some(&[3, 2][..]);
+    let found = ops::attention(&q, &k, &k, lengths)?;
+    assert_eq!(
+        values(&found)?,
+        values(&ops::attention(&q, &padded, &padded, lengths)?)?
+    );
+
+    let w = source.tensor(&[5, 3])?;
+    let mut rows = values(&source.tensor(&[4, 3])?)?;
+    rows[3..6].fill(f64::NAN);
+    let h = Var::from_tensor(&Tensor::from_vec(rows, (4, 3), &Device::Cpu)?)?;
+    let loss = ops::linear_cross_entropy(&h, &w, &[1, -100, 4, 0])?;
+    assert!(loss.to_scalar::<f64>()?.is_finite());
+    let grads = loss.backward()?;
+    let grad = grads.get(&h).map(values).transpose()?.unwrap_or_default();
+    assert_eq!(grad[3..6], [0.0; 3]);
+    assert!(grad[..3].iter().all(|x| *x != 0.0));
+    Ok(())
+}
+
+/// Large scores and logits neither overflow nor become NaN.
+#[test]
+fn extreme_values_stay_finite() -> Result<()> {
+    let device = &Device::Cpu;
+    let x = Var::from_tensor(&Tensor::new(&[[1e4_f32, -1e4, 300.0, -300.0]], device)?)?;
+    let y = ops::swiglu(&x, &Tensor::ones((1, 4), DType::F32, device)?)?;
+    assert_eq!(y.to_vec2::<f32>()?, [[1e4, 0.0, 300.0, 0.0]]);
+    let grads = backward(&y)?;
+    assert!(
+        values(grads.get(&x).unwrap_or(&y))?
+            .iter()
+            .all(|g| g.is_finite())
+    );
+
+    let w = Tensor::new(&[[1.0_f32, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]], device)?;
+    let loss = ops::linear_cross_entropy(&x, &w, &[1])?;
+    assert_eq!(loss.to_scalar::<f32>()?, 2e4);
+
+    let q = x.reshape((1, 1, 1, 4))?.broadcast_as((1, 1, 3, 4))?;
+    assert!(
+        values(&ops::attention(&q, &q, &q, None)?)?
+            .iter()
+            .all(|y| y.is_finite())
+    );
+    Ok(())
+}
+
+/// Going backward twice over one graph gives the same gradients twice.
+#[test]
+fn the_graph_may_be_used_again() -> Result<()> {
+    let mut source = Source::new(9);
+    let (h, w) = (var(&mut source, &[6, 4])?, var(&mut source, &[5, 4])?);
+    let loss = ops::linear_cross_entropy(&h, &w, &[0, 1, 2, 3, 4, -1])?;
+    let (first, second) = (loss.backward()?, loss.affine(3.0, 0.0)?.backward()?);
+    for v in [&h, &w] {
+        let tripled = first.get(v).map(|g| g.affine(3.0, 0.0)).transpose()?;
+        assert_eq!(
+            tripled.as_ref().map(values).transpose()?,
+            second.get(v).map(values).transpose()?
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn half_types_take_the_slow_way() -> Result<()> {
+    let mut source = Source::new(10);
+    let mut t = |shape: &[usize]| source.tensor(shape)?.to_dtype(DType::BF16);
+    let (x, w) = (Var::from_tensor(&t(&[2, 4, 8])?)?, t(&[8, 8])?);
+    let table = t(&[4, 2])?;
+    let y = ops::rms_norm(&ops::linear(&x, &w)?, &t(&[8])?, 1e-5)?;
+    let q = ops::rotary(&y, 2, &table, &table, 0)?;
+    let y = ops::swiglu(&ops::attention(&q, &q, &q, Some(&[4, 2]))?, &y)?;
+    let y = ops::lora_linear(&y, &w, &t(&[2, 8])?, &t(&[8, 2])?, 0.5, None)?;
+    let loss = ops::linear_cross_entropy(&y, &w, &[1; 8])?;
+    assert_eq!(loss.dtype(), DType::BF16);
+    assert!(loss.backward()?.get(&x).is_some());
+    let grads = ops::seed(&y, &y)?.backward()?;
+    assert_eq!(grads.get(&x).map(|g| g.dtype()), Some(DType::BF16));
+    Ok(())
+}
+
+/// One step of everything, large enough to be shared among threads: the bits of the results and
+/// of all gradients.
+fn step() -> Result<Vec<Vec<u32>>> {
+    let mut source = Source::new(11);
+    let mut t = |shape: &[usize]| Var::from_tensor(&source.tensor(shape)?.to_dtype(DType::F32)?);
+    let (batch, len, width) = (3, 90, 128);
+    let x = t(&[batch, len, width])?;
+    let (w, gain) = (t(&[width, width])?, t(&[width])?);
+    let (a, b, head) = (t(&[4, width])?, t(&[width, 4])?, t(&[300, width])?);
+    let (cos, sin) = (t(&[len, 8])?, t(&[len, 8])?);
+    let normed = ops::rms_norm(&x, &gain, 1e-5)?;
+    let wide = ops::lora_linear(&normed, &w.detach(), &a, &b, 0.1, None)?;
+    let q = ops::rotary(&wide, 8, &cos, &sin, 0)?;
+    let k = ops::split_heads(&ops::linear(&normed, &w)?.narrow(2, 0, width / 4)?, 2)?;
+    let mixed = ops::attention(&q, &k, &k, Some(&[90, 40, 7]))?;
+    let y = ops::swiglu(&mixed, &normed)?;
+    let targets: Vec<i64> = (0..(batch * len) as i64).map(|i| i % 307 - 7).collect();
+    let targets: Vec<i64> = targets.into_iter().map(|t| t.min(299)).collect();
+    let loss = ops::linear_cross_entropy(&y, &head, &targets)?;
+    let grads = loss.backward()?;
+    let mut all = vec![bits(&q)?, bits(&mixed)?, bits(&y)?, bits(&loss)?];
+    for v in [&x, &w, &gain, &a, &b, &head] {
+        all.push(grads.get(v).map(bits).transpose()?.unwrap_or_default());
+    }
+    Ok(all)
+}
+
+#[test]
+fn bits_are_repeatable() -> Result<()> {
+    let mut across = Vec::new();
+    for threads in [1, 3] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        let pool = pool.map_err(candle_core::Error::wrap)?;
+        let first = pool.install(step)?;
+        assert_eq!(first, pool.install(step)?, "{threads} threads");
+        across.push(first);
+    }
+    assert!(across.iter().flatten().all(|bits| !bits.is_empty()));
+    assert_eq!(across[0], across[1], "one thread against three");
+    Ok(())
+}

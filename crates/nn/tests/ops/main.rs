@@ -1,0 +1,7 @@
+//! The fused operations against finite differences, against their compositions, and against what
+//! their documentation promises.
+
+mod common;
+mod contract;
+mod gradients;
+mod oracle;

@@ -1,0 +1,291 @@
+//! The fused operations against their compositions over random shapes, in both types.
+
+use candle_core::{D, DType, Result, Tensor};
+use proptest::prelude::*;
+use vxf_nn::{compose, ops};
+
+use crate::common::{Source, check_same, evaluate};
+
+/// Turns candle's error into proptest's, for `?` in a property.
+fn ran(result: Result<()>) -> std::result::Result<(), TestCaseError> {
+    result.map_err(|error| TestCaseError::fail(error.to_string()))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 40,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn linear(seed: u64, rows in 1..20_usize, inner in 1..40_usize, out in 1..40_usize) {
+        ran((|| {
+            let mut source = Source::new(seed);
+            let operands = [source.tensor(&[rows, 1, inner])?, source.tensor(&[out, inner])?];
+            check_same(
+                &|o| ops::linear(&o[0], &o[1]),
+                &|o| compose::linear(&o[0], &o[1]),
+                &operands,
+            )
+        })())?;
+    }
+
+    #[test]
+    fn lora_linear(
+        seed: u64,
+        rows in 1..12_usize,
+        inner in 1..30_usize,
+        out in 1..30_usize,
+        rank in 1..9_usize,
+        dropped: bool,
+    ) {
+        ran((|| {
+            let mut source = Source::new(seed);
+            let w = source.tensor(&[out, inner])?;
+            let mask = source.mask(&[2, rows, inner])?;
+            let operands = [
+                source.tensor(&[2, rows, inner])?,
+                source.tensor(&[rank, inner])?,
+                source.tensor(&[out, rank])?,
+            ];
+            type Form = fn(&Tensor, &Tensor, &Tensor, &Tensor, f64, Option<&Tensor>)
+                -> Result<Tensor>;
+            let run = |form: Form, o: &[Tensor]| {
+                let (w, mask) = (w.to_dtype(o[0].dtype())?, mask.to_dtype(o[0].dtype())?);
+                form(&o[0], &w, &o[1], &o[2], 2.5, dropped.then_some(&mask))
+            };
+            check_same(
+                &|o| run(ops::lora_linear, o),
+                &|o| run(compose::lora_linear, o),
+                &operands,
+            )
+        })())?;
+    }
+
+    #[test]
+    fn rms_norm(seed: u64, rows in 1..150_usize, width in 1..70_usize) {
+        ran((|| {
+            let mut source = Source::new(seed);
+            let operands = [source.tensor(&[rows, width])?, source.tensor(&[width])?];
+            check_same(
+                &|o| ops::rms_norm(&o[0], &o[1], 1e-4),
+                &|o| compose::rms_norm(&o[0], &o[1], 1e-4),
+                &operands,
+            )
+        })())?;
+    }
+
+    #[test]
+    fn rotary(
+        seed: u64,
+        batch in 1..4_usize,
+        len in 1..9_usize,
+        heads in 1..5_usize,
+        half in 1..9_usize,
+        offset in 0..5_usize,
+    ) {
+        ran((|| {
+            let mut source = Source::new(seed);
+            let (cos, sin) = source.angles(len + offset, half)?;
+            let run = |fused: bool, o: &[Tensor]| {
+                let (cos, sin) = (cos.to_dtype(o[0].dtype())?, sin.to_dtype(o[0].dtype())?);
+                let form = if fused { ops::rotary } else { compose::rotary };
+                form(&o[0], heads, &cos, &sin, offset)
+            };
+            let x = source.tensor(&[batch, len, heads * 2 * half])?;
+            check_same(&|o| run(true, o), &|o| run(false, o), &[x])
+        })())?;
+    }
+
+    #[test]
+    fn attention(
+        seed: u64,
+        batch in 1..4_usize,
+        kv_heads in 1..4_usize,
+        group in 1..4_usize,
+        len in prop_oneof![1..8_usize, 30..70_usize],
+        before in 0..6_usize,
+        d in 1..20_usize,
+        padded: bool,
+    ) {
+        ran((|| {
+            let mut source = Source::new(seed);
+            let keys = len + before;
+            let lengths = source.lengths(batch, keys);
+            let lengths = padded.then_some(&lengths[..]);
+            let operands = [
+                source.tensor(&[batch, kv_heads * group, len, d])?,
+                source.tensor(&[batch, kv_heads, keys, d])?,
+                source.tensor(&[batch, kv_heads, keys, d])?,
+            ];
+            check_same(
+                &|o| ops::attention(&o[0], &o[1], &o[2], lengths),
+                &|o| compose::attention(&o[0], &o[1], &o[2], lengths),
+                &operands,
+            )
+        })())?;
+    }
+
+    #[test]
+    fn swiglu(seed: u64, rows in 1..20_usize, width in 1..40_usize, size in 0.1..20.0_f64) {
+        ran((|| {
+            let mut source = Source::new(seed);
+            let gate = source.tensor(&[rows, width])?.affine(size, 0.0)?;
+            let operands = [gate, source.tensor(&[rows, width])?];
+            check_same(
+                &|o| ops::swiglu(&o[0], &o[1]),
+                &|o| compose::swiglu(&o[0], &o[1]),
+                &operands,
+            )
+        })())?;
+    }
+
+    #[test]
+    fn linear_cross_entropy(
+        seed: u64,
+        rows in 1..90_usize,
+        width in 1..30_usize,
+        classes in 1..60_usize,
+    ) {
+        ran((|| {
+            let mut source = Source::new(seed);
+            let targets = source.targets(rows, classes);
+            let operands = [source.tensor(&[1, rows, width])?, source.tensor(&[classes, width])?];
+            check_same(
+                &|o| ops::linear_cross_entropy(&o[0], &o[1], &targets),
+                &|o| compose::linear_cross_entropy(&o[0], &o[1], &targets),
+                &operands,
+            )
+        })())?;
+    }
+}
+
+/// The sizes at which work is shared among threads and loss rows come in several chunks.
+#[test]
+fn large_operands() -> Result<()> {
+    let mut source = Source::new(11);
+    let operands = [source.tensor(&[600, 48])?, source.tensor(&[130, 48])?];
+    let targets = source.targets(600, 130);
+    check_same(
+        &|o| ops::linear_cross_entropy(&o[0], &o[1], &targets),
+        &|o| compose::linear_cross_entropy(&o[0], &o[1], &targets),
+        &operands,
+    )?;
+    check_same(
+        &|o| ops::linear(&o[0], &o[1]),
+        &|o| compose::linear(&o[0], &o[1]),
+        &[source.tensor(&[300, 100])?, source.tensor(&[90, 100])?],
+    )?;
+    check_same(
+        &|o| ops::rms_norm(&o[0], &o[1], 1e-6),
+        &|o| compose::rms_norm(&o[0], &o[1], 1e-6),
+        &[source.tensor(&[700, 64])?, source.tensor(&[64])?],
+    )?;
+    check_same(
+        &|o| ops::swiglu(&o[0], &o[1]),
+        &|o| compose::swiglu(&o[0], &o[1]),
+        &[source.tensor(&[300, 130])?, source.tensor(&[300, 130])?],
+    )?;
+    let qkv = [
+        source.tensor(&[3, 4, 70, 8])?,
+        source.tensor(&[3, 2, 70, 8])?,
+        source.tensor(&[3, 2, 70, 8])?,
+    ];
+    check_same(
+        &|o| ops::attention(&o[0], &o[1], &o[2], Some(&[70, 1, 33])),
+        &|o| compose::attention(&o[0], &o[1], &o[2], Some(&[70, 1, 33])),
+        &qkv,
+    )
+}
+
+/// The compositions themselves against candle's own reference implementations.
+#[test]
+fn compositions_match_candle() -> Result<()> {
+    let mut source = Source::new(12);
+    let x = source.tensor(&[2, 3, 8])?.to_dtype(DType::F32)?;
+    let gain = source.tensor(&[8])?.to_dtype(DType::F32)?;
+    let close = |a: &Tensor, b: &Tensor| -> Result<()> {
+        let gap = a.sub(b)?.abs()?.max_all()?.to_scalar::<f32>()?;
+        assert!(gap < 1e-6, "{gap}");
+        Ok(())
+    };
+    close(
+        &compose::rms_norm(&x, &gain, 1e-5)?,
+        &candle_nn::ops::rms_norm_slow(&x, &gain, 1e-5)?,
+    )?;
+
+    let (cos, sin) = source.angles(3, 2)?;
+    let (cos, sin) = (cos.to_dtype(DType::F32)?, sin.to_dtype(DType::F32)?);
+    let heads = compose::split_heads(&x, 2)?;
+    close(
+        &compose::rotary(&x, 2, &cos, &sin, 0)?,
+        &candle_nn::rotary_emb::rope_slow(&heads, &cos, &sin)?,
+    )?;
+
+    let q = source.tensor(&[1, 1, 1, 8])?.to_dtype(DType::F32)?;
+    let k = source.tensor(&[1, 1, 5, 8])?.to_dtype(DType::F32)?;
+    let scores = q.matmul(&k.t()?)?.affine(1.0 / 8.0_f64.sqrt(), 0.0)?;
+    let mixed = candle_nn::ops::softmax(&scores, D::Minus1)?.matmul(&k)?;
+    close(
+        &compose::attention(&q, &k, &k, None)?,
+        &mixed.reshape((1, 1, 8))?,
+    )?;
+
+    let targets = [1_i64, 3];
+    let (h, w) = (x.narrow(0, 0, 1)?.narrow(1, 0, 2)?, source.tensor(&[5, 8])?);
+    let w = w.to_dtype(DType::F32)?;
+    let logits = compose::linear(&h, &w)?.squeeze(0)?;
+    let expected = candle_nn::loss::cross_entropy(
+        &logits,
+        &Tensor::new(&[1_u32, 3], &candle_core::Device::Cpu)?,
+    )?;
+    close(&compose::linear_cross_entropy(&h, &w, &targets)?, &expected)
+}
+
+/// One chunk of keys at a time gives what the whole sequence gives.
+#[test]
+fn decoding_matches_the_whole_sequence() -> Result<()> {
+    let mut source = Source::new(13);
+    let (len, heads, d) = (7, 4, 6);
+    let x = source.tensor(&[2, len, heads * d])?;
+    let kv = source.tensor(&[2, len, 2 * d])?;
+    let (cos, sin) = source.angles(len, d / 2)?;
+    let whole = ops::attention(
+        &ops::rotary(&x, heads, &cos, &sin, 0)?,
+        &ops::rotary(&kv, 2, &cos, &sin, 0)?,
+        &ops::split_heads(&kv, 2)?,
+        None,
+    )?;
+    for t in 0..len {
+        let step = ops::attention(
+            &ops::rotary(&x.narrow(1, t, 1)?, heads, &cos, &sin, t)?,
+            &ops::rotary(&kv.narrow(1, 0, t + 1)?, 2, &cos, &sin, 0)?,
+            &ops::split_heads(&kv.narrow(1, 0, t + 1)?, 2)?,
+            None,
+        )?;
+        let gap = step
+            .sub(&whole.narrow(1, t, 1)?)?
+            .abs()?
+            .max_all()?
+            .to_scalar::<f64>()?;
+        assert!(gap < 1e-12, "position {t}: {gap}");
+    }
+    Ok(())
+}
+
+/// A seed passes its cotangent on exactly as a weighted sum would.
+#[test]
+fn seed_is_a_weighted_sum() -> Result<()> {
+    let mut source = Source::new(14);
+    let x = source.tensor(&[3, 4])?;
+    let g = source.tensor(&[3, 4])?;
+    let op = |form: fn(&Tensor, &Tensor) -> Result<Tensor>, o: &[Tensor]| {
+        form(&o[0].sqr()?, &g)?.affine(1.5, 0.0)
+    };
+    let (zero, fused) = evaluate(&|o| op(ops::seed, o), std::slice::from_ref(&x))?;
+    let (_, slow) = evaluate(&|o| op(compose::seed, o), &[x])?;
+    assert_eq!(zero.to_scalar::<f64>()?, 0.0);
+    assert_eq!(fused[0].to_vec2::<f64>()?, slow[0].to_vec2::<f64>()?);
+    Ok(())
+}

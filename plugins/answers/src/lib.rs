@@ -1,0 +1,1 @@
+//! Metrics over answers: harmful score and accuracy.

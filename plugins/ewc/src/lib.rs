@@ -1,0 +1,1 @@
+//! EWC: elastic weight consolidation against the user's fine-tuning.

@@ -1,0 +1,1 @@
+//! KL: fine-tuning held close to the aligned model's predictions.

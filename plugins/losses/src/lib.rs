@@ -1,0 +1,1 @@
+//! Metrics over losses: alignment loss and perplexity.

@@ -1,0 +1,1 @@
+//! Random perturbation: the reference's control.

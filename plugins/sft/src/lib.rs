@@ -1,0 +1,1 @@
+//! Defences `none` and `sft`: the baselines.

@@ -1,0 +1,1 @@
+//! Vaccine: perturbation-aware alignment.
