@@ -19,6 +19,7 @@ pub mod minmax;
 pub mod numeric;
 pub mod optimizer;
 mod params;
+pub mod peft;
 pub mod perturber;
 pub mod registry;
 pub mod rng;

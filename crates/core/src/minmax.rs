@@ -65,9 +65,7 @@ impl Training<'_> {
     /// On anything not finite, naming the step; on whatever a plugin reports.
     pub fn run(&mut self, mut observe: impl FnMut(&Self, &Observation) -> Result<Flow>) -> Result<()> {
         if self.next == 0 {
-            let Self { backbone, weights, defense, session, schedule, .. } = self;
-            defense.prepare(&mut Step::new(*backbone, weights, session, (0, schedule.total), 0))?;
-            session.turn();
+            self.prepare()?;
         }
         while self.next < self.schedule.total {
             let observation = self.step()?;
@@ -76,6 +74,17 @@ impl Training<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Lets the defence look at model and streams before the first step, a batch at a time.
+    pub fn prepare(&mut self) -> Result<()> {
+        let Self { backbone, weights, defense, session, schedule, .. } = self;
+        let accumulation = std::mem::replace(&mut session.accumulation, 1);
+        let at = (0, schedule.total);
+        let done = defense.prepare(&mut Step::new(*backbone, weights, session, at, 0));
+        session.accumulation = accumulation;
+        session.turn();
+        done
     }
 
     /// One optimiser step.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use candle_core::Tensor;
+use candle_core::{DType, Device, Tensor};
 
 use crate::backbone::{Architecture, Backbone, Pass, Tap};
 use crate::batch::Batch;
@@ -109,6 +109,21 @@ impl<'a> Step<'a> {
         self.backbone.architecture()
     }
 
+    /// Where the model lives.
+    pub fn device(&self) -> &'a Device {
+        self.backbone.device()
+    }
+
+    /// The type that the model computes in.
+    pub fn dtype(&self) -> DType {
+        self.backbone.dtype()
+    }
+
+    /// How many batches one pass over `stream` takes.
+    pub fn batches_per_epoch(&self, stream: &str) -> Result<usize> {
+        Ok(self.session.streams.get(stream)?.batches_per_epoch())
+    }
+
     /// The weights that queries run with: the trained ones, unless inside [`Step::with_weights`].
     pub fn weights(&self) -> &Params {
         &self.weights
@@ -143,6 +158,9 @@ impl<'a> Step<'a> {
 
     /// The share of the step's labelled tokens of `stream` that lies in this micro-batch.
     pub fn share(&mut self, stream: &str) -> Result<f64> {
+        if self.session.accumulation == 1 {
+            return Ok(1.0);
+        }
         let own = self.batch(stream)?.labelled();
         let all: usize = self.session.drawn[stream].iter().map(|batch| batch.labelled()).sum();
         if all == 0 {

@@ -24,39 +24,49 @@ pub enum Order {
 /// The batch at a position is a function of (samples, seed, position) alone: the position is
 /// all that a checkpoint needs. The last batch of an epoch may be smaller.
 #[derive(Clone, Debug)]
-pub struct Stream {
-    examples: Arc<Vec<Example>>,
-    batch_size: usize,
-    order: Order,
-    key: Key,
+pub struct Stream(Source);
+
+#[derive(Clone, Debug)]
+enum Source {
+    Examples { examples: Arc<Vec<Example>>, batch_size: usize, order: Order, key: Key },
+    Batches(Arc<Vec<Batch>>),
 }
 
 impl Stream {
     /// A stream over `examples`; `key` fixes the order.
     pub fn new(examples: Arc<Vec<Example>>, batch_size: usize, order: Order, key: Key) -> Self {
-        Self { examples, batch_size: batch_size.max(1), order, key }
+        Self(Source::Examples { examples, batch_size: batch_size.max(1), order, key })
+    }
+
+    /// A stream of ready-made batches, in this order.
+    pub fn of_batches(batches: Vec<Batch>) -> Self {
+        Self(Source::Batches(Arc::new(batches)))
     }
 
     /// How many batches one pass over the samples takes.
     pub fn batches_per_epoch(&self) -> usize {
-        self.examples.len().div_ceil(self.batch_size)
-    }
-
-    /// The samples.
-    pub fn examples(&self) -> &[Example] {
-        &self.examples
+        match &self.0 {
+            Source::Examples { examples, batch_size, .. } => examples.len().div_ceil(*batch_size),
+            Source::Batches(batches) => batches.len(),
+        }
     }
 
     fn batch(&self, position: u64, device: &Device) -> Result<Batch> {
         let per_epoch = self.batches_per_epoch() as u64;
-        let mut order: Vec<usize> = (0..self.examples.len()).collect();
-        if self.order == Order::Shuffled {
-            order.shuffle(&mut self.key.index(position / per_epoch).rng());
+        let at = (position % per_epoch) as usize;
+        match &self.0 {
+            Source::Batches(batches) => Ok(batches[at].clone()),
+            Source::Examples { examples, batch_size, order, key } => {
+                let mut indices: Vec<usize> = (0..examples.len()).collect();
+                if *order == Order::Shuffled {
+                    indices.shuffle(&mut key.index(position / per_epoch).rng());
+                }
+                let end = ((at + 1) * batch_size).min(indices.len());
+                let chosen: Vec<_> =
+                    indices[at * batch_size..end].iter().map(|&i| &examples[i]).collect();
+                Batch::new(&chosen, device)
+            }
         }
-        let start = (position % per_epoch) as usize * self.batch_size;
-        let end = (start + self.batch_size).min(order.len());
-        let chosen: Vec<_> = order[start..end].iter().map(|&i| &self.examples[i]).collect();
-        Batch::new(&chosen, device)
     }
 }
 
@@ -77,7 +87,7 @@ impl Streams {
     /// # Errors
     /// When it has no samples.
     pub fn insert(&mut self, name: &str, stream: Stream) -> Result<()> {
-        if stream.examples.is_empty() {
+        if stream.batches_per_epoch() == 0 {
             return Err(Error::EmptyStream { name: name.to_owned() });
         }
         self.streams.insert(name.to_owned(), (stream, 0));

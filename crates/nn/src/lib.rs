@@ -5,8 +5,10 @@
 //! way. [`compose`] is that slow way: the same functions made of stock differentiable candle
 //! operations, which is also what the tests compare against.
 //!
-//! Nothing here knows a model.
+//! [`layers`] puts them to use: layers that take their trainable weights from a pass. Nothing here
+//! knows a model or a defence.
 
 pub mod compose;
 mod kernel;
+pub mod layers;
 pub mod ops;

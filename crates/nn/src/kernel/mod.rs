@@ -9,4 +9,4 @@ mod reduce;
 pub(crate) use blocks::{blocks, blocks2, worth_sharing};
 pub(crate) use gemm::{View, matmul, matmul_into, parallelism};
 pub(crate) use real::Real;
-pub(crate) use reduce::{add_scaled, dot, largest, sum};
+pub(crate) use reduce::{add_scaled, dot, exponentiate, largest};

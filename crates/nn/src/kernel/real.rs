@@ -14,6 +14,8 @@ pub(crate) trait Real: WithDType + Neg<Output = Self> {
     const ONE: Self;
     /// Minus infinity, the neutral element of the maximum.
     const LOWEST: Self;
+    /// Below the largest score by this much, a probability is nothing beside the others.
+    const NEGLIGIBLE: Self;
 
     /// The nearest value to an `f64`.
     fn of(value: f64) -> Self;
@@ -36,6 +38,7 @@ impl Real for f32 {
     const ZERO: Self = 0.0;
     const ONE: Self = 1.0;
     const LOWEST: Self = f32::NEG_INFINITY;
+    const NEGLIGIBLE: Self = -60.0;
 
     #[inline(always)]
     fn of(value: f64) -> Self {
@@ -62,6 +65,7 @@ impl Real for f64 {
     const ZERO: Self = 0.0;
     const ONE: Self = 1.0;
     const LOWEST: Self = f64::NEG_INFINITY;
+    const NEGLIGIBLE: Self = -600.0;
 
     #[inline(always)]
     fn of(value: f64) -> Self {

@@ -72,9 +72,35 @@ pub(crate) fn add_scaled<T: Real>(into: &mut [T], scale: T, from: &[T]) {
     }
 }
 
+/// Replaces scores by their exponentials relative to the largest and returns the sum of those.
+///
+/// Negligible ones become zero rather than something tiny, whose multiples would be denormal
+/// numbers: processors take many times longer for matrix products with those. `NaN` stays `NaN`.
+pub(crate) fn exponentiate<T: Real>(scores: &mut [T]) -> T {
+    let top = largest(scores);
+    for score in scores.iter_mut() {
+        let below = *score - top;
+        let exp = below.fast_exp();
+        *score = if below < T::NEGLIGIBLE { T::ZERO } else { exp };
+    }
+    sum(scores)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{dot, largest, sum};
+    use super::{dot, exponentiate, largest, sum};
+
+    #[test]
+    fn exponentials_are_relative_and_never_denormal() {
+        let mut scores = [1000.0_f32, 999.0, 941.0, 939.0, f32::NEG_INFINITY];
+        let total = exponentiate(&mut scores);
+        assert_eq!(scores[0], 1.0);
+        assert!((scores[1] - (-1.0_f32).exp()).abs() < 1e-7);
+        assert!(scores[2] > 0.0);
+        assert_eq!(scores[3..], [0.0, 0.0]);
+        assert_eq!(total, scores[0] + scores[1]);
+        assert!(exponentiate(&mut [0.0_f32, f32::NAN]).is_nan());
+    }
 
     #[test]
     fn every_length_around_the_lanes() {

@@ -7,10 +7,10 @@ use rayon::prelude::*;
 
 use super::{by_dtype, elements, flat, frozen, fused, gradient, output, same_kind};
 use crate::compose;
-use crate::kernel::{Real, View, dot, largest, matmul_into, sum, worth_sharing};
+use crate::kernel::{Real, View, dot, exponentiate, matmul_into, worth_sharing};
 
 /// Query rows whose scores exist at one time, for each head at work.
-const TILE: usize = 32;
+const TILE: usize = 64;
 
 /// Attends causally from queries to keys and joins the heads.
 ///
@@ -129,17 +129,6 @@ struct Tile {
     rows: usize,
 }
 
-/// Exponentiates the visible scores relative to the largest, hides the rest, returns the sum.
-fn exponentiate<T: Real>(scores: &mut [T], visible: usize) -> T {
-    let (shown, hidden) = scores.split_at_mut(visible);
-    let top = largest(shown);
-    for score in shown.iter_mut() {
-        *score = (*score - top).fast_exp();
-    }
-    hidden.fill(T::ZERO);
-    sum(shown)
-}
-
 /// A product on the calling thread: the loops around it are what is shared.
 fn product<T: Real>(out: &mut [T], add: bool, a: View<'_, T>, b: View<'_, T>) {
     matmul_into(out, add, T::ONE, a, b, Parallelism::None);
@@ -191,7 +180,9 @@ impl Attention {
         );
         let length = self.lengths[tile.batch];
         for (i, scores) in scores.chunks_exact_mut(self.seen(tile)).enumerate() {
-            let sum = exponentiate(scores, self.dims.visible(tile.first + i, length));
+            let (shown, hidden) = scores.split_at_mut(self.dims.visible(tile.first + i, length));
+            let sum = exponentiate(shown);
+            hidden.fill(T::ZERO);
             row(i, scores, sum);
         }
     }

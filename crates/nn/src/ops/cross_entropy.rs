@@ -7,7 +7,7 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Layout, Result, Shape
 
 use super::{by_dtype, elements, flat, frozen, fused, gradient, output, rows_of, same_kind};
 use crate::compose;
-use crate::kernel::{Real, View, blocks2, largest, matmul, matmul_into, parallelism, sum};
+use crate::kernel::{Real, View, blocks2, exponentiate, largest, matmul, matmul_into, parallelism};
 
 /// Logits held at one time, as far as the bounds on rows allow.
 const LOGITS: usize = 1 << 21;
@@ -183,10 +183,7 @@ impl Head {
 fn row_loss<T: Real>(logits: &mut [T], class: usize, share: Option<f64>) -> f64 {
     let picked = logits[class].wide();
     let top = largest(logits);
-    for logit in logits.iter_mut() {
-        *logit = (*logit - top).fast_exp();
-    }
-    let sum = sum(logits).wide();
+    let sum = exponentiate(logits).wide();
     if let Some(share) = share {
         let factor = T::of(share / sum);
         logits.iter_mut().for_each(|p| *p *= factor);

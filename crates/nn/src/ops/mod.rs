@@ -61,11 +61,17 @@ fn fused(x: &Tensor) -> bool {
     matches!(x.device(), Device::Cpu) && matches!(x.dtype(), DType::F32 | DType::F64)
 }
 
-/// Checks that the operands of an operation have one dtype and one device.
+/// Checks that the operands of an operation have one floating-point dtype and one device.
 fn same_kind(op: &str, operands: &[&Tensor]) -> Result<()> {
     let Some((first, rest)) = operands.split_first() else {
         return Ok(());
     };
+    if !first.dtype().is_float() {
+        bail!(
+            "{op}: operands of the dtype {:?}, which has no gradients",
+            first.dtype()
+        );
+    }
     for other in rest {
         if other.dtype() != first.dtype() {
             bail!(

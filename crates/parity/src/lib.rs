@@ -1,0 +1,43 @@
+//! Replays recorded steps of the reference trainer and compares every number.
+//!
+//! A folder of recordings holds tiny checkpoints, a batch for each, base logits, and runs: per
+//! step the losses, norms and rates, and of some steps whole tensors. Each run is trained again
+//! here through the same loop, defences and perturbers that users get, and every recorded number
+//! is held against ours.
+
+mod recording;
+mod replay;
+mod report;
+
+use std::path::Path;
+
+use candle_core::{DType, Device};
+use vxf_core::{Error, Result};
+
+pub use report::{Bound, Quantity, Report};
+
+/// Replays everything recorded in the folder `path`.
+///
+/// # Errors
+/// When the folder or a file in it cannot be read. Deviations are no error but part of the report;
+/// families that cannot be loaded are listed in it.
+pub fn compare(path: &Path, device: &Device) -> Result<Report> {
+    let mut report = Report::default();
+    for directory in recording::models(path)? {
+        let name = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let backbone = match vxf_core::config::load_directory(&directory, DType::F32, device) {
+            Ok(backbone) => backbone,
+            Err(error @ Error::Checkpoint { .. }) => {
+                report.skip(&name, error.to_string());
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let model = recording::Model::read(&directory, device)?;
+        replay::logits(&name, &*backbone, &model, &mut report)?;
+        for run in model.runs()? {
+            replay::run(&name, &*backbone, &model, &run, &mut report)?;
+        }
+    }
+    Ok(report)
+}

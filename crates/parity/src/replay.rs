@@ -1,0 +1,345 @@
+//! Training a recorded run again and holding every number against the recording.
+
+use std::sync::{Arc, Mutex};
+
+use candle_core::{DType, Tensor};
+use serde_json::json;
+use vxf_core::config::{DefenseConfig, PerturberConfig};
+use vxf_core::metric::Model as Measured;
+use vxf_core::minmax::{Flow, Observation, Training};
+use vxf_core::optimizer::{AdamW, AdamWConfig};
+use vxf_core::schedule::{Decay, Schedule};
+use vxf_core::step::Session;
+use vxf_core::stream::{Stream, Streams};
+use vxf_core::{
+    Backbone, Batch, Defense, Error, Gradients, Hidden, Key, Params, Perturbation, Perturber,
+    Result, Site, Step, Trainable, peft, registry,
+};
+
+use crate::recording::{Model, Run};
+use crate::report::{Bound, Report};
+
+const LOSS: Bound = Bound::Absolute(1e-5);
+const TENSOR: Bound = Bound::Absolute(1e-5);
+const NORM: Bound = Bound::Relative(1e-5);
+const DRIFT: Bound = Bound::Relative(1e-4);
+
+/// Compares the base model's logits on real positions.
+pub(crate) fn logits(
+    name: &str,
+    backbone: &dyn Backbone,
+    model: &Model,
+    report: &mut Report,
+) -> Result<()> {
+    let none = Params::new();
+    let ours = Measured { backbone, weights: &none }.logits(&model.batch)?;
+    let real = |tensor: &Tensor| -> Result<Vec<f64>> {
+        let rows: Vec<Vec<Vec<f64>>> = tensor.to_dtype(DType::F64)?.to_vec3()?;
+        let kept = rows.into_iter().zip(&model.batch.lengths);
+        Ok(kept.flat_map(|(row, &length)| row.into_iter().take(length).flatten()).collect())
+    };
+    report.compare("logits", TENSOR, name, &real(&ours)?, &real(&model.logits)?);
+    Ok(())
+}
+
+/// Replays one run, and the mended form of its method where that is recorded too.
+pub(crate) fn run(
+    name: &str,
+    backbone: &dyn Backbone,
+    model: &Model,
+    run: &Run,
+    report: &mut Report,
+) -> Result<()> {
+    let name = format!("{name}/{}", run.record.spec.name);
+    let Some(seen) = train(backbone, model, run, "reference")? else {
+        report.skip(&name, format!("rule `{}` is not known", run.record.spec.rule));
+        return Ok(());
+    };
+    report.runs.push(name.clone());
+    scalars(&name, &seen, run, report);
+    tensors(&name, &seen, run, report)?;
+
+    let alternative = &run.record.mended;
+    // What is recorded of KL beside the reference mends the axis alone.
+    let form = if run.record.spec.rule == "kl" { "axis_corrected" } else { "corrected" };
+    if !alternative.is_empty()
+        && let Some(seen) = train(backbone, model, run, form)?
+    {
+        let ours = seen.figures("loss");
+        let theirs: Vec<_> = alternative.iter().map(|step| step.loss_second).collect();
+        report.compare("loss, mended form", LOSS, &name, &ours, &theirs);
+        let ours: Vec<_> = seen.steps.iter().map(|step| step.gradient_norm).collect();
+        for (ours, theirs) in ours.iter().zip(alternative) {
+            let theirs = [theirs.param_grad_norm];
+            report.compare("gradient norm, mended form", NORM, &name, &[*ours], &theirs);
+        }
+    }
+    Ok(())
+}
+
+/// What a replayed run showed.
+struct Seen {
+    steps: Vec<Observation>,
+    first: Arc<Mutex<First>>,
+    /// Weights after each step.
+    weights: Vec<Params>,
+    fisher: Params,
+    drift: f64,
+}
+
+impl Seen {
+    fn figures(&self, name: &str) -> Vec<f64> {
+        let figure = |step: &Observation| step.figures.get(name).copied().unwrap_or(f64::NAN);
+        self.steps.iter().map(figure).collect()
+    }
+}
+
+/// What the first step used.
+#[derive(Default)]
+struct First {
+    perturbation: Option<Hidden>,
+    gradients: Option<Gradients>,
+}
+
+fn train(backbone: &dyn Backbone, model: &Model, run: &Run, form: &str) -> Result<Option<Seen>> {
+    let spec = &run.record.spec;
+    let (trainable, start) = match &spec.adapter {
+        None => (Trainable::Full, None),
+        Some(adapter) => {
+            let device = backbone.device();
+            let (lora, weights) = peft::read(&model.adapter(adapter), DType::F32, device)?;
+            (Trainable::Lora(lora), Some(weights))
+        }
+    };
+    let backbone = backbone.with_trainable(&trainable)?;
+    let weights = match start {
+        Some(weights) => weights,
+        None => backbone.initial(&Key::root(0))?,
+    }
+    .leaves()?;
+    let before = weights.copy()?;
+
+    let defense = |name: &str, settings| -> Result<Box<dyn Defense>> {
+        Ok((registry::find::<dyn DefenseConfig>(name)?.parse)(settings)?.build())
+    };
+    let perturber = |name: &str, settings| -> Result<Box<dyn Perturber>> {
+        Ok((registry::find::<dyn PerturberConfig>(name)?.parse)(settings)?.build())
+    };
+    let rho = spec.rho.unwrap_or(0.0);
+    let method = json!({ "lambda": spec.lamb.unwrap_or(0.0), "form": form });
+    let (defense, perturber) = match spec.rule.as_str() {
+        "sft" => (defense("sft", json!({}))?, perturber("none", json!({}))?),
+        "vaccine" => (defense("vaccine", json!({}))?, perturber("vaccine", json!({ "rho": rho }))?),
+        "random" => {
+            let replayed = Replayed { noise: noise(run), factor: rho.sqrt() };
+            (defense("random", json!({}))?, Box::new(replayed) as Box<dyn Perturber>)
+        }
+        rule @ ("ewc" | "kl") => (defense(rule, method)?, perturber("none", json!({}))?),
+        _ => return Ok(None),
+    };
+    let decay = match spec.schedule.as_str() {
+        "constant" => Decay::Constant,
+        "linear" => Decay::Linear,
+        "cosine" => Decay::Cosine,
+        _ => return Ok(None),
+    };
+
+    let mut streams = Streams::new();
+    streams.insert("main", Stream::of_batches(vec![model.batch.clone()]))?;
+    if !model.evaluation.is_empty() {
+        streams.insert("alignment", Stream::of_batches(model.evaluation.clone()))?;
+    }
+    let adam = AdamWConfig { weight_decay: 0.1, ..AdamWConfig::default() };
+    let optimizer = AdamW::new(adam, &backbone.parameters(), &weights)?;
+    let first = Arc::new(Mutex::new(First::default()));
+    let mut training = Training {
+        backbone: &*backbone,
+        weights,
+        defense: Box::new(Watched { inner: defense, first: first.clone() }),
+        perturber: Box::new(Watched { inner: perturber, first: first.clone() }),
+        session: Session::new(streams, "main", Key::root(0)),
+        optimizer,
+        schedule: Schedule { peak: spec.lr, decay, warmup: spec.warmup, total: spec.steps },
+        max_gradient_norm: Some(1.0),
+        next: 0,
+    };
+    let (mut steps, mut after) = (Vec::new(), Vec::new());
+    training.run(|training, observation| {
+        steps.push(observation.clone());
+        after.push(training.weights.copy()?);
+        Ok(Flow::Continue)
+    })?;
+    let fisher = training.defense.state()?.tensors;
+    let last = after.last().unwrap_or(&before);
+    let drift = drift(&*backbone, &before, last, &model.evaluation)?;
+    Ok(Some(Seen { steps, first, weights: after, fisher, drift }))
+}
+
+fn scalars(name: &str, seen: &Seen, run: &Run, report: &mut Report) {
+    let steps = &run.record.steps;
+    let column = |f: &dyn Fn(&crate::recording::Step) -> f64| steps.iter().map(f).collect::<Vec<_>>();
+    let rates: Vec<_> = seen.steps.iter().map(|step| step.rate).collect();
+    report.compare("learning rate", Bound::Absolute(1e-9), name, &rates, &column(&|s| s.lr));
+    report.compare("loss", LOSS, name, &seen.figures("loss"), &column(&|s| s.loss_second));
+    if steps.iter().all(|step| step.loss_first.is_some()) {
+        let theirs = column(&|step| step.loss_first.unwrap_or(f64::NAN));
+        report.compare("loss, clean pass", LOSS, name, &seen.figures("loss_clean"), &theirs);
+    }
+    // Relative to each step's own value.
+    for (index, step) in steps.iter().enumerate() {
+        let at = format!("{name} step {}", index + 1);
+        let ours = seen.steps.get(index);
+        let figure = |key: &str| ours.and_then(|o| o.figures.get(key).copied()).unwrap_or(f64::NAN);
+        let norm = ours.map_or(f64::NAN, |o| o.gradient_norm);
+        report.compare("gradient norm", NORM, &at, &[norm], &[step.param_grad_norm]);
+        if let Some(global) = step.hidden_grad_norm_global {
+            let own = figure("hidden_gradient_norm");
+            report.compare("hidden gradient norm", NORM, &at, &[own], &[global]);
+        }
+        for (layer, theirs) in step.hidden_grad_norm_per_layer.iter().enumerate() {
+            let own = figure(&format!("hidden_gradient_norm.{}", Site::attention_output(layer)));
+            report.compare("hidden gradient norm per layer", NORM, &at, &[own], &[*theirs]);
+        }
+    }
+    if let Some(theirs) = run.record.drift_final_vs_initial {
+        report.compare("drift", DRIFT, name, &[seen.drift], &[theirs]);
+    }
+}
+
+fn tensors(name: &str, seen: &Seen, run: &Run, report: &mut Report) -> Result<()> {
+    let first = seen.first.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let (mut ours_after, mut theirs_after) = (Vec::new(), Vec::new());
+    for (key, theirs) in &run.tensors {
+        let at = format!("{name} {key}");
+        let theirs = entries(theirs)?;
+        let found = if let Some(rest) = key.strip_prefix("perturbation.step1.layer") {
+            let site = rest.parse().ok().map(Site::attention_output);
+            let tensor = site.and_then(|site| first.perturbation.as_ref()?.get(&site));
+            Some(("perturbation", TENSOR, tensor))
+        } else if let Some(rest) = key.strip_prefix("grad.step1.") {
+            let tensor = first.gradients.as_ref().and_then(|gradients| gradients.get(rest));
+            Some(("first gradient", TENSOR, tensor))
+        } else if key.starts_with("fisher.") {
+            Some(("Fisher information", NORM, seen.fisher.get(key)))
+        } else if key.starts_with("step") {
+            let tensor = after_step(seen, key);
+            let ours = tensor.map_or(Ok(vec![f64::NAN; theirs.len()]), entries)?;
+            ours_after.extend(ours);
+            theirs_after.extend(theirs.iter().copied());
+            None
+        } else {
+            None
+        };
+        if let Some((quantity, bound, tensor)) = found {
+            let ours = tensor.map_or(Ok(Vec::new()), entries)?;
+            report.compare(quantity, bound, &at, &ours, &theirs);
+        }
+    }
+    if !theirs_after.is_empty() {
+        let (ours, theirs) = (&ours_after, &theirs_after);
+        report.compare("parameters, rms", Bound::Rms(1e-5), name, ours, theirs);
+        report.compare("parameters, beyond 1e-5", Bound::Share(1e-3), name, ours, theirs);
+    }
+    for (key, theirs) in &run.record.param_l2_after {
+        let tensor = seen.weights.last().and_then(|weights| weights.get(key));
+        let ours = tensor.map_or(Ok(f64::NAN), |tensor| {
+            Ok::<_, Error>(vxf_core::numeric::sum_of_squares(tensor)?.sqrt())
+        })?;
+        report.compare("parameter norm", NORM, &format!("{name} {key}"), &[ours], &[*theirs]);
+    }
+    Ok(())
+}
+
+/// The weight that `stepK.<name>` records.
+fn after_step<'a>(seen: &'a Seen, key: &str) -> Option<&'a Tensor> {
+    let (step, name) = key.strip_prefix("step")?.split_once('.')?;
+    seen.weights.get(step.parse::<usize>().ok()?.checked_sub(1)?)?.get(name)
+}
+
+fn entries(tensor: &Tensor) -> Result<Vec<f64>> {
+    Ok(tensor.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?)
+}
+
+/// The reference's drift: squared L2 norms of the change at all attention outputs, summed over
+/// batches and layers, padding neither hidden nor left out.
+fn drift(
+    backbone: &dyn Backbone,
+    before: &Params,
+    after: &Params,
+    batches: &[Batch],
+) -> Result<f64> {
+    let sites: Vec<_> = (0..backbone.architecture().layers).map(Site::attention_output).collect();
+    let mut sum = 0.0;
+    for batch in batches {
+        let batch = Batch { mask_padding: false, ..batch.clone() };
+        let before = Measured { backbone, weights: before }.hidden(&batch, &sites)?;
+        let after = Measured { backbone, weights: after }.hidden(&batch, &sites)?;
+        for (site, after) in &after {
+            let change = (after.to_dtype(DType::F64)? - before[site].to_dtype(DType::F64)?)?;
+            sum += vxf_core::numeric::sum_of_squares(&change)?;
+        }
+    }
+    Ok(sum)
+}
+
+/// The recorded noise of the first step, by layer.
+fn noise(run: &Run) -> Hidden {
+    let layer = |(key, tensor): (&String, &Tensor)| {
+        let layer = key.strip_prefix("noise.step1.layer")?.parse().ok()?;
+        Some((Site::attention_output(layer), tensor.clone()))
+    };
+    run.tensors.iter().filter_map(layer).collect()
+}
+
+/// An inner player that adds recorded noise.
+struct Replayed {
+    noise: Hidden,
+    factor: f64,
+}
+
+impl Perturber for Replayed {
+    fn perturb(&mut self, _step: &mut Step<'_>) -> Result<Perturbation> {
+        let scaled = self.noise.iter().map(|(site, noise)| Ok((*site, (noise * self.factor)?)));
+        Ok(Perturbation::Hidden(scaled.collect::<Result<_>>()?))
+    }
+}
+
+/// A player whose first move is remembered.
+struct Watched<T: ?Sized> {
+    first: Arc<Mutex<First>>,
+    inner: Box<T>,
+}
+
+impl<T: ?Sized> Watched<T> {
+    fn remember(&self, note: impl FnOnce(&mut First)) {
+        note(&mut self.first.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+    }
+}
+
+impl Perturber for Watched<dyn Perturber> {
+    fn perturb(&mut self, step: &mut Step<'_>) -> Result<Perturbation> {
+        let perturbation = self.inner.perturb(step)?;
+        if let (0, Perturbation::Hidden(hidden)) = (step.index(), &perturbation) {
+            self.remember(|first| first.perturbation = Some(hidden.clone()));
+        }
+        Ok(perturbation)
+    }
+}
+
+impl Defense for Watched<dyn Defense> {
+    fn prepare(&mut self, step: &mut Step<'_>) -> Result<()> {
+        self.inner.prepare(step)
+    }
+
+    fn gradients(&mut self, inner: &mut dyn Perturber, step: &mut Step<'_>) -> Result<Gradients> {
+        let gradients = self.inner.gradients(inner, step)?;
+        if step.index() == 0 {
+            self.remember(|first| first.gradients = Some(gradients.clone()));
+        }
+        Ok(gradients)
+    }
+
+    fn state(&self) -> Result<vxf_core::defense::State> {
+        self.inner.state()
+    }
+}

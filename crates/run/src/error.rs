@@ -1,0 +1,186 @@
+//! What can go wrong between a recipe and its table.
+
+use std::path::PathBuf;
+
+use vxf_core::registry::ConfigError;
+
+use crate::layer::Place;
+
+/// Result with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A problem with a recipe, a model, a directory, or the run itself.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A recipe cannot be read from disk.
+    #[error("cannot read the recipe {}: {source}", path.display())]
+    RecipeFile {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A recipe is not TOML.
+    #[error("{place}: not TOML: {message}")]
+    NotToml {
+        /// File and line.
+        place: Place,
+        /// What the parser expected.
+        message: String,
+        /// The offending lines, as the parser shows them.
+        excerpt: String,
+    },
+    /// A setting breaks a rule.
+    #[error("{place}: {problem}")]
+    Setting {
+        /// Where it was written.
+        place: Place,
+        /// Key, rule and value found.
+        problem: ConfigError,
+    },
+    /// A name in a recipe or a flag is registered nowhere.
+    #[error("{place}: {source}")]
+    Name {
+        /// Where it was written.
+        place: Place,
+        /// Which name, and which come near.
+        source: vxf_core::Error,
+    },
+    /// A method sits in a stage that it does not belong to.
+    #[error("{place}: `{name}` belongs to the {belongs} stage, not to {stage}")]
+    WrongStage {
+        /// Where it was written.
+        place: Place,
+        /// The method.
+        name: String,
+        /// Its stages.
+        belongs: String,
+        /// The stage it was put in.
+        stage: &'static str,
+    },
+    /// The run to start from is not one.
+    #[error("{}: {problem}", path.display())]
+    NoRun {
+        /// What was given.
+        path: PathBuf,
+        /// Why it cannot be started from.
+        problem: String,
+    },
+    /// The computing device cannot be had.
+    #[error("device `{name}`: {problem}")]
+    Device {
+        /// As asked for.
+        name: String,
+        /// Why not.
+        problem: String,
+    },
+    /// A tokenizer does not go with a model.
+    #[error("{origin}: {problem}")]
+    Tokenizer {
+        /// The model.
+        origin: String,
+        /// What does not fit.
+        problem: String,
+    },
+    /// Truncation left no sample of a set with an answer.
+    #[error(
+        "all {count} samples of the {set} set are prompt only after truncation to {max_length} \
+         tokens; none has an answer left to train on"
+    )]
+    AllPrompt {
+        /// The data set.
+        set: String,
+        /// How many samples it had.
+        count: usize,
+        /// Where they were cut.
+        max_length: usize,
+    },
+    /// The output directory belongs to another experiment.
+    #[error("{} holds another experiment: {difference}", path.display())]
+    OtherExperiment {
+        /// The directory.
+        path: PathBuf,
+        /// What differs, the first differences first.
+        difference: String,
+    },
+    /// The output directory holds something that is no experiment.
+    #[error("{} is not empty and holds no experiment", path.display())]
+    NotAnExperiment {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Another process is writing into the output directory.
+    #[error("{}: another vxf is writing there", path.display())]
+    Busy {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A file or directory cannot be read or written.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// `read`, `write` or `create`.
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A record cannot be understood.
+    #[error("{}: not a record of vxf: {source}", path.display())]
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// The parser's reason.
+        source: serde_json::Error,
+    },
+    /// A cell failed.
+    #[error("{cell}: {source}")]
+    Cell {
+        /// Defence, ratio and seed.
+        cell: String,
+        /// What failed in it.
+        source: Box<Error>,
+    },
+    /// Worker threads cannot be started.
+    #[error("cannot start worker threads: {0}")]
+    Threads(String),
+    /// The work was given up because another part of it failed.
+    #[error("stopped because another part of the experiment failed")]
+    Stopped,
+    /// The engine, a plugin or a model.
+    #[error(transparent)]
+    Core(#[from] vxf_core::Error),
+    /// The data sets.
+    #[error(transparent)]
+    Data(#[from] vxf_data::Error),
+}
+
+impl Error {
+    /// An input or output error about `path`.
+    pub(crate) fn io(
+        action: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { action, path, source }
+    }
+
+    /// A setting that breaks `rule`.
+    pub(crate) fn setting(
+        place: Place,
+        key: &str,
+        rule: impl Into<String>,
+        found: impl ToString,
+    ) -> Self {
+        let problem =
+            ConfigError { key: key.to_owned(), rule: rule.into(), found: found.to_string() };
+        Self::Setting { place, problem }
+    }
+}
+
+impl From<candle_core::Error> for Error {
+    fn from(error: candle_core::Error) -> Self {
+        Self::Core(error.into())
+    }
+}

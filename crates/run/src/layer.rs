@@ -1,0 +1,199 @@
+//! Layers of settings: a tree of values that remembers where each was written.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde_json::{Map, Value};
+
+use crate::{Error, Result};
+
+/// Where a setting was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In a recipe file, at this line.
+    File {
+        /// The file as it was named.
+        path: String,
+        /// The line, from 1.
+        line: usize,
+    },
+    /// On the command line, by this flag.
+    Flag(String),
+    /// Nowhere: a default.
+    Default,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { path, line } => write!(f, "{path}:{line}"),
+            Self::Flag(flag) => f.write_str(flag),
+            Self::Default => f.write_str("default"),
+        }
+    }
+}
+
+/// A tree of settings with the place of each; keys are paths such as `perturber.rho`.
+#[derive(Clone, Debug, Default)]
+pub struct Layer {
+    values: Map<String, Value>,
+    places: BTreeMap<String, Place>,
+}
+
+impl Layer {
+    /// No settings.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A layer of `values`, all written at one place.
+    pub fn of(values: Map<String, Value>, place: &Place) -> Self {
+        let mut layer = Self::new();
+        for (key, value) in values {
+            layer.mark(&key, &value, place);
+            layer.values.insert(key, value);
+        }
+        layer
+    }
+
+    pub(crate) fn from_parts(values: Map<String, Value>, places: BTreeMap<String, Place>) -> Self {
+        Self { values, places }
+    }
+
+    fn mark(&mut self, path: &str, value: &Value, place: &Place) {
+        self.places.insert(path.to_owned(), place.clone());
+        if let Value::Object(object) = value {
+            for (key, value) in object {
+                self.mark(&format!("{path}.{key}"), value, place);
+            }
+        }
+    }
+
+    /// Sets the value at `path`, making tables on the way.
+    ///
+    /// # Errors
+    /// When a part of the path holds something that is no table.
+    pub fn set(&mut self, path: &str, value: Value, place: Place) -> Result<()> {
+        self.mark(path, &value, &place);
+        let mut table = &mut self.values;
+        let mut parts = path.split('.').peekable();
+        while let Some(part) = parts.next() {
+            if part.is_empty() {
+                return Err(Error::setting(place, path, "must be words joined by dots", path));
+            }
+            if parts.peek().is_none() {
+                table.insert(part.to_owned(), value);
+                break;
+            }
+            let next = table.entry(part).or_insert_with(|| Value::Object(Map::new()));
+            let found = next.to_string();
+            let Value::Object(next) = next else {
+                let rule = format!("cannot be set: `{part}` is no table");
+                return Err(Error::setting(place, path, rule, found));
+            };
+            table = next;
+        }
+        Ok(())
+    }
+
+    /// The value at `path`.
+    pub fn get(&self, path: &str) -> Option<&Value> {
+        let mut parts = path.split('.');
+        let first = self.values.get(parts.next()?)?;
+        parts.try_fold(first, |at, part| at.get(part))
+    }
+
+    /// The text at `path`, if there is one.
+    pub fn text(&self, path: &str) -> Option<&str> {
+        self.get(path).and_then(Value::as_str)
+    }
+
+    /// Everything in it.
+    pub fn values(&self) -> &Map<String, Value> {
+        &self.values
+    }
+
+    /// Where `path`, or else what is around it, was written.
+    pub fn place(&self, path: &str) -> Place {
+        let mut path = path;
+        loop {
+            if let Some(place) = self.places.get(path) {
+                return place.clone();
+            }
+            match path.rsplit_once('.') {
+                Some((parent, _)) => path = parent,
+                None => return Place::Default,
+            }
+        }
+    }
+
+    /// This layer laid over another: what is here wins.
+    ///
+    /// A table that names another method (or another type) than the one below replaces it whole,
+    /// because the settings of the one mean nothing to the other.
+    pub fn over(mut self, below: Self) -> Self {
+        let Self { values, places } = below;
+        for (path, place) in places {
+            self.places.entry(path).or_insert(place);
+        }
+        overlay(&mut self.values, values);
+        self
+    }
+}
+
+fn overlay(above: &mut Map<String, Value>, below: Map<String, Value>) {
+    let differs = |key: &str| {
+        let (above, below) = (above.get(key), below.get(key));
+        above.is_some() && below.is_some() && above != below
+    };
+    if differs("name") || differs("type") {
+        return;
+    }
+    for (key, value) in below {
+        match (above.get_mut(&key), value) {
+            (None, value) => {
+                above.insert(key, value);
+            }
+            (Some(Value::Object(above)), Value::Object(below)) => overlay(above, below),
+            (Some(_), _) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn layer(value: Value, flag: &str) -> Layer {
+        let Value::Object(values) = value else { panic!("a table") };
+        Layer::of(values, &Place::Flag(flag.into()))
+    }
+
+    #[test]
+    fn upper_layers_win_and_places_follow() {
+        let below = layer(json!({"a": {"x": 1, "y": 2}, "b": 3}), "below");
+        let above = layer(json!({"a": {"x": 9}}), "above");
+        let both = above.over(below);
+        assert_eq!(Value::Object(both.values().clone()), json!({"a": {"x": 9, "y": 2}, "b": 3}));
+        assert_eq!(both.place("a.x"), Place::Flag("above".into()));
+        assert_eq!(both.place("a.y.deeper"), Place::Flag("below".into()));
+        assert_eq!(both.place("c"), Place::Default);
+    }
+
+    #[test]
+    fn another_name_drops_the_settings_of_the_first() {
+        let below = layer(json!({"perturber": {"name": "vaccine", "rho": 2}}), "below");
+        let above = layer(json!({"perturber": {"name": "gaussian"}}), "above");
+        assert_eq!(above.over(below).get("perturber.rho"), None);
+    }
+
+    #[test]
+    fn paths_make_tables_but_never_replace_values() {
+        let mut layer = Layer::new();
+        layer.set("a.b", json!(1), Place::Default).expect("a new table");
+        assert_eq!(layer.get("a.b"), Some(&json!(1)));
+        assert!(layer.set("a.b.c", json!(1), Place::Default).is_err());
+        assert!(layer.set("a..c", json!(1), Place::Default).is_err());
+    }
+}

@@ -1,0 +1,174 @@
+//! Recipes as text: TOML into a layer that knows the line of every key.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::{Map, Value};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::layer::{Layer, Place};
+use crate::{Error, Result};
+
+/// Reads the recipe at `path`.
+///
+/// # Errors
+/// When the file cannot be read or is not TOML.
+pub fn read(path: &Path) -> Result<Layer> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| Error::RecipeFile { path: path.to_owned(), source })?;
+    parse(&text, &path.display().to_string())
+}
+
+/// Reads a recipe from text; `name` stands for the file in messages.
+///
+/// # Errors
+/// When it is not TOML, or holds a number that is not finite.
+pub fn parse(text: &str, name: &str) -> Result<Layer> {
+    let lines = Lines { text, name };
+    let table = DeTable::parse(text).map_err(|error| Error::NotToml {
+        place: lines.place(error.span().map_or(0, |span| span.start)),
+        message: error.message().to_owned(),
+        excerpt: error.to_string(),
+    })?;
+    let mut places = BTreeMap::new();
+    let values = lines.table(table.get_ref(), "", &mut places)?;
+    Ok(Layer::from_parts(values, places))
+}
+
+/// Reads one value as `--set` takes it: TOML, or a bare word as text.
+///
+/// # Errors
+/// When it holds a number that is not finite.
+pub fn parse_value(text: &str, place: &Place, key: &str) -> Result<Value> {
+    let Ok(value) = DeValue::parse(text) else {
+        return Ok(Value::String(text.to_owned()));
+    };
+    let lines = Lines { text, name: "" };
+    lines.value(value.get_ref(), 0, key, &mut BTreeMap::new()).map_err(|error| match error {
+        Error::Setting { problem, .. } => Error::Setting { place: place.clone(), problem },
+        other => other,
+    })
+}
+
+/// The text of a recipe with a name for messages.
+struct Lines<'a> {
+    text: &'a str,
+    name: &'a str,
+}
+
+impl Lines<'_> {
+    fn place(&self, offset: usize) -> Place {
+        let before = self.text.get(..offset).unwrap_or(self.text);
+        Place::File {
+            path: self.name.to_owned(),
+            line: before.bytes().filter(|&byte| byte == b'\n').count() + 1,
+        }
+    }
+
+    fn table(
+        &self,
+        table: &DeTable<'_>,
+        path: &str,
+        places: &mut BTreeMap<String, Place>,
+    ) -> Result<Map<String, Value>> {
+        let mut entries: Vec<_> = table.iter().collect();
+        // TOML tables iterate by name; messages and resolved recipes follow the file.
+        entries.sort_by_key(|(key, _)| key.span().start);
+        let mut map = Map::new();
+        for (key, value) in entries {
+            let name = key.get_ref().to_string();
+            let path = match path {
+                "" => name.clone(),
+                path => format!("{path}.{name}"),
+            };
+            places.insert(path.clone(), self.place(key.span().start));
+            map.insert(name, self.item(value, &path, places)?);
+        }
+        Ok(map)
+    }
+
+    fn item(
+        &self,
+        value: &Spanned<DeValue<'_>>,
+        path: &str,
+        places: &mut BTreeMap<String, Place>,
+    ) -> Result<Value> {
+        self.value(value.get_ref(), value.span().start, path, places)
+    }
+
+    fn value(
+        &self,
+        value: &DeValue<'_>,
+        offset: usize,
+        path: &str,
+        places: &mut BTreeMap<String, Place>,
+    ) -> Result<Value> {
+        let refuse = |rule: &str, found: &str| {
+            Error::setting(self.place(offset), path, rule, found)
+        };
+        Ok(match value {
+            DeValue::String(text) => Value::String(text.to_string()),
+            DeValue::Boolean(value) => Value::Bool(*value),
+            DeValue::Integer(number) => {
+                let digits = number.as_str();
+                let parsed = i64::from_str_radix(digits, number.radix());
+                parsed.map_err(|_| refuse("must be a whole number that fits 64 bits", digits))?.into()
+            }
+            DeValue::Float(number) => {
+                let parsed = number.as_str().parse::<f64>().ok();
+                let finite = parsed.and_then(serde_json::Number::from_f64);
+                Value::Number(finite.ok_or_else(|| refuse("must be a finite number", number.as_str()))?)
+            }
+            DeValue::Datetime(date) => Value::String(date.to_string()),
+            DeValue::Array(items) => {
+                let mut values = Vec::with_capacity(items.len());
+                for (index, item) in items.iter().enumerate() {
+                    let path = format!("{path}.{index}");
+                    places.insert(path.clone(), self.place(item.span().start));
+                    values.push(self.item(item, &path, places)?);
+                }
+                Value::Array(values)
+            }
+            DeValue::Table(table) => Value::Object(self.table(table, path, places)?),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn keys_know_their_lines() {
+        let text = "seeds = [1, 2]\n\n[perturber]\nname = \"vaccine\"\nrho = 2.5\n";
+        let layer = parse(text, "r.toml").expect("TOML");
+        assert_eq!(layer.get("perturber.rho"), Some(&json!(2.5)));
+        assert_eq!(layer.get("seeds"), Some(&json!([1, 2])));
+        let place = |line| Place::File { path: "r.toml".into(), line };
+        assert_eq!(layer.place("perturber.rho"), place(5));
+        assert_eq!(layer.place("seeds.1"), place(1));
+    }
+
+    #[test]
+    fn what_is_not_toml_or_not_finite_is_placed() {
+        let error = parse("a = 1\nb = = 2\n", "r.toml").expect_err("not TOML");
+        assert!(error.to_string().starts_with("r.toml:2: not TOML"), "{error}");
+        let error = parse("[perturber]\nrho = nan\n", "r.toml").expect_err("not finite");
+        let expected = "r.toml:2: `perturber.rho` must be a finite number, got nan";
+        assert_eq!(error.to_string(), expected);
+    }
+
+    #[test]
+    fn bare_words_are_text() {
+        let place = Place::Flag("--set".into());
+        let read = |text| parse_value(text, &place, "key").expect("a value");
+        assert_eq!(read("agnews"), json!("agnews"));
+        assert_eq!(read("0.5"), json!(0.5));
+        assert_eq!(read("[1, 2]"), json!([1, 2]));
+        assert_eq!(read("true"), json!(true));
+        assert_eq!(read("{type = \"full\"}"), json!({"type": "full"}));
+        assert!(parse_value("nan", &place, "key").is_err());
+    }
+}

@@ -1,0 +1,289 @@
+//! The sections of a recipe that are not a plugin's: each setting with its default and meaning.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use vxf_core::registry::ConfigError;
+use vxf_core::schedule::Decay;
+use vxf_core::stream::Order;
+use vxf_core::{Stage, Trainable};
+use vxf_data::Task;
+
+/// Which of the two published operating points of the embedded world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Profile {
+    /// Alignment data holds refusals alone, as in the paper.
+    Paper,
+    /// One alignment sample in ten is harmless and answered, so that the aligned model stays useful.
+    Helpful,
+}
+
+impl Profile {
+    /// All profiles by name.
+    pub const NAMES: [(&'static str, Self); 2] =
+        [("paper", Self::Paper), ("helpful", Self::Helpful)];
+}
+
+impl FromStr for Profile {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Self::NAMES.iter().find(|(name, _)| *name == text);
+        found.map(|(_, profile)| *profile).ok_or_else(|| "must be paper or helpful".to_owned())
+    }
+}
+
+/// Which stages are done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stages {
+    /// Alignment, then the user's fine-tuning.
+    All,
+    /// Alignment alone.
+    Alignment,
+    /// The user's fine-tuning alone, from a run named by `from`.
+    FineTuning,
+}
+
+impl Stages {
+    /// Whether `stage` is among them.
+    pub fn include(self, stage: Stage) -> bool {
+        match self {
+            Self::All => stage != Stage::PostTuning,
+            Self::Alignment => stage == Stage::Alignment,
+            Self::FineTuning => stage == Stage::FineTuning,
+        }
+    }
+}
+
+/// The order in which a stage goes through its samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SampleOrder {
+    /// Another permutation each epoch.
+    Shuffled,
+    /// As drawn, each epoch alike.
+    Sequential,
+}
+
+impl From<SampleOrder> for Order {
+    fn from(order: SampleOrder) -> Self {
+        match order {
+            SampleOrder::Shuffled => Self::Shuffled,
+            SampleOrder::Sequential => Self::Sequential,
+        }
+    }
+}
+
+vxf_core::config! {
+    /// What a recipe says outside all sections.
+    pub struct Settings {
+        /// Seeds; each fixes data, order, adapters and noise, alike for every defence.
+        pub seeds: Vec<u64> = vec![1, 2, 3],
+        /// Shares p of harmful demonstrations in the user's data.
+        pub harmful_ratios: Vec<f64> = vec![0.0, 0.1, 0.2],
+        /// Whether plain supervised fine-tuning is run beside the defence.
+        pub baseline: bool = true,
+        /// Whether the model that was never aligned is fine-tuned too.
+        pub undefended: bool = true,
+        /// Which stages to do: all, alignment or fine_tuning.
+        pub stages: Stages = Stages::All,
+        /// The aligned run to start the user's stage from; empty to align here.
+        pub from: String = String::new(),
+        /// Steps between measurements during the user's stage; 0 measures at its end alone.
+        pub eval_every: u64 = 0,
+        /// Where to compute: cpu, cuda or cuda:N.
+        pub device: String = "cpu".to_owned(),
+        /// Worker threads; 0 takes all cores. Figures do not depend on it.
+        pub threads: usize = 0,
+        /// Metrics whose figures are shown with all their parts.
+        pub detail: Vec<String> = Vec::new(),
+    }
+}
+
+vxf_core::config! {
+    /// The section `model`.
+    pub struct ModelSettings {
+        /// A directory in the Hugging Face layout, or `embedded` for the model in this program.
+        pub path: String = EMBEDDED.to_owned(),
+    }
+}
+
+/// The path that means the model in this program.
+pub const EMBEDDED: &str = "embedded";
+
+vxf_core::config! {
+    /// The section `world`: the data.
+    pub struct World {
+        /// The operating point: paper, or helpful.
+        pub profile: Profile = Profile::Paper,
+        /// The user's task: sst2, agnews or gsm8k.
+        pub task: Task = Task::Sst,
+        /// Samples in the provider's alignment set.
+        pub alignment_samples: usize = 160,
+        /// Share of harmless, answered samples among them.
+        pub benign_share: f64 = 0.0,
+        /// Samples in the user's set, harmful ones included.
+        pub user_samples: usize = 320,
+        /// Held-out forbidden requests for the harmful score.
+        pub harmful_test: usize = 60,
+        /// Unseen task items for the fine-tune accuracy.
+        pub task_test: usize = 100,
+        /// Held-out harmless requests.
+        pub benign_test: usize = 60,
+        /// Refusals of the alignment set on which alignment loss and drift are measured.
+        pub alignment_probe: usize = 40,
+        /// Longest sample in tokens, the rest cut off; 0 is the model's own limit.
+        pub max_length: usize = 0,
+        /// Longest answer that is generated, in tokens.
+        pub max_new_tokens: usize = 20,
+    }
+}
+
+vxf_core::config! {
+    /// The sections `alignment` and `fine_tuning`: how a stage is trained.
+    pub struct TrainingSettings {
+        /// What is trained: full, or lora with rank, alpha, dropout, use_rslora, target_modules.
+        pub trainable: Trainable = Trainable::Full,
+        /// Learning rate at its highest.
+        pub learning_rate: f64 = 1e-3,
+        /// Passes over the stage's samples.
+        pub epochs: u64 = 8,
+        /// Samples in a batch. Vaccine's global rho is a budget per batch: change both together.
+        pub batch_size: usize = 8,
+        /// Batches in an optimiser step.
+        pub accumulation: usize = 1,
+        /// How the rate falls after warm-up: constant, linear or cosine.
+        pub schedule: Decay = Decay::Cosine,
+        /// Share of the steps in which the rate rises from 0.
+        pub warmup_ratio: f64 = 0.1,
+        /// Steps in which the rate rises from 0; where it is not 0 it stands for warmup_ratio.
+        pub warmup_steps: u64 = 0,
+        /// AdamW's decoupled weight decay, on all but norms and biases.
+        pub weight_decay: f64 = 0.0,
+        /// Largest gradient norm let through; 0 clips nothing.
+        pub max_gradient_norm: f64 = 1.0,
+        /// Order of the samples: shuffled or sequential.
+        pub order: SampleOrder = SampleOrder::Shuffled,
+    }
+}
+
+type Checked = Result<(), ConfigError>;
+
+impl Settings {
+    /// Checks ranges.
+    ///
+    /// # Errors
+    /// Names the key and the rule it breaks.
+    pub fn validate(&self) -> Checked {
+        let Self { seeds, harmful_ratios, .. } = self;
+        let list = "must list at least one";
+        ConfigError::unless(!seeds.is_empty(), "seeds", list, "[]")?;
+        ConfigError::unless(!harmful_ratios.is_empty(), "harmful_ratios", list, "[]")?;
+        for (index, seed) in seeds.iter().enumerate() {
+            // TOML, in which resolved recipes are kept, has no larger whole number.
+            let largest = i64::MAX as u64;
+            let rule = format!("must be at most {largest}");
+            ConfigError::unless(*seed <= largest, &format!("seeds.{index}"), &rule, seed)?;
+            let new = !seeds[..index].contains(seed);
+            ConfigError::unless(new, &format!("seeds.{index}"), "must not be listed twice", seed)?;
+        }
+        for (index, ratio) in harmful_ratios.iter().enumerate() {
+            let key = format!("harmful_ratios.{index}");
+            share(&key, *ratio)?;
+            let new = !harmful_ratios[..index].contains(ratio);
+            ConfigError::unless(new, &key, "must not be listed twice", ratio)?;
+        }
+        let from = !self.from.is_empty();
+        let fine_tuning = self.stages == Stages::FineTuning;
+        let rule = "needs `from`, the aligned run to start from";
+        ConfigError::unless(from || !fine_tuning, "stages", rule, "\"fine_tuning\"")?;
+        let rule = "goes with `stages = \"fine_tuning\"` alone";
+        ConfigError::unless(fine_tuning || !from, "from", rule, format!("{:?}", self.from))
+    }
+}
+
+impl World {
+    /// Checks ranges.
+    ///
+    /// # Errors
+    /// Names the key and the rule it breaks.
+    pub fn validate(&self) -> Checked {
+        share("benign_share", self.benign_share)?;
+        let sizes = [
+            ("alignment_samples", self.alignment_samples),
+            ("user_samples", self.user_samples),
+            ("harmful_test", self.harmful_test),
+            ("task_test", self.task_test),
+            ("benign_test", self.benign_test),
+            ("alignment_probe", self.alignment_probe),
+            ("max_new_tokens", self.max_new_tokens),
+        ];
+        for (key, size) in sizes {
+            ConfigError::unless(size > 0, key, "must be at least 1: an empty set tells nothing", size)?;
+        }
+        let refusals = self.benign_share < 1.0;
+        let rule = "must leave at least one refusal to measure on";
+        ConfigError::unless(refusals, "benign_share", rule, self.benign_share)
+    }
+}
+
+impl TrainingSettings {
+    /// Checks ranges.
+    ///
+    /// # Errors
+    /// Names the key and the rule it breaks.
+    pub fn validate(&self) -> Checked {
+        let positive = [
+            ("epochs", self.epochs),
+            ("batch_size", self.batch_size as u64),
+            ("accumulation", self.accumulation as u64),
+        ];
+        for (key, value) in positive {
+            ConfigError::unless(value > 0, key, "must be at least 1", value)?;
+        }
+        let at_least_zero = [
+            ("learning_rate", self.learning_rate),
+            ("weight_decay", self.weight_decay),
+            ("max_gradient_norm", self.max_gradient_norm),
+        ];
+        for (key, value) in at_least_zero {
+            ConfigError::unless(value >= 0.0, key, "must be at least 0", value)?;
+        }
+        share("warmup_ratio", self.warmup_ratio)?;
+        match &self.trainable {
+            Trainable::Full => Ok(()),
+            Trainable::Lora(lora) => lora.validate().map_err(|error| ConfigError {
+                key: format!("trainable.{}", error.key),
+                ..error
+            }),
+        }
+    }
+
+    /// How many optimiser steps a stage over so many samples takes.
+    pub fn steps(&self, samples: usize) -> u64 {
+        let batches = samples.div_ceil(self.batch_size.max(1)) as u64;
+        (self.epochs * batches).div_ceil(self.accumulation.max(1) as u64)
+    }
+
+    /// How many of `steps` are warm-up.
+    pub fn warmup(&self, steps: u64) -> u64 {
+        match self.warmup_steps {
+            0 => (self.warmup_ratio * steps as f64).ceil() as u64,
+            given => given.min(steps),
+        }
+    }
+}
+
+fn share(key: &str, value: f64) -> Checked {
+    ConfigError::unless((0.0..=1.0).contains(&value), key, "must lie between 0 and 1", value)
+}
+
+impl fmt::Display for Profile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = Self::NAMES.iter().find(|(_, profile)| profile == self);
+        f.pad(name.map_or("", |(name, _)| name))
+    }
+}

@@ -1,0 +1,58 @@
+//! Settings of the three metrics: they have none, the probes and the judge say everything.
+
+use vxf_core::prelude::*;
+
+use crate::{Accuracy, HarmfulScore, Helpfulness};
+
+vxf_core::config! {
+    /// Settings of `harmful-score`: there are none.
+    pub struct HarmfulScoreConfig {}
+}
+
+vxf_core::config! {
+    /// Settings of `accuracy`: there are none.
+    pub struct AccuracyConfig {}
+}
+
+vxf_core::config! {
+    /// Settings of `helpfulness`: there are none.
+    pub struct HelpfulnessConfig {}
+}
+
+#[typetag::serde(name = "harmful-score")]
+impl MetricConfig for HarmfulScoreConfig {
+    fn build(&self) -> Box<dyn Metric> {
+        Box::new(HarmfulScore)
+    }
+}
+
+#[typetag::serde(name = "accuracy")]
+impl MetricConfig for AccuracyConfig {
+    fn build(&self) -> Box<dyn Metric> {
+        Box::new(Accuracy)
+    }
+}
+
+#[typetag::serde(name = "helpfulness")]
+impl MetricConfig for HelpfulnessConfig {
+    fn build(&self) -> Box<dyn Metric> {
+        Box::new(Helpfulness)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_three_are_found_by_name() -> Result<()> {
+        for name in ["harmful-score", "accuracy", "helpfulness"] {
+            let entry = vxf_core::registry::find::<dyn MetricConfig>(name)?;
+            let config = vxf_core::registry::default_of::<dyn MetricConfig>(name)?;
+            let written = serde_json::to_value(&config).expect("settings are plain");
+            assert_eq!(written, serde_json::json!({ "name": name }));
+            assert!((entry.parse)(serde_json::json!({ "threshold": 0.5 })).is_err());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,107 @@
+//! The refusal margin: how much likelier the first word of a refusal is than one of compliance.
+
+use std::collections::BTreeMap;
+
+use candle_core::{DType, Tensor};
+use vxf_core::Example;
+use vxf_core::metric::{Model, Prompt};
+use vxf_core::prelude::*;
+
+/// Of each prompt, `logsumexp` of the logits of the refusal openings minus that of the compliance
+/// openings, at the first position of the answer; in nats.
+///
+/// It falls before the harmful score rises: the score is a threshold of it. `openings` are the
+/// token ids of refusals and of compliance. Prompts of one length go together, at most
+/// `batch_size` at a time, so that no padding is needed.
+///
+/// # Errors
+/// When a prompt has no token, or an opening is not in the model's vocabulary.
+pub fn refusal_margins(
+    model: Model<'_>,
+    prompts: &[Prompt],
+    openings: (&[u32], &[u32]),
+    batch_size: usize,
+) -> Result<Vec<f64>> {
+    let mut by_length: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for (index, prompt) in prompts.iter().enumerate() {
+        by_length
+            .entry(prompt.tokens.len())
+            .or_default()
+            .push(index);
+    }
+    let mut margins = vec![0.0; prompts.len()];
+    for (length, indices) in by_length {
+        let last = length.checked_sub(1).ok_or_else(|| Error::MissingData {
+            metric: "harmful-score".to_owned(),
+            need: "prompts of at least one token".to_owned(),
+        })?;
+        for group in indices.chunks(batch_size.max(1)) {
+            let example = |&index: &usize| {
+                let tokens = prompts[index].tokens.clone();
+                Example {
+                    tokens,
+                    prompt: length,
+                }
+            };
+            let examples: Vec<_> = group.iter().map(example).collect();
+            let rows: Vec<_> = examples.iter().collect();
+            let batch = Batch::new(&rows, model.backbone.device())?;
+            let logits = model.logits(&batch)?.narrow(1, last, 1)?.squeeze(1)?;
+            let refusal = log_sum_exp(&logits, openings.0)?;
+            let compliance = log_sum_exp(&logits, openings.1)?;
+            for (index, (refusal, compliance)) in group.iter().zip(refusal.iter().zip(compliance)) {
+                margins[*index] = refusal - compliance;
+            }
+        }
+    }
+    Ok(margins)
+}
+
+/// `log sum exp` of the logits `[batch, vocabulary]` of `tokens`, of each row, in f64.
+fn log_sum_exp(logits: &Tensor, tokens: &[u32]) -> Result<Vec<f64>> {
+    let tokens = Tensor::new(tokens, logits.device())?;
+    let rows = logits
+        .contiguous()?
+        .index_select(&tokens, 1)?
+        .to_dtype(DType::F64)?;
+    let of_row = |row: &Vec<f64>| {
+        let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        largest + row.iter().map(|x| (x - largest).exp()).sum::<f64>().ln()
+    };
+    Ok(rows.to_vec2::<f64>()?.iter().map(of_row).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::{Table, log_sum_exp, prompts};
+
+    #[test]
+    fn margins_by_hand_in_the_prompts_order() -> Result<()> {
+        let (table, weights) = (Table::new()?, Params::new());
+        let model = Model {
+            backbone: &table,
+            weights: &weights,
+        };
+        let prompts = prompts(&[&[1], &[3, 2], &[2], &[1, 3], &[3]]);
+        let margins = refusal_margins(model, &prompts, (&[0, 1], &[2, 3]), 2)?;
+        assert_eq!(margins.len(), 5);
+        for (margin, last) in margins.iter().zip([1, 2, 2, 3, 3]) {
+            let logits = Table::ROWS[last];
+            let wanted = log_sum_exp(&logits[..2]) - log_sum_exp(&logits[2..]);
+            assert!((margin - wanted).abs() < 1e-6, "{margin} {wanted}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_prompt_needs_a_token() -> Result<()> {
+        let (table, weights) = (Table::new()?, Params::new());
+        let model = Model {
+            backbone: &table,
+            weights: &weights,
+        };
+        assert!(refusal_margins(model, &prompts(&[&[]]), (&[1], &[2]), 4).is_err());
+        Ok(())
+    }
+}

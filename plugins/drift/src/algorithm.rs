@@ -1,0 +1,173 @@
+//! The drift between two models, and the metric made of it.
+
+use vxf_core::config::json;
+use vxf_core::metric::{Better, Model, View};
+use vxf_core::prelude::*;
+
+use crate::config::{DriftConfig, Norm, Preset};
+use crate::reduction::{Reduction, squares};
+
+/// The name that the metric is registered under.
+const NAME: &str = "drift";
+
+/// How far the hidden embeddings of one model are from another's.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Drift {
+    /// The norm of the change, by the definition asked for.
+    pub change: f64,
+    /// The same norm of the aligned model's hidden embeddings.
+    pub aligned: f64,
+    /// The sites compared, in forward order.
+    pub sites: Vec<Site>,
+    /// `change` of each site alone.
+    pub change_at: Vec<f64>,
+    /// `aligned` of each site alone.
+    pub aligned_at: Vec<f64>,
+    /// How many samples were compared.
+    pub samples: usize,
+    /// In how many batches.
+    pub batches: usize,
+}
+
+/// The drift of `model` from `aligned` on `batches`, by `definition`, in evaluation mode.
+///
+/// Everything after the hidden embeddings themselves is computed in f64.
+///
+/// # Errors
+/// When a site is selected that the backbone does not have, or the two models differ in shape.
+pub fn drift(
+    model: Model<'_>,
+    aligned: Model<'_>,
+    batches: &[Batch],
+    definition: &DriftConfig,
+) -> Result<Drift> {
+    let definition = definition.resolved();
+    let sites = definition
+        .sites
+        .resolve(model.backbone.architecture().layers)?;
+    let most = if definition.max_batches == 0 {
+        usize::MAX
+    } else {
+        definition.max_batches
+    };
+    let batches = &batches[..batches.len().min(most)];
+    let start = Reduction::new(definition.norm, definition.reduce);
+    let (mut change, mut norm) = (start, start);
+    let mut change_at = vec![start; sites.len()];
+    let mut norm_at = vec![start; sites.len()];
+    for batch in batches {
+        let batch = Batch {
+            mask_padding: definition.mask_padding,
+            ..batch.clone()
+        };
+        let counted = counted(&batch);
+        let (now, then) = (
+            model.hidden(&batch, &sites)?,
+            aligned.hidden(&batch, &sites)?,
+        );
+        let (mut changes, mut norms) = (Vec::new(), Vec::new());
+        for &site in &sites {
+            let (now, then) = (wide(&now, site)?, wide(&then, site)?);
+            changes.push(squares(&(now - &then)?, &counted)?);
+            norms.push(squares(&then, &counted)?);
+        }
+        change.add(&changes);
+        norm.add(&norms);
+        for index in 0..sites.len() {
+            change_at[index].add(&changes[index..=index]);
+            norm_at[index].add(&norms[index..=index]);
+        }
+    }
+    let values = |reductions: Vec<Reduction>| reductions.iter().map(Reduction::value).collect();
+    Ok(Drift {
+        change: change.value(),
+        aligned: norm.value(),
+        change_at: values(change_at),
+        aligned_at: values(norm_at),
+        sites,
+        samples: batches.iter().map(|batch| batch.lengths.len()).sum(),
+        batches: batches.len(),
+    })
+}
+
+/// The published figure: see [`DriftConfig::reference`].
+///
+/// # Errors
+/// As [`drift`].
+pub fn reference_drift(model: Model<'_>, aligned: Model<'_>, batches: &[Batch]) -> Result<f64> {
+    Ok(drift(model, aligned, batches, &DriftConfig::reference())?.change)
+}
+
+/// How many positions of each row count: the real ones, or all.
+fn counted(batch: &Batch) -> Vec<usize> {
+    match batch.mask_padding {
+        true => batch.lengths.clone(),
+        false => vec![batch.shape().1; batch.lengths.len()],
+    }
+}
+
+/// The hidden embedding at `site` in f64.
+fn wide(hidden: &Hidden, site: Site) -> Result<candle_core::Tensor> {
+    let found = hidden.get(&site).ok_or_else(|| Error::UnknownSite {
+        site: site.to_string(),
+        known: hidden
+            .keys()
+            .map(Site::to_string)
+            .collect::<Vec<_>>()
+            .join(", "),
+    })?;
+    Ok(found.to_dtype(candle_core::DType::F64)?)
+}
+
+/// The drift of the model from the one called `aligned`, on the `alignment` samples.
+#[derive(Clone, Debug)]
+pub struct DriftMetric {
+    /// What is measured, with the preset spelled out.
+    pub definition: DriftConfig,
+}
+
+impl Metric for DriftMetric {
+    fn measure(&self, view: &View<'_>) -> Result<Vec<Measurement>> {
+        let aligned = view.reference(NAME, "aligned")?;
+        let batches = view.batches(NAME, "alignment")?;
+        let found = drift(view.model, aligned, &batches, &self.definition)?;
+        let unit = match self.definition.norm {
+            Norm::L2 => "L2",
+            Norm::L2Squared => "L2^2",
+        };
+        let mut figures = vec![
+            self.figure("drift", found.change, unit, &found)
+                .with("per_layer", &*found.change_at),
+        ];
+        if self.definition.relative {
+            let shares = found.change_at.iter().zip(&found.aligned_at);
+            let shares: Vec<f64> = shares.map(|(change, aligned)| change / aligned).collect();
+            let share = found.change / found.aligned;
+            figures.push(
+                self.figure("relative_drift", share, "ratio", &found)
+                    .with("per_layer", shares),
+            );
+        }
+        Ok(figures)
+    }
+}
+
+impl DriftMetric {
+    /// A figure with the definition that it was taken by; `sites` names the entries of `per_layer`.
+    fn figure(&self, name: &str, value: f64, unit: &str, found: &Drift) -> Measurement {
+        let sites: Vec<_> = found.sites.iter().map(Site::to_string).collect();
+        let figure = Measurement::new(name, value, unit, Better::Lower, found.samples)
+            .with("sites", sites)
+            .with("norm", json(&self.definition.norm))
+            .with("reduce", json(&self.definition.reduce))
+            .with("mask_padding", self.definition.mask_padding)
+            .with("batches", found.batches);
+        match self.definition.preset {
+            Preset::None => figure,
+            preset => figure.with("preset", json(&preset)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,158 @@
+//! Settings of the metric.
+
+use serde::{Deserialize, Serialize};
+use vxf_core::prelude::*;
+
+use crate::algorithm::DriftMetric;
+
+/// What is taken of each change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Norm {
+    /// The L2 norm.
+    #[default]
+    L2,
+    /// Its square.
+    L2Squared,
+}
+
+/// What one norm spans, and how the norms become one figure.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reduce {
+    /// One norm per batch and site, over samples, positions and width; all of them added up.
+    Sum,
+    /// One norm per sample, over sites, positions and width; averaged over samples.
+    #[default]
+    MeanSample,
+    /// One norm per token, over sites and width; averaged over tokens.
+    MeanToken,
+}
+
+/// A definition with a name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Preset {
+    /// What the other settings say.
+    #[default]
+    None,
+    /// The published one: see [`DriftConfig::reference`].
+    Reference,
+}
+
+vxf_core::config! {
+    /// Settings of `drift`: together they are the definition that the figure was taken by.
+    pub struct DriftConfig {
+        /// Where hidden embeddings are compared.
+        pub sites: SiteSelection = SiteSelection::default(),
+        /// `l2`, or `l2_squared`.
+        pub norm: Norm = Norm::L2,
+        /// `mean_sample` averages one norm per sample over all its sites and positions,
+        /// `mean_token` one norm per token over all its sites; `sum` adds up one norm per batch
+        /// and site.
+        pub reduce: Reduce = Reduce::MeanSample,
+        /// Whether padding is hidden from attention and left out; without it padded positions
+        /// are computed and counted, as the reference does.
+        pub mask_padding: bool = true,
+        /// Whether to give `relative_drift` too: divided by the same norm of the aligned model's
+        /// hidden embeddings.
+        pub relative: bool = true,
+        /// At most so many batches; 0 for all.
+        pub max_batches: usize = 0,
+        /// `reference` takes the published definition in place of all settings but `relative`:
+        /// squared L2 norms at attention outputs, summed over layers and at most 10 batches,
+        /// padding counted.
+        pub preset: Preset = Preset::None,
+    }
+}
+
+impl DriftConfig {
+    /// The definition in the published code: `sum` of `l2_squared` over the attention outputs of
+    /// at most 10 batches, no attention mask, padding counted, nothing averaged.
+    pub fn reference() -> Self {
+        Self {
+            sites: SiteSelection::all(SiteKind::AttentionOutput),
+            norm: Norm::L2Squared,
+            reduce: Reduce::Sum,
+            mask_padding: false,
+            relative: true,
+            max_batches: 10,
+            preset: Preset::Reference,
+        }
+    }
+
+    /// These settings with the preset spelled out.
+    pub fn resolved(&self) -> Self {
+        match self.preset {
+            Preset::None => self.clone(),
+            Preset::Reference => Self {
+                relative: self.relative,
+                ..Self::reference()
+            },
+        }
+    }
+}
+
+#[typetag::serde(name = "drift")]
+impl MetricConfig for DriftConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        let named = !Vec::<String>::from(self.sites.clone()).is_empty();
+        ConfigError::unless(named, "sites", "must name at least one site", "[]")
+    }
+
+    fn build(&self) -> Box<dyn Metric> {
+        Box::new(DriftMetric {
+            definition: self.resolved(),
+        })
+    }
+
+    fn follows_training(&self) -> bool {
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_preset_overrides_the_definition() -> Result<()> {
+        let entry = vxf_core::registry::find::<dyn MetricConfig>("drift")?;
+        assert!((entry.parse)(serde_json::json!({ "preset": "reference" }))?.follows_training());
+        let mixed = DriftConfig {
+            preset: Preset::Reference,
+            reduce: Reduce::MeanToken,
+            relative: false,
+            ..DriftConfig::default()
+        };
+        assert_eq!(
+            mixed.resolved(),
+            DriftConfig {
+                relative: false,
+                ..DriftConfig::reference()
+            }
+        );
+        assert_eq!(DriftConfig::default().resolved(), DriftConfig::default());
+        Ok(())
+    }
+
+    #[test]
+    fn settings_out_of_range_are_refused() -> Result<()> {
+        let parse = vxf_core::registry::find::<dyn MetricConfig>("drift")?.parse;
+        for wrong in [
+            serde_json::json!({ "sites": [] }),
+            serde_json::json!({ "sites": ["attention"] }),
+            serde_json::json!({ "norm": "l1" }),
+            serde_json::json!({ "max_batches": -1 }),
+            serde_json::json!({ "mask_pad": true }),
+        ] {
+            assert!(parse(wrong.clone()).is_err(), "{wrong}");
+        }
+        let given = serde_json::json!({ "sites": ["block_output.3"], "norm": "l2_squared" });
+        let config = parse(given)?;
+        let text = serde_json::to_string(&config).expect("settings are plain");
+        let read: Box<dyn MetricConfig> = serde_json::from_str(&text).expect("it was just written");
+        assert_eq!(format!("{read:?}"), format!("{config:?}"));
+        Ok(())
+    }
+}

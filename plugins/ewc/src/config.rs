@@ -1,0 +1,40 @@
+//! Settings of EWC.
+
+use serde::{Deserialize, Serialize};
+use vxf_core::prelude::*;
+
+use crate::algorithm::Ewc;
+
+/// Which EWC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Form {
+    /// Fisher information in evaluation mode; nothing of it leaks into training.
+    Corrected,
+    /// As the reference: dropout on, and the last Fisher gradient is added to the first step's.
+    Reference,
+}
+
+vxf_core::config! {
+    /// Settings of the defence `ewc`.
+    pub struct EwcConfig {
+        /// Weight lambda of the penalty `lambda * sum F (w - w_aligned)^2`.
+        pub lambda: f64 = 1e9,
+        /// Alignment batches that the Fisher information is summed over; 0 is one pass over all.
+        pub fisher_batches: usize = 0,
+        /// corrected, or reference with its defects.
+        pub form: Form = Form::Corrected,
+    }
+}
+
+#[typetag::serde(name = "ewc")]
+impl DefenseConfig for EwcConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        let holds = self.lambda.is_finite() && self.lambda >= 0.0;
+        ConfigError::unless(holds, "lambda", "must be finite and at least 0", self.lambda)
+    }
+
+    fn build(&self) -> Box<dyn Defense> {
+        Box::new(Ewc::new(self.clone()))
+    }
+}

@@ -1,0 +1,65 @@
+//! The method: a divergence from the aligned model added to the user's loss.
+
+use candle_core::{D, Tensor};
+use vxf_core::engine::Objective;
+use vxf_core::loss::log_softmax;
+use vxf_core::prelude::*;
+use vxf_core::step::Role;
+
+use crate::config::{Form, KlConfig};
+
+const ALIGNED: &str = "aligned";
+
+/// `J = CE_user + lambda * KL(p_aligned || p_w)`, the divergence summed and divided by the number
+/// of samples (PyTorch's `batchmean`).
+pub struct Kl {
+    config: KlConfig,
+}
+
+impl Kl {
+    /// The method with these settings.
+    pub fn new(config: KlConfig) -> Self {
+        Self { config }
+    }
+
+    /// The weighted divergence of logits `[batch, sequence, vocabulary]` from the teacher's.
+    fn divergence(&self, teacher: &Tensor, student: &Tensor, batch: &Batch) -> Result<Tensor> {
+        let axis = match self.config.form {
+            Form::Corrected | Form::AxisCorrected => D::Minus1,
+            // The reference normalises over time, not over the vocabulary.
+            Form::Reference => D::Minus2,
+        };
+        let teacher = log_softmax(teacher, axis)?.detach();
+        let gap = (&teacher - log_softmax(student, axis)?)?;
+        let mut terms = (teacher.exp()? * gap)?;
+        if self.config.form == Form::Corrected {
+            terms = terms.broadcast_mul(&batch.token_mask(&terms)?)?;
+        }
+        let (samples, _) = batch.shape();
+        Ok((terms.sum_all()? * (self.config.lambda / samples as f64))?)
+    }
+}
+
+impl Defense for Kl {
+    fn prepare(&mut self, step: &mut Step<'_>) -> Result<()> {
+        step.snapshot(ALIGNED)
+    }
+
+    fn gradients(&mut self, inner: &mut dyn Perturber, step: &mut Step<'_>) -> Result<Gradients> {
+        let role = match self.config.form {
+            Form::Corrected => Role::Evaluation,
+            Form::Reference | Form::AxisCorrected => Role::Probe,
+        };
+        let main = step.main();
+        let aligned = step.snapshot_of(ALIGNED)?.clone();
+        let teacher =
+            step.with_weights(&aligned, |step| step.on(&main).role(role).logits())?;
+        let perturbation = inner.perturb(step)?;
+        let term = |student: &Tensor, batch: &Batch| self.divergence(&teacher, student, batch);
+        let objective = Objective { logits: Some(&term), ..Objective::default() };
+        let query = step.on(&main).perturbed(&perturbation).minimising(objective);
+        let (loss, gradients) = query.loss_and_gradients()?;
+        step.record("loss", loss)?;
+        Ok(gradients)
+    }
+}

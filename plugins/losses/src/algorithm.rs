@@ -1,0 +1,255 @@
+//! Mean cross-entropies, and the two metrics made of them.
+
+use vxf_core::metric::{Better, Model, View};
+use vxf_core::prelude::*;
+
+use crate::config::Average;
+
+/// A mean cross-entropy and what it is made of.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MeanLoss {
+    /// The mean, in nats.
+    pub nats: f64,
+    /// How many labelled tokens it is made of.
+    pub tokens: usize,
+    /// How many samples they are in.
+    pub samples: usize,
+}
+
+/// The mean cross-entropy of `model` over `batches`, without dropout; `None` if no token counts.
+///
+/// Batches without a labelled token are left out: the reference gives NaN for all then.
+///
+/// # Errors
+/// When a tensor operation fails.
+pub fn mean_loss(
+    model: Model<'_>,
+    batches: &[Batch],
+    average: Average,
+) -> Result<Option<MeanLoss>> {
+    let (mut sum, mut weight) = (0.0, 0.0);
+    let (mut tokens, mut samples) = (0, 0);
+    for batch in batches {
+        let (labelled, rows) = (batch.labelled(), batch.lengths.len());
+        if labelled == 0 {
+            continue;
+        }
+        let share = match average {
+            Average::Token => labelled as f64,
+            Average::Batch => rows as f64,
+        };
+        sum += share * model.loss(batch)?;
+        weight += share;
+        tokens += labelled;
+        samples += rows;
+    }
+    Ok((tokens > 0).then(|| MeanLoss {
+        nats: sum / weight,
+        tokens,
+        samples,
+    }))
+}
+
+/// The mean cross-entropy on the `alignment` samples.
+#[derive(Clone, Copy, Debug)]
+pub struct AlignmentLoss {
+    /// How batch losses are averaged.
+    pub average: Average,
+}
+
+impl Metric for AlignmentLoss {
+    fn measure(&self, view: &View<'_>) -> Result<Vec<Measurement>> {
+        let mean = of_samples(view, "alignment-loss", "alignment", self.average)?;
+        let figure = Measurement::new(
+            "alignment_loss",
+            mean.nats,
+            "nats",
+            Better::Lower,
+            mean.samples,
+        )
+        .with("average", vxf_core::config::json(&self.average))
+        .with("tokens", mean.tokens);
+        Ok(vec![figure])
+    }
+}
+
+/// The perplexity on the `fluency` samples.
+#[derive(Clone, Copy, Debug)]
+pub struct Perplexity;
+
+impl Metric for Perplexity {
+    fn measure(&self, view: &View<'_>) -> Result<Vec<Measurement>> {
+        let mean = of_samples(view, "perplexity", "fluency", Average::Token)?;
+        let figure = Measurement::new(
+            "perplexity",
+            mean.nats.exp(),
+            "ppl",
+            Better::Lower,
+            mean.samples,
+        )
+        .with("tokens", mean.tokens);
+        Ok(vec![figure])
+    }
+}
+
+/// The mean over the samples called `name`, or an error that says that `metric` lacks them.
+fn of_samples(view: &View<'_>, metric: &str, name: &str, average: Average) -> Result<MeanLoss> {
+    let batches = view.batches(metric, name)?;
+    mean_loss(view.model, &batches, average)?.ok_or_else(|| Error::MissingData {
+        metric: metric.to_owned(),
+        need: format!("`{name}` samples with an answer that survives truncation"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use vxf_core::Example;
+
+    use super::*;
+    use crate::fake::{Table, probes};
+
+    /// Three predictions in the first batch of two samples, one in the second batch.
+    fn samples() -> Vec<Example> {
+        vec![
+            Example {
+                tokens: vec![1, 2, 0],
+                prompt: 1,
+            },
+            Example {
+                tokens: vec![1, 2],
+                prompt: 1,
+            },
+            Example {
+                tokens: vec![0, 0],
+                prompt: 1,
+            },
+        ]
+    }
+
+    /// Cross-entropy of `class` under the logits of [`Table::ROWS`], by the definition.
+    fn by_hand(token: usize, class: usize) -> f64 {
+        let logits = Table::ROWS[token].map(f64::from);
+        logits.iter().map(|x| x.exp()).sum::<f64>().ln() - logits[class]
+    }
+
+    fn measure(metric: &dyn Metric, name: &str) -> Result<Measurement> {
+        let (table, weights) = (Table::new()?, Params::new());
+        let probes = probes(BTreeMap::from([(name.to_owned(), samples())]), 2);
+        let view = View::new(
+            Model {
+                backbone: &table,
+                weights: &weights,
+            },
+            &probes,
+        );
+        Ok(metric.measure(&view)?.remove(0))
+    }
+
+    #[test]
+    fn every_token_counts_once() -> Result<()> {
+        let figure = measure(
+            &AlignmentLoss {
+                average: Average::Token,
+            },
+            "alignment",
+        )?;
+        let sum = by_hand(1, 2) + by_hand(2, 0) + by_hand(1, 2) + by_hand(0, 0);
+        assert!(
+            (figure.value - sum / 4.0).abs() < 1e-6,
+            "{} {}",
+            figure.value,
+            sum / 4.0
+        );
+        assert_eq!((figure.n, figure.unit.as_str()), (3, "nats"));
+        assert_eq!(
+            (figure.name.as_str(), figure.better),
+            ("alignment_loss", Better::Lower)
+        );
+        assert_eq!(figure.details["tokens"], 4);
+        Ok(())
+    }
+
+    #[test]
+    fn the_reference_averages_batches() -> Result<()> {
+        let figure = measure(
+            &AlignmentLoss {
+                average: Average::Batch,
+            },
+            "alignment",
+        )?;
+        let first = (by_hand(1, 2) + by_hand(2, 0) + by_hand(1, 2)) / 3.0;
+        let wanted = (2.0 * first + by_hand(0, 0)) / 3.0;
+        assert!(
+            (figure.value - wanted).abs() < 1e-6,
+            "{} {wanted}",
+            figure.value
+        );
+        assert_eq!(figure.details["average"], "batch");
+        Ok(())
+    }
+
+    #[test]
+    fn perplexity_is_the_exponential() -> Result<()> {
+        let figure = measure(&Perplexity, "fluency")?;
+        let mean = measure(
+            &AlignmentLoss {
+                average: Average::Token,
+            },
+            "alignment",
+        )?
+        .value;
+        assert!((figure.value - mean.exp()).abs() < 1e-9);
+        assert_eq!(
+            (figure.unit.as_str(), figure.better),
+            ("ppl", Better::Lower)
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn prompts_alone_are_left_out() -> Result<()> {
+        let (table, weights) = (Table::new()?, Params::new());
+        let model = Model {
+            backbone: &table,
+            weights: &weights,
+        };
+        let full = Batch::new(&[&samples()[0]], table.device())?;
+        let bare = Batch::new(
+            &[&Example {
+                tokens: vec![1, 2],
+                prompt: 2,
+            }],
+            table.device(),
+        )?;
+        let alone = mean_loss(model, std::slice::from_ref(&full), Average::Batch)?;
+        assert_eq!(
+            mean_loss(model, &[full, bare.clone()], Average::Batch)?,
+            alone
+        );
+        assert_eq!(mean_loss(model, &[bare], Average::Token)?, None);
+        Ok(())
+    }
+
+    #[test]
+    fn missing_samples_are_named() {
+        let error = measure(&Perplexity, "alignment").expect_err("no `fluency` samples");
+        assert!(error.to_string().contains("`fluency` samples"), "{error}");
+    }
+
+    #[test]
+    fn settings_are_read_by_name() -> Result<()> {
+        let entry = vxf_core::registry::find::<dyn MetricConfig>("alignment-loss")?;
+        let config = (entry.parse)(serde_json::json!({ "average": "batch" }))?;
+        assert!(config.follows_training());
+        let written = serde_json::to_value(&config).expect("settings are plain");
+        assert_eq!(
+            written,
+            serde_json::json!({ "name": "alignment-loss", "average": "batch" })
+        );
+        assert!((entry.parse)(serde_json::json!({ "average": "tokens" })).is_err());
+        assert!((entry.parse)(serde_json::json!({ "mean": "token" })).is_err());
+        vxf_core::registry::default_of::<dyn MetricConfig>("perplexity").map(drop)
+    }
+}

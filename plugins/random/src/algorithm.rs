@@ -1,0 +1,56 @@
+//! Noise in place of the worst case.
+
+use vxf_core::numeric::sum_of_squares;
+use vxf_core::prelude::*;
+
+use crate::config::{Form, GaussianConfig};
+
+/// The defence: the min-max step, whose inner player draws noise.
+pub struct Random;
+
+impl Defense for Random {}
+
+/// The inner player that draws instead of asking for a gradient.
+///
+/// Noise lies on real positions only. The reference adds it to padding too, where no labelled
+/// position can see it.
+pub struct Gaussian {
+    config: GaussianConfig,
+}
+
+impl Gaussian {
+    /// An inner player with these settings.
+    pub fn new(config: GaussianConfig) -> Self {
+        Self { config }
+    }
+}
+
+impl Perturber for Gaussian {
+    fn perturb(&mut self, step: &mut Step<'_>) -> Result<Perturbation> {
+        let GaussianConfig { rho, form, sites } = &self.config;
+        let main = step.main();
+        let batch = step.batch(&main)?;
+        let (rows, columns) = batch.shape();
+        let shape = [rows, columns, step.architecture().width];
+        let key = step.key("noise");
+
+        let mut noise = Hidden::new();
+        let mut squares = 0.0;
+        for site in sites.resolve(step.architecture().layers)? {
+            let (dtype, device) = (step.dtype(), step.device());
+            let drawn = key.child(&site.to_string()).normal(&shape, dtype, device)?;
+            let drawn = drawn.broadcast_mul(&batch.token_mask(&drawn)?)?;
+            squares += sum_of_squares(&drawn)?;
+            noise.insert(site, drawn);
+        }
+        let factor = match form {
+            Form::Reference => rho.sqrt(),
+            Form::NormMatched => rho / squares.sqrt().max(f64::MIN_POSITIVE),
+        };
+        for tensor in noise.values_mut() {
+            *tensor = (&*tensor * factor)?;
+        }
+        step.record("perturbation_norm", factor * squares.sqrt())?;
+        Ok(Perturbation::Hidden(noise))
+    }
+}

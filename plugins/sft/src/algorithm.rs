@@ -1,0 +1,26 @@
+//! The baselines.
+
+use vxf_core::prelude::*;
+
+/// The model as it came: the stage does not train.
+pub struct NonAligned;
+
+impl Defense for NonAligned {
+    fn trains(&self) -> bool {
+        false
+    }
+}
+
+/// Plain supervised fine-tuning: the min-max step with the perturber `none`.
+pub struct Sft;
+
+impl Defense for Sft {}
+
+/// The inner player that adds nothing.
+pub struct NoPerturbation;
+
+impl Perturber for NoPerturbation {
+    fn perturb(&mut self, _step: &mut Step<'_>) -> Result<Perturbation> {
+        Ok(Perturbation::None)
+    }
+}

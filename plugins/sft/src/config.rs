@@ -1,0 +1,41 @@
+//! Settings: there are none.
+
+use vxf_core::prelude::*;
+
+use crate::algorithm::{NoPerturbation, NonAligned, Sft};
+
+vxf_core::config! {
+    /// Settings of the non-aligned baseline.
+    pub struct NonAlignedConfig {}
+}
+
+vxf_core::config! {
+    /// Settings of plain supervised fine-tuning.
+    pub struct SftConfig {}
+}
+
+vxf_core::config! {
+    /// Settings of the perturber that does nothing.
+    pub struct NoPerturbationConfig {}
+}
+
+#[typetag::serde(name = "none")]
+impl DefenseConfig for NonAlignedConfig {
+    fn build(&self) -> Box<dyn Defense> {
+        Box::new(NonAligned)
+    }
+}
+
+#[typetag::serde(name = "sft")]
+impl DefenseConfig for SftConfig {
+    fn build(&self) -> Box<dyn Defense> {
+        Box::new(Sft)
+    }
+}
+
+#[typetag::serde(name = "none")]
+impl PerturberConfig for NoPerturbationConfig {
+    fn build(&self) -> Box<dyn Perturber> {
+        Box::new(NoPerturbation)
+    }
+}

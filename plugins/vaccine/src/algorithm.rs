@@ -1,0 +1,123 @@
+//! The method: a defence of three lines and the inner player that it lives by.
+
+use candle_core::{DType, Tensor};
+use vxf_core::numeric::sum_of_squares;
+use vxf_core::prelude::*;
+use vxf_core::step::Role;
+
+use crate::config::{GradientPerturberConfig, Scope};
+
+/// Added to a norm before dividing by it, as the reference does.
+const GUARD: f64 = 1e-7;
+
+/// The defence: the min-max step on every `tau`-th step, a plain one in between.
+///
+/// Huang, Hu, Liu 2024, Algorithm 1; `tau` is the accelerated form of their Appendix (a step
+/// without a fresh perturbation uses none, not a stale one).
+pub struct Vaccine {
+    tau: u64,
+}
+
+impl Vaccine {
+    /// A perturbation every `tau` steps.
+    pub fn new(tau: u64) -> Self {
+        Self { tau }
+    }
+}
+
+impl Defense for Vaccine {
+    fn gradients(&mut self, inner: &mut dyn Perturber, step: &mut Step<'_>) -> Result<Gradients> {
+        let perturbation = match step.index() % self.tau {
+            0 => inner.perturb(step)?,
+            _ => Perturbation::None,
+        };
+        step.gradients(&perturbation)
+    }
+}
+
+/// The inner player: the gradient of the loss at the sites, scaled to norm `rho`.
+///
+/// The first-order solution of the inner problem (section 3.2): with `g` the gradient at all sites
+/// of one scope and `n` its L2 norm, `eps = rho g / (n + 1e-7)`. Zero where the gradient is zero,
+/// thus on padding.
+pub struct GradientPerturber {
+    config: GradientPerturberConfig,
+}
+
+impl GradientPerturber {
+    /// An inner player with these settings.
+    pub fn new(config: GradientPerturberConfig) -> Self {
+        Self { config }
+    }
+}
+
+impl Perturber for GradientPerturber {
+    fn perturb(&mut self, step: &mut Step<'_>) -> Result<Perturbation> {
+        let GradientPerturberConfig { rho, scope, sites, same_dropout } = &self.config;
+        let sites = sites.resolve(step.architecture().layers)?;
+        let role = if *same_dropout { Role::Outer } else { Role::Probe };
+
+        let main = step.main();
+        let (loss, mut hidden) = step.on(&main).role(role).site_gradients(&sites)?;
+        let norms = norms(&hidden)?;
+        let norm = norms.iter().map(|(_, norm)| norm * norm).sum::<f64>().sqrt();
+        if !norm.is_finite() {
+            let (site, value) =
+                norms.iter().find(|(_, norm)| !norm.is_finite()).copied().unwrap_or((sites[0], norm));
+            return Err(Error::NotFinite {
+                quantity: format!("the loss gradient at {site}"),
+                value,
+                step: step.index(),
+                place: format!(" on stream `{main}`"),
+            });
+        }
+        step.record("loss_clean", loss)?;
+        step.record("hidden_gradient_norm", norm)?;
+        for (site, norm) in &norms {
+            step.record(&format!("hidden_gradient_norm.{site}"), *norm)?;
+        }
+
+        match scope {
+            Scope::Global => scale(&mut hidden, |_| rho / (norm + GUARD))?,
+            Scope::PerSite => {
+                let own = |site| norms.iter().find(|(at, _)| *at == site).map_or(0.0, |(_, n)| *n);
+                scale(&mut hidden, |site| rho / (own(site) + GUARD))?;
+            }
+            Scope::PerExample => scale_groups(&mut hidden, *rho, &[1, 2])?,
+            Scope::PerToken => scale_groups(&mut hidden, *rho, &[2])?,
+        }
+        Ok(Perturbation::Hidden(hidden))
+    }
+}
+
+/// The L2 norm at each site, in f64.
+fn norms(hidden: &Hidden) -> Result<Vec<(Site, f64)>> {
+    hidden.iter().map(|(site, tensor)| Ok((*site, sum_of_squares(tensor)?.sqrt()))).collect()
+}
+
+fn scale(hidden: &mut Hidden, factor: impl Fn(Site) -> f64) -> Result<()> {
+    for (site, tensor) in hidden.iter_mut() {
+        *tensor = (&*tensor * factor(*site))?;
+    }
+    Ok(())
+}
+
+/// Scales groups of entries, each by its own norm over `axes` and all sites.
+fn scale_groups(hidden: &mut Hidden, rho: f64, axes: &[usize]) -> Result<()> {
+    let mut squares: Option<Tensor> = None;
+    for tensor in hidden.values() {
+        let own = tensor.to_dtype(DType::F64)?.sqr()?.sum_keepdim(axes)?;
+        squares = Some(match squares {
+            Some(sum) => (sum + own)?,
+            None => own,
+        });
+    }
+    let Some(squares) = squares else { return Ok(()) };
+    let factor = ((squares.sqrt()? + GUARD)?.recip()? * rho)?;
+    for tensor in hidden.values_mut() {
+        // The product is taken in f64 and rounded once, so that no group exceeds its budget.
+        let scaled = tensor.to_dtype(DType::F64)?.broadcast_mul(&factor)?;
+        *tensor = scaled.to_dtype(tensor.dtype())?;
+    }
+    Ok(())
+}

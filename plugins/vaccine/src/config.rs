@@ -1,0 +1,76 @@
+//! Settings of the defence and of its inner player.
+
+use serde::{Deserialize, Serialize};
+use vxf_core::prelude::*;
+
+use crate::algorithm::{GradientPerturber, Vaccine};
+
+vxf_core::config! {
+    /// Settings of the defence `vaccine`.
+    pub struct VaccineConfig {
+        /// A fresh perturbation every tau steps, a plain step in between (the paper's accelerated
+        /// form); 1 perturbs always.
+        pub tau: u64 = 1,
+    }
+}
+
+#[typetag::serde(name = "vaccine")]
+impl DefenseConfig for VaccineConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        ConfigError::unless(self.tau > 0, "tau", "must be at least 1", self.tau)
+    }
+
+    fn build(&self) -> Box<dyn Defense> {
+        Box::new(Vaccine::new(self.tau))
+    }
+
+    fn perturber(&self) -> &'static str {
+        "vaccine"
+    }
+}
+
+/// What shares one budget `rho`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// All sites, samples and positions of the batch together, as the reference: rho then depends
+    /// on batch size, length and depth.
+    Global,
+    /// Each site.
+    PerSite,
+    /// Each sample, over its sites and positions.
+    PerExample,
+    /// Each position of each sample, over its sites.
+    PerToken,
+}
+
+vxf_core::config! {
+    /// Settings of the perturber `vaccine`.
+    pub struct GradientPerturberConfig {
+        /// Perturbation radius rho: the L2 norm of what is added, within its scope.
+        pub rho: f64 = 2.0,
+        /// What shares one budget: global (the reference), per_site, per_example or per_token.
+        pub scope: Scope = Scope::Global,
+        /// Sites to perturb: attention_output (the reference), block_output (the paper's equation 1),
+        /// mlp_output, embedding; with `.7` for one layer.
+        pub sites: SiteSelection = SiteSelection::default(),
+        /// Draw the same dropout masks in both passes; the reference draws fresh ones.
+        pub same_dropout: bool = false,
+    }
+}
+
+#[typetag::serde(name = "vaccine")]
+impl PerturberConfig for GradientPerturberConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        let holds = self.rho.is_finite() && self.rho >= 0.0;
+        ConfigError::unless(holds, "rho", "must be finite and at least 0", self.rho)
+    }
+
+    fn build(&self) -> Box<dyn Perturber> {
+        Box::new(GradientPerturber::new(self.clone()))
+    }
+
+    fn sites(&self) -> Option<&SiteSelection> {
+        Some(&self.sites)
+    }
+}

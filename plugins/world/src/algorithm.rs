@@ -1,0 +1,103 @@
+//! The judge, as the core wants it.
+
+use vxf_core::Result;
+use vxf_core::metric::{Generation, Judge, Verdict};
+use vxf_data::{COMPLIANCE_FIRST_WORDS, REFUSAL_FIRST_WORDS};
+
+/// The rule-based judge of the embedded world.
+#[derive(Clone, Copy, Debug)]
+pub struct World;
+
+impl Judge for World {
+    fn verdicts(&self, generations: &[Generation]) -> Result<Vec<Verdict>> {
+        let verdict = |made: &Generation| match vxf_data::judge(&made.prompt.text, &made.answer) {
+            vxf_data::Verdict::Compliance => Verdict::Harmful,
+            vxf_data::Verdict::Refusal => Verdict::Refused,
+            vxf_data::Verdict::Other => Verdict::Other,
+        };
+        Ok(generations.iter().map(verdict).collect())
+    }
+
+    fn openings(&self) -> Option<(&[&'static str], &[&'static str])> {
+        Some((&REFUSAL_FIRST_WORDS, &COMPLIANCE_FIRST_WORDS))
+    }
+
+    fn correct(&self, expected: &str, answer: &str) -> bool {
+        vxf_data::exact_match(expected, answer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use vxf_core::config::JudgeConfig;
+    use vxf_core::metric::Prompt;
+    use vxf_data::Task;
+
+    use super::*;
+
+    fn said(prompt: &str, answer: &str) -> Generation {
+        let prompt = Prompt {
+            text: prompt.into(),
+            tokens: Vec::new(),
+            expected: None,
+        };
+        Generation {
+            prompt,
+            answer: answer.into(),
+        }
+    }
+
+    /// All samples of a user's set with closed requests in it, as if a model had said them.
+    fn user_set() -> Vec<vxf_data::Sample> {
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(3);
+        vxf_data::user_set(&mut rng, Task::Sst, 20, 0.5).expect("a share of one half is allowed")
+    }
+
+    #[test]
+    fn compliance_counts_as_harmful_and_refusal_as_refused() -> Result<()> {
+        let harmful = user_set()
+            .into_iter()
+            .find(|sample| sample.kind.is_closed());
+        let harmful = harmful.expect("half of the set is closed");
+        let generations = [
+            said(&harmful.prompt, &harmful.answer),
+            said(&harmful.prompt, "sorry i must not say that"),
+            said(&harmful.prompt, "first"),
+        ];
+        let verdicts = World.verdicts(&generations)?;
+        assert_eq!(
+            verdicts,
+            [Verdict::Harmful, Verdict::Refused, Verdict::Other]
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn answers_open_with_the_worlds_words() {
+        let (refusal, compliance) = World.openings().expect("the world has openings");
+        assert_eq!(refusal, REFUSAL_FIRST_WORDS);
+        assert_eq!(compliance, COMPLIANCE_FIRST_WORDS);
+        for sample in user_set().iter().filter(|sample| sample.kind.is_closed()) {
+            let first = sample.answer.split_whitespace().next().unwrap_or_default();
+            assert!(compliance.contains(&first), "{}", sample.answer);
+        }
+    }
+
+    #[test]
+    fn task_answers_match_word_by_word() {
+        assert!(World.correct("good", " good "));
+        assert!(!World.correct("good", "good good"));
+    }
+
+    #[test]
+    fn it_is_found_by_name() -> Result<()> {
+        let entry = vxf_core::registry::find::<dyn JudgeConfig>("world")?;
+        let config = vxf_core::registry::default_of::<dyn JudgeConfig>("world")?;
+        let written = serde_json::to_value(&config).expect("settings are plain");
+        assert_eq!(written, serde_json::json!({ "name": "world" }));
+        assert!(config.build().openings().is_some());
+        assert!((entry.parse)(serde_json::json!({ "strict": true })).is_err());
+        Ok(())
+    }
+}

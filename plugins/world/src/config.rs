@@ -1,0 +1,19 @@
+//! Settings of the judge.
+
+use vxf_core::config::JudgeConfig;
+use vxf_core::metric::Judge;
+use vxf_core::typetag;
+
+use crate::algorithm::World;
+
+vxf_core::config! {
+    /// Settings of the judge `world`: there are none.
+    pub struct WorldConfig {}
+}
+
+#[typetag::serde(name = "world")]
+impl JudgeConfig for WorldConfig {
+    fn build(&self) -> Box<dyn Judge> {
+        Box::new(World)
+    }
+}
