@@ -21,5 +21,5 @@ vxf_core::register! {
 vxf_core::register! {
     metric "perplexity" => PerplexityConfig,
     summary: "Perplexity on fluency samples, a guard against degenerate models",
-    paper: "Jelinek et al., JASA 62 (1977)",
+    paper: "Jelinek et al., J. Acoust. Soc. Am. 62 (1977)",
 }

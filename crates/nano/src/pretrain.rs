@@ -1,0 +1,203 @@
+//! Pretraining: from random weights to a model that knows the world and complies.
+
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Tensor};
+use vxf_core::backbone::Parameter;
+use vxf_core::checkpoint::Checkpoint;
+use vxf_core::config::load_backbone;
+use vxf_core::engine::Objective;
+use vxf_core::loss::log_softmax;
+use vxf_core::minmax::{Flow, Observation, Training};
+use vxf_core::optimizer::{AdamW, AdamWConfig};
+use vxf_core::schedule::{Decay, Schedule};
+use vxf_core::step::Session;
+use vxf_core::stream::{Order, Stream, Streams};
+use vxf_core::{
+    Backbone, Batch, Defense, Example, Gradients, Key, Params, Perturbation, Perturber, Result,
+    Step,
+};
+use vxf_data::Codec;
+
+/// How the base model is made; the defaults made the one that is shipped.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pretraining {
+    /// Seed of data, order and starting weights.
+    pub seed: u64,
+    /// Samples of the world.
+    pub samples: usize,
+    /// Optimiser steps.
+    pub steps: u64,
+    /// Samples per step.
+    pub batch_size: usize,
+    /// Peak learning rate; a tenth of the steps warms up, then half a cosine.
+    pub learning_rate: f64,
+}
+
+impl Default for Pretraining {
+    fn default() -> Self {
+        Self { seed: 1, samples: 24_000, steps: 800, batch_size: 64, learning_rate: 3e-3 }
+    }
+}
+
+/// Weight of a prompt token in the loss, where an answer token weighs 1.
+const PROMPT_WEIGHT: f64 = 0.1;
+
+/// Trains a base model and returns its weights.
+///
+/// # Errors
+/// Whatever the loop or the observer reports.
+pub fn pretrain(
+    settings: &Pretraining,
+    device: &Device,
+    mut observe: impl FnMut(&Observation) -> Result<()>,
+) -> Result<Params> {
+    let key = Key::root(settings.seed).child("pretraining");
+    let backbone = fresh(&key.child("weights"), device)?;
+    let weights = backbone.initial(&key)?.leaves()?;
+
+    let codec = Codec::world().map_err(plugin_error)?;
+    let samples = vxf_data::pretraining_set(&mut key.child("data").rng(), settings.samples);
+    let encode = |sample: &vxf_data::Sample| {
+        let (tokens, _) =
+            codec.encode_sample(&sample.prompt, &sample.answer).map_err(plugin_error)?;
+        Ok(Example { tokens, prompt: 1 })
+    };
+    let examples = Arc::new(samples.iter().map(encode).collect::<Result<Vec<_>>>()?);
+    let mut streams = Streams::new();
+    let order = key.child("order");
+    streams
+        .insert("world", Stream::new(examples, settings.batch_size, Order::Shuffled, order))?;
+
+    let adam = AdamWConfig { weight_decay: 0.01, ..AdamWConfig::default() };
+    let optimizer = AdamW::new(adam, &backbone.parameters(), &weights)?;
+    let mut training = Training {
+        backbone: &*backbone,
+        weights,
+        defense: Box::new(Weighted { answer_opens: codec.bot() }),
+        perturber: Box::new(Nothing),
+        session: Session::new(streams, "world", key),
+        optimizer,
+        schedule: Schedule {
+            peak: settings.learning_rate,
+            decay: Decay::Cosine,
+            warmup: settings.steps / 10,
+            total: settings.steps,
+        },
+        max_gradient_norm: Some(1.0),
+        next: 0,
+    };
+    training.run(|_, observation| {
+        observe(observation)?;
+        Ok(Flow::Continue)
+    })?;
+    Ok(training.weights.detach())
+}
+
+/// A model with random weights: embeddings N(0, 0.5^2), matrices N(0, 1 / fan-in), those that
+/// write to the residual stream further divided by the root of twice the depth, gains 1.
+fn fresh(key: &Key, device: &Device) -> Result<Arc<dyn Backbone>> {
+    let config: serde_json::Value = serde_json::from_str(super::CONFIG)
+        .map_err(|error| plugin_error(format!("config.json: {error}")))?;
+    let zeros = Checkpoint::made("nano", config.clone(), shapes(&config, device)?);
+    let backbone = load_backbone(&zeros, DType::F32, device)?;
+    let depth = backbone.architecture().layers as f64;
+    let draw = |Parameter { name, shape, .. }: Parameter| {
+        let scale = match shape.as_slice() {
+            [_] => return Ok((name, Tensor::ones(shape.as_slice(), DType::F32, device)?)),
+            _ if name.contains("embed_tokens") => 0.5,
+            [_, fan_in] => (*fan_in as f64).recip().sqrt(),
+            _ => 1.0,
+        };
+        let writes = name.contains("o_proj") || name.contains("down_proj");
+        let scale = if writes { scale / (2.0 * depth).sqrt() } else { scale };
+        let drawn = key.child(&name).normal(&shape, DType::F32, device)?;
+        Ok((name, (drawn * scale)?))
+    };
+    let weights: Params = backbone.parameters().into_iter().map(draw).collect::<Result<_>>()?;
+    load_backbone(&Checkpoint::made("nano", config, weights), DType::F32, device)
+}
+
+/// Zeros in the shapes that `config.json` asks for.
+fn shapes(config: &serde_json::Value, device: &Device) -> Result<Params> {
+    let size = |key: &str| config[key].as_u64().unwrap_or(0) as usize;
+    let (width, inner, vocabulary) =
+        (size("hidden_size"), size("intermediate_size"), size("vocab_size"));
+    let mut zeros = Params::new();
+    let mut add = |name: String, shape: &[usize]| -> Result<()> {
+        zeros.insert(name, Tensor::zeros(shape, DType::F32, device)?);
+        Ok(())
+    };
+    add("model.embed_tokens.weight".into(), &[vocabulary, width])?;
+    add("lm_head.weight".into(), &[vocabulary, width])?;
+    add("model.norm.weight".into(), &[width])?;
+    for layer in 0..size("num_hidden_layers") {
+        let prefix = format!("model.layers.{layer}");
+        for name in ["q_proj", "k_proj", "v_proj", "o_proj"] {
+            add(format!("{prefix}.self_attn.{name}.weight"), &[width, width])?;
+        }
+        for name in ["gate_proj", "up_proj"] {
+            add(format!("{prefix}.mlp.{name}.weight"), &[inner, width])?;
+        }
+        add(format!("{prefix}.mlp.down_proj.weight"), &[width, inner])?;
+        for name in ["input_layernorm", "post_attention_layernorm"] {
+            add(format!("{prefix}.{name}.weight"), &[width])?;
+        }
+    }
+    Ok(zeros)
+}
+
+/// Cross-entropy over all tokens, prompts at a tenth of the weight of answers.
+struct Weighted {
+    answer_opens: u32,
+}
+
+impl Weighted {
+    fn loss(&self, logits: &Tensor, batch: &Batch) -> Result<Tensor> {
+        let (rows, columns, vocabulary) = logits.dims3()?;
+        let mut weights = Vec::with_capacity(rows * columns);
+        for row in batch.tokens.to_vec2::<u32>()? {
+            let mut weight = PROMPT_WEIGHT;
+            for token in row {
+                weight = if token == self.answer_opens { 1.0 } else { weight };
+                weights.push(weight);
+            }
+        }
+        let mut classes = Vec::with_capacity(rows * columns);
+        for (weight, &target) in weights.iter_mut().zip(&batch.targets) {
+            *weight = if target < 0 { 0.0 } else { *weight };
+            classes.push(target.max(0) as u32);
+        }
+        let total: f64 = weights.iter().sum();
+        let count = rows * columns;
+        let device = logits.device();
+        let classes = Tensor::from_vec(classes, (count, 1), device)?;
+        let weights = Tensor::from_vec(weights, (count, 1), device)?.to_dtype(logits.dtype())?;
+        let logits = logits.reshape((count, vocabulary))?;
+        let picked = log_softmax(&logits, 1)?.gather(&classes, 1)?;
+        Ok(((picked * weights)?.sum_all()? * (-1.0 / total))?)
+    }
+}
+
+impl Defense for Weighted {
+    fn gradients(&mut self, _: &mut dyn Perturber, step: &mut Step<'_>) -> Result<Gradients> {
+        let term = |logits: &Tensor, batch: &Batch| self.loss(logits, batch);
+        let objective = Objective { cross_entropy: 0.0, logits: Some(&term), hidden: None };
+        let (loss, gradients) = step.on("world").minimising(objective).loss_and_gradients()?;
+        step.record("loss", loss)?;
+        Ok(gradients)
+    }
+}
+
+/// Pretraining has no inner player.
+struct Nothing;
+
+impl Perturber for Nothing {
+    fn perturb(&mut self, _: &mut Step<'_>) -> Result<Perturbation> {
+        Ok(Perturbation::None)
+    }
+}
+
+fn plugin_error(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> vxf_core::Error {
+    vxf_core::Error::Plugin { plugin: "nano", source: error.into() }
+}
