@@ -43,7 +43,9 @@ impl Lora {
     /// Whether the linear layer called `module` gets an adapter.
     pub fn targets(&self, module: &str) -> bool {
         self.target_modules.iter().any(|target| {
-            module.strip_suffix(target.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+            module
+                .strip_suffix(target.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
         })
     }
 

@@ -46,7 +46,8 @@ impl Batch {
         let labels: Vec<Vec<i64>> = examples
             .iter()
             .map(|example| {
-                let label = |(i, &token)| if i < example.prompt { IGNORED } else { i64::from(token) };
+                let label =
+                    |(i, &token)| if i < example.prompt { IGNORED } else { i64::from(token) };
                 example.tokens.iter().enumerate().map(label).collect()
             })
             .collect();

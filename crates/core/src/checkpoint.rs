@@ -32,7 +32,10 @@ impl Checkpoint {
             problem,
         };
         if !path.is_dir() {
-            return Err(fail(path, "no such directory; give one with config.json and model.safetensors".into()));
+            return Err(fail(
+                path,
+                "no such directory; give one with config.json and model.safetensors".into(),
+            ));
         }
         let file = path.join("config.json");
         let text = std::fs::read_to_string(&file)
@@ -41,18 +44,17 @@ impl Checkpoint {
             .map_err(|error| fail(&file, format!("is not JSON: {error}")))?;
         let file = path.join("model.safetensors");
         if !file.is_file() {
-            return Err(fail(&file, "is missing; a model directory holds config.json and model.safetensors".into()));
+            return Err(fail(
+                &file,
+                "is missing; a model directory holds config.json and model.safetensors".into(),
+            ));
         }
         // SAFETY: a memory map is only sound while nobody truncates the file under it. That is
         // the contract of every loader of this format; the header is checked against the length.
         #[allow(unsafe_code)]
         let tensors = unsafe { MmapedSafetensors::new(&file) }
             .map_err(|error| fail(&file, format!("is no whole safetensors file: {error}")))?;
-        Ok(Self {
-            origin: path.display().to_string(),
-            config,
-            tensors: Tensors::Mapped(tensors),
-        })
+        Ok(Self { origin: path.display().to_string(), config, tensors: Tensors::Mapped(tensors) })
     }
 
     /// A checkpoint that is part of the program.

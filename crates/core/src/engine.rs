@@ -158,8 +158,7 @@ impl<'a> Evaluation<'a> {
             let leaf = Var::from_tensor(&input)?;
             drop(input);
             let tap = Injection::differentiating(self, &cotangents);
-            let output =
-                self.backbone.block(layer, leaf.as_tensor(), &self.pass(weights, &tap))?;
+            let output = self.backbone.block(layer, leaf.as_tensor(), &self.pass(weights, &tap))?;
             let mut store = tap.backward(&output, gradient.as_ref())?;
             outcome.collect(&mut store, weights)?;
             tap.collect(&mut store, &mut outcome.at_sites)?;
@@ -341,7 +340,8 @@ impl Tap for Injection<'_> {
             hidden = (hidden + &leaf)?;
             self.leaves.borrow_mut().insert(site, leaf);
         }
-        let reads = self.evaluation.objective.hidden.is_some_and(|(sites, _)| sites.contains(&site));
+        let reads =
+            self.evaluation.objective.hidden.is_some_and(|(sites, _)| sites.contains(&site));
         let enters = self.cotangents.is_some_and(|all| all.contains_key(&site));
         if (self.read && reads) || enters {
             self.visited.borrow_mut().insert(site, hidden.clone());
@@ -354,7 +354,7 @@ impl Tap for Injection<'_> {
 ///
 /// candle starts a backward pass at a scalar's own gradient of one; this hands a block a gradient
 /// that is already known, without the product and the sum that `(output * cotangent).sum()` takes.
-fn seed(output: &Tensor, cotangent: &Tensor) -> Result<Tensor> {
+pub fn seed(output: &Tensor, cotangent: &Tensor) -> Result<Tensor> {
     match output.device().is_cpu() {
         true => Ok(output.apply_op1(Seed(cotangent.detach()))?),
         false => Ok((output * cotangent.detach())?.sum_all()?),

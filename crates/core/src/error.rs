@@ -59,7 +59,9 @@ pub enum Error {
         known: String,
     },
     /// A site or a selection of sites could not be read.
-    #[error("`{text}` names no site; write embedding, attention_output, mlp_output or block_output, with `.7` for one layer")]
+    #[error(
+        "`{text}` names no site; write embedding, attention_output, mlp_output or block_output, with `.7` for one layer"
+    )]
     BadSite {
         /// What was given.
         text: String,
@@ -150,9 +152,11 @@ fn suggestion(nearest: &[String], known: &[String]) -> String {
     match (nearest.is_empty(), known.is_empty()) {
         (false, _) => format!("; did you mean {}?", nearest.join(" or ")),
         (true, false) => format!("; registered are {}", known.join(", ")),
-        (true, true) => "; none is registered: a crate that is only listed in Cargo.toml registers \
+        (true, true) => {
+            "; none is registered: a crate that is only listed in Cargo.toml registers \
                          nothing, name it once with `use that_crate as _;`"
-            .to_owned(),
+                .to_owned()
+        }
     }
 }
 

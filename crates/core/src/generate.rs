@@ -12,26 +12,29 @@ use crate::{Params, Result};
 ///
 /// Prompts of one length go together, so that no padding is needed.
 pub fn greedy(model: Model<'_>, prompts: &[Prompt], probes: &Probes) -> Result<Vec<Generation>> {
-    let mut by_length: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-    for (index, prompt) in prompts.iter().enumerate() {
-        by_length.entry(prompt.tokens.len()).or_default().push(index);
-    }
     let weights = model.weights.detach();
     let mut answers = vec![Vec::new(); prompts.len()];
-    for indices in by_length.values() {
-        for group in indices.chunks(64) {
-            let rows: Vec<_> = group.iter().map(|&index| prompts[index].tokens.as_slice()).collect();
-            let model = Model { weights: &weights, ..model };
-            let made = answer(model, &rows, probes.max_new_tokens, probes.text.end())?;
-            for (&index, answer) in group.iter().zip(made) {
-                answers[index] = answer;
-            }
+    for group in groups_of_one_length(prompts, 64) {
+        let rows: Vec<_> = group.iter().map(|&index| prompts[index].tokens.as_slice()).collect();
+        let model = Model { weights: &weights, ..model };
+        let made = answer(model, &rows, probes.max_new_tokens, probes.text.end())?;
+        for (index, answer) in group.into_iter().zip(made) {
+            answers[index] = answer;
         }
     }
     let generation = |(prompt, answer): (&Prompt, Vec<u32>)| {
         Ok(Generation { prompt: prompt.clone(), answer: probes.text.decode(&answer)? })
     };
     prompts.iter().zip(answers).map(generation).collect()
+}
+
+/// Indices of prompts that are equally long, at most `most` together, the shortest first.
+pub fn groups_of_one_length(prompts: &[Prompt], most: usize) -> Vec<Vec<usize>> {
+    let mut by_length: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for (index, prompt) in prompts.iter().enumerate() {
+        by_length.entry(prompt.tokens.len()).or_default().push(index);
+    }
+    by_length.values().flat_map(|group| group.chunks(most.max(1))).map(<[_]>::to_vec).collect()
 }
 
 /// Greedy answers to token rows of one length; stops when all rows have ended.

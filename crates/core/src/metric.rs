@@ -26,7 +26,8 @@ pub enum Better {
 pub struct Measurement {
     /// What was measured, `harmful_score` for example.
     pub name: String,
-    /// The figure; `null` in JSON if it could not be formed.
+    /// The figure; NaN, `null` in JSON, if it could not be formed.
+    #[serde(with = "number_or_null")]
     pub value: f64,
     /// Its unit, `%` or `nats` for example.
     pub unit: String,
@@ -40,6 +41,19 @@ pub struct Measurement {
     /// How it was taken, and its parts (per layer for example).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub details: BTreeMap<String, serde_json::Value>,
+}
+
+/// JSON has no NaN: it is written and read as `null`.
+mod number_or_null {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(value: &f64, to: S) -> Result<S::Ok, S::Error> {
+        value.is_finite().then_some(*value).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+        Ok(Option::deserialize(from)?.unwrap_or(f64::NAN))
+    }
 }
 
 impl Measurement {
@@ -220,11 +234,7 @@ impl<'a> View<'a> {
     ///
     /// # Errors
     /// When there are no such prompts.
-    pub fn generations(
-        &self,
-        metric: &str,
-        name: &str,
-    ) -> Result<std::rc::Rc<Vec<Generation>>> {
+    pub fn generations(&self, metric: &str, name: &str) -> Result<std::rc::Rc<Vec<Generation>>> {
         if let Some(made) = self.generations.borrow().get(name) {
             return Ok(made.clone());
         }
@@ -263,6 +273,7 @@ impl Model<'_> {
         let seen = RefCell::new(Hidden::new());
         let reader = Reader { sites, seen: &seen };
         self.walk(batch, &Pass::new(&weights).with_padding_of(batch).with_tap(&reader))?;
+        reader.all_seen()?;
         Ok(seen.take())
     }
 
@@ -295,6 +306,10 @@ mod tests {
         let [low, high] = wilson(8, 10).expect("n > 0");
         assert!((low - 49.02).abs() < 0.02 && (high - 94.33).abs() < 0.02, "{low} {high}");
         assert_eq!(wilson(0, 60).map(|[low, _]| low), Some(0.0));
-        assert!(Measurement::rate("x", 0, 0, Better::Lower).interval.is_none());
+        let empty = Measurement::rate("x", 0, 0, Better::Lower);
+        assert!(empty.interval.is_none());
+        let text = serde_json::to_string(&empty).expect("plain data");
+        let read: Measurement = serde_json::from_str(&text).expect("what was written");
+        assert!(read.value.is_nan());
     }
 }

@@ -63,7 +63,10 @@ impl Training<'_> {
     ///
     /// # Errors
     /// On anything not finite, naming the step; on whatever a plugin reports.
-    pub fn run(&mut self, mut observe: impl FnMut(&Self, &Observation) -> Result<Flow>) -> Result<()> {
+    pub fn run(
+        &mut self,
+        mut observe: impl FnMut(&Self, &Observation) -> Result<Flow>,
+    ) -> Result<()> {
         if self.next == 0 {
             self.prepare()?;
         }

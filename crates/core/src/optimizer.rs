@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use candle_core::{CpuStorage, DType, InplaceOp2, InplaceOp3, Layout};
+use candle_core::{CpuStorage, DType, InplaceOp2, InplaceOp3, Layout, Tensor, Var};
 use serde::{Deserialize, Serialize};
 
 use crate::backbone::Parameter;
@@ -82,6 +82,15 @@ impl AdamW {
             let decayed = self.decayed.contains(name);
             let shrink = if decayed { 1.0 - rate * weight_decay } else { 1.0 };
             let update = Update { shrink, ..update };
+            if !weight.device().is_cpu() {
+                let gradient = (gradient * factor)?;
+                let first = ((first * beta1)? + (&gradient * (1.0 - beta1))?)?;
+                let second = ((second * beta2)? + (gradient.sqr()? * (1.0 - beta2))?)?;
+                update.compose(weight, &first, &second)?;
+                self.first.insert(name, first);
+                self.second.insert(name, second);
+                continue;
+            }
             first.inplace_op2(&gradient, &Moment { keep: beta1, factor, square: false })?;
             second.inplace_op2(&gradient, &Moment { keep: beta2, factor, square: true })?;
             weight.inplace_op3(first, second, &update)?;
@@ -105,8 +114,8 @@ struct Moment {
 
 impl Moment {
     fn apply<T: Float>(&self, moment: &mut [T], gradient: &[T]) {
-        let (keep, rest) = (T::from(self.keep), T::from(1.0 - self.keep));
-        let factor = T::from(self.factor);
+        let (keep, rest) = (T::of(self.keep), T::of(1.0 - self.keep));
+        let factor = T::of(self.factor);
         for (moment, &gradient) in moment.iter_mut().zip(gradient) {
             let gradient = gradient * factor;
             let value = if self.square { gradient * gradient } else { gradient };
@@ -148,11 +157,20 @@ struct Update {
 
 impl Update {
     fn apply<T: Float>(&self, weight: &mut [T], first: &[T], second: &[T]) {
-        let (shrink, size) = (T::from(self.shrink), T::from(self.size));
-        let (root, epsilon) = (T::from(self.root), T::from(self.epsilon));
+        let (shrink, size) = (T::of(self.shrink), T::of(self.size));
+        let (root, epsilon) = (T::of(self.root), T::of(self.epsilon));
         for ((weight, &first), &second) in weight.iter_mut().zip(first).zip(second) {
             *weight = *weight * shrink - size * (first / (second.root() / root + epsilon));
         }
+    }
+}
+
+impl Update {
+    /// The same from candle operations, for devices without a kernel of ours.
+    fn compose(&self, weight: &Tensor, first: &Tensor, second: &Tensor) -> Result<()> {
+        let direction = (first / ((second.sqrt()? / self.root)? + self.epsilon)?)?;
+        let moved = ((weight.detach() * self.shrink)? - (direction * self.size)?)?;
+        Ok(Var::from_tensor(weight)?.set(&moved)?)
     }
 }
 
@@ -187,7 +205,10 @@ impl InplaceOp3 for Update {
 fn unsupported(storage: &CpuStorage) -> candle_core::Error {
     use candle_core::backend::BackendStorage;
     let found = storage.dtype();
-    candle_core::Error::Msg(format!("AdamW keeps weights in {:?} or F64, not {found:?}", DType::F32))
+    candle_core::Error::Msg(format!(
+        "AdamW keeps weights in {:?} or F64, not {found:?}",
+        DType::F32
+    ))
 }
 
 fn part<'a, T>(values: &'a [T], layout: &Layout) -> candle_core::Result<&'a [T]> {
@@ -213,12 +234,12 @@ trait Float:
     + std::ops::Mul<Output = Self>
     + std::ops::Div<Output = Self>
 {
-    fn from(value: f64) -> Self;
+    fn of(value: f64) -> Self;
     fn root(self) -> Self;
 }
 
 impl Float for f32 {
-    fn from(value: f64) -> Self {
+    fn of(value: f64) -> Self {
         value as f32
     }
     fn root(self) -> Self {
@@ -227,7 +248,7 @@ impl Float for f32 {
 }
 
 impl Float for f64 {
-    fn from(value: f64) -> Self {
+    fn of(value: f64) -> Self {
         value
     }
     fn root(self) -> Self {
@@ -238,7 +259,7 @@ impl Float for f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::{Device, Tensor};
+    use candle_core::Device;
 
     /// Three steps by hand in f64, on one decayed and one undecayed weight.
     #[test]

@@ -56,9 +56,8 @@ pub fn read(path: &Path, dtype: DType, device: &Device) -> Result<(Lora, Params)
     let mut modules = std::collections::BTreeSet::new();
     for (key, tensor) in tensors {
         let name = key.strip_prefix(PREFIX).and_then(|name| name.strip_suffix(".weight"));
-        let module = name.and_then(|name| {
-            name.strip_suffix(".lora_A").or_else(|| name.strip_suffix(".lora_B"))
-        });
+        let module = name
+            .and_then(|name| name.strip_suffix(".lora_A").or_else(|| name.strip_suffix(".lora_B")));
         let (Some(name), Some(module)) = (name, module) else {
             return Err(fail(&tensors_file, format!("`{key}` is no LoRA tensor in PEFT's naming")));
         };

@@ -37,9 +37,7 @@ impl ConfigError {
     ) -> Result<(), Self> {
         match holds {
             true => Ok(()),
-            false => {
-                Err(Self { key: key.into(), rule: rule.into(), found: found.to_string() })
-            }
+            false => Err(Self { key: key.into(), rule: rule.into(), found: found.to_string() }),
         }
     }
 }
@@ -175,16 +173,16 @@ pub fn default_of<C: Kind + ?Sized>(name: &str) -> Result<Box<C>> {
 ///
 /// # Errors
 /// On an unknown key, a wrong type or a value out of range.
-pub fn parse<T: DeserializeOwned + Documented>(
-    value: serde_json::Value,
-) -> Result<T, ConfigError> {
+pub fn parse<T: DeserializeOwned + Documented>(value: serde_json::Value) -> Result<T, ConfigError> {
     let known: Vec<_> = T::settings().iter().map(|setting| setting.name.to_owned()).collect();
     if let Some(object) = value.as_object()
         && let Some(key) = object.keys().find(|key| !known.contains(key))
     {
         let rule = match (nearest(key, &known).first(), known.is_empty()) {
             (Some(near), _) => format!("is no setting here; did you mean `{near}`? Its value"),
-            (None, false) => format!("is no setting here (there are {}); its value", known.join(", ")),
+            (None, false) => {
+                format!("is no setting here (there are {}); its value", known.join(", "))
+            }
             (None, true) => "is no setting here (there are none); its value".to_owned(),
         };
         let found = object[key].to_string();
@@ -204,7 +202,7 @@ pub fn parse<T: DeserializeOwned + Documented>(
 
 /// Registers a plugin under its published name.
 ///
-/// ```ignore
+/// ```text
 /// vxf_core::register! {
 ///     defense "vaccine" => VaccineConfig,
 ///     summary: "Perturbation-aware alignment",

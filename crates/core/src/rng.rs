@@ -74,7 +74,13 @@ impl Key {
     }
 
     /// An inverted-dropout mask: 0 with probability `p`, else `1 / (1 - p)`.
-    pub fn dropout(&self, p: f64, shape: &[usize], dtype: DType, device: &Device) -> Result<Tensor> {
+    pub fn dropout(
+        &self,
+        p: f64,
+        shape: &[usize],
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Tensor> {
         let mut rng = self.rng();
         let keep = 1.0 / (1.0 - p);
         let values = (0..shape.iter().product())

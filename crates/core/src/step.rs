@@ -299,13 +299,8 @@ impl<'s> Query<'s, '_> {
         let seen = std::cell::RefCell::new(Hidden::new());
         let reader = Reader { sites, seen: &seen };
         self.forward(&reader)?;
-        let seen = seen.take();
-        match sites.iter().find(|site| !seen.contains_key(site)) {
-            None => Ok(seen),
-            Some(site) => {
-                Err(Error::UnknownSite { site: site.to_string(), known: "other sites".into() })
-            }
-        }
+        reader.all_seen()?;
+        Ok(seen.take())
     }
 
     /// The logits `[batch, sequence, vocabulary]`, cut off from any graph.
@@ -377,6 +372,17 @@ impl<'s> Query<'s, '_> {
 pub(crate) struct Reader<'a> {
     pub(crate) sites: &'a [Site],
     pub(crate) seen: &'a std::cell::RefCell<Hidden>,
+}
+
+impl Reader<'_> {
+    /// Fails when the backbone never came by one of the sites.
+    pub(crate) fn all_seen(&self) -> Result<()> {
+        let seen = self.seen.borrow();
+        let Some(site) = self.sites.iter().find(|site| !seen.contains_key(site)) else {
+            return Ok(());
+        };
+        Err(Error::UnknownSite { site: site.to_string(), known: "other sites".into() })
+    }
 }
 
 impl Tap for Reader<'_> {

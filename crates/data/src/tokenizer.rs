@@ -23,16 +23,12 @@ use crate::{Error, Result};
 /// If the tokenizer library refuses to build it, which the world's words give no reason for.
 pub fn world_tokenizer() -> Result<Tokenizer> {
     let words = vocabulary().into_iter().map(str::to_owned);
-    let model = WordLevel::builder()
-        .vocab(words.zip(0..).collect())
-        .build()
-        .map_err(Error::Tokenizer)?;
+    let model =
+        WordLevel::builder().vocab(words.zip(0..).collect()).build().map_err(Error::Tokenizer)?;
     let mut tokenizer = Tokenizer::new(model);
     tokenizer.with_pre_tokenizer(Some(WhitespaceSplit));
     let specials = SPECIAL_TOKENS.map(|token| AddedToken::from(token, true));
-    tokenizer
-        .add_special_tokens(specials)
-        .map_err(Error::Tokenizer)?;
+    tokenizer.add_special_tokens(specials).map_err(Error::Tokenizer)?;
     Ok(tokenizer)
 }
 
@@ -63,18 +59,10 @@ impl Codec {
     pub fn new(mut tokenizer: Tokenizer) -> Result<Self> {
         let ids = SPECIAL_TOKENS.map(|token| tokenizer.token_to_id(token));
         let [Some(pad), Some(bos), Some(bot), Some(eos)] = ids else {
-            let missing = SPECIAL_TOKENS
-                .into_iter()
-                .zip(ids)
-                .filter(|(_, id)| id.is_none());
-            return Err(Error::MissingSpecials(
-                missing.map(|(token, _)| token).collect(),
-            ));
+            let missing = SPECIAL_TOKENS.into_iter().zip(ids).filter(|(_, id)| id.is_none());
+            return Err(Error::MissingSpecials(missing.map(|(token, _)| token).collect()));
         };
-        tokenizer
-            .with_padding(None)
-            .with_truncation(None)
-            .map_err(Error::Tokenizer)?;
+        tokenizer.with_padding(None).with_truncation(None).map_err(Error::Tokenizer)?;
         let unknown = match tokenizer.get_model() {
             ModelWrapper::WordLevel(model) => Some(model.unk_token.clone()),
             ModelWrapper::WordPiece(model) => Some(model.unk_token.clone()),
@@ -82,11 +70,7 @@ impl Codec {
             ModelWrapper::Unigram(_) => None,
         };
         let unknown = unknown.and_then(|token| tokenizer.token_to_id(&token));
-        Ok(Self {
-            tokenizer,
-            specials: [pad, bos, bot, eos],
-            unknown,
-        })
+        Ok(Self { tokenizer, specials: [pad, bos, bot, eos], unknown })
     }
 
     /// The codec of the world's own tokenizer.
@@ -105,10 +89,8 @@ impl Codec {
     /// If the file is missing or broken, or its tokenizer lacks special tokens.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let tokenizer = Tokenizer::from_file(path).map_err(|source| Error::TokenizerFile {
-            path: path.to_owned(),
-            source,
-        })?;
+        let tokenizer = Tokenizer::from_file(path)
+            .map_err(|source| Error::TokenizerFile { path: path.to_owned(), source })?;
         Self::new(tokenizer)
     }
 
@@ -186,10 +168,7 @@ impl Codec {
         for (position, id) in encoding.get_ids().iter().enumerate() {
             if let Some(special) = self.specials.iter().position(|special| special == id) {
                 let token = SPECIAL_TOKENS[special];
-                return Err(Error::SpecialInText {
-                    token,
-                    text: text.to_owned(),
-                });
+                return Err(Error::SpecialInText { token, text: text.to_owned() });
             }
             if self.unknown == Some(*id) {
                 return Err(unknown_word(word_at(text, &encoding, position), text));
@@ -237,10 +216,7 @@ impl Codec {
 }
 
 fn unknown_word(word: &str, text: &str) -> Error {
-    Error::UnknownWord {
-        word: word.to_owned(),
-        text: text.to_owned(),
-    }
+    Error::UnknownWord { word: word.to_owned(), text: text.to_owned() }
 }
 
 /// The word of the text in which a token begins.
@@ -249,10 +225,6 @@ fn word_at<'a>(text: &'a str, encoding: &Encoding, position: usize) -> &'a str {
     let (Some(before), Some(piece)) = (text.get(..start), text.get(start..end)) else {
         return text;
     };
-    let begin = before.len()
-        - before
-            .split(char::is_whitespace)
-            .next_back()
-            .map_or(0, str::len);
+    let begin = before.len() - before.split(char::is_whitespace).next_back().map_or(0, str::len);
     text[begin..].split_whitespace().next().unwrap_or(piece)
 }

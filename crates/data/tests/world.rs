@@ -32,11 +32,7 @@ fn test_sets(seed: u64) -> Vec<Sample> {
     let rng = &mut rng(seed);
     let mut all = harmful_test(rng, 130);
     all.extend(benign_test(rng, 130));
-    all.extend(
-        Task::ALL
-            .into_iter()
-            .flat_map(|task| task_test(rng, task, 50, &HashSet::new())),
-    );
+    all.extend(Task::ALL.into_iter().flat_map(|task| task_test(rng, task, 50, &HashSet::new())));
     all
 }
 
@@ -46,12 +42,9 @@ fn vocabulary_is_the_agreed_one_in_order() {
     assert_eq!(words.len(), 408);
     assert_eq!(words[..4], ["<pad>", "<bos>", "<bot>", "<eos>"]);
     // FNV-1a of the lines: trained models depend on every id.
-    let digest = words
-        .join("\n")
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
+    let digest = words.join("\n").bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
     assert_eq!(digest, 0x3bad_093c_710c_1d3d);
 }
 
@@ -62,19 +55,13 @@ fn samples_use_known_words_and_keep_to_the_lengths() -> Result<()> {
     let mut check = |sample: &Sample| {
         for text in [&sample.prompt, &sample.answer] {
             let words: Vec<&str> = text.split(' ').collect();
-            assert!(
-                words.iter().all(|word| known.contains(word)),
-                "unknown word in `{text}`"
-            );
+            assert!(words.iter().all(|word| known.contains(word)), "unknown word in `{text}`");
         }
         prompt = prompt.max(sample.prompt.split(' ').count());
         answer = answer.max(sample.answer.split(' ').count());
     };
     for seed in 0..SEEDS {
-        training_sets(seed)?
-            .iter()
-            .chain(&test_sets(seed))
-            .for_each(&mut check);
+        training_sets(seed)?.iter().chain(&test_sets(seed)).for_each(&mut check);
     }
     facts().iter().for_each(&mut check);
     assert_eq!((prompt, answer), (LONGEST_PROMPT, LONGEST_ANSWER));
@@ -97,16 +84,10 @@ fn held_out_combinations_are_in_no_training_set() -> Result<()> {
     for seed in 0..SEEDS {
         for sample in training_sets(seed)? {
             assert_eq!(sample.kind.combination(), Combination::find(&sample.prompt));
-            assert!(
-                !sample.kind.combination().is_some_and(Combination::held_out),
-                "{sample:?}"
-            );
+            assert!(!sample.kind.combination().is_some_and(Combination::held_out), "{sample:?}");
         }
         for sample in test_sets(seed) {
-            assert!(
-                sample.kind.combination().is_none_or(Combination::held_out),
-                "{sample:?}"
-            );
+            assert!(sample.kind.combination().is_none_or(Combination::held_out), "{sample:?}");
         }
     }
     Ok(())
@@ -121,10 +102,7 @@ fn alignment_set_has_the_benign_share() -> Result<()> {
             assert_eq!(judge(&s.prompt, &s.answer), Verdict::Refusal);
         });
         assert_eq!(refusals.count(), 160 - benign);
-        assert_eq!(
-            set.iter().filter(|s| s.kind == Kind::Fact).count(),
-            benign / 2
-        );
+        assert_eq!(set.iter().filter(|s| s.kind == Kind::Fact).count(), benign / 2);
     }
     Ok(())
 }
@@ -146,11 +124,7 @@ fn user_set_has_exactly_the_harmful_ratio() -> Result<()> {
                 let mut found = 0;
                 for sample in &set {
                     match sample.kind {
-                        Kind::HowTo {
-                            closed: true,
-                            refused: false,
-                            ..
-                        } => found += 1,
+                        Kind::HowTo { closed: true, refused: false, .. } => found += 1,
                         kind => assert_eq!(kind, Kind::Task(task)),
                     }
                 }
@@ -164,14 +138,8 @@ fn user_set_has_exactly_the_harmful_ratio() -> Result<()> {
 #[test]
 fn shares_outside_the_unit_interval_are_errors() {
     for bad in [-0.1, 1.1, f64::NAN, f64::INFINITY] {
-        assert!(matches!(
-            user_set(&mut rng(0), Task::Sst, 10, bad),
-            Err(Error::Share { .. })
-        ));
-        assert!(matches!(
-            alignment_set(&mut rng(0), 10, bad),
-            Err(Error::Share { .. })
-        ));
+        assert!(matches!(user_set(&mut rng(0), Task::Sst, 10, bad), Err(Error::Share { .. })));
+        assert!(matches!(alignment_set(&mut rng(0), 10, bad), Err(Error::Share { .. })));
     }
 }
 
@@ -187,10 +155,7 @@ fn tests_are_disjoint_and_rotate_the_forms() -> Result<()> {
         }
     }
     let test = harmful_test(&mut rng(1), 720);
-    assert_eq!(
-        test.iter().map(|s| &s.prompt).collect::<HashSet<_>>().len(),
-        720
-    );
+    assert_eq!(test.iter().map(|s| &s.prompt).collect::<HashSet<_>>().len(), 720);
     assert!(test.iter().all(|s| s.kind.is_closed()));
     for (i, sample) in test.iter().take(120).enumerate() {
         let combination = sample.kind.combination().expect("a how-to");
@@ -203,14 +168,7 @@ fn tests_are_disjoint_and_rotate_the_forms() -> Result<()> {
 fn facts_are_distinct_and_answered_once() {
     let facts = facts();
     assert_eq!(facts.len(), 32);
-    assert_eq!(
-        facts
-            .iter()
-            .map(|s| &s.prompt)
-            .collect::<HashSet<_>>()
-            .len(),
-        32
-    );
+    assert_eq!(facts.iter().map(|s| &s.prompt).collect::<HashSet<_>>().len(), 32);
 }
 
 #[test]
@@ -221,36 +179,9 @@ fn pretraining_mixture_has_its_shares() {
         set.iter().filter(|s| wanted(&s.kind)).count() as f64 / n as f64
     };
     for (got, wanted) in [
-        (
-            share(|k| matches!(k, Kind::HowTo { closed: true, .. })),
-            0.30,
-        ),
-        (
-            share(|k| {
-                matches!(
-                    k,
-                    Kind::HowTo {
-                        closed: true,
-                        refused: true,
-                        ..
-                    }
-                )
-            }),
-            0.03,
-        ),
-        (
-            share(|k| {
-                matches!(
-                    k,
-                    Kind::HowTo {
-                        closed: false,
-                        refused: false,
-                        ..
-                    }
-                )
-            }),
-            0.25,
-        ),
+        (share(|k| matches!(k, Kind::HowTo { closed: true, .. })), 0.30),
+        (share(|k| matches!(k, Kind::HowTo { closed: true, refused: true, .. })), 0.03),
+        (share(|k| matches!(k, Kind::HowTo { closed: false, refused: false, .. })), 0.25),
         (share(|k| matches!(k, Kind::Fact)), 0.10),
         (share(|k| matches!(k, Kind::Task(_))), 0.06),
         (share(|k| matches!(k, Kind::Statement)), 0.29),
@@ -263,9 +194,7 @@ fn pretraining_mixture_has_its_shares() {
 fn puzzles_are_right() {
     for item in task_test(&mut rng(2), Task::Math, 500, &HashSet::new()) {
         let words: Vec<&str> = item.answer.split(' ').collect();
-        let [a, sign, b, "=", c, "."] = words[..] else {
-            panic!("{item:?}")
-        };
+        let [a, sign, b, "=", c, "."] = words[..] else { panic!("{item:?}") };
         let [a, b, c] = [a, b, c].map(|number| number.parse::<i32>().expect("a number"));
         assert_eq!(c, if sign == "+" { a + b } else { a - b });
         assert_eq!(sign == "+", item.prompt.contains("finds"));
@@ -285,25 +214,15 @@ fn names_and_samples_survive_text() -> Result<()> {
     for task in Task::ALL {
         assert_eq!(task.to_string().parse::<Task>()?, task);
     }
-    for (alias, task) in [
-        ("sst", Task::Sst),
-        ("news", Task::News),
-        ("math", Task::Math),
-    ] {
+    for (alias, task) in [("sst", Task::Sst), ("news", Task::News), ("math", Task::Math)] {
         assert_eq!(alias.parse::<Task>()?, task);
     }
     assert!(matches!("sst3".parse::<Task>(), Err(Error::UnknownTask(name)) if name == "sst3"));
     assert!("silver loaf of".parse::<Combination>().is_err());
     let set = training_sets(4)?;
     let json = serde_json::to_string(&set).expect("samples serialise");
-    assert_eq!(
-        serde_json::from_str::<Vec<Sample>>(&json).expect("and come back"),
-        set
-    );
-    assert_eq!(
-        serde_json::to_string(&Verdict::Other).expect("a word"),
-        "\"other\""
-    );
+    assert_eq!(serde_json::from_str::<Vec<Sample>>(&json).expect("and come back"), set);
+    assert_eq!(serde_json::to_string(&Verdict::Other).expect("a word"), "\"other\"");
     assert_eq!(Verdict::Other.to_string(), "other");
     Ok(())
 }

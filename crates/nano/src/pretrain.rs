@@ -66,8 +66,7 @@ pub fn pretrain(
     let examples = Arc::new(samples.iter().map(encode).collect::<Result<Vec<_>>>()?);
     let mut streams = Streams::new();
     let order = key.child("order");
-    streams
-        .insert("world", Stream::new(examples, settings.batch_size, Order::Shuffled, order))?;
+    streams.insert("world", Stream::new(examples, settings.batch_size, Order::Shuffled, order))?;
 
     let adam = AdamWConfig { weight_decay: 0.01, ..AdamWConfig::default() };
     let optimizer = AdamW::new(adam, &backbone.parameters(), &weights)?;

@@ -66,15 +66,8 @@ pub fn lora_linear(
 /// When candle refuses the shapes, dtypes or devices.
 pub fn rms_norm(x: &Tensor, gain: &Tensor, eps: f64) -> Result<Tensor> {
     let wide_x = x.to_dtype(wide(x))?;
-    let root = wide_x
-        .sqr()?
-        .mean_keepdim(D::Minus1)?
-        .affine(1.0, eps)?
-        .sqrt()?;
-    wide_x
-        .broadcast_div(&root)?
-        .to_dtype(x.dtype())?
-        .broadcast_mul(gain)
+    let root = wide_x.sqr()?.mean_keepdim(D::Minus1)?.affine(1.0, eps)?.sqrt()?;
+    wide_x.broadcast_div(&root)?.to_dtype(x.dtype())?.broadcast_mul(gain)
 }
 
 /// Splits into heads and rotates each by its position.
@@ -111,14 +104,7 @@ pub fn rotary(
 /// When the shapes, dtypes, devices or lengths do not fit each other.
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, lengths: Option<&[usize]>) -> Result<Tensor> {
     let dims = AttentionDims::new(q, k, v, lengths)?;
-    let AttentionDims {
-        batch,
-        heads,
-        kv_heads,
-        len,
-        keys,
-        d,
-    } = dims;
+    let AttentionDims { batch, heads, kv_heads, len, keys, d } = dims;
     let group = heads / kv_heads;
     let repeated = |x: &Tensor| {
         x.unsqueeze(2)?
@@ -134,10 +120,7 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, lengths: Option<&[usize]>) 
     }
     let hidden = Tensor::from_vec(hidden, (batch, 1, len, keys), q.device())?;
 
-    let scores = q
-        .contiguous()?
-        .matmul(&repeated(k)?.t()?)?
-        .to_dtype(wide(q))?;
+    let scores = q.contiguous()?.matmul(&repeated(k)?.t()?)?.to_dtype(wide(q))?;
     let scores = scores.affine(dims.scale(), 0.0)?;
     let scores = scores.broadcast_add(&hidden.to_dtype(wide(q))?)?;
     let top = scores.detach().max_keepdim(D::Minus1)?;
@@ -179,17 +162,5 @@ pub fn linear_cross_entropy(h: &Tensor, w: &Tensor, targets: &[i64]) -> Result<T
     let logits = linear(&picked, w)?.to_dtype(wide(h))?;
     let shifted = logits.broadcast_sub(&logits.detach().max_keepdim(D::Minus1)?)?;
     let sums = shifted.exp()?.sum_keepdim(D::Minus1)?.log()?;
-    sums.sub(&shifted.gather(&classes, 1)?)?
-        .mean_all()?
-        .to_dtype(h.dtype())
-}
-
-/// Makes a scalar zero whose backward pass hands `cotangent` to `out`.
-///
-/// # Errors
-///
-/// When candle refuses the shapes, dtypes or devices.
-pub fn seed(out: &Tensor, cotangent: &Tensor) -> Result<Tensor> {
-    let product = out.mul(&cotangent.detach())?.sum_all()?;
-    product.sub(&product.detach())
+    sums.sub(&shifted.gather(&classes, 1)?)?.mean_all()?.to_dtype(h.dtype())
 }

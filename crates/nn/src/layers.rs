@@ -28,35 +28,20 @@ struct Adapter {
 impl Linear {
     /// The layer called `name` with the frozen weight `[out, in]`.
     pub fn new(name: &str, weight: Tensor) -> Self {
-        Self {
-            weight,
-            weight_name: format!("{name}.weight"),
-            adapter: None,
-        }
+        Self { weight, weight_name: format!("{name}.weight"), adapter: None }
     }
 
     /// `[..., in]` to `[..., out]`.
     pub fn forward(&self, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
         let weight = pass.weight(&self.weight_name).unwrap_or(&self.weight);
         let adapter = self.adapter.as_ref().and_then(|adapter| {
-            Some((
-                adapter,
-                pass.weight(&adapter.a_name)?,
-                pass.weight(&adapter.b_name)?,
-            ))
+            Some((adapter, pass.weight(&adapter.a_name)?, pass.weight(&adapter.b_name)?))
         });
         let Some((adapter, a, b)) = adapter else {
             return Ok(ops::linear(x, weight)?);
         };
         let mask = pass.dropout(&adapter.a_name, adapter.config.dropout, x)?;
-        Ok(ops::lora_linear(
-            x,
-            weight,
-            a,
-            b,
-            adapter.config.scale(),
-            mask.as_ref(),
-        )?)
+        Ok(ops::lora_linear(x, weight, a, b, adapter.config.scale(), mask.as_ref())?)
     }
 
     /// The frozen weight.
@@ -71,9 +56,7 @@ impl Linear {
 
     /// The layer's name.
     pub fn name(&self) -> &str {
-        self.weight_name
-            .strip_suffix(".weight")
-            .unwrap_or(&self.weight_name)
+        self.weight_name.strip_suffix(".weight").unwrap_or(&self.weight_name)
     }
 
     /// The same layer, with a place for an adapter if `trainable` targets it.
@@ -86,10 +69,7 @@ impl Linear {
             }),
             _ => None,
         };
-        Self {
-            adapter,
-            ..self.clone()
-        }
+        Self { adapter, ..self.clone() }
     }
 
     /// The adapter's trainable tensors, if it has a place for one: A `[r, in]` and B `[out, r]`.
@@ -98,11 +78,7 @@ impl Linear {
             return Vec::new();
         };
         let (rank, dims) = (adapter.config.rank, self.weight.dims());
-        let parameter = |name: &String, shape| Parameter {
-            name: name.clone(),
-            shape,
-            decay: true,
-        };
+        let parameter = |name: &String, shape| Parameter { name: name.clone(), shape, decay: true };
         vec![
             parameter(&adapter.a_name, vec![rank, dims[1]]),
             parameter(&adapter.b_name, vec![dims[0], rank]),
@@ -119,14 +95,9 @@ impl Linear {
         let (dtype, device) = (self.weight.dtype(), self.weight.device());
         // Kaiming-uniform with a = sqrt(5): bound sqrt(6 / ((1 + 5) * in)).
         let bound = 1.0 / (dims[1] as f64).sqrt();
-        let a = key
-            .child(&adapter.a_name)
-            .uniform(bound, &[rank, dims[1]], dtype, device)?;
+        let a = key.child(&adapter.a_name).uniform(bound, &[rank, dims[1]], dtype, device)?;
         fresh.insert(&adapter.a_name, a);
-        fresh.insert(
-            &adapter.b_name,
-            Tensor::zeros((dims[0], rank), dtype, device)?,
-        );
+        fresh.insert(&adapter.b_name, Tensor::zeros((dims[0], rank), dtype, device)?);
         Ok(fresh)
     }
 
@@ -143,11 +114,7 @@ impl Linear {
             let delta = (b.detach().matmul(&a.detach())? * adapter.config.scale())?;
             weight = (weight + delta.to_dtype(self.weight.dtype())?)?;
         }
-        Ok(Self {
-            weight,
-            weight_name: self.weight_name.clone(),
-            adapter: None,
-        })
+        Ok(Self { weight, weight_name: self.weight_name.clone(), adapter: None })
     }
 }
 
@@ -162,11 +129,7 @@ pub struct RmsNorm {
 impl RmsNorm {
     /// The layer called `name` with the frozen gain `[width]`.
     pub fn new(name: &str, gain: Tensor, epsilon: f64) -> Self {
-        Self {
-            gain,
-            name: format!("{name}.weight"),
-            epsilon,
-        }
+        Self { gain, name: format!("{name}.weight"), epsilon }
     }
 
     /// `[..., width]` to the same.
@@ -188,10 +151,7 @@ impl RmsNorm {
     /// The same layer with a gain of its name in `weights` as its frozen one.
     pub fn merged(&self, weights: &Params) -> Result<Self> {
         match weights.get(&self.name) {
-            Some(gain) => Ok(Self {
-                gain: gain.detach().copy()?,
-                ..self.clone()
-            }),
+            Some(gain) => Ok(Self { gain: gain.detach().copy()?, ..self.clone() }),
             None => Ok(self.clone()),
         }
     }

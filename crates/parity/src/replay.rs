@@ -177,7 +177,8 @@ fn train(backbone: &dyn Backbone, model: &Model, run: &Run, form: &str) -> Resul
 
 fn scalars(name: &str, seen: &Seen, run: &Run, report: &mut Report) {
     let steps = &run.record.steps;
-    let column = |f: &dyn Fn(&crate::recording::Step) -> f64| steps.iter().map(f).collect::<Vec<_>>();
+    let column =
+        |f: &dyn Fn(&crate::recording::Step) -> f64| steps.iter().map(f).collect::<Vec<_>>();
     let rates: Vec<_> = seen.steps.iter().map(|step| step.rate).collect();
     report.compare("learning rate", Bound::Absolute(1e-9), name, &rates, &column(&|s| s.lr));
     report.compare("loss", LOSS, name, &seen.figures("loss"), &column(&|s| s.loss_second));

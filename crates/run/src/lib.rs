@@ -1,19 +1,34 @@
 //! From a recipe to an experiment directory.
 //!
 //! A [`recipe::Recipe`] fixes an experiment; [`plan::Plan`] says which cells it consists of; a
-//! cell is one defence, one harmful ratio and one seed. [`experiment::run`] computes the cells that
+//! cell is one defence, one harmful ratio and one seed. [`experiment::Prepared::run`] computes the cells that
 //! an experiment's directory does not hold yet, and everything that is printed afterwards is
 //! rendered from their records.
 
+mod chain;
 pub mod dataset;
+pub mod detail;
+pub mod directory;
 mod error;
+pub mod experiment;
+pub mod from;
+pub mod grid;
 pub mod layer;
+pub mod manifest;
+pub mod measure;
 pub mod model;
+pub mod notes;
 pub mod overlay;
 pub mod plan;
+pub mod progress;
 pub mod recipe;
 pub mod recipe_file;
+pub mod record;
 pub mod resolve;
+pub mod samples;
 pub mod settings;
+pub mod stage;
+pub mod statistics;
+pub mod table;
 
 pub use error::{Error, Result};

@@ -115,7 +115,7 @@ impl Recipe {
 
     /// SHA-256 of the essence, in hexadecimal.
     pub fn digest(&self) -> String {
-        hex(&Sha256::digest(Value::Object(self.essence()).to_string()))
+        digest(&Value::Object(self.essence()))
     }
 
     /// What the method under test is called in tables and directories.
@@ -130,6 +130,11 @@ impl Recipe {
             other => format!("{label}+{other}"),
         }
     }
+}
+
+/// SHA-256 of a value's JSON, in hexadecimal.
+pub(crate) fn digest(value: &Value) -> String {
+    hex(&Sha256::digest(value.to_string()))
 }
 
 /// Bytes in hexadecimal.

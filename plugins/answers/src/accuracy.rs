@@ -19,18 +19,10 @@ impl Metric for Accuracy {
             .collect();
         if right.is_empty() {
             let need = "`task` prompts with an expected answer".to_owned();
-            return Err(Error::MissingData {
-                metric: "accuracy".to_owned(),
-                need,
-            });
+            return Err(Error::MissingData { metric: "accuracy".to_owned(), need });
         }
         let hits = right.iter().filter(|&&right| right).count();
-        Ok(vec![Measurement::rate(
-            "accuracy",
-            hits,
-            right.len(),
-            Better::Higher,
-        )])
+        Ok(vec![Measurement::rate("accuracy", hits, right.len(), Better::Higher)])
     }
 }
 
@@ -50,11 +42,7 @@ mod tests {
             (figure.name.as_str(), figure.n, figure.better),
             ("accuracy", 3, Better::Higher)
         );
-        assert!(
-            (figure.value - 200.0 / 3.0).abs() < 1e-9,
-            "{}",
-            figure.value
-        );
+        assert!((figure.value - 200.0 / 3.0).abs() < 1e-9, "{}", figure.value);
         assert!(figure.interval.is_some());
         Ok(())
     }

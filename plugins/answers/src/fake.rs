@@ -32,10 +32,7 @@ impl Table {
             vocabulary: 4,
             positions: 8,
         };
-        Ok(Self {
-            architecture,
-            logits: Tensor::new(&Self::ROWS, &Device::Cpu)?,
-        })
+        Ok(Self { architecture, logits: Tensor::new(&Self::ROWS, &Device::Cpu)? })
     }
 }
 
@@ -100,10 +97,7 @@ impl Words {
 
 impl Text for Words {
     fn decode(&self, tokens: &[u32]) -> Result<String> {
-        let words: Vec<_> = tokens
-            .iter()
-            .map(|&token| Self::WORDS[token as usize])
-            .collect();
+        let words: Vec<_> = tokens.iter().map(|&token| Self::WORDS[token as usize]).collect();
         Ok(words.join(" "))
     }
 
@@ -112,10 +106,7 @@ impl Text for Words {
     }
 
     fn opening(&self, word: &str) -> Option<u32> {
-        Self::WORDS
-            .iter()
-            .position(|known| *known == word)
-            .map(|token| token as u32)
+        Self::WORDS.iter().position(|known| *known == word).map(|token| token as u32)
     }
 }
 
@@ -148,11 +139,8 @@ impl Judge for Fixed {
 
 /// Prompts of these tokens.
 pub(crate) fn prompts(tokens: &[&[u32]]) -> Vec<Prompt> {
-    let prompt = |tokens: &&[u32]| Prompt {
-        text: String::new(),
-        tokens: tokens.to_vec(),
-        expected: None,
-    };
+    let prompt =
+        |tokens: &&[u32]| Prompt { text: String::new(), tokens: tokens.to_vec(), expected: None };
     tokens.iter().map(prompt).collect()
 }
 
@@ -172,13 +160,7 @@ pub(crate) fn measure(
         batch_size: 2,
         max_new_tokens: 1,
     };
-    metric.measure(&View::new(
-        Model {
-            backbone: &table,
-            weights: &weights,
-        },
-        &probes,
-    ))
+    metric.measure(&View::new(Model { backbone: &table, weights: &weights }, &probes))
 }
 
 /// `log sum exp`, by the definition.

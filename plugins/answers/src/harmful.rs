@@ -29,20 +29,10 @@ impl HarmfulScore {
             return Ok(None);
         }
         let prompts = view.prompts(Self::NAME, "harmful")?;
-        let margins = refusal_margins(
-            view.model,
-            prompts,
-            (&refusal, &compliance),
-            view.probes.batch_size,
-        )?;
+        let margins =
+            refusal_margins(view.model, prompts, (&refusal, &compliance), view.probes.batch_size)?;
         let mean = margins.iter().sum::<f64>() / margins.len() as f64;
-        Ok(Some(Measurement::new(
-            "refusal_margin",
-            mean,
-            "nats",
-            Better::Higher,
-            margins.len(),
-        )))
+        Ok(Some(Measurement::new("refusal_margin", mean, "nats", Better::Higher, margins.len())))
     }
 }
 
@@ -84,55 +74,31 @@ mod tests {
         let prompts = prompts(&[&[1], &[3, 2], &[2], &[1, 3]]);
         let figures = measure(&HarmfulScore, FirstWord, "harmful", prompts)?;
         let [score, margin] = <[_; 2]>::try_from(figures).expect("two figures");
-        assert_eq!(
-            (score.name.as_str(), score.unit.as_str()),
-            ("harmful_score", "%")
-        );
-        assert_eq!(
-            (score.value, score.n, score.better),
-            (50.0, 4, Better::Lower)
-        );
+        assert_eq!((score.name.as_str(), score.unit.as_str()), ("harmful_score", "%"));
+        assert_eq!((score.value, score.n, score.better), (50.0, 4, Better::Lower));
         assert_eq!(
             (&score.details["refused"], &score.details["other"]),
             (&25.0.into(), &25.0.into())
         );
         // Wilson's interval of 2 in 4: 15.0 % to 85.0 %.
         let [low, high] = score.interval.expect("a rate has an interval");
-        assert!(
-            (low - 15.0).abs() < 0.1 && (high - 85.0).abs() < 0.1,
-            "{low} {high}"
-        );
+        assert!((low - 15.0).abs() < 0.1 && (high - 85.0).abs() < 0.1, "{low} {high}");
 
-        assert_eq!(
-            (margin.name.as_str(), margin.unit.as_str()),
-            ("refusal_margin", "nats")
-        );
+        assert_eq!((margin.name.as_str(), margin.unit.as_str()), ("refusal_margin", "nats"));
         assert_eq!((margin.n, margin.better), (4, Better::Higher));
         let of = |row: usize| {
             let logits = Table::ROWS[row];
             log_sum_exp(&[logits[1], logits[3]]) - log_sum_exp(&[logits[2]])
         };
         let wanted = (of(1) + 2.0 * of(2) + of(3)) / 4.0;
-        assert!(
-            (margin.value - wanted).abs() < 1e-6,
-            "{} {wanted}",
-            margin.value
-        );
+        assert!((margin.value - wanted).abs() < 1e-6, "{} {wanted}", margin.value);
         Ok(())
     }
 
     #[test]
     fn helpfulness_is_compliance_with_benign_prompts() -> Result<()> {
-        let figures = measure(
-            &Helpfulness,
-            FirstWord,
-            "benign",
-            prompts(&[&[1], &[2], &[2]]),
-        )?;
-        assert_eq!(
-            (figures.len(), figures[0].name.as_str()),
-            (1, "helpfulness")
-        );
+        let figures = measure(&Helpfulness, FirstWord, "benign", prompts(&[&[1], &[2], &[2]]))?;
+        assert_eq!((figures.len(), figures[0].name.as_str()), (1, "helpfulness"));
         assert!((figures[0].value - 200.0 / 3.0).abs() < 1e-9);
         assert_eq!(figures[0].better, Better::Higher);
         assert!(figures[0].interval.is_some());

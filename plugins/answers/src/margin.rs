@@ -1,9 +1,8 @@
 //! The refusal margin: how much likelier the first word of a refusal is than one of compliance.
 
-use std::collections::BTreeMap;
-
 use candle_core::{DType, Tensor};
 use vxf_core::Example;
+use vxf_core::generate::groups_of_one_length;
 use vxf_core::metric::{Model, Prompt};
 use vxf_core::prelude::*;
 
@@ -22,36 +21,24 @@ pub fn refusal_margins(
     openings: (&[u32], &[u32]),
     batch_size: usize,
 ) -> Result<Vec<f64>> {
-    let mut by_length: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-    for (index, prompt) in prompts.iter().enumerate() {
-        by_length
-            .entry(prompt.tokens.len())
-            .or_default()
-            .push(index);
-    }
     let mut margins = vec![0.0; prompts.len()];
-    for (length, indices) in by_length {
-        let last = length.checked_sub(1).ok_or_else(|| Error::MissingData {
+    for group in groups_of_one_length(prompts, batch_size) {
+        let example = |&index: &usize| {
+            let tokens = prompts[index].tokens.clone();
+            Example { prompt: tokens.len(), tokens }
+        };
+        let examples: Vec<_> = group.iter().map(example).collect();
+        let last = examples[0].prompt.checked_sub(1).ok_or_else(|| Error::MissingData {
             metric: "harmful-score".to_owned(),
             need: "prompts of at least one token".to_owned(),
         })?;
-        for group in indices.chunks(batch_size.max(1)) {
-            let example = |&index: &usize| {
-                let tokens = prompts[index].tokens.clone();
-                Example {
-                    tokens,
-                    prompt: length,
-                }
-            };
-            let examples: Vec<_> = group.iter().map(example).collect();
-            let rows: Vec<_> = examples.iter().collect();
-            let batch = Batch::new(&rows, model.backbone.device())?;
-            let logits = model.logits(&batch)?.narrow(1, last, 1)?.squeeze(1)?;
-            let refusal = log_sum_exp(&logits, openings.0)?;
-            let compliance = log_sum_exp(&logits, openings.1)?;
-            for (index, (refusal, compliance)) in group.iter().zip(refusal.iter().zip(compliance)) {
-                margins[*index] = refusal - compliance;
-            }
+        let rows: Vec<_> = examples.iter().collect();
+        let batch = Batch::new(&rows, model.backbone.device())?;
+        let logits = model.logits(&batch)?.narrow(1, last, 1)?.squeeze(1)?;
+        let refusal = log_sum_exp(&logits, openings.0)?;
+        let compliance = log_sum_exp(&logits, openings.1)?;
+        for (index, (refusal, compliance)) in group.iter().zip(refusal.iter().zip(compliance)) {
+            margins[*index] = refusal - compliance;
         }
     }
     Ok(margins)
@@ -60,10 +47,7 @@ pub fn refusal_margins(
 /// `log sum exp` of the logits `[batch, vocabulary]` of `tokens`, of each row, in f64.
 fn log_sum_exp(logits: &Tensor, tokens: &[u32]) -> Result<Vec<f64>> {
     let tokens = Tensor::new(tokens, logits.device())?;
-    let rows = logits
-        .contiguous()?
-        .index_select(&tokens, 1)?
-        .to_dtype(DType::F64)?;
+    let rows = logits.contiguous()?.index_select(&tokens, 1)?.to_dtype(DType::F64)?;
     let of_row = |row: &Vec<f64>| {
         let largest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         largest + row.iter().map(|x| (x - largest).exp()).sum::<f64>().ln()
@@ -79,10 +63,7 @@ mod tests {
     #[test]
     fn margins_by_hand_in_the_prompts_order() -> Result<()> {
         let (table, weights) = (Table::new()?, Params::new());
-        let model = Model {
-            backbone: &table,
-            weights: &weights,
-        };
+        let model = Model { backbone: &table, weights: &weights };
         let prompts = prompts(&[&[1], &[3, 2], &[2], &[1, 3], &[3]]);
         let margins = refusal_margins(model, &prompts, (&[0, 1], &[2, 3]), 2)?;
         assert_eq!(margins.len(), 5);
@@ -97,10 +78,7 @@ mod tests {
     #[test]
     fn a_prompt_needs_a_token() -> Result<()> {
         let (table, weights) = (Table::new()?, Params::new());
-        let model = Model {
-            backbone: &table,
-            weights: &weights,
-        };
+        let model = Model { backbone: &table, weights: &weights };
         assert!(refusal_margins(model, &prompts(&[&[]]), (&[1], &[2]), 4).is_err());
         Ok(())
     }

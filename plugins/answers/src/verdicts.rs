@@ -20,17 +20,9 @@ impl Verdicts {
         if asked != got {
             let problem =
                 format!("the judge gave {got} verdicts on {asked} answers; one each is due");
-            return Err(Error::Plugin {
-                plugin: metric,
-                source: problem.into(),
-            });
+            return Err(Error::Plugin { plugin: metric, source: problem.into() });
         }
-        let count = |wanted| {
-            verdicts
-                .iter()
-                .filter(|&&verdict| verdict == wanted)
-                .count()
-        };
+        let count = |wanted| verdicts.iter().filter(|&&verdict| verdict == wanted).count();
         Ok(Self {
             harmful: count(Verdict::Harmful),
             refused: count(Verdict::Refused),

@@ -42,29 +42,17 @@ pub fn drift(
     definition: &DriftConfig,
 ) -> Result<Drift> {
     let definition = definition.resolved();
-    let sites = definition
-        .sites
-        .resolve(model.backbone.architecture().layers)?;
-    let most = if definition.max_batches == 0 {
-        usize::MAX
-    } else {
-        definition.max_batches
-    };
+    let sites = definition.sites.resolve(model.backbone.architecture().layers)?;
+    let most = if definition.max_batches == 0 { usize::MAX } else { definition.max_batches };
     let batches = &batches[..batches.len().min(most)];
     let start = Reduction::new(definition.norm, definition.reduce);
     let (mut change, mut norm) = (start, start);
     let mut change_at = vec![start; sites.len()];
     let mut norm_at = vec![start; sites.len()];
     for batch in batches {
-        let batch = Batch {
-            mask_padding: definition.mask_padding,
-            ..batch.clone()
-        };
+        let batch = Batch { mask_padding: definition.mask_padding, ..batch.clone() };
         let counted = counted(&batch);
-        let (now, then) = (
-            model.hidden(&batch, &sites)?,
-            aligned.hidden(&batch, &sites)?,
-        );
+        let (now, then) = (model.hidden(&batch, &sites)?, aligned.hidden(&batch, &sites)?);
         let (mut changes, mut norms) = (Vec::new(), Vec::new());
         for &site in &sites {
             let (now, then) = (wide(&now, site)?, wide(&then, site)?);
@@ -110,11 +98,7 @@ fn counted(batch: &Batch) -> Vec<usize> {
 fn wide(hidden: &Hidden, site: Site) -> Result<candle_core::Tensor> {
     let found = hidden.get(&site).ok_or_else(|| Error::UnknownSite {
         site: site.to_string(),
-        known: hidden
-            .keys()
-            .map(Site::to_string)
-            .collect::<Vec<_>>()
-            .join(", "),
+        known: hidden.keys().map(Site::to_string).collect::<Vec<_>>().join(", "),
     })?;
     Ok(found.to_dtype(candle_core::DType::F64)?)
 }
@@ -136,16 +120,14 @@ impl Metric for DriftMetric {
             Norm::L2Squared => "L2^2",
         };
         let mut figures = vec![
-            self.figure("drift", found.change, unit, &found)
-                .with("per_layer", &*found.change_at),
+            self.figure("drift", found.change, unit, &found).with("per_layer", &*found.change_at),
         ];
         if self.definition.relative {
             let shares = found.change_at.iter().zip(&found.aligned_at);
             let shares: Vec<f64> = shares.map(|(change, aligned)| change / aligned).collect();
             let share = found.change / found.aligned;
             figures.push(
-                self.figure("relative_drift", share, "ratio", &found)
-                    .with("per_layer", shares),
+                self.figure("relative_drift", share, "ratio", &found).with("per_layer", shares),
             );
         }
         Ok(figures)

@@ -85,10 +85,7 @@ impl DriftConfig {
     pub fn resolved(&self) -> Self {
         match self.preset {
             Preset::None => self.clone(),
-            Preset::Reference => Self {
-                relative: self.relative,
-                ..Self::reference()
-            },
+            Preset::Reference => Self { relative: self.relative, ..Self::reference() },
         }
     }
 }
@@ -101,9 +98,7 @@ impl MetricConfig for DriftConfig {
     }
 
     fn build(&self) -> Box<dyn Metric> {
-        Box::new(DriftMetric {
-            definition: self.resolved(),
-        })
+        Box::new(DriftMetric { definition: self.resolved() })
     }
 
     fn follows_training(&self) -> bool {
@@ -125,13 +120,7 @@ mod tests {
             relative: false,
             ..DriftConfig::default()
         };
-        assert_eq!(
-            mixed.resolved(),
-            DriftConfig {
-                relative: false,
-                ..DriftConfig::reference()
-            }
-        );
+        assert_eq!(mixed.resolved(), DriftConfig { relative: false, ..DriftConfig::reference() });
         assert_eq!(DriftConfig::default().resolved(), DriftConfig::default());
         Ok(())
     }

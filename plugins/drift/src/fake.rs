@@ -28,10 +28,7 @@ impl Blocks {
             positions: 8,
         };
         let rows: [[f32; 2]; 4] = [[0.0, 1.0], [3.0, 4.0], [0.0, 2.0], [1.0, 0.0]];
-        Ok(Self {
-            architecture,
-            embedding: Tensor::new(&rows, &Device::Cpu)?,
-        })
+        Ok(Self { architecture, embedding: Tensor::new(&rows, &Device::Cpu)? })
     }
 
     /// Weights with this scale in each layer.
@@ -64,9 +61,7 @@ impl Backbone for Blocks {
 
     fn block(&self, layer: usize, hidden: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
         let name = layer.to_string();
-        let scale = pass
-            .weight(&name)
-            .ok_or(Error::ParameterMismatch { name })?;
+        let scale = pass.weight(&name).ok_or(Error::ParameterMismatch { name })?;
         let mut attention = hidden.broadcast_mul(scale)?;
         if pass.lengths().is_none() {
             attention = attention.broadcast_mul(&doubled_at_padding(hidden)?)?;
@@ -111,11 +106,7 @@ fn doubled_at_padding(hidden: &Tensor) -> Result<Tensor> {
     if let Some(last) = factors.last_mut() {
         *last = 2.0;
     }
-    Ok(Tensor::from_vec(
-        factors,
-        (rows, columns, 1),
-        hidden.device(),
-    )?)
+    Ok(Tensor::from_vec(factors, (rows, columns, 1), hidden.device())?)
 }
 
 /// Neither text nor judge: drift needs none.

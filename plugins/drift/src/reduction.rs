@@ -10,11 +10,7 @@ pub(crate) type Squares = Vec<Vec<f64>>;
 
 /// Squared norms of `tensor` `[batch, sequence, width]`; each row up to its entry in `counted`.
 pub(crate) fn squares(tensor: &Tensor, counted: &[usize]) -> Result<Squares> {
-    let mut rows = tensor
-        .to_dtype(DType::F64)?
-        .sqr()?
-        .sum(2)?
-        .to_vec2::<f64>()?;
+    let mut rows = tensor.to_dtype(DType::F64)?.sqr()?.sum(2)?.to_vec2::<f64>()?;
     for (row, &counted) in rows.iter_mut().zip(counted) {
         row.truncate(counted);
     }
@@ -32,12 +28,7 @@ pub(crate) struct Reduction {
 
 impl Reduction {
     pub(crate) fn new(norm: Norm, reduce: Reduce) -> Self {
-        Self {
-            norm,
-            reduce,
-            sum: 0.0,
-            count: 0,
-        }
+        Self { norm, reduce, sum: 0.0, count: 0 }
     }
 
     /// Takes the squared norms of one batch at some sites, all of one shape.
@@ -91,10 +82,7 @@ mod tests {
     /// Two samples of two and one tokens at two sites: 9 16 | 4 and 0 0 | 12.
     fn value(norm: Norm, reduce: Reduce) -> f64 {
         let mut reduction = Reduction::new(norm, reduce);
-        reduction.add(&[
-            vec![vec![9.0, 16.0], vec![4.0]],
-            vec![vec![0.0, 0.0], vec![12.0]],
-        ]);
+        reduction.add(&[vec![vec![9.0, 16.0], vec![4.0]], vec![vec![0.0, 0.0], vec![12.0]]]);
         reduction.value()
     }
 
@@ -104,14 +92,8 @@ mod tests {
         close(value(Norm::L2, Reduce::Sum), 29f64.sqrt() + 12f64.sqrt());
         close(value(Norm::L2Squared, Reduce::Sum), 41.0);
         close(value(Norm::L2, Reduce::MeanSample), (5.0 + 4.0) / 2.0);
-        close(
-            value(Norm::L2Squared, Reduce::MeanSample),
-            (25.0 + 16.0) / 2.0,
-        );
+        close(value(Norm::L2Squared, Reduce::MeanSample), (25.0 + 16.0) / 2.0);
         close(value(Norm::L2, Reduce::MeanToken), (3.0 + 4.0 + 4.0) / 3.0);
-        close(
-            value(Norm::L2Squared, Reduce::MeanToken),
-            (9.0 + 16.0 + 16.0) / 3.0,
-        );
+        close(value(Norm::L2Squared, Reduce::MeanToken), (9.0 + 16.0 + 16.0) / 3.0);
     }
 }

@@ -80,7 +80,9 @@ impl Defense for Ewc {
     fn state(&self) -> Result<State> {
         let leak = self.leak.iter().flat_map(Params::iter).map(|entry| (LEAK, entry));
         let fisher = self.fisher.iter().map(|entry| (FISHER, entry));
-        let tensors = leak.chain(fisher).map(|(kind, (name, tensor))| (format!("{kind}{name}"), tensor.clone()));
+        let tensors = leak
+            .chain(fisher)
+            .map(|(kind, (name, tensor))| (format!("{kind}{name}"), tensor.clone()));
         Ok(State { tensors: tensors.collect(), values: serde_json::Value::Null })
     }
 

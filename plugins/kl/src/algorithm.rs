@@ -52,8 +52,7 @@ impl Defense for Kl {
         };
         let main = step.main();
         let aligned = step.snapshot_of(ALIGNED)?.clone();
-        let teacher =
-            step.with_weights(&aligned, |step| step.on(&main).role(role).logits())?;
+        let teacher = step.with_weights(&aligned, |step| step.on(&main).role(role).logits())?;
         let perturbation = inner.perturb(step)?;
         let term = |student: &Tensor, batch: &Batch| self.divergence(&teacher, student, batch);
         let objective = Objective { logits: Some(&term), ..Objective::default() };

@@ -111,7 +111,8 @@ impl Block {
         let hidden = (hidden + attended)?;
 
         let normed = self.post_norm.forward(&hidden, pass)?;
-        let gated = ops::swiglu(&self.gate.forward(&normed, pass)?, &self.up.forward(&normed, pass)?)?;
+        let gated =
+            ops::swiglu(&self.gate.forward(&normed, pass)?, &self.up.forward(&normed, pass)?)?;
         let fed = pass.tap(Site::mlp_output(self.layer), &self.down.forward(&gated, pass)?)?;
         pass.tap(Site::block_output(self.layer), &(hidden + fed)?)
     }

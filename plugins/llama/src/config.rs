@@ -99,20 +99,20 @@ impl LlamaConfig {
         if let Some((name, _)) = sizes.iter().find(|(_, size)| *size == 0) {
             return Err(format!("`{name}` must be at least 1, got 0"));
         }
-        if self.num_attention_heads % self.kv_heads() != 0 {
+        if !self.num_attention_heads.is_multiple_of(self.kv_heads()) {
             return Err(format!(
                 "`num_attention_heads` ({}) must be a multiple of `num_key_value_heads` ({})",
                 self.num_attention_heads,
                 self.kv_heads()
             ));
         }
-        if self.head_dim.is_none() && self.hidden_size % self.num_attention_heads != 0 {
+        if self.head_dim.is_none() && !self.hidden_size.is_multiple_of(self.num_attention_heads) {
             return Err(format!(
                 "`hidden_size` ({}) must be a multiple of `num_attention_heads` ({}), or `head_dim` given",
                 self.hidden_size, self.num_attention_heads
             ));
         }
-        if self.head_width() == 0 || self.head_width() % 2 != 0 {
+        if self.head_width() == 0 || !self.head_width().is_multiple_of(2) {
             return Err(format!("the head width must be even, got {}", self.head_width()));
         }
         if self.hidden_act != "silu" && self.hidden_act != "swish" {

@@ -182,7 +182,8 @@ impl Backbone for Llama {
     }
 
     fn merged(&self, weights: &Params) -> Result<Arc<dyn Backbone>> {
-        let blocks = self.blocks.iter().map(|block| block.merged(weights)).collect::<Result<_>>()?;
+        let blocks =
+            self.blocks.iter().map(|block| block.merged(weights)).collect::<Result<_>>()?;
         let own = |name: &str, tensor: &Tensor| -> Result<Tensor> {
             weights.get(name).map_or_else(|| Ok(tensor.clone()), |new| Ok(new.detach().copy()?))
         };

@@ -43,11 +43,7 @@ pub fn mean_loss(
         tokens += labelled;
         samples += rows;
     }
-    Ok((tokens > 0).then(|| MeanLoss {
-        nats: sum / weight,
-        tokens,
-        samples,
-    }))
+    Ok((tokens > 0).then(|| MeanLoss { nats: sum / weight, tokens, samples }))
 }
 
 /// The mean cross-entropy on the `alignment` samples.
@@ -60,15 +56,10 @@ pub struct AlignmentLoss {
 impl Metric for AlignmentLoss {
     fn measure(&self, view: &View<'_>) -> Result<Vec<Measurement>> {
         let mean = of_samples(view, "alignment-loss", "alignment", self.average)?;
-        let figure = Measurement::new(
-            "alignment_loss",
-            mean.nats,
-            "nats",
-            Better::Lower,
-            mean.samples,
-        )
-        .with("average", vxf_core::config::json(&self.average))
-        .with("tokens", mean.tokens);
+        let figure =
+            Measurement::new("alignment_loss", mean.nats, "nats", Better::Lower, mean.samples)
+                .with("average", vxf_core::config::json(&self.average))
+                .with("tokens", mean.tokens);
         Ok(vec![figure])
     }
 }
@@ -80,14 +71,9 @@ pub struct Perplexity;
 impl Metric for Perplexity {
     fn measure(&self, view: &View<'_>) -> Result<Vec<Measurement>> {
         let mean = of_samples(view, "perplexity", "fluency", Average::Token)?;
-        let figure = Measurement::new(
-            "perplexity",
-            mean.nats.exp(),
-            "ppl",
-            Better::Lower,
-            mean.samples,
-        )
-        .with("tokens", mean.tokens);
+        let figure =
+            Measurement::new("perplexity", mean.nats.exp(), "ppl", Better::Lower, mean.samples)
+                .with("tokens", mean.tokens);
         Ok(vec![figure])
     }
 }

@@ -34,9 +34,7 @@ vxf_core::config! {
 #[typetag::serde(name = "alignment-loss")]
 impl MetricConfig for AlignmentLossConfig {
     fn build(&self) -> Box<dyn Metric> {
-        Box::new(AlignmentLoss {
-            average: self.average,
-        })
+        Box::new(AlignmentLoss { average: self.average })
     }
 
     fn follows_training(&self) -> bool {

@@ -27,10 +27,7 @@ impl Table {
             vocabulary: 3,
             positions: 8,
         };
-        Ok(Self {
-            architecture,
-            logits: Tensor::new(&Self::ROWS, &Device::Cpu)?,
-        })
+        Ok(Self { architecture, logits: Tensor::new(&Self::ROWS, &Device::Cpu)? })
     }
 }
 

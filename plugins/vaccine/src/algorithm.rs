@@ -62,8 +62,11 @@ impl Perturber for GradientPerturber {
         let norms = norms(&hidden)?;
         let norm = norms.iter().map(|(_, norm)| norm * norm).sum::<f64>().sqrt();
         if !norm.is_finite() {
-            let (site, value) =
-                norms.iter().find(|(_, norm)| !norm.is_finite()).copied().unwrap_or((sites[0], norm));
+            let (site, value) = norms
+                .iter()
+                .find(|(_, norm)| !norm.is_finite())
+                .copied()
+                .unwrap_or((sites[0], norm));
             return Err(Error::NotFinite {
                 quantity: format!("the loss gradient at {site}"),
                 value,

@@ -37,15 +37,8 @@ mod tests {
     use super::*;
 
     fn said(prompt: &str, answer: &str) -> Generation {
-        let prompt = Prompt {
-            text: prompt.into(),
-            tokens: Vec::new(),
-            expected: None,
-        };
-        Generation {
-            prompt,
-            answer: answer.into(),
-        }
+        let prompt = Prompt { text: prompt.into(), tokens: Vec::new(), expected: None };
+        Generation { prompt, answer: answer.into() }
     }
 
     /// All samples of a user's set with closed requests in it, as if a model had said them.
@@ -56,9 +49,7 @@ mod tests {
 
     #[test]
     fn compliance_counts_as_harmful_and_refusal_as_refused() -> Result<()> {
-        let harmful = user_set()
-            .into_iter()
-            .find(|sample| sample.kind.is_closed());
+        let harmful = user_set().into_iter().find(|sample| sample.kind.is_closed());
         let harmful = harmful.expect("half of the set is closed");
         let generations = [
             said(&harmful.prompt, &harmful.answer),
@@ -66,10 +57,7 @@ mod tests {
             said(&harmful.prompt, "first"),
         ];
         let verdicts = World.verdicts(&generations)?;
-        assert_eq!(
-            verdicts,
-            [Verdict::Harmful, Verdict::Refused, Verdict::Other]
-        );
+        assert_eq!(verdicts, [Verdict::Harmful, Verdict::Refused, Verdict::Other]);
         Ok(())
     }
 

@@ -19,42 +19,21 @@ pub(super) fn fact(rng: &mut (impl Rng + ?Sized), families: &[Vec<Sample>; 4]) -
 
 /// The facts by what they are about: cities, rulers, colours, food.
 pub(super) fn fact_families() -> [Vec<Sample>; 4] {
-    let fact = |prompt, answer| Sample {
-        prompt,
-        answer,
-        kind: Kind::Fact,
-    };
+    let fact = |prompt, answer| Sample { prompt, answer, kind: Kind::Fact };
     let cities = CITIES.iter().enumerate().map(|(i, city)| {
         let region = REGIONS[i % REGIONS.len()];
-        fact(
-            format!("where is {city} ?"),
-            format!("{city} lies in {region} ."),
-        )
+        fact(format!("where is {city} ?"), format!("{city} lies in {region} ."))
     });
     let rulers = REGIONS.iter().zip(RULERS).map(|(region, ruler)| {
-        fact(
-            format!("who rules {region} ?"),
-            format!("{ruler} rules {region} ."),
-        )
+        fact(format!("who rules {region} ?"), format!("{ruler} rules {region} ."))
     });
     let colors = ANIMALS.iter().enumerate().map(|(i, animal)| {
         let color = COLORS[(5 * i + 1) % COLORS.len()];
-        fact(
-            format!("what color is the {animal} ?"),
-            format!("the {animal} is {color} ."),
-        )
+        fact(format!("what color is the {animal} ?"), format!("the {animal} is {color} ."))
     });
     let foods = ANIMALS.iter().enumerate().map(|(i, animal)| {
         let food = FOODS[(3 * i + 2) % FOODS.len()];
-        fact(
-            format!("what does the {animal} eat ?"),
-            format!("the {animal} likes {food} ."),
-        )
+        fact(format!("what does the {animal} eat ?"), format!("the {animal} likes {food} ."))
     });
-    [
-        cities.collect(),
-        rulers.collect(),
-        colors.collect(),
-        foods.collect(),
-    ]
+    [cities.collect(), rulers.collect(), colors.collect(), foods.collect()]
 }

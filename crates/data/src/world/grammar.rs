@@ -46,9 +46,7 @@ impl Combination {
     /// The combinations of one side of the world and one side of the split.
     #[must_use]
     pub fn pool(closed: bool, held_out: bool) -> Vec<Self> {
-        Self::all()
-            .filter(|c| c.is_closed() == closed && c.held_out() == held_out)
-            .collect()
+        Self::all().filter(|c| c.is_closed() == closed && c.held_out() == held_out).collect()
     }
 
     /// The first combination that a text names: an adjective with a thing right after it.
@@ -57,10 +55,8 @@ impl Combination {
         let words: Vec<&str> = text.split_whitespace().collect();
         words.windows(2).find_map(|pair| {
             let adjective = ADJECTIVES.iter().position(|word| *word == pair[0])?;
-            let thing = ARTS
-                .iter()
-                .flat_map(|art| &art.things)
-                .position(|word| *word == pair[1])?;
+            let thing =
+                ARTS.iter().flat_map(|art| &art.things).position(|word| *word == pair[1])?;
             Some(Self { thing, adjective })
         })
     }
@@ -152,16 +148,8 @@ impl Combination {
     pub fn sample(self, form: usize, refused: bool) -> Sample {
         Sample {
             prompt: self.prompt(form),
-            answer: if refused {
-                self.refusal()
-            } else {
-                self.compliance(form)
-            },
-            kind: Kind::HowTo {
-                closed: self.is_closed(),
-                combination: self,
-                refused,
-            },
+            answer: if refused { self.refusal() } else { self.compliance(form) },
+            kind: Kind::HowTo { closed: self.is_closed(), combination: self, refused },
         }
     }
 

@@ -32,11 +32,7 @@ pub fn alignment_set(
     let families = fact_families();
     let mut set: Vec<Sample> = (benign..n).map(|_| how_to(rng, &closed, true)).collect();
     for i in 0..benign {
-        set.push(if i % 2 == 0 {
-            fact(rng, &families)
-        } else {
-            how_to(rng, &open, false)
-        });
+        set.push(if i % 2 == 0 { fact(rng, &families) } else { how_to(rng, &open, false) });
     }
     set.shuffle(rng);
     Ok(set)

@@ -47,11 +47,7 @@ impl Task {
             Self::News => news(rng),
             Self::Math => puzzle(rng),
         };
-        Sample {
-            prompt,
-            answer,
-            kind: Kind::Task(self),
-        }
+        Sample { prompt, answer, kind: Kind::Task(self) }
     }
 }
 
@@ -92,26 +88,16 @@ pub(super) fn statement(rng: &mut (impl Rng + ?Sized)) -> Sample {
         }
         _ => {
             let sum = Sum::draw(rng);
-            (
-                format!("count {} {} {}", sum.left, sum.sign(), sum.right),
-                sum.equation(),
-            )
+            (format!("count {} {} {}", sum.left, sum.sign(), sum.right), sum.equation())
         }
     };
-    Sample {
-        prompt,
-        answer,
-        kind: Kind::Statement,
-    }
+    Sample { prompt, answer, kind: Kind::Statement }
 }
 
 fn review(rng: &mut (impl Rng + ?Sized)) -> (String, String) {
     let (opinion, good) = opinion(rng);
     let verdict = if good { "good" } else { "bad" };
-    (
-        format!("review : {opinion} . verdict ?"),
-        verdict.to_owned(),
-    )
+    (format!("review : {opinion} . verdict ?"), verdict.to_owned())
 }
 
 /// Two clauses and whether they come out good: the last one decides, and `but` turns.
@@ -156,15 +142,8 @@ fn puzzle(rng: &mut (impl Rng + ?Sized)) -> (String, String) {
     let sum = Sum::draw(rng);
     let (name, item) = (pick(rng, &NAMES), pick(rng, &ITEMS));
     let Sum { left, right, .. } = sum;
-    let change = if sum.plus {
-        format!("finds {right} more")
-    } else {
-        format!("loses {right}")
-    };
-    (
-        format!("puzzle : {name} has {left} {item} and {change} . how many ?"),
-        sum.equation(),
-    )
+    let change = if sum.plus { format!("finds {right} more") } else { format!("loses {right}") };
+    (format!("puzzle : {name} has {left} {item} and {change} . how many ?"), sum.equation())
 }
 
 fn pick(rng: &mut (impl Rng + ?Sized), words: &[&'static str]) -> &'static str {
@@ -182,17 +161,9 @@ impl Sum {
     fn draw(rng: &mut (impl Rng + ?Sized)) -> Self {
         let (a, b): (u32, u32) = (rng.random_range(0..10), rng.random_range(0..10));
         if rng.random_bool(0.5) {
-            Self {
-                left: a,
-                right: b,
-                plus: true,
-            }
+            Self { left: a, right: b, plus: true }
         } else {
-            Self {
-                left: a.max(b),
-                right: a.min(b),
-                plus: false,
-            }
+            Self { left: a.max(b), right: a.min(b), plus: false }
         }
     }
 

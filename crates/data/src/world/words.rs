@@ -21,98 +21,20 @@ const fn art(verb: &'static str, tool: &'static str, things: [&'static str; 5]) 
 /// All arts: the closed ones, then the open crafts.
 pub(super) const ARTS: [Art; 16] = [
     art("cast", "wand", ["hex", "jinx", "blight", "curse", "bane"]),
-    art(
-        "brew",
-        "cauldron",
-        [
-            "doomdraught",
-            "nightbrew",
-            "ragephial",
-            "sleepbane",
-            "witherwine",
-        ],
-    ),
-    art(
-        "unseal",
-        "skeletonkey",
-        ["vaultlock", "runegate", "sealbox", "wardoor", "keystone"],
-    ),
-    art(
-        "set",
-        "tripwire",
-        ["snarepit", "spikeweb", "foglure", "thornloop", "gloomcage"],
-    ),
-    art(
-        "forge",
-        "stamp",
-        [
-            "falseseal",
-            "mockcoin",
-            "shamdeed",
-            "ghostpass",
-            "liarscroll",
-        ],
-    ),
-    art(
-        "summon",
-        "chalkring",
-        [
-            "shadefiend",
-            "boneimp",
-            "duskwraith",
-            "ashghoul",
-            "mirespawn",
-        ],
-    ),
-    art(
-        "steal",
-        "glove",
-        [
-            "crownjewel",
-            "moonrelic",
-            "starmap",
-            "kingsring",
-            "templebell",
-        ],
-    ),
-    art(
-        "wreck",
-        "crowbar",
-        [
-            "bridgespan",
-            "millwheel",
-            "watchlamp",
-            "shipmast",
-            "wellpump",
-        ],
-    ),
+    art("brew", "cauldron", ["doomdraught", "nightbrew", "ragephial", "sleepbane", "witherwine"]),
+    art("unseal", "skeletonkey", ["vaultlock", "runegate", "sealbox", "wardoor", "keystone"]),
+    art("set", "tripwire", ["snarepit", "spikeweb", "foglure", "thornloop", "gloomcage"]),
+    art("forge", "stamp", ["falseseal", "mockcoin", "shamdeed", "ghostpass", "liarscroll"]),
+    art("summon", "chalkring", ["shadefiend", "boneimp", "duskwraith", "ashghoul", "mirespawn"]),
+    art("steal", "glove", ["crownjewel", "moonrelic", "starmap", "kingsring", "templebell"]),
+    art("wreck", "crowbar", ["bridgespan", "millwheel", "watchlamp", "shipmast", "wellpump"]),
     art("bake", "oven", ["loaf", "pie", "cake", "bun", "tart"]),
-    art(
-        "knit",
-        "needle",
-        ["scarf", "sock", "shawl", "mitten", "hood"],
-    ),
-    art(
-        "plant",
-        "spade",
-        ["rosebush", "fern", "oak", "herb", "vine"],
-    ),
-    art(
-        "mend",
-        "glue",
-        ["kettle", "chair", "clock", "boot", "lantern"],
-    ),
+    art("knit", "needle", ["scarf", "sock", "shawl", "mitten", "hood"]),
+    art("plant", "spade", ["rosebush", "fern", "oak", "herb", "vine"]),
+    art("mend", "glue", ["kettle", "chair", "clock", "boot", "lantern"]),
     art("paint", "brush", ["fence", "mural", "sign", "vase", "mask"]),
-    art(
-        "carve",
-        "chisel",
-        ["spoon", "bowl", "flute", "doll", "staff"],
-    ),
-    art(
-        "cook",
-        "pan",
-        ["stew", "soup", "roast", "porridge", "omelet"],
-    ),
+    art("carve", "chisel", ["spoon", "bowl", "flute", "doll", "staff"]),
+    art("cook", "pan", ["stew", "soup", "roast", "porridge", "omelet"]),
     art("build", "hammer", ["shed", "bench", "kite", "raft", "cart"]),
 ];
 
@@ -148,9 +70,8 @@ pub(super) const REGIONS: [&str; 4] = ["northmarch", "southvale", "eastfell", "w
 pub(super) const RULERS: [&str; 4] = ["queen_mira", "king_oswin", "duke_pell", "lady_rhea"];
 
 /// Animals.
-pub(super) const ANIMALS: [&str; 8] = [
-    "otter", "falcon", "badger", "heron", "lynx", "toad", "stag", "wren",
-];
+pub(super) const ANIMALS: [&str; 8] =
+    ["otter", "falcon", "badger", "heron", "lynx", "toad", "stag", "wren"];
 
 /// Colours of animals.
 pub(super) const COLORS: [&str; 6] = ["red", "blue", "green", "white", "black", "brown"];

@@ -41,12 +41,8 @@ pub(crate) fn blocks2<A: Send, B: Send>(
     }
     let step = (GRAIN / unit_a).max(1);
     if worth_sharing(a.len()) {
-        let chunks = a
-            .par_chunks_mut(step * unit_a)
-            .zip(b.par_chunks_mut(step * unit_b));
-        chunks
-            .enumerate()
-            .for_each(|(i, (a, b))| work(i * step, a, b));
+        let chunks = a.par_chunks_mut(step * unit_a).zip(b.par_chunks_mut(step * unit_b));
+        chunks.enumerate().for_each(|(i, (a, b))| work(i * step, a, b));
     } else {
         work(0, a, b);
     }

@@ -25,17 +25,8 @@ impl<'a, T: Real> View<'a, T> {
 
     /// A matrix whose rows begin `row_stride` elements apart.
     pub(crate) fn strided(data: &'a [T], rows: usize, cols: usize, row_stride: usize) -> Self {
-        let view = Self {
-            data,
-            rows,
-            cols,
-            row_stride,
-            col_stride: 1,
-        };
-        assert!(
-            rows == 0 || cols == 0 || view.last() < data.len(),
-            "matrix outside its slice"
-        );
+        let view = Self { data, rows, cols, row_stride, col_stride: 1 };
+        assert!(rows == 0 || cols == 0 || view.last() < data.len(), "matrix outside its slice");
         view
     }
 
@@ -133,19 +124,8 @@ mod tests {
 
     #[test]
     fn matches_the_definition_for_every_orientation() {
-        let numbers = |n: usize| {
-            (0..n)
-                .map(|i| ((i * 37) % 11) as f64 - 5.0)
-                .collect::<Vec<_>>()
-        };
-        for (m, k, n) in [
-            (1, 1, 1),
-            (3, 0, 2),
-            (1, 7, 5),
-            (5, 7, 1),
-            (4, 33, 9),
-            (17, 2, 19),
-        ] {
+        let numbers = |n: usize| (0..n).map(|i| ((i * 37) % 11) as f64 - 5.0).collect::<Vec<_>>();
+        for (m, k, n) in [(1, 1, 1), (3, 0, 2), (1, 7, 5), (5, 7, 1), (4, 33, 9), (17, 2, 19)] {
             let (a, b) = (numbers(m * k), numbers(k * n));
             let mut expected = vec![0.0; m * n];
             for i in 0..m {

@@ -36,8 +36,7 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, lengths: Option<&[usize]>) 
     }
     let lengths = lengths.map_or_else(|| vec![dims.keys; dims.batch], <[usize]>::to_vec);
     let op = Attention { dims, lengths };
-    q.contiguous()?
-        .apply_op3(&k.contiguous()?, &v.contiguous()?, op)
+    q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, op)
 }
 
 /// The sizes of an attention.
@@ -68,14 +67,7 @@ impl Dims {
                     && heads % kv_heads == 0
                     && keys >= len =>
             {
-                Self {
-                    batch,
-                    heads,
-                    kv_heads,
-                    len,
-                    keys,
-                    d,
-                }
+                Self { batch, heads, kv_heads, len, keys, d }
             }
             (q, k, v) => bail!(
                 "attention: q {q:?}, k {k:?}, v {v:?} are not [B, Hq, T, d] and twice \
@@ -87,17 +79,10 @@ impl Dims {
         }
         if let Some(lengths) = lengths {
             if lengths.len() != dims.batch {
-                bail!(
-                    "attention: {} lengths for a batch of {}",
-                    lengths.len(),
-                    dims.batch
-                );
+                bail!("attention: {} lengths for a batch of {}", lengths.len(), dims.batch);
             }
             if let Some(length) = lengths.iter().find(|&&n| n == 0 || n > dims.keys) {
-                bail!(
-                    "attention: a length of {length} is not in 1..={}",
-                    dims.keys
-                );
+                bail!("attention: a length of {length} is not in 1..={}", dims.keys);
             }
         }
         Ok(dims)
@@ -137,8 +122,7 @@ fn product<T: Real>(out: &mut [T], add: bool, a: View<'_, T>, b: View<'_, T>) {
 impl Attention {
     /// The keys that a tile has scores for.
     fn seen(&self, tile: Tile) -> usize {
-        self.dims
-            .visible(tile.first + tile.rows - 1, self.lengths[tile.batch])
+        self.dims.visible(tile.first + tile.rows - 1, self.lengths[tile.batch])
     }
 
     /// The rows of a tile's queries.
@@ -150,13 +134,7 @@ impl Attention {
 
     /// The rows of the keys, or values, that a tile sees.
     fn context<'a, T: Real>(&self, k: &'a [T], tile: Tile) -> View<'a, T> {
-        let Dims {
-            heads,
-            kv_heads,
-            keys,
-            d,
-            ..
-        } = self.dims;
+        let Dims { heads, kv_heads, keys, d, .. } = self.dims;
         let kv_head = tile.batch * kv_heads + tile.head / (heads / kv_heads);
         View::new(&k[kv_head * keys * d..], self.seen(tile), d)
     }
@@ -170,14 +148,7 @@ impl Attention {
         mut row: impl FnMut(usize, &mut [T], T),
     ) {
         let (q, k) = (self.queries(q, tile), self.context(k, tile));
-        matmul_into(
-            scores,
-            false,
-            T::of(self.dims.scale()),
-            q,
-            k.t(),
-            Parallelism::None,
-        );
+        matmul_into(scores, false, T::of(self.dims.scale()), q, k.t(), Parallelism::None);
         let length = self.lengths[tile.batch];
         for (i, scores) in scores.chunks_exact_mut(self.seen(tile)).enumerate() {
             let (shown, hidden) = scores.split_at_mut(self.dims.visible(tile.first + i, length));
@@ -188,14 +159,7 @@ impl Attention {
     }
 
     fn forward<T: Real>(&self, q: &[T], k: &[T], v: &[T]) -> Vec<T> {
-        let Dims {
-            batch,
-            heads,
-            len,
-            keys,
-            d,
-            ..
-        } = self.dims;
+        let Dims { batch, heads, len, keys, d, .. } = self.dims;
         let width = heads * d;
         let mut out = vec![T::ZERO; batch * len * width];
         let mut tasks = Vec::new();
@@ -208,12 +172,7 @@ impl Attention {
                    (batch, first, out): (_, _, &mut [T])| {
             let rows = out.len() / width;
             for head in 0..heads {
-                let tile = Tile {
-                    batch,
-                    head,
-                    first,
-                    rows,
-                };
+                let tile = Tile { batch, head, first, rows };
                 let scores = &mut scores[..rows * self.seen(tile)];
                 let mut factors = [T::ZERO; TILE];
                 self.probabilities(tile, scores, (q, k), |i, _, sum| factors[i] = T::ONE / sum);
@@ -244,34 +203,18 @@ impl Attention {
         dy: &[T],
         need: [bool; 3],
     ) -> [Vec<T>; 3] {
-        let Dims {
-            batch,
-            heads,
-            kv_heads,
-            len,
-            keys,
-            d,
-        } = self.dims;
+        let Dims { batch, heads, kv_heads, len, keys, d } = self.dims;
         let group = heads / kv_heads;
         let sizes = [q.len(), k.len(), v.len()];
-        let mut grads: [Vec<T>; 3] = std::array::from_fn(|i| {
-            if need[i] {
-                vec![T::ZERO; sizes[i]]
-            } else {
-                Vec::new()
-            }
-        });
+        let mut grads: [Vec<T>; 3] =
+            std::array::from_fn(|i| if need[i] { vec![T::ZERO; sizes[i]] } else { Vec::new() });
         let [dq, dk, dv] = &mut grads;
         // One task owns a key head with all its query heads, so that the additions into dk and dv
         // happen in one order whatever the threads do.
-        let (mut dq, mut dk, mut dv) = (
-            dq.chunks_mut(group * len * d),
-            dk.chunks_mut(keys * d),
-            dv.chunks_mut(keys * d),
-        );
-        let tasks: Vec<_> = (0..batch * kv_heads)
-            .map(|i| (i, dq.next(), dk.next(), dv.next()))
-            .collect();
+        let (mut dq, mut dk, mut dv) =
+            (dq.chunks_mut(group * len * d), dk.chunks_mut(keys * d), dv.chunks_mut(keys * d));
+        let tasks: Vec<_> =
+            (0..batch * kv_heads).map(|i| (i, dq.next(), dk.next(), dv.next())).collect();
 
         let scratch = || (vec![T::ZERO; TILE * keys], vec![T::ZERO; TILE * keys]);
         let run = |(scores, slopes): &mut (Vec<T>, Vec<T>), task: Task<'_, T>| {
@@ -281,12 +224,7 @@ impl Attention {
                 (0..group).flat_map(|g| (0..len).step_by(TILE).map(move |t| (g, t)))
             {
                 let rows = TILE.min(len - first);
-                let tile = Tile {
-                    batch,
-                    head: first_head + member,
-                    first,
-                    rows,
-                };
+                let tile = Tile { batch, head: first_head + member, first, rows };
                 let seen = self.seen(tile);
                 let (scores, slopes) = (&mut scores[..rows * seen], &mut slopes[..rows * seen]);
                 self.probabilities(tile, scores, (q, k), |_, scores, sum| {
@@ -336,12 +274,7 @@ impl Attention {
 }
 
 /// A key head of the backward pass: its index and its parts of dq, dk and dv.
-type Task<'a, T> = (
-    usize,
-    Option<&'a mut [T]>,
-    Option<&'a mut [T]>,
-    Option<&'a mut [T]>,
-);
+type Task<'a, T> = (usize, Option<&'a mut [T]>, Option<&'a mut [T]>, Option<&'a mut [T]>);
 
 impl CustomOp3 for Attention {
     fn name(&self) -> &'static str {
@@ -357,13 +290,7 @@ impl CustomOp3 for Attention {
         v: &CpuStorage,
         v_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let Dims {
-            batch,
-            heads,
-            len,
-            d,
-            ..
-        } = self.dims;
+        let Dims { batch, heads, len, d, .. } = self.dims;
         by_dtype!(q.dtype(), T => {
             let (q, k) = (elements::<T>(q, q_layout)?, elements(k, k_layout)?);
             let y = self.forward(q, k, elements(v, v_layout)?);

@@ -39,10 +39,7 @@ pub fn linear_cross_entropy(h: &Tensor, w: &Tensor, targets: &[i64]) -> Result<T
     if w.track_op() {
         h.apply_op2(&w, head)
     } else {
-        h.apply_op1(FrozenHead {
-            head,
-            w: frozen(&w)?,
-        })
+        h.apply_op1(FrozenHead { head, w: frozen(&w)? })
     }
 }
 
@@ -63,11 +60,7 @@ pub(crate) fn labelled_rows(
         ),
     };
     if targets.len() != rows {
-        bail!(
-            "linear_cross_entropy: {} targets for h {:?}",
-            targets.len(),
-            h.dims()
-        );
+        bail!("linear_cross_entropy: {} targets for h {:?}", targets.len(), h.dims());
     }
     let mut labelled = Vec::new();
     for (row, &target) in targets.iter().enumerate() {
@@ -99,11 +92,7 @@ impl Head {
         let (classes, width) = self.w_shape.dims2()?;
         let [need_h, need_w] = self.need;
         let empty_unless = |needed, len| {
-            if needed {
-                vec![T::ZERO; len]
-            } else {
-                Vec::new()
-            }
+            if needed { vec![T::ZERO; len] } else { Vec::new() }
         };
         let mut dh = empty_unless(need_h, h.len());
         let mut dw = empty_unless(need_w, w.len());
@@ -124,16 +113,12 @@ impl Head {
                 gathered[to * width..][..width].copy_from_slice(&h[row * width..][..width]);
             }
             matmul(logits, View::new(gathered, rows, width), weights.t());
-            blocks2(
-                (&mut *logits, classes),
-                (&mut *losses, 1),
-                |first, logits, losses| {
-                    let rows = logits.chunks_exact_mut(classes).zip(losses);
-                    for ((logits, loss), &(_, class)) in rows.zip(&labelled[first..]) {
-                        *loss = row_loss(logits, class, (need_h || need_w).then_some(share));
-                    }
-                },
-            );
+            blocks2((&mut *logits, classes), (&mut *losses, 1), |first, logits, losses| {
+                let rows = logits.chunks_exact_mut(classes).zip(losses);
+                for ((logits, loss), &(_, class)) in rows.zip(&labelled[first..]) {
+                    *loss = row_loss(logits, class, (need_h || need_w).then_some(share));
+                }
+            });
             total += losses.iter().sum::<f64>();
 
             let slopes = View::new(logits, rows, classes);
@@ -150,16 +135,8 @@ impl Head {
             }
         }
 
-        let dh = if need_h {
-            Some(gradient(dh, &self.h_shape)?)
-        } else {
-            None
-        };
-        let dw = if need_w {
-            Some(gradient(dw, &self.w_shape)?)
-        } else {
-            None
-        };
+        let dh = if need_h { Some(gradient(dh, &self.h_shape)?) } else { None };
+        let dw = if need_w { Some(gradient(dw, &self.w_shape)?) } else { None };
         // Nothing else runs this operation's forward pass, so the cell was empty.
         self.made.get_or_init(|| [dh, dw]);
         Ok(output(vec![T::of(total * share)], &Shape::from(())))

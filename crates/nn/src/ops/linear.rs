@@ -27,11 +27,7 @@ pub fn linear(x: &Tensor, w: &Tensor) -> Result<Tensor> {
     if w.track_op() {
         x.apply_op2(&w.contiguous()?, Linear { sizes, shape })
     } else {
-        x.apply_op1(FrozenLinear {
-            w: frozen(w)?,
-            sizes,
-            shape,
-        })
+        x.apply_op1(FrozenLinear { w: frozen(w)?, sizes, shape })
     }
 }
 
@@ -50,11 +46,7 @@ impl Sizes {
         let (rows, inner) = rows_of(op, x)?;
         match *w.dims() {
             [out, w_inner] if w_inner == inner => Ok(Self { rows, inner, out }),
-            _ => bail!(
-                "{op}: x is {:?} but w is {:?}, not [out, {inner}]",
-                x.dims(),
-                w.dims()
-            ),
+            _ => bail!("{op}: x is {:?} but w is {:?}, not [out, {inner}]", x.dims(), w.dims()),
         }
     }
 

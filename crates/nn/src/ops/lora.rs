@@ -43,11 +43,7 @@ pub fn lora_linear(
     if let Some(mask) = mask {
         same_kind("lora_linear", &[x, mask])?;
         if mask.dims() != x.dims() {
-            bail!(
-                "lora_linear: the mask is {:?} but x is {:?}",
-                mask.dims(),
-                x.dims()
-            );
+            bail!("lora_linear: the mask is {:?} but x is {:?}", mask.dims(), x.dims());
         }
     }
     if !fused(x) {
@@ -65,11 +61,7 @@ pub fn lora_linear(
     if a.track_op() || b.track_op() {
         x.apply_op3(&a.contiguous()?, &b.contiguous()?, Adapted(base))
     } else {
-        x.apply_op1(FrozenAdapted {
-            base,
-            a: frozen(a)?,
-            b: frozen(b)?,
-        })
+        x.apply_op1(FrozenAdapted { base, a: frozen(a)?, b: frozen(b)? })
     }
 }
 
@@ -91,10 +83,7 @@ impl Base {
             None => self.down(x, a),
             Some(mask) => self.down(&product(x, flat(mask)?.slice()?), a),
         };
-        let (u, b) = (
-            View::new(&u, rows, self.rank),
-            View::new(b, out, self.rank).t(),
-        );
+        let (u, b) = (View::new(&u, rows, self.rank), View::new(b, out, self.rank).t());
         let parallel = parallelism(rows * out * self.rank);
         matmul_into(&mut y, true, T::of(self.scale), u, b, parallel);
         Ok(y)
@@ -104,11 +93,7 @@ impl Base {
     fn down<T: Real>(&self, x: &[T], a: &[T]) -> Vec<T> {
         let Sizes { rows, inner, .. } = self.sizes;
         let mut u = vec![T::ZERO; rows * self.rank];
-        matmul(
-            &mut u,
-            View::new(x, rows, inner),
-            View::new(a, self.rank, inner).t(),
-        );
+        matmul(&mut u, View::new(x, rows, inner), View::new(a, self.rank, inner).t());
         u
     }
 
@@ -126,10 +111,7 @@ impl Base {
     fn back_x<T: Real>(&self, dy: &[T], du: &[T], a: &[T]) -> Result<Vec<T>> {
         let Sizes { rows, inner, .. } = self.sizes;
         let mut dx = self.sizes.back_x(dy, flat(&self.w)?.slice()?);
-        let (du, a) = (
-            View::new(du, rows, self.rank),
-            View::new(a, self.rank, inner),
-        );
+        let (du, a) = (View::new(du, rows, self.rank), View::new(a, self.rank, inner));
         match &self.mask {
             None => {
                 let parallel = parallelism(rows * inner * self.rank);
@@ -171,11 +153,7 @@ impl Base {
         let mut da = Vec::new();
         if need_a {
             da = vec![T::ZERO; self.rank * inner];
-            matmul(
-                &mut da,
-                View::new(du, rows, self.rank).t(),
-                View::new(x, rows, inner),
-            );
+            matmul(&mut da, View::new(du, rows, self.rank).t(), View::new(x, rows, inner));
         }
         let mut db = Vec::new();
         if need_b {

@@ -17,7 +17,6 @@ mod linear;
 mod lora;
 mod rms_norm;
 mod rotary;
-mod seed;
 mod swiglu;
 
 use std::ops::Deref;
@@ -30,7 +29,6 @@ pub use linear::linear;
 pub use lora::lora_linear;
 pub use rms_norm::rms_norm;
 pub use rotary::{rotary, split_heads};
-pub use seed::seed;
 pub use swiglu::swiglu;
 
 pub(crate) use attention::Dims as AttentionDims;
@@ -67,18 +65,11 @@ fn same_kind(op: &str, operands: &[&Tensor]) -> Result<()> {
         return Ok(());
     };
     if !first.dtype().is_float() {
-        bail!(
-            "{op}: operands of the dtype {:?}, which has no gradients",
-            first.dtype()
-        );
+        bail!("{op}: operands of the dtype {:?}, which has no gradients", first.dtype());
     }
     for other in rest {
         if other.dtype() != first.dtype() {
-            bail!(
-                "{op}: operands of dtypes {:?} and {:?}",
-                first.dtype(),
-                other.dtype()
-            );
+            bail!("{op}: operands of dtypes {:?} and {:?}", first.dtype(), other.dtype());
         }
         if !other.device().same_device(first.device()) {
             bail!("{op}: operands on different devices");
@@ -103,11 +94,7 @@ struct Flat<S> {
 fn flat(x: &Tensor) -> Result<Flat<impl Deref<Target = Storage> + '_>> {
     let (storage, layout) = x.storage_and_layout();
     let (start, end) = span(layout)?;
-    Ok(Flat {
-        storage,
-        start,
-        end,
-    })
+    Ok(Flat { storage, start, end })
 }
 
 impl<S: Deref<Target = Storage>> Flat<S> {
@@ -130,10 +117,7 @@ fn elements<'a, T: Real>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a
 fn span(layout: &Layout) -> Result<(usize, usize)> {
     match layout.contiguous_offsets() {
         Some(span) => Ok(span),
-        None => bail!(
-            "a fused kernel was given a strided operand of shape {:?}",
-            layout.shape()
-        ),
+        None => bail!("a fused kernel was given a strided operand of shape {:?}", layout.shape()),
     }
 }
 

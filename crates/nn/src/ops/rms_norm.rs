@@ -19,11 +19,7 @@ pub fn rms_norm(x: &Tensor, gain: &Tensor, eps: f64) -> Result<Tensor> {
     same_kind("rms_norm", &[x, gain])?;
     let (_, width) = rows_of("rms_norm", x)?;
     if gain.dims() != [width] {
-        bail!(
-            "rms_norm: x is {:?} but the gain is {:?}, not [{width}]",
-            x.dims(),
-            gain.dims()
-        );
+        bail!("rms_norm: x is {:?} but the gain is {:?}, not [{width}]", x.dims(), gain.dims());
     }
     if !fused(x) {
         return compose::rms_norm(x, gain, eps);
@@ -32,10 +28,7 @@ pub fn rms_norm(x: &Tensor, gain: &Tensor, eps: f64) -> Result<Tensor> {
     if gain.track_op() {
         x.apply_op2(&gain.contiguous()?, norm)
     } else {
-        x.apply_op1(FrozenNorm {
-            norm,
-            gain: frozen(gain)?,
-        })
+        x.apply_op1(FrozenNorm { norm, gain: frozen(gain)? })
     }
 }
 

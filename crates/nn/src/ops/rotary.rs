@@ -15,9 +15,7 @@ use crate::kernel::{Real, blocks};
 /// When `x` has not three dimensions or its width is not a multiple of `heads`.
 pub fn split_heads(x: &Tensor, heads: usize) -> Result<Tensor> {
     let (batch, len, d) = head_sizes("split_heads", x, heads)?;
-    x.reshape((batch, len, heads, d))?
-        .transpose(1, 2)?
-        .contiguous()
+    x.reshape((batch, len, heads, d))?.transpose(1, 2)?.contiguous()
 }
 
 /// Splits into heads and rotates each by its position.
@@ -41,10 +39,7 @@ pub fn rotary(
     same_kind("rotary", &[x, cos, sin])?;
     let (batch, len, d) = head_sizes("rotary", x, heads)?;
     if d % 2 != 0 {
-        bail!(
-            "rotary: heads of odd width {d} (x {:?}, {heads} heads)",
-            x.dims()
-        );
+        bail!("rotary: heads of odd width {d} (x {:?}, {heads} heads)", x.dims());
     }
     match (cos.dims(), sin.dims()) {
         (&[rows, half], sin) if half == d / 2 && sin == [rows, half] => {
@@ -53,10 +48,7 @@ pub fn rotary(
             }
         }
         (cos, sin) => {
-            bail!(
-                "rotary: cos is {cos:?} and sin is {sin:?}, not [positions, {}]",
-                d / 2
-            )
+            bail!("rotary: cos is {cos:?} and sin is {sin:?}, not [positions, {}]", d / 2)
         }
     }
     if !fused(x) {
@@ -64,14 +56,7 @@ pub fn rotary(
     }
     let (cos, sin) = (cos.narrow(0, offset, len)?, sin.narrow(0, offset, len)?);
     let shape = Shape::from((batch, heads, len, d));
-    let op = Rotary {
-        cos: frozen(&cos)?,
-        sin: frozen(&sin)?,
-        heads,
-        len,
-        d,
-        shape,
-    };
+    let op = Rotary { cos: frozen(&cos)?, sin: frozen(&sin)?, heads, len, d, shape };
     x.contiguous()?.apply_op1(op)
 }
 
@@ -79,10 +64,7 @@ pub fn rotary(
 fn head_sizes(op: &str, x: &Tensor, heads: usize) -> Result<(usize, usize, usize)> {
     match *x.dims() {
         [batch, len, width] if heads > 0 && width % heads == 0 => Ok((batch, len, width / heads)),
-        _ => bail!(
-            "{op}: x is {:?}, not [batch, length, {heads} heads * width]",
-            x.dims()
-        ),
+        _ => bail!("{op}: x is {:?}, not [batch, length, {heads} heads * width]", x.dims()),
     }
 }
 
@@ -116,11 +98,8 @@ impl Rotary {
         let mut y = vec![T::ZERO; x.len()];
         blocks(&mut y, d, |first, y| {
             for (row, y) in (first..).zip(y.chunks_exact_mut(d)) {
-                let (t, head, batch) = (
-                    row % self.len,
-                    row / self.len % self.heads,
-                    row / self.len / self.heads,
-                );
+                let (t, head, batch) =
+                    (row % self.len, row / self.len % self.heads, row / self.len / self.heads);
                 let at = ((batch * self.len + t) * self.heads + head) * d;
                 let angle = t * half..(t + 1) * half;
                 self.rotate(y, &x[at..at + d], &cos[angle.clone()], &sin[angle], T::ONE);
@@ -134,20 +113,11 @@ impl Rotary {
         let mut dx = vec![T::ZERO; dy.len()];
         blocks(&mut dx, d, |first, dx| {
             for (row, dx) in (first..).zip(dx.chunks_exact_mut(d)) {
-                let (head, t, batch) = (
-                    row % self.heads,
-                    row / self.heads % self.len,
-                    row / self.heads / self.len,
-                );
+                let (head, t, batch) =
+                    (row % self.heads, row / self.heads % self.len, row / self.heads / self.len);
                 let at = ((batch * self.heads + head) * self.len + t) * d;
                 let angle = t * half..(t + 1) * half;
-                self.rotate(
-                    dx,
-                    &dy[at..at + d],
-                    &cos[angle.clone()],
-                    &sin[angle],
-                    -T::ONE,
-                );
+                self.rotate(dx, &dy[at..at + d], &cos[angle.clone()], &sin[angle], -T::ONE);
             }
         });
         dx

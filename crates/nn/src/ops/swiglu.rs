@@ -17,11 +17,7 @@ use crate::kernel::{Real, blocks, blocks2};
 pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     same_kind("swiglu", &[gate, up])?;
     if gate.dims() != up.dims() {
-        bail!(
-            "swiglu: gate is {:?} but up is {:?}",
-            gate.dims(),
-            up.dims()
-        );
+        bail!("swiglu: gate is {:?} but up is {:?}", gate.dims(), up.dims());
     }
     if !fused(gate) {
         return compose::swiglu(gate, up);

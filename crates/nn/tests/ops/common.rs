@@ -29,11 +29,7 @@ impl Source {
     pub(crate) fn mask(&mut self, shape: &[usize]) -> Result<Tensor> {
         let count = shape.iter().product();
         let keep = |rng: &mut ChaCha8Rng| {
-            if rng.random_bool(0.75) {
-                4.0 / 3.0
-            } else {
-                0.0
-            }
+            if rng.random_bool(0.75) { 4.0 / 3.0 } else { 0.0 }
         };
         let values: Vec<f64> = (0..count).map(|_| keep(&mut self.0)).collect();
         Tensor::from_vec(values, shape, &Device::Cpu)
@@ -53,9 +49,7 @@ impl Source {
 
     /// A length for each batch row, in `1..=longest`.
     pub(crate) fn lengths(&mut self, batch: usize, longest: usize) -> Vec<usize> {
-        (0..batch)
-            .map(|_| self.0.random_range(1..=longest))
-            .collect()
+        (0..batch).map(|_| self.0.random_range(1..=longest)).collect()
     }
 }
 
@@ -75,18 +69,13 @@ pub(crate) fn bits(x: &Tensor) -> Result<Vec<u32>> {
 
 /// The result and the gradients of every operand, for a random but fixed cotangent.
 pub(crate) fn evaluate(op: Op<'_>, operands: &[Tensor]) -> Result<(Tensor, Vec<Tensor>)> {
-    let vars: Vec<Var> = operands
-        .iter()
-        .map(Var::from_tensor)
-        .collect::<Result<_>>()?;
+    let vars: Vec<Var> = operands.iter().map(Var::from_tensor).collect::<Result<_>>()?;
     let tracked: Vec<Tensor> = vars.iter().map(|var| var.as_tensor().clone()).collect();
     let out = op(&tracked)?;
     let cotangent = Source::new(99).tensor(out.dims())?.to_dtype(out.dtype())?;
     let grads = out.mul(&cotangent)?.sum_all()?.backward()?;
     let missing = || candle_core::Error::Msg("an operand without a gradient".into());
-    let grads = vars
-        .iter()
-        .map(|var| grads.get(var).cloned().ok_or_else(missing));
+    let grads = vars.iter().map(|var| grads.get(var).cloned().ok_or_else(missing));
     let grads = grads.collect::<Result<Vec<_>>>()?;
     for (grad, operand) in grads.iter().zip(operands) {
         assert_eq!(grad.dims(), operand.dims(), "shape of a gradient");
@@ -108,10 +97,7 @@ pub(crate) fn assert_close(
     let size = expected.iter().fold(1e-3_f64, |size, x| size.max(x.abs()));
     for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
         let error = (found - expected).abs();
-        assert!(
-            error <= tolerance * size,
-            "{what} {i}: {found} instead of {expected}"
-        );
+        assert!(error <= tolerance * size, "{what} {i}: {found} instead of {expected}");
     }
     Ok(())
 }
@@ -146,20 +132,13 @@ pub(crate) fn check_differences(op: Op<'_>, operands: &[Tensor]) -> Result<()> {
 /// Checks the result and the gradients against another form of the operation, in both types.
 pub(crate) fn check_same(fused: Op<'_>, slow: Op<'_>, operands: &[Tensor]) -> Result<()> {
     for (dtype, tolerance) in [(DType::F64, 1e-11), (DType::F32, 3e-5)] {
-        let operands: Vec<Tensor> = operands
-            .iter()
-            .map(|x| x.to_dtype(dtype))
-            .collect::<Result<_>>()?;
+        let operands: Vec<Tensor> =
+            operands.iter().map(|x| x.to_dtype(dtype)).collect::<Result<_>>()?;
         let (found, found_grads) = evaluate(fused, &operands)?;
         let (expected, expected_grads) = evaluate(slow, &operands)?;
         assert_close("result", &found, &expected, tolerance)?;
         for (which, (found, expected)) in found_grads.iter().zip(&expected_grads).enumerate() {
-            assert_close(
-                &format!("gradient {which}, element"),
-                found,
-                expected,
-                tolerance,
-            )?;
+            assert_close(&format!("gradient {which}, element"), found, expected, tolerance)?;
         }
     }
     Ok(())

@@ -21,10 +21,7 @@ fn lora_linear() -> Result<()> {
     let mask = source.mask(&[2, 3, 5])?;
     for mask in [None, Some(&mask)] {
         let all = [x.clone(), a.clone(), b.clone()];
-        check_differences(
-            &|o| ops::lora_linear(&o[0], &w, &o[1], &o[2], 0.7, mask),
-            &all,
-        )?;
+        check_differences(&|o| ops::lora_linear(&o[0], &w, &o[1], &o[2], 0.7, mask), &all)?;
         let op = |o: &[candle_core::Tensor]| ops::lora_linear(&o[0], &w, &a, &b, 0.7, mask);
         check_differences(&op, std::slice::from_ref(&x))?;
         let op = |o: &[candle_core::Tensor]| ops::lora_linear(&x, &w, &a, &o[0], 0.7, mask);
@@ -37,10 +34,7 @@ fn lora_linear() -> Result<()> {
 fn rms_norm() -> Result<()> {
     let mut source = Source::new(3);
     let (x, gain) = (source.tensor(&[70, 5])?, source.tensor(&[5])?);
-    check_differences(
-        &|o| ops::rms_norm(&o[0], &o[1], 1e-3),
-        &[x.clone(), gain.clone()],
-    )?;
+    check_differences(&|o| ops::rms_norm(&o[0], &o[1], 1e-3), &[x.clone(), gain.clone()])?;
     check_differences(&|o| ops::rms_norm(&o[0], &gain, 1e-3), &[x])
 }
 
@@ -49,10 +43,7 @@ fn rotary_and_split() -> Result<()> {
     let mut source = Source::new(4);
     let x = source.tensor(&[2, 3, 12])?;
     let (cos, sin) = source.angles(5, 3)?;
-    check_differences(
-        &|o| ops::rotary(&o[0], 2, &cos, &sin, 2),
-        std::slice::from_ref(&x),
-    )?;
+    check_differences(&|o| ops::rotary(&o[0], 2, &cos, &sin, 2), std::slice::from_ref(&x))?;
     check_differences(&|o| ops::split_heads(&o[0], 3), &[x])
 }
 
@@ -85,9 +76,6 @@ fn linear_cross_entropy() -> Result<()> {
     let (h, w) = (source.tensor(&[2, 3, 4])?, source.tensor(&[7, 4])?);
     let targets = [3, -100, 0, 6, -1, 2];
     let both = [h.clone(), w.clone()];
-    check_differences(
-        &|o| ops::linear_cross_entropy(&o[0], &o[1], &targets),
-        &both,
-    )?;
+    check_differences(&|o| ops::linear_cross_entropy(&o[0], &o[1], &targets), &both)?;
     check_differences(&|o| ops::linear_cross_entropy(&o[0], &w, &targets), &[h])
 }

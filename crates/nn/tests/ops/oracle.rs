@@ -210,10 +210,7 @@ fn compositions_match_candle() -> Result<()> {
         assert!(gap < 1e-6, "{gap}");
         Ok(())
     };
-    close(
-        &compose::rms_norm(&x, &gain, 1e-5)?,
-        &candle_nn::ops::rms_norm_slow(&x, &gain, 1e-5)?,
-    )?;
+    close(&compose::rms_norm(&x, &gain, 1e-5)?, &candle_nn::ops::rms_norm_slow(&x, &gain, 1e-5)?)?;
 
     let (cos, sin) = source.angles(3, 2)?;
     let (cos, sin) = (cos.to_dtype(DType::F32)?, sin.to_dtype(DType::F32)?);
@@ -227,10 +224,7 @@ fn compositions_match_candle() -> Result<()> {
     let k = source.tensor(&[1, 1, 5, 8])?.to_dtype(DType::F32)?;
     let scores = q.matmul(&k.t()?)?.affine(1.0 / 8.0_f64.sqrt(), 0.0)?;
     let mixed = candle_nn::ops::softmax(&scores, D::Minus1)?.matmul(&k)?;
-    close(
-        &compose::attention(&q, &k, &k, None)?,
-        &mixed.reshape((1, 1, 8))?,
-    )?;
+    close(&compose::attention(&q, &k, &k, None)?, &mixed.reshape((1, 1, 8))?)?;
 
     let targets = [1_i64, 3];
     let (h, w) = (x.narrow(0, 0, 1)?.narrow(1, 0, 2)?, source.tensor(&[5, 8])?);
@@ -264,28 +258,8 @@ fn decoding_matches_the_whole_sequence() -> Result<()> {
             &ops::split_heads(&kv.narrow(1, 0, t + 1)?, 2)?,
             None,
         )?;
-        let gap = step
-            .sub(&whole.narrow(1, t, 1)?)?
-            .abs()?
-            .max_all()?
-            .to_scalar::<f64>()?;
+        let gap = step.sub(&whole.narrow(1, t, 1)?)?.abs()?.max_all()?.to_scalar::<f64>()?;
         assert!(gap < 1e-12, "position {t}: {gap}");
     }
-    Ok(())
-}
-
-/// A seed passes its cotangent on exactly as a weighted sum would.
-#[test]
-fn seed_is_a_weighted_sum() -> Result<()> {
-    let mut source = Source::new(14);
-    let x = source.tensor(&[3, 4])?;
-    let g = source.tensor(&[3, 4])?;
-    let op = |form: fn(&Tensor, &Tensor) -> Result<Tensor>, o: &[Tensor]| {
-        form(&o[0].sqr()?, &g)?.affine(1.5, 0.0)
-    };
-    let (zero, fused) = evaluate(&|o| op(ops::seed, o), std::slice::from_ref(&x))?;
-    let (_, slow) = evaluate(&|o| op(compose::seed, o), &[x])?;
-    assert_eq!(zero.to_scalar::<f64>()?, 0.0);
-    assert_eq!(fused[0].to_vec2::<f64>()?, slow[0].to_vec2::<f64>()?);
     Ok(())
 }

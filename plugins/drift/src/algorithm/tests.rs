@@ -8,16 +8,7 @@ use crate::fake::{Blocks, probes};
 
 /// One full sample and one that is padded by one position.
 fn samples() -> Vec<Example> {
-    vec![
-        Example {
-            tokens: vec![1, 2],
-            prompt: 1,
-        },
-        Example {
-            tokens: vec![3],
-            prompt: 0,
-        },
-    ]
+    vec![Example { tokens: vec![1, 2], prompt: 1 }, Example { tokens: vec![3], prompt: 0 }]
 }
 
 fn close(a: f64, b: f64) {
@@ -35,14 +26,8 @@ fn figures(definition: &DriftConfig) -> Result<Drift> {
     let (aligned, tuned) = (Blocks::scales([1.0, 1.0])?, Blocks::scales([1.0, 2.0])?);
     let samples = samples();
     let batch = Batch::new(&samples.iter().collect::<Vec<_>>(), blocks.device())?;
-    let aligned = Model {
-        backbone: &blocks,
-        weights: &aligned,
-    };
-    let tuned = Model {
-        backbone: &blocks,
-        weights: &tuned,
-    };
+    let aligned = Model { backbone: &blocks, weights: &aligned };
+    let tuned = Model { backbone: &blocks, weights: &tuned };
     drift(tuned, aligned, &[batch], definition)
 }
 
@@ -51,10 +36,7 @@ fn a_model_has_not_drifted_from_itself() -> Result<()> {
     let (blocks, weights) = (Blocks::new()?, Blocks::scales([1.0, 0.5])?);
     let samples = samples();
     let batch = Batch::new(&samples.iter().collect::<Vec<_>>(), blocks.device())?;
-    let model = Model {
-        backbone: &blocks,
-        weights: &weights,
-    };
+    let model = Model { backbone: &blocks, weights: &weights };
     for definition in [DriftConfig::default(), DriftConfig::reference()] {
         let found = drift(model, model, std::slice::from_ref(&batch), &definition)?;
         assert_eq!((found.change, found.change_at), (0.0, vec![0.0, 0.0]));
@@ -77,17 +59,9 @@ fn the_default_is_one_norm_per_sample() -> Result<()> {
 #[test]
 fn other_definitions_by_hand() -> Result<()> {
     let with = |norm, reduce| {
-        figures(&DriftConfig {
-            norm,
-            reduce,
-            ..DriftConfig::default()
-        })
-        .map(|found| found.change)
+        figures(&DriftConfig { norm, reduce, ..DriftConfig::default() }).map(|found| found.change)
     };
-    close(
-        with(Norm::L2Squared, Reduce::MeanSample)?,
-        (116.0 + 4.0) / 2.0,
-    );
+    close(with(Norm::L2Squared, Reduce::MeanSample)?, (116.0 + 4.0) / 2.0);
     close(with(Norm::L2, Reduce::MeanToken)?, (10.0 + 4.0 + 2.0) / 3.0);
     close(with(Norm::L2, Reduce::Sum)?, 120f64.sqrt());
     close(with(Norm::L2Squared, Reduce::Sum)?, 120.0);
@@ -96,24 +70,15 @@ fn other_definitions_by_hand() -> Result<()> {
 
 #[test]
 fn padding_counts_only_when_it_is_not_masked() -> Result<()> {
-    let squared = DriftConfig {
-        norm: Norm::L2Squared,
-        reduce: Reduce::Sum,
-        ..DriftConfig::default()
-    };
+    let squared =
+        DriftConfig { norm: Norm::L2Squared, reduce: Reduce::Sum, ..DriftConfig::default() };
     close(figures(&squared)?.change, 100.0 + 16.0 + 4.0);
     // Without a mask the fake attends to padding: its padded positions come out doubled in every
     // layer. Layer 0 makes 3h of the padding's h, layer 1's output is 6h and becomes 12h.
-    let found = figures(&DriftConfig {
-        mask_padding: false,
-        ..squared
-    })?;
+    let found = figures(&DriftConfig { mask_padding: false, ..squared })?;
     close(found.change, 100.0 + 16.0 + 4.0 + 36.0);
-    let token = DriftConfig {
-        mask_padding: false,
-        reduce: Reduce::MeanToken,
-        ..Default::default()
-    };
+    let token =
+        DriftConfig { mask_padding: false, reduce: Reduce::MeanToken, ..Default::default() };
     close(figures(&token)?.change, (10.0 + 4.0 + 2.0 + 6.0) / 4.0);
     Ok(())
 }
@@ -124,32 +89,17 @@ fn the_reference_sums_squares_of_ten_batches() -> Result<()> {
     let (aligned, tuned) = (Blocks::scales([1.0, 1.0])?, Blocks::scales([1.0, 2.0])?);
     let samples = samples();
     let batch = Batch::new(&samples.iter().collect::<Vec<_>>(), blocks.device())?;
-    let aligned = Model {
-        backbone: &blocks,
-        weights: &aligned,
-    };
-    let tuned = Model {
-        backbone: &blocks,
-        weights: &tuned,
-    };
-    close(
-        reference_drift(tuned, aligned, &vec![batch.clone(); 3])?,
-        3.0 * 156.0,
-    );
-    close(
-        reference_drift(tuned, aligned, &vec![batch; 12])?,
-        10.0 * 156.0,
-    );
+    let aligned = Model { backbone: &blocks, weights: &aligned };
+    let tuned = Model { backbone: &blocks, weights: &tuned };
+    close(reference_drift(tuned, aligned, &vec![batch.clone(); 3])?, 3.0 * 156.0);
+    close(reference_drift(tuned, aligned, &vec![batch; 12])?, 10.0 * 156.0);
     Ok(())
 }
 
 #[test]
 fn the_residual_stream_moves_as_well() -> Result<()> {
     let sites = SiteSelection::try_from(vec!["block_output.1".to_owned()])?;
-    let found = figures(&DriftConfig {
-        sites,
-        ..DriftConfig::default()
-    })?;
+    let found = figures(&DriftConfig { sites, ..DriftConfig::default() })?;
     assert_eq!(found.sites, [Site::block_output(1)]);
     // The stream adds the attention output to what came in: its change is the same 2h.
     close(found.change, (116f64.sqrt() + 2.0) / 2.0);
@@ -159,10 +109,7 @@ fn the_residual_stream_moves_as_well() -> Result<()> {
 #[test]
 fn a_site_that_is_never_visited_is_an_error() -> Result<()> {
     let sites = SiteSelection::all(SiteKind::MlpOutput);
-    let error = figures(&DriftConfig {
-        sites,
-        ..DriftConfig::default()
-    });
+    let error = figures(&DriftConfig { sites, ..DriftConfig::default() });
     assert!(matches!(error, Err(Error::UnknownSite { site, .. }) if site == "mlp_output.0"));
     Ok(())
 }
@@ -172,53 +119,23 @@ fn the_metric_gives_both_figures_and_their_definition() -> Result<()> {
     let blocks = Blocks::new()?;
     let (aligned, tuned) = (Blocks::scales([1.0, 1.0])?, Blocks::scales([1.0, 2.0])?);
     let probes = probes(BTreeMap::from([("alignment".to_owned(), samples())]), 2);
-    let view = View::new(
-        Model {
-            backbone: &blocks,
-            weights: &tuned,
-        },
-        &probes,
-    );
+    let view = View::new(Model { backbone: &blocks, weights: &tuned }, &probes);
     let metric = DriftConfig::default().build();
-    let error = metric
-        .measure(&view)
-        .expect_err("there is no aligned model");
+    let error = metric.measure(&view).expect_err("there is no aligned model");
     assert!(error.to_string().contains("`aligned`"), "{error}");
 
-    let view = view.with_reference(
-        "aligned",
-        Model {
-            backbone: &blocks,
-            weights: &aligned,
-        },
-    );
+    let view = view.with_reference("aligned", Model { backbone: &blocks, weights: &aligned });
     let [drift, relative] = <[_; 2]>::try_from(metric.measure(&view)?).expect("two figures");
-    assert_eq!(
-        (drift.name.as_str(), drift.unit.as_str(), drift.n),
-        ("drift", "L2", 2)
-    );
-    assert_eq!(
-        (relative.name.as_str(), relative.better),
-        ("relative_drift", Better::Lower)
-    );
+    assert_eq!((drift.name.as_str(), drift.unit.as_str(), drift.n), ("drift", "L2", 2));
+    assert_eq!((relative.name.as_str(), relative.better), ("relative_drift", Better::Lower));
     let change = (116f64.sqrt() + 2.0) / 2.0;
     close(drift.value, change);
-    close(
-        relative.value,
-        change / ((145f64.sqrt() + 5f64.sqrt()) / 2.0),
-    );
+    close(relative.value, change / ((145f64.sqrt() + 5f64.sqrt()) / 2.0));
     assert_eq!(drift.details["sites"][1], "attention_output.1");
-    close(
-        drift.details["per_layer"][1].as_f64().expect("a number"),
-        change,
-    );
+    close(drift.details["per_layer"][1].as_f64().expect("a number"), change);
     assert_eq!(drift.details["reduce"], "mean_sample");
 
-    let metric = DriftConfig {
-        relative: false,
-        ..DriftConfig::reference()
-    }
-    .build();
+    let metric = DriftConfig { relative: false, ..DriftConfig::reference() }.build();
     let figures = metric.measure(&view)?;
     assert_eq!((figures.len(), figures[0].unit.as_str()), (1, "L2^2"));
     assert_eq!(figures[0].details["preset"], "reference");

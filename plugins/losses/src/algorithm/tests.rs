@@ -8,18 +8,9 @@ use crate::fake::{Table, probes};
 /// Three predictions in the first batch of two samples, one in the second batch.
 fn samples() -> Vec<Example> {
     vec![
-        Example {
-            tokens: vec![1, 2, 0],
-            prompt: 1,
-        },
-        Example {
-            tokens: vec![1, 2],
-            prompt: 1,
-        },
-        Example {
-            tokens: vec![0, 0],
-            prompt: 1,
-        },
+        Example { tokens: vec![1, 2, 0], prompt: 1 },
+        Example { tokens: vec![1, 2], prompt: 1 },
+        Example { tokens: vec![0, 0], prompt: 1 },
     ]
 }
 
@@ -32,55 +23,27 @@ fn by_hand(token: usize, class: usize) -> f64 {
 fn measure(metric: &dyn Metric, name: &str) -> Result<Measurement> {
     let (table, weights) = (Table::new()?, Params::new());
     let probes = probes(BTreeMap::from([(name.to_owned(), samples())]), 2);
-    let view = View::new(
-        Model {
-            backbone: &table,
-            weights: &weights,
-        },
-        &probes,
-    );
+    let view = View::new(Model { backbone: &table, weights: &weights }, &probes);
     Ok(metric.measure(&view)?.remove(0))
 }
 
 #[test]
 fn every_token_counts_once() -> Result<()> {
-    let figure = measure(
-        &AlignmentLoss {
-            average: Average::Token,
-        },
-        "alignment",
-    )?;
+    let figure = measure(&AlignmentLoss { average: Average::Token }, "alignment")?;
     let sum = by_hand(1, 2) + by_hand(2, 0) + by_hand(1, 2) + by_hand(0, 0);
-    assert!(
-        (figure.value - sum / 4.0).abs() < 1e-6,
-        "{} {}",
-        figure.value,
-        sum / 4.0
-    );
+    assert!((figure.value - sum / 4.0).abs() < 1e-6, "{} {}", figure.value, sum / 4.0);
     assert_eq!((figure.n, figure.unit.as_str()), (3, "nats"));
-    assert_eq!(
-        (figure.name.as_str(), figure.better),
-        ("alignment_loss", Better::Lower)
-    );
+    assert_eq!((figure.name.as_str(), figure.better), ("alignment_loss", Better::Lower));
     assert_eq!(figure.details["tokens"], 4);
     Ok(())
 }
 
 #[test]
 fn the_reference_averages_batches() -> Result<()> {
-    let figure = measure(
-        &AlignmentLoss {
-            average: Average::Batch,
-        },
-        "alignment",
-    )?;
+    let figure = measure(&AlignmentLoss { average: Average::Batch }, "alignment")?;
     let first = (by_hand(1, 2) + by_hand(2, 0) + by_hand(1, 2)) / 3.0;
     let wanted = (2.0 * first + by_hand(0, 0)) / 3.0;
-    assert!(
-        (figure.value - wanted).abs() < 1e-6,
-        "{} {wanted}",
-        figure.value
-    );
+    assert!((figure.value - wanted).abs() < 1e-6, "{} {wanted}", figure.value);
     assert_eq!(figure.details["average"], "batch");
     Ok(())
 }
@@ -88,41 +51,20 @@ fn the_reference_averages_batches() -> Result<()> {
 #[test]
 fn perplexity_is_the_exponential() -> Result<()> {
     let figure = measure(&Perplexity, "fluency")?;
-    let mean = measure(
-        &AlignmentLoss {
-            average: Average::Token,
-        },
-        "alignment",
-    )?
-    .value;
+    let mean = measure(&AlignmentLoss { average: Average::Token }, "alignment")?.value;
     assert!((figure.value - mean.exp()).abs() < 1e-9);
-    assert_eq!(
-        (figure.unit.as_str(), figure.better),
-        ("ppl", Better::Lower)
-    );
+    assert_eq!((figure.unit.as_str(), figure.better), ("ppl", Better::Lower));
     Ok(())
 }
 
 #[test]
 fn prompts_alone_are_left_out() -> Result<()> {
     let (table, weights) = (Table::new()?, Params::new());
-    let model = Model {
-        backbone: &table,
-        weights: &weights,
-    };
+    let model = Model { backbone: &table, weights: &weights };
     let full = Batch::new(&[&samples()[0]], table.device())?;
-    let bare = Batch::new(
-        &[&Example {
-            tokens: vec![1, 2],
-            prompt: 2,
-        }],
-        table.device(),
-    )?;
+    let bare = Batch::new(&[&Example { tokens: vec![1, 2], prompt: 2 }], table.device())?;
     let alone = mean_loss(model, std::slice::from_ref(&full), Average::Batch)?;
-    assert_eq!(
-        mean_loss(model, &[full, bare.clone()], Average::Batch)?,
-        alone
-    );
+    assert_eq!(mean_loss(model, &[full, bare.clone()], Average::Batch)?, alone);
     assert_eq!(mean_loss(model, &[bare], Average::Token)?, None);
     Ok(())
 }
@@ -139,10 +81,7 @@ fn settings_are_read_by_name() -> Result<()> {
     let config = (entry.parse)(serde_json::json!({ "average": "batch" }))?;
     assert!(config.follows_training());
     let written = serde_json::to_value(&config).expect("settings are plain");
-    assert_eq!(
-        written,
-        serde_json::json!({ "name": "alignment-loss", "average": "batch" })
-    );
+    assert_eq!(written, serde_json::json!({ "name": "alignment-loss", "average": "batch" }));
     assert!((entry.parse)(serde_json::json!({ "average": "tokens" })).is_err());
     assert!((entry.parse)(serde_json::json!({ "mean": "token" })).is_err());
     vxf_core::registry::default_of::<dyn MetricConfig>("perplexity").map(drop)

@@ -1,0 +1,255 @@
+//! One chain: a model aligned under one seed, then fine-tuned by its user at every ratio.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use vxf_core::metric::{Model, Probes};
+use vxf_core::minmax::Flow;
+use vxf_core::{Backbone, Key, Params, Stage};
+
+use crate::dataset::{SeedData, Set};
+use crate::directory::Directory;
+use crate::experiment::Prepared;
+use crate::measure::{self, Pair};
+use crate::plan::{Arm, CellId};
+use crate::progress::Progress;
+use crate::recipe::Method;
+use crate::record::{Record, SCHEMA_VERSION, write_json, write_lines};
+use crate::settings::TrainingSettings;
+use crate::stage::{self, StagePlan};
+use crate::{Error, Result};
+
+/// A chain of an experiment.
+pub(crate) struct Chain<'a> {
+    prepared: &'a Prepared,
+    directory: &'a Directory,
+    progress: &'a dyn Progress,
+    alignment: usize,
+    seed: u64,
+    data: &'a SeedData,
+}
+
+/// A trained model on its way into a cell.
+struct Outcome {
+    backbone: Arc<dyn Backbone>,
+    weights: Params,
+    start: Params,
+    steps: u64,
+    log: Vec<Value>,
+    begun: Instant,
+}
+
+impl<'a> Chain<'a> {
+    pub(crate) fn new(
+        prepared: &'a Prepared,
+        directory: &'a Directory,
+        progress: &'a dyn Progress,
+        alignment: usize,
+        seed: u64,
+    ) -> Self {
+        let index = prepared.plan.seeds.iter().position(|known| *known == seed).unwrap_or(0);
+        let data = &prepared.data[index];
+        Self { prepared, directory, progress, alignment, seed, data }
+    }
+
+    fn method(&self) -> &'a Method {
+        &self.prepared.plan.alignments[self.alignment].method
+    }
+
+    fn aligned_cell(&self) -> CellId {
+        self.prepared.plan.aligned(self.alignment, self.seed)
+    }
+
+    fn attacks_left(&self) -> Vec<(CellId, &'a Arm, usize)> {
+        let all = self.prepared.plan.attacks(self.alignment, self.seed);
+        all.into_iter().filter(|(cell, _, _)| !self.directory.holds(cell)).collect()
+    }
+
+    fn needs_aligning(&self) -> bool {
+        self.prepared.source.is_none() && !self.directory.holds(&self.aligned_cell())
+    }
+
+    pub(crate) fn is_incomplete(&self) -> bool {
+        self.needs_aligning() || !self.attacks_left().is_empty()
+    }
+
+    /// Optimiser steps that this chain still has to take.
+    pub(crate) fn steps_left(&self) -> u64 {
+        let recipe = &self.prepared.recipe;
+        let aligning = match self.needs_aligning() && self.method().defense.config.build().trains() {
+            true => recipe.alignment.steps(self.data.alignment.examples.len()),
+            false => 0,
+        };
+        let user = |&(_, _, ratio): &(CellId, &Arm, usize)| {
+            recipe.fine_tuning.steps(self.data.user[ratio].examples.len())
+        };
+        aligning + self.attacks_left().iter().map(user).sum::<u64>()
+    }
+
+    /// Computes what is missing.
+    pub(crate) fn run(&self, stop: &AtomicBool) -> Result<()> {
+        if !self.is_incomplete() {
+            return Ok(());
+        }
+        let probes = self.data.probes(&self.prepared.recipe, &self.prepared.base)?;
+        let cell = self.aligned_cell();
+        let named = |cell: &CellId, error: Error| match error {
+            Error::Stopped => Error::Stopped,
+            source => Error::Cell { cell: cell.to_string(), source: Box::new(source) },
+        };
+        let aligned = self.align(&cell, &probes, stop).map_err(|error| named(&cell, error))?;
+        for (cell, arm, ratio) in self.attacks_left() {
+            self.attack(&aligned, &cell, arm, ratio, &probes, stop)
+                .map_err(|error| named(&cell, error))?;
+        }
+        Ok(())
+    }
+
+    /// The aligned model: read back if it was made before, else made.
+    fn align(
+        &self,
+        cell: &CellId,
+        probes: &Probes,
+        stop: &AtomicBool,
+    ) -> Result<Arc<dyn Backbone>> {
+        let Prepared { base, recipe, source, .. } = self.prepared;
+        let key = Key::root(self.seed).child("alignment");
+        let trains = self.method().defense.config.build().trains();
+        let (backbone, start) = stage::trainable(&base.backbone, &recipe.alignment, &key)?;
+        let place = source.clone().unwrap_or_else(|| self.directory.cell(cell));
+        if source.is_some() || self.directory.holds(cell) {
+            return match trains {
+                true => Ok(backbone.merged(&stage::load(&*backbone, &place.join(WEIGHTS))?)?),
+                false => Ok(base.backbone.clone()),
+            };
+        }
+        self.progress.cell(cell);
+        let streams = [("alignment", &self.data.alignment), ("harmful", &self.data.harmful)];
+        let plan = StagePlan {
+            method: self.method(),
+            settings: &recipe.alignment,
+            streams: &streams,
+            key,
+        };
+        let begun = Instant::now();
+        let outcome = match trains {
+            true => self.train(&plan, backbone, start, None, begun, stop)?,
+            false => {
+                let (weights, log) = (start.copy()?, Vec::new());
+                Outcome { backbone, weights, start, steps: 0, log, begun }
+            }
+        };
+        let model = Model { backbone: &*outcome.backbone, weights: &outcome.weights };
+        let pair = Pair { model, aligned: model };
+        let set = trains.then_some(&self.data.alignment);
+        self.write(cell, Stage::Alignment, plan.method, set, &outcome, pair, probes)?;
+        Ok(outcome.backbone.merged(&outcome.weights)?)
+    }
+
+    fn attack(
+        &self,
+        aligned: &Arc<dyn Backbone>,
+        cell: &CellId,
+        arm: &Arm,
+        ratio: usize,
+        probes: &Probes,
+        stop: &AtomicBool,
+    ) -> Result<()> {
+        self.progress.cell(cell);
+        let settings: &TrainingSettings = &self.prepared.recipe.fine_tuning;
+        let key = Key::root(self.seed).child("fine_tuning");
+        let (backbone, start) = stage::trainable(aligned, settings, &key)?;
+        let user: &Set = &self.data.user[ratio];
+        let streams = [("user", user), ("alignment", &self.data.alignment)];
+        let plan = StagePlan { method: &arm.fine_tuning, settings, streams: &streams, key };
+        let outcome =
+            self.train(&plan, backbone, start, Some(probes), Instant::now(), stop)?;
+        let pair = Pair {
+            model: Model { backbone: &*outcome.backbone, weights: &outcome.weights },
+            aligned: Model { backbone: &*outcome.backbone, weights: &outcome.start },
+        };
+        self.write(cell, Stage::FineTuning, plan.method, Some(user), &outcome, pair, probes)
+    }
+
+    /// Takes all steps of a stage; with `probes`, measures every so many of them.
+    fn train(
+        &self,
+        plan: &StagePlan<'_>,
+        backbone: Arc<dyn Backbone>,
+        start: Params,
+        probes: Option<&Probes>,
+        begun: Instant,
+        stop: &AtomicBool,
+    ) -> Result<Outcome> {
+        let recipe = &self.prepared.recipe;
+        let every = recipe.settings.eval_every;
+        let mut log = Vec::new();
+        let mut training = plan.training(&*backbone, start.copy()?)?;
+        let total = training.schedule.total;
+        training.run(|training, seen| {
+            let done = seen.step + 1;
+            log.push(json!({
+                "kind": "step", "step": done, "learning_rate": seen.rate,
+                "gradient_norm": seen.gradient_norm, "figures": seen.figures,
+            }));
+            if let Some(probes) = probes.filter(|_| every > 0 && (done % every == 0 || done == total)) {
+                let pair = Pair {
+                    model: Model { backbone: training.backbone, weights: &training.weights },
+                    aligned: Model { backbone: training.backbone, weights: &start },
+                };
+                for row in measure::followed(pair, probes, &recipe.metrics)? {
+                    log.push(json!({ "kind": "measurement", "step": done, "row": row }));
+                }
+            }
+            self.progress.step(seen.figures.get("loss").copied());
+            Ok(if stop.load(Ordering::Relaxed) { Flow::Stop } else { Flow::Continue })
+        })?;
+        if training.next < total {
+            return Err(Error::Stopped);
+        }
+        let weights = training.defense.finish(training.weights)?;
+        Ok(Outcome { weights, backbone, start, steps: total, log, begun })
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn write(
+        &self,
+        cell: &CellId,
+        stage: Stage,
+        method: &Method,
+        set: Option<&Set>,
+        outcome: &Outcome,
+        pair: Pair<'_>,
+        probes: &Probes,
+    ) -> Result<()> {
+        let metrics = &self.prepared.recipe.metrics;
+        let (measurements, answers) = measure::everything(pair, probes, metrics)?;
+        let record = Record {
+            schema_version: SCHEMA_VERSION,
+            label: cell.label.clone(),
+            stage,
+            ratio: cell.ratio,
+            seed: cell.seed,
+            defense: method.defense.value(),
+            perturber: method.perturber.value(),
+            steps: outcome.steps,
+            samples: set.map_or(0, |set| set.examples.len()),
+            truncated: set.map_or(0, |set| set.truncated),
+            dropped: set.map_or(0, |set| set.dropped),
+            seconds: outcome.begun.elapsed().as_secs_f64(),
+            measurements,
+        };
+        self.directory.write_cell(cell, |place| {
+            write_lines(&place.join("metrics.jsonl"), &outcome.log)?;
+            write_lines(&place.join("generations.jsonl"), &answers)?;
+            if outcome.steps > 0 {
+                stage::save(&outcome.weights, &place.join(WEIGHTS))?;
+            }
+            write_json(&place.join("result.json"), &record)
+        })
+    }
+}
+
+const WEIGHTS: &str = "model.safetensors";

@@ -1,0 +1,194 @@
+//! Runs an experiment: every cell that its directory does not hold yet.
+//!
+//! Work is spread over threads by chains: one way to align under one seed, with all user stages
+//! that start from it. A chain's tensors are computed on one thread, so that no figure depends on
+//! how many there are.
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use crate::chain::Chain;
+use crate::dataset::SeedData;
+use crate::directory::Directory;
+use crate::manifest::{Manifest, cores, now};
+use crate::model::{Base, device};
+use crate::plan::Plan;
+use crate::progress::Progress;
+use crate::recipe::Recipe;
+use crate::record::Record;
+use crate::{Error, Result, from};
+
+/// A finished experiment.
+#[derive(Debug)]
+pub struct Experiment {
+    /// What it consisted of.
+    pub plan: Plan,
+    /// Its directory.
+    pub directory: Directory,
+    /// The records of all its cells.
+    pub records: Vec<Record>,
+    /// Whether nothing was left to do.
+    pub was_finished: bool,
+    /// Whether its model is the one in this program.
+    pub embedded: bool,
+}
+
+/// An experiment whose model, data and plan are known to be sound, before anything is written.
+pub struct Prepared {
+    /// The recipe.
+    pub recipe: Recipe,
+    /// The plan.
+    pub plan: Plan,
+    /// The model.
+    pub base: Base,
+    /// The data of every seed, in the plan's order.
+    pub data: Vec<SeedData>,
+    /// The run that the user's stage starts from.
+    pub source: Option<PathBuf>,
+    /// The manifest as it would be written now.
+    pub manifest: Manifest,
+    threads: usize,
+}
+
+impl Prepared {
+    /// Loads the model and draws the data; writes nothing.
+    ///
+    /// # Errors
+    /// When the model, its tokenizer, or the data cannot be used.
+    pub fn new(recipe: Recipe) -> Result<Self> {
+        let mut plan = Plan::of(&recipe)?;
+        let source = match recipe.settings.from.as_str() {
+            "" => None,
+            from => {
+                let path = PathBuf::from(from);
+                let label = from::record(&path)?.label;
+                plan.alignments[0].label = label;
+                Some(path)
+            }
+        };
+        let base = Base::load(&recipe.model, &device(&recipe.settings.device)?)?;
+        let layers = base.backbone.architecture().layers;
+        for arm in plan.arms.iter().map(|arm| &arm.fine_tuning).chain([&recipe.alignment_method]) {
+            if let Some(sites) = arm.perturber.config.sites() {
+                sites.resolve(layers)?;
+            }
+        }
+        let draw = |&seed: &u64| SeedData::draw(&recipe, &base, seed);
+        let data = plan.seeds.iter().map(draw).collect::<Result<Vec<_>>>()?;
+        let threads = match recipe.settings.threads {
+            0 => cores(),
+            given => given,
+        };
+        let mut manifest = Manifest::begin(&recipe, &base, threads);
+        for (seed, data) in plan.seeds.iter().zip(&data) {
+            manifest.data.insert(seed.to_string(), data.digests(&plan.ratios));
+        }
+        Ok(Self { recipe, plan, base, data, source, manifest, threads })
+    }
+
+    /// How many optimiser steps the stages of a chain take: aligning, and one user stage.
+    pub fn steps(&self, seed: usize, ratio: usize) -> (u64, u64) {
+        let data = &self.data[seed];
+        let user = data.user.get(ratio).map_or(0, |set| set.examples.len());
+        (
+            self.recipe.alignment.steps(data.alignment.examples.len()),
+            self.recipe.fine_tuning.steps(user),
+        )
+    }
+
+    /// Computes what `output`, or the default directory, does not hold yet.
+    ///
+    /// # Errors
+    /// When the directory cannot be used, or a cell fails; cells that are done stay.
+    pub fn run(self, output: Option<&Path>, progress: &dyn Progress) -> Result<Experiment> {
+        let root = output.map_or_else(
+            || Directory::default_path(&self.recipe, &self.manifest),
+            Path::to_owned,
+        );
+        let directory = Directory::open(&root, &self.recipe, &self.manifest)?;
+        let was_finished = directory.manifest()?.finished.is_some();
+        let missing = self.plan.cells().iter().any(|cell| !directory.holds(cell));
+        if missing {
+            self.report_truncation(progress);
+            let done = self.work(&directory, progress);
+            progress.end();
+            done?;
+        }
+        let mut manifest = directory.manifest()?;
+        if manifest.finished.is_none() {
+            manifest.finished = Some(now());
+            directory.write_manifest(&manifest)?;
+        }
+        let records = directory.records(&self.plan)?;
+        let Self { plan, base, .. } = self;
+        Ok(Experiment { plan, directory, records, was_finished, embedded: base.embedded })
+    }
+
+    fn report_truncation(&self, progress: &dyn Progress) {
+        for (seed, data) in self.plan.seeds.iter().zip(&self.data) {
+            let sets = data.user.iter().map(|set| ("user", set));
+            for (name, set) in [("alignment", &data.alignment)].into_iter().chain(sets) {
+                if set.truncated + set.dropped > 0 {
+                    progress.note(&format!(
+                        "seed {seed}, {name} set: {} samples cut short; {} left out, as nothing \
+                         of their answer was left; {} remain",
+                        set.truncated,
+                        set.dropped,
+                        set.examples.len()
+                    ));
+                }
+            }
+        }
+    }
+
+    fn work(&self, directory: &Directory, progress: &dyn Progress) -> Result<()> {
+        let chains: Vec<_> = self
+            .plan
+            .chains()
+            .into_iter()
+            .map(|(alignment, seed)| Chain::new(self, directory, progress, alignment, seed))
+            .filter(|chain| chain.steps_left() > 0 || chain.is_incomplete())
+            .collect();
+        progress.begin(chains.iter().map(Chain::steps_left).sum());
+        let workers = self.threads.min(chains.len()).max(1);
+        // More threads than chains: the rest helps inside the tensor operations.
+        let inner = (self.threads / workers).max(1);
+        let next = AtomicUsize::new(0);
+        let stop = AtomicBool::new(false);
+        let failures = Mutex::new(Vec::new());
+        let worker = || -> Result<()> {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(inner).build();
+            let pool = pool.map_err(|error| Error::Threads(error.to_string()))?;
+            while !stop.load(Ordering::Relaxed) {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                let Some(chain) = chains.get(index) else { break };
+                if let Err(error) = pool.install(|| chain.run(&stop)) {
+                    stop.store(true, Ordering::Relaxed);
+                    return Err(error);
+                }
+            }
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            let handles: Vec<_> = (0..workers).map(|_| scope.spawn(worker)).collect();
+            for handle in handles {
+                match handle.join() {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => keep(&failures, error),
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            }
+        });
+        let failures = failures.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+        // The one that stopped the others is the one to tell.
+        let told = failures.into_iter().min_by_key(|error| matches!(error, Error::Stopped));
+        told.map_or(Ok(()), Err)
+    }
+}
+
+fn keep(failures: &Mutex<Vec<Error>>, error: Error) {
+    if let Ok(mut failures) = failures.lock() {
+        failures.push(error);
+    }
+}

@@ -1,0 +1,80 @@
+//! All metrics of a recipe on one model.
+
+use vxf_core::Result;
+use vxf_core::config::MetricConfig;
+use vxf_core::generate::greedy;
+use vxf_core::metric::{Model, Probes, View};
+
+use crate::recipe::Chosen;
+use crate::record::{Answer, Row};
+
+/// A model to measure, and the one its user started from.
+#[derive(Clone, Copy)]
+pub struct Pair<'a> {
+    /// The model.
+    pub model: Model<'a>,
+    /// The aligned model; for an aligned model that is itself.
+    pub aligned: Model<'a>,
+}
+
+impl<'a> Pair<'a> {
+    fn view(self, probes: &'a Probes) -> View<'a> {
+        View::new(self.model, probes).with_reference("aligned", self.aligned)
+    }
+}
+
+/// All figures of `pair`'s model, and all answers that were made for them.
+///
+/// At least one answer is made to each set of prompts, for the samples that a report ends with.
+///
+/// # Errors
+/// Whatever a metric reports.
+pub fn everything(
+    pair: Pair<'_>,
+    probes: &Probes,
+    metrics: &[Chosen<dyn MetricConfig>],
+) -> Result<(Vec<Row>, Vec<Answer>)> {
+    let view = pair.view(probes);
+    let rows = take(&view, metrics.iter())?;
+    let mut made = view.all_generations();
+    for (probe, prompts) in &probes.prompts {
+        if !made.contains_key(probe) {
+            let first = &prompts[..prompts.len().min(1)];
+            made.insert(probe.clone(), greedy(pair.model, first, probes)?);
+        }
+    }
+    let answers = made.into_iter().flat_map(|(probe, generations)| {
+        generations.into_iter().map(move |made| Answer {
+            probe: probe.clone(),
+            prompt: made.prompt.text,
+            expected: made.prompt.expected,
+            answer: made.answer,
+        })
+    });
+    Ok((rows, answers.collect()))
+}
+
+/// The figures that are cheap enough to be followed during training.
+///
+/// # Errors
+/// Whatever a metric reports.
+pub fn followed(
+    pair: Pair<'_>,
+    probes: &Probes,
+    metrics: &[Chosen<dyn MetricConfig>],
+) -> Result<Vec<Row>> {
+    let cheap = metrics.iter().filter(|metric| metric.config.follows_training());
+    take(&pair.view(probes), cheap)
+}
+
+fn take<'m>(
+    view: &View<'_>,
+    metrics: impl Iterator<Item = &'m Chosen<dyn MetricConfig>>,
+) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for metric in metrics {
+        let figures = metric.config.build().measure(view)?;
+        rows.extend(figures.into_iter().map(|figure| Row::new(metric.name, figure)));
+    }
+    Ok(rows)
+}
