@@ -4,7 +4,7 @@ use candle_core::{D, DType, Result, Tensor};
 use proptest::prelude::*;
 use vxf_nn::{compose, ops};
 
-use crate::common::{Source, check_same, evaluate};
+use crate::common::{Source, check_same};
 
 /// Turns candle's error into proptest's, for `?` in a property.
 fn ran(result: Result<()>) -> std::result::Result<(), TestCaseError> {
