@@ -1,0 +1,51 @@
+//! A defence that is not built in: descend along a blend of the clean and the perturbed gradient.
+//!
+//! Everything a downstream author writes is in this file: settings, the method, its registration.
+
+use vxf_core::prelude::*;
+
+vxf_core::config! {
+    /// Settings of the defence `blend`.
+    pub struct BlendConfig {
+        /// Share of the perturbed gradient; 0 is plain fine-tuning, 1 is Vaccine.
+        pub share: f64 = 0.5,
+    }
+}
+
+/// `g = (1 - share) grad J(0) + share grad J(eps)`, eps from whatever inner player is set.
+pub struct Blend {
+    share: f64,
+}
+
+impl Defense for Blend {
+    fn gradients(&mut self, inner: &mut dyn Perturber, step: &mut Step<'_>) -> Result<Gradients> {
+        let perturbation = inner.perturb(step)?;
+        let perturbed = step.gradients(&perturbation)?;
+        let main = step.main();
+        let clean = step.on(&main).gradients()?;
+        clean.scale(1.0 - self.share)?.add_scaled(&perturbed, self.share)
+    }
+}
+
+#[typetag::serde(name = "blend")]
+impl DefenseConfig for BlendConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        let holds = (0.0..=1.0).contains(&self.share);
+        ConfigError::unless(holds, "share", "must be between 0 and 1", self.share)
+    }
+
+    fn build(&self) -> Box<dyn Defense> {
+        Box::new(Blend { share: self.share })
+    }
+
+    fn perturber(&self) -> &'static str {
+        "vaccine"
+    }
+}
+
+vxf_core::register! {
+    defense "blend" => BlendConfig,
+    summary: "A blend of the clean and the perturbed gradient",
+    paper: "none: an example",
+    stages: [Alignment],
+}
