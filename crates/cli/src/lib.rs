@@ -1,1 +1,61 @@
-//! vxf
+//! The command line of vxf as a library.
+//!
+//! A program that registers plugins of its own has the whole command line in three lines:
+//!
+//! ```no_run
+//! // use my_defense as _;
+//! fn main() -> std::process::ExitCode {
+//!     vxf::main()
+//! }
+//! ```
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use vxf_builtins as _;
+
+mod args;
+mod commands;
+mod error;
+mod output;
+mod progress;
+
+use args::{Args, Command};
+
+/// Exit code of a command that did what it was asked.
+pub const EXIT_DONE: u8 = 0;
+/// Exit code of a run that failed: a damaged model, a full disk, a loss that is not finite.
+pub const EXIT_FAILED: u8 = 1;
+/// Exit code of a command or a recipe that cannot be meant.
+pub const EXIT_USAGE: u8 = 2;
+
+/// Runs the command that the process was started with.
+pub fn main() -> ExitCode {
+    if std::env::var_os("CANDLE_NUM_THREADS").is_none() {
+        // candle's pool for element-wise operations spins between them, which costs more than it
+        // gains on small tensors. It reads this once, at the first operation.
+        // SAFETY: nothing has started a thread yet.
+        unsafe { std::env::set_var("CANDLE_NUM_THREADS", "1") };
+    }
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            // Help that cannot be printed (a closed pipe) is nothing to fail over.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { EXIT_USAGE } else { EXIT_DONE });
+        }
+    };
+    let done = match args.command {
+        Command::Run(args) => commands::run::run(&args),
+        Command::List(args) => commands::list::run(&args),
+        Command::Show(args) => commands::show::run(&args),
+        Command::Validate(args) => commands::validate::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::from(EXIT_DONE),
+        Err(error) => {
+            output::tell(&error.to_string());
+            ExitCode::from(error.code)
+        }
+    }
+}

@@ -1,2 +1,7 @@
-//! The `vxf` binary.
-fn main() {}
+//! The `vxf` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    vxf::main()
+}

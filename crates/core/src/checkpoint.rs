@@ -147,6 +147,11 @@ impl Checkpoint {
         Ok(tensor.to_dtype(dtype)?.contiguous()?)
     }
 
+    /// An error saying that this checkpoint is sound but of an unknown kind.
+    pub fn unsupported(&self, problem: String) -> Error {
+        Error::Unsupported { path: self.origin.clone(), problem }
+    }
+
     /// An error about this checkpoint.
     pub fn error(&self, problem: String) -> Error {
         Error::Checkpoint { path: self.origin.clone(), problem }

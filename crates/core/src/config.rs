@@ -189,7 +189,7 @@ pub fn load_backbone(
         None => {
             let known: Vec<_> =
                 families.iter().flat_map(|entry| entry.family.model_types).copied().collect();
-            Err(checkpoint.error(format!(
+            Err(checkpoint.unsupported(format!(
                 "`model_type` is `{model_type}`; registered families read {}",
                 known.join(", ")
             )))

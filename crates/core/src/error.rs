@@ -119,6 +119,14 @@ pub enum Error {
         /// What is wrong with it and what to do.
         problem: String,
     },
+    /// A model is sound, but of a kind that nothing registered here reads.
+    #[error("{path}: {problem}")]
+    Unsupported {
+        /// The model.
+        path: String,
+        /// What it would need.
+        problem: String,
+    },
     /// A file could not be read or written.
     #[error("{path}: {source}")]
     Io {

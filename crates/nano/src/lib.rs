@@ -5,7 +5,44 @@
 
 mod pretrain;
 
+use std::collections::HashMap;
+use std::path::Path;
+
+use vxf_core::checkpoint::Checkpoint;
+use vxf_core::{Error, Params, Result};
+
 pub use pretrain::{Pretraining, pretrain};
 
 /// `config.json` of the base model.
 pub const CONFIG: &str = include_str!("../assets/config.json");
+
+/// `model.safetensors` of the base model.
+pub const WEIGHTS: &[u8] = include_bytes!("../assets/model.safetensors");
+
+/// SHA-256 of [`WEIGHTS`], in hexadecimal.
+pub const DIGEST: &str = "";
+
+/// The base model that is part of the program.
+pub fn base() -> Result<Checkpoint> {
+    Checkpoint::embedded("the embedded base model", CONFIG, WEIGHTS)
+}
+
+/// Writes a model directory: `config.json`, `model.safetensors`, `tokenizer.json`.
+///
+/// # Errors
+/// When the directory cannot be written.
+pub fn save(weights: &Params, directory: &Path) -> Result<()> {
+    let io = |path: &Path| {
+        let path = path.display().to_string();
+        move |source| Error::Io { path, source }
+    };
+    std::fs::create_dir_all(directory).map_err(io(directory))?;
+    let tokenizer = vxf_data::tokenizer_json()
+        .map_err(|error| Error::Plugin { plugin: "nano", source: error.into() })?;
+    for (name, text) in [("config.json", CONFIG), ("tokenizer.json", tokenizer.as_str())] {
+        let file = directory.join(name);
+        std::fs::write(&file, text).map_err(io(&file))?;
+    }
+    let tensors: HashMap<_, _> = weights.detach().into_iter().collect();
+    Ok(candle_core::safetensors::save(&tensors, directory.join("model.safetensors"))?)
+}

@@ -27,7 +27,7 @@ pub fn compare(path: &Path, device: &Device) -> Result<Report> {
         let name = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let backbone = match vxf_core::config::load_directory(&directory, DType::F32, device) {
             Ok(backbone) => backbone,
-            Err(error @ Error::Checkpoint { .. }) => {
+            Err(error @ Error::Unsupported { .. }) => {
                 report.skip(&name, error.to_string());
                 continue;
             }

@@ -40,7 +40,7 @@ impl std::fmt::Display for Bound {
 }
 
 /// One kind of number, over all models and runs.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Quantity {
     /// How many numbers were compared.
     pub compared: usize,

@@ -47,6 +47,10 @@ fn headline(row: &Row) -> String {
     let plain = row.details.iter().filter_map(|(key, value)| match value {
         Value::String(text) => Some(format!("{key} {text}")),
         Value::Bool(value) => Some(format!("{key} {value}")),
+        Value::Array(items) if items.iter().all(Value::is_string) => {
+            let items: Vec<_> = items.iter().filter_map(Value::as_str).collect();
+            Some(format!("{key} {}", items.join(" ")))
+        }
         _ => None,
     });
     let how: Vec<_> = plain.collect();

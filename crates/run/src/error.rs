@@ -22,7 +22,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A recipe is not TOML.
-    #[error("{place}: not TOML: {message}")]
+    #[error("{}not TOML: {message}", .place.prefix())]
     NotToml {
         /// File and line.
         place: Place,
@@ -32,7 +32,7 @@ pub enum Error {
         excerpt: String,
     },
     /// A setting breaks a rule.
-    #[error("{place}: {problem}")]
+    #[error("{}{problem}", .place.prefix())]
     Setting {
         /// Where it was written.
         place: Place,
@@ -40,7 +40,7 @@ pub enum Error {
         problem: ConfigError,
     },
     /// A name in a recipe or a flag is registered nowhere.
-    #[error("{place}: {source}")]
+    #[error("{}{source}", .place.prefix())]
     Name {
         /// Where it was written.
         place: Place,
@@ -48,7 +48,7 @@ pub enum Error {
         source: vxf_core::Error,
     },
     /// A method sits in a stage that it does not belong to.
-    #[error("{place}: `{name}` belongs to the {belongs} stage, not to {stage}")]
+    #[error("{}`{name}` belongs to the {belongs} stage, not to {stage}", .place.prefix())]
     WrongStage {
         /// Where it was written.
         place: Place,

@@ -4,17 +4,24 @@
 #[derive(Clone, Debug, Default)]
 pub struct Grid {
     rows: Vec<Vec<String>>,
+    flush_left: bool,
 }
 
 impl Grid {
     /// A grid under this header.
     pub fn new(header: impl IntoIterator<Item = String>) -> Self {
-        Self { rows: vec![header.into_iter().collect()] }
+        Self { rows: vec![header.into_iter().collect()], flush_left: false }
     }
 
     /// Adds a row.
     pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         self.rows.push(cells.into_iter().collect());
+    }
+
+    /// All columns flush left, for words.
+    pub fn flush_left(mut self) -> Self {
+        self.flush_left = true;
+        self
     }
 
     /// The grid as lines, indented by two.
@@ -33,6 +40,7 @@ impl Grid {
                 let space = " ".repeat(width - length(cell));
                 match column {
                     0 => line.extend([" ", cell, &space]),
+                    _ if self.flush_left => line.extend(["   ", cell, &space]),
                     _ => line.extend(["   ", &space, cell]),
                 }
             }

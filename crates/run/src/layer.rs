@@ -23,6 +23,16 @@ pub enum Place {
     Default,
 }
 
+impl Place {
+    /// The place as the beginning of a message; nothing for a default.
+    pub fn prefix(&self) -> String {
+        match self {
+            Self::Default => String::new(),
+            place => format!("{place}: "),
+        }
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,1 +1,35 @@
-//! vxf-testkit
+//! Contract tests and tiny models for authors of vxf plugins.
+//!
+//! One macro per kind of plugin turns what the core promises into `#[test]` functions of the
+//! author's own crate: [`config_laws!`], [`perturber_laws!`], [`gradient_perturber_laws!`],
+//! [`defense_laws!`] and [`backbone_laws!`]. Each law is a plain function too, so that one of them
+//! can be called alone. Laws draw their cases at random; `PROPTEST_CASES` asks for more of them.
+//!
+//! What the laws are tried on is public as well: [`toy`] is a complete backbone in plain candle
+//! operations, [`checkpoint`] makes Llama checkpoints in memory, [`batches`] makes samples, and
+//! [`Recording`] sees what a forward pass really received.
+
+#[macro_use]
+mod delegate;
+
+pub mod backbone;
+pub mod batches;
+pub mod case;
+pub mod checkpoint;
+pub mod config;
+pub mod defense;
+pub mod numbers;
+pub mod perturber;
+pub mod recording;
+pub mod scaled;
+pub mod scope;
+pub mod toy;
+pub mod training;
+
+pub use recording::Recording;
+pub use scaled::Scaled;
+pub use scope::Scope;
+pub use toy::{Toy, ToyShape};
+
+#[doc(hidden)]
+pub use vxf_core as core;

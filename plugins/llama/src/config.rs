@@ -83,7 +83,10 @@ impl LlamaConfig {
     pub fn read(checkpoint: &Checkpoint) -> Result<Self> {
         let config: Self = checkpoint.config()?;
         config.check().map_err(|problem| checkpoint.error(format!("config.json: {problem}")))?;
-        Ok(config)
+        match config.unsupported() {
+            None => Ok(config),
+            Some(problem) => Err(checkpoint.unsupported(format!("config.json: {problem}"))),
+        }
     }
 
     fn check(&self) -> Result<(), String> {
@@ -115,23 +118,25 @@ impl LlamaConfig {
         if self.head_width() == 0 || !self.head_width().is_multiple_of(2) {
             return Err(format!("the head width must be even, got {}", self.head_width()));
         }
-        if self.hidden_act != "silu" && self.hidden_act != "swish" {
-            return Err(format!("`hidden_act` must be silu, got `{}`", self.hidden_act));
-        }
-        if self.attention_bias || self.mlp_bias {
-            return Err("biases are not supported in this family".to_owned());
-        }
-        let stretched = [&self.rope_scaling, &self.rope_parameters].into_iter().flatten();
-        for rope in stretched {
-            if let Some(kind) = rope.rope_type.as_deref().filter(|kind| *kind != "default") {
-                return Err(format!("rotary scaling `{kind}` is not supported"));
-            }
-        }
         let theta = self.theta();
         if !(theta.is_finite() && theta > 0.0) {
             return Err(format!("`rope_theta` must be positive, got {theta}"));
         }
         Ok(())
+    }
+
+    /// What this configuration asks for that this family does not have.
+    fn unsupported(&self) -> Option<String> {
+        if self.hidden_act != "silu" && self.hidden_act != "swish" {
+            return Some(format!("`hidden_act` must be silu, got `{}`", self.hidden_act));
+        }
+        if self.attention_bias || self.mlp_bias {
+            return Some("biases are not supported in this family".to_owned());
+        }
+        let ropes = [&self.rope_scaling, &self.rope_parameters].into_iter().flatten();
+        let mut stretched = ropes.filter_map(|rope| rope.rope_type.as_deref());
+        let stretched = stretched.find(|kind| *kind != "default");
+        stretched.map(|kind| format!("rotary scaling `{kind}` is not supported"))
     }
 
     /// Number of key and value heads.

@@ -1,0 +1,96 @@
+//! One SFT and one Vaccine step: at shape S with LoRA and full fine-tuning, and the nano step.
+//!
+//! Shape S: hidden 256, 6 layers, 8 heads, inner 688, vocabulary 4096, sequence 128, batch 8; LoRA
+//! rank 8 on all seven projections. The nano step is the embedded world's: its base model, eight
+//! of its alignment samples. Compare figures of one run only.
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use candle_core::{DType, Device};
+use criterion::{Criterion, criterion_group, criterion_main};
+use vxf_builtins as _;
+use vxf_core::config::{DefenseConfig, PerturberConfig, load_backbone};
+use vxf_core::minmax::Training;
+use vxf_core::optimizer::{AdamW, AdamWConfig};
+use vxf_core::registry;
+use vxf_core::schedule::{Decay, Schedule};
+use vxf_core::step::Session;
+use vxf_core::stream::{Order, Stream, Streams};
+use vxf_core::{Backbone, Example, Key, Lora, Result, Trainable};
+use vxf_testkit::llama::Shape;
+
+/// A stage that never ends, for timing single steps.
+fn training<'a>(
+    backbone: &'a dyn Backbone,
+    method: &str,
+    examples: &Arc<Vec<Example>>,
+    batch_size: usize,
+) -> Result<Training<'a>> {
+    let defense = registry::default_of::<dyn DefenseConfig>(method)?;
+    let perturber = registry::default_of::<dyn PerturberConfig>(defense.perturber())?;
+    let key = Key::root(0);
+    let weights = backbone.initial(&key)?.leaves()?;
+    let mut streams = Streams::new();
+    let order = Order::Sequential;
+    streams.insert("alignment", Stream::new(examples.clone(), batch_size, order, key.clone()))?;
+    Ok(Training {
+        backbone,
+        optimizer: AdamW::new(AdamWConfig::default(), &backbone.parameters(), &weights)?,
+        weights,
+        defense: defense.build(),
+        perturber: perturber.build(),
+        session: Session::new(streams, "alignment", key),
+        schedule: Schedule { peak: 1e-5, decay: Decay::Constant, warmup: 0, total: u64::MAX },
+        max_gradient_norm: Some(1.0),
+        next: 0,
+    })
+}
+
+fn shape_s(criterion: &mut Criterion) {
+    let shape = Shape {
+        width: 256,
+        layers: 6,
+        heads: 8,
+        kv_heads: 8,
+        inner: 688,
+        vocabulary: 4096,
+        ..Shape::default()
+    };
+    let base = load_backbone(&shape.checkpoint(0).expect("in memory"), DType::F32, &Device::Cpu)
+        .expect("a Llama");
+    let token = |row: u32, at: u32| (row * 1009 + at * 31 + 7) % 4096;
+    let example = |row| Example { tokens: (0..128).map(|at| token(row, at)).collect(), prompt: 0 };
+    let examples = Arc::new((0..8).map(example).collect::<Vec<_>>());
+    let lora = Trainable::Lora(Lora { dropout: 0.0, ..Lora::default() });
+    for (train, trainable) in [("lora", lora), ("full", Trainable::Full)] {
+        let backbone = base.with_trainable(&trainable).expect("seven projections");
+        let mut group = criterion.benchmark_group(format!("S/{train}"));
+        group.sample_size(10);
+        for method in ["sft", "vaccine"] {
+            let mut training = training(&*backbone, method, &examples, 8).expect("a stage");
+            group.bench_function(method, |b| b.iter(|| black_box(training.step()).expect("a step")));
+        }
+    }
+}
+
+fn nano(criterion: &mut Criterion) {
+    let backbone = load_backbone(&vxf_nano::base().expect("embedded"), DType::F32, &Device::Cpu)
+        .expect("a Llama");
+    let codec = vxf_data::Codec::world().expect("the world's tokenizer");
+    let samples = vxf_data::alignment_set(&mut Key::root(1).rng(), 160, 0.0).expect("a share");
+    let encode = |sample: &vxf_data::Sample| {
+        let (tokens, prompt) =
+            codec.encode_sample(&sample.prompt, &sample.answer).expect("the world's words");
+        Example { tokens, prompt }
+    };
+    let examples = Arc::new(samples.iter().map(encode).collect::<Vec<_>>());
+    let mut group = criterion.benchmark_group("nano");
+    for method in ["sft", "vaccine"] {
+        let mut training = training(&*backbone, method, &examples, 8).expect("a stage");
+        group.bench_function(method, |b| b.iter(|| black_box(training.step()).expect("a step")));
+    }
+}
+
+criterion_group!(benches, shape_s, nano);
+criterion_main!(benches);

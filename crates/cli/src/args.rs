@@ -1,0 +1,162 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args as Group, Parser, Subcommand, ValueEnum};
+
+/// Defences against harmful fine-tuning: train, attack, compare.
+#[derive(Debug, Parser)]
+#[command(name = "vxf", version, after_help = EXIT_CODES)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  the run failed: a damaged model, a directory that cannot be written, a loss that is not finite
+  2  the command or the recipe cannot be meant";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Align, let a user fine-tune with harmful samples mixed in, and compare.
+    Run(RunArgs),
+    /// List what is registered.
+    List(ListArgs),
+    /// Show one method: summary, paper, stages, settings, an example recipe.
+    Show(ShowArgs),
+    /// Check a recipe and print what it would do; trains nothing.
+    Validate(ValidateArgs),
+}
+
+#[derive(Debug, Group)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct RunArgs {
+    /// A recipe; flags win over it, and `--set` over both.
+    pub(crate) recipe: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) choices: Choices,
+    /// Where results go [default: runs/<defense>-<task>-<digest>]; never overwritten.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) output_dir: Option<PathBuf>,
+    /// Print harmful answers of a model of your own in full; they are always kept in files.
+    #[arg(long)]
+    pub(crate) log_samples: bool,
+    /// Print one JSON value with every cell's figures.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct ValidateArgs {
+    /// The recipe.
+    pub(crate) recipe: PathBuf,
+    #[command(flatten)]
+    pub(crate) choices: Choices,
+    /// Print one JSON value.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What a recipe can say, as flags.
+#[derive(Debug, Group)]
+pub(crate) struct Choices {
+    /// The alignment defence under test [default: vaccine].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) defense: Option<String>,
+    /// The inner player, in place of the defence's own.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) perturber: Option<String>,
+    /// The defence in the user's stage [default: sft].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) fine_tune_defense: Option<String>,
+    /// A metric to show in full, beside the paper's four; may be repeated.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) metric: Vec<String>,
+    /// A model directory in the Hugging Face layout [default: the embedded model].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) model: Option<PathBuf>,
+    /// The user's task: sst2, agnews or gsm8k [default: sst2].
+    #[arg(long, value_name = "TASK")]
+    pub(crate) task: Option<String>,
+    /// Shares of harmful samples in the user's data, such as 0,0.1,0.2; may be repeated.
+    #[arg(
+        long, value_name = "P", visible_alias = "poison-ratio", value_delimiter = ',',
+        allow_negative_numbers = true
+    )]
+    pub(crate) harmful_ratio: Vec<f64>,
+    /// Seeds, such as 1,2,3; may be repeated.
+    #[arg(long, value_name = "SEED", value_delimiter = ',')]
+    pub(crate) seed: Vec<u64>,
+    /// The perturber's radius.
+    #[arg(long, value_name = "RHO", allow_negative_numbers = true)]
+    pub(crate) rho: Option<f64>,
+    /// Do one stage alone.
+    #[arg(long, value_name = "STAGE")]
+    pub(crate) stage: Option<OneStage>,
+    /// Start the user's stage from this aligned run, EXPERIMENT/<defense>/aligned/<seed>.
+    #[arg(long, value_name = "RUN")]
+    pub(crate) from: Option<PathBuf>,
+    /// Measure drift and alignment loss every so many steps of the user's stage.
+    #[arg(long, value_name = "STEPS")]
+    pub(crate) eval_every: Option<u64>,
+    /// Where to compute: cpu, cuda or cuda:N [default: cpu].
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) device: Option<String>,
+    /// Worker threads [default: all cores]; figures do not depend on it.
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<usize>,
+    /// Leave out plain fine-tuning beside the defence.
+    #[arg(long)]
+    pub(crate) no_baseline: bool,
+    /// Leave out the model that was never aligned.
+    #[arg(long)]
+    pub(crate) no_undefended: bool,
+    /// Any setting of a recipe, such as world.user_samples=100; may be repeated.
+    #[arg(long, value_name = "KEY=VALUE", allow_hyphen_values = true)]
+    pub(crate) set: Vec<String>,
+}
+
+/// One stage of the pipeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OneStage {
+    /// Align and measure.
+    Alignment,
+    /// The user's fine-tuning, from an aligned run.
+    #[value(name = "fine_tuning", alias = "fine-tuning")]
+    FineTuning,
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct ListArgs {
+    /// One kind alone.
+    pub(crate) kind: Option<ListKind>,
+    /// Print one JSON value.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// A kind of plugin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ListKind {
+    /// Outer players: published methods.
+    Defenses,
+    /// Inner players.
+    Perturbers,
+    /// Measures.
+    Metrics,
+    /// Model families.
+    Backbones,
+    /// What decides whether an answer is harmful.
+    Judges,
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct ShowArgs {
+    /// A registered name.
+    pub(crate) name: String,
+    /// Print one JSON value.
+    #[arg(long)]
+    pub(crate) json: bool,
+}

@@ -1,0 +1,10 @@
+//! The commands, one file each.
+
+pub(crate) mod layers;
+pub(crate) mod list;
+pub(crate) mod run;
+pub(crate) mod show;
+pub(crate) mod validate;
+
+/// Version of what `--json` prints.
+pub(crate) const SCHEMA_VERSION: u32 = 1;

@@ -1,0 +1,97 @@
+//! `vxf run`: the experiment, and its comparison.
+
+use serde_json::{Value, json};
+use vxf_run::experiment::{Experiment, Prepared};
+use vxf_run::notes::{self, Deviation};
+use vxf_run::{detail, samples, table};
+
+use crate::args::RunArgs;
+use crate::commands::{SCHEMA_VERSION, layers};
+use crate::error::CommandError;
+use crate::output::{print, print_json, tell};
+use crate::progress::Teller;
+
+pub(crate) fn run(args: &RunArgs) -> Result<(), CommandError> {
+    let recipe = layers::recipe(args.recipe.as_deref(), &args.choices)?;
+    let deviations = notes::deviations(&recipe);
+    let (shown, value) = (recipe.settings.detail.clone(), recipe.value());
+    let prepared = Prepared::new(recipe)?;
+    let experiment = prepared.run(args.output_dir.as_deref(), &Teller::new())?;
+    let root = experiment.directory.root().display().to_string();
+    if experiment.was_finished {
+        tell(&format!("{root} is finished; this is its record"));
+    }
+    if args.json {
+        return print_json(&json!({
+            "schema_version": SCHEMA_VERSION,
+            "experiment": root,
+            "recipe": value,
+            "cells": experiment.records,
+            "differs_from_paper": differences(&deviations),
+            "limits": if experiment.embedded { json!(notes::LIMITS) } else { json!([]) },
+        }));
+    }
+    print(&report(&experiment, &shown, &deviations, args.log_samples)?)
+}
+
+fn report(
+    experiment: &Experiment,
+    shown: &[String],
+    deviations: &[Deviation],
+    log_samples: bool,
+) -> Result<String, CommandError> {
+    let Experiment { plan, records, .. } = experiment;
+    let mut text = table::comparison(plan, records);
+    for metric in shown {
+        text += "\n";
+        text += &detail::of_metric(plan, records, metric);
+    }
+    if !deviations.is_empty() {
+        text += "\nSettings of this world that are not the paper's (the paper's in brackets)\n\n";
+        for Deviation { key, here, paper } in deviations {
+            text += &format!("  {key} = {} ({})\n", plain(here), plain(paper));
+        }
+    }
+    if experiment.embedded {
+        text += "\nWhat to keep in mind\n\n";
+        for limit in notes::LIMITS {
+            text += &format!("  {limit}\n");
+        }
+    }
+    let answers = samples::closing(experiment, experiment.embedded || log_samples)?;
+    if !answers.is_empty() {
+        text += "\n";
+        text += &answers;
+    }
+    text += &format!("\nEverything is in {}\n", experiment.directory.root().display());
+    Ok(text)
+}
+
+/// A setting as one would say it: adapters by type and size.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Object(map) => {
+            let part = |(key, value): (&String, &Value)| match key.as_str() {
+                "type" => plain(value),
+                key => format!("{key} {}", plain(value)),
+            };
+            map.iter().map(part).collect::<Vec<_>>().join(", ")
+        }
+        Value::String(text) => text.clone(),
+        Value::Number(number) => match number.as_f64() {
+            Some(value) if value.abs() >= 1e6 || (value != 0.0 && value.abs() < 1e-3) => {
+                format!("{value:e}")
+            }
+            Some(value) => value.to_string(),
+            None => number.to_string(),
+        },
+        other => other.to_string(),
+    }
+}
+
+fn differences(deviations: &[Deviation]) -> Value {
+    let each = |Deviation { key, here, paper }: &Deviation| {
+        json!({ "key": key, "here": here, "paper": paper })
+    };
+    deviations.iter().map(each).collect()
+}

@@ -1,0 +1,142 @@
+//! `vxf show NAME`: everything there is to know of a method before using it.
+
+use serde_json::{Map, Value, json};
+use vxf_core::Stage;
+use vxf_core::config::{DefenseConfig, JudgeConfig, MetricConfig, PerturberConfig};
+use vxf_core::registry::{self, BackboneEntry, Entry, Kind};
+use vxf_run::overlay;
+
+use crate::args::ShowArgs;
+use crate::commands::SCHEMA_VERSION;
+use crate::error::CommandError;
+use crate::output::{print, print_json};
+
+pub(crate) fn run(args: &ShowArgs) -> Result<(), CommandError> {
+    let mut found = Vec::new();
+    of_kind::<dyn DefenseConfig>(&args.name, &mut found)?;
+    of_kind::<dyn PerturberConfig>(&args.name, &mut found)?;
+    of_kind::<dyn MetricConfig>(&args.name, &mut found)?;
+    of_kind::<dyn JudgeConfig>(&args.name, &mut found)?;
+    let families = registry::backbones()?;
+    found.extend(families.iter().filter(|entry| entry.name == args.name).map(|e| backbone(e)));
+    if found.is_empty() {
+        return Err(unknown(&args.name)?);
+    }
+    if args.json {
+        return print_json(&json!({ "schema_version": SCHEMA_VERSION, "entries": found }));
+    }
+    let texts: Vec<_> = found.iter().map(describe).collect();
+    print(&texts.join("\n"))
+}
+
+fn of_kind<C: Kind + ?Sized>(name: &str, found: &mut Vec<Value>) -> Result<(), CommandError> {
+    for entry in registry::entries::<C>()?.into_iter().filter(|entry| entry.name == name) {
+        let world = overlay::of_plugin(C::NAME, name);
+        let settings: Vec<_> = (entry.settings)()
+            .into_iter()
+            .map(|setting| {
+                let mut value = json!({
+                    "name": setting.name, "meaning": setting.meaning, "default": setting.default,
+                });
+                if let Some(own) = world.get(setting.name) {
+                    value["embedded_world"] = own.clone();
+                }
+                value
+            })
+            .collect();
+        found.push(json!({
+            "kind": C::NAME, "name": entry.name, "summary": entry.summary, "paper": entry.paper,
+            "stages": entry.stages, "package": entry.package, "settings": settings,
+            "example": example(entry),
+        }));
+    }
+    Ok(())
+}
+
+fn backbone(entry: &BackboneEntry) -> Value {
+    json!({
+        "kind": "backbone", "name": entry.name, "summary": entry.summary, "paper": entry.paper,
+        "stages": [], "package": entry.package, "settings": [],
+        "model_types": entry.family.model_types,
+        "example": "[model]\npath = \"path/to/model\"\n",
+    })
+}
+
+/// A recipe that uses the entry, with every setting at the value it would have anyway.
+fn example<C: Kind + ?Sized>(entry: &Entry<C>) -> String {
+    let mut settings = Map::from_iter([("name".to_owned(), json!(entry.name))]);
+    let world = overlay::of_plugin(C::NAME, entry.name);
+    for setting in (entry.settings)() {
+        // TOML has no null: what is not given by default is left out.
+        if !setting.default.is_null() {
+            let value = world.get(setting.name).unwrap_or(&setting.default);
+            settings.insert(setting.name.to_owned(), value.clone());
+        }
+    }
+    let section = match C::NAME {
+        "defense" if entry.stages.contains(&Stage::Alignment) => "[defense]",
+        "defense" => "[fine_tune_defense]",
+        "perturber" => "[perturber]",
+        "metric" => "[[metrics]]",
+        // The judge belongs to the world; no recipe chooses it.
+        _ => return String::new(),
+    };
+    format!("{section}\n{}", toml::to_string(&settings).unwrap_or_default())
+}
+
+fn describe(entry: &Value) -> String {
+    let text = |key: &str| entry[key].as_str().unwrap_or_default();
+    let list = |key: &str| {
+        let items: Vec<_> =
+            entry[key].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        items.join(", ")
+    };
+    let mut out = format!("{} {}\n  {}\n\n", text("kind"), text("name"), text("summary"));
+    out += &format!("  paper    {}\n", text("paper"));
+    for (label, key) in [("stages ", "stages"), ("reads  ", "model_types")] {
+        if !list(key).is_empty() {
+            out += &format!("  {label}  {}\n", list(key));
+        }
+    }
+    out += &format!("  package  {}\n", text("package"));
+    let settings = entry["settings"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if !settings.is_empty() {
+        out += "\n  settings\n";
+    }
+    for setting in settings {
+        let name = setting["name"].as_str().unwrap_or_default();
+        let world = match setting.get("embedded_world") {
+            Some(own) => format!("; {own} in the embedded world"),
+            None => String::new(),
+        };
+        out += &format!("    {name} = {}{world}\n", setting["default"]);
+        out += &format!("      {}\n", setting["meaning"].as_str().unwrap_or_default());
+    }
+    if !text("example").is_empty() {
+        out += "\n  example recipe\n";
+        for line in text("example").lines() {
+            out += &format!("    {line}\n");
+        }
+    }
+    out
+}
+
+fn unknown(name: &str) -> Result<CommandError, CommandError> {
+    fn names<C: Kind + ?Sized>() -> Result<Vec<String>, CommandError> {
+        Ok(registry::entries::<C>()?.into_iter().map(|entry| entry.name.to_owned()).collect())
+    }
+    let mut known = names::<dyn DefenseConfig>()?;
+    known.extend(names::<dyn PerturberConfig>()?);
+    known.extend(names::<dyn MetricConfig>()?);
+    known.extend(names::<dyn JudgeConfig>()?);
+    known.extend(registry::backbones()?.into_iter().map(|entry| entry.name.to_owned()));
+    known.sort();
+    known.dedup();
+    let near = registry::nearest(name, &known);
+    let suggestion = match near.is_empty() {
+        true => String::new(),
+        false => format!("; did you mean {}?", near.join(" or ")),
+    };
+    Ok(CommandError::usage(format!("nothing is registered as `{name}`{suggestion}"))
+        .hint(format!("`vxf list` shows what there is: {}", known.join(", "))))
+}

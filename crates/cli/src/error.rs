@@ -1,0 +1,135 @@
+//! Errors as the user meets them: what, where, what to do, and an exit code.
+
+use std::fmt;
+
+use vxf_run::Error;
+
+use crate::{EXIT_FAILED, EXIT_USAGE};
+
+/// A command that could not be done.
+#[derive(Debug)]
+pub(crate) struct CommandError {
+    /// The exit code.
+    pub(crate) code: u8,
+    message: String,
+    hints: Vec<String>,
+}
+
+impl CommandError {
+    /// The run failed.
+    pub(crate) fn failed(message: impl Into<String>) -> Self {
+        Self { code: EXIT_FAILED, message: message.into(), hints: Vec::new() }
+    }
+
+    /// The command cannot be meant.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self { code: EXIT_USAGE, message: message.into(), hints: Vec::new() }
+    }
+
+    /// With a hint what to type next.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for CommandError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "error: {}", self.message)?;
+        for hint in &self.hints {
+            write!(f, "\nhint: {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+impl From<Error> for CommandError {
+    fn from(error: Error) -> Self {
+        let command = Self { code: code(&error), message: error.to_string(), hints: Vec::new() };
+        hints(&error).into_iter().fold(command, Self::hint)
+    }
+}
+
+impl From<vxf_core::Error> for CommandError {
+    fn from(error: vxf_core::Error) -> Self {
+        Error::from(error).into()
+    }
+}
+
+/// Usage is what can be told from command and recipe alone; the rest is a failed run.
+fn code(error: &Error) -> u8 {
+    match error {
+        Error::RecipeFile { .. }
+        | Error::NotToml { .. }
+        | Error::Setting { .. }
+        | Error::Name { .. }
+        | Error::WrongStage { .. }
+        | Error::NoRun { .. }
+        | Error::Device { .. }
+        | Error::OtherExperiment { .. }
+        | Error::NotAnExperiment { .. }
+        | Error::AllPrompt { .. } => EXIT_USAGE,
+        Error::Core(error) => match error {
+            vxf_core::Error::UnknownPlugin { .. }
+            | vxf_core::Error::Config(_)
+            | vxf_core::Error::WrongStage { .. }
+            | vxf_core::Error::UnknownStream { .. }
+            | vxf_core::Error::UnknownSite { .. } => EXIT_USAGE,
+            _ => EXIT_FAILED,
+        },
+        _ => EXIT_FAILED,
+    }
+}
+
+fn hints(error: &Error) -> Vec<String> {
+    match error {
+        Error::NotToml { excerpt, .. } => vec![format!("the parser stopped here:\n{}", excerpt.trim_end())],
+        Error::WrongStage { name, stage: "alignment", .. } => vec![format!(
+            "write `--fine-tune-defense {name}`, or `[fine_tune_defense] name = \"{name}\"` in a recipe"
+        )],
+        Error::WrongStage { name, .. } => vec![format!(
+            "write `--defense {name}`, or `[defense] name = \"{name}\"` in a recipe"
+        )],
+        Error::Name { source, .. } => registered(source),
+        Error::OtherExperiment { .. } | Error::NotAnExperiment { .. } => {
+            vec!["give another directory with `--output-dir`; nothing is ever overwritten".into()]
+        }
+        Error::Busy { .. } => vec!["wait for it, or give another `--output-dir`".into()],
+        Error::AllPrompt { .. } => vec![
+            "raise `world.max_length` (0 is the model's own limit), or take a model with more \
+             positions"
+                .into(),
+        ],
+        Error::NoRun { .. } => {
+            vec!["an aligned run lies at EXPERIMENT/<defense>/aligned/<seed>".into()]
+        }
+        Error::Tokenizer { .. } | Error::Core(vxf_core::Error::Checkpoint { .. }) => vec![
+            "a model directory holds config.json, model.safetensors and the tokenizer.json that \
+             it was trained with"
+                .into(),
+        ],
+        Error::Data(vxf_data_error) => vec![format!(
+            "the embedded world's words must be in the model's tokenizer ({vxf_data_error})"
+        )],
+        Error::Cell { source, .. } => {
+            let mut all = vec![
+                "finished cells are kept: the same command goes on with the rest".to_owned(),
+            ];
+            all.extend(hints(source));
+            all
+        }
+        Error::Io { action: "create" | "write", .. } => {
+            vec!["choose a directory that can be written with `--output-dir`".into()]
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn registered(error: &vxf_core::Error) -> Vec<String> {
+    match error {
+        vxf_core::Error::UnknownPlugin { kind, known, .. } if !known.is_empty() => {
+            vec![format!("`vxf list {kind}s` shows what there is: {}", known.join(", "))]
+        }
+        _ => Vec::new(),
+    }
+}

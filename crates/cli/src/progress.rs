@@ -1,0 +1,84 @@
+//! Progress of a run: a bar on a terminal, a line now and then elsewhere.
+
+use std::io::{IsTerminal, stderr};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use vxf_run::plan::CellId;
+use vxf_run::progress::Progress;
+
+use crate::output::tell;
+
+/// How often a plain line is printed.
+const INTERVAL: Duration = Duration::from_secs(10);
+
+/// Tells how far a run is, on stderr.
+pub(crate) struct Teller {
+    bar: ProgressBar,
+    /// When the last line was printed; none on a terminal.
+    plain: Option<Mutex<Instant>>,
+}
+
+impl Teller {
+    /// A bar if stderr is a terminal and no CI is around, else plain lines.
+    pub(crate) fn new() -> Self {
+        let terminal = stderr().is_terminal() && std::env::var_os("CI").is_none();
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+        let plain = (!terminal).then(|| Mutex::new(Instant::now()));
+        Self { bar, plain }
+    }
+
+    fn line(&self) -> String {
+        format!(
+            "{}/{} steps, {:.0} steps/s, {} s left",
+            self.bar.position(),
+            self.bar.length().unwrap_or(0),
+            self.bar.per_sec(),
+            self.bar.eta().as_secs()
+        )
+    }
+}
+
+impl Progress for Teller {
+    fn begin(&self, steps: u64) {
+        self.bar.set_length(steps);
+        self.bar.reset();
+        if self.plain.is_some() {
+            tell(&format!("{steps} steps to take"));
+            return;
+        }
+        self.bar.set_draw_target(ProgressDrawTarget::stderr());
+        let template = "{bar:30} {pos}/{len} steps  {per_sec}  {eta} left  {msg}";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            self.bar.set_style(style);
+        }
+    }
+
+    fn cell(&self, cell: &CellId) {
+        self.bar.set_message(cell.to_string());
+    }
+
+    fn step(&self, _loss: Option<f64>) {
+        self.bar.inc(1);
+        let Some(Ok(mut last)) = self.plain.as_ref().map(Mutex::lock) else { return };
+        if last.elapsed() >= INTERVAL {
+            *last = Instant::now();
+            tell(&self.line());
+        }
+    }
+
+    fn note(&self, text: &str) {
+        match self.plain {
+            Some(_) => tell(text),
+            None => self.bar.suspend(|| tell(text)),
+        }
+    }
+
+    fn end(&self) {
+        if self.plain.is_some() {
+            tell(&format!("{} steps in {:.0} s", self.bar.position(), self.bar.elapsed().as_secs_f64()));
+        }
+        self.bar.finish_and_clear();
+    }
+}

@@ -1,0 +1,166 @@
+//! Laws of gradients: complete, exact, and not taken when nobody asked.
+
+use std::sync::Arc;
+
+use candle_core::DType;
+use proptest::prelude::*;
+use rand::Rng;
+use vxf_core::engine::{Evaluation, Outcome, Recompute};
+use vxf_core::numeric::sum_of_squares;
+use vxf_core::{Backbone, Hidden, Key, Params, Result};
+
+use super::{all_sites, samples};
+use crate::case::property;
+use crate::numbers::{entries, first_difference, nudged};
+use crate::training::weights;
+
+/// How far an entry is moved for a finite difference, in f64.
+const STEP: f64 = 1e-5;
+
+/// Central differences err by the third derivative times 1e-10 and by the rounding of a loss near
+/// 4 over 2e-5, about 5e-11.
+fn assert_agrees(what: &str, gradient: f64, difference: f64) {
+    let bound = 1e-7 + 1e-5 * gradient.abs();
+    assert!((gradient - difference).abs() <= bound, "{what}: {gradient}, by differences {difference}");
+}
+
+/// The entry with the largest gradient and one at random.
+fn sampled(gradient: &[f64], key: &Key) -> [usize; 2] {
+    let largest = (0..gradient.len()).max_by(|&a, &b| gradient[a].abs().total_cmp(&gradient[b].abs()));
+    [largest.unwrap_or(0), key.rng().random_range(0..gradient.len())]
+}
+
+/// Each parameter, and nothing else, receives a finite gradient, which agrees with central
+/// differences in f64: where an operation cuts a gradient, this names the parameter.
+pub fn every_parameter_has_its_gradient(make: impl Fn(DType) -> Arc<dyn Backbone>) {
+    let backbone = make(DType::F64);
+    property(3, samples(), |samples| {
+        let (weights, batch) = (weights(&*backbone, samples.seed)?, samples.batch(&*backbone)?);
+        let key = Key::root(samples.seed);
+        let masks = key.child("dropout");
+        let at = |weights: &Params| -> Result<f64> {
+            let quiet = Evaluation::new(&*backbone, weights, &batch);
+            Ok(Evaluation { dropout: Some(&masks), weight_gradients: false, ..quiet }.run()?.loss)
+        };
+        let evaluation = Evaluation::new(&*backbone, &weights, &batch);
+        let outcome = Evaluation { dropout: Some(&masks), ..evaluation }.run()?;
+
+        let parameters = backbone.parameters();
+        for parameter in &parameters {
+            let name = &parameter.name;
+            let gradient = outcome.gradients.get(name);
+            let gradient = gradient.unwrap_or_else(|| panic!("`{name}` receives no gradient"));
+            assert_eq!(gradient.dims(), parameter.shape, "shape of `{name}`");
+            let gradient = entries(gradient)?;
+            assert!(gradient.iter().all(|value| value.is_finite()), "`{name}` is not finite");
+            let weight = weights.get(name).expect("drawn for every parameter");
+            for index in sampled(&gradient, &key.child(name)) {
+                let moved = |by| -> Result<f64> {
+                    let mut moved = weights.clone();
+                    moved.insert(name.clone(), nudged(weight, index, by)?);
+                    at(&moved)
+                };
+                let difference = (moved(STEP)? - moved(-STEP)?) / (2.0 * STEP);
+                assert_agrees(&format!("`{name}`[{index}]"), gradient[index], difference);
+            }
+        }
+        assert_eq!(outcome.gradients.len(), parameters.len(), "no gradient of anything frozen");
+        Ok(())
+    });
+}
+
+/// The gradient at every site agrees with central differences in f64.
+pub fn site_gradients_are_right(make: impl Fn(DType) -> Arc<dyn Backbone>) {
+    let backbone = make(DType::F64);
+    property(3, samples(), |samples| {
+        let (weights, batch) = (weights(&*backbone, samples.seed)?, samples.batch(&*backbone)?);
+        let sites = all_sites(&*backbone)?;
+        let key = Key::root(samples.seed);
+        let masks = key.child("dropout");
+        let quiet = Evaluation {
+            dropout: Some(&masks),
+            weight_gradients: false,
+            ..Evaluation::new(&*backbone, &weights, &batch)
+        };
+        let gradients = Evaluation { sites: &sites, ..quiet }.run()?.at_sites;
+        for site in sites {
+            let gradient = gradients.get(&site);
+            let tensor = gradient.unwrap_or_else(|| panic!("{site} receives no gradient"));
+            let gradient = entries(tensor)?;
+            for index in sampled(&gradient, &key.child(&site.to_string())) {
+                let at = |by| -> Result<f64> {
+                    let added = nudged(&tensor.zeros_like()?, index, by)?;
+                    let added = Hidden::from([(site, added)]);
+                    Ok(Evaluation { perturbation: Some(&added), ..quiet }.run()?.loss)
+                };
+                let difference = (at(STEP)? - at(-STEP)?) / (2.0 * STEP);
+                assert_agrees(&format!("{site}[{index}]"), gradient[index], difference);
+            }
+        }
+        Ok(())
+    });
+}
+
+/// Block by block and over one graph, loss and all gradients agree to the bit, with dropout, with
+/// a perturbation, in f32.
+pub fn block_by_block_is_one_graph_to_the_bit(make: impl Fn(DType) -> Arc<dyn Backbone>) {
+    let backbone = make(DType::F32);
+    property(12, (samples(), any::<bool>(), any::<bool>()), |(samples, perturbed, masked)| {
+        let (weights, batch) = (weights(&*backbone, samples.seed)?, samples.batch(&*backbone)?);
+        let sites = all_sites(&*backbone)?;
+        let key = Key::root(samples.seed);
+        let (rows, columns) = batch.shape();
+        let shape = [rows, columns, backbone.architecture().width];
+        let drawn = sites.iter().map(|site| {
+            let key = key.child(&site.to_string());
+            Ok((*site, (key.normal(&shape, DType::F32, backbone.device())? * 0.1)?))
+        });
+        let added = drawn.collect::<Result<Hidden>>()?;
+        let run = |recompute| -> Result<Outcome> {
+            Evaluation {
+                perturbation: perturbed.then_some(&added),
+                sites: &sites,
+                dropout: masked.then_some(&key),
+                recompute,
+                ..Evaluation::new(&*backbone, &weights, &batch)
+            }
+            .run()
+        };
+        let (blocks, graph) = (run(Recompute::Block)?, run(Recompute::None)?);
+        assert_eq!(blocks.loss.to_bits(), graph.loss.to_bits(), "loss");
+        let differs = first_difference(&blocks.gradients, &graph.gradients)?;
+        assert_eq!(differs, None, "a gradient that differs");
+        for (site, gradient) in &blocks.at_sites {
+            assert_eq!(entries(gradient)?, entries(&graph.at_sites[site])?, "at {site}");
+        }
+        assert_eq!(blocks.at_sites.len(), graph.at_sites.len());
+        Ok(())
+    });
+}
+
+/// A pass that asks for gradients at sites alone takes none of the weights; the site gradients
+/// are the same as beside them.
+pub fn takes_no_gradient_unasked(make: impl Fn(DType) -> Arc<dyn Backbone>) {
+    let backbone = make(DType::F32);
+    let sites = all_sites(&*backbone).expect("the model's own sites");
+    let some = proptest::sample::subsequence(sites.clone(), 1..=sites.len());
+    property(8, (samples(), some), |(samples, sites)| {
+        let (weights, batch) = (weights(&*backbone, samples.seed)?, samples.batch(&*backbone)?);
+        for recompute in [Recompute::Block, Recompute::None] {
+            let all = Evaluation {
+                sites: &sites,
+                recompute,
+                ..Evaluation::new(&*backbone, &weights, &batch)
+            };
+            let few = Evaluation { weight_gradients: false, ..all }.run()?;
+            assert!(few.gradients.is_empty(), "gradients of weights nobody asked for");
+            let all = all.run()?;
+            assert_eq!(few.at_sites.len(), sites.len(), "a gradient at each site asked for");
+            for (site, gradient) in &few.at_sites {
+                assert_eq!(entries(gradient)?, entries(&all.at_sites[site])?, "at {site}");
+                assert!(sum_of_squares(gradient)? > 0.0, "nothing reaches {site}");
+            }
+        }
+        Ok(())
+    });
+}

@@ -1,0 +1,91 @@
+//! Laws of a backbone: every gradient there and right, every site visited, nothing leaks.
+
+pub mod gradients;
+pub mod trainable;
+pub mod walk;
+
+use proptest::prelude::*;
+use vxf_core::{Backbone, Batch, Key, Result, Site, SiteKind, SiteSelection};
+
+use crate::batches::Rows;
+
+/// All sites of a model.
+pub(crate) fn all_sites(backbone: &dyn Backbone) -> Result<Vec<Site>> {
+    let names = ["embedding", "attention_output", "mlp_output", "block_output"];
+    let selection = SiteSelection::try_from(names.map(str::to_owned).to_vec())?;
+    selection.resolve(backbone.architecture().layers)
+}
+
+/// The sites of a model in the order in which a forward pass meets them.
+pub(crate) fn forward_order(backbone: &dyn Backbone) -> Vec<Site> {
+    let kinds = [SiteKind::AttentionOutput, SiteKind::MlpOutput, SiteKind::BlockOutput];
+    let layers = 0..backbone.architecture().layers;
+    let in_layers = layers.flat_map(|layer| kinds.map(|kind| Site { layer, kind }));
+    [Site::EMBEDDING].into_iter().chain(in_layers).collect()
+}
+
+/// Random samples, padded keys hidden or not.
+#[derive(Clone, Debug)]
+pub(crate) struct Samples {
+    rows: usize,
+    longest: usize,
+    mask_padding: bool,
+    pub(crate) seed: u64,
+}
+
+impl Samples {
+    pub(crate) fn batch(&self, backbone: &dyn Backbone) -> Result<Batch> {
+        let architecture = backbone.architecture();
+        let longest = self.longest.min(architecture.positions);
+        let key = Key::root(self.seed);
+        Rows::random(self.rows, longest, architecture.vocabulary, &key)
+            .with_mask_padding(self.mask_padding)
+            .batch(backbone.device())
+    }
+}
+
+pub(crate) fn samples() -> impl Strategy<Value = Samples> {
+    (1usize..=3, 3usize..=7, any::<bool>(), any::<u64>()).prop_map(
+        |(rows, longest, mask_padding, seed)| Samples { rows, longest, mask_padding, seed },
+    )
+}
+
+/// Turns the laws of a backbone into tests.
+///
+/// Takes a name for their module and a function from a candle type (F32 or F64) to the model, the
+/// same weights in both: `backbone_laws!(grouped_queries, |dtype| my_model(dtype));`
+#[macro_export]
+macro_rules! backbone_laws {
+    ($module:ident, $make:expr) => {
+        mod $module {
+            #[allow(unused_imports)]
+            use super::*;
+            $crate::backbone_laws! { @ gradients $make =>
+                every_parameter_has_its_gradient
+                site_gradients_are_right
+                block_by_block_is_one_graph_to_the_bit
+                takes_no_gradient_unasked
+            }
+            $crate::backbone_laws! { @ walk $make =>
+                visits_every_site_once
+                does_not_see_the_future
+                padding_is_inert
+                recompute_draws_the_same_dropout
+                decoding_is_the_forward_pass
+            }
+            $crate::backbone_laws! { @ trainable $make =>
+                starting_weights_fit
+                merging_changes_nothing
+                adapters_go_where_they_are_asked
+            }
+        }
+    };
+    (@ $group:ident $make:expr => $($law:ident)*) => {
+        $(
+            #[test]
+            fn $law() {
+                $crate::backbone::$group::$law($make);
+            }
+        )*
+    };
+}

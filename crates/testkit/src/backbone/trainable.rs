@@ -1,0 +1,100 @@
+//! Laws of what is trained: named, shaped, started and folded in as promised.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use candle_core::DType;
+use vxf_core::metric::Model;
+use vxf_core::{Backbone, Key, Lora, Params, Trainable};
+
+use super::samples;
+use crate::case::property;
+use crate::numbers::{entries, first_difference};
+use crate::training::weights;
+
+fn names(backbone: &dyn Backbone) -> Vec<String> {
+    backbone.parameters().into_iter().map(|parameter| parameter.name).collect()
+}
+
+/// Starting weights have the names and shapes of the parameters, depend on the key alone, and
+/// leave the model as it is; decay spares gains and biases.
+pub fn starting_weights_fit(make: impl Fn(DType) -> Arc<dyn Backbone>) {
+    let backbone = make(DType::F32);
+    property(4, samples(), |samples| {
+        let key = Key::root(samples.seed);
+        let start = backbone.initial(&key)?;
+        for parameter in backbone.parameters() {
+            let name = &parameter.name;
+            let tensor = start.get(name).unwrap_or_else(|| panic!("`{name}` has no start"));
+            assert_eq!(tensor.dims(), parameter.shape, "shape of `{name}`");
+            assert_eq!(tensor.dtype(), backbone.dtype(), "type of `{name}`");
+            assert_eq!(parameter.decay, parameter.shape.len() > 1, "decay of `{name}`");
+        }
+        assert_eq!(start.len(), backbone.parameters().len(), "starts of parameters alone");
+        assert_eq!(first_difference(&start, &backbone.initial(&key)?)?, None, "one key, one start");
+
+        let batch = samples.batch(&*backbone)?;
+        let logits = |weights: &Params| {
+            entries(&Model { backbone: &*backbone, weights }.logits(&batch)?)
+        };
+        assert_eq!(logits(&start)?, logits(&Params::new())?, "a fresh start changes nothing");
+        Ok(())
+    });
+}
+
+/// With weights folded in, the model computes without them what it computed with them.
+pub fn merging_changes_nothing(make: impl Fn(DType) -> Arc<dyn Backbone>) {
+    let backbone = make(DType::F64);
+    property(4, samples(), |samples| {
+        let (weights, batch) = (weights(&*backbone, samples.seed)?, samples.batch(&*backbone)?);
+        let merged = backbone.merged(&weights)?;
+        let none = Params::new();
+        let with = Model { backbone: &*backbone, weights: &weights }.logits(&batch)?;
+        let folded = Model { backbone: &*merged, weights: &none }.logits(&batch)?;
+        let base = Model { backbone: &*backbone, weights: &none }.logits(&batch)?;
+        assert_ne!(entries(&with)?, entries(&base)?, "weights matter");
+        for (a, b) in entries(&with)?.iter().zip(entries(&folded)?) {
+            // x (W + BA) against x W + (x A) B, in f64.
+            assert!((a - b).abs() <= 1e-10, "{a} {b}");
+        }
+        assert_eq!(first_difference(&merged.tensors(), &merged.initial(&Key::root(0))?)?, None);
+        assert!(merged.tensors().names().eq(backbone.tensors().names()), "under the same names");
+        Ok(())
+    });
+}
+
+/// An adapter sits on the layers that were named and on no other; an unknown layer is refused;
+/// full training is training of every tensor.
+pub fn adapters_go_where_they_are_asked(make: impl Fn(DType) -> Arc<dyn Backbone>) {
+    let backbone = make(DType::F32);
+    let full = backbone.with_trainable(&Trainable::Full).expect("everything can be trained");
+    let sorted: BTreeSet<_> = names(&*full).into_iter().collect();
+    assert!(sorted.iter().map(String::as_str).eq(backbone.tensors().names()), "every tensor");
+
+    let lora = |target_modules: Vec<String>| {
+        Trainable::Lora(Lora { rank: 2, target_modules, ..Lora::default() })
+    };
+    let layers: BTreeSet<_> = backbone
+        .tensors()
+        .names()
+        .filter_map(|name| name.strip_suffix(".weight")?.rsplit('.').next().map(str::to_owned))
+        .collect();
+    // A model without adapters refuses them all.
+    let Ok(every) = backbone.with_trainable(&lora(layers.iter().cloned().collect())) else { return };
+    let every: BTreeSet<_> = names(&*every).into_iter().collect();
+    assert!(!every.is_empty());
+    let mut found = BTreeSet::new();
+    for layer in layers {
+        let Ok(some) = backbone.with_trainable(&lora(vec![layer.clone()])) else { continue };
+        let some: BTreeSet<_> = names(&*some).into_iter().collect();
+        let on_it = |name: &&String| {
+            let module = name.strip_suffix(".lora_A").or(name.strip_suffix(".lora_B"));
+            module.is_some_and(|module| module.rsplit('.').next() == Some(&layer))
+        };
+        assert_eq!(some, every.iter().filter(on_it).cloned().collect(), "adapters on `{layer}`");
+        found.extend(some);
+    }
+    assert_eq!(found, every, "each layer alone, and all together");
+    let unknown = lora(vec!["no_such_layer".into()]);
+    assert!(backbone.with_trainable(&unknown).is_err(), "an unknown layer is refused");
+}

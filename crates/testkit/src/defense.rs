@@ -1,0 +1,147 @@
+//! Laws of a defence: it trains, repeats itself, and resumes to the bit.
+
+use proptest::prelude::*;
+use serde_json::Value;
+use vxf_core::config::{DefenseConfig, PerturberConfig};
+use vxf_core::minmax::Training;
+use vxf_core::{Backbone, Key, Params, Perturber, Result, Stage, registry};
+
+use crate::case::{Case, cases, property};
+use crate::numbers::first_difference;
+use crate::training::{Nothing, samples, training};
+
+fn perturber(name: &str) -> Result<Box<dyn Perturber>> {
+    match name {
+        "none" => Ok(Box::new(Nothing)),
+        name => Ok(registry::default_of::<dyn PerturberConfig>(name)?.build()),
+    }
+}
+
+/// The defence `name` in a stage of its own, with every stream there may be.
+fn stage<'a>(
+    name: &str,
+    settings: &Value,
+    (case, accumulation): &(Case, usize),
+    backbone: &'a dyn Backbone,
+) -> Result<Training<'a>> {
+    let entry = registry::find::<dyn DefenseConfig>(name)?;
+    let config = (entry.parse)(settings.clone())?;
+    let mut names = vec!["alignment", "user", "harmful", "guide", "calibration"];
+    if !entry.stages.contains(&Stage::Alignment) {
+        names.swap(0, 1);
+    }
+    let key = Key::root(case.seed);
+    let stream = |(index, name)| {
+        let key = key.child(name);
+        // Epochs of different lengths, so that streams do not turn together.
+        (name, samples(backbone, 5 + index, &key))
+    };
+    let streams = names.into_iter().enumerate().map(stream).collect();
+    let weights = crate::training::weights(backbone, case.seed)?;
+    let inner = perturber(config.perturber())?;
+    let mut stage = training(backbone, &weights, streams, config.build(), inner)?;
+    stage.session.recompute = case.recompute();
+    stage.session.accumulation = *accumulation;
+    Ok(stage)
+}
+
+fn advance(stage: &mut Training<'_>, steps: u64) -> Result<()> {
+    for _ in 0..steps {
+        let observation = stage.step()?;
+        assert!(observation.figures["loss"].is_finite(), "records the loss it minimises");
+    }
+    Ok(())
+}
+
+fn situations() -> impl Strategy<Value = (Case, usize)> {
+    (cases(), 1usize..=2)
+}
+
+/// The same stage twice gives the same bits, and weights that have moved.
+pub fn repeats_itself(name: &str, settings: &Value) {
+    property(8, situations(), |situation| {
+        let backbone = situation.0.backbone()?;
+        let run = || -> Result<(Params, Params)> {
+            let mut stage = stage(name, settings, &situation, &*backbone)?;
+            let before = stage.weights.copy()?;
+            if stage.defense.trains() {
+                stage.prepare()?;
+                advance(&mut stage, 3)?;
+            }
+            let trains = stage.defense.trains();
+            assert_eq!(first_difference(&before, &stage.weights)?.is_some(), trains, "moves");
+            Ok((stage.defense.finish(stage.weights)?, before))
+        };
+        assert_eq!(first_difference(&run()?.0, &run()?.0)?, None, "a weight that differs");
+        Ok(())
+    });
+}
+
+/// Stopped after k steps and taken up from what was saved, a stage ends in the same bits.
+pub fn resumes_to_the_bit(name: &str, settings: &Value) {
+    property(12, (situations(), 0u64..=3, 1u64..=3), |(situation, before, after)| {
+        let backbone = situation.0.backbone()?;
+        let begin = || stage(name, settings, &situation, &*backbone);
+        let mut whole = begin()?;
+        if !whole.defense.trains() {
+            return Ok(());
+        }
+        whole.prepare()?;
+        advance(&mut whole, before + after)?;
+
+        let mut first = begin()?;
+        first.prepare()?;
+        advance(&mut first, before)?;
+        let mut second = begin()?;
+        resume(&mut second, first)?;
+        advance(&mut second, after)?;
+        assert_eq!(first_difference(&whole.weights, &second.weights)?, None, "a weight differs");
+        Ok(())
+    });
+}
+
+/// Hands over what a checkpoint keeps, by value, and drops the rest.
+pub fn resume(fresh: &mut Training<'_>, old: Training<'_>) -> Result<()> {
+    fresh.weights = old.weights.copy()?.leaves()?;
+    fresh.optimizer.first = old.optimizer.first.copy()?;
+    fresh.optimizer.second = old.optimizer.second.copy()?;
+    fresh.optimizer.steps = old.optimizer.steps;
+    fresh.session.streams.seek(&old.session.streams.positions());
+    for (name, snapshot) in &old.session.snapshots {
+        fresh.session.snapshots.insert(name.clone(), snapshot.copy()?);
+    }
+    let mut state = old.defense.state()?;
+    state.tensors = state.tensors.copy()?;
+    // A checkpoint keeps the rest as JSON text.
+    let text = state.values.to_string();
+    state.values = serde_json::from_str(&text).expect("JSON that was just written");
+    fresh.defense.restore(state)?;
+    fresh.next = old.next;
+    Ok(())
+}
+
+/// Turns the laws of a registered defence into tests: `defense_laws!("vaccine", json!({}));`.
+///
+/// Those of its settings are included ([`config_laws!`](crate::config_laws!)). Its inner player, if
+/// it names one, must be linked too.
+#[macro_export]
+macro_rules! defense_laws {
+    ($name:literal, $settings:expr) => {
+        mod defense_laws {
+            #[allow(unused_imports)]
+            use super::*;
+
+            $crate::config_laws!(defense $name, $settings);
+
+            #[test]
+            fn repeats_itself() {
+                $crate::defense::repeats_itself($name, &$settings);
+            }
+
+            #[test]
+            fn resumes_to_the_bit() {
+                $crate::defense::resumes_to_the_bit($name, &$settings);
+            }
+        }
+    };
+}

@@ -1,0 +1,165 @@
+//! A backbone that remembers what every forward pass received at its sites.
+
+use std::cell::RefCell;
+use std::sync::{Mutex, PoisonError};
+
+use candle_core::{DType, Tensor};
+use vxf_core::backbone::Tap;
+use vxf_core::{Backbone, Hidden, Pass, Result, Site};
+
+/// What one forward pass received.
+#[derive(Clone, Debug, Default)]
+pub struct Forward {
+    /// Sites in the order of their visits.
+    pub visits: Vec<Site>,
+    /// The tensor that the model handed to the tap, by site.
+    pub before: Hidden,
+    /// The tensor that it got back and went on with, by site.
+    pub after: Hidden,
+    /// What it got back when the backward pass computed a block again, by site.
+    pub again: Hidden,
+    /// Whether gradients of the weights were taken.
+    pub weight_gradients: bool,
+}
+
+impl Forward {
+    /// What was added at every site visited, in f64.
+    pub fn added(&self) -> Result<Hidden> {
+        let difference = |(site, after): (&Site, &Tensor)| {
+            let before = self.before[site].to_dtype(DType::F64)?;
+            Ok((*site, (after.to_dtype(DType::F64)? - before)?))
+        };
+        self.after.iter().map(difference).collect()
+    }
+}
+
+/// A wrapper that runs another backbone and listens at its sites.
+///
+/// A forward pass begins at each `embed`. Blocks that run after the head belong to the backward
+/// pass of the same forward: the loop computes them again there.
+pub struct Recording<'a> {
+    inner: &'a dyn Backbone,
+    trained: Vec<String>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    forwards: Vec<Forward>,
+    /// Whether the head has run in the present forward.
+    headed: bool,
+    /// The last block computed after the head.
+    recomputed: Option<usize>,
+}
+
+impl<'a> Recording<'a> {
+    /// Listens to `inner`.
+    pub fn new(inner: &'a dyn Backbone) -> Self {
+        let trained = inner.parameters().into_iter().map(|parameter| parameter.name).collect();
+        Self { inner, trained, state: Mutex::default() }
+    }
+
+    /// All forward passes since the last call.
+    pub fn take(&self) -> Vec<Forward> {
+        std::mem::take(&mut *self.state()).forwards
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn differentiates(&self, pass: &Pass<'_>) -> bool {
+        let variable = |name: &String| pass.weight(name).is_some_and(Tensor::is_variable);
+        self.trained.iter().any(variable)
+    }
+}
+
+impl State {
+    fn store(&mut self, seen: Vec<Visit>, recompute: bool, weight_gradients: bool) {
+        let Some(forward) = self.forwards.last_mut() else { return };
+        forward.weight_gradients |= weight_gradients;
+        for Visit { site, before, after } in seen {
+            if recompute {
+                forward.again.insert(site, after);
+            } else {
+                forward.visits.push(site);
+                forward.before.insert(site, before);
+                forward.after.insert(site, after);
+            }
+        }
+    }
+}
+
+impl Backbone for Recording<'_> {
+    describe_as!(inner);
+
+    fn embed(&self, tokens: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+        let spy = Spy { outer: pass, seen: RefCell::default() };
+        let hidden = self.inner.embed(tokens, &listening(pass, &spy))?;
+        let differentiates = self.differentiates(pass);
+        let mut state = self.state();
+        // A new forward tracks nothing when blocks are computed again, and follows no block when
+        // they are not.
+        let recompute =
+            state.recomputed == Some(0) && (differentiates || hidden.track_op());
+        if !recompute {
+            state.forwards.push(Forward::default());
+            state.headed = false;
+        }
+        state.recomputed = None;
+        state.store(spy.seen.take(), recompute, differentiates);
+        Ok(hidden)
+    }
+
+    fn block(&self, layer: usize, hidden: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+        let spy = Spy { outer: pass, seen: RefCell::default() };
+        let hidden = self.inner.block(layer, hidden, &listening(pass, &spy))?;
+        let differentiates = self.differentiates(pass);
+        let mut state = self.state();
+        let recompute = state.headed;
+        if recompute {
+            state.recomputed = Some(layer);
+        }
+        state.store(spy.seen.take(), recompute, differentiates);
+        Ok(hidden)
+    }
+
+    fn head(&self, hidden: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+        self.state().headed = true;
+        self.inner.head(hidden, pass)
+    }
+
+    fn head_loss(&self, hidden: &Tensor, targets: &[i64], pass: &Pass<'_>) -> Result<Tensor> {
+        let differentiates = self.differentiates(pass);
+        let mut state = self.state();
+        state.headed = true;
+        state.store(Vec::new(), false, differentiates);
+        drop(state);
+        self.inner.head_loss(hidden, targets, pass)
+    }
+}
+
+fn listening<'b>(pass: &Pass<'b>, spy: &'b Spy<'b>) -> Pass<'b> {
+    pass.with_tap(spy)
+}
+
+struct Visit {
+    site: Site,
+    before: Tensor,
+    after: Tensor,
+}
+
+/// Lets the loop's own tap do its work and writes down what it did.
+struct Spy<'p> {
+    outer: &'p Pass<'p>,
+    seen: RefCell<Vec<Visit>>,
+}
+
+impl Tap for Spy<'_> {
+    fn tap(&self, site: Site, hidden: &Tensor) -> Result<Tensor> {
+        let after = self.outer.tap(site, hidden)?;
+        let visit = Visit { site, before: hidden.detach(), after: after.detach() };
+        self.seen.borrow_mut().push(visit);
+        Ok(after)
+    }
+}

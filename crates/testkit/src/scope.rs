@@ -1,0 +1,52 @@
+//! What shares one radius.
+
+use vxf_core::{Hidden, Result};
+
+use crate::numbers::entries;
+
+/// What shares one budget `rho`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// All sites, samples and positions of the batch together.
+    Global,
+    /// Each site.
+    PerSite,
+    /// Each sample, over its sites and positions.
+    PerExample,
+    /// Each position of each sample, over its sites.
+    PerToken,
+}
+
+impl Scope {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Global, Self::PerSite, Self::PerExample, Self::PerToken];
+
+    /// Whether accumulated micro-batches equal the large batch: the budget then belongs to
+    /// something that no micro-batch splits.
+    pub fn is_within_a_sample(self) -> bool {
+        matches!(self, Self::PerExample | Self::PerToken)
+    }
+
+    /// The entries of `hidden` by the budget they share, in f64 and in a fixed order.
+    pub fn groups(self, hidden: &Hidden) -> Result<Vec<Vec<f64>>> {
+        let mut groups: Vec<Vec<f64>> = Vec::new();
+        for (number, tensor) in hidden.values().enumerate() {
+            let (rows, columns, width) = tensor.dims3()?;
+            for (at, value) in entries(tensor)?.into_iter().enumerate() {
+                let (row, position) = (at / (columns * width), at / width);
+                let group = match self {
+                    Self::Global => 0,
+                    Self::PerSite => number,
+                    Self::PerExample => row,
+                    Self::PerToken => position,
+                };
+                debug_assert!(row < rows);
+                if groups.len() <= group {
+                    groups.resize(group + 1, Vec::new());
+                }
+                groups[group].push(value);
+            }
+        }
+        Ok(groups)
+    }
+}

@@ -1,0 +1,116 @@
+//! One layer of the toy: a causal mixer and a feed-forward block, each beside a residual.
+
+use candle_core::{DType, Device, Tensor};
+use vxf_core::backbone::Parameter;
+use vxf_core::{Key, Params, Pass, Result, Site, Trainable};
+
+use super::projection::Projection;
+
+/// How much less a token counts for each position that it lies further back.
+const DECAY: f64 = 0.6;
+
+/// The weights of one layer.
+#[derive(Clone, Debug)]
+pub(super) struct Layer {
+    layer: usize,
+    dropout: f64,
+    value: Projection,
+    output: Projection,
+    up: Projection,
+    down: Projection,
+}
+
+impl Layer {
+    pub(super) fn random(
+        layer: usize,
+        width: usize,
+        inner: usize,
+        dropout: f64,
+        dtype: DType,
+        key: &Key,
+    ) -> Result<Self> {
+        let projection = |name: &str, out, input| {
+            Projection::random(&format!("layers.{layer}.{name}"), out, input, dtype, key)
+        };
+        Ok(Self {
+            layer,
+            dropout,
+            value: projection("mixer.v_proj", width, width)?,
+            output: projection("mixer.o_proj", width, width)?,
+            up: projection("mlp.up_proj", inner, width)?,
+            down: projection("mlp.down_proj", width, inner)?,
+        })
+    }
+
+    pub(super) fn forward(&self, hidden: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+        let name = format!("layers.{}.mixer", self.layer);
+        let input = match pass.dropout(&name, self.dropout, hidden)? {
+            Some(mask) => (hidden * mask)?,
+            None => hidden.clone(),
+        };
+        let value = self.value.forward(&input, pass)?.tanh()?;
+        let mixed = self.output.forward(&mixer(&value, pass.lengths())?.matmul(&value)?, pass)?;
+        let hidden = (hidden + pass.tap(Site::attention_output(self.layer), &mixed)?)?;
+
+        let fed = self.down.forward(&self.up.forward(&hidden, pass)?.silu()?, pass)?;
+        let fed = pass.tap(Site::mlp_output(self.layer), &fed)?;
+        pass.tap(Site::block_output(self.layer), &(hidden + fed)?)
+    }
+
+    fn projections(&self) -> [&Projection; 4] {
+        [&self.value, &self.output, &self.up, &self.down]
+    }
+
+    fn each(&self, f: impl Fn(&Projection) -> Result<Projection>) -> Result<Self> {
+        Ok(Self {
+            value: f(&self.value)?,
+            output: f(&self.output)?,
+            up: f(&self.up)?,
+            down: f(&self.down)?,
+            ..*self
+        })
+    }
+
+    pub(super) fn tensors(&self) -> Vec<(&str, &Tensor)> {
+        self.projections().map(Projection::named).to_vec()
+    }
+
+    pub(super) fn adapters(&self) -> Vec<Parameter> {
+        self.projections().into_iter().flat_map(Projection::adapter).collect()
+    }
+
+    pub(super) fn initial(&self, key: &Key, fresh: &mut Params) -> Result<()> {
+        self.projections().into_iter().try_for_each(|projection| projection.initial(key, fresh))
+    }
+
+    pub(super) fn with_trainable(&self, trainable: &Trainable) -> Self {
+        let same = |projection: &Projection| projection.with_trainable(trainable);
+        Self {
+            value: same(&self.value),
+            output: same(&self.output),
+            up: same(&self.up),
+            down: same(&self.down),
+            ..*self
+        }
+    }
+
+    pub(super) fn merged(&self, weights: &Params) -> Result<Self> {
+        self.each(|projection| projection.merged(weights))
+    }
+}
+
+/// Weights `[batch, sequence, sequence]` of each position over itself and the past.
+fn mixer(value: &Tensor, lengths: Option<&[usize]>) -> Result<Tensor> {
+    let (rows, columns, _) = value.dims3()?;
+    let mut weights = vec![0.0f64; rows * columns * columns];
+    for row in 0..rows {
+        let real = lengths.map_or(columns, |lengths| lengths[row]);
+        for to in 0..columns {
+            for from in 0..=to.min(real - 1) {
+                weights[(row * columns + to) * columns + from] = DECAY.powi((to - from) as i32);
+            }
+        }
+    }
+    let weights = Tensor::from_vec(weights, (rows, columns, columns), &Device::Cpu)?;
+    Ok(weights.to_dtype(value.dtype())?)
+}

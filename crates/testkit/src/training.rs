@@ -1,0 +1,103 @@
+//! Stages of training put together in one line.
+
+use vxf_core::backbone::Backbone;
+use vxf_core::minmax::{Observation, Training};
+use vxf_core::optimizer::{AdamW, AdamWConfig};
+use vxf_core::schedule::{Decay, Schedule};
+use vxf_core::step::Session;
+use vxf_core::stream::{Order, Stream, Streams};
+use vxf_core::{
+    Batch, Defense, Gradients, Key, Params, Perturbation, Perturber, Result, Step,
+};
+
+use crate::batches;
+
+/// Plain fine-tuning: the defence that adds nothing to the loop.
+pub struct Plain;
+
+impl Defense for Plain {}
+
+/// The inner player that never moves.
+pub struct Nothing;
+
+impl Perturber for Nothing {
+    fn perturb(&mut self, _step: &mut Step<'_>) -> Result<Perturbation> {
+        Ok(Perturbation::None)
+    }
+}
+
+/// Trainable weights drawn under `seed`, none of them at a special value.
+///
+/// A fresh adapter's second matrix is zero, and then half of all gradients are; here it is not.
+pub fn weights(backbone: &dyn Backbone, seed: u64) -> Result<Params> {
+    let key = Key::root(seed).child("weights");
+    let start = backbone.initial(&key)?;
+    let moved = start.iter().map(|(name, tensor)| {
+        let noise = key.child(name).normal(tensor.dims(), tensor.dtype(), tensor.device())?;
+        Ok((name.to_owned(), (tensor + (noise * 0.1)?)?))
+    });
+    moved.collect::<Result<Params>>()?.leaves()
+}
+
+/// A stage that goes over `streams`, the first of which is its main one, from a copy of `weights`:
+/// AdamW with decay, clipping at 1, the constant rate 0.01, a hundred steps.
+pub fn training<'a>(
+    backbone: &'a dyn Backbone,
+    weights: &Params,
+    streams: Vec<(&str, Stream)>,
+    defense: Box<dyn Defense>,
+    perturber: Box<dyn Perturber>,
+) -> Result<Training<'a>> {
+    let main = streams.first().map_or("", |(name, _)| name).to_owned();
+    let mut all = Streams::new();
+    for (name, stream) in streams {
+        all.insert(name, stream)?;
+    }
+    let weights = weights.copy()?.leaves()?;
+    let config = AdamWConfig { weight_decay: 0.1, ..AdamWConfig::default() };
+    Ok(Training {
+        backbone,
+        optimizer: AdamW::new(config, &backbone.parameters(), &weights)?,
+        weights,
+        defense,
+        perturber,
+        session: Session::new(all, &main, Key::root(11)),
+        schedule: Schedule { peak: 0.01, decay: Decay::Constant, warmup: 0, total: 100 },
+        max_gradient_norm: Some(1.0),
+        next: 0,
+    })
+}
+
+/// A stage whose every step has `batches` for its micro-batches.
+pub fn accumulating<'a>(
+    backbone: &'a dyn Backbone,
+    weights: &Params,
+    batches: Vec<Batch>,
+    defense: Box<dyn Defense>,
+    perturber: Box<dyn Perturber>,
+) -> Result<Training<'a>> {
+    let accumulation = batches.len();
+    let streams = vec![("main", Stream::of_batches(batches))];
+    let mut training = training(backbone, weights, streams, defense, perturber)?;
+    training.session.accumulation = accumulation;
+    Ok(training)
+}
+
+/// The gradient that the loop hands to the optimiser in the first step of `training`, unclipped.
+pub fn gradient(mut training: Training<'_>) -> Result<(Observation, Gradients)> {
+    training.max_gradient_norm = None;
+    // Without memory, the first moment after one step is the gradient itself.
+    let config = AdamWConfig { beta1: 0.0, ..AdamWConfig::default() };
+    let parameters = training.backbone.parameters();
+    training.optimizer = AdamW::new(config, &parameters, &training.weights)?;
+    training.prepare()?;
+    let observation = training.step()?;
+    Ok((observation, training.optimizer.first))
+}
+
+/// Shuffled random samples of up to eight tokens, three to a batch.
+pub fn samples(backbone: &dyn Backbone, count: usize, key: &Key) -> Stream {
+    let vocabulary = backbone.architecture().vocabulary;
+    let examples = batches::examples(count, 8, vocabulary, key);
+    Stream::new(examples.into(), 3, Order::Shuffled, key.child("order"))
+}
