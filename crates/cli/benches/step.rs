@@ -69,7 +69,8 @@ fn shape_s(criterion: &mut Criterion) {
         group.sample_size(10);
         for method in ["sft", "vaccine"] {
             let mut training = training(&*backbone, method, &examples, 8).expect("a stage");
-            group.bench_function(method, |b| b.iter(|| black_box(training.step()).expect("a step")));
+            group
+                .bench_function(method, |b| b.iter(|| black_box(training.step()).expect("a step")));
         }
     }
 }

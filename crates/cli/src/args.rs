@@ -28,6 +28,38 @@ pub(crate) enum Command {
     Show(ShowArgs),
     /// Check a recipe and print what it would do; trains nothing.
     Validate(ValidateArgs),
+    /// Replay recorded steps of the reference trainer and compare every number.
+    Parity(ParityArgs),
+    /// Make a base model of the embedded world, as the shipped one was made.
+    Pretrain(PretrainArgs),
+}
+
+#[derive(Debug, Group)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct ParityArgs {
+    /// A folder of recordings: manifest.json and a directory for each model.
+    pub(crate) directory: PathBuf,
+    /// Where to compute: cpu, cuda or cuda:N.
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub(crate) device: String,
+    /// Print one JSON value.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Group)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct PretrainArgs {
+    /// Seed of data, order and starting weights; the default made the shipped model.
+    #[arg(long, value_name = "SEED", default_value_t = vxf_nano::Pretraining::default().seed)]
+    pub(crate) seed: u64,
+    /// Optimiser steps.
+    #[arg(long, value_name = "N", default_value_t = vxf_nano::Pretraining::default().steps,
+        value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) steps: u64,
+    /// The model directory to make; it must not exist yet.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) output_dir: PathBuf,
 }
 
 #[derive(Debug, Group)]
@@ -82,7 +114,10 @@ pub(crate) struct Choices {
     pub(crate) task: Option<String>,
     /// Shares of harmful samples in the user's data, such as 0,0.1,0.2; may be repeated.
     #[arg(
-        long, value_name = "P", visible_alias = "poison-ratio", value_delimiter = ',',
+        long,
+        value_name = "P",
+        visible_alias = "poison-ratio",
+        value_delimiter = ',',
         allow_negative_numbers = true
     )]
     pub(crate) harmful_ratio: Vec<f64>,

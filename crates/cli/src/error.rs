@@ -83,13 +83,15 @@ fn code(error: &Error) -> u8 {
 
 fn hints(error: &Error) -> Vec<String> {
     match error {
-        Error::NotToml { excerpt, .. } => vec![format!("the parser stopped here:\n{}", excerpt.trim_end())],
+        Error::NotToml { excerpt, .. } => {
+            vec![format!("the parser stopped here:\n{}", excerpt.trim_end())]
+        }
         Error::WrongStage { name, stage: "alignment", .. } => vec![format!(
             "write `--fine-tune-defense {name}`, or `[fine_tune_defense] name = \"{name}\"` in a recipe"
         )],
-        Error::WrongStage { name, .. } => vec![format!(
-            "write `--defense {name}`, or `[defense] name = \"{name}\"` in a recipe"
-        )],
+        Error::WrongStage { name, .. } => {
+            vec![format!("write `--defense {name}`, or `[defense] name = \"{name}\"` in a recipe")]
+        }
         Error::Name { source, .. } => registered(source),
         Error::OtherExperiment { .. } | Error::NotAnExperiment { .. } => {
             vec!["give another directory with `--output-dir`; nothing is ever overwritten".into()]
@@ -108,13 +110,12 @@ fn hints(error: &Error) -> Vec<String> {
              it was trained with"
                 .into(),
         ],
-        Error::Data(vxf_data_error) => vec![format!(
-            "the embedded world's words must be in the model's tokenizer ({vxf_data_error})"
-        )],
+        Error::Data(_) => vec![
+            "a model must come with a tokenizer that has every word of the embedded world".into(),
+        ],
         Error::Cell { source, .. } => {
-            let mut all = vec![
-                "finished cells are kept: the same command goes on with the rest".to_owned(),
-            ];
+            let mut all =
+                vec!["finished cells are kept: the same command goes on with the rest".to_owned()];
             all.extend(hints(source));
             all
         }

@@ -50,6 +50,8 @@ pub fn main() -> ExitCode {
         Command::List(args) => commands::list::run(&args),
         Command::Show(args) => commands::show::run(&args),
         Command::Validate(args) => commands::validate::run(&args),
+        Command::Parity(args) => commands::parity::run(&args),
+        Command::Pretrain(args) => commands::pretrain::run(&args),
     };
     match done {
         Ok(()) => ExitCode::from(EXIT_DONE),

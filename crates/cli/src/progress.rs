@@ -77,7 +77,11 @@ impl Progress for Teller {
 
     fn end(&self) {
         if self.plain.is_some() {
-            tell(&format!("{} steps in {:.0} s", self.bar.position(), self.bar.elapsed().as_secs_f64()));
+            tell(&format!(
+                "{} steps in {:.0} s",
+                self.bar.position(),
+                self.bar.elapsed().as_secs_f64()
+            ));
         }
         self.bar.finish_and_clear();
     }

@@ -109,7 +109,15 @@ impl<'a> Evaluation<'a> {
     }
 
     /// Runs the pass and differentiates it.
+    ///
+    /// # Errors
+    /// When a site lies beyond the last layer; when an operation fails.
     pub fn run(&self) -> Result<Outcome> {
+        let layers = self.backbone.architecture().layers;
+        let perturbed = self.perturbation.into_iter().flat_map(Hidden::keys);
+        if let Some(site) = self.sites.iter().chain(perturbed).find(|site| site.layer >= layers) {
+            return Err(self.unknown(*site));
+        }
         let weights = match self.weight_gradients {
             true => self.weights.leaves()?,
             false => self.weights.detach(),
@@ -321,9 +329,9 @@ impl<'a> Injection<'a> {
 
     fn collect(&self, store: &mut GradStore, at_sites: &mut Hidden) -> Result<()> {
         for (site, leaf) in self.leaves.borrow().iter() {
-            if let Some(gradient) = store.remove(leaf) {
-                at_sites.insert(*site, gradient.detach());
-            }
+            // A loss that does not depend on a site has gradient zero there.
+            let gradient = store.remove(leaf).map_or_else(|| leaf.zeros_like(), Ok)?;
+            at_sites.insert(*site, gradient.detach());
         }
         Ok(())
     }

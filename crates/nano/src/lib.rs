@@ -20,7 +20,7 @@ pub const CONFIG: &str = include_str!("../assets/config.json");
 pub const WEIGHTS: &[u8] = include_bytes!("../assets/model.safetensors");
 
 /// SHA-256 of [`WEIGHTS`], in hexadecimal.
-pub const DIGEST: &str = "";
+pub const DIGEST: &str = "5b03f7d1510917fbf6cf0992ae15a489191dfd13d7c64322088641ecae579e55";
 
 /// The base model that is part of the program.
 pub fn base() -> Result<Checkpoint> {

@@ -36,7 +36,7 @@ pub struct Pretraining {
 
 impl Default for Pretraining {
     fn default() -> Self {
-        Self { seed: 1, samples: 24_000, steps: 800, batch_size: 64, learning_rate: 3e-3 }
+        Self { seed: 2, samples: 24_000, steps: 800, batch_size: 64, learning_rate: 3e-3 }
     }
 }
 

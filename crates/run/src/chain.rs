@@ -78,7 +78,8 @@ impl<'a> Chain<'a> {
     /// Optimiser steps that this chain still has to take.
     pub(crate) fn steps_left(&self) -> u64 {
         let recipe = &self.prepared.recipe;
-        let aligning = match self.needs_aligning() && self.method().defense.config.build().trains() {
+        let aligning = match self.needs_aligning() && self.method().defense.config.build().trains()
+        {
             true => recipe.alignment.steps(self.data.alignment.examples.len()),
             false => 0,
         };
@@ -142,7 +143,7 @@ impl<'a> Chain<'a> {
             }
         };
         let model = Model { backbone: &*outcome.backbone, weights: &outcome.weights };
-        let pair = Pair { model, aligned: model };
+        let pair = Pair { model, aligned: None };
         let set = trains.then_some(&self.data.alignment);
         self.write(cell, Stage::Alignment, plan.method, set, &outcome, pair, probes)?;
         Ok(outcome.backbone.merged(&outcome.weights)?)
@@ -164,11 +165,10 @@ impl<'a> Chain<'a> {
         let user: &Set = &self.data.user[ratio];
         let streams = [("user", user), ("alignment", &self.data.alignment)];
         let plan = StagePlan { method: &arm.fine_tuning, settings, streams: &streams, key };
-        let outcome =
-            self.train(&plan, backbone, start, Some(probes), Instant::now(), stop)?;
+        let outcome = self.train(&plan, backbone, start, Some(probes), Instant::now(), stop)?;
         let pair = Pair {
             model: Model { backbone: &*outcome.backbone, weights: &outcome.weights },
-            aligned: Model { backbone: &*outcome.backbone, weights: &outcome.start },
+            aligned: Some(Model { backbone: &*outcome.backbone, weights: &outcome.start }),
         };
         self.write(cell, Stage::FineTuning, plan.method, Some(user), &outcome, pair, probes)
     }
@@ -194,10 +194,12 @@ impl<'a> Chain<'a> {
                 "kind": "step", "step": done, "learning_rate": seen.rate,
                 "gradient_norm": seen.gradient_norm, "figures": seen.figures,
             }));
-            if let Some(probes) = probes.filter(|_| every > 0 && (done % every == 0 || done == total)) {
+            if let Some(probes) =
+                probes.filter(|_| every > 0 && (done % every == 0 || done == total))
+            {
                 let pair = Pair {
                     model: Model { backbone: training.backbone, weights: &training.weights },
-                    aligned: Model { backbone: training.backbone, weights: &start },
+                    aligned: Some(Model { backbone: training.backbone, weights: &start }),
                 };
                 for row in measure::followed(pair, probes, &recipe.metrics)? {
                     log.push(json!({ "kind": "measurement", "step": done, "row": row }));

@@ -61,7 +61,8 @@ fn headline(row: &Row) -> String {
 fn by_ratio(figures: &Figures<'_>, name: &str) -> Grid {
     let plan = figures.plan;
     let header = plan.ratios.iter().map(|ratio| format!("p = {ratio}"));
-    let mut grid = Grid::new(["defense".to_owned(), "aligned".to_owned()].into_iter().chain(header));
+    let mut grid =
+        Grid::new(["defense".to_owned(), "aligned".to_owned()].into_iter().chain(header));
     let cell = |label: &str, ratio: Option<f64>| {
         let summary = figures.summary(label, ratio, name);
         summary.map_or("-".to_owned(), |summary| spread(&summary, 3))

@@ -116,13 +116,9 @@ impl Directory {
     }
 
     fn replace(&self, name: &str, text: &str) -> Result<()> {
-        let path = self.root.join(name);
-        let write = || {
-            let file = tempfile::Builder::new().prefix(PARTIAL).tempfile_in(&self.root)?;
-            fs::write(file.path(), text)?;
-            file.persist(&path).map_err(|error| error.error).map(drop)
-        };
-        write().map_err(Error::io("write", &path))
+        let (partial, place) = (self.root.join(format!("{PARTIAL}{name}")), self.root.join(name));
+        fs::write(&partial, text).map_err(Error::io("write", &partial))?;
+        fs::rename(&partial, &place).map_err(Error::io("write", &place))
     }
 
     /// Where a cell lies.
@@ -142,11 +138,19 @@ impl Directory {
     pub fn write_cell(&self, cell: &CellId, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
         let place = self.cell(cell);
         let parent = place.parent().unwrap_or(&self.root);
-        let partial = tempfile::Builder::new().prefix(PARTIAL).tempdir_in(&self.root);
-        let partial = partial.map_err(Error::io("create", &self.root))?;
-        fill(partial.path())?;
-        fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
-        fs::rename(partial.path(), &place).map_err(Error::io("write", &place))
+        // The lock keeps other processes out, and no two threads compute one cell.
+        let name = cell.path().to_string_lossy().replace(std::path::MAIN_SEPARATOR, "-");
+        let partial = self.root.join(format!("{PARTIAL}{name}"));
+        fs::create_dir(&partial).map_err(Error::io("create", &partial))?;
+        let put = || {
+            fill(&partial)?;
+            fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
+            fs::rename(&partial, &place).map_err(Error::io("write", &place))
+        };
+        put().inspect_err(|_| {
+            // What cannot be removed now is swept away by the next call.
+            let _ = fs::remove_dir_all(&partial);
+        })
     }
 
     /// The records of all cells of `plan` that are there.

@@ -102,13 +102,11 @@ impl Prepared {
     /// # Errors
     /// When the directory cannot be used, or a cell fails; cells that are done stay.
     pub fn run(self, output: Option<&Path>, progress: &dyn Progress) -> Result<Experiment> {
-        let root = output.map_or_else(
-            || Directory::default_path(&self.recipe, &self.manifest),
-            Path::to_owned,
-        );
+        let root = output
+            .map_or_else(|| Directory::default_path(&self.recipe, &self.manifest), Path::to_owned);
         let directory = Directory::open(&root, &self.recipe, &self.manifest)?;
-        let was_finished = directory.manifest()?.finished.is_some();
         let missing = self.plan.cells().iter().any(|cell| !directory.holds(cell));
+        let was_finished = !missing && directory.manifest()?.finished.is_some();
         if missing {
             self.report_truncation(progress);
             let done = self.work(&directory, progress);

@@ -1,9 +1,9 @@
 //! All metrics of a recipe on one model.
 
-use vxf_core::Result;
 use vxf_core::config::MetricConfig;
 use vxf_core::generate::greedy;
 use vxf_core::metric::{Model, Probes, View};
+use vxf_core::{Error, Result};
 
 use crate::recipe::Chosen;
 use crate::record::{Answer, Row};
@@ -13,13 +13,17 @@ use crate::record::{Answer, Row};
 pub struct Pair<'a> {
     /// The model.
     pub model: Model<'a>,
-    /// The aligned model; for an aligned model that is itself.
-    pub aligned: Model<'a>,
+    /// The aligned model; none if that is what is measured.
+    pub aligned: Option<Model<'a>>,
 }
 
 impl<'a> Pair<'a> {
     fn view(self, probes: &'a Probes) -> View<'a> {
-        View::new(self.model, probes).with_reference("aligned", self.aligned)
+        let view = View::new(self.model, probes);
+        match self.aligned {
+            Some(aligned) => view.with_reference("aligned", aligned),
+            None => view,
+        }
     }
 }
 
@@ -35,7 +39,7 @@ pub fn everything(
     metrics: &[Chosen<dyn MetricConfig>],
 ) -> Result<(Vec<Row>, Vec<Answer>)> {
     let view = pair.view(probes);
-    let rows = take(&view, metrics.iter())?;
+    let rows = take(&view, pair.aligned.is_none(), metrics.iter())?;
     let mut made = view.all_generations();
     for (probe, prompts) in &probes.prompts {
         if !made.contains_key(probe) {
@@ -64,17 +68,24 @@ pub fn followed(
     metrics: &[Chosen<dyn MetricConfig>],
 ) -> Result<Vec<Row>> {
     let cheap = metrics.iter().filter(|metric| metric.config.follows_training());
-    take(&pair.view(probes), cheap)
+    take(&pair.view(probes), false, cheap)
 }
 
+/// Nothing can be compared with an aligned model, so there a metric may lack what it needs.
 fn take<'m>(
     view: &View<'_>,
+    may_lack: bool,
     metrics: impl Iterator<Item = &'m Chosen<dyn MetricConfig>>,
 ) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for metric in metrics {
-        let figures = metric.config.build().measure(view)?;
-        rows.extend(figures.into_iter().map(|figure| Row::new(metric.name, figure)));
+        match metric.config.build().measure(view) {
+            Ok(figures) => {
+                rows.extend(figures.into_iter().map(|figure| Row::new(metric.name, figure)));
+            }
+            Err(Error::MissingData { .. }) if may_lack => {}
+            Err(error) => return Err(error),
+        }
     }
     Ok(rows)
 }

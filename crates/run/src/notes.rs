@@ -79,9 +79,9 @@ fn at<'a>(values: &'a serde_json::Map<String, Value>, path: &str) -> Option<&'a 
 /// Numbers agree by value, tables where the paper's keys do.
 fn agrees(here: &Value, paper: &Value) -> bool {
     match (here, paper) {
-        (Value::Object(here), Value::Object(paper)) => paper
-            .iter()
-            .all(|(key, value)| here.get(key).is_some_and(|here| agrees(here, value))),
+        (Value::Object(here), Value::Object(paper)) => {
+            paper.iter().all(|(key, value)| here.get(key).is_some_and(|here| agrees(here, value)))
+        }
         (here, paper) => match (here.as_f64(), paper.as_f64()) {
             (Some(a), Some(b)) => a == b,
             _ => here == paper,

@@ -104,21 +104,24 @@ impl Lines<'_> {
         path: &str,
         places: &mut BTreeMap<String, Place>,
     ) -> Result<Value> {
-        let refuse = |rule: &str, found: &str| {
-            Error::setting(self.place(offset), path, rule, found)
-        };
+        let refuse =
+            |rule: &str, found: &str| Error::setting(self.place(offset), path, rule, found);
         Ok(match value {
             DeValue::String(text) => Value::String(text.to_string()),
             DeValue::Boolean(value) => Value::Bool(*value),
             DeValue::Integer(number) => {
                 let digits = number.as_str();
                 let parsed = i64::from_str_radix(digits, number.radix());
-                parsed.map_err(|_| refuse("must be a whole number that fits 64 bits", digits))?.into()
+                parsed
+                    .map_err(|_| refuse("must be a whole number that fits 64 bits", digits))?
+                    .into()
             }
             DeValue::Float(number) => {
                 let parsed = number.as_str().parse::<f64>().ok();
                 let finite = parsed.and_then(serde_json::Number::from_f64);
-                Value::Number(finite.ok_or_else(|| refuse("must be a finite number", number.as_str()))?)
+                Value::Number(
+                    finite.ok_or_else(|| refuse("must be a finite number", number.as_str()))?,
+                )
             }
             DeValue::Datetime(date) => Value::String(date.to_string()),
             DeValue::Array(items) => {

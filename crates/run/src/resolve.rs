@@ -239,11 +239,7 @@ fn table(layer: &Layer, name: &str) -> Result<Map<String, Value>> {
     }
 }
 
-fn read<T: DeserializeOwned + Documented>(
-    layer: &Layer,
-    section: &str,
-    value: Value,
-) -> Result<T> {
+fn read<T: DeserializeOwned + Documented>(layer: &Layer, section: &str, value: Value) -> Result<T> {
     registry::parse(value).map_err(|problem| placed(layer, section, problem))
 }
 

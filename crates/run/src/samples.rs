@@ -40,7 +40,8 @@ pub fn closing(experiment: &Experiment, open: bool) -> Result<String> {
     }
     let width = answers.iter().map(|(label, _, _)| label.chars().count()).max().unwrap_or(0);
 
-    let mut text = format!("Answers before and after the user's stage, p = {largest}, seed {seed}\n");
+    let mut text =
+        format!("Answers before and after the user's stage, p = {largest}, seed {seed}\n");
     for (set, about) in SETS {
         let first = |answers: &[Answer]| answers.iter().find(|each| each.probe == set).cloned();
         let Some(asked) = answers.iter().find_map(|(_, _, after)| first(after)) else { continue };
@@ -59,11 +60,18 @@ pub fn closing(experiment: &Experiment, open: bool) -> Result<String> {
 
 fn show(answer: &Answer, open: bool) -> Result<String> {
     if open {
-        return Ok(if answer.answer.is_empty() { "(nothing)".into() } else { answer.answer.clone() });
+        return Ok(if answer.answer.is_empty() {
+            "(nothing)".into()
+        } else {
+            answer.answer.clone()
+        });
     }
     let judge = registry::default_of::<dyn JudgeConfig>("world")?.build();
-    let prompt =
-        Prompt { text: answer.prompt.clone(), tokens: Vec::new(), expected: answer.expected.clone() };
+    let prompt = Prompt {
+        text: answer.prompt.clone(),
+        tokens: Vec::new(),
+        expected: answer.expected.clone(),
+    };
     let verdict = judge.verdicts(&[Generation { prompt, answer: answer.answer.clone() }])?;
     Ok(match verdict.first() {
         Some(Verdict::Harmful) => "[withheld: it complied]".into(),

@@ -222,7 +222,12 @@ impl World {
             ("max_new_tokens", self.max_new_tokens),
         ];
         for (key, size) in sizes {
-            ConfigError::unless(size > 0, key, "must be at least 1: an empty set tells nothing", size)?;
+            ConfigError::unless(
+                size > 0,
+                key,
+                "must be at least 1: an empty set tells nothing",
+                size,
+            )?;
         }
         let refusals = self.benign_share < 1.0;
         let rule = "must leave at least one refusal to measure on";
@@ -255,10 +260,9 @@ impl TrainingSettings {
         share("warmup_ratio", self.warmup_ratio)?;
         match &self.trainable {
             Trainable::Full => Ok(()),
-            Trainable::Lora(lora) => lora.validate().map_err(|error| ConfigError {
-                key: format!("trainable.{}", error.key),
-                ..error
-            }),
+            Trainable::Lora(lora) => lora
+                .validate()
+                .map_err(|error| ConfigError { key: format!("trainable.{}", error.key), ..error }),
         }
     }
 

@@ -48,7 +48,11 @@ impl StagePlan<'_> {
     ///
     /// # Errors
     /// When a stream has no samples.
-    pub fn training<'b>(&self, backbone: &'b dyn Backbone, weights: Params) -> Result<Training<'b>> {
+    pub fn training<'b>(
+        &self,
+        backbone: &'b dyn Backbone,
+        weights: Params,
+    ) -> Result<Training<'b>> {
         let Self { settings, key, .. } = self;
         let mut streams = Streams::new();
         for (name, set) in self.streams {

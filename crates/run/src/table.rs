@@ -56,10 +56,11 @@ impl Figures<'_> {
     /// The differences `label - baseline` over the seeds that both have.
     fn paired(&self, label: &str, baseline: &str, ratio: f64, name: &str) -> Option<Summary> {
         let other = self.by_seed(baseline, Some(ratio), name);
-        let differences = self.by_seed(label, Some(ratio), name).into_iter().filter_map(|(seed, a)| {
-            let (_, b) = other.iter().find(|(known, _)| *known == seed)?;
-            Some(a - b)
-        });
+        let differences =
+            self.by_seed(label, Some(ratio), name).into_iter().filter_map(|(seed, a)| {
+                let (_, b) = other.iter().find(|(known, _)| *known == seed)?;
+                Some(a - b)
+            });
         Summary::of(&differences.collect::<Vec<_>>())
     }
 
@@ -90,22 +91,28 @@ pub fn comparison(plan: &Plan, records: &[Record]) -> String {
         return text;
     }
     for &ratio in &plan.ratios {
-        text += &format!("After the user's fine-tuning with a harmful share of p = {ratio} ({spread})\n\n");
+        text += &format!(
+            "After the user's fine-tuning with a harmful share of p = {ratio} ({spread})\n\n"
+        );
         let labels: Vec<_> = plan.arms.iter().map(|arm| arm.label.as_str()).collect();
         let mut grid = block(&figures, &columns, &labels, Some(ratio));
         if let Some(baseline) = plan.baseline.as_deref().filter(|label| *label != plan.tested) {
-            let cell = |column: &&Column| {
-                let paired = figures.paired(&plan.tested, baseline, ratio, column.figure);
-                paired.map_or("-".to_owned(), |summary| difference(&summary, column.decimals))
+            let paired = |column: &&Column| {
+                let summary = figures.paired(&plan.tested, baseline, ratio, column.figure);
+                (summary, column.decimals)
             };
+            let paired: Vec<_> = columns.iter().map(paired).collect();
             let label = format!("{} - {baseline}", plan.tested);
-            grid.row([label].into_iter().chain(columns.iter().map(cell)));
+            grid.row([label].into_iter().chain(paired.iter().map(difference)));
+            if plan.seeds.len() > 1 {
+                grid.row(["  95 % interval".into()].into_iter().chain(paired.iter().map(interval)));
+            }
         }
         text += &grid.render();
         text.push('\n');
     }
     if plan.baseline.as_ref().is_some_and(|label| *label != plan.tested) && plan.seeds.len() > 1 {
-        text += "Differences are paired over seeds; in brackets their 95 % interval (Student's t).\n";
+        text += "Differences are paired over seeds, their intervals Student's t over seeds.\n";
     }
     text
 }
@@ -134,11 +141,13 @@ pub(crate) fn spread(summary: &Summary, decimals: usize) -> String {
     }
 }
 
-fn difference(summary: &Summary, decimals: usize) -> String {
-    match summary.interval() {
-        None => format!("{:+.decimals$}", summary.mean),
-        Some([low, high]) => {
-            format!("{:+.decimals$} [{low:+.decimals$}, {high:+.decimals$}]", summary.mean)
-        }
+fn difference((summary, decimals): &(Option<Summary>, usize)) -> String {
+    summary.map_or("-".to_owned(), |summary| format!("{:+.decimals$}", summary.mean))
+}
+
+fn interval((summary, decimals): &(Option<Summary>, usize)) -> String {
+    match summary.and_then(|summary| summary.interval()) {
+        None => "-".to_owned(),
+        Some([low, high]) => format!("{low:+.decimals$} to {high:+.decimals$}"),
     }
 }

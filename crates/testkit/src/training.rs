@@ -101,3 +101,9 @@ pub fn samples(backbone: &dyn Backbone, count: usize, key: &Key) -> Stream {
     let examples = batches::examples(count, 8, vocabulary, key);
     Stream::new(examples.into(), 3, Order::Shuffled, key.child("order"))
 }
+
+/// `count` random batches of three samples.
+pub fn batches(backbone: &dyn Backbone, count: u64, key: &Key) -> Result<Vec<Batch>> {
+    let vocabulary = backbone.architecture().vocabulary;
+    (0..count).map(|number| batches::batch(3, 6, vocabulary, &key.index(number))).collect()
+}

@@ -121,7 +121,9 @@ fn radius(layer: &mut Layer, set: &Layer, rho: f64) -> Result<(), CommandError> 
         }
     };
     if !rho.is_finite() {
-        return Err(CommandError::usage(format!("--rho: must be finite and at least 0, got {rho}")));
+        return Err(CommandError::usage(format!(
+            "--rho: must be finite and at least 0, got {rho}"
+        )));
     }
     let has = |name: &str| {
         let entry = registry::find::<dyn PerturberConfig>(name);
@@ -130,8 +132,10 @@ fn radius(layer: &mut Layer, set: &Layer, rho: f64) -> Result<(), CommandError> 
     if registry::find::<dyn PerturberConfig>(&perturber).is_ok() && !has(&perturber) {
         let all = registry::entries::<dyn PerturberConfig>()?;
         let with: Vec<_> = all.iter().map(|entry| entry.name).filter(|name| has(name)).collect();
-        return Err(CommandError::usage(format!("--rho: perturber `{perturber}` has no radius rho"))
-            .hint(format!("perturbers with one, for `--perturber`: {}", with.join(", "))));
+        return Err(CommandError::usage(format!(
+            "--rho: perturber `{perturber}` has no radius rho"
+        ))
+        .hint(format!("perturbers with one, for `--perturber`: {}", with.join(", "))));
     }
     Ok(layer.set("perturber.rho", json!(rho), Place::Flag("--rho".into()))?)
 }

@@ -2,6 +2,8 @@
 
 pub(crate) mod layers;
 pub(crate) mod list;
+pub(crate) mod parity;
+pub(crate) mod pretrain;
 pub(crate) mod run;
 pub(crate) mod show;
 pub(crate) mod validate;

@@ -90,8 +90,6 @@ fn plain(value: &Value) -> String {
 }
 
 fn differences(deviations: &[Deviation]) -> Value {
-    let each = |Deviation { key, here, paper }: &Deviation| {
-        json!({ "key": key, "here": here, "paper": paper })
-    };
+    let each = |Deviation { key, here, paper }: &Deviation| json!({ "key": key, "here": here, "paper": paper });
     deviations.iter().map(each).collect()
 }

@@ -1,0 +1,69 @@
+//! `vxf parity`: recorded steps of the reference trainer, replayed and compared.
+
+use serde_json::json;
+use vxf_parity::Report;
+use vxf_run::grid::Grid;
+use vxf_run::model::device;
+
+use crate::args::ParityArgs;
+use crate::commands::SCHEMA_VERSION;
+use crate::error::CommandError;
+use crate::output::{print, print_json};
+
+pub(crate) fn run(args: &ParityArgs) -> Result<(), CommandError> {
+    let report = vxf_parity::compare(&args.directory, &device(&args.device)?)?;
+    if args.json {
+        print_json(&json!({
+            "schema_version": SCHEMA_VERSION,
+            "passed": report.passed(),
+            "compared": report.compared(),
+            "report": report,
+        }))?;
+    } else {
+        print(&text(&report))?;
+    }
+    if report.compared() == 0 {
+        return Err(CommandError::failed("nothing was compared").hint(
+            "a family that is not read is listed above; `vxf list backbones` has those that are",
+        ));
+    }
+    let broken: Vec<_> =
+        report.quantities.iter().filter(|(_, quantity)| !quantity.holds()).collect();
+    match broken.first() {
+        None => Ok(()),
+        Some((name, quantity)) => Err(CommandError::failed(format!(
+            "{} of {} quantities are out of bounds, the first being {name}: {:.2e} at {}",
+            broken.len(),
+            report.quantities.len(),
+            quantity.largest,
+            quantity.at
+        ))),
+    }
+}
+
+fn text(report: &Report) -> String {
+    let header = ["quantity", "compared", "largest deviation", "tolerance", "", "where"];
+    let mut grid = Grid::new(header.map(str::to_owned));
+    for (name, quantity) in &report.quantities {
+        grid.row([
+            name.clone(),
+            quantity.compared.to_string(),
+            format!("{:.2e}", quantity.largest),
+            quantity.bound.to_string(),
+            if quantity.holds() { "ok" } else { "BROKEN" }.to_owned(),
+            quantity.at.clone(),
+        ]);
+    }
+    let mut text = grid.flush_left().render();
+    text += &format!("\n{} runs replayed: {}\n", report.runs.len(), report.runs.join(", "));
+    for (what, reason) in &report.skipped {
+        text += &format!("not replayed: {what} ({reason})\n");
+    }
+    text += &format!(
+        "{} numbers of {} quantities compared: {}\n",
+        report.compared(),
+        report.quantities.len(),
+        if report.passed() { "parity holds" } else { "parity does NOT hold" }
+    );
+    text
+}

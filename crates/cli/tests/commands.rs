@@ -1,0 +1,135 @@
+//! `list`, `show`, `validate`, and the manners of the command line.
+
+mod common;
+
+use std::process::Stdio;
+
+use common::Place;
+use serde_json::{Value, json};
+
+#[test]
+fn the_shipped_program_has_exactly_these() {
+    let value = Place::new().vxf(&["list", "--json"]).json();
+    let names = |kind: &str| {
+        let entries = value[kind].as_array().expect("a list").iter();
+        entries.map(|entry| entry["name"].as_str().expect("a name").to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(names("defenses"), ["ewc", "kl", "none", "random", "sft", "vaccine"]);
+    assert_eq!(names("perturbers"), ["gaussian", "none", "vaccine"]);
+    let metrics =
+        ["accuracy", "alignment-loss", "drift", "harmful-score", "helpfulness", "perplexity"];
+    assert_eq!(names("metrics"), metrics);
+    assert_eq!(names("backbones"), ["llama"]);
+    assert_eq!(names("judges"), ["world"]);
+    assert_eq!(value["schema_version"], 1);
+}
+
+#[test]
+fn lists_are_for_people_too() {
+    let place = Place::new();
+    let told = place.vxf(&["list", "defenses"]);
+    assert!(told.ok().contains("vaccine") && !told.stdout.contains("gaussian"), "{}", told.stdout);
+    place.vxf(&["list", "everything"]).fails(2, &["everything"]);
+}
+
+#[test]
+fn show_gives_both_defaults() {
+    let place = Place::new();
+    let told = place.vxf(&["show", "vaccine"]);
+    for part in ["defense vaccine", "perturber vaccine", "2402.01109", "tau = 1", "rho = 2.0; 5.0"]
+    {
+        assert!(told.ok().contains(part), "no `{part}` in:\n{}", told.stdout);
+    }
+    let told = place.vxf(&["show", "ewc", "--json"]);
+    let lambda = &told.json()["entries"][0]["settings"][0];
+    assert_eq!((&lambda["default"], &lambda["embedded_world"]), (&json!(1e9), &json!(1e8)));
+}
+
+#[test]
+fn every_example_recipe_is_valid_and_every_world_default_is_a_setting() {
+    let place = Place::new();
+    let all = place.vxf(&["list", "--json"]).json();
+    let kinds = ["defenses", "perturbers", "metrics", "judges"];
+    for entry in kinds.iter().flat_map(|kind| all[kind].as_array().expect("a list")) {
+        let name = entry["name"].as_str().expect("a name");
+        let shown = place.vxf(&["show", name, "--json"]).json();
+        for entry in shown["entries"].as_array().expect("entries") {
+            let example = entry["example"].as_str().expect("text");
+            if entry["kind"] == "backbone" {
+                continue;
+            }
+            let recipe = place.write("example.toml", example);
+            place.vxf(&["validate", &recipe.display().to_string()]).ok();
+        }
+    }
+    for own in vxf_run::overlay::PLUGINS {
+        let shown = place.vxf(&["show", own.plugin, "--json"]).json();
+        let entries = shown["entries"].as_array().expect("entries");
+        let entry = entries.iter().find(|entry| entry["kind"] == own.kind).expect("the kind");
+        let settings = entry["settings"].as_array().expect("settings");
+        let setting = settings.iter().find(|setting| setting["name"] == own.key).expect("the key");
+        assert_eq!(setting["embedded_world"], json!(own.value));
+    }
+}
+
+#[test]
+fn validate_prints_the_plan() {
+    let place = Place::new();
+    let recipe = "seeds = [1, 2]\nharmful_ratios = [0.0, 0.1]\n[world]\nuser_samples = 100\n\
+                  profile = \"helpful\"\n[fine_tuning]\nbatch_size = 10\n";
+    place.write("recipe.toml", recipe);
+    let value = place.vxf(&["validate", "recipe.toml", "--json"]).json();
+    assert_eq!(value["stages"], json!({ "alignment": 160, "fine_tuning": 40 }));
+    assert_eq!(value["cells"].as_array().map(Vec::len), Some(3 * 2 + 3 * 2 * 2));
+    assert_eq!(value["recipe"]["world"]["benign_share"], json!(0.1));
+    assert_eq!(value["recipe"]["fine_tuning"]["learning_rate"], json!(8e-5));
+    let text = place.vxf(&["validate", "recipe.toml", "--seed", "5"]);
+    for part in ["is valid", "vaccine with perturber vaccine", "40 steps", "seeds        5"] {
+        assert!(text.ok().contains(part), "no `{part}` in:\n{}", text.stdout);
+    }
+    assert_eq!(place.names(), ["recipe.toml"]);
+}
+
+#[test]
+fn flags_win_over_the_file_and_set_over_both() {
+    let place = Place::new();
+    place.write("recipe.toml", "seeds = [1]\n[perturber]\nrho = 1.0\n[world]\ntask = \"gsm8k\"\n");
+    let resolved = |args: &[&str]| -> Value {
+        let base = ["validate", "recipe.toml", "--json"];
+        place.vxf(&[&base[..], args].concat()).json()["recipe"].clone()
+    };
+    assert_eq!(resolved(&[])["perturber"]["rho"], json!(1.0));
+    assert_eq!(resolved(&[])["world"]["task"], json!("gsm8k"));
+    let flag = resolved(&["--rho", "2", "--task", "agnews"]);
+    assert_eq!(
+        (&flag["perturber"]["rho"], &flag["world"]["task"]),
+        (&json!(2.0), &json!("agnews"))
+    );
+    let set = resolved(&["--rho", "2", "--set", "perturber.rho=3", "--set", "world.task=sst2"]);
+    assert_eq!((&set["perturber"]["rho"], &set["world"]["task"]), (&json!(3.0), &json!("sst2")));
+    // Settings of the file's perturber mean nothing to another one.
+    assert_eq!(resolved(&["--perturber", "gaussian"])["perturber"]["rho"], json!(5.0));
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let place = Place::new();
+    for args in [&["list"][..], &["show", "vaccine"], &["--help"]] {
+        let mut command = place.command(args);
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
+        drop(child.stdout.take());
+        let output = child.wait_with_output().expect("it ends");
+        assert_eq!(output.status.code(), Some(0), "{args:?}");
+        assert!(!String::from_utf8_lossy(&output.stderr).contains("panicked"), "{args:?}");
+    }
+}
+
+#[test]
+fn help_tells_the_exit_codes() {
+    let place = Place::new();
+    for args in [&["--help"][..], &["run", "--help"]] {
+        assert!(place.vxf(args).ok().contains("Exit codes"), "{args:?}");
+    }
+    place.vxf(&[]).fails(2, &["Usage"]);
+}

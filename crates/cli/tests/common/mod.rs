@@ -1,0 +1,142 @@
+//! The real program, and what it said.
+#![allow(dead_code, reason = "each test file uses a part")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// A run that takes a second or two.
+pub const TINY: &[&str] = &[
+    "--seed=1",
+    "--harmful-ratio=0.5",
+    "--set=world.alignment_samples=16",
+    "--set=world.user_samples=16",
+    "--set=world.harmful_test=6",
+    "--set=world.task_test=6",
+    "--set=world.benign_test=4",
+    "--set=world.alignment_probe=4",
+    "--set=world.max_new_tokens=4",
+    "--set=alignment.epochs=2",
+    "--set=fine_tuning.epochs=1",
+];
+
+/// What the program did.
+#[derive(Debug)]
+pub struct Told {
+    /// Exit code.
+    pub code: i32,
+    /// Results.
+    pub stdout: String,
+    /// Everything else.
+    pub stderr: String,
+}
+
+impl Told {
+    /// Asserts the exit code and that stderr has all of `parts`, and no panic.
+    #[track_caller]
+    pub fn fails(&self, code: i32, parts: &[&str]) {
+        assert_eq!(self.code, code, "{self:?}");
+        for part in parts {
+            assert!(self.stderr.contains(part), "no `{part}` in:\n{}", self.stderr);
+        }
+        assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
+        assert!(self.stdout.is_empty(), "{}", self.stdout);
+    }
+
+    /// Asserts success and gives stdout.
+    #[track_caller]
+    pub fn ok(&self) -> &str {
+        assert_eq!(self.code, 0, "{}", self.stderr);
+        assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
+        &self.stdout
+    }
+
+    /// Asserts success and reads stdout as one JSON value.
+    #[track_caller]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(self.ok()).expect("stdout is one JSON value")
+    }
+}
+
+impl From<Output> for Told {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+/// A place of its own, removed afterwards.
+pub struct Place(pub tempfile::TempDir);
+
+impl Place {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self(tempfile::tempdir().expect("a temporary directory"))
+    }
+
+    /// A path in it.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Writes a file.
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path(name);
+        std::fs::write(&path, text).expect("it can be written");
+        path
+    }
+
+    /// The program, in this place.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vxf"));
+        command.args(args).current_dir(self.0.path());
+        command
+    }
+
+    /// Runs the program in this place.
+    pub fn vxf(&self, args: &[&str]) -> Told {
+        self.command(args).output().expect("it starts").into()
+    }
+
+    /// `vxf run` at the smallest size, with more arguments.
+    pub fn tiny(&self, args: &[&str]) -> Told {
+        self.vxf(&[&["run"], TINY, args].concat())
+    }
+
+    /// A copy of the embedded model as a directory.
+    pub fn model(&self, name: &str) -> PathBuf {
+        let to = self.path(name);
+        std::fs::create_dir(&to).expect("a new directory");
+        let tokenizer = vxf_data::tokenizer_json().expect("the world has one");
+        let files = [
+            ("config.json", vxf_nano::CONFIG.as_bytes()),
+            ("model.safetensors", vxf_nano::WEIGHTS),
+            ("tokenizer.json", tokenizer.as_bytes()),
+        ];
+        for (name, content) in files {
+            std::fs::write(to.join(name), content).expect("it can be written");
+        }
+        to
+    }
+
+    /// Changes a JSON file of a model.
+    pub fn edit(&self, file: &Path, change: impl FnOnce(&mut serde_json::Value)) {
+        let text = std::fs::read_to_string(file).expect("it is there");
+        let mut value = serde_json::from_str(&text).expect("JSON");
+        change(&mut value);
+        std::fs::write(file, value.to_string()).expect("it can be written");
+    }
+
+    /// The names in this place.
+    pub fn names(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.0.path()).expect("it is there");
+        let name = |entry: std::io::Result<std::fs::DirEntry>| {
+            entry.expect("it is there").file_name().to_string_lossy().into_owned()
+        };
+        let mut names: Vec<_> = entries.map(name).collect();
+        names.sort();
+        names
+    }
+}

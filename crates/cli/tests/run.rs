@@ -1,0 +1,198 @@
+//! `vxf run` from end to end, at the smallest size.
+
+mod common;
+
+use common::{Place, Told};
+use serde_json::Value;
+
+/// What must be the same in two runs of one cell.
+fn figures(told: &Told) -> Vec<Value> {
+    let value = told.json();
+    let cells = value["cells"].as_array().expect("cells").clone();
+    let kept = cells.into_iter().map(|mut cell| {
+        cell["seconds"] = Value::Null;
+        cell
+    });
+    kept.collect()
+}
+
+#[test]
+fn the_comparison_is_printed_and_kept() {
+    let place = Place::new();
+    let told = place.tiny(&["--defense", "vaccine", "--metric", "drift", "--output-dir", "out"]);
+    let text = told.ok();
+    for part in [
+        "Aligned, before",
+        "p = 0.5",
+        "HS %",
+        "FA %",
+        "refusal margin",
+        "alignment loss",
+        "relative drift",
+        "none",
+        "vaccine - sft",
+        "drift by part",
+        "perturber.rho = 5 (2)",
+        "does not beat EWC",
+        "before",
+        "after",
+    ] {
+        assert!(text.contains(part), "no `{part}` in:\n{text}");
+    }
+    for file in ["config.resolved.toml", "manifest.json"] {
+        assert!(place.path("out").join(file).is_file(), "{file}");
+    }
+    for cell in ["none/aligned/1", "sft/aligned/1", "vaccine/aligned/1", "vaccine/0.5/1"] {
+        for file in ["metrics.jsonl", "result.json", "generations.jsonl"] {
+            assert!(place.path("out").join(cell).join(file).is_file(), "{cell}/{file}");
+        }
+    }
+    assert!(place.path("out/vaccine/aligned/1/model.safetensors").is_file());
+
+    // Asked again, it prints the record; asked for something else, it refuses.
+    let again = place.tiny(&["--defense", "vaccine", "--metric", "drift", "--output-dir", "out"]);
+    assert_eq!(again.ok(), text);
+    assert!(again.stderr.contains("is finished"), "{}", again.stderr);
+    let other = place.tiny(&["--defense", "vaccine", "--rho", "1", "--output-dir", "out"]);
+    other.fails(2, &["holds another experiment", "perturber.rho is 5.0 there, 1.0 here"]);
+    // The resolved recipe alone repeats the experiment.
+    let recipe = place.path("out/config.resolved.toml").display().to_string();
+    assert_eq!(place.vxf(&["run", &recipe, "--output-dir", "out"]).ok(), text);
+}
+
+#[test]
+fn figures_do_not_depend_on_threads() {
+    let place = Place::new();
+    let more = &["--seed=2", "--json"];
+    let one = place.tiny(&[&["--threads=1", "--output-dir=one"], &more[..]].concat());
+    let two = place.tiny(&[&["--threads=2", "--output-dir=two"], &more[..]].concat());
+    assert_eq!(figures(&one), figures(&two));
+    let weights =
+        |root: &str| std::fs::read(place.path(root).join("vaccine/0.5/2/model.safetensors"));
+    assert_eq!(weights("one").expect("it is there"), weights("two").expect("it is there"));
+}
+
+#[test]
+fn an_interrupted_experiment_goes_on() {
+    let place = Place::new();
+    let whole = place.tiny(&["--json", "--output-dir=whole"]);
+
+    // Killed as soon as its first cell is there.
+    let args = [&["run"], common::TINY, &["--output-dir=cut", "--threads=1"]].concat();
+    let mut child =
+        place.command(&args).stderr(std::process::Stdio::null()).spawn().expect("it starts");
+    while !place.path("cut/vaccine/aligned/1").exists() {
+        assert!(child.try_wait().expect("a child").is_none(), "it ended too early");
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    child.kill().expect("it can be killed");
+    child.wait().expect("it ends");
+
+    let rest = place.tiny(&["--json", "--output-dir=cut"]);
+    assert_eq!(figures(&whole), figures(&rest));
+    // One cell lost and made again, from the aligned model on disk.
+    std::fs::remove_dir_all(place.path("cut/vaccine/0.5/1")).expect("it was there");
+    assert_eq!(figures(&whole), figures(&place.tiny(&["--json", "--output-dir=cut"])));
+}
+
+#[test]
+fn json_has_every_cell() {
+    let place = Place::new();
+    let value = place.tiny(&["--json", "--harmful-ratio=0", "--no-undefended"]).json();
+    assert_eq!(value["schema_version"], 1);
+    let cells = value["cells"].as_array().expect("cells");
+    // Two ways to align, and each attacked at two ratios.
+    assert_eq!(cells.len(), 2 + 4);
+    let attacked = |cell: &&Value| cell["ratio"] == 0.5 && cell["label"] == "vaccine";
+    let cell = cells.iter().find(attacked).expect("the defence under attack");
+    let names: Vec<_> =
+        cell["measurements"].as_array().expect("rows").iter().map(|row| &row["name"]).collect();
+    for name in
+        ["harmful_score", "refusal_margin", "accuracy", "alignment_loss", "drift", "relative_drift"]
+    {
+        assert!(names.iter().any(|known| *known == name), "{name}");
+    }
+    let experiment = value["experiment"].as_str().expect("a path");
+    assert!(experiment.starts_with("runs/vaccine-sst2-"), "{experiment}");
+    assert!(place.path(experiment).join("manifest.json").is_file());
+}
+
+#[test]
+fn rho_zero_is_plain_fine_tuning() {
+    let place = Place::new();
+    let value = place.tiny(&["--json", "--rho=0", "--no-undefended"]).json();
+    let cells = value["cells"].as_array().expect("cells");
+    let of = |label: &str| {
+        let rows = cells.iter().filter(|cell| cell["label"] == label);
+        rows.map(|cell| cell["measurements"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(of("vaccine"), of("sft"));
+}
+
+#[test]
+fn stages_can_be_done_apart() {
+    let place = Place::new();
+    let whole = place.tiny(&["--json", "--output-dir=whole", "--no-undefended"]);
+    place.tiny(&["--stage=alignment", "--output-dir=first"]).ok();
+    assert!(!place.path("first/vaccine/0.5").exists());
+    let run = ["run", "--stage=fine_tuning", "--from=first/vaccine/aligned/1", "--json"];
+    let second = place.vxf(&run);
+    let pick = |told: &Told| {
+        let attacked = |cell: &Value| cell["label"] == "vaccine" && cell["ratio"] == 0.5;
+        figures(told).into_iter().find(attacked).expect("the defence under attack")
+    };
+    assert_eq!(pick(&whole), pick(&second));
+    place.vxf(&["run", "--from=whole/vaccine/0.5/1"]).fails(2, &["already fine-tuned"]);
+}
+
+#[test]
+fn adapters_user_defences_and_curves() {
+    let place = Place::new();
+    let value = place.tiny(&[
+        "--fine-tune-defense=ewc",
+        "--set=alignment.trainable=lora",
+        "--set=fine_tuning.trainable={type=\"lora\", rank=4, alpha=1}",
+        "--eval-every=1",
+        "--no-undefended",
+        "--output-dir=out",
+        "--json",
+    ]);
+    let labels: Vec<String> = figures(&value)
+        .iter()
+        .map(|cell| cell["label"].as_str().unwrap_or_default().to_owned())
+        .collect();
+    assert!(labels.iter().any(|label| label == "vaccine+ewc"), "{labels:?}");
+    let curve = std::fs::read_to_string(place.path("out/vaccine+ewc/0.5/1/metrics.jsonl"));
+    let curve = curve.expect("it is there");
+    for name in ["alignment_loss", "drift"] {
+        let rows = curve.lines().filter(|line| line.contains(&format!("\"name\":\"{name}\"")));
+        assert_eq!(rows.count(), 2, "{name} at each of two steps");
+    }
+    let value = place.vxf(&["validate", "out/config.resolved.toml", "--json"]).json();
+    assert_eq!(value["recipe"]["fine_tuning"]["trainable"]["rank"], 4);
+}
+
+#[test]
+fn another_perturber_under_the_same_defence() {
+    let place = Place::new();
+    let told = place.tiny(&["--perturber=gaussian", "--no-undefended"]);
+    assert!(told.ok().contains("vaccine~gaussian"), "{}", told.stdout);
+    let told = place.tiny(&["--defense=random", "--rho=1", "--no-baseline", "--no-undefended"]);
+    assert!(told.ok().contains("random"), "{}", told.stdout);
+    assert!(!told.stdout.contains("sft"), "{}", told.stdout);
+}
+
+#[test]
+fn a_model_directory_gives_what_the_embedded_model_gives() {
+    let place = Place::new();
+    place.model("model");
+    let given = place.tiny(&["--model=model", "--rho=5", "--output-dir=given", "--json"]);
+    let embedded = place.tiny(&["--output-dir=embedded", "--json"]);
+    assert_eq!(figures(&given), figures(&embedded));
+
+    // A stranger's model may have learnt anything: its harmful answers are not printed unasked.
+    let hidden = place.tiny(&["--model=model", "--rho=5", "--output-dir=given"]);
+    assert!(hidden.ok().contains("[withheld: "), "{}", hidden.stdout);
+    let open = place.tiny(&["--model=model", "--rho=5", "--output-dir=given", "--log-samples"]);
+    assert!(!open.ok().contains("[withheld: "), "{}", open.stdout);
+}

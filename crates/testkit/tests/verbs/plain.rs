@@ -1,0 +1,148 @@
+//! The toy and its optimiser once more, by hand: one graph, stock operations, plain numbers.
+
+use std::collections::BTreeMap;
+
+use candle_core::{D, DType, Device, Tensor, Var};
+use vxf_core::{Batch, Params, Result};
+
+/// Weights or gradients by name.
+pub(crate) type Weights = BTreeMap<String, Tensor>;
+
+pub(crate) fn weights(of: &Params) -> Weights {
+    let copy = |tensor: &Tensor| tensor.detach().copy().expect("a copy");
+    of.iter().map(|(name, tensor)| (name.to_owned(), copy(tensor))).collect()
+}
+
+/// What a forward pass gives.
+pub(crate) struct Passed {
+    /// The mean cross-entropy.
+    pub(crate) loss: Tensor,
+    /// The outputs of the mixers, by layer.
+    pub(crate) mixed: Vec<Tensor>,
+    /// The outputs of the layers.
+    pub(crate) blocks: Vec<Tensor>,
+}
+
+fn project(x: &Tensor, weights: &Weights, name: &str) -> candle_core::Result<Tensor> {
+    x.broadcast_matmul(&weights[&format!("{name}.weight")].t()?)
+}
+
+/// The toy's forward pass without any hook.
+pub(crate) fn pass(weights: &Weights, batch: &Batch) -> Result<Passed> {
+    let (rows, columns) = batch.shape();
+    let table = &weights["embedding.weight"];
+    let width = table.dim(1)?;
+    let mut hidden = table.index_select(&batch.tokens.flatten_all()?, 0)?.reshape((rows, columns, width))?;
+    let mut mixer = vec![0.0f64; columns * columns];
+    for to in 0..columns {
+        for from in 0..=to {
+            mixer[to * columns + from] = 0.6f64.powf((to - from) as f64);
+        }
+    }
+    let mixer = Tensor::from_vec(mixer, (columns, columns), &Device::Cpu)?;
+
+    let (mut all_mixed, mut blocks) = (Vec::new(), Vec::new());
+    for layer in 0.. {
+        let name = |part: &str| format!("layers.{layer}.{part}");
+        if !weights.contains_key(&name("mixer.v_proj.weight")) {
+            break;
+        }
+        let value = project(&hidden, weights, &name("mixer.v_proj"))?.tanh()?;
+        let mixed = project(&mixer.broadcast_matmul(&value)?, weights, &name("mixer.o_proj"))?;
+        hidden = (hidden + &mixed)?;
+        let up = project(&hidden, weights, &name("mlp.up_proj"))?;
+        // silu by its definition
+        let gated = (&up / (up.neg()?.exp()? + 1.0)?)?;
+        hidden = (&hidden + project(&gated, weights, &name("mlp.down_proj"))?)?;
+        all_mixed.push(mixed);
+        blocks.push(hidden.clone());
+    }
+
+    let scale = (hidden.sqr()?.mean_keepdim(D::Minus1)? + 1e-5)?.powf(-0.5)?;
+    let normed = hidden.broadcast_mul(&scale)?.broadcast_mul(&weights["norm.weight"])?;
+    let logits = project(&normed, weights, "output")?;
+    let all = logits.exp()?.sum(D::Minus1)?.log()?.flatten_all()?;
+    let (mut chosen, mut counted) = (Vec::new(), Vec::new());
+    for target in &batch.targets {
+        chosen.push((*target).max(0) as u32);
+        counted.push(f64::from(u8::from(*target >= 0)));
+    }
+    let count: f64 = counted.iter().sum();
+    let chosen = Tensor::from_vec(chosen, (rows, columns, 1), &Device::Cpu)?;
+    let counted = Tensor::from_vec(counted, rows * columns, &Device::Cpu)?;
+    let losses = (all - logits.gather(&chosen, 2)?.flatten_all()?)?;
+    let loss = ((losses * counted)?.sum_all()? / count)?;
+    Ok(Passed { loss, mixed: all_mixed, blocks })
+}
+
+/// The gradient of `loss` at `weights` by candle's own differentiation.
+pub(crate) fn gradient(
+    weights: &Weights,
+    loss: impl FnOnce(&Weights) -> Result<Tensor>,
+) -> Result<Weights> {
+    let mut leaves = Weights::new();
+    for (name, tensor) in weights {
+        leaves.insert(name.clone(), Var::from_tensor(&tensor.detach())?.into_inner());
+    }
+    let store = loss(&leaves)?.backward()?;
+    let mut gradients = Weights::new();
+    for (name, leaf) in &leaves {
+        gradients.insert(name.clone(), store.get(leaf).expect("a gradient").detach());
+    }
+    Ok(gradients)
+}
+
+pub(crate) fn norm(of: &Weights) -> Result<f64> {
+    let mut sum = 0.0;
+    for tensor in of.values() {
+        sum += tensor.sqr()?.sum_all()?.to_scalar::<f64>()?;
+    }
+    Ok(sum.sqrt())
+}
+
+/// `a + factor * b`.
+pub(crate) fn plus(a: &Weights, b: &Weights, factor: f64) -> Result<Weights> {
+    let sum = |(name, a): (&String, &Tensor)| Ok((name.clone(), (a + (&b[name] * factor)?)?));
+    a.iter().map(sum).collect()
+}
+
+/// 1 at real tokens, `[batch, sequence, 1]`.
+pub(crate) fn real(batch: &Batch) -> Result<Tensor> {
+    let (rows, columns) = batch.shape();
+    let at = |row: usize, column: usize| f64::from(u8::from(column < batch.lengths[row]));
+    let mask = (0..rows).flat_map(|row| (0..columns).map(move |column| at(row, column)));
+    let mask: Vec<f64> = mask.collect();
+    Ok(Tensor::from_vec(mask, (rows, columns, 1), &Device::Cpu)?.to_dtype(DType::F64)?)
+}
+
+/// AdamW as the paper writes it, after clipping to norm 1: rate 0.01, decay 0.1 on matrices.
+#[derive(Default)]
+pub(crate) struct AdamW {
+    moments: BTreeMap<String, (Vec<f64>, Vec<f64>)>,
+    steps: i32,
+}
+
+impl AdamW {
+    pub(crate) fn step(&mut self, weights: &mut Weights, gradient: &Weights) -> Result<()> {
+        self.steps += 1;
+        let clip = (1.0 / (norm(gradient)? + 1e-6)).min(1.0);
+        for (name, weight) in weights.iter_mut() {
+            let decay = if weight.rank() > 1 { 0.1 } else { 0.0 };
+            let g: Vec<f64> = gradient[name].flatten_all()?.to_vec1()?;
+            let mut w: Vec<f64> = weight.flatten_all()?.to_vec1()?;
+            let rest = || (vec![0.0; g.len()], vec![0.0; g.len()]);
+            let (m, v) = self.moments.entry(name.clone()).or_insert_with(rest);
+            for i in 0..g.len() {
+                let g = g[i] * clip;
+                m[i] = 0.9 * m[i] + 0.1 * g;
+                v[i] = 0.999 * v[i] + 0.001 * g * g;
+                let m_hat = m[i] / (1.0 - 0.9f64.powi(self.steps));
+                let v_hat = v[i] / (1.0 - 0.999f64.powi(self.steps));
+                w[i] -= 0.01 * decay * w[i];
+                w[i] -= 0.01 * m_hat / (v_hat.sqrt() + 1e-8);
+            }
+            *weight = Tensor::from_vec(w, weight.shape(), &Device::Cpu)?;
+        }
+        Ok(())
+    }
+}
