@@ -18,7 +18,7 @@ use vxf_core::schedule::{Decay, Schedule};
 use vxf_core::step::Session;
 use vxf_core::stream::{Order, Stream, Streams};
 use vxf_core::{Backbone, Example, Key, Lora, Result, Trainable};
-use vxf_testkit::llama::Shape;
+use vxf_testkit::checkpoint::LlamaShape;
 
 /// A stage that never ends, for timing single steps.
 fn training<'a>(
@@ -48,14 +48,15 @@ fn training<'a>(
 }
 
 fn shape_s(criterion: &mut Criterion) {
-    let shape = Shape {
-        width: 256,
+    let shape = LlamaShape {
+        hidden: 256,
         layers: 6,
         heads: 8,
         kv_heads: 8,
-        inner: 688,
+        intermediate: 688,
         vocabulary: 4096,
-        ..Shape::default()
+        positions: 128,
+        ..LlamaShape::default()
     };
     let base = load_backbone(&shape.checkpoint(0).expect("in memory"), DType::F32, &Device::Cpu)
         .expect("a Llama");

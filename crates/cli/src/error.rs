@@ -69,14 +69,13 @@ fn code(error: &Error) -> u8 {
         | Error::OtherExperiment { .. }
         | Error::NotAnExperiment { .. }
         | Error::AllPrompt { .. } => EXIT_USAGE,
-        Error::Core(error) => match error {
+        Error::Core(
             vxf_core::Error::UnknownPlugin { .. }
             | vxf_core::Error::Config(_)
             | vxf_core::Error::WrongStage { .. }
             | vxf_core::Error::UnknownStream { .. }
-            | vxf_core::Error::UnknownSite { .. } => EXIT_USAGE,
-            _ => EXIT_FAILED,
-        },
+            | vxf_core::Error::UnknownSite { .. },
+        ) => EXIT_USAGE,
         _ => EXIT_FAILED,
     }
 }

@@ -93,7 +93,10 @@ fn validate_prints_the_plan() {
 #[test]
 fn flags_win_over_the_file_and_set_over_both() {
     let place = Place::new();
-    place.write("recipe.toml", "seeds = [1]\n[perturber]\nrho = 1.0\n[world]\ntask = \"gsm8k\"\n");
+    place.write(
+        "recipe.toml",
+        "seeds = [1]\n[perturber]\nname = \"vaccine\"\nrho = 1.0\n[world]\ntask = \"gsm8k\"\n",
+    );
     let resolved = |args: &[&str]| -> Value {
         let base = ["validate", "recipe.toml", "--json"];
         place.vxf(&[&base[..], args].concat()).json()["recipe"].clone()

@@ -190,7 +190,11 @@ impl<'a> Evaluation<'a> {
         let no_cotangents = Hidden::new();
         let tap = Injection { read: true, ..Injection::differentiating(self, &no_cotangents) };
         let pass = self.pass(weights, &tap);
-        let mut hidden = self.backbone.embed(&self.batch.tokens, &pass)?;
+        // The embedding takes its weights under another node of the graph (storage is shared).
+        // Where it is tied to the output, its gradient is then summed over tokens before it meets
+        // the output's: the order in which it is added block by block.
+        let apart = weights.map(|weight| Ok(weight.reshape(weight.shape())?))?;
+        let mut hidden = self.backbone.embed(&self.batch.tokens, &self.pass(&apart, &tap))?;
         for layer in 0..self.backbone.architecture().layers {
             hidden = self.backbone.block(layer, &hidden, &pass)?;
         }

@@ -61,7 +61,8 @@ fn what_is_not_there_is_named() {
     let elsewhere = Hidden::from([(beyond[0], weights.get("output.weight").expect("it").clone())]);
     let error = step.gradients(&Perturbation::Hidden(elsewhere)).expect_err("no such layer");
     assert!(error.to_string().contains("block_output.9"), "{error}");
-    let stray = Params::from_iter([("stray".to_owned(), weights.get("norm.weight").expect("it").clone())]);
+    let stray =
+        Params::from_iter([("stray".to_owned(), weights.get("norm.weight").expect("it").clone())]);
     let error = step.gradients(&Perturbation::Weights(stray)).expect_err("no such weight");
     assert!(error.to_string().contains("stray"), "{error}");
     let empty = Streams::new().insert("user", Stream::of_batches(Vec::new()));
@@ -113,7 +114,9 @@ fn micro_batches_of_another_stream_make_its_own_large_batch() {
     for seed in 0..8 {
         let rows = |name| Rows::random(6, 6, 13, &Key::root(seed).child(name));
         let gradient = |accumulation| {
-            let parts = |name| Stream::of_batches(rows(name).parts(accumulation, &Device::Cpu).expect("parts"));
+            let parts = |name| {
+                Stream::of_batches(rows(name).parts(accumulation, &Device::Cpu).expect("parts"))
+            };
             let streams = vec![("main", parts("main")), ("other", parts("other"))];
             let (defense, inner) = (Box::new(Other), Box::new(Nothing));
             let mut stage: Training<'_> =
@@ -135,10 +138,10 @@ fn a_batch_stays_the_same_within_a_step_until_it_is_drawn_anew() {
     let (toy, weights) = (toy(), weights(&toy()));
     let main = batches(&toy, "user");
     let mut session = session(vec![("user", main.clone())], 2);
-    for micro in 0..2 {
+    for (micro, own) in main.iter().enumerate().take(2) {
         let mut step = Step::new(&toy, &weights, &mut session, (0, 1), micro);
         for _ in 0..2 {
-            assert_eq!(step.batch("user").expect("a batch").targets, main[micro].targets);
+            assert_eq!(step.batch("user").expect("a batch").targets, own.targets);
         }
     }
     let mut step = Step::new(&toy, &weights, &mut session, (0, 1), 1);
@@ -172,8 +175,7 @@ fn other_weights_hold_only_within_their_scope() {
     let inside = step.with_weights(&other, loss).expect("a loss");
     assert_ne!(own, inside);
     assert_eq!(loss(&mut step).expect("a loss"), own);
-    let failed: Result<()> =
-        step.with_weights(&other, |step| step.snapshot_of("none").map(|_| ()));
+    let failed: Result<()> = step.with_weights(&other, |step| step.snapshot_of("none").map(|_| ()));
     assert!(failed.is_err());
     assert_eq!(loss(&mut step).expect("a loss"), own, "also when it failed inside");
 }

@@ -37,7 +37,7 @@ pub enum Error {
         /// Where it was written.
         place: Place,
         /// Key, rule and value found.
-        problem: ConfigError,
+        problem: Box<ConfigError>,
     },
     /// A name in a recipe or a flag is registered nowhere.
     #[error("{}{source}", .place.prefix())]
@@ -45,7 +45,7 @@ pub enum Error {
         /// Where it was written.
         place: Place,
         /// Which name, and which come near.
-        source: vxf_core::Error,
+        source: Box<vxf_core::Error>,
     },
     /// A method sits in a stage that it does not belong to.
     #[error("{}`{name}` belongs to the {belongs} stage, not to {stage}", .place.prefix())]
@@ -175,7 +175,7 @@ impl Error {
     ) -> Self {
         let problem =
             ConfigError { key: key.to_owned(), rule: rule.into(), found: found.to_string() };
-        Self::Setting { place, problem }
+        Self::Setting { place, problem: Box::new(problem) }
     }
 }
 

@@ -200,8 +200,10 @@ fn of_value<C: Kind + ?Sized>(
         (None, Some(default)) => default.to_owned(),
         (None, None) => return wrong(path, "needs a `name`", &Value::Object(settings)),
     };
-    let entry: &Entry<C> = registry::find::<C>(&name)
-        .map_err(|source| Error::Name { place: layer.place(&name_path), source })?;
+    let entry: &Entry<C> = registry::find::<C>(&name).map_err(|source| Error::Name {
+        place: layer.place(&name_path),
+        source: Box::new(source),
+    })?;
     if embedded {
         for (key, value) in overlay::of_plugin(C::NAME, entry.name) {
             settings.entry(key).or_insert(value);
@@ -256,7 +258,7 @@ fn placed(layer: &Layer, section: &str, problem: ConfigError) -> Error {
     };
     // Serde writes list items as `seeds[1]`.
     let path = key.replace('[', ".").replace(']', "");
-    Error::Setting { place: layer.place(&path), problem: ConfigError { key, ..problem } }
+    Error::Setting { place: layer.place(&path), problem: Box::new(ConfigError { key, ..problem }) }
 }
 
 fn unknown(layer: &Layer, path: &str, key: &str, known: &[String], value: &Value) -> Error {

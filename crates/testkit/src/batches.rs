@@ -81,9 +81,10 @@ pub fn examples(count: usize, longest: usize, vocabulary: usize, key: &Key) -> V
 /// The same batch with `extra` further columns of padding.
 pub fn widened(batch: &Batch, extra: usize) -> Result<Batch> {
     let (rows, columns) = batch.shape();
-    let targets = batch.targets.chunks(columns).flat_map(|row| {
-        row.iter().copied().chain(std::iter::repeat_n(IGNORED, extra))
-    });
+    let targets = batch
+        .targets
+        .chunks(columns)
+        .flat_map(|row| row.iter().copied().chain(std::iter::repeat_n(IGNORED, extra)));
     let padding = Tensor::zeros((rows, extra), batch.tokens.dtype(), batch.tokens.device())?;
     Ok(Batch {
         tokens: Tensor::cat(&[&batch.tokens, &padding], 1)?,

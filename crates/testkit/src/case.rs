@@ -139,9 +139,8 @@ where
         failure_persistence: None,
         ..Config::default()
     };
-    let outcome = TestRunner::new(config).run(&values, |value| {
-        law(value).map_err(|error| TestCaseError::fail(error.to_string()))
-    });
+    let outcome = TestRunner::new(config)
+        .run(&values, |value| law(value).map_err(|error| TestCaseError::fail(error.to_string())));
     if let Err(failure) = outcome {
         panic!("{failure}");
     }

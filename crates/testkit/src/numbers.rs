@@ -35,7 +35,8 @@ pub fn first_difference(a: &Params, b: &Params) -> Result<Option<String>> {
             return Ok(Some(name.to_owned()));
         };
         // Widening to f64 is exact, thus bits agree there if and only if they agree here.
-        let bits = |tensor| Ok::<_, vxf_core::Error>(entries(tensor)?.into_iter().map(f64::to_bits));
+        let bits =
+            |tensor| Ok::<_, vxf_core::Error>(entries(tensor)?.into_iter().map(f64::to_bits));
         if x.dims() != y.dims() || !bits(x)?.eq(bits(y)?) {
             return Ok(Some(name.to_owned()));
         }

@@ -100,8 +100,7 @@ impl Backbone for Recording<'_> {
         let mut state = self.state();
         // A new forward tracks nothing when blocks are computed again, and follows no block when
         // they are not.
-        let recompute =
-            state.recomputed == Some(0) && (differentiates || hidden.track_op());
+        let recompute = state.recomputed == Some(0) && (differentiates || hidden.track_op());
         if !recompute {
             state.forwards.push(Forward::default());
             state.headed = false;

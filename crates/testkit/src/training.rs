@@ -6,9 +6,7 @@ use vxf_core::optimizer::{AdamW, AdamWConfig};
 use vxf_core::schedule::{Decay, Schedule};
 use vxf_core::step::Session;
 use vxf_core::stream::{Order, Stream, Streams};
-use vxf_core::{
-    Batch, Defense, Gradients, Key, Params, Perturbation, Perturber, Result, Step,
-};
+use vxf_core::{Batch, Defense, Gradients, Key, Params, Perturbation, Perturber, Result, Step};
 
 use crate::batches;
 

@@ -65,7 +65,9 @@ impl Backbone for Broken {
         let out = self.toy.block(layer, hidden, pass)?;
         match self.defect {
             Defect::CutsGradient if layer == 0 => Ok(out.detach()),
-            Defect::WrongGradient if layer == 0 => Ok((out.detach() + (&out - out.detach())? * 0.5)?),
+            Defect::WrongGradient if layer == 0 => {
+                Ok((out.detach() + (&out - out.detach())? * 0.5)?)
+            }
             Defect::SeesTheFuture => Ok(out.broadcast_add(&out.mean_keepdim(1)?)?),
             Defect::WildDropout => {
                 let draw = self.draws.fetch_add(1, std::sync::atomic::Ordering::Relaxed);

@@ -13,4 +13,8 @@ fn toy(dtype: DType, layers: usize, trainable: &Trainable) -> Arc<dyn Backbone> 
 }
 
 backbone_laws!(full, |dtype| toy(dtype, 3, &Trainable::Full));
-backbone_laws!(adapter, |dtype| toy(dtype, 2, &Trainable::Lora(Lora { rank: 2, ..Lora::default() })));
+backbone_laws!(adapter, |dtype| toy(
+    dtype,
+    2,
+    &Trainable::Lora(Lora { rank: 2, ..Lora::default() })
+));

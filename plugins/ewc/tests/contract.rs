@@ -70,8 +70,8 @@ fn the_penalty_pulls_along_its_own_gradient() {
         let (_, gradients) = at(&away)?;
         for (name, gradient) in gradients.iter() {
             let gradient = entries(gradient)?;
-            let largest =
-                (0..gradient.len()).max_by(|&a, &b| gradient[a].abs().total_cmp(&gradient[b].abs()));
+            let largest = (0..gradient.len())
+                .max_by(|&a, &b| gradient[a].abs().total_cmp(&gradient[b].abs()));
             let index = largest.expect("no empty tensor");
             let loss = |by| -> Result<f64> {
                 let mut moved = away.clone();

@@ -88,8 +88,8 @@ fn the_divergence_has_the_gradient_it_says() {
         let at = |weights: &Params| step(&case, &*backbone, config.clone(), &aligned, weights);
         for (name, gradient) in at(&away)?.1.iter() {
             let gradient = entries(gradient)?;
-            let largest =
-                (0..gradient.len()).max_by(|&a, &b| gradient[a].abs().total_cmp(&gradient[b].abs()));
+            let largest = (0..gradient.len())
+                .max_by(|&a, &b| gradient[a].abs().total_cmp(&gradient[b].abs()));
             let index = largest.expect("no empty tensor");
             let loss = |by| -> Result<f64> {
                 let mut moved = away.clone();
@@ -118,9 +118,7 @@ fn the_aligned_model_feels_no_pull() {
         let case = Case { double: true, ..case }.without_dropout();
         let backbone = case.backbone()?;
         let aligned = case.weights(&*backbone)?;
-        let with = |lambda| {
-            step(&case, &*backbone, KlConfig { lambda, form }, &aligned, &aligned)
-        };
+        let with = |lambda| step(&case, &*backbone, KlConfig { lambda, form }, &aligned, &aligned);
         let ((pulled, with_pull), (plain, without)) = (with(4.0)?, with(0.0)?);
         assert!((pulled - plain).abs() < 1e-12, "loss {pulled} against {plain}");
         // Probabilities minus themselves, in f64.

@@ -29,7 +29,11 @@ fn what_is_written_is_read() {
     let settings = [
         Lora::default(),
         Lora { rank: 3, alpha: 6.5, dropout: 0.0, use_rslora: true, ..Lora::default() },
-        Lora { rank: 1, target_modules: vec!["v_proj".into(), "down_proj".into()], ..Lora::default() },
+        Lora {
+            rank: 1,
+            target_modules: vec!["v_proj".into(), "down_proj".into()],
+            ..Lora::default()
+        },
     ];
     for lora in settings {
         let directory = tempfile::tempdir().expect("a directory");

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use vxf_run::experiment::{Experiment, Prepared};
 use vxf_run::notes::{self, Deviation};
+use vxf_run::resolve::PAPER_METRICS;
 use vxf_run::{detail, samples, table};
 
 use crate::args::RunArgs;
@@ -14,7 +15,14 @@ use crate::progress::Teller;
 pub(crate) fn run(args: &RunArgs) -> Result<(), CommandError> {
     let recipe = layers::recipe(args.recipe.as_deref(), &args.choices)?;
     let deviations = notes::deviations(&recipe);
-    let (shown, value) = (recipe.settings.detail.clone(), recipe.value());
+    let value = recipe.value();
+    // What the comparison has no column for is shown in full.
+    let mut shown = recipe.settings.detail.clone();
+    for metric in recipe.metrics.iter().map(|metric| metric.name) {
+        if !PAPER_METRICS.contains(&metric) && !shown.iter().any(|known| known == metric) {
+            shown.push(metric.to_owned());
+        }
+    }
     let prepared = Prepared::new(recipe)?;
     let experiment = prepared.run(args.output_dir.as_deref(), &Teller::new())?;
     let root = experiment.directory.root().display().to_string();
@@ -43,9 +51,9 @@ fn report(
     let Experiment { plan, records, .. } = experiment;
     let mut text = table::comparison(plan, records);
     for metric in shown {
-        text += "\n";
-        text += &detail::of_metric(plan, records, metric);
+        text = text.trim_end().to_owned() + "\n\n" + &detail::of_metric(plan, records, metric);
     }
+    text = text.trim_end().to_owned() + "\n";
     if !deviations.is_empty() {
         text += "\nSettings of this world that are not the paper's (the paper's in brackets)\n\n";
         for Deviation { key, here, paper } in deviations {

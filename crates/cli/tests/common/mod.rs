@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// A run that takes a second or two.
-pub const TINY: &[&str] = &[
+pub(crate) const TINY: &[&str] = &[
     "--seed=1",
     "--harmful-ratio=0.5",
     "--set=world.alignment_samples=16",
@@ -21,19 +21,19 @@ pub const TINY: &[&str] = &[
 
 /// What the program did.
 #[derive(Debug)]
-pub struct Told {
+pub(crate) struct Told {
     /// Exit code.
-    pub code: i32,
+    pub(crate) code: i32,
     /// Results.
-    pub stdout: String,
+    pub(crate) stdout: String,
     /// Everything else.
-    pub stderr: String,
+    pub(crate) stderr: String,
 }
 
 impl Told {
     /// Asserts the exit code and that stderr has all of `parts`, and no panic.
     #[track_caller]
-    pub fn fails(&self, code: i32, parts: &[&str]) {
+    pub(crate) fn fails(&self, code: i32, parts: &[&str]) {
         assert_eq!(self.code, code, "{self:?}");
         for part in parts {
             assert!(self.stderr.contains(part), "no `{part}` in:\n{}", self.stderr);
@@ -44,7 +44,7 @@ impl Told {
 
     /// Asserts success and gives stdout.
     #[track_caller]
-    pub fn ok(&self) -> &str {
+    pub(crate) fn ok(&self) -> &str {
         assert_eq!(self.code, 0, "{}", self.stderr);
         assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
         &self.stdout
@@ -52,7 +52,7 @@ impl Told {
 
     /// Asserts success and reads stdout as one JSON value.
     #[track_caller]
-    pub fn json(&self) -> serde_json::Value {
+    pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_str(self.ok()).expect("stdout is one JSON value")
     }
 }
@@ -68,45 +68,45 @@ impl From<Output> for Told {
 }
 
 /// A place of its own, removed afterwards.
-pub struct Place(pub tempfile::TempDir);
+pub(crate) struct Place(pub(crate) tempfile::TempDir);
 
 impl Place {
     /// An empty one.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().expect("a temporary directory"))
     }
 
     /// A path in it.
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
     /// Writes a file.
-    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.path(name);
         std::fs::write(&path, text).expect("it can be written");
         path
     }
 
     /// The program, in this place.
-    pub fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_vxf"));
         command.args(args).current_dir(self.0.path());
         command
     }
 
     /// Runs the program in this place.
-    pub fn vxf(&self, args: &[&str]) -> Told {
+    pub(crate) fn vxf(&self, args: &[&str]) -> Told {
         self.command(args).output().expect("it starts").into()
     }
 
     /// `vxf run` at the smallest size, with more arguments.
-    pub fn tiny(&self, args: &[&str]) -> Told {
+    pub(crate) fn tiny(&self, args: &[&str]) -> Told {
         self.vxf(&[&["run"], TINY, args].concat())
     }
 
     /// A copy of the embedded model as a directory.
-    pub fn model(&self, name: &str) -> PathBuf {
+    pub(crate) fn model(&self, name: &str) -> PathBuf {
         let to = self.path(name);
         std::fs::create_dir(&to).expect("a new directory");
         let tokenizer = vxf_data::tokenizer_json().expect("the world has one");
@@ -122,7 +122,7 @@ impl Place {
     }
 
     /// Changes a JSON file of a model.
-    pub fn edit(&self, file: &Path, change: impl FnOnce(&mut serde_json::Value)) {
+    pub(crate) fn edit(&self, file: &Path, change: impl FnOnce(&mut serde_json::Value)) {
         let text = std::fs::read_to_string(file).expect("it is there");
         let mut value = serde_json::from_str(&text).expect("JSON");
         change(&mut value);
@@ -130,7 +130,7 @@ impl Place {
     }
 
     /// The names in this place.
-    pub fn names(&self) -> Vec<String> {
+    pub(crate) fn names(&self) -> Vec<String> {
         let entries = std::fs::read_dir(self.0.path()).expect("it is there");
         let name = |entry: std::io::Result<std::fs::DirEntry>| {
             entry.expect("it is there").file_name().to_string_lossy().into_owned()

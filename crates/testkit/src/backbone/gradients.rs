@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use rand::Rng;
 use vxf_core::engine::{Evaluation, Outcome, Recompute};
 use vxf_core::numeric::sum_of_squares;
-use vxf_core::{Backbone, Hidden, Key, Params, Result};
+use vxf_core::{Backbone, Batch, Hidden, Key, Params, Result};
 
 use super::{all_sites, samples};
 use crate::case::property;
@@ -21,29 +21,49 @@ const STEP: f64 = 1e-5;
 /// 4 over 2e-5, about 5e-11.
 fn assert_agrees(what: &str, gradient: f64, difference: f64) {
     let bound = 1e-7 + 1e-5 * gradient.abs();
-    assert!((gradient - difference).abs() <= bound, "{what}: {gradient}, by differences {difference}");
+    assert!(
+        (gradient - difference).abs() <= bound,
+        "{what}: {gradient}, by differences {difference}"
+    );
 }
 
 /// The entry with the largest gradient and one at random.
 fn sampled(gradient: &[f64], key: &Key) -> [usize; 2] {
-    let largest = (0..gradient.len()).max_by(|&a, &b| gradient[a].abs().total_cmp(&gradient[b].abs()));
+    let largest =
+        (0..gradient.len()).max_by(|&a, &b| gradient[a].abs().total_cmp(&gradient[b].abs()));
     [largest.unwrap_or(0), key.rng().random_range(0..gradient.len())]
 }
 
+/// Something to add at all sites.
+fn noise(backbone: &dyn Backbone, batch: &Batch, key: &Key) -> Result<Hidden> {
+    let (rows, columns) = batch.shape();
+    let shape = [rows, columns, backbone.architecture().width];
+    let drawn = all_sites(backbone)?.into_iter().map(|site| {
+        let key = key.child(&site.to_string());
+        Ok((site, (key.normal(&shape, backbone.dtype(), backbone.device())? * 0.1)?))
+    });
+    drawn.collect()
+}
+
 /// Each parameter, and nothing else, receives a finite gradient, which agrees with central
-/// differences in f64: where an operation cuts a gradient, this names the parameter.
+/// differences in f64, dropout and a constant perturbation included: where an operation cuts a
+/// gradient, this names the parameter.
 pub fn every_parameter_has_its_gradient(make: impl Fn(DType) -> Arc<dyn Backbone>) {
     let backbone = make(DType::F64);
     property(3, samples(), |samples| {
         let (weights, batch) = (weights(&*backbone, samples.seed)?, samples.batch(&*backbone)?);
         let key = Key::root(samples.seed);
         let masks = key.child("dropout");
-        let at = |weights: &Params| -> Result<f64> {
-            let quiet = Evaluation::new(&*backbone, weights, &batch);
-            Ok(Evaluation { dropout: Some(&masks), weight_gradients: false, ..quiet }.run()?.loss)
+        let added = noise(&*backbone, &batch, &key)?;
+        let evaluation = Evaluation {
+            dropout: Some(&masks),
+            perturbation: Some(&added),
+            ..Evaluation::new(&*backbone, &weights, &batch)
         };
-        let evaluation = Evaluation::new(&*backbone, &weights, &batch);
-        let outcome = Evaluation { dropout: Some(&masks), ..evaluation }.run()?;
+        let at = |weights: &Params| -> Result<f64> {
+            Ok(Evaluation { weights, weight_gradients: false, ..evaluation }.run()?.loss)
+        };
+        let outcome = evaluation.run()?;
 
         let parameters = backbone.parameters();
         for parameter in &parameters {
@@ -109,13 +129,7 @@ pub fn block_by_block_is_one_graph_to_the_bit(make: impl Fn(DType) -> Arc<dyn Ba
         let (weights, batch) = (weights(&*backbone, samples.seed)?, samples.batch(&*backbone)?);
         let sites = all_sites(&*backbone)?;
         let key = Key::root(samples.seed);
-        let (rows, columns) = batch.shape();
-        let shape = [rows, columns, backbone.architecture().width];
-        let drawn = sites.iter().map(|site| {
-            let key = key.child(&site.to_string());
-            Ok((*site, (key.normal(&shape, DType::F32, backbone.device())? * 0.1)?))
-        });
-        let added = drawn.collect::<Result<Hidden>>()?;
+        let added = noise(&*backbone, &batch, &key)?;
         let run = |recompute| -> Result<Outcome> {
             Evaluation {
                 perturbation: perturbed.then_some(&added),

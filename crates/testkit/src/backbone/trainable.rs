@@ -34,9 +34,8 @@ pub fn starting_weights_fit(make: impl Fn(DType) -> Arc<dyn Backbone>) {
         assert_eq!(first_difference(&start, &backbone.initial(&key)?)?, None, "one key, one start");
 
         let batch = samples.batch(&*backbone)?;
-        let logits = |weights: &Params| {
-            entries(&Model { backbone: &*backbone, weights }.logits(&batch)?)
-        };
+        let logits =
+            |weights: &Params| entries(&Model { backbone: &*backbone, weights }.logits(&batch)?);
         assert_eq!(logits(&start)?, logits(&Params::new())?, "a fresh start changes nothing");
         Ok(())
     });
@@ -80,7 +79,9 @@ pub fn adapters_go_where_they_are_asked(make: impl Fn(DType) -> Arc<dyn Backbone
         .filter_map(|name| name.strip_suffix(".weight")?.rsplit('.').next().map(str::to_owned))
         .collect();
     // A model without adapters refuses them all.
-    let Ok(every) = backbone.with_trainable(&lora(layers.iter().cloned().collect())) else { return };
+    let Ok(every) = backbone.with_trainable(&lora(layers.iter().cloned().collect())) else {
+        return;
+    };
     let every: BTreeSet<_> = names(&*every).into_iter().collect();
     assert!(!every.is_empty());
     let mut found = BTreeSet::new();

@@ -56,7 +56,8 @@ pub fn does_not_see_the_future(make: impl Fn(DType) -> Arc<dyn Backbone>) {
         let tokens = other.collect::<Vec<_>>();
         let tokens = Tensor::from_vec(tokens, batch.tokens.shape(), batch.tokens.device())?;
         let changed = Batch { tokens, ..batch.clone() };
-        let past = |batch: &Batch| entries(&logits(&*backbone, &weights, batch)?.narrow(1, 0, cut)?);
+        let past =
+            |batch: &Batch| entries(&logits(&*backbone, &weights, batch)?.narrow(1, 0, cut)?);
         assert_eq!(past(&batch)?, past(&changed)?, "the past before token {cut}");
         let whole = |batch: &Batch| entries(&logits(&*backbone, &weights, batch)?);
         assert_ne!(whole(&batch)?, whole(&changed)?, "tokens matter");
@@ -77,9 +78,8 @@ pub fn padding_is_inert(make: impl Fn(DType) -> Arc<dyn Backbone>) {
         let of = |batch: &Batch, mask_padding| -> Result<Vec<Vec<f64>>> {
             let batch = Batch { mask_padding, ..batch.clone() };
             let logits = logits(&*backbone, &weights, &batch)?;
-            let real = |(row, &length): (usize, &usize)| {
-                entries(&logits.get(row)?.narrow(0, 0, length)?)
-            };
+            let real =
+                |(row, &length): (usize, &usize)| entries(&logits.get(row)?.narrow(0, 0, length)?);
             batch.lengths.iter().enumerate().map(real).collect()
         };
         let reference = of(&batch, hidden)?;

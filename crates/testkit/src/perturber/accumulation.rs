@@ -13,8 +13,10 @@ use crate::training::{Plain, accumulating, gradient};
 
 /// Cases in f64: in f32 the mere order in which tokens are added moves a gradient by about 1e-6.
 fn exact_cases() -> impl Strategy<Value = Case> {
-    (cases(), 2usize..=5).prop_map(|(case, rows)| {
-        Case { double: true, rows, ..case.without_dropout() }
+    (cases(), 2usize..=5).prop_map(|(case, rows)| Case {
+        double: true,
+        rows,
+        ..case.without_dropout()
     })
 }
 

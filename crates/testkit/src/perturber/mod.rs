@@ -57,8 +57,7 @@ pub(crate) fn look(
     perturber: Box<dyn Perturber>,
 ) -> Result<Seen> {
     let recording = Recording::new(backbone);
-    let mut stage =
-        accumulating(&recording, weights, vec![batch], Box::new(Plain), perturber)?;
+    let mut stage = accumulating(&recording, weights, vec![batch], Box::new(Plain), perturber)?;
     stage.session.recompute = case.recompute();
     let observation = stage.step()?;
     Ok(Seen { forwards: recording.take(), loss: observation.figures["loss"] })

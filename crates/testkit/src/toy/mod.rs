@@ -81,7 +81,8 @@ impl Toy {
     }
 
     fn named(&self) -> Vec<(&str, &Tensor)> {
-        let mut all = vec![(EMBEDDING, &self.embedding), (GAIN, &self.gain), (OUTPUT, &self.output)];
+        let mut all =
+            vec![(EMBEDDING, &self.embedding), (GAIN, &self.gain), (OUTPUT, &self.output)];
         all.extend(self.layers.iter().flat_map(Layer::tensors));
         all
     }

@@ -29,9 +29,8 @@ impl Defense for FeaturePenalty {
         let perturbation = inner.perturb(step)?;
         let main = step.main();
         let first = step.snapshot_of("first")?.clone();
-        let target = step.with_weights(&first, |step| {
-            step.on(&main).role(Role::Evaluation).hidden(&SITES)
-        })?;
+        let target =
+            step.with_weights(&first, |step| step.on(&main).role(Role::Evaluation).hidden(&SITES))?;
         let mask = step.batch(&main)?.token_mask(&target[&SITES[0]])?;
         let penalty = |hidden: &Hidden| -> Result<Tensor> {
             let mut sum = Tensor::zeros((), mask.dtype(), mask.device())?;
@@ -56,8 +55,7 @@ fn a_loss_at_several_layers_follows_the_plain_computation() {
     for recompute in [vxf_core::engine::Recompute::Block, vxf_core::engine::Recompute::None] {
         let strength = 0.05;
         let method = Box::new(FeaturePenalty { strength });
-        let mut training =
-            stage(&toy, vec![("main", main.clone())], method, Box::new(Nothing));
+        let mut training = stage(&toy, vec![("main", main.clone())], method, Box::new(Nothing));
         training.session.recompute = recompute;
         let first = plain::weights(&training.weights);
         follow(training, 6, |step, weights| {

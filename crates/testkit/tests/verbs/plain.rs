@@ -32,7 +32,8 @@ pub(crate) fn pass(weights: &Weights, batch: &Batch) -> Result<Passed> {
     let (rows, columns) = batch.shape();
     let table = &weights["embedding.weight"];
     let width = table.dim(1)?;
-    let mut hidden = table.index_select(&batch.tokens.flatten_all()?, 0)?.reshape((rows, columns, width))?;
+    let mut hidden =
+        table.index_select(&batch.tokens.flatten_all()?, 0)?.reshape((rows, columns, width))?;
     let mut mixer = vec![0.0f64; columns * columns];
     for to in 0..columns {
         for from in 0..=to {

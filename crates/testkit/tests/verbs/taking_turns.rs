@@ -87,9 +87,8 @@ fn two_streams_and_a_snapshot_follow_the_plain_computation() {
 #[test]
 fn its_state_survives_a_stop_within_a_turn() {
     let toy = toy();
-    let both = || {
-        vec![("user", batches(&toy, 2, "user")), ("alignment", batches(&toy, 3, "alignment"))]
-    };
+    let both =
+        || vec![("user", batches(&toy, 2, "user")), ("alignment", batches(&toy, 3, "alignment"))];
     let begin = || stage(&toy, both(), method(), Box::new(Nothing));
     let mut whole = begin();
     let mut first = begin();

@@ -1,0 +1,133 @@
+//! The laws of defences and of settings hold for a sound method, and fail for broken ones.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use vxf_core::config::{DefenseConfig, Documented, Setting};
+use vxf_core::defense::State;
+use vxf_core::prelude::*;
+use vxf_testkit::{config, defense};
+
+/// Descends along a running mean of gradients: a method with state.
+struct Smooth {
+    keep: f64,
+    flaw: Flaw,
+    mean: Gradients,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+/// What may be wrong.
+pub enum Flaw {
+    /// Nothing.
+    #[default]
+    None,
+    /// Keeps nothing for a checkpoint.
+    Forgetful,
+    /// Does something else each time.
+    Erratic,
+}
+
+static CALLS: AtomicU32 = AtomicU32::new(0);
+
+impl Defense for Smooth {
+    fn gradients(&mut self, inner: &mut dyn Perturber, step: &mut Step<'_>) -> Result<Gradients> {
+        let perturbation = inner.perturb(step)?;
+        let gradients = step.gradients(&perturbation)?;
+        self.mean = match self.mean.is_empty() {
+            true => gradients,
+            false => self.mean.scale(self.keep)?.add_scaled(&gradients, 1.0 - self.keep)?,
+        };
+        if self.flaw == Flaw::Erratic {
+            let calls = f64::from(CALLS.fetch_add(1, Ordering::Relaxed));
+            self.mean = self.mean.map(|mean| Ok((mean + calls)?))?;
+        }
+        Ok(self.mean.clone())
+    }
+
+    fn state(&self) -> Result<State> {
+        if self.flaw == Flaw::Forgetful {
+            return Ok(State::default());
+        }
+        Ok(State { tensors: self.mean.clone(), ..State::default() })
+    }
+
+    fn restore(&mut self, state: State) -> Result<()> {
+        self.mean = state.tensors;
+        Ok(())
+    }
+}
+
+vxf_core::config! {
+    /// Settings of `smooth`.
+    pub struct SmoothConfig {
+        /// How much of the mean is kept.
+        pub keep: f64 = 0.5,
+        /// What is wrong with it.
+        pub flaw: Flaw = Flaw::None,
+    }
+}
+
+#[typetag::serde(name = "smooth")]
+impl DefenseConfig for SmoothConfig {
+    fn build(&self) -> Box<dyn Defense> {
+        Box::new(Smooth { keep: self.keep, flaw: self.flaw, mean: Gradients::new() })
+    }
+}
+
+vxf_core::register! {
+    defense "smooth" => SmoothConfig,
+    summary: "A running mean of gradients",
+    paper: "-",
+    stages: [Alignment, FineTuning],
+}
+
+vxf_testkit::defense_laws!("smooth", json!({ "keep": 0.25 }));
+
+/// Settings that are not what is documented, and that let unknown keys pass.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct LooseConfig {
+    #[serde(default)]
+    keep: f64,
+}
+
+impl Default for LooseConfig {
+    fn default() -> Self {
+        Self { keep: 0.5 }
+    }
+}
+
+impl Documented for LooseConfig {
+    fn settings() -> Vec<Setting> {
+        vec![Setting { name: "keep", meaning: "How much is kept.".into(), default: json!(0.5) }]
+    }
+}
+
+#[typetag::serde(name = "loose")]
+impl DefenseConfig for LooseConfig {
+    fn build(&self) -> Box<dyn Defense> {
+        SmoothConfig::default().build()
+    }
+}
+
+vxf_core::register! {
+    defense "loose" => LooseConfig,
+    summary: "Settings that do not keep their word",
+    paper: "-",
+    stages: [Alignment],
+}
+
+fn refused(law: impl FnOnce()) {
+    assert!(catch_unwind(AssertUnwindSafe(law)).is_err(), "the law let a broken method pass");
+}
+
+#[test]
+fn each_flaw_is_found() {
+    refused(|| defense::resumes_to_the_bit("smooth", &json!({ "flaw": "forgetful" })));
+    refused(|| defense::repeats_itself("smooth", &json!({ "flaw": "erratic" })));
+    refused(|| config::documents_its_defaults::<dyn DefenseConfig>("loose"));
+    refused(|| config::refuses_unknown_keys::<dyn DefenseConfig>("loose"));
+    refused(|| config::documents_its_defaults::<dyn DefenseConfig>("not registered"));
+}
