@@ -1,0 +1,24 @@
+//! The shipped binary has exactly these plugins, in debug and in release.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+#[test]
+fn exactly_these_names_are_registered() {
+    let output = Command::new(env!("CARGO_BIN_EXE_vxf")).args(["list", "--json"]).output();
+    let output = output.expect("the program starts");
+    let list: Value = serde_json::from_slice(&output.stdout).expect("one JSON value");
+    let names = |kind: &str| -> Vec<String> {
+        let entries = list[kind].as_array().expect("a list");
+        entries.iter().map(|entry| entry["name"].as_str().expect("a name").to_owned()).collect()
+    };
+    assert_eq!(names("defenses"), ["ewc", "kl", "none", "random", "sft", "vaccine"]);
+    assert_eq!(names("perturbers"), ["gaussian", "none", "vaccine"]);
+    assert_eq!(
+        names("metrics"),
+        ["accuracy", "alignment-loss", "drift", "harmful-score", "helpfulness", "perplexity"]
+    );
+    assert_eq!(names("backbones"), ["llama"]);
+    assert_eq!(names("judges"), ["world"]);
+}
