@@ -9,13 +9,13 @@ use crate::recipe::Recipe;
 
 /// The limits of what this world can show.
 pub const LIMITS: [&str; 5] = [
-    "Vaccine does not beat EWC in this world: a well-tuned `--fine-tune-defense ewc` does as well \
-     on the harmful score.",
+    "Vaccine does not beat EWC or KL in this world: plain alignment with `--fine-tune-defense ewc` \
+     or `kl` holds the harmful score lower still, at one or two points more of accuracy.",
     "Vaccine costs a little accuracy, from a fraction of a point to about two.",
     "The effect shows in a window of the user's learning rate about a factor of two wide: below \
      it every model holds, above it every model breaks.",
-    "Where a defence begins to give way, seeds differ by 20 to 40 points of harmful score; the \
-     refusal margin is steadier.",
+    "Where a defence begins to give way, seeds differ by 10 to 20 points of harmful score (one \
+     standard deviation); the refusal margin is steadier.",
     "Absolute drift compares models of different scale, as Vaccine enlarges activations; the \
      relative figure divides that out.",
 ];
