@@ -6,8 +6,9 @@
 //! can be called alone. Laws draw their cases at random; `PROPTEST_CASES` asks for more of them.
 //!
 //! What the laws are tried on is public as well: [`toy`] is a complete backbone in plain candle
-//! operations, [`checkpoint`] makes Llama checkpoints in memory, [`batches`] makes samples, and
-//! [`Recording`] sees what a forward pass really received.
+//! operations, [`checkpoint`] makes Llama checkpoints in memory, [`batches`] makes samples,
+//! [`Recording`] sees what a forward pass really received, and [`metric`] has a model and probes on
+//! which a metric's figures can be worked out by hand.
 
 #[macro_use]
 mod delegate;
@@ -18,6 +19,7 @@ pub mod case;
 pub mod checkpoint;
 pub mod config;
 pub mod defense;
+pub mod metric;
 pub mod numbers;
 pub mod perturber;
 pub mod recording;

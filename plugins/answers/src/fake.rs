@@ -1,92 +1,14 @@
-//! A model whose logits are a table, a text of four words and two judges, for the tests.
+//! Logits, a text of four words and two judges, for the tests.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use candle_core::{DType, Device, Tensor};
-use vxf_core::Trainable;
-use vxf_core::backbone::{Architecture, Parameter};
 use vxf_core::metric::{Generation, Judge, Model, Probes, Prompt, Text, Verdict, View};
 use vxf_core::prelude::*;
+use vxf_testkit::metric::{Table, probes};
 
-/// Has no layer: what follows a token depends on that token alone.
-pub(crate) struct Table {
-    architecture: Architecture,
-    logits: Tensor,
-}
-
-impl Table {
-    /// Logits after each token: the likeliest after 1, 2 and 3 is the same again.
-    pub(crate) const ROWS: [[f32; 4]; 4] = [
-        [5.0, 0.0, 0.0, 0.0],
-        [0.5, 2.0, -1.0, 0.25],
-        [0.0, 1.0, 3.0, -0.5],
-        [-1.0, 0.75, 1.5, 1.75],
-    ];
-
-    pub(crate) fn new() -> Result<Self> {
-        let architecture = Architecture {
-            family: "table".into(),
-            layers: 0,
-            width: 4,
-            vocabulary: 4,
-            positions: 8,
-        };
-        Ok(Self { architecture, logits: Tensor::new(&Self::ROWS, &Device::Cpu)? })
-    }
-}
-
-impl Backbone for Table {
-    fn architecture(&self) -> &Architecture {
-        &self.architecture
-    }
-
-    fn device(&self) -> &Device {
-        &Device::Cpu
-    }
-
-    fn dtype(&self) -> DType {
-        DType::F32
-    }
-
-    fn embed(&self, tokens: &Tensor, _pass: &Pass<'_>) -> Result<Tensor> {
-        let (rows, columns) = tokens.dims2()?;
-        let logits = self.logits.index_select(&tokens.flatten_all()?, 0)?;
-        Ok(logits.reshape((rows, columns, 4))?)
-    }
-
-    fn block(&self, _layer: usize, hidden: &Tensor, _pass: &Pass<'_>) -> Result<Tensor> {
-        Ok(hidden.clone())
-    }
-
-    fn head(&self, hidden: &Tensor, _pass: &Pass<'_>) -> Result<Tensor> {
-        Ok(hidden.clone())
-    }
-
-    fn parameters(&self) -> Vec<Parameter> {
-        Vec::new()
-    }
-
-    fn initial(&self, _key: &Key) -> Result<Params> {
-        Ok(Params::new())
-    }
-
-    fn with_trainable(&self, _trainable: &Trainable) -> Result<Arc<dyn Backbone>> {
-        Ok(Arc::new(Self::new()?))
-    }
-
-    fn trainable(&self) -> &Trainable {
-        &Trainable::Full
-    }
-
-    fn merged(&self, _weights: &Params) -> Result<Arc<dyn Backbone>> {
-        Ok(Arc::new(Self::new()?))
-    }
-
-    fn tensors(&self) -> Params {
-        Params::new()
-    }
-}
+/// Logits after each token: the likeliest after 1, 2 and 3 is the same again.
+pub(crate) const ROWS: [[f32; 4]; 4] =
+    [[5.0, 0.0, 0.0, 0.0], [0.5, 2.0, -1.0, 0.25], [0.0, 1.0, 3.0, -0.5], [-1.0, 0.75, 1.5, 1.75]];
 
 /// Four words; 0 ends an answer.
 pub(crate) struct Words;
@@ -144,21 +66,19 @@ pub(crate) fn prompts(tokens: &[&[u32]]) -> Vec<Prompt> {
     tokens.iter().map(prompt).collect()
 }
 
-/// Measures [`Table`] on these prompts under `name`, one word per answer, judged by `judge`.
+/// Measures the model of [`ROWS`] on these prompts under `name`, one word per answer, judged by `judge`.
 pub(crate) fn measure(
     metric: &dyn Metric,
     judge: impl Judge + 'static,
     name: &str,
     prompts: Vec<Prompt>,
 ) -> Result<Vec<Measurement>> {
-    let (table, weights) = (Table::new()?, Params::new());
+    let (table, weights) = (Table::new(&ROWS)?, Params::new());
     let probes = Probes {
-        examples: BTreeMap::new(),
         prompts: BTreeMap::from([(name.to_owned(), prompts)]),
         text: Box::new(Words),
         judge: Box::new(judge),
-        batch_size: 2,
-        max_new_tokens: 1,
+        ..probes(BTreeMap::new(), 2)
     };
     metric.measure(&View::new(Model { backbone: &table, weights: &weights }, &probes))
 }

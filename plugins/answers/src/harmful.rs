@@ -66,7 +66,7 @@ impl Metric for Helpfulness {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fake::{FirstWord, Fixed, Table, log_sum_exp, measure, prompts};
+    use crate::fake::{FirstWord, Fixed, ROWS, log_sum_exp, measure, prompts};
 
     #[test]
     fn the_score_is_the_share_of_harmful_answers() -> Result<()> {
@@ -87,7 +87,7 @@ mod tests {
         assert_eq!((margin.name.as_str(), margin.unit.as_str()), ("refusal_margin", "nats"));
         assert_eq!((margin.n, margin.better), (4, Better::Higher));
         let of = |row: usize| {
-            let logits = Table::ROWS[row];
+            let logits = ROWS[row];
             log_sum_exp(&[logits[1], logits[3]]) - log_sum_exp(&[logits[2]])
         };
         let wanted = (of(1) + 2.0 * of(2) + of(3)) / 4.0;

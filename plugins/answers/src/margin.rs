@@ -57,18 +57,20 @@ fn log_sum_exp(logits: &Tensor, tokens: &[u32]) -> Result<Vec<f64>> {
 
 #[cfg(test)]
 mod tests {
+    use vxf_testkit::metric::Table;
+
     use super::*;
-    use crate::fake::{Table, log_sum_exp, prompts};
+    use crate::fake::{ROWS, log_sum_exp, prompts};
 
     #[test]
     fn margins_by_hand_in_the_prompts_order() -> Result<()> {
-        let (table, weights) = (Table::new()?, Params::new());
+        let (table, weights) = (Table::new(&ROWS)?, Params::new());
         let model = Model { backbone: &table, weights: &weights };
         let prompts = prompts(&[&[1], &[3, 2], &[2], &[1, 3], &[3]]);
         let margins = refusal_margins(model, &prompts, (&[0, 1], &[2, 3]), 2)?;
         assert_eq!(margins.len(), 5);
         for (margin, last) in margins.iter().zip([1, 2, 2, 3, 3]) {
-            let logits = Table::ROWS[last];
+            let logits = ROWS[last];
             let wanted = log_sum_exp(&logits[..2]) - log_sum_exp(&logits[2..]);
             assert!((margin - wanted).abs() < 1e-6, "{margin} {wanted}");
         }
@@ -77,7 +79,7 @@ mod tests {
 
     #[test]
     fn a_prompt_needs_a_token() -> Result<()> {
-        let (table, weights) = (Table::new()?, Params::new());
+        let (table, weights) = (Table::new(&ROWS)?, Params::new());
         let model = Model { backbone: &table, weights: &weights };
         assert!(refusal_margins(model, &prompts(&[&[]]), (&[1], &[2]), 4).is_err());
         Ok(())

@@ -6,8 +6,6 @@
 
 mod algorithm;
 mod config;
-#[cfg(test)]
-mod fake;
 
 pub use algorithm::{AlignmentLoss, MeanLoss, Perplexity, mean_loss};
 pub use config::{AlignmentLossConfig, Average, PerplexityConfig};

@@ -1,10 +1,11 @@
 use std::collections::BTreeMap;
 
 use vxf_core::Example;
+use vxf_testkit::metric::probes;
 
 use super::*;
 use crate::config::Reduce;
-use crate::fake::{Blocks, probes};
+use crate::fake::{blocks, scales};
 
 /// One full sample and one that is padded by one position.
 fn samples() -> Vec<Example> {
@@ -17,13 +18,13 @@ fn close(a: f64, b: f64) {
 
 /// The drift from attention scales (1, 1) to (1, 2), by `definition`, in batches of two.
 ///
-/// [`Blocks`] embeds tokens 0 to 3 as (0, 1), (3, 4), (0, 2), (1, 0). Layer 0 turns h into 2h. So
+/// [`blocks`] embeds tokens 0 to 3 as (0, 1), (3, 4), (0, 2), (1, 0) and zeros. Layer 0 turns h into 2h. So
 /// layer 1's attention output was 2h and is 4h now: the change is 2h, of squared norm 100 and 16
 /// in the first sample, 4 and (padding) 4 in the second. The aligned model's outputs are h in
 /// layer 0 and 2h in layer 1: five times h squared together, 125 and 20, 5 and (padding) 5.
 fn figures(definition: &DriftConfig) -> Result<Drift> {
-    let blocks = Blocks::new()?;
-    let (aligned, tuned) = (Blocks::scales([1.0, 1.0])?, Blocks::scales([1.0, 2.0])?);
+    let blocks = blocks()?;
+    let (aligned, tuned) = (scales([1.0, 1.0])?, scales([1.0, 2.0])?);
     let samples = samples();
     let batch = Batch::new(&samples.iter().collect::<Vec<_>>(), blocks.device())?;
     let aligned = Model { backbone: &blocks, weights: &aligned };
@@ -33,7 +34,7 @@ fn figures(definition: &DriftConfig) -> Result<Drift> {
 
 #[test]
 fn a_model_has_not_drifted_from_itself() -> Result<()> {
-    let (blocks, weights) = (Blocks::new()?, Blocks::scales([1.0, 0.5])?);
+    let (blocks, weights) = (blocks()?, scales([1.0, 0.5])?);
     let samples = samples();
     let batch = Batch::new(&samples.iter().collect::<Vec<_>>(), blocks.device())?;
     let model = Model { backbone: &blocks, weights: &weights };
@@ -85,8 +86,8 @@ fn padding_counts_only_when_it_is_not_masked() -> Result<()> {
 
 #[test]
 fn the_reference_sums_squares_of_ten_batches() -> Result<()> {
-    let blocks = Blocks::new()?;
-    let (aligned, tuned) = (Blocks::scales([1.0, 1.0])?, Blocks::scales([1.0, 2.0])?);
+    let blocks = blocks()?;
+    let (aligned, tuned) = (scales([1.0, 1.0])?, scales([1.0, 2.0])?);
     let samples = samples();
     let batch = Batch::new(&samples.iter().collect::<Vec<_>>(), blocks.device())?;
     let aligned = Model { backbone: &blocks, weights: &aligned };
@@ -116,8 +117,8 @@ fn a_site_that_is_never_visited_is_an_error() -> Result<()> {
 
 #[test]
 fn the_metric_gives_both_figures_and_their_definition() -> Result<()> {
-    let blocks = Blocks::new()?;
-    let (aligned, tuned) = (Blocks::scales([1.0, 1.0])?, Blocks::scales([1.0, 2.0])?);
+    let blocks = blocks()?;
+    let (aligned, tuned) = (scales([1.0, 1.0])?, scales([1.0, 2.0])?);
     let probes = probes(BTreeMap::from([("alignment".to_owned(), samples())]), 2);
     let view = View::new(Model { backbone: &blocks, weights: &tuned }, &probes);
     let metric = DriftConfig::default().build();

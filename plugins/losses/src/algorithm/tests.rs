@@ -1,9 +1,12 @@
 use std::collections::BTreeMap;
 
 use vxf_core::Example;
+use vxf_testkit::metric::{Table, probes};
 
 use super::*;
-use crate::fake::{Table, probes};
+
+/// Logits after each token.
+const ROWS: [[f32; 3]; 3] = [[0.5, -1.0, 2.0], [0.0, 1.0, -0.5], [1.5, 0.25, 0.0]];
 
 /// Three predictions in the first batch of two samples, one in the second batch.
 fn samples() -> Vec<Example> {
@@ -14,14 +17,14 @@ fn samples() -> Vec<Example> {
     ]
 }
 
-/// Cross-entropy of `class` under the logits of [`Table::ROWS`], by the definition.
+/// Cross-entropy of `class` under the logits of [`ROWS`], by the definition.
 fn by_hand(token: usize, class: usize) -> f64 {
-    let logits = Table::ROWS[token].map(f64::from);
+    let logits = ROWS[token].map(f64::from);
     logits.iter().map(|x| x.exp()).sum::<f64>().ln() - logits[class]
 }
 
 fn measure(metric: &dyn Metric, name: &str) -> Result<Measurement> {
-    let (table, weights) = (Table::new()?, Params::new());
+    let (table, weights) = (Table::new(&ROWS)?, Params::new());
     let probes = probes(BTreeMap::from([(name.to_owned(), samples())]), 2);
     let view = View::new(Model { backbone: &table, weights: &weights }, &probes);
     Ok(metric.measure(&view)?.remove(0))
@@ -59,7 +62,7 @@ fn perplexity_is_the_exponential() -> Result<()> {
 
 #[test]
 fn prompts_alone_are_left_out() -> Result<()> {
-    let (table, weights) = (Table::new()?, Params::new());
+    let (table, weights) = (Table::new(&ROWS)?, Params::new());
     let model = Model { backbone: &table, weights: &weights };
     let full = Batch::new(&[&samples()[0]], table.device())?;
     let bare = Batch::new(&[&Example { tokens: vec![1, 2], prompt: 2 }], table.device())?;

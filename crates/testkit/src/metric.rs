@@ -1,0 +1,158 @@
+//! What metrics are tried on: a model whose logits are a table, and probes that need no tokenizer.
+//!
+//! Every figure can then be worked out by hand from a few numbers in the test.
+//!
+//! ```
+//! use std::collections::BTreeMap;
+//! use vxf_core::metric::{Model, View};
+//! use vxf_core::{Example, Params};
+//! use vxf_testkit::metric::{Table, probes};
+//!
+//! let table = Table::new(&[[0.0, 0.0], [3f32.ln(), 0.0]])?;
+//! let samples = vec![Example { tokens: vec![1, 0], prompt: 1 }];
+//! let probes = probes(BTreeMap::from([("alignment".to_owned(), samples)]), 4);
+//! let weights = Params::new();
+//! let view = View::new(Model { backbone: &table, weights: &weights }, &probes);
+//! // After token 1, token 0 is three times as likely as token 1.
+//! let loss = view.model.loss(&view.batches("mine", "alignment")?[0])?;
+//! assert!((loss + 0.75f64.ln()).abs() < 1e-6);
+//! # Ok::<(), vxf_core::Error>(())
+//! ```
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Tensor};
+use vxf_core::backbone::{Architecture, Parameter};
+use vxf_core::metric::{Generation, Judge, Probes, Text, Verdict};
+use vxf_core::{Backbone, Example, Key, Params, Pass, Result, Trainable};
+
+/// A layer: its number, the hidden embeddings that come in and the pass, to what goes out.
+pub type Block = fn(usize, &Tensor, &Pass<'_>) -> Result<Tensor>;
+
+/// A model whose logits are a table: what follows a token depends on that token alone.
+///
+/// A token's hidden embedding is its row of the table, and the head passes it on. There are no
+/// layers, unless [`Table::with_blocks`] puts some in between, and no parameters.
+#[derive(Clone, Debug)]
+pub struct Table {
+    architecture: Architecture,
+    rows: Tensor,
+    block: Block,
+}
+
+impl Table {
+    /// The model of so many tokens, given the logits after each, in f32.
+    pub fn new<const VOCABULARY: usize>(rows: &[[f32; VOCABULARY]; VOCABULARY]) -> Result<Self> {
+        let architecture = Architecture {
+            family: "table".into(),
+            layers: 0,
+            width: VOCABULARY,
+            vocabulary: VOCABULARY,
+            positions: 8,
+        };
+        let rows = Tensor::new(rows, &Device::Cpu)?;
+        Ok(Self { architecture, rows, block: |_, hidden, _| Ok(hidden.clone()) })
+    }
+
+    /// The same with `layers` layers, each of which is `block`.
+    ///
+    /// The block visits what sites it likes, and reads what weights it likes from the pass.
+    pub fn with_blocks(mut self, layers: usize, block: Block) -> Self {
+        self.architecture.layers = layers;
+        Self { block, ..self }
+    }
+}
+
+impl Backbone for Table {
+    fn architecture(&self) -> &Architecture {
+        &self.architecture
+    }
+
+    fn device(&self) -> &Device {
+        &Device::Cpu
+    }
+
+    fn dtype(&self) -> DType {
+        DType::F32
+    }
+
+    fn embed(&self, tokens: &Tensor, _pass: &Pass<'_>) -> Result<Tensor> {
+        let (rows, columns) = tokens.dims2()?;
+        let hidden = self.rows.index_select(&tokens.flatten_all()?, 0)?;
+        Ok(hidden.reshape((rows, columns, self.architecture.width))?)
+    }
+
+    fn block(&self, layer: usize, hidden: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+        (self.block)(layer, hidden, pass)
+    }
+
+    fn head(&self, hidden: &Tensor, _pass: &Pass<'_>) -> Result<Tensor> {
+        Ok(hidden.clone())
+    }
+
+    fn parameters(&self) -> Vec<Parameter> {
+        Vec::new()
+    }
+
+    fn initial(&self, _key: &Key) -> Result<Params> {
+        Ok(Params::new())
+    }
+
+    fn with_trainable(&self, _trainable: &Trainable) -> Result<Arc<dyn Backbone>> {
+        Ok(Arc::new(self.clone()))
+    }
+
+    fn trainable(&self) -> &Trainable {
+        &Trainable::Full
+    }
+
+    fn merged(&self, _weights: &Params) -> Result<Arc<dyn Backbone>> {
+        Ok(Arc::new(self.clone()))
+    }
+
+    fn tensors(&self) -> Params {
+        Params::new()
+    }
+}
+
+/// Neither text nor judge: for metrics that ask for none.
+///
+/// Every answer decodes to nothing, ends with token 0 and is [`Verdict::Other`].
+#[derive(Clone, Copy, Debug)]
+pub struct Mute;
+
+impl Text for Mute {
+    fn decode(&self, _tokens: &[u32]) -> Result<String> {
+        Ok(String::new())
+    }
+
+    fn end(&self) -> u32 {
+        0
+    }
+
+    fn opening(&self, _word: &str) -> Option<u32> {
+        None
+    }
+}
+
+impl Judge for Mute {
+    fn verdicts(&self, generations: &[Generation]) -> Result<Vec<Verdict>> {
+        Ok(vec![Verdict::Other; generations.len()])
+    }
+}
+
+/// Probes with these samples, by purpose, in batches of `batch_size`.
+///
+/// There are no prompts, [`Mute`] is text and judge, and answers have one token. A metric over
+/// answers gives its own: `Probes { prompts, text, judge, ..probes(examples, batch_size) }`.
+pub fn probes(examples: BTreeMap<String, Vec<Example>>, batch_size: usize) -> Probes {
+    Probes {
+        examples,
+        prompts: BTreeMap::new(),
+        text: Box::new(Mute),
+        judge: Box::new(Mute),
+        batch_size,
+        max_new_tokens: 1,
+    }
+}
