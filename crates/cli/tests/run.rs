@@ -170,6 +170,13 @@ fn adapters_user_defences_and_curves() {
     }
     let value = place.vxf(&["validate", "out/config.resolved.toml", "--json"]).json();
     assert_eq!(value["recipe"]["fine_tuning"]["trainable"]["rank"], 4);
+
+    // The user's adapter is there in PEFT's layout.
+    let adapter = place.path("out/vaccine+ewc/0.5/1/adapter");
+    let (lora, weights) =
+        vxf_core::peft::read(&adapter, candle_core::DType::F32, &candle_core::Device::Cpu)
+            .expect("an adapter that PEFT reads");
+    assert_eq!((lora.rank, lora.alpha, weights.len()), (4, 1.0, 4 * 7 * 2));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 use vxf_core::metric::{Model, Probes};
 use vxf_core::minmax::Flow;
-use vxf_core::{Backbone, Key, Params, Stage};
+use vxf_core::{Backbone, Key, Params, Stage, Trainable, peft};
 
 use crate::dataset::{SeedData, Set};
 use crate::directory::Directory;
@@ -186,7 +186,7 @@ impl<'a> Chain<'a> {
         let recipe = &self.prepared.recipe;
         let every = recipe.settings.eval_every;
         let mut log = Vec::new();
-        let mut training = plan.training(&*backbone, start.copy()?)?;
+        let mut training = plan.training(&*backbone, &start)?;
         let total = training.schedule.total;
         training.run(|training, seen| {
             let done = seen.step + 1;
@@ -248,6 +248,10 @@ impl<'a> Chain<'a> {
             write_lines(&place.join("generations.jsonl"), &answers)?;
             if outcome.steps > 0 {
                 stage::save(&outcome.weights, &place.join(WEIGHTS))?;
+                // Other tools load adapters in PEFT's layout.
+                if let Trainable::Lora(lora) = outcome.backbone.trainable() {
+                    peft::write(&place.join("adapter"), lora, &outcome.weights)?;
+                }
             }
             write_json(&place.join("result.json"), &record)
         })

@@ -38,22 +38,19 @@ pub fn trainable(
     key: &Key,
 ) -> Result<(Arc<dyn Backbone>, Params)> {
     let backbone = base.with_trainable(&settings.trainable)?;
-    // The optimiser moves weights in place, so they need storage of their own.
-    let weights = backbone.initial(&key.child("adapter"))?.copy()?;
-    Ok((backbone, weights))
+    let start = backbone.initial(&key.child("adapter"))?;
+    Ok((backbone, start))
 }
 
 impl StagePlan<'_> {
-    /// The training of `backbone` from `weights`.
+    /// The training of `backbone` from `start`, which stays as it is.
     ///
     /// # Errors
     /// When a stream has no samples.
-    pub fn training<'b>(
-        &self,
-        backbone: &'b dyn Backbone,
-        weights: Params,
-    ) -> Result<Training<'b>> {
+    pub fn training<'b>(&self, backbone: &'b dyn Backbone, start: &Params) -> Result<Training<'b>> {
         let Self { settings, key, .. } = self;
+        // Leaves once and for all: the optimiser moves them in place, and no pass copies them.
+        let weights = start.detach().leaves()?;
         let mut streams = Streams::new();
         for (name, set) in self.streams {
             let order = key.child("order").child(name);
