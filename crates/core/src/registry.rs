@@ -14,17 +14,27 @@ use crate::{Error, Result};
 
 /// What is wrong in a plugin's settings, and where.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("`{key}` {rule}, got {found}")]
+#[error("`{key}` {rule}{}", if .found.is_empty() { String::new() } else { format!(", got {found}") })]
 pub struct ConfigError {
     /// Path of the key within the settings, such as `rho`; empty when it is not one key's fault.
     pub key: String,
     /// The rule, as "must be ...".
     pub rule: String,
-    /// The offending value.
+    /// The offending value; empty where the key itself is what is wrong.
     pub found: String,
 }
 
 impl ConfigError {
+    /// An error about `key`, at the path `at`, where only `known` keys may stand.
+    pub fn unknown_key(at: &str, key: &str, known: &[String]) -> Self {
+        let rule = match (nearest(key, known).first(), known.is_empty()) {
+            (Some(near), _) => format!("is no setting here; did you mean `{near}`?"),
+            (None, false) => format!("is no setting here; there are {}", known.join(", ")),
+            (None, true) => "is no setting here; there are none".to_owned(),
+        };
+        Self { key: at.to_owned(), rule, found: String::new() }
+    }
+
     /// An error unless `holds`.
     ///
     /// # Errors
@@ -178,15 +188,7 @@ pub fn parse<T: DeserializeOwned + Documented>(value: serde_json::Value) -> Resu
     if let Some(object) = value.as_object()
         && let Some(key) = object.keys().find(|key| !known.contains(key))
     {
-        let rule = match (nearest(key, &known).first(), known.is_empty()) {
-            (Some(near), _) => format!("is no setting here; did you mean `{near}`? Its value"),
-            (None, false) => {
-                format!("is no setting here (there are {}); its value", known.join(", "))
-            }
-            (None, true) => "is no setting here (there are none); its value".to_owned(),
-        };
-        let found = object[key].to_string();
-        return Err(ConfigError { key: key.clone(), rule, found });
+        return Err(ConfigError::unknown_key(key, key, &known));
     }
     let text = value.clone();
     serde_path_to_error::deserialize(value).map_err(|error| {

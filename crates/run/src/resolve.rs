@@ -96,10 +96,10 @@ pub(crate) fn method(name: &'static str, embedded: bool) -> Result<Method> {
 fn top_level(layer: &Layer) -> Result<Settings> {
     let own: Vec<_> = Settings::settings().iter().map(|setting| setting.name).collect();
     let is_section = |key: &str| SECTIONS.contains(&key);
-    for (key, value) in layer.values() {
+    for (key, _) in layer.values() {
         if !own.contains(&key.as_str()) && !is_section(key) {
             let known: Vec<_> = own.iter().chain(&SECTIONS).map(|&key| key.to_owned()).collect();
-            return Err(unknown(layer, key, key, &known, value));
+            return Err(unknown(layer, key, key, &known));
         }
     }
     let values = layer.values().iter().filter(|(key, _)| !is_section(key));
@@ -139,7 +139,7 @@ fn adapter_keys(layer: &Layer, path: &str, trainable: &Value) -> Result<()> {
         known.extend(["r", "lora_alpha", "lora_dropout"].map(str::to_owned));
     }
     match object.iter().find(|(key, _)| !known.contains(key)) {
-        Some((key, value)) => Err(unknown(layer, &format!("{path}.{key}"), key, &known, value)),
+        Some((key, _)) => Err(unknown(layer, &format!("{path}.{key}"), key, &known)),
         None => Ok(()),
     }
 }
@@ -261,10 +261,7 @@ fn placed(layer: &Layer, section: &str, problem: ConfigError) -> Error {
     Error::Setting { place: layer.place(&path), problem: Box::new(ConfigError { key, ..problem }) }
 }
 
-fn unknown(layer: &Layer, path: &str, key: &str, known: &[String], value: &Value) -> Error {
-    let rule = match registry::nearest(key, known).first() {
-        Some(near) => format!("is no setting here; did you mean `{near}`? Its value"),
-        None => format!("is no setting here (there are {}); its value", known.join(", ")),
-    };
-    Error::setting(layer.place(path), path, rule, value)
+fn unknown(layer: &Layer, path: &str, key: &str, known: &[String]) -> Error {
+    let problem = Box::new(ConfigError::unknown_key(path, key, known));
+    Error::Setting { place: layer.place(path), problem }
 }
