@@ -1,10 +1,11 @@
 //! Progress of a run: a bar on a terminal, a line now and then elsewhere.
 
+use std::fmt::Write;
 use std::io::{IsTerminal, stderr};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use vxf_run::plan::CellId;
 use vxf_run::progress::Progress;
 
@@ -49,9 +50,13 @@ impl Progress for Teller {
             return;
         }
         self.bar.set_draw_target(ProgressDrawTarget::stderr());
-        let template = "{bar:30} {pos}/{len} steps  {per_sec}  {eta} left  {msg}";
+        let template = "{bar:30} {pos}/{len} steps  {rate}  {eta} left  {msg}";
         if let Ok(style) = ProgressStyle::with_template(template) {
-            self.bar.set_style(style);
+            let rate = |state: &ProgressState, to: &mut dyn Write| {
+                // A rate that cannot be written is left out.
+                let _ = write!(to, "{:.0} steps/s", state.per_sec());
+            };
+            self.bar.set_style(style.with_key("rate", rate));
         }
     }
 
