@@ -70,6 +70,40 @@ pub fn rms_norm(x: &Tensor, gain: &Tensor, eps: f64) -> Result<Tensor> {
     wide_x.broadcast_div(&root)?.to_dtype(x.dtype())?.broadcast_mul(gain)
 }
 
+/// Brings rows to mean zero and variance one, multiplies by a gain and adds a bias.
+///
+/// `x` is `[.., H]`, `gain` and `bias` are `[H]`, the result has the shape of `x`.
+///
+/// # Errors
+///
+/// When candle refuses the shapes, dtypes or devices.
+pub fn layer_norm(x: &Tensor, gain: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
+    let wide_x = x.to_dtype(wide(x))?;
+    let centred = wide_x.broadcast_sub(&wide_x.mean_keepdim(D::Minus1)?)?;
+    let root = centred.sqr()?.mean_keepdim(D::Minus1)?.affine(1.0, eps)?.sqrt()?;
+    let normed = centred.broadcast_div(&root)?.to_dtype(x.dtype())?;
+    normed.broadcast_mul(gain)?.broadcast_add(bias)
+}
+
+/// Adds a bias `[H]` to every row of `x` `[.., H]`.
+///
+/// # Errors
+///
+/// When candle refuses the shapes, dtypes or devices.
+pub fn add_bias(x: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    x.broadcast_add(bias)
+}
+
+/// Replaces negative elements by zero.
+///
+/// # Errors
+///
+/// When candle refuses the dtype.
+pub fn relu(x: &Tensor) -> Result<Tensor> {
+    // Not candle's own, whose gradient at zero is one.
+    x.le(0.0)?.where_cond(&x.zeros_like()?.detach(), x)
+}
+
 /// Splits into heads and rotates each by its position.
 ///
 /// `x` is `[B, T, heads d]`, `cos` and `sin` are `[T_max, d / 2]`, the result `[B, heads, T, d]`;
@@ -102,9 +136,15 @@ pub fn rotary(
 /// # Errors
 ///
 /// When the shapes, dtypes, devices or lengths do not fit each other.
-pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, lengths: Option<&[usize]>) -> Result<Tensor> {
-    let dims = AttentionDims::new(q, k, v, lengths)?;
-    let AttentionDims { batch, heads, kv_heads, len, keys, d } = dims;
+pub fn attention(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    lengths: Option<&[usize]>,
+    window: Option<usize>,
+) -> Result<Tensor> {
+    let dims = AttentionDims::new(q, k, v, lengths, window)?;
+    let AttentionDims { batch, heads, kv_heads, len, keys, d, .. } = dims;
     let group = heads / kv_heads;
     let repeated = |x: &Tensor| {
         x.unsqueeze(2)?
@@ -113,10 +153,13 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, lengths: Option<&[usize]>) 
             .reshape((batch, heads, keys, d))
     };
 
-    let mut hidden = vec![0.0_f32; batch * len * keys];
+    // Not infinite: where all keys are hidden, all are alike.
+    let mut hidden = vec![f32::MIN; batch * len * keys];
     for (row, hidden) in hidden.chunks_exact_mut(keys).enumerate() {
         let length = lengths.map_or(keys, |lengths| lengths[row / len]);
-        hidden[dims.visible(row % len, length)..].fill(f32::NEG_INFINITY);
+        if let Some(shown) = dims.visible(row % len, length) {
+            hidden[shown].fill(0.0);
+        }
     }
     let hidden = Tensor::from_vec(hidden, (batch, 1, len, keys), q.device())?;
 

@@ -2,6 +2,9 @@
 
 use rayon::prelude::*;
 
+use super::Real;
+use super::reduce::add_scaled;
+
 /// Elements handed to a thread at a time. Fixed, so that no result depends on the thread count.
 const GRAIN: usize = 1 << 13;
 /// Below this many elements waking other threads costs more than it saves.
@@ -46,4 +49,30 @@ pub(crate) fn blocks2<A: Send, B: Send>(
     } else {
         work(0, a, b);
     }
+}
+
+/// Rows whose terms are summed before the sums are joined. Fixed, so that the order of additions
+/// does not depend on the thread count.
+const GROUP: usize = 64;
+
+/// The sum over rows of a vector of `width` elements each; `add(row, sum)` adds that of `row`.
+pub(crate) fn sum_over_rows<T: Real>(
+    rows: usize,
+    width: usize,
+    add: impl Fn(usize, &mut [T]) + Send + Sync,
+) -> Vec<T> {
+    let mut total = vec![T::ZERO; width];
+    if rows == 0 || width == 0 {
+        return total;
+    }
+    let mut partial = vec![T::ZERO; rows.div_ceil(GROUP) * width];
+    blocks(&mut partial, width, |first, partial| {
+        for (group, sum) in (first..).zip(partial.chunks_exact_mut(width)) {
+            (group * GROUP..rows.min((group + 1) * GROUP)).for_each(|row| add(row, sum));
+        }
+    });
+    for part in partial.chunks_exact(width) {
+        add_scaled(&mut total, T::ONE, part);
+    }
+    total
 }

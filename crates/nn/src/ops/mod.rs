@@ -12,9 +12,12 @@
 //!   size gives the same bits.
 
 mod attention;
+mod bias;
 mod cross_entropy;
+mod layer_norm;
 mod linear;
 mod lora;
+mod relu;
 mod rms_norm;
 mod rotary;
 mod swiglu;
@@ -24,9 +27,12 @@ use std::ops::Deref;
 use candle_core::{CpuStorage, DType, Device, Layout, Result, Shape, Storage, Tensor, bail};
 
 pub use attention::attention;
+pub use bias::add_bias;
 pub use cross_entropy::linear_cross_entropy;
+pub use layer_norm::layer_norm;
 pub use linear::linear;
 pub use lora::lora_linear;
+pub use relu::relu;
 pub use rms_norm::rms_norm;
 pub use rotary::{rotary, split_heads};
 pub use swiglu::swiglu;

@@ -5,7 +5,7 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tenso
 
 use super::{by_dtype, elements, flat, frozen, fused, gradient, output, rows_of, same_kind};
 use crate::compose;
-use crate::kernel::{Real, add_scaled, blocks, dot};
+use crate::kernel::{Real, add_scaled, blocks, dot, sum_over_rows};
 
 /// Normalises rows by their root mean square and multiplies them by a gain.
 ///
@@ -31,10 +31,6 @@ pub fn rms_norm(x: &Tensor, gain: &Tensor, eps: f64) -> Result<Tensor> {
         x.apply_op1(FrozenNorm { norm, gain: frozen(gain)? })
     }
 }
-
-/// Rows whose contributions to the gradient of the gain are summed before they are joined. Fixed,
-/// so that the order of additions does not depend on the thread count.
-const ROWS: usize = 64;
 
 /// The normalisation without its gain.
 struct Norm {
@@ -83,29 +79,15 @@ impl Norm {
 
     /// The sum over rows of `dy x r`.
     fn back_gain<T: Real>(&self, x: &[T], dy: &[T]) -> Vec<T> {
-        let group = ROWS * self.width;
-        if group == 0 {
-            return Vec::new();
-        }
-        let mut partial = vec![T::ZERO; x.len().div_ceil(group) * self.width];
-        blocks(&mut partial, self.width, |first, partial| {
-            let x = x[first * group..].chunks(group);
-            let groups = x.zip(dy[first * group..].chunks(group));
-            for (sum, (x, dy)) in partial.chunks_exact_mut(self.width).zip(groups) {
-                let rows = x.chunks_exact(self.width).zip(dy.chunks_exact(self.width));
-                for (x, dy) in rows {
-                    let factor = self.factor(x);
-                    for (sum, (&x, &dy)) in sum.iter_mut().zip(x.iter().zip(dy)) {
-                        *sum += dy * x * factor;
-                    }
-                }
+        let rows = x.len().checked_div(self.width).unwrap_or(0);
+        sum_over_rows(rows, self.width, |row, sum| {
+            let row = row * self.width..(row + 1) * self.width;
+            let (x, dy) = (&x[row.clone()], &dy[row]);
+            let factor = self.factor(x);
+            for (sum, (&x, &dy)) in sum.iter_mut().zip(x.iter().zip(dy)) {
+                *sum += dy * x * factor;
             }
-        });
-        let mut total = vec![T::ZERO; self.width];
-        for part in partial.chunks_exact(self.width) {
-            add_scaled(&mut total, T::ONE, part);
-        }
-        total
+        })
     }
 }
 

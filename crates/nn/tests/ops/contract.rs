@@ -52,6 +52,15 @@ fn only_tracked_operands_get_gradients() -> Result<()> {
     assert_only(&backward(&ops::rms_norm(&x, &plain_gain, 1e-5)?)?, &[&x]);
     assert_only(&backward(&ops::rms_norm(&plain_x, &gain, 1e-5)?)?, &[&gain]);
 
+    let (bias, plain_bias) = (var(s, &[4])?, s.tensor(&[4])?);
+    assert_only(&backward(&ops::layer_norm(&x, &plain_gain, &plain_bias, 1e-5)?)?, &[&x]);
+    assert_only(&backward(&ops::layer_norm(&plain_x, &gain, &plain_bias, 1e-5)?)?, &[&gain]);
+    assert_only(&backward(&ops::layer_norm(&plain_x, &plain_gain, &bias, 1e-5)?)?, &[&bias]);
+    assert_only(&backward(&ops::layer_norm(&x, &gain, &bias, 1e-5)?)?, &[&x, &gain, &bias]);
+    assert_only(&backward(&ops::add_bias(&x, &plain_bias)?)?, &[&x]);
+    assert_only(&backward(&ops::add_bias(&plain_x, &bias)?)?, &[&bias]);
+    assert_only(&backward(&ops::relu(&x)?)?, &[&x]);
+
     let (cos, sin) = (var(s, &[3, 1])?, var(s, &[3, 1])?);
     assert_only(&backward(&ops::rotary(&x, 2, &cos, &sin, 0)?)?, &[&x]);
 
@@ -61,7 +70,7 @@ fn only_tracked_operands_get_gradients() -> Result<()> {
     let (q, kv) = (var(s, &[1, 2, 3, 4])?, s.tensor(&[1, 2, 3, 4])?);
     for (i, operands) in [[&*q, &kv, &kv], [&kv, &q, &kv], [&kv, &kv, &q]].iter().enumerate() {
         let [one, two, three] = operands;
-        let grads = backward(&ops::attention(one, two, three, None)?)?;
+        let grads = backward(&ops::attention(one, two, three, None, None)?)?;
         assert_only(&grads, &[&q]);
         assert!(values(&grads.get(&q).unwrap_or(&kv).sqr()?)?.iter().sum::<f64>() > 0.0, "{i}");
     }
@@ -91,7 +100,7 @@ fn a_pass_with_detached_weights_has_one_gradient() -> Result<()> {
         let q = ops::rotary(&ops::lora_linear(&normed, w, a, b, 0.5, None)?, 2, &cos, &sin, 0)?;
         let k = ops::rotary(&ops::linear(&normed, w)?, 2, &cos, &sin, 0)?;
         let v = ops::split_heads(&ops::linear(&normed, w)?, 2)?;
-        let mixed = ops::attention(&q, &k, &v, Some(&[len, 3]))?;
+        let mixed = ops::attention(&q, &k, &v, Some(&[len, 3]), None)?;
         ops::swiglu(&ops::linear(&mixed, w)?, &mixed)
     };
     let first = backward(&layer(&w.detach(), &gain.detach(), &a.detach(), &b.detach())?)?;
@@ -135,11 +144,15 @@ fn wrong_operands_are_errors() -> Result<()> {
     assert_error(ops::linear(&t(&[])?, &t(&[4, 4])?), "scalar");
     let ids = x.to_dtype(DType::U32)?;
     assert_error(ops::swiglu(&ids, &ids), "U32");
+    assert_error(ops::relu(&ids), "U32");
 
     let (w, a, b) = (t(&[5, 4])?, t(&[2, 4])?, t(&[5, 2])?);
     assert_error(ops::lora_linear(&x, &w, &b, &a, 1.0, None), "[5, 2]");
     assert_error(ops::lora_linear(&x, &w, &a, &b, 1.0, Some(&a)), "mask");
     assert_error(ops::rms_norm(&x, &t(&[3])?, 1e-5), "[3]");
+    assert_error(ops::layer_norm(&x, &t(&[3])?, &t(&[4])?, 1e-5), "gain is [3]");
+    assert_error(ops::layer_norm(&x, &t(&[4])?, &t(&[3])?, 1e-5), "bias is [3]");
+    assert_error(ops::add_bias(&x, &t(&[3])?), "[3]");
 
     let table = t(&[3, 2])?;
     assert_error(ops::rotary(&x, 3, &table, &table, 0), "3 heads");
@@ -151,14 +164,21 @@ fn wrong_operands_are_errors() -> Result<()> {
     assert_error(ops::split_heads(&table, 1), "[3, 2]");
 
     let (q, k) = (t(&[2, 4, 3, 2])?, t(&[2, 2, 3, 2])?);
-    assert_error(ops::attention(&q, &t(&[2, 3, 3, 2])?, &t(&[2, 3, 3, 2])?, None), "[2, 3, 3, 2]");
-    assert_error(ops::attention(&q, &t(&[2, 2, 2, 2])?, &t(&[2, 2, 2, 2])?, None), "[2, 2, 2, 2]");
-    assert_error(ops::attention(&q, &k, &t(&[2, 2, 4, 2])?, None), "[2, 2, 4, 2]");
-    assert_error(ops::attention(&q, &k, &k, Some(&[1])), "1 lengths");
-    assert_error(ops::attention(&q, &k, &k, Some(&[3, 0])), "length of 0");
-    assert_error(ops::attention(&q, &k, &k, Some(&[3, 4])), "length of 4");
+    assert_error(
+        ops::attention(&q, &t(&[2, 3, 3, 2])?, &t(&[2, 3, 3, 2])?, None, None),
+        "[2, 3, 3, 2]",
+    );
+    assert_error(
+        ops::attention(&q, &t(&[2, 2, 2, 2])?, &t(&[2, 2, 2, 2])?, None, None),
+        "[2, 2, 2, 2]",
+    );
+    assert_error(ops::attention(&q, &k, &t(&[2, 2, 4, 2])?, None, None), "[2, 2, 4, 2]");
+    assert_error(ops::attention(&q, &k, &k, Some(&[1]), None), "1 lengths");
+    assert_error(ops::attention(&q, &k, &k, Some(&[3, 0]), None), "length of 0");
+    assert_error(ops::attention(&q, &k, &k, Some(&[3, 4]), None), "length of 4");
+    assert_error(ops::attention(&q, &k, &k, None, Some(0)), "window of 0");
     let none = t(&[2, 4, 0, 2])?;
-    assert_error(ops::attention(&none, &k, &k, None), "empty");
+    assert_error(ops::attention(&none, &k, &k, None, None), "empty");
 
     assert_error(ops::swiglu(&x, &q), "[2, 4, 3, 2]");
 
@@ -178,6 +198,8 @@ fn empty_batches_are_empty() -> Result<()> {
     let (cos, sin) = source.angles(3, 2)?;
     assert_eq!(ops::linear(&x, &w)?.dims(), [0, 3, 5]);
     assert_eq!(ops::rms_norm(&x, &gain, 1e-5)?.dims(), [0, 3, 4]);
+    assert_eq!(ops::layer_norm(&x, &gain, &gain, 1e-5)?.dims(), [0, 3, 4]);
+    assert_eq!(ops::relu(&ops::add_bias(&x, &gain)?)?.dims(), [0, 3, 4]);
     assert_eq!(ops::rotary(&x, 1, &cos, &sin, 0)?.dims(), [0, 1, 3, 4]);
     assert_eq!(ops::swiglu(&x, &x)?.dims(), [0, 3, 4]);
     Ok(())
@@ -206,12 +228,17 @@ fn any_layout_will_do() -> Result<()> {
     let gain = source.tensor(&[12])?.narrow(0, 3, 6)?;
     let found = ops::rms_norm(&part, &gain, 1e-5)?;
     assert_eq!(values(&found)?, values(&ops::rms_norm(&copy, &gain, 1e-5)?)?);
+    let found = ops::relu(&ops::add_bias(&part, &gain)?)?;
+    assert_eq!(values(&found)?, values(&ops::relu(&ops::add_bias(&copy, &gain)?)?)?);
+    let found = ops::layer_norm(&part.t()?, &gain.narrow(0, 0, 2)?, &gain.narrow(0, 2, 2)?, 0.1)?;
+    let copy = ops::layer_norm(&copy.t()?, &gain.narrow(0, 0, 2)?, &gain.narrow(0, 2, 2)?, 0.1)?;
+    assert_eq!(values(&found)?, values(&copy)?);
 
     // Queries as a transposed view.
     let q = source.tensor(&[2, 3, 4, 5])?;
     let k = source.tensor(&[2, 4, 3, 5])?;
-    let found = ops::attention(&q.transpose(1, 2)?, &k, &k, None)?;
-    let expected = ops::attention(&q.transpose(1, 2)?.contiguous()?, &k, &k, None)?;
+    let found = ops::attention(&q.transpose(1, 2)?, &k, &k, None, None)?;
+    let expected = ops::attention(&q.transpose(1, 2)?.contiguous()?, &k, &k, None, None)?;
     assert_eq!(values(&found)?, values(&expected)?);
     Ok(())
 }
@@ -223,8 +250,8 @@ fn hidden_operands_do_not_matter() -> Result<()> {
     let (q, k) = (source.tensor(&[2, 2, 4, 3])?, source.tensor(&[2, 1, 4, 3])?);
     let padded = k.narrow(2, 0, 3)?.pad_with_zeros(2, 0, 1)?;
     let lengths = Some(&[3, 2][..]);
-    let found = ops::attention(&q, &k, &k, lengths)?;
-    assert_eq!(values(&found)?, values(&ops::attention(&q, &padded, &padded, lengths)?)?);
+    let found = ops::attention(&q, &k, &k, lengths, None)?;
+    assert_eq!(values(&found)?, values(&ops::attention(&q, &padded, &padded, lengths, None)?)?);
 
     let w = source.tensor(&[5, 3])?;
     let mut rows = values(&source.tensor(&[4, 3])?)?;
@@ -253,8 +280,19 @@ fn extreme_values_stay_finite() -> Result<()> {
     let loss = ops::linear_cross_entropy(&x, &w, &[1])?;
     assert_eq!(loss.to_scalar::<f32>()?, 2e4);
 
+    // Rows far from zero keep the digits in which they differ.
+    let far = Tensor::new(&[[1e4_f32, 1e4 + 1.0, 1e4 - 1.0, 1e4]], device)?;
+    let (ones, zeros) =
+        (Tensor::ones(4, DType::F32, device)?, Tensor::zeros(4, DType::F32, device)?);
+    let normed = values(&ops::layer_norm(&far, &ones, &zeros, 1e-5)?)?;
+    let root = 0.5_f64.sqrt().recip();
+    for (found, expected) in normed.iter().zip([0.0, root, -root, 0.0]) {
+        assert!((found - expected).abs() < 1e-4, "{found} {expected}");
+    }
+    assert!(ops::relu(&Tensor::new(&[f32::NAN], device)?)?.to_vec1::<f32>()?[0].is_nan());
+
     let q = x.reshape((1, 1, 1, 4))?.broadcast_as((1, 1, 3, 4))?;
-    assert!(values(&ops::attention(&q, &q, &q, None)?)?.iter().all(|y| y.is_finite()));
+    assert!(values(&ops::attention(&q, &q, &q, None, None)?)?.iter().all(|y| y.is_finite()));
     Ok(())
 }
 
@@ -282,8 +320,10 @@ fn half_types_take_the_slow_way() -> Result<()> {
     let (x, w) = (Var::from_tensor(&t(&[2, 4, 8])?)?, t(&[8, 8])?);
     let table = t(&[4, 2])?;
     let y = ops::rms_norm(&ops::linear(&x, &w)?, &t(&[8])?, 1e-5)?;
+    let y =
+        ops::relu(&ops::add_bias(&ops::layer_norm(&y, &t(&[8])?, &t(&[8])?, 1e-5)?, &t(&[8])?)?)?;
     let q = ops::rotary(&y, 2, &table, &table, 0)?;
-    let y = ops::swiglu(&ops::attention(&q, &q, &q, Some(&[4, 2]))?, &y)?;
+    let y = ops::swiglu(&ops::attention(&q, &q, &q, Some(&[4, 2]), Some(3))?, &y)?;
     let y = ops::lora_linear(&y, &w, &t(&[2, 8])?, &t(&[8, 2])?, 0.5, None)?;
     let loss = ops::linear_cross_entropy(&y, &w, &[1; 8])?;
     assert_eq!(loss.dtype(), DType::BF16);
@@ -307,7 +347,7 @@ fn step() -> Result<Vec<Vec<u32>>> {
     let wide = ops::lora_linear(&normed, &w.detach(), &a, &b, 0.1, None)?;
     let q = ops::rotary(&wide, 8, &cos, &sin, 0)?;
     let k = ops::split_heads(&ops::linear(&normed, &w)?.narrow(2, 0, width / 4)?, 2)?;
-    let mixed = ops::attention(&q, &k, &k, Some(&[90, 40, 7]))?;
+    let mixed = ops::attention(&q, &k, &k, Some(&[90, 40, 7]), Some(50))?;
     let y = ops::swiglu(&mixed, &normed)?;
     let targets: Vec<i64> = (0..(batch * len) as i64).map(|i| i % 307 - 7).collect();
     let targets: Vec<i64> = targets.into_iter().map(|t| t.min(299)).collect();
@@ -342,16 +382,17 @@ fn bits_are_repeatable() -> Result<()> {
 fn step_without_products() -> Result<Vec<Vec<u32>>> {
     let mut source = Source::new(12);
     let mut t = |shape: &[usize]| Var::from_tensor(&source.tensor(shape)?.to_dtype(DType::F32)?);
-    let (x, gain) = (t(&[3, 90, 128])?, t(&[128])?);
+    let (x, gain, bias) = (t(&[3, 90, 128])?, t(&[128])?, t(&[128])?);
     let (cos, sin) = (t(&[90, 8])?, t(&[90, 8])?);
-    let normed = ops::rms_norm(&x, &gain, 1e-5)?;
+    let normed = ops::layer_norm(&ops::rms_norm(&x, &gain, 1e-5)?, &gain, &bias, 1e-5)?;
+    let normed = ops::relu(&ops::add_bias(&normed, &bias)?)?;
     let q = ops::rotary(&normed, 8, &cos, &sin, 0)?;
     let k = ops::split_heads(&x.narrow(2, 0, 32)?, 2)?;
-    let mixed = ops::attention(&q, &k, &k, Some(&[90, 40, 7]))?;
+    let mixed = ops::attention(&q, &k, &k, Some(&[90, 40, 7]), None)?;
     let y = ops::swiglu(&mixed, &normed)?;
     let grads = backward(&y)?;
     let grad = |v: &Var| grads.get(v).map_or(Ok(Vec::new()), bits);
-    Ok(vec![bits(&q)?, bits(&mixed)?, bits(&y)?, grad(&x)?, grad(&gain)?])
+    Ok(vec![bits(&q)?, bits(&mixed)?, bits(&y)?, grad(&x)?, grad(&gain)?, grad(&bias)?])
 }
 
 #[test]

@@ -39,6 +39,27 @@ fn rms_norm() -> Result<()> {
 }
 
 #[test]
+fn layer_norm() -> Result<()> {
+    let mut source = Source::new(8);
+    let (x, gain, bias) = (source.tensor(&[70, 5])?, source.tensor(&[5])?, source.tensor(&[5])?);
+    let all = [x.clone(), gain.clone(), bias.clone()];
+    check_differences(&|o| ops::layer_norm(&o[0], &o[1], &o[2], 1e-3), &all)?;
+    check_differences(&|o| ops::layer_norm(&o[0], &gain, &bias, 1e-3), std::slice::from_ref(&x))?;
+    // One of the two alone.
+    check_differences(&|o| ops::layer_norm(&o[0], &o[1], &bias, 1e-3), &[x.clone(), gain.clone()])?;
+    check_differences(&|o| ops::layer_norm(&x, &gain, &o[0], 1e-3), &[bias])
+}
+
+#[test]
+fn bias_and_relu() -> Result<()> {
+    let mut source = Source::new(9);
+    let (x, bias) = (source.tensor(&[70, 5])?, source.tensor(&[5])?);
+    check_differences(&|o| ops::add_bias(&o[0], &o[1]), &[x.clone(), bias.clone()])?;
+    check_differences(&|o| ops::add_bias(&o[0], &bias), std::slice::from_ref(&x))?;
+    check_differences(&|o| ops::relu(&o[0]), &[x])
+}
+
+#[test]
 fn rotary_and_split() -> Result<()> {
     let mut source = Source::new(4);
     let x = source.tensor(&[2, 3, 12])?;
@@ -55,9 +76,16 @@ fn attention() -> Result<()> {
         let q = source.tensor(&[2, heads, len, d])?;
         let k = source.tensor(&[2, kv_heads, keys, d])?;
         let v = source.tensor(&[2, kv_heads, keys, d])?;
-        for lengths in [None, Some(&[keys, keys - 1][..])] {
+        for (lengths, window) in [
+            (None, None),
+            (Some(&[keys, keys - 1][..]), None),
+            (None, Some(2)),
+            (Some(&[keys, keys - 1]), Some(2)),
+        ] {
             let all = [q.clone(), k.clone(), v.clone()];
-            check_differences(&|o| ops::attention(&o[0], &o[1], &o[2], lengths), &all)?;
+            let op =
+                |o: &[candle_core::Tensor]| ops::attention(&o[0], &o[1], &o[2], lengths, window);
+            check_differences(&op, &all)?;
         }
     }
     Ok(())

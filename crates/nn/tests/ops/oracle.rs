@@ -77,6 +77,48 @@ proptest! {
     }
 
     #[test]
+    fn layer_norm(
+        seed: u64,
+        rows in 1..150_usize,
+        width in prop_oneof![1..9_usize, 30..150_usize],
+        shift in -3.0..3.0_f64,
+    ) {
+        ran((|| {
+            let mut source = Source::new(seed);
+            let x = source.tensor(&[rows, width])?.affine(1.0, shift)?;
+            let operands = [x, source.tensor(&[width])?, source.tensor(&[width])?];
+            check_same(
+                &|o| ops::layer_norm(&o[0], &o[1], &o[2], 1e-2),
+                &|o| compose::layer_norm(&o[0], &o[1], &o[2], 1e-2),
+                &operands,
+            )
+        })())?;
+    }
+
+    #[test]
+    fn add_bias(seed: u64, rows in 1..150_usize, width in 1..70_usize) {
+        ran((|| {
+            let mut source = Source::new(seed);
+            let operands = [source.tensor(&[2, rows, width])?, source.tensor(&[width])?];
+            check_same(
+                &|o| ops::add_bias(&o[0], &o[1]),
+                &|o| compose::add_bias(&o[0], &o[1]),
+                &operands,
+            )
+        })())?;
+    }
+
+    #[test]
+    fn relu(seed: u64, rows in 1..50_usize, width in 1..40_usize) {
+        ran((|| {
+            let mut source = Source::new(seed);
+            // Whole numbers, so that many are exactly zero.
+            let x = source.tensor(&[rows, width])?.round()?;
+            check_same(&|o| ops::relu(&o[0]), &|o| compose::relu(&o[0]), &[x])
+        })())?;
+    }
+
+    #[test]
     fn rotary(
         seed: u64,
         batch in 1..4_usize,
@@ -108,6 +150,7 @@ proptest! {
         before in 0..6_usize,
         d in 1..20_usize,
         padded: bool,
+        window in prop_oneof![Just(None), (1..12_usize).prop_map(Some), Just(Some(40))],
     ) {
         ran((|| {
             let mut source = Source::new(seed);
@@ -120,8 +163,8 @@ proptest! {
                 source.tensor(&[batch, kv_heads, keys, d])?,
             ];
             check_same(
-                &|o| ops::attention(&o[0], &o[1], &o[2], lengths),
-                &|o| compose::attention(&o[0], &o[1], &o[2], lengths),
+                &|o| ops::attention(&o[0], &o[1], &o[2], lengths, window),
+                &|o| compose::attention(&o[0], &o[1], &o[2], lengths, window),
                 &operands,
             )
         })())?;
@@ -183,6 +226,17 @@ fn large_operands() -> Result<()> {
         &[source.tensor(&[700, 64])?, source.tensor(&[64])?],
     )?;
     check_same(
+        &|o| ops::layer_norm(&o[0], &o[1], &o[2], 1e-5),
+        &|o| compose::layer_norm(&o[0], &o[1], &o[2], 1e-5),
+        &[source.tensor(&[700, 64])?, source.tensor(&[64])?, source.tensor(&[64])?],
+    )?;
+    check_same(
+        &|o| ops::add_bias(&o[0], &o[1]),
+        &|o| compose::add_bias(&o[0], &o[1]),
+        &[source.tensor(&[700, 64])?, source.tensor(&[64])?],
+    )?;
+    check_same(&|o| ops::relu(&o[0]), &|o| compose::relu(&o[0]), &[source.tensor(&[300, 130])?])?;
+    check_same(
         &|o| ops::swiglu(&o[0], &o[1]),
         &|o| compose::swiglu(&o[0], &o[1]),
         &[source.tensor(&[300, 130])?, source.tensor(&[300, 130])?],
@@ -193,10 +247,33 @@ fn large_operands() -> Result<()> {
         source.tensor(&[3, 2, 70, 8])?,
     ];
     check_same(
-        &|o| ops::attention(&o[0], &o[1], &o[2], Some(&[70, 1, 33])),
-        &|o| compose::attention(&o[0], &o[1], &o[2], Some(&[70, 1, 33])),
+        &|o| ops::attention(&o[0], &o[1], &o[2], Some(&[70, 1, 33]), None),
+        &|o| compose::attention(&o[0], &o[1], &o[2], Some(&[70, 1, 33]), None),
         &qkv,
     )
+}
+
+/// A window of all keys is none, and one of a single key hands on that key's value.
+#[test]
+fn windows_have_the_size_they_say() -> Result<()> {
+    let mut source = Source::new(14);
+    let (q, k) = (source.tensor(&[2, 2, 70, 4])?, source.tensor(&[2, 2, 70, 4])?);
+    let v = source.tensor(&[2, 2, 70, 4])?;
+    let whole = ops::attention(&q, &k, &v, None, None)?;
+    let close = |a: &Tensor, b: &Tensor| -> Result<()> {
+        let gap = a.sub(b)?.abs()?.max_all()?.to_scalar::<f64>()?;
+        assert!(gap < 1e-12, "{gap}");
+        Ok(())
+    };
+    close(&ops::attention(&q, &k, &v, None, Some(70))?, &whole)?;
+    let own = v.transpose(1, 2)?.reshape((2, 70, 8))?;
+    close(&ops::attention(&q, &k, &v, None, Some(1))?, &own)?;
+    // Two keys: the mean of both values, weighted by their scores.
+    let last = |x: &Tensor| x.narrow(2, 68, 2)?.contiguous();
+    let query = q.narrow(2, 69, 1)?.contiguous()?;
+    let two = ops::attention(&query, &last(&k)?, &last(&v)?, None, None)?;
+    let found = ops::attention(&q, &k, &v, None, Some(2))?;
+    close(&found.narrow(1, 69, 1)?, &two)
 }
 
 /// The compositions themselves against candle's own reference implementations.
@@ -211,6 +288,10 @@ fn compositions_match_candle() -> Result<()> {
         Ok(())
     };
     close(&compose::rms_norm(&x, &gain, 1e-5)?, &candle_nn::ops::rms_norm_slow(&x, &gain, 1e-5)?)?;
+    let bias = source.tensor(&[8])?.to_dtype(DType::F32)?;
+    let slow = candle_nn::ops::layer_norm_slow(&x, &gain, &bias, 1e-5)?;
+    close(&compose::layer_norm(&x, &gain, &bias, 1e-5)?, &slow)?;
+    close(&compose::relu(&x)?, &x.relu()?)?;
 
     let (cos, sin) = source.angles(3, 2)?;
     let (cos, sin) = (cos.to_dtype(DType::F32)?, sin.to_dtype(DType::F32)?);
@@ -224,7 +305,7 @@ fn compositions_match_candle() -> Result<()> {
     let k = source.tensor(&[1, 1, 5, 8])?.to_dtype(DType::F32)?;
     let scores = q.matmul(&k.t()?)?.affine(1.0 / 8.0_f64.sqrt(), 0.0)?;
     let mixed = candle_nn::ops::softmax(&scores, D::Minus1)?.matmul(&k)?;
-    close(&compose::attention(&q, &k, &k, None)?, &mixed.reshape((1, 1, 8))?)?;
+    close(&compose::attention(&q, &k, &k, None, None)?, &mixed.reshape((1, 1, 8))?)?;
 
     let targets = [1_i64, 3];
     let (h, w) = (x.narrow(0, 0, 1)?.narrow(1, 0, 2)?, source.tensor(&[5, 8])?);
@@ -250,12 +331,14 @@ fn decoding_matches_the_whole_sequence() -> Result<()> {
         &ops::rotary(&kv, 2, &cos, &sin, 0)?,
         &ops::split_heads(&kv, 2)?,
         None,
+        None,
     )?;
     for t in 0..len {
         let step = ops::attention(
             &ops::rotary(&x.narrow(1, t, 1)?, heads, &cos, &sin, t)?,
             &ops::rotary(&kv.narrow(1, 0, t + 1)?, 2, &cos, &sin, 0)?,
             &ops::split_heads(&kv.narrow(1, 0, t + 1)?, 2)?,
+            None,
             None,
         )?;
         let gap = step.sub(&whole.narrow(1, t, 1)?)?.abs()?.max_all()?.to_scalar::<f64>()?;

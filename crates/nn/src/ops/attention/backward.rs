@@ -1,0 +1,89 @@
+//! The backward pass: scores are made again, a tile at a time.
+
+use rayon::prelude::*;
+
+use super::dims::Dims;
+use super::tile::{Attention, TILE, Tile, product};
+use crate::kernel::{Real, View, dot, worth_sharing};
+
+/// A key head of the backward pass: its index and its parts of dq, dk and dv.
+type Task<'a, T> = (usize, Option<&'a mut [T]>, Option<&'a mut [T]>, Option<&'a mut [T]>);
+
+impl Attention {
+    /// The gradients of q, k and v, those not needed left empty.
+    pub(super) fn backward<T: Real>(
+        &self,
+        (q, k, v): (&[T], &[T], &[T]),
+        dy: &[T],
+        need: [bool; 3],
+    ) -> [Vec<T>; 3] {
+        let Dims { batch, heads, kv_heads, len, keys, d, .. } = self.dims;
+        let group = heads / kv_heads;
+        let sizes = [q.len(), k.len(), v.len()];
+        let mut grads: [Vec<T>; 3] =
+            std::array::from_fn(|i| if need[i] { vec![T::ZERO; sizes[i]] } else { Vec::new() });
+        let [dq, dk, dv] = &mut grads;
+        // One task owns a key head with all its query heads, so that the additions into dk and dv
+        // happen in one order whatever the threads do.
+        let (mut dq, mut dk, mut dv) =
+            (dq.chunks_mut(group * len * d), dk.chunks_mut(keys * d), dv.chunks_mut(keys * d));
+        let tasks: Vec<_> =
+            (0..batch * kv_heads).map(|i| (i, dq.next(), dk.next(), dv.next())).collect();
+
+        let scratch = || (vec![T::ZERO; TILE * keys], vec![T::ZERO; TILE * keys]);
+        let run = |(scores, slopes): &mut (Vec<T>, Vec<T>), task: Task<'_, T>| {
+            let (index, mut dq, mut dk, mut dv) = task;
+            let (batch, first_head) = (index / kv_heads, index % kv_heads * group);
+            for (member, first) in
+                (0..group).flat_map(|g| (0..len).step_by(TILE).map(move |t| (g, t)))
+            {
+                let rows = TILE.min(len - first);
+                let tile = Tile { batch, head: first_head + member, first, rows };
+                let seen = self.seen(tile);
+                let (width, keys) = (seen.len(), seen.start * d..seen.end * d);
+                let (scores, slopes) = (&mut scores[..rows * width], &mut slopes[..rows * width]);
+                self.probabilities(tile, scores, (q, k), |_, scores, sum| {
+                    let factor = T::ONE / sum;
+                    scores.iter_mut().for_each(|p| *p *= factor);
+                });
+                let scores = View::new(scores, rows, width);
+                let at = ((batch * len + first) * heads + tile.head) * d;
+                let dy = View::strided(&dy[at..], rows, d, heads * d);
+                if let Some(dv) = &mut dv {
+                    product(&mut dv[keys.clone()], true, scores.t(), dy);
+                }
+                if dq.is_none() && dk.is_none() {
+                    continue;
+                }
+                product(slopes, false, dy, self.context(v, tile).t());
+                self.through_softmax(scores.data(), slopes, width);
+                let slopes = View::new(slopes, rows, width);
+                if let Some(dq) = &mut dq {
+                    let dq = &mut dq[(member * len + first) * d..][..rows * d];
+                    product(dq, false, slopes, self.context(k, tile));
+                }
+                if let Some(dk) = &mut dk {
+                    product(&mut dk[keys], true, slopes.t(), self.queries(q, tile));
+                }
+            }
+        };
+        if worth_sharing(batch * heads * len * keys) {
+            tasks.into_par_iter().for_each_init(scratch, run);
+        } else {
+            let mut scratch = scratch();
+            tasks.into_iter().for_each(|task| run(&mut scratch, task));
+        }
+        grads
+    }
+
+    /// Turns the gradients of the probabilities `p` into those of the unscaled scores.
+    fn through_softmax<T: Real>(&self, p: &[T], slopes: &mut [T], width: usize) {
+        let scale = T::of(self.dims.scale());
+        for (p, slopes) in p.chunks_exact(width).zip(slopes.chunks_exact_mut(width)) {
+            let mean = dot(p, slopes);
+            for (slope, &p) in slopes.iter_mut().zip(p) {
+                *slope = p * (*slope - mean) * scale;
+            }
+        }
+    }
+}

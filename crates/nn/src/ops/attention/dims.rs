@@ -1,0 +1,84 @@
+//! The sizes of an attention and which keys its queries see.
+
+use std::ops::Range;
+
+use candle_core::{Result, Tensor, bail};
+
+/// The sizes of an attention.
+#[derive(Clone, Copy)]
+pub(crate) struct Dims {
+    pub(crate) batch: usize,
+    pub(crate) heads: usize,
+    pub(crate) kv_heads: usize,
+    pub(crate) len: usize,
+    pub(crate) keys: usize,
+    pub(crate) d: usize,
+    window: Option<usize>,
+}
+
+impl Dims {
+    /// Reads and checks the operands' shapes.
+    pub(crate) fn new(
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        lengths: Option<&[usize]>,
+        window: Option<usize>,
+    ) -> Result<Self> {
+        let dims = match (q.dims(), k.dims(), v.dims()) {
+            (&[batch, heads, len, d], &[k_batch, kv_heads, keys, k_d], v)
+                if v == k.dims()
+                    && k_batch == batch
+                    && k_d == d
+                    && kv_heads > 0
+                    && heads % kv_heads == 0
+                    && keys >= len =>
+            {
+                Self { batch, heads, kv_heads, len, keys, d, window }
+            }
+            (q, k, v) => bail!(
+                "attention: q {q:?}, k {k:?}, v {v:?} are not [B, Hq, T, d] and twice \
+                 [B, Hkv, S, d] with Hq a multiple of Hkv and S >= T"
+            ),
+        };
+        if q.elem_count() == 0 {
+            bail!("attention: q {:?} is empty", q.dims());
+        }
+        if window == Some(0) {
+            bail!("attention: a window of 0 keys");
+        }
+        if let Some(lengths) = lengths {
+            if lengths.len() != dims.batch {
+                bail!("attention: {} lengths for a batch of {}", lengths.len(), dims.batch);
+            }
+            if let Some(length) = lengths.iter().find(|&&n| n == 0 || n > dims.keys) {
+                bail!("attention: a length of {length} is not in 1..={}", dims.keys);
+            }
+        }
+        Ok(dims)
+    }
+
+    /// The keys that query `t` sees in a batch row with `length` real keys; `None` where that is
+    /// no key at all.
+    pub(crate) fn visible(&self, t: usize, length: usize) -> Option<Range<usize>> {
+        let end = self.keys - self.len + t + 1;
+        let start = self.window.map_or(0, |window| end.saturating_sub(window));
+        let shown = start..end.min(length);
+        (!shown.is_empty()).then_some(shown)
+    }
+
+    /// The keys that one of the queries `first..first + rows` has a score for.
+    pub(super) fn seen(&self, first: usize, rows: usize, length: usize) -> Range<usize> {
+        // Both ends move on with the query, and a query that sees nothing stands after all that
+        // see something.
+        match (self.visible(first, length), self.visible(first + rows - 1, length)) {
+            (Some(first), Some(last)) => first.start..last.end,
+            _ => 0..self.keys,
+        }
+    }
+
+    /// What scores are multiplied by.
+    pub(crate) fn scale(&self) -> f64 {
+        1.0 / (self.d as f64).sqrt()
+    }
+}

@@ -1,0 +1,95 @@
+//! Causal attention with grouped key and value heads, in tiles of queries.
+
+mod backward;
+mod dims;
+mod tile;
+
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
+
+use super::{by_dtype, elements, flat, frozen, fused, gradient, output, same_kind};
+use crate::compose;
+
+pub(crate) use dims::Dims;
+use tile::Attention;
+
+/// Attends causally from queries to keys and joins the heads.
+///
+/// `q` is `[B, Hq, T, d]`, `k` and `v` are `[B, Hkv, S, d]` with `S >= T` and `Hq` a multiple of
+/// `Hkv`; the result is `[B, T, Hq d]`. Query head `h` reads key head `h / (Hq / Hkv)`, query `t`
+/// stands at position `S - T + t` and sees the keys up to there, scaled by `1 / sqrt(d)`.
+///
+/// `window` is the number of keys, its own included, that a query sees at most: the last ones.
+///
+/// `lengths` counts the real keys of each batch row, at least one: later keys are padding that no
+/// query sees. Queries in the padding still attend to the real keys, so that every row of the
+/// result is finite. Those whose window has left the real keys behind average all values and hand
+/// gradients on as if their scores mattered: what Hugging Face's eager attention makes of rows
+/// that its mask hides, and what losses over padding were recorded with.
+///
+/// Scores are never held for more than a few query rows, also not between the passes: the
+/// backward pass makes them again.
+///
+/// # Errors
+///
+/// When the shapes, dtypes, devices or lengths do not fit each other, or a size is zero.
+pub fn attention(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    lengths: Option<&[usize]>,
+    window: Option<usize>,
+) -> Result<Tensor> {
+    same_kind("attention", &[q, k, v])?;
+    let dims = Dims::new(q, k, v, lengths, window)?;
+    if !fused(q) {
+        return compose::attention(q, k, v, lengths, window);
+    }
+    let lengths = lengths.map_or_else(|| vec![dims.keys; dims.batch], <[usize]>::to_vec);
+    let op = Attention { dims, lengths };
+    q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, op)
+}
+
+impl CustomOp3 for Attention {
+    fn name(&self) -> &'static str {
+        "attention"
+    }
+
+    fn cpu_fwd(
+        &self,
+        q: &CpuStorage,
+        q_layout: &Layout,
+        k: &CpuStorage,
+        k_layout: &Layout,
+        v: &CpuStorage,
+        v_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let Dims { batch, heads, len, d, .. } = self.dims;
+        by_dtype!(q.dtype(), T => {
+            let (q, k) = (elements::<T>(q, q_layout)?, elements(k, k_layout)?);
+            let y = self.forward(q, k, elements(v, v_layout)?);
+            Ok(output(y, &Shape::from((batch, len, heads * d))))
+        })
+    }
+
+    fn bwd(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        _y: &Tensor,
+        dy: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let dy = frozen(dy)?;
+        let need = [q.track_op(), k.track_op(), v.track_op()];
+        by_dtype!(q.dtype(), T => {
+            let (qs, ks, vs, dy) = (flat(q)?, flat(k)?, flat(v)?, flat(&dy)?);
+            let operands = (qs.slice::<T>()?, ks.slice()?, vs.slice()?);
+            let [dq, dk, dv] = self.backward(operands, dy.slice()?, need);
+            let made = |needed: bool, values, x: &Tensor| -> Result<Option<Tensor>> {
+                if needed { gradient::<T>(values, x.shape()).map(Some) } else { Ok(None) }
+            };
+            Ok((made(need[0], dq, q)?, made(need[1], dk, k)?, made(need[2], dv, v)?))
+        })
+    }
+}

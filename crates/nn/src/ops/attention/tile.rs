@@ -1,0 +1,121 @@
+//! Scores, a tile of queries at a time.
+
+use std::ops::Range;
+
+use gemm::Parallelism;
+use rayon::prelude::*;
+
+use super::dims::Dims;
+use crate::kernel::{Real, View, exponentiate, matmul_into, worth_sharing};
+
+/// Query rows whose scores exist at one time, for each head at work.
+pub(super) const TILE: usize = 64;
+
+/// The operation with its sizes and one length for each batch row.
+pub(super) struct Attention {
+    pub(super) dims: Dims,
+    pub(super) lengths: Vec<usize>,
+}
+
+/// The queries of one tile: a batch row, a query head and the rows `first..first + rows`.
+#[derive(Clone, Copy)]
+pub(super) struct Tile {
+    pub(super) batch: usize,
+    pub(super) head: usize,
+    pub(super) first: usize,
+    pub(super) rows: usize,
+}
+
+/// A product on the calling thread: the loops around it are what is shared.
+pub(super) fn product<T: Real>(out: &mut [T], add: bool, a: View<'_, T>, b: View<'_, T>) {
+    matmul_into(out, add, T::ONE, a, b, Parallelism::None);
+}
+
+impl Attention {
+    /// The keys that a tile has scores for.
+    pub(super) fn seen(&self, tile: Tile) -> Range<usize> {
+        self.dims.seen(tile.first, tile.rows, self.lengths[tile.batch])
+    }
+
+    /// The rows of a tile's queries.
+    pub(super) fn queries<'a, T: Real>(&self, q: &'a [T], tile: Tile) -> View<'a, T> {
+        let Dims { heads, len, d, .. } = self.dims;
+        let at = ((tile.batch * heads + tile.head) * len + tile.first) * d;
+        View::new(&q[at..], tile.rows, d)
+    }
+
+    /// The rows of the keys, or values, that a tile sees.
+    pub(super) fn context<'a, T: Real>(&self, k: &'a [T], tile: Tile) -> View<'a, T> {
+        let Dims { heads, kv_heads, keys, d, .. } = self.dims;
+        let kv_head = tile.batch * kv_heads + tile.head / (heads / kv_heads);
+        let seen = self.seen(tile);
+        View::new(&k[(kv_head * keys + seen.start) * d..], seen.len(), d)
+    }
+
+    /// Fills `scores` with a tile's unnormalised probabilities, calling `row` for each row's sum.
+    pub(super) fn probabilities<T: Real>(
+        &self,
+        tile: Tile,
+        scores: &mut [T],
+        (q, k): (&[T], &[T]),
+        mut row: impl FnMut(usize, &mut [T], T),
+    ) {
+        let (q, k) = (self.queries(q, tile), self.context(k, tile));
+        matmul_into(scores, false, T::of(self.dims.scale()), q, k.t(), Parallelism::None);
+        let seen = self.seen(tile);
+        for (i, scores) in scores.chunks_exact_mut(seen.len()).enumerate() {
+            let sum = match self.dims.visible(tile.first + i, self.lengths[tile.batch]) {
+                Some(shown) => {
+                    let (start, end) = (shown.start - seen.start, shown.end - seen.start);
+                    scores[..start].fill(T::ZERO);
+                    scores[end..].fill(T::ZERO);
+                    exponentiate(&mut scores[start..end])
+                }
+                None => {
+                    scores.fill(T::ONE);
+                    T::of(scores.len() as f64)
+                }
+            };
+            row(i, scores, sum);
+        }
+    }
+
+    pub(super) fn forward<T: Real>(&self, q: &[T], k: &[T], v: &[T]) -> Vec<T> {
+        let Dims { batch, heads, len, keys, d, .. } = self.dims;
+        let width = heads * d;
+        let mut out = vec![T::ZERO; batch * len * width];
+        let mut tasks = Vec::new();
+        for (row, out) in out.chunks_mut(len * width).enumerate() {
+            let tiles = out.chunks_mut(TILE * width).enumerate();
+            tasks.extend(tiles.map(|(i, out)| (row, i * TILE, out)));
+        }
+        let scratch = || (vec![T::ZERO; TILE * keys], vec![T::ZERO; TILE * d]);
+        let run = |(scores, mixed): &mut (Vec<T>, Vec<T>),
+                   (batch, first, out): (_, _, &mut [T])| {
+            let rows = out.len() / width;
+            for head in 0..heads {
+                let tile = Tile { batch, head, first, rows };
+                let seen = self.seen(tile).len();
+                let scores = &mut scores[..rows * seen];
+                let mut factors = [T::ZERO; TILE];
+                self.probabilities(tile, scores, (q, k), |i, _, sum| factors[i] = T::ONE / sum);
+                let mixed = &mut mixed[..rows * d];
+                let scores = View::new(scores, rows, seen);
+                product(mixed, false, scores, self.context(v, tile));
+                let rows = out.chunks_exact_mut(width).zip(mixed.chunks_exact(d));
+                for ((out, mixed), factor) in rows.zip(factors) {
+                    for (out, &mixed) in out[head * d..][..d].iter_mut().zip(mixed) {
+                        *out = mixed * factor;
+                    }
+                }
+            }
+        };
+        if worth_sharing(batch * heads * len * keys) {
+            tasks.into_par_iter().for_each_init(scratch, run);
+        } else {
+            let mut scratch = scratch();
+            tasks.into_iter().for_each(|task| run(&mut scratch, task));
+        }
+        out
+    }
+}
