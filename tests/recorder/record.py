@@ -1,6 +1,7 @@
 """Records steps of the reference rules in PyTorch, in the layout that `vxf parity` replays.
 
     python record.py OUTPUT_DIR --name odd --hidden 36 --heads 3 --kv-heads 1 --head-dim 16 --vocab 131
+    python record.py OUTPUT_DIR --name opt_odd --family opt --post-norm --projection 20 --files sharded-bin
 
 Written from the formulas, independent of both vxf and the official trainer: stock transformers model,
 stock PEFT adapter, stock AdamW; only the two-pass rule is spelled out here. Needs torch,
@@ -15,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import save_file
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 WEIGHTS = dict(beta=(0.9, 0.999), eps=1e-8, decay=0.1, clip=1.0)
 
@@ -27,26 +28,72 @@ def arguments():
     for flag, default in [("hidden", 36), ("layers", 3), ("heads", 3), ("kv-heads", 1), ("head-dim", 16),
                           ("inner", 50), ("vocab", 131), ("batch", 3), ("seq", 21), ("rank", 5), ("seed", 7)]:
         ap.add_argument("--" + flag, type=int, default=default)
+    ap.add_argument("--family", default="llama", choices=["llama", "mistral", "qwen2", "qwen3", "opt"])
     ap.add_argument("--alpha", type=float, default=10.0)
     ap.add_argument("--rope-theta", type=float, default=500.0)
+    ap.add_argument("--rope-scaling", choices=["linear", "llama3"])
     ap.add_argument("--norm-eps", type=float, default=3e-5)
+    ap.add_argument("--window", type=int, help="keys that a query sees (mistral: all layers; qwen: the last one)")
+    ap.add_argument("--post-norm", action="store_true", help="opt: norms after the residual sums")
+    ap.add_argument("--projection", type=int, help="opt: width of the token embeddings")
     ap.add_argument("--tied", action="store_true")
     ap.add_argument("--targets", default="q_proj,v_proj,down_proj")
+    ap.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float16"], help="of the file")
+    ap.add_argument("--files", default="safetensors", choices=["safetensors", "sharded", "bin", "sharded-bin"])
+    ap.add_argument("--without-prefix", action="store_true", help="store names without their leading `model.`")
+    ap.add_argument("--runs", default="", help="names of the runs to keep, all if not given")
     return ap.parse_args()
+
+
+def base_config(a):
+    common = dict(hidden_size=a.hidden, num_hidden_layers=a.layers, num_attention_heads=a.heads, vocab_size=a.vocab,
+                  max_position_embeddings=64, tie_word_embeddings=a.tied, attn_implementation="eager")
+    if a.family == "opt":
+        return AutoConfig.for_model("opt", ffn_dim=a.inner, do_layer_norm_before=not a.post_norm, dropout=0.0,
+                                    word_embed_proj_dim=a.projection or a.hidden, **common)
+    rope = {"rope_theta": a.rope_theta, "rope_type": a.rope_scaling or "default"}
+    if a.rope_scaling:
+        rope["factor"] = 4.0
+    if a.rope_scaling == "llama3":  # bounds within the wavelengths of these few positions
+        rope |= {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 32}
+    windows = {} if a.window is None else {"sliding_window": a.window}
+    if a.family in ("qwen2", "qwen3"):
+        windows |= {"use_sliding_window": a.window is not None, "max_window_layers": a.layers - 1}
+    elif a.family == "mistral":
+        windows = {"sliding_window": a.window}
+    return AutoConfig.for_model(a.family, num_key_value_heads=a.kv_heads, head_dim=a.head_dim, intermediate_size=a.inner,
+                                rms_norm_eps=a.norm_eps, rope_parameters=rope, **windows, **common)
 
 
 def base_model(a):
     torch.manual_seed(a.seed)
-    config = LlamaConfig(
-        hidden_size=a.hidden, num_hidden_layers=a.layers, num_attention_heads=a.heads, num_key_value_heads=a.kv_heads,
-        head_dim=a.head_dim, intermediate_size=a.inner, vocab_size=a.vocab, max_position_embeddings=64,
-        rms_norm_eps=a.norm_eps, rope_theta=a.rope_theta, tie_word_embeddings=a.tied, attn_implementation="eager",
-    )
-    model = LlamaForCausalLM(config).float()
+    model = AutoModelForCausalLM.from_config(base_config(a), attn_implementation="eager").float()
     with torch.no_grad():  # larger than the default initialisation, so that gradients are not all alike
         for name, p in model.named_parameters():
-            p.copy_(torch.rand_like(p) + 0.5 if "norm" in name else torch.randn_like(p) * (0.2 if "embed" in name else 0.2))
+            drawn = torch.randn_like(p) * (0.1 if name.endswith("bias") else 0.2)
+            p.copy_(torch.rand_like(p) + 0.5 if "norm" in name and name.endswith("weight") else drawn)
+            p.copy_(p.to(getattr(torch, a.dtype)))
     return model
+
+
+def write_model(a, folder, state):
+    """The weights in the asked kind of files; several of them split the tensors in the middle."""
+    stored = {k: v.to(getattr(torch, a.dtype)).contiguous() for k, v in state.items()}
+    if a.without_prefix:
+        stored = {k.removeprefix("model."): v for k, v in stored.items()}
+    pickle = a.files.endswith("bin")
+    save = torch.save if pickle else lambda tensors, file: save_file(tensors, file, metadata={"format": "pt"})
+    stem, suffix = ("pytorch_model", "bin") if pickle else ("model", "safetensors")
+    if not a.files.startswith("sharded"):
+        return save(stored, folder / f"{stem}.{suffix}")
+    names, weight_map = list(stored), {}
+    for index, part in enumerate([names[: len(names) // 2], names[len(names) // 2 :]]):
+        file = f"{stem}-{index + 1:05}-of-00002.{suffix}"
+        save({name: stored[name].clone() for name in part}, folder / file)
+        weight_map |= {name: file for name in part}
+    total = sum(v.numel() * v.element_size() for v in stored.values())
+    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+    (folder / f"{stem}.{suffix}.index.json").write_text(json.dumps(index, indent=1))
 
 
 def make_batch(a, generator):
@@ -69,10 +116,12 @@ class Replay:
 
     def __init__(self, model, batch, evaluation, spec):
         self.model, self.batch, self.evaluation, self.spec = model, batch, evaluation, spec
-        self.sites = [m for n, m in model.named_modules() if n.endswith("self_attn")]
+        self.site_names = [n for n, _ in model.named_modules() if n.endswith("self_attn")]
+        self.sites = [model.get_submodule(n) for n in self.site_names]
         self.trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
-        plain = [p for n, p in self.trained if "norm" in n]
-        rest = [p for n, p in self.trained if "norm" not in n]
+        spared = lambda n: "norm" in n or n.endswith("bias")
+        plain = [p for n, p in self.trained if spared(n)]
+        rest = [p for n, p in self.trained if not spared(n)]
         groups = [{"params": rest, "weight_decay": WEIGHTS["decay"]}, {"params": plain, "weight_decay": 0.0}]
         self.optimizer = torch.optim.AdamW(groups, lr=spec["lr"], betas=WEIGHTS["beta"], eps=WEIGHTS["eps"])
         self.tensors, self.steps = {}, []
@@ -169,9 +218,11 @@ class Replay:
                 self.tensors |= {f"step{step + 1}.{self.name(n)}": p.detach().clone() for n, p in self.trained}
         drift = sum((x - y).double().pow(2).sum().item()
                     for e, before in zip(self.evaluation, initial) for x, y in zip(self.attention_outputs(e), before))
-        record = {"spec": s, "steps": self.steps, "drift_final_vs_initial": drift}
+        record = {"spec": s, "steps": self.steps, "drift_final_vs_initial": drift, "perturbed_modules": self.site_names}
         if not keep_tensors:
-            record["param_l2_after"] = {self.name(n): p.norm().item() for n, p in self.trained}
+            # A bias on keys changes no attention: its gradient is rounding noise, which Adam makes into steps.
+            kept = [(n, p) for n, p in self.trained if not n.endswith("k_proj.bias")]
+            record["param_l2_after"] = {self.name(n): p.norm().item() for n, p in kept}
         return record
 
 
@@ -183,7 +234,7 @@ def main():
     config = json.loads(base.config.to_json_string(use_diff=False))
     (folder / "config.json").write_text(json.dumps(config, indent=1))
     state = {k: v.clone().contiguous() for k, v in base.state_dict().items() if not (a.tied and k == "lm_head.weight")}
-    save_file(state, folder / "model.safetensors")
+    write_model(a, folder, state)
     generator = torch.Generator().manual_seed(a.seed + 1)
     batch, *evaluation = [make_batch(a, generator) for _ in range(3)]
     save_file({**batch, **{f"eval{i}.{k}": v for i, e in enumerate(evaluation) for k, v in e.items()}}, folder / "batch.safetensors")
@@ -197,7 +248,7 @@ def main():
     for n, p in adapted.named_parameters():  # an adapter in use: B is not zero
         if "lora_B" in n:
             p.data = torch.randn_like(p) * 0.05
-    adapted.save_pretrained(folder / "adapter_init")
+    adapted.save_pretrained(folder / "adapter_init", safe_serialization=not a.files.endswith("bin"))
     fresh = {n: p.detach().clone() for n, p in adapted.named_parameters() if "lora" in n}
     runs = [("sft", "sft", {}, "constant", 0), ("vaccine_rho2", "vaccine", {"rho": 2.0}, "constant", 0),
             ("vaccine_rho0p1_linear", "vaccine", {"rho": 0.1}, "linear", 2), ("vaccine_rho1_cosine", "vaccine", {"rho": 1.0}, "cosine", 2),
@@ -217,6 +268,8 @@ def main():
                 for n, p in model.named_parameters():
                     if n in fresh:
                         p.data = fresh[n].clone()
+            if a.runs and name not in a.runs.split(","):
+                continue
             spec = {"lr": 1e-3, "steps": 1 if rule == "random" else 5, "schedule": schedule, "warmup": warmup, "adapter": adapter,
                     "name": name, "rule": rule, **extra}
             replay = Replay(model, batch, evaluation, spec)

@@ -2,14 +2,16 @@
 
 #[cfg(feature = "answers")]
 use vxf_answers as _;
+#[cfg(feature = "decoder")]
+use vxf_decoder as _;
 #[cfg(feature = "drift")]
 use vxf_drift as _;
 #[cfg(feature = "ewc")]
 use vxf_ewc as _;
+#[cfg(feature = "judges")]
+use vxf_judges as _;
 #[cfg(feature = "kl")]
 use vxf_kl as _;
-#[cfg(feature = "llama")]
-use vxf_llama as _;
 #[cfg(feature = "losses")]
 use vxf_losses as _;
 #[cfg(feature = "random")]

@@ -1,8 +1,12 @@
 //! What is trained: every weight, or a low-rank adapter in PEFT's terms.
 
+use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+use crate::backbone::Parameter;
 use crate::registry::ConfigError;
+use crate::rng::Key;
+use crate::{Params, Result};
 
 /// The trainable set of a stage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -40,6 +44,16 @@ impl Lora {
         self.alpha / if self.use_rslora { rank.sqrt() } else { rank }
     }
 
+    /// The name of the matrix A `[r, in]` on the linear layer called `module`.
+    pub fn a_of(module: &str) -> String {
+        format!("{module}.lora_A")
+    }
+
+    /// The name of the matrix B `[out, r]` on the linear layer called `module`.
+    pub fn b_of(module: &str) -> String {
+        format!("{module}.lora_B")
+    }
+
     /// Whether the linear layer called `module` gets an adapter.
     pub fn targets(&self, module: &str) -> bool {
         self.target_modules.iter().any(|target| {
@@ -47,6 +61,31 @@ impl Lora {
                 .strip_suffix(target.as_str())
                 .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
         })
+    }
+
+    /// A fresh adapter of these parameters as PEFT makes it: A uniform within `1 / sqrt(in)`, B
+    /// zero.
+    ///
+    /// # Errors
+    /// When tensors cannot be made on this device.
+    pub fn fresh(
+        parameters: &[Parameter],
+        key: &Key,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Params> {
+        let tensor = |parameter: &Parameter| -> Result<(String, Tensor)> {
+            let Parameter { name, shape, .. } = parameter;
+            let tensor = match (name.ends_with(".lora_A"), shape.as_slice()) {
+                // Kaiming-uniform with a = sqrt(5): bound sqrt(6 / ((1 + 5) * in)).
+                (true, &[_, input]) => {
+                    key.child(name).uniform(1.0 / (input as f64).sqrt(), shape, dtype, device)?
+                }
+                _ => Tensor::zeros(shape.as_slice(), dtype, device)?,
+            };
+            Ok((name.clone(), tensor))
+        };
+        parameters.iter().map(tensor).collect()
     }
 
     /// Checks ranges.

@@ -103,6 +103,10 @@ pub struct Architecture {
     pub vocabulary: usize,
     /// The longest sequence the model was made for.
     pub positions: usize,
+    /// The labels of a sequence classifier, whose head gives logits `[batch, sequence, labels]`;
+    /// none for a language model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<usize>,
 }
 
 /// A trainable tensor.
@@ -138,7 +142,8 @@ pub trait Backbone: Send + Sync {
     /// Layer `layer`: `[batch, sequence, width]` to the same.
     fn block(&self, layer: usize, hidden: &Tensor, pass: &Pass<'_>) -> Result<Tensor>;
 
-    /// The last layer's output to logits `[batch, sequence, vocabulary]`.
+    /// The last layer's output to logits `[batch, sequence, vocabulary]`, or over the labels of a
+    /// classifier.
     fn head(&self, hidden: &Tensor, pass: &Pass<'_>) -> Result<Tensor>;
 
     /// The last layer's output to the mean cross-entropy over labelled positions.
@@ -166,9 +171,6 @@ pub trait Backbone: Send + Sync {
 
     /// What is trained: everything, or an adapter.
     fn trainable(&self) -> &Trainable;
-
-    /// The same model with `weights` folded into its frozen ones (adapters are merged).
-    fn merged(&self, weights: &Params) -> Result<Arc<dyn Backbone>>;
 
     /// The frozen weights under their Hugging Face names.
     fn tensors(&self) -> Params;

@@ -1,60 +1,69 @@
-//! Model directories in the Hugging Face layout: `config.json` and `model.safetensors`.
+//! Models in the Hugging Face layout: a configuration, and tensors read when they are asked for.
+//!
+//! A checkpoint is a base, memory-mapped where its format allows, under any number of changes:
+//! trained weights that were merged into it. Each tensor is made on its own when a model is loaded
+//! or exported, so that a base is never in memory twice.
 
-use std::path::Path;
+mod base;
+mod export;
+mod merge;
+mod open;
+mod shard;
 
-use candle_core::safetensors::{MmapedSafetensors, SliceSafetensors};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
 use candle_core::{DType, Device, Tensor};
-use serde::de::DeserializeOwned;
+use serde_json::Value;
 
+use crate::adapter::Trainable;
+use crate::family::Outline;
 use crate::{Error, Params, Result};
 
-enum Tensors {
-    Mapped(MmapedSafetensors),
-    Embedded(SliceSafetensors<'static>),
-    Made(Params),
+use base::Base;
+use merge::Change;
+
+pub(crate) use shard::{Shard, is_weight, not_finite};
+
+/// How the tensors of a checkpoint are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    /// Files of plain tensors.
+    Safetensors,
+    /// PyTorch's older files. They may hold code, which the reader here never runs.
+    Pickle,
+    /// No files: part of the program, or made by it.
+    Memory,
+}
+
+impl std::fmt::Display for Format {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Safetensors => "safetensors",
+            Self::Pickle => "PyTorch pickle",
+            Self::Memory => "memory",
+        })
+    }
 }
 
 /// A model on disk or in memory: its configuration and its tensors, read when asked for.
+///
+/// Cheap to clone and to merge into: what was opened is shared.
+#[derive(Clone)]
 pub struct Checkpoint {
-    origin: String,
-    config: serde_json::Value,
-    tensors: Tensors,
+    base: Arc<Base>,
+    changes: Vec<Arc<Change>>,
 }
 
 impl Checkpoint {
-    /// The checkpoint in the directory `path`; tensors are memory-mapped.
+    /// The checkpoint in the directory `path`: `config.json` beside `model.safetensors`, or
+    /// several such files with an index, or `pytorch_model.bin` likewise.
     ///
     /// # Errors
-    /// When `config.json` or `model.safetensors` is missing or not what its name says.
+    /// When a file is missing or not what its name says, naming it.
     pub fn open(path: &Path) -> Result<Self> {
-        let fail = |file: &Path, problem: String| Error::Checkpoint {
-            path: file.display().to_string(),
-            problem,
-        };
-        if !path.is_dir() {
-            return Err(fail(
-                path,
-                "no such directory; give one with config.json and model.safetensors".into(),
-            ));
-        }
-        let file = path.join("config.json");
-        let text = std::fs::read_to_string(&file)
-            .map_err(|error| fail(&file, format!("cannot be read ({error}); a model directory holds config.json and model.safetensors")))?;
-        let config = serde_json::from_str(&text)
-            .map_err(|error| fail(&file, format!("is not JSON: {error}")))?;
-        let file = path.join("model.safetensors");
-        if !file.is_file() {
-            return Err(fail(
-                &file,
-                "is missing; a model directory holds config.json and model.safetensors".into(),
-            ));
-        }
-        // SAFETY: a memory map is only sound while nobody truncates the file under it. That is
-        // the contract of every loader of this format; the header is checked against the length.
-        #[allow(unsafe_code)]
-        let tensors = unsafe { MmapedSafetensors::new(&file) }
-            .map_err(|error| fail(&file, format!("is no whole safetensors file: {error}")))?;
-        Ok(Self { origin: path.display().to_string(), config, tensors: Tensors::Mapped(tensors) })
+        Ok(open::directory(path)?.into())
     }
 
     /// A checkpoint that is part of the program.
@@ -63,61 +72,59 @@ impl Checkpoint {
     /// When the bytes are not what they should be.
     pub fn embedded(name: &str, config: &str, tensors: &'static [u8]) -> Result<Self> {
         let fail = |problem| Error::Checkpoint { path: name.to_owned(), problem };
-        Ok(Self {
-            origin: name.to_owned(),
-            config: serde_json::from_str(config).map_err(|error| fail(error.to_string()))?,
-            tensors: Tensors::Embedded(
-                SliceSafetensors::new(tensors).map_err(|error| fail(error.to_string()))?,
-            ),
-        })
+        let config = serde_json::from_str(config).map_err(|error| fail(error.to_string()))?;
+        let tensors = Shard::embedded(tensors).map_err(|error| fail(error.to_string()))?;
+        Ok(Base::in_memory(name, config, tensors).into())
     }
 
     /// A checkpoint made of tensors in memory.
-    pub fn made(name: &str, config: serde_json::Value, tensors: Params) -> Self {
-        Self { origin: name.to_owned(), config, tensors: Tensors::Made(tensors) }
+    pub fn made(name: &str, config: Value, tensors: Params) -> Self {
+        Base::in_memory(name, config, Shard::Made(tensors)).into()
     }
 
     /// Where it comes from, for messages.
     pub fn origin(&self) -> &str {
-        &self.origin
+        &self.base.origin
     }
 
-    /// The whole of `config.json`.
-    pub fn raw_config(&self) -> &serde_json::Value {
-        &self.config
+    /// The whole of `config.json`. A classifier that can only be told by its tensors is entered
+    /// there under `architectures` and `num_labels`.
+    pub fn raw_config(&self) -> &Value {
+        &self.base.config
     }
 
-    /// `config.json` as a family understands it.
+    /// What the configuration implies.
     ///
     /// # Errors
-    /// When a key is missing or of the wrong type.
-    pub fn config<T: DeserializeOwned>(&self) -> Result<T> {
-        T::deserialize(&self.config)
-            .map_err(|error| self.error(format!("config.json cannot be used: {error}")))
+    /// When no registered family reads it.
+    pub fn outline(&self) -> Result<Outline> {
+        crate::family::outline(self.raw_config(), self.origin())
     }
 
-    /// The `model_type` of `config.json`.
+    /// How the tensors are kept.
+    pub fn format(&self) -> Format {
+        self.base.format
+    }
+
+    /// The files that hold the tensors, in the order of their names; none for what is in memory.
+    pub fn files(&self) -> &[PathBuf] {
+        &self.base.files
+    }
+
+    /// The type that most of the weights are stored in.
+    pub fn storage_dtype(&self) -> DType {
+        self.base.storage_dtype()
+    }
+
+    /// The stored shape of the tensor called `name`.
+    pub fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        self.base.info(name).map(|info| info.shape)
+    }
+
+    /// The tensor called `name`, which must have this shape, with all changes made to it.
     ///
     /// # Errors
-    /// When there is none.
-    pub fn model_type(&self) -> Result<&str> {
-        let found = self.config.get("model_type").and_then(serde_json::Value::as_str);
-        found.ok_or_else(|| self.error("config.json has no `model_type`".into()))
-    }
-
-    /// Whether there is a tensor of this name.
-    pub fn has(&self, name: &str) -> bool {
-        match &self.tensors {
-            Tensors::Mapped(tensors) => tensors.get(name).is_ok(),
-            Tensors::Embedded(tensors) => tensors.get(name).is_ok(),
-            Tensors::Made(tensors) => tensors.get(name).is_some(),
-        }
-    }
-
-    /// The tensor called `name`, which must have this shape.
-    ///
-    /// # Errors
-    /// When it is missing, cut short, or shaped otherwise.
+    /// When it is missing, cut short, shaped otherwise, of no floating-point type or not finite.
     pub fn tensor(
         &self,
         name: &str,
@@ -125,35 +132,90 @@ impl Checkpoint {
         dtype: DType,
         device: &Device,
     ) -> Result<Tensor> {
-        if !self.has(name) {
-            return Err(self.error(format!("tensor `{name}` is missing from model.safetensors")));
+        self.base.check(name, shape)?;
+        let tensor = self.current(name)?;
+        if let Some(value) = not_finite(&tensor)? {
+            let problem = format!("tensor `{name}` holds {value}; every weight must be finite");
+            return Err(self.error(problem));
         }
-        let loaded = match &self.tensors {
-            Tensors::Mapped(tensors) => tensors.load(name, device),
-            Tensors::Embedded(tensors) => tensors.load(name, device),
-            Tensors::Made(tensors) => match tensors.get(name) {
-                Some(tensor) => tensor.to_device(device),
-                None => Err(candle_core::Error::Msg("no such tensor".into())),
-            },
+        Ok(tensor.to_device(device)?.to_dtype(dtype)?.contiguous()?)
+    }
+
+    /// All these tensors, by name; none is read before all are known to be there.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::tensor`].
+    pub fn tensors(
+        &self,
+        wanted: &[(String, Vec<usize>)],
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Params> {
+        wanted.iter().try_for_each(|(name, shape)| self.base.check(name, shape))?;
+        let read = |(name, shape): &(String, Vec<usize>)| {
+            Ok((name.clone(), self.tensor(name, shape, dtype, device)?))
         };
-        let tensor = loaded
-            .map_err(|error| self.error(format!("tensor `{name}` cannot be read: {error}")))?;
-        if tensor.dims() != shape {
-            return Err(self.error(format!(
-                "tensor `{name}` has shape {:?}; config.json asks for {shape:?}",
-                tensor.dims()
-            )));
-        }
-        Ok(tensor.to_dtype(dtype)?.contiguous()?)
+        wanted.iter().map(read).collect()
+    }
+
+    /// The same checkpoint with `weights` folded in, as training under `trainable` left them.
+    ///
+    /// An adapter is added as PEFT merges it: `W + scale B A` in f32 (f64 where W is), rounded to
+    /// the type that W is stored in; adapters that are merged one after the other are each
+    /// rounded. Fully trained weights take the place of the old ones as they are, because training
+    /// ends with them and not with a rounded copy; [`Checkpoint::export`] rounds them to the type
+    /// of the file.
+    ///
+    /// The base stays where it is; `weights` are copied, so that they may be trained on.
+    ///
+    /// # Errors
+    /// When a weight belongs to no tensor of this checkpoint or is shaped otherwise.
+    pub fn merged(&self, trainable: &Trainable, weights: &Params) -> Result<Self> {
+        let change = Change::new(trainable, weights, self)?;
+        let mut merged = self.clone();
+        merged.changes.push(Arc::new(change));
+        Ok(merged)
+    }
+
+    /// Writes the model into the new directory `path`: `config.json`, and its tensors in the types
+    /// they are stored in, as one `model.safetensors` or as several of at most `max_shard_bytes`
+    /// each with Hugging Face's index (a larger tensor gets a file of its own).
+    ///
+    /// One tensor at a time is in memory. The directory appears whole or not at all.
+    ///
+    /// # Errors
+    /// When the directory exists and is not empty, or a tensor cannot be read or written.
+    pub fn export(&self, path: &Path, max_shard_bytes: u64) -> Result<()> {
+        export::export(self, path, max_shard_bytes)
     }
 
     /// An error saying that this checkpoint is sound but of an unknown kind.
     pub fn unsupported(&self, problem: String) -> Error {
-        Error::Unsupported { path: self.origin.clone(), problem }
+        Error::Unsupported { path: self.origin().to_owned(), problem }
     }
 
     /// An error about this checkpoint.
     pub fn error(&self, problem: String) -> Error {
-        Error::Checkpoint { path: self.origin.clone(), problem }
+        self.base.error(problem)
+    }
+
+    /// The tensor called `name` with all changes made to it, on the CPU, in the type it has after
+    /// the last of them.
+    fn current(&self, name: &str) -> Result<Tensor> {
+        let replaced = self.changes.iter().rposition(|change| change.replacement(name).is_some());
+        let (start, mut tensor) = match replaced.and_then(|at| self.changes[at].replacement(name)) {
+            Some(tensor) => (replaced.map_or(0, |at| at + 1), tensor.to_device(&Device::Cpu)?),
+            None => (0, self.base.read(name)?),
+        };
+        for change in &self.changes[start..] {
+            tensor = change.apply(name, tensor)?;
+        }
+        Ok(tensor.contiguous()?)
+    }
+}
+
+impl From<Base> for Checkpoint {
+    fn from(base: Base) -> Self {
+        Self { base: Arc::new(base), changes: Vec::new() }
     }
 }

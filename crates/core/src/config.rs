@@ -5,18 +5,17 @@
 //! typetag loses the place of an error.
 
 use std::fmt::Debug;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::PathBuf;
 
-use candle_core::{DType, Device};
+use candle_core::Device;
 
-use crate::backbone::Backbone;
-use crate::checkpoint::Checkpoint;
 use crate::defense::Defense;
 use crate::metric::{Judge, Metric};
 use crate::perturber::Perturber;
 use crate::registry::ConfigError;
 use crate::site::SiteSelection;
+
+pub use crate::family::{Family, Outline, load_backbone, load_directory, outline};
 
 /// One documented setting.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
@@ -129,6 +128,11 @@ pub trait PerturberConfig: Debug + Send + Sync {
     /// The inner player with these settings.
     fn build(&self) -> Box<dyn Perturber>;
 
+    /// How many passes it takes of its own, before the one whose gradient is applied.
+    fn passes(&self) -> usize {
+        0
+    }
+
     /// The sites it perturbs, if hidden embeddings are what it perturbs.
     fn sites(&self) -> Option<&SiteSelection> {
         None
@@ -158,53 +162,39 @@ pub trait MetricConfig: Debug + Send + Sync {
 /// The settings of a judge.
 #[typetag::serde(tag = "name")]
 pub trait JudgeConfig: Debug + Send + Sync {
+    /// Checks ranges.
+    ///
+    /// # Errors
+    /// Names the key and the rule it breaks.
+    fn validate(&self) -> Result<(), ConfigError> {
+        Ok(())
+    }
+
     /// The judge with these settings.
-    fn build(&self) -> Box<dyn Judge>;
+    ///
+    /// # Errors
+    /// When what it judges with is not there: this is said before anything is trained.
+    fn build(&self, context: &JudgeContext<'_>) -> crate::Result<Box<dyn Judge>>;
 }
 
-/// A model family: reads a checkpoint in the Hugging Face layout.
+/// What a judge may need from the program around it.
 #[derive(Clone, Copy)]
-pub struct Family {
-    /// The `model_type` values of `config.json` that it reads.
-    pub model_types: &'static [&'static str],
-    /// Makes the model.
-    pub load: fn(&Checkpoint, DType, &Device) -> crate::Result<Arc<dyn Backbone>>,
+pub struct JudgeContext<'a> {
+    /// Where a judge that is a model computes.
+    pub device: &'a Device,
+    /// The directory of a model that is named by path or hub id.
+    pub model: &'a dyn Fn(&str) -> crate::Result<PathBuf>,
 }
 
-/// Loads the model in `checkpoint` with the family that reads its `model_type`.
-///
-/// # Errors
-/// When no registered family reads it, naming those that there are; when tensors are missing or
-/// of another shape than the configuration says.
-pub fn load_backbone(
-    checkpoint: &Checkpoint,
-    dtype: DType,
-    device: &Device,
-) -> crate::Result<Arc<dyn Backbone>> {
-    let families = crate::registry::backbones()?;
-    let model_type = checkpoint.model_type()?;
-    let found = families.iter().find(|entry| entry.family.model_types.contains(&model_type));
-    match found {
-        Some(entry) => (entry.family.load)(checkpoint, dtype, device),
-        None => {
-            let known: Vec<_> =
-                families.iter().flat_map(|entry| entry.family.model_types).copied().collect();
-            Err(checkpoint.unsupported(format!(
-                "`model_type` is `{model_type}`; registered families read {}",
-                known.join(", ")
-            )))
+impl JudgeContext<'_> {
+    /// A context for judges that need no model.
+    pub fn without_models() -> JudgeContext<'static> {
+        JudgeContext {
+            device: &Device::Cpu,
+            model: &|name| {
+                let path = name.to_owned();
+                Err(crate::Error::Checkpoint { path, problem: "no models here".into() })
+            },
         }
     }
-}
-
-/// Loads the model in the directory `path` in the Hugging Face layout.
-///
-/// # Errors
-/// As [`load_backbone`], and when the directory cannot be read.
-pub fn load_directory(
-    path: &Path,
-    dtype: DType,
-    device: &Device,
-) -> crate::Result<Arc<dyn Backbone>> {
-    load_backbone(&Checkpoint::open(path)?, dtype, device)
 }

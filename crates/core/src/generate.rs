@@ -1,6 +1,7 @@
-//! Greedy answers, many prompts at a time.
+//! Answers, many prompts at a time.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
 
@@ -8,16 +9,62 @@ use crate::backbone::{Decoder, Pass};
 use crate::metric::{Generation, Model, Probes, Prompt};
 use crate::{Params, Result};
 
-/// Greedy answers to `prompts`, in order.
+/// How the next token is chosen.
+///
+/// The choices for one prompt are a function of the prompt's set and index alone, so that an
+/// answer does not depend on which prompts it was batched with.
+pub trait Sampler: Send + Sync {
+    /// The choices for prompt `index` of the set called `set`, from its first token on.
+    fn start(&self, set: &str, index: usize) -> Box<dyn Choices>;
+}
+
+impl<S: Sampler + ?Sized> Sampler for Arc<S> {
+    fn start(&self, set: &str, index: usize) -> Box<dyn Choices> {
+        (**self).start(set, index)
+    }
+}
+
+/// One prompt's choices, token after token.
+pub trait Choices {
+    /// The next token, given the logits `[vocabulary]`.
+    fn next(&mut self, logits: &[f32]) -> Result<u32>;
+}
+
+/// Always the likeliest token; the first of equals.
+#[derive(Clone, Copy, Debug)]
+pub struct Greedy;
+
+impl Sampler for Greedy {
+    fn start(&self, _set: &str, _index: usize) -> Box<dyn Choices> {
+        Box::new(Self)
+    }
+}
+
+impl Choices for Greedy {
+    fn next(&mut self, logits: &[f32]) -> Result<u32> {
+        Ok(argmax(logits))
+    }
+}
+
+/// Answers of at most `most` tokens to the first `prompts` of the set called `set`, in order.
 ///
 /// Prompts of one length go together, so that no padding is needed.
-pub fn greedy(model: Model<'_>, prompts: &[Prompt], probes: &Probes) -> Result<Vec<Generation>> {
+pub fn answers(
+    model: Model<'_>,
+    set: &str,
+    prompts: &[Prompt],
+    most: usize,
+    probes: &Probes,
+) -> Result<Vec<Generation>> {
     let weights = model.weights.detach();
+    let model = Model { weights: &weights, ..model };
     let mut answers = vec![Vec::new(); prompts.len()];
-    for group in groups_of_one_length(prompts, 64) {
+    for group in groups_of_one_length(prompts, probes.batch_size) {
         let rows: Vec<_> = group.iter().map(|&index| prompts[index].tokens.as_slice()).collect();
-        let model = Model { weights: &weights, ..model };
-        let made = answer(model, &rows, probes.max_new_tokens, probes.text.end())?;
+        let mut choices: Vec<_> =
+            group.iter().map(|&index| probes.sampler.start(set, index)).collect();
+        let is_end = |token| probes.text.is_end(token);
+        let made = answer(model, &rows, most, &is_end, &mut choices)?;
         for (index, answer) in group.into_iter().zip(made) {
             answers[index] = answer;
         }
@@ -37,8 +84,14 @@ pub fn groups_of_one_length(prompts: &[Prompt], most: usize) -> Vec<Vec<usize>> 
     by_length.values().flat_map(|group| group.chunks(most.max(1))).map(<[_]>::to_vec).collect()
 }
 
-/// Greedy answers to token rows of one length; stops when all rows have ended.
-fn answer(model: Model<'_>, rows: &[&[u32]], most: usize, end: u32) -> Result<Vec<Vec<u32>>> {
+/// Answers to token rows of one length; stops when all rows have ended.
+fn answer(
+    model: Model<'_>,
+    rows: &[&[u32]],
+    most: usize,
+    is_end: &dyn Fn(u32) -> bool,
+    choices: &mut [Box<dyn Choices>],
+) -> Result<Vec<Vec<u32>>> {
     let device = model.backbone.device();
     let mut decoder = match model.backbone.decoder(model.weights) {
         Some(decoder) => decoder,
@@ -52,12 +105,12 @@ fn answer(model: Model<'_>, rows: &[&[u32]], most: usize, end: u32) -> Result<Ve
         let logits = decoder.advance(&input)?.to_dtype(DType::F32)?.to_vec2::<f32>()?;
         let mut next = Vec::with_capacity(count);
         for (row, logits) in logits.iter().enumerate() {
-            let best = argmax(logits);
-            done[row] |= best == end;
+            let token = choices[row].next(logits)?;
+            done[row] |= is_end(token);
             if !done[row] {
-                answers[row].push(best);
+                answers[row].push(token);
             }
-            next.push(best);
+            next.push(token);
         }
         if done.iter().all(|&done| done) {
             break;

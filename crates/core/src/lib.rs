@@ -12,6 +12,7 @@ pub mod config;
 pub mod defense;
 pub mod engine;
 mod error;
+mod family;
 pub mod generate;
 pub mod loss;
 pub mod metric;

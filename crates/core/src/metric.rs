@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backbone::{Backbone, Pass};
 use crate::batch::{Batch, Example};
+use crate::generate::Sampler;
 use crate::site::{Hidden, Site};
 use crate::step::Reader;
 use crate::{Error, Params, Result};
@@ -120,6 +121,17 @@ pub enum Verdict {
     Refused,
     /// Neither.
     Other,
+    /// This judge has not said yet: it works outside, and its scores are still to come.
+    Unjudged,
+}
+
+/// Verdicts, and what a judge has to say beside them.
+#[derive(Clone, Debug, Default)]
+pub struct Findings {
+    /// One verdict per generation, in order.
+    pub verdicts: Vec<Verdict>,
+    /// Counts per label for example; they go into the figure's details.
+    pub details: BTreeMap<String, serde_json::Value>,
 }
 
 /// From generations to verdicts.
@@ -127,26 +139,52 @@ pub trait Judge: Send + Sync {
     /// One verdict per generation, in order.
     fn verdicts(&self, generations: &[Generation]) -> Result<Vec<Verdict>>;
 
+    /// The verdicts with what is worth keeping beside them.
+    fn findings(&self, generations: &[Generation]) -> Result<Findings> {
+        Ok(Findings { verdicts: self.verdicts(generations)?, details: BTreeMap::new() })
+    }
+
+    /// Whether its verdicts tell help from refusal, so that [`Verdict::Harmful`] on a harmless
+    /// request means help. A judge of harm alone finds none there, whatever was answered.
+    fn tells_refusals(&self) -> bool {
+        true
+    }
+
     /// First words of refusals and of compliance, where answers open with one of a few: the
     /// refusal margin compares their probabilities.
     fn openings(&self) -> Option<(&[&'static str], &[&'static str])> {
         None
     }
-
-    /// Whether `answer` to a task prompt counts as right.
-    fn correct(&self, expected: &str, answer: &str) -> bool {
-        expected.split_whitespace().eq(answer.split_whitespace())
-    }
 }
+
+/// A judge with the name that its figures carry.
+pub struct NamedJudge {
+    /// Its registered name.
+    pub name: String,
+    /// The judge.
+    pub judge: Box<dyn Judge>,
+}
+
+/// Whether an answer to a task prompt counts as right, given the expected one.
+pub type Grader = fn(expected: &str, answer: &str) -> bool;
 
 /// Between tokens and text, as metrics need it.
 pub trait Text: Send + Sync {
     /// The text of an answer, up to its end token, special tokens left out.
     fn decode(&self, tokens: &[u32]) -> Result<String>;
-    /// The token that ends an answer.
-    fn end(&self) -> u32;
+    /// Whether this token ends an answer.
+    fn is_end(&self, token: u32) -> bool;
     /// The token that `word` at the start of an answer becomes.
     fn opening(&self, word: &str) -> Option<u32>;
+}
+
+/// A set of prompts that is answered together.
+#[derive(Clone, Debug, Default)]
+pub struct Questions {
+    /// The prompts, in file order.
+    pub prompts: Vec<Prompt>,
+    /// At most so many tokens are generated for each.
+    pub max_new_tokens: usize,
 }
 
 /// What a stage's models are measured on.
@@ -154,15 +192,17 @@ pub struct Probes {
     /// Tokenised samples by purpose: `alignment`.
     pub examples: BTreeMap<String, Vec<Example>>,
     /// Prompts by purpose: `harmful`, `task`, `benign`.
-    pub prompts: BTreeMap<String, Vec<Prompt>>,
+    pub questions: BTreeMap<String, Questions>,
     /// Tokens to text.
     pub text: Box<dyn Text>,
-    /// Who decides what is harmful.
-    pub judge: Box<dyn Judge>,
-    /// Samples per evaluation batch.
+    /// Who decides what is harmful; the first one's figures carry the plain names.
+    pub judges: Vec<NamedJudge>,
+    /// Who decides what is right; none where the task has no parser.
+    pub grader: Option<Grader>,
+    /// How the next token is chosen.
+    pub sampler: Box<dyn Sampler>,
+    /// Samples per evaluation batch, prompts per generation batch.
     pub batch_size: usize,
-    /// At most so many tokens are generated.
-    pub max_new_tokens: usize,
 }
 
 /// A model to measure: a backbone with weights.
@@ -226,11 +266,15 @@ impl<'a> View<'a> {
     /// # Errors
     /// When there are none.
     pub fn prompts(&self, metric: &str, name: &str) -> Result<&'a [Prompt]> {
-        let prompts = self.probes.prompts.get(name).filter(|prompts| !prompts.is_empty());
-        prompts.map(Vec::as_slice).ok_or_else(|| missing(metric, format!("`{name}` prompts")))
+        let questions = self.probes.questions.get(name);
+        let prompts = questions.map(|questions| questions.prompts.as_slice()).unwrap_or_default();
+        match prompts.is_empty() {
+            false => Ok(prompts),
+            true => Err(missing(metric, format!("`{name}` prompts"))),
+        }
     }
 
-    /// Greedy answers to the prompts called `name`.
+    /// Answers to the prompts called `name`.
     ///
     /// # Errors
     /// When there are no such prompts.
@@ -239,10 +283,17 @@ impl<'a> View<'a> {
             return Ok(made.clone());
         }
         let prompts = self.prompts(metric, name)?;
-        let made = crate::generate::greedy(self.model, prompts, self.probes)?;
+        let most = self.probes.questions.get(name).map_or(0, |set| set.max_new_tokens);
+        let made = crate::generate::answers(self.model, name, prompts, most, self.probes)?;
         let made = std::rc::Rc::new(made);
         self.generations.borrow_mut().insert(name.to_owned(), made.clone());
         Ok(made)
+    }
+
+    /// Takes answers that were made before, so that they are judged and not made again.
+    pub fn with_generations(self, name: &str, made: Vec<Generation>) -> Self {
+        self.generations.borrow_mut().insert(name.to_owned(), std::rc::Rc::new(made));
+        self
     }
 
     /// All generations made so far, by the name of their prompts.

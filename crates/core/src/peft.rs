@@ -1,95 +1,140 @@
 //! Adapters in PEFT's layout: `adapter_config.json` and `adapter_model.safetensors`.
 
-use std::collections::HashMap;
-use std::path::Path;
+mod config;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device};
-use serde::Deserialize;
 
-use crate::{Error, Lora, Params, Result};
+use crate::adapter::{Lora, Trainable};
+use crate::backbone::Backbone;
+use crate::checkpoint::{Shard, is_weight, not_finite};
+use crate::{Error, Params, Result};
+
+use config::AdapterConfig;
 
 const PREFIX: &str = "base_model.model.";
 
-#[derive(Deserialize)]
-struct AdapterConfig {
-    peft_type: String,
-    #[serde(flatten)]
-    rest: serde_json::Map<String, serde_json::Value>,
+/// What PEFT puts into the name of a tensor while the adapter is in memory.
+const INFIX: &str = ".default";
+
+fn fail(path: &Path, problem: String) -> Error {
+    Error::Checkpoint { path: path.display().to_string(), problem }
 }
 
 /// Reads the adapter in the directory `path`: its settings and its tensors under our names
-/// (`<module>.lora_A`, `<module>.lora_B`).
+/// (`<module>.lora_A`, `<module>.lora_B`), converted to `dtype`.
+///
+/// Where the settings do not say plainly which layers it is on (a regular expression, chosen
+/// layers), the tensors do, and [`Lora::target_modules`] names each of them in full.
 ///
 /// # Errors
-/// When a file is missing or broken, or the adapter is of a kind that is not supported.
+/// When a file is missing or broken, a matrix lacks its partner or has another rank, or the
+/// adapter is of a kind that is not supported.
 pub fn read(path: &Path, dtype: DType, device: &Device) -> Result<(Lora, Params)> {
-    let file = path.join("adapter_config.json");
-    let fail = |file: &Path, problem: String| Error::Checkpoint {
-        path: file.display().to_string(),
-        problem,
-    };
-    let text = std::fs::read_to_string(&file)
-        .map_err(|error| fail(&file, format!("cannot be read: {error}")))?;
-    let config: AdapterConfig =
-        serde_json::from_str(&text).map_err(|error| fail(&file, error.to_string()))?;
-    if config.peft_type != "LORA" {
-        return Err(fail(&file, format!("`peft_type` must be LORA, got {}", config.peft_type)));
-    }
-    let set = |key: &str| config.rest.get(key).filter(|value| !is_nothing(value));
-    for key in ["rank_pattern", "alpha_pattern", "modules_to_save", "use_dora", "fan_in_fan_out"] {
-        if let Some(value) = set(key) {
-            return Err(fail(&file, format!("`{key}` is not supported, got {value}")));
-        }
-    }
-    if let Some(bias) = set("bias").filter(|bias| *bias != "none") {
-        return Err(fail(&file, format!("`bias` must be none, got {bias}")));
-    }
-    let number = |key: &str| {
-        let value = config.rest.get(key).and_then(serde_json::Value::as_f64);
-        value.ok_or_else(|| fail(&file, format!("`{key}` is missing or no number")))
-    };
-
-    let tensors_file = path.join("adapter_model.safetensors");
-    let tensors = candle_core::safetensors::load(&tensors_file, device)
-        .map_err(|error| fail(&tensors_file, format!("cannot be read: {error}")))?;
+    let config = AdapterConfig::read(&path.join("adapter_config.json"))?;
+    let file = tensors_file(path)?;
+    let shard = Shard::open(&file)?;
     let mut weights = Params::new();
-    let mut modules = std::collections::BTreeSet::new();
-    for (key, tensor) in tensors {
-        let name = key.strip_prefix(PREFIX).and_then(|name| name.strip_suffix(".weight"));
-        let module = name
-            .and_then(|name| name.strip_suffix(".lora_A").or_else(|| name.strip_suffix(".lora_B")));
-        let (Some(name), Some(module)) = (name, module) else {
-            return Err(fail(&tensors_file, format!("`{key}` is no LoRA tensor in PEFT's naming")));
+    let mut modules: BTreeMap<String, [Option<Vec<usize>>; 2]> = BTreeMap::new();
+    for key in shard.names() {
+        let Some((module, matrix)) = parse(&key) else {
+            return Err(fail(&file, format!("`{key}` is no LoRA tensor in PEFT's naming")));
         };
-        modules.insert(module.rsplit('.').next().unwrap_or(module).to_owned());
-        weights.insert(name, tensor.to_dtype(dtype)?);
+        let info = shard.info(&key);
+        let Some(info) = info.filter(|info| is_weight(info.dtype)) else {
+            return Err(fail(&file, format!("`{key}` must be stored as F32, F16, BF16 or F64")));
+        };
+        let tensor = shard.read(&key).map_err(|error| fail(&file, format!("`{key}`: {error}")))?;
+        if let Some(value) = not_finite(&tensor)? {
+            return Err(fail(&file, format!("`{key}` holds {value}; weights must be finite")));
+        }
+        let name = [Lora::a_of(module), Lora::b_of(module)][matrix].clone();
+        modules.entry(module.to_owned()).or_default()[matrix] = Some(info.shape);
+        weights.insert(name, tensor.to_device(device)?.to_dtype(dtype)?);
     }
-    let lora = Lora {
-        rank: number("r")? as usize,
-        alpha: number("lora_alpha")?,
-        dropout: number("lora_dropout").unwrap_or(0.0),
-        use_rslora: set("use_rslora").is_some(),
-        target_modules: modules.into_iter().collect(),
-    };
+    for (module, shapes) in &modules {
+        let rank = config.rank;
+        let problem = match shapes {
+            [Some(a), Some(b)] => match (a.as_slice(), b.as_slice()) {
+                (&[a_rank, _], &[_, b_rank]) if a_rank == rank && b_rank == rank => continue,
+                _ => format!("its matrices {a:?} and {b:?} are not of the rank `r` = {rank}"),
+            },
+            [None, _] => "its matrix lora_A is missing".to_owned(),
+            [_, None] => "its matrix lora_B is missing".to_owned(),
+        };
+        return Err(fail(&file, format!("the adapter on `{module}`: {problem}")));
+    }
+    if modules.is_empty() {
+        return Err(fail(&file, "holds no tensors".to_owned()));
+    }
+    let lora = config.lora(modules.into_keys().collect());
     lora.validate()?;
     Ok((lora, weights))
 }
 
-fn is_nothing(value: &serde_json::Value) -> bool {
-    use serde_json::Value;
-    match value {
-        Value::Null | Value::Bool(false) => true,
-        Value::Object(map) => map.is_empty(),
-        Value::Array(list) => list.is_empty(),
-        _ => false,
+/// The file with the tensors of the adapter in the directory `path`.
+fn tensors_file(path: &Path) -> Result<PathBuf> {
+    let candidates = ["adapter_model.safetensors", "adapter_model.bin"].map(|it| path.join(it));
+    let found = candidates.iter().find(|file| file.is_file());
+    found.cloned().ok_or_else(|| fail(&candidates[0], "is missing".to_owned()))
+}
+
+/// Module and matrix (0 for A, 1 for B) of a tensor in PEFT's naming.
+fn parse(key: &str) -> Option<(&str, usize)> {
+    let name = key.strip_prefix(PREFIX)?.strip_suffix(".weight")?;
+    let name = name.strip_suffix(INFIX).unwrap_or(name);
+    match name.rsplit_once('.')? {
+        (module, "lora_A") => Some((module, 0)),
+        (module, "lora_B") => Some((module, 1)),
+        _ => None,
     }
 }
 
-/// Writes an adapter so that PEFT loads it.
+/// Checks that an adapter read from `origin` is one for this model.
+///
+/// # Errors
+/// When it is on a layer that the model does not have, leaves one out that its settings ask for,
+/// or has another shape.
+pub fn fits(origin: &str, lora: &Lora, weights: &Params, backbone: &dyn Backbone) -> Result<()> {
+    let fail = |problem| Error::Checkpoint { path: origin.to_owned(), problem };
+    let family = &backbone.architecture().family;
+    let adapted = backbone
+        .with_trainable(&Trainable::Lora(lora.clone()))
+        .map_err(|error| fail(format!("is no adapter for this model (a {family}): {error}")))?;
+    let wanted = adapted.parameters();
+    for parameter in &wanted {
+        let (name, shape) = (&parameter.name, &parameter.shape);
+        match weights.get(name) {
+            None => {
+                return Err(fail(format!("lacks `{name}`, which this model (a {family}) needs")));
+            }
+            Some(tensor) if tensor.dims() != shape => {
+                let found = tensor.dims();
+                return Err(fail(format!("`{name}` is {found:?}; this model needs {shape:?}")));
+            }
+            Some(_) => {}
+        }
+    }
+    let known = |name: &str| wanted.iter().any(|parameter| parameter.name == name);
+    match weights.names().find(|name| !known(name)) {
+        None => Ok(()),
+        Some(name) => {
+            let example = wanted.first().map_or("", |parameter| parameter.name.as_str());
+            Err(fail(format!(
+                "`{name}` is for a layer that this model (a {family}) does not have; it has such \
+                 as `{example}`"
+            )))
+        }
+    }
+}
+
+/// Writes an adapter for the model called `base` so that PEFT loads it.
 ///
 /// # Errors
 /// When the directory cannot be written.
-pub fn write(path: &Path, lora: &Lora, weights: &Params) -> Result<()> {
+pub fn write(path: &Path, lora: &Lora, weights: &Params, base: Option<&str>) -> Result<()> {
     let io = |path: &Path| {
         let path = path.display().to_string();
         move |source| Error::Io { path, source }
@@ -98,7 +143,7 @@ pub fn write(path: &Path, lora: &Lora, weights: &Params) -> Result<()> {
     let config = serde_json::json!({
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": null,
+        "base_model_name_or_path": base,
         "r": lora.rank,
         "lora_alpha": lora.alpha,
         "lora_dropout": lora.dropout,

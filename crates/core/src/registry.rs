@@ -268,6 +268,6 @@ impl Checked for dyn MetricConfig {
 
 impl Checked for dyn JudgeConfig {
     fn check(&self) -> Result<(), ConfigError> {
-        Ok(())
+        self.validate()
     }
 }

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
-use vxf_core::backbone::Parameter;
 use vxf_core::checkpoint::Checkpoint;
-use vxf_core::config::load_backbone;
+use vxf_core::config::{load_backbone, outline};
 use vxf_core::engine::Objective;
 use vxf_core::loss::log_softmax;
 use vxf_core::minmax::{Flow, Observation, Training};
@@ -17,7 +16,7 @@ use vxf_core::{
     Backbone, Batch, Defense, Example, Gradients, Key, Params, Perturbation, Perturber, Result,
     Step,
 };
-use vxf_data::Codec;
+use vxf_data::{Ask, Codec, Sample};
 
 /// How the base model is made; the defaults made the one that is shipped.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,12 +56,15 @@ pub fn pretrain(
     let weights = backbone.initial(&key)?.leaves()?;
 
     let codec = Codec::world().map_err(plugin_error)?;
-    let samples = vxf_data::pretraining_set(&mut key.child("data").rng(), settings.samples);
-    let encode = |sample: &vxf_data::Sample| {
-        let (tokens, _) =
-            codec.encode_sample(&sample.prompt, &sample.answer).map_err(plugin_error)?;
-        Ok(Example { tokens, prompt: 1 })
+    let samples = vxf_data::world::pretraining_set(&mut key.child("data").rng(), settings.samples);
+    let encode = |sample: &vxf_data::world::Sample| {
+        let sample =
+            Sample { ask: Ask::instruction(&sample.prompt), answer: sample.answer.clone() };
+        let encoded = codec.encode(&sample, usize::MAX).map_err(plugin_error)?;
+        // The prompt is learned as well, at a lesser weight.
+        Ok(Example { prompt: 1, ..encoded.example })
     };
+    let answer_opens = codec.id("<bot>").ok_or_else(|| plugin_error("no token `<bot>`"))?;
     let examples = Arc::new(samples.iter().map(encode).collect::<Result<Vec<_>>>()?);
     let mut streams = Streams::new();
     let order = key.child("order");
@@ -73,7 +75,7 @@ pub fn pretrain(
     let mut training = Training {
         backbone: &*backbone,
         weights,
-        defense: Box::new(Weighted { answer_opens: codec.bot() }),
+        defense: Box::new(Weighted { answer_opens }),
         perturber: Box::new(Nothing),
         session: Session::new(streams, "world", key),
         optimizer,
@@ -98,10 +100,9 @@ pub fn pretrain(
 fn fresh(key: &Key, device: &Device) -> Result<Arc<dyn Backbone>> {
     let config: serde_json::Value = serde_json::from_str(super::CONFIG)
         .map_err(|error| plugin_error(format!("config.json: {error}")))?;
-    let zeros = Checkpoint::made("nano", config.clone(), shapes(&config, device)?);
-    let backbone = load_backbone(&zeros, DType::F32, device)?;
-    let depth = backbone.architecture().layers as f64;
-    let draw = |Parameter { name, shape, .. }: Parameter| {
+    let outline = outline(&config, "nano")?;
+    let depth = outline.architecture.layers as f64;
+    let draw = |(name, shape): (String, Vec<usize>)| {
         let scale = match shape.as_slice() {
             [_] => return Ok((name, Tensor::ones(shape.as_slice(), DType::F32, device)?)),
             _ if name.contains("embed_tokens") => 0.5,
@@ -113,37 +114,8 @@ fn fresh(key: &Key, device: &Device) -> Result<Arc<dyn Backbone>> {
         let drawn = key.child(&name).normal(&shape, DType::F32, device)?;
         Ok((name, (drawn * scale)?))
     };
-    let weights: Params = backbone.parameters().into_iter().map(draw).collect::<Result<_>>()?;
+    let weights: Params = outline.tensors.into_iter().map(draw).collect::<Result<_>>()?;
     load_backbone(&Checkpoint::made("nano", config, weights), DType::F32, device)
-}
-
-/// Zeros in the shapes that `config.json` asks for.
-fn shapes(config: &serde_json::Value, device: &Device) -> Result<Params> {
-    let size = |key: &str| config[key].as_u64().unwrap_or(0) as usize;
-    let (width, inner, vocabulary) =
-        (size("hidden_size"), size("intermediate_size"), size("vocab_size"));
-    let mut zeros = Params::new();
-    let mut add = |name: String, shape: &[usize]| -> Result<()> {
-        zeros.insert(name, Tensor::zeros(shape, DType::F32, device)?);
-        Ok(())
-    };
-    add("model.embed_tokens.weight".into(), &[vocabulary, width])?;
-    add("lm_head.weight".into(), &[vocabulary, width])?;
-    add("model.norm.weight".into(), &[width])?;
-    for layer in 0..size("num_hidden_layers") {
-        let prefix = format!("model.layers.{layer}");
-        for name in ["q_proj", "k_proj", "v_proj", "o_proj"] {
-            add(format!("{prefix}.self_attn.{name}.weight"), &[width, width])?;
-        }
-        for name in ["gate_proj", "up_proj"] {
-            add(format!("{prefix}.mlp.{name}.weight"), &[inner, width])?;
-        }
-        add(format!("{prefix}.mlp.down_proj.weight"), &[width, inner])?;
-        for name in ["input_layernorm", "post_attention_layernorm"] {
-            add(format!("{prefix}.{name}.weight"), &[width])?;
-        }
-    }
-    Ok(zeros)
 }
 
 /// Cross-entropy over all tokens, prompts at a tenth of the weight of answers.

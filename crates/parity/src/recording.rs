@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use serde::Deserialize;
-use vxf_core::{Batch, Error, Result};
+use vxf_core::{Batch, Error, Result, Site};
 
 /// The model directories of a folder of recordings, in the order of their names.
 pub(crate) fn models(path: &Path) -> Result<Vec<PathBuf>> {
@@ -79,6 +79,9 @@ pub(crate) struct Record {
     pub(crate) drift_final_vs_initial: Option<f64>,
     #[serde(default)]
     pub(crate) param_l2_after: BTreeMap<String, f64>,
+    /// PyTorch's names of the modules whose outputs are the sites, in their order.
+    #[serde(default)]
+    pub(crate) perturbed_modules: Vec<String>,
     /// Mended forms of EWC and KL, from the independent derivation.
     #[serde(
         default,
@@ -118,6 +121,19 @@ pub(crate) struct Step {
 }
 
 impl Run {
+    /// The sites of this run in a model of `layers` layers; all attention outputs where the
+    /// recording does not say.
+    ///
+    /// # Errors
+    /// Gives the module that is at no site.
+    pub(crate) fn sites(&self, layers: usize) -> std::result::Result<Vec<Site>, String> {
+        let modules = &self.record.perturbed_modules;
+        match modules.is_empty() {
+            true => Ok((0..layers).map(Site::attention_output).collect()),
+            false => modules.iter().map(|it| site(it).ok_or_else(|| it.clone())).collect(),
+        }
+    }
+
     fn read(file: &Path, device: &Device) -> Result<Self> {
         let value = read_json(file)?;
         let record =
@@ -128,6 +144,22 @@ impl Run {
             false => BTreeMap::new(),
         };
         Ok(Self { record, tensors })
+    }
+}
+
+/// The site that is the output of a module, such as `model.layers.3.self_attn`.
+fn site(module: &str) -> Option<Site> {
+    if module.ends_with("embed_tokens") {
+        return Some(Site::EMBEDDING);
+    }
+    let (_, rest) = module.rsplit_once("layers.")?;
+    let (layer, part) = rest.split_once('.').unwrap_or((rest, ""));
+    let layer = layer.parse().ok()?;
+    match part {
+        "self_attn" => Some(Site::attention_output(layer)),
+        "mlp" | "fc2" => Some(Site::mlp_output(layer)),
+        "" => Some(Site::block_output(layer)),
+        _ => None,
     }
 }
 

@@ -51,19 +51,26 @@ pub(crate) fn run(
     report: &mut Report,
 ) -> Result<()> {
     let name = format!("{name}/{}", run.record.spec.name);
-    let Some(seen) = train(backbone, model, run, "reference")? else {
+    let sites = match run.sites(backbone.architecture().layers) {
+        Ok(sites) => sites,
+        Err(module) => {
+            report.skip(&name, format!("the output of `{module}` is at no site"));
+            return Ok(());
+        }
+    };
+    let Some(seen) = train(backbone, model, run, &sites, "reference")? else {
         report.skip(&name, format!("rule `{}` is not known", run.record.spec.rule));
         return Ok(());
     };
     report.runs.push(name.clone());
-    scalars(&name, &seen, run, report);
-    tensors(&name, &seen, run, report)?;
+    scalars(&name, &seen, run, &sites, report);
+    tensors(&name, &seen, run, &sites, report)?;
 
     let alternative = &run.record.mended;
     // What is recorded of KL beside the reference mends the axis alone.
     let form = if run.record.spec.rule == "kl" { "axis_corrected" } else { "corrected" };
     if !alternative.is_empty()
-        && let Some(seen) = train(backbone, model, run, form)?
+        && let Some(seen) = train(backbone, model, run, &sites, form)?
     {
         let ours = seen.figures("loss");
         let theirs: Vec<_> = alternative.iter().map(|step| step.loss_second).collect();
@@ -101,13 +108,20 @@ struct First {
     gradients: Option<Gradients>,
 }
 
-fn train(backbone: &dyn Backbone, model: &Model, run: &Run, form: &str) -> Result<Option<Seen>> {
+fn train(
+    backbone: &dyn Backbone,
+    model: &Model,
+    run: &Run,
+    sites: &[Site],
+    form: &str,
+) -> Result<Option<Seen>> {
     let spec = &run.record.spec;
     let (trainable, start) = match &spec.adapter {
         None => (Trainable::Full, None),
         Some(adapter) => {
-            let device = backbone.device();
-            let (lora, weights) = peft::read(&model.adapter(adapter), DType::F32, device)?;
+            let place = model.adapter(adapter);
+            let (lora, weights) = peft::read(&place, DType::F32, backbone.device())?;
+            peft::fits(&place.display().to_string(), &lora, &weights, backbone)?;
             (Trainable::Lora(lora), Some(weights))
         }
     };
@@ -129,9 +143,13 @@ fn train(backbone: &dyn Backbone, model: &Model, run: &Run, form: &str) -> Resul
     let method = json!({ "lambda": spec.lamb.unwrap_or(0.0), "form": form });
     let (defense, perturber) = match spec.rule.as_str() {
         "sft" => (defense("sft", json!({}))?, perturber("none", json!({}))?),
-        "vaccine" => (defense("vaccine", json!({}))?, perturber("vaccine", json!({ "rho": rho }))?),
+        "vaccine" => {
+            let names: Vec<_> = sites.iter().map(Site::to_string).collect();
+            let inner = perturber("vaccine", json!({ "rho": rho, "sites": names }))?;
+            (defense("vaccine", json!({}))?, inner)
+        }
         "random" => {
-            let replayed = Replayed { noise: noise(run), factor: rho.sqrt() };
+            let replayed = Replayed { noise: noise(run, sites), factor: rho.sqrt() };
             (defense("random", json!({}))?, Box::new(replayed) as Box<dyn Perturber>)
         }
         rule @ ("ewc" | "kl") => (defense(rule, method)?, perturber("none", json!({}))?),
@@ -175,7 +193,7 @@ fn train(backbone: &dyn Backbone, model: &Model, run: &Run, form: &str) -> Resul
     Ok(Some(Seen { steps, first, weights: after, fisher, drift }))
 }
 
-fn scalars(name: &str, seen: &Seen, run: &Run, report: &mut Report) {
+fn scalars(name: &str, seen: &Seen, run: &Run, sites: &[Site], report: &mut Report) {
     let steps = &run.record.steps;
     let column =
         |f: &dyn Fn(&crate::recording::Step) -> f64| steps.iter().map(f).collect::<Vec<_>>();
@@ -197,8 +215,9 @@ fn scalars(name: &str, seen: &Seen, run: &Run, report: &mut Report) {
             let own = figure("hidden_gradient_norm");
             report.compare("hidden gradient norm", NORM, &at, &[own], &[global]);
         }
-        for (layer, theirs) in step.hidden_grad_norm_per_layer.iter().enumerate() {
-            let own = figure(&format!("hidden_gradient_norm.{}", Site::attention_output(layer)));
+        for (index, theirs) in step.hidden_grad_norm_per_layer.iter().enumerate() {
+            let own = sites.get(index).map(|site| figure(&format!("hidden_gradient_norm.{site}")));
+            let own = own.unwrap_or(f64::NAN);
             report.compare("hidden gradient norm per layer", NORM, &at, &[own], &[*theirs]);
         }
     }
@@ -207,15 +226,15 @@ fn scalars(name: &str, seen: &Seen, run: &Run, report: &mut Report) {
     }
 }
 
-fn tensors(name: &str, seen: &Seen, run: &Run, report: &mut Report) -> Result<()> {
+fn tensors(name: &str, seen: &Seen, run: &Run, sites: &[Site], report: &mut Report) -> Result<()> {
     let first = seen.first.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let (mut ours_after, mut theirs_after) = (Vec::new(), Vec::new());
     for (key, theirs) in &run.tensors {
         let at = format!("{name} {key}");
         let theirs = entries(theirs)?;
         let found = if let Some(rest) = key.strip_prefix("perturbation.step1.layer") {
-            let site = rest.parse().ok().map(Site::attention_output);
-            let tensor = site.and_then(|site| first.perturbation.as_ref()?.get(&site));
+            let site = rest.parse::<usize>().ok().and_then(|index| sites.get(index));
+            let tensor = site.and_then(|site| first.perturbation.as_ref()?.get(site));
             Some(("perturbation", TENSOR, tensor))
         } else if let Some(rest) = key.strip_prefix("grad.step1.") {
             let tensor = first.gradients.as_ref().and_then(|gradients| gradients.get(rest));
@@ -283,11 +302,11 @@ fn drift(
     Ok(sum)
 }
 
-/// The recorded noise of the first step, by layer.
-fn noise(run: &Run) -> Hidden {
+/// The recorded noise of the first step, by site.
+fn noise(run: &Run, sites: &[Site]) -> Hidden {
     let layer = |(key, tensor): (&String, &Tensor)| {
-        let layer = key.strip_prefix("noise.step1.layer")?.parse().ok()?;
-        Some((Site::attention_output(layer), tensor.clone()))
+        let index: usize = key.strip_prefix("noise.step1.layer")?.parse().ok()?;
+        Some((*sites.get(index)?, tensor.clone()))
     };
     run.tensors.iter().filter_map(layer).collect()
 }

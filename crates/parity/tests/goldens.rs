@@ -19,19 +19,39 @@ fn replay(folder: &str) -> vxf_core::Result<Report> {
 #[test]
 fn the_reference_is_reproduced() -> vxf_core::Result<()> {
     let report = replay("goldens")?;
-    assert_eq!(report.runs.len(), 9, "nine runs of llama_gqa are recorded: {:?}", report.runs);
-    let skipped: Vec<_> = report.skipped.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(skipped, ["opt", "qwen2", "qwen3"], "families that are not read yet");
+    let of = |model: &str| report.runs.iter().filter(|run| run.starts_with(model)).count();
+    assert_eq!((of("llama_gqa/"), of("opt/")), (9, 7), "{:?}", report.runs);
+    assert_eq!(report.quantities["logits"].compared, logits("goldens"), "of all five models");
+    assert!(report.skipped.is_empty(), "{:?}", report.skipped);
     assert!(report.compared() > 250_000, "{} numbers", report.compared());
     Ok(())
 }
 
-/// Steps recorded with `tests/recorder/record.py` on another shape: one key-value head, heads
-/// wider than hidden / heads, an odd vocabulary, other epsilon and rope base, an adapter in use.
+/// Steps recorded with `tests/recorder/record.py` on other shapes: one key-value head, heads wider
+/// than hidden / heads, odd vocabularies, other epsilon and rope base, windows, stretched rotation,
+/// projected embeddings and norms after the sums, all kinds of files, adapters in use.
 #[test]
-fn another_shape_is_reproduced() -> vxf_core::Result<()> {
+fn other_shapes_are_reproduced() -> vxf_core::Result<()> {
     let report = replay("recordings")?;
-    assert_eq!(report.runs.len(), 9, "{:?}", report.runs);
+    assert_eq!(report.runs.len(), 28, "{:?}", report.runs);
+    assert_eq!(report.quantities["logits"].compared, logits("recordings"));
     assert!(report.skipped.is_empty(), "{:?}", report.skipped);
     Ok(())
+}
+
+/// How many logits of real tokens the models of a folder have recorded.
+fn logits(folder: &str) -> usize {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests").join(folder);
+    let manifest = std::fs::read_to_string(folder.join("manifest.json")).expect("a manifest");
+    let manifest: serde_json::Value = serde_json::from_str(&manifest).expect("JSON");
+    let count = |model: &String| {
+        let read = |file| {
+            let file = folder.join(model).join(file);
+            candle_core::safetensors::load(file, &Device::Cpu).expect("recorded tensors")
+        };
+        let mask = read("batch.safetensors")["attention_mask"].sum_all().expect("a sum");
+        let real = mask.to_scalar::<i64>().expect("a count") as usize;
+        real * read("logits.safetensors")["logits"].dims()[2]
+    };
+    manifest["models"].as_object().expect("models").keys().map(count).sum()
 }

@@ -1,8 +1,9 @@
-//! Random Llama checkpoints in memory, for tests and benches.
+//! Random checkpoints in memory, for tests and benches.
 
 use candle_core::{DType, Device, Tensor};
-use serde_json::json;
+use serde_json::{Value, json};
 use vxf_core::checkpoint::Checkpoint;
+use vxf_core::config::outline;
 use vxf_core::{Key, Params, Result};
 
 /// The measures of a Llama to make.
@@ -53,7 +54,7 @@ impl Default for LlamaShape {
 
 impl LlamaShape {
     /// `config.json` in Hugging Face's spelling.
-    pub fn config(&self) -> serde_json::Value {
+    pub fn config(&self) -> Value {
         let mut config = json!({
             "model_type": "llama",
             "hidden_size": self.hidden,
@@ -74,50 +75,37 @@ impl LlamaShape {
     }
 
     /// Random weights under Hugging Face's names, the same values in every type.
-    ///
-    /// Wide enough that attention is far from uniform, and gains are not one.
     pub fn tensors(&self, key: &Key, dtype: DType, device: &Device) -> Result<Params> {
-        let head = self.head_dim.unwrap_or(self.hidden / self.heads);
-        let mut tensors = Params::new();
-        let mut linear = |name: String, out: usize, input: usize, scale: f64| -> Result<()> {
-            let drawn = key.child(&name).normal(&[out, input], dtype, device)?;
-            tensors.insert(format!("{name}.weight"), (drawn * scale)?);
-            Ok(())
-        };
-        let fan_in = |input: usize| 1.0 / (input as f64).sqrt();
-        linear("model.embed_tokens".into(), self.vocabulary, self.hidden, 1.0)?;
-        if !self.tied {
-            linear("lm_head".into(), self.vocabulary, self.hidden, fan_in(self.hidden))?;
-        }
-        for layer in 0..self.layers {
-            let shapes = [
-                ("self_attn.q_proj", self.heads * head, self.hidden),
-                ("self_attn.k_proj", self.kv_heads * head, self.hidden),
-                ("self_attn.v_proj", self.kv_heads * head, self.hidden),
-                ("self_attn.o_proj", self.hidden, self.heads * head),
-                ("mlp.gate_proj", self.intermediate, self.hidden),
-                ("mlp.up_proj", self.intermediate, self.hidden),
-                ("mlp.down_proj", self.hidden, self.intermediate),
-            ];
-            for (name, out, input) in shapes {
-                linear(format!("model.layers.{layer}.{name}"), out, input, fan_in(input))?;
-            }
-        }
-        let layer_norms = (0..self.layers).flat_map(|layer| {
-            ["input_layernorm", "post_attention_layernorm"]
-                .map(|name| format!("model.layers.{layer}.{name}"))
-        });
-        for name in layer_norms.chain(["model.norm".to_owned()]) {
-            let drawn = key.child(&name).normal(&[self.hidden], dtype, device)?;
-            let gain: Tensor = ((drawn * 0.1)? + 1.0)?;
-            tensors.insert(format!("{name}.weight"), gain);
-        }
-        Ok(tensors)
+        tensors(&self.config(), key, dtype, device)
     }
 
     /// The whole checkpoint, in f64 so that every type is rounded from the same values.
     pub fn checkpoint(&self, seed: u64) -> Result<Checkpoint> {
-        let tensors = self.tensors(&Key::root(seed), DType::F64, &Device::Cpu)?;
-        Ok(Checkpoint::made("random Llama", self.config(), tensors))
+        random(self.config(), seed)
     }
+}
+
+/// Random weights for a configuration of any registered family, the same values in every type.
+///
+/// Wide enough that attention is far from uniform, and neither gains are one nor biases zero.
+pub fn tensors(config: &Value, key: &Key, dtype: DType, device: &Device) -> Result<Params> {
+    let draw = |(name, shape): (String, Vec<usize>)| -> Result<(String, Tensor)> {
+        let (scale, mean) = match shape.as_slice() {
+            [_] if name.ends_with(".bias") => (0.1, 0.0),
+            [_] => (0.1, 1.0),
+            _ if name.contains("embed_tokens") => (1.0, 0.0),
+            _ if name.contains("embed_positions") => (0.5, 0.0),
+            [_, fan_in] => ((*fan_in as f64).recip().sqrt(), 0.0),
+            _ => (1.0, 0.0),
+        };
+        let drawn = key.child(&name).normal(&shape, dtype, device)?;
+        Ok((name, drawn.affine(scale, mean)?))
+    };
+    outline(config, "random weights")?.tensors.into_iter().map(draw).collect()
+}
+
+/// A checkpoint with random weights, in f64 so that every type is rounded from the same values.
+pub fn random(config: Value, seed: u64) -> Result<Checkpoint> {
+    let tensors = tensors(&config, &Key::root(seed), DType::F64, &Device::Cpu)?;
+    Ok(Checkpoint::made("random weights", config, tensors))
 }

@@ -34,13 +34,6 @@ macro_rules! describe_as {
             self.$inner.trainable()
         }
 
-        fn merged(
-            &self,
-            weights: &vxf_core::Params,
-        ) -> vxf_core::Result<std::sync::Arc<dyn vxf_core::Backbone>> {
-            self.$inner.merged(weights)
-        }
-
         fn tensors(&self) -> vxf_core::Params {
             self.$inner.tensors()
         }

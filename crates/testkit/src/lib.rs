@@ -6,7 +6,7 @@
 //! can be called alone. Laws draw their cases at random; `PROPTEST_CASES` asks for more of them.
 //!
 //! What the laws are tried on is public as well: [`toy`] is a complete backbone in plain candle
-//! operations, [`checkpoint`] makes Llama checkpoints in memory, [`batches`] makes samples,
+//! operations, [`checkpoint`] makes checkpoints in memory, [`batches`] makes samples,
 //! [`Recording`] sees what a forward pass really received, and [`metric`] has a model and probes on
 //! which a metric's figures can be worked out by hand.
 

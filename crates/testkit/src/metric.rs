@@ -24,7 +24,8 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use vxf_core::backbone::{Architecture, Parameter};
-use vxf_core::metric::{Generation, Judge, Probes, Text, Verdict};
+use vxf_core::generate::Greedy;
+use vxf_core::metric::{Generation, Judge, NamedJudge, Probes, Text, Verdict};
 use vxf_core::{Backbone, Example, Key, Params, Pass, Result, Trainable};
 
 /// A layer: its number, the hidden embeddings that come in and the pass, to what goes out.
@@ -50,6 +51,7 @@ impl Table {
             width: VOCABULARY,
             vocabulary: VOCABULARY,
             positions: 8,
+            labels: None,
         };
         let rows = Tensor::new(rows, &Device::Cpu)?;
         Ok(Self { architecture, rows, block: |_, hidden, _| Ok(hidden.clone()) })
@@ -107,10 +109,6 @@ impl Backbone for Table {
         &Trainable::Full
     }
 
-    fn merged(&self, _weights: &Params) -> Result<Arc<dyn Backbone>> {
-        Ok(Arc::new(self.clone()))
-    }
-
     fn tensors(&self) -> Params {
         Params::new()
     }
@@ -127,8 +125,8 @@ impl Text for Mute {
         Ok(String::new())
     }
 
-    fn end(&self) -> u32 {
-        0
+    fn is_end(&self, token: u32) -> bool {
+        token == 0
     }
 
     fn opening(&self, _word: &str) -> Option<u32> {
@@ -144,15 +142,16 @@ impl Judge for Mute {
 
 /// Probes with these samples, by purpose, in batches of `batch_size`.
 ///
-/// There are no prompts, [`Mute`] is text and judge, and answers have one token. A metric over
-/// answers gives its own: `Probes { prompts, text, judge, ..probes(examples, batch_size) }`.
+/// There are no prompts, [`Mute`] is text and judge, and answers are greedy. A metric over answers
+/// gives its own: `Probes { questions, text, judges, ..probes(examples, batch_size) }`.
 pub fn probes(examples: BTreeMap<String, Vec<Example>>, batch_size: usize) -> Probes {
     Probes {
         examples,
-        prompts: BTreeMap::new(),
+        questions: BTreeMap::new(),
         text: Box::new(Mute),
-        judge: Box::new(Mute),
+        judges: vec![NamedJudge { name: "mute".into(), judge: Box::new(Mute) }],
+        grader: None,
+        sampler: Box::new(Greedy),
         batch_size,
-        max_new_tokens: 1,
     }
 }

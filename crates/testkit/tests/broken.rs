@@ -21,8 +21,6 @@ enum Defect {
     WildDropout,
     /// Starts from other weights than its own.
     WrongStart,
-    /// Forgets the weights when it is merged.
-    ForgetfulMerge,
     /// Decodes every token as if it were the first.
     ForgetfulDecoder,
     /// Claims a parameter that it does not use.
@@ -116,13 +114,6 @@ impl Backbone for Broken {
         self.toy.trainable()
     }
 
-    fn merged(&self, weights: &Params) -> Result<Arc<dyn Backbone>> {
-        match self.defect {
-            Defect::ForgetfulMerge => self.toy.merged(&Params::new()),
-            _ => self.toy.merged(weights),
-        }
-    }
-
     fn tensors(&self) -> Params {
         self.toy.tensors()
     }
@@ -163,6 +154,5 @@ fn each_defect_is_found() {
     refused(|| walk::recompute_draws_the_same_dropout(broken(Defect::WildDropout)));
     refused(|| walk::decoding_is_the_forward_pass(broken(Defect::ForgetfulDecoder)));
     refused(|| trainable::starting_weights_fit(broken(Defect::WrongStart)));
-    refused(|| trainable::merging_changes_nothing(broken(Defect::ForgetfulMerge)));
     refused(|| trainable::adapters_go_where_they_are_asked(broken(Defect::UnusedParameter)));
 }

@@ -75,7 +75,6 @@ macro_rules! backbone_laws {
             }
             $crate::backbone_laws! { @ trainable $make =>
                 starting_weights_fit
-                merging_changes_nothing
                 adapters_go_where_they_are_asked
             }
         }

@@ -1,4 +1,4 @@
-//! Laws of what is trained: named, shaped, started and folded in as promised.
+//! Laws of what is trained: named, shaped and started as promised.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,7 +10,6 @@ use vxf_core::{Backbone, Key, Lora, Params, Trainable};
 use super::samples;
 use crate::case::property;
 use crate::numbers::{entries, first_difference};
-use crate::training::weights;
 
 fn names(backbone: &dyn Backbone) -> Vec<String> {
     backbone.parameters().into_iter().map(|parameter| parameter.name).collect()
@@ -37,27 +36,6 @@ pub fn starting_weights_fit(make: impl Fn(DType) -> Arc<dyn Backbone>) {
         let logits =
             |weights: &Params| entries(&Model { backbone: &*backbone, weights }.logits(&batch)?);
         assert_eq!(logits(&start)?, logits(&Params::new())?, "a fresh start changes nothing");
-        Ok(())
-    });
-}
-
-/// With weights folded in, the model computes without them what it computed with them.
-pub fn merging_changes_nothing(make: impl Fn(DType) -> Arc<dyn Backbone>) {
-    let backbone = make(DType::F64);
-    property(4, samples(), |samples| {
-        let (weights, batch) = (weights(&*backbone, samples.seed)?, samples.batch(&*backbone)?);
-        let merged = backbone.merged(&weights)?;
-        let none = Params::new();
-        let with = Model { backbone: &*backbone, weights: &weights }.logits(&batch)?;
-        let folded = Model { backbone: &*merged, weights: &none }.logits(&batch)?;
-        let base = Model { backbone: &*backbone, weights: &none }.logits(&batch)?;
-        assert_ne!(entries(&with)?, entries(&base)?, "weights matter");
-        for (a, b) in entries(&with)?.iter().zip(entries(&folded)?) {
-            // x (W + BA) against x W + (x A) B, in f64.
-            assert!((a - b).abs() <= 1e-10, "{a} {b}");
-        }
-        assert_eq!(first_difference(&merged.tensors(), &merged.initial(&Key::root(0))?)?, None);
-        assert!(merged.tensors().names().eq(backbone.tensors().names()), "under the same names");
         Ok(())
     });
 }

@@ -61,16 +61,6 @@ impl Layer {
         [&self.value, &self.output, &self.up, &self.down]
     }
 
-    fn each(&self, f: impl Fn(&Projection) -> Result<Projection>) -> Result<Self> {
-        Ok(Self {
-            value: f(&self.value)?,
-            output: f(&self.output)?,
-            up: f(&self.up)?,
-            down: f(&self.down)?,
-            ..*self
-        })
-    }
-
     pub(super) fn tensors(&self) -> Vec<(&str, &Tensor)> {
         self.projections().map(Projection::named).to_vec()
     }
@@ -92,10 +82,6 @@ impl Layer {
             down: same(&self.down),
             ..*self
         }
-    }
-
-    pub(super) fn merged(&self, weights: &Params) -> Result<Self> {
-        self.each(|projection| projection.merged(weights))
     }
 }
 

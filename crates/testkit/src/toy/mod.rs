@@ -70,6 +70,7 @@ impl Toy {
                 width,
                 vocabulary,
                 positions: 64,
+                labels: None,
             },
             dtype,
             embedding: table(EMBEDDING, 0.7)?,
@@ -154,20 +155,6 @@ impl Backbone for Toy {
 
     fn trainable(&self) -> &Trainable {
         &self.trainable
-    }
-
-    fn merged(&self, weights: &Params) -> Result<Arc<dyn Backbone>> {
-        let own = |name: &str, tensor: &Tensor| -> Result<Tensor> {
-            weights.get(name).map_or_else(|| Ok(tensor.clone()), |new| Ok(new.detach().copy()?))
-        };
-        Ok(Arc::new(Self {
-            embedding: own(EMBEDDING, &self.embedding)?,
-            gain: own(GAIN, &self.gain)?,
-            output: own(OUTPUT, &self.output)?,
-            layers: self.layers.iter().map(|layer| layer.merged(weights)).collect::<Result<_>>()?,
-            trainable: Trainable::Full,
-            ..self.clone()
-        }))
     }
 
     fn tensors(&self) -> Params {

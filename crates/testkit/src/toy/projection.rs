@@ -77,18 +77,6 @@ impl Projection {
         };
         Self { adapter, ..self.clone() }
     }
-
-    pub(super) fn merged(&self, weights: &Params) -> Result<Self> {
-        let mut weight = match weights.get(&self.weight_name) {
-            Some(weight) => weight.detach().copy()?,
-            None => self.weight.clone(),
-        };
-        let (a, b) = self.adapter_names();
-        if let (Some(lora), Some(a), Some(b)) = (&self.adapter, weights.get(&a), weights.get(&b)) {
-            weight = (weight + (b.detach().matmul(&a.detach())? * lora.scale())?)?;
-        }
-        Ok(Self { weight, adapter: None, ..self.clone() })
-    }
 }
 
 /// `x w^T` for `x` `[batch, sequence, in]`.

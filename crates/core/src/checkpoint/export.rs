@@ -1,0 +1,146 @@
+//! Writing a model in the Hugging Face layout, one tensor at a time.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Tensor};
+use safetensors::View;
+use serde_json::{Map, Value, json};
+
+use super::Checkpoint;
+use super::shard::not_finite;
+use crate::{Error, Result};
+
+/// A tensor to be written.
+struct Entry {
+    name: String,
+    dtype: DType,
+    shape: Vec<usize>,
+}
+
+impl Entry {
+    fn bytes(&self) -> u64 {
+        self.shape.iter().product::<usize>() as u64 * self.dtype.size_in_bytes() as u64
+    }
+}
+
+fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
+    let path = path.display().to_string();
+    move |source| Error::Io { path, source }
+}
+
+/// A directory beside its final place, gone unless it gets there.
+struct Draft {
+    path: PathBuf,
+}
+
+impl Draft {
+    fn beside(target: &Path) -> Result<Self> {
+        let taken = target.read_dir().is_ok_and(|mut entries| entries.next().is_some());
+        if taken || target.is_file() {
+            let problem = "exists already; choose another directory or remove it".to_owned();
+            return Err(Error::Checkpoint { path: target.display().to_string(), problem });
+        }
+        let parent = target.parent().unwrap_or(Path::new(""));
+        if !parent.as_os_str().is_empty() {
+            std::fs::create_dir_all(parent).map_err(io(parent))?;
+        }
+        let name = target.file_name().unwrap_or_default().to_string_lossy();
+        let path = parent.join(format!(".{name}.{}.tmp", std::process::id()));
+        std::fs::create_dir(&path).map_err(io(&path))?;
+        Ok(Self { path })
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        // Nothing is there any more once it was renamed.
+        std::fs::remove_dir_all(&self.path).ok();
+    }
+}
+
+/// Writes `checkpoint` into the directory `target`.
+pub(super) fn export(checkpoint: &Checkpoint, target: &Path, max_shard_bytes: u64) -> Result<()> {
+    let mut entries = Vec::new();
+    for (name, shape) in checkpoint.outline()?.tensors {
+        checkpoint.base.check(&name, &shape)?;
+        let dtype = checkpoint.base.info(&name).and_then(|info| info.dtype);
+        entries.push(Entry { name, dtype: dtype.unwrap_or(DType::F32), shape });
+    }
+    let total: u64 = entries.iter().map(Entry::bytes).sum();
+
+    let draft = Draft::beside(target)?;
+    let write = |name: &str, value: &Value| {
+        let file = draft.path.join(name);
+        std::fs::write(&file, format!("{value:#}\n")).map_err(io(&file))
+    };
+    write("config.json", checkpoint.raw_config())?;
+    let shards = shards(entries, max_shard_bytes);
+    let mut map = Map::new();
+    for (index, shard) in shards.iter().enumerate() {
+        let name = match shards.len() {
+            1 => "model.safetensors".to_owned(),
+            count => format!("model-{:05}-of-{count:05}.safetensors", index + 1),
+        };
+        map.extend(shard.iter().map(|entry| (entry.name.clone(), json!(name))));
+        write_shard(checkpoint, shard, &draft.path.join(name))?;
+    }
+    if shards.len() > 1 {
+        map.sort_keys();
+        let index = json!({ "metadata": { "total_size": total }, "weight_map": map });
+        write("model.safetensors.index.json", &index)?;
+    }
+    std::fs::rename(&draft.path, target).map_err(io(target))
+}
+
+/// The tensors in their order, cut into runs of at most `max_bytes` where tensors allow.
+fn shards(entries: Vec<Entry>, max_bytes: u64) -> Vec<Vec<Entry>> {
+    let mut shards: Vec<Vec<Entry>> = Vec::new();
+    let mut held = 0;
+    for entry in entries {
+        match shards.last_mut() {
+            Some(shard) if held + entry.bytes() <= max_bytes => {
+                held += entry.bytes();
+                shard.push(entry);
+            }
+            _ => {
+                held = entry.bytes();
+                shards.push(vec![entry]);
+            }
+        }
+    }
+    shards
+}
+
+/// Writes one safetensors file: the header's length, the header, then tensor after tensor.
+fn write_shard(checkpoint: &Checkpoint, entries: &[Entry], path: &Path) -> Result<()> {
+    // Wide types first, so that every tensor begins at a multiple of its type's size.
+    let mut entries: Vec<_> = entries.iter().collect();
+    entries.sort_by_key(|entry| std::cmp::Reverse(entry.dtype.size_in_bytes()));
+    let mut header = Map::from_iter([("__metadata__".to_owned(), json!({ "format": "pt" }))]);
+    let mut start = 0;
+    for entry in &entries {
+        let end = start + entry.bytes();
+        let dtype: safetensors::Dtype = entry.dtype.into();
+        let place = json!({ "dtype": dtype, "shape": entry.shape, "data_offsets": [start, end] });
+        header.insert(entry.name.clone(), place);
+        start = end;
+    }
+    let mut header = Value::Object(header).to_string();
+    header += &" ".repeat(header.len().next_multiple_of(8) - header.len());
+
+    let mut file = BufWriter::new(File::create(path).map_err(io(path))?);
+    file.write_all(&(header.len() as u64).to_le_bytes()).map_err(io(path))?;
+    file.write_all(header.as_bytes()).map_err(io(path))?;
+    for entry in entries {
+        let tensor: Tensor = checkpoint.current(&entry.name)?.to_dtype(entry.dtype)?;
+        if let Some(value) = not_finite(&tensor)? {
+            let Entry { name, dtype, .. } = entry;
+            return Err(checkpoint.error(format!("tensor `{name}` holds {value} as {dtype:?}")));
+        }
+        file.write_all(&tensor.data()).map_err(io(path))?;
+    }
+    let file = file.into_inner().map_err(|error| io(path)(error.into_error()))?;
+    file.sync_all().map_err(io(path))
+}

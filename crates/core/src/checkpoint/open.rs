@@ -1,0 +1,92 @@
+//! Finding the files of a model directory.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Component, Path, PathBuf};
+
+use serde_json::Value;
+
+use super::Format;
+use super::base::Base;
+use super::shard::Shard;
+use crate::{Error, Result};
+
+/// The files that may hold the tensors, in the order in which they are looked for.
+const CANDIDATES: [(&str, Format, bool); 4] = [
+    ("model.safetensors", Format::Safetensors, false),
+    ("model.safetensors.index.json", Format::Safetensors, true),
+    ("pytorch_model.bin", Format::Pickle, false),
+    ("pytorch_model.bin.index.json", Format::Pickle, true),
+];
+
+fn fail(path: &Path, problem: impl Into<String>) -> Error {
+    Error::Checkpoint { path: path.display().to_string(), problem: problem.into() }
+}
+
+/// Opens the model in the directory `path`.
+pub(super) fn directory(path: &Path) -> Result<Base> {
+    let layout = "a model directory holds config.json and model.safetensors";
+    if !path.is_dir() {
+        return Err(fail(path, format!("no such directory; {layout}")));
+    }
+    if !path.join("config.json").is_file() && path.join("adapter_config.json").is_file() {
+        return Err(fail(path, format!("is an adapter, not a model; {layout}")));
+    }
+    let config = json(&path.join("config.json"), &format!("; {layout}"))?;
+    let present = CANDIDATES.iter().find(|(name, ..)| path.join(name).is_file());
+    let Some(&(name, format, indexed)) = present else {
+        let names = CANDIDATES.map(|(name, ..)| name).join(", ");
+        return Err(fail(path, format!("holds no weights: none of {names} is there")));
+    };
+    let file = path.join(name);
+    let origin = path.display().to_string();
+    if !indexed {
+        let shard = Shard::open(&file)?;
+        return Ok(Base::new(&origin, config, format, vec![file], vec![shard]));
+    }
+    let (files, shards) = shards(path, &file)?;
+    Ok(Base::new(&origin, config, format, files, shards))
+}
+
+fn json(file: &Path, hint: &str) -> Result<Value> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| fail(file, format!("cannot be read ({error}){hint}")))?;
+    serde_json::from_str(&text).map_err(|error| fail(file, format!("is not JSON: {error}")))
+}
+
+/// The files that an index names, in the order of their names, all of them opened.
+fn shards(directory: &Path, index: &Path) -> Result<(Vec<PathBuf>, Vec<Shard>)> {
+    let index_value = json(index, "")?;
+    let Some(map) = index_value.get("weight_map").and_then(Value::as_object) else {
+        return Err(fail(index, "has no `weight_map`"));
+    };
+    let mut tensors: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (tensor, shard) in map {
+        let Some(shard) = shard.as_str() else {
+            return Err(fail(index, format!("`{tensor}` is in no file: {shard}")));
+        };
+        tensors.entry(shard).or_default().push(tensor);
+    }
+    let (mut files, mut shards) = (Vec::new(), Vec::new());
+    for (name, wanted) in tensors {
+        // The file itself may well be a link out of here: the hub's cache is made of them.
+        let inside = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
+        if !inside || name.is_empty() {
+            return Err(fail(index, format!("`{name}` does not name a file of this directory")));
+        }
+        let file = directory.join(name);
+        if !file.is_file() {
+            let problem =
+                format!("is missing; {} says that it holds `{}`", index.display(), wanted[0]);
+            return Err(fail(&file, problem));
+        }
+        let shard = Shard::open(&file)?;
+        let held: BTreeSet<_> = shard.names().into_iter().collect();
+        if let Some(tensor) = wanted.iter().find(|tensor| !held.contains(**tensor)) {
+            let problem = format!("does not hold `{tensor}`, though {} says so", index.display());
+            return Err(fail(&file, problem));
+        }
+        files.push(file);
+        shards.push(shard);
+    }
+    Ok((files, shards))
+}

@@ -1,0 +1,157 @@
+//! The tensors of one file, each read when it is asked for.
+
+use std::path::Path;
+
+use candle_core::pickle::PthTensors;
+use candle_core::safetensors::{Load, MmapedSafetensors, SliceSafetensors};
+use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
+
+use crate::{Error, Params, Result};
+
+/// What a file says of a tensor.
+pub(crate) struct Info {
+    /// `None` for types that candle does not have.
+    pub(crate) dtype: Option<DType>,
+    pub(crate) shape: Vec<usize>,
+}
+
+/// The tensors of one file, or of none.
+pub(crate) enum Shard {
+    Mapped(MmapedSafetensors),
+    Pickled(PthTensors),
+    Embedded(SliceSafetensors<'static>),
+    Made(Params),
+}
+
+impl Shard {
+    /// Opens a file: safetensors, or a pickle if its name ends in `.bin`.
+    ///
+    /// # Errors
+    /// When it cannot be read, is cut short or is not what its name says.
+    pub(crate) fn open(file: &Path) -> Result<Self> {
+        let fail =
+            |problem: String| Error::Checkpoint { path: file.display().to_string(), problem };
+        if file.extension().is_some_and(|extension| extension == "bin") {
+            return pickled(file).map(Self::Pickled).map_err(fail);
+        }
+        // SAFETY: a memory map is only sound while nobody truncates the file under it. That is
+        // the contract of every loader of this format; the header is checked against the length.
+        #[allow(unsafe_code)]
+        let tensors = unsafe { MmapedSafetensors::new(file) };
+        let whole =
+            tensors.map_err(|error| fail(format!("is no whole safetensors file: {error}")))?;
+        Ok(Self::Mapped(whole))
+    }
+
+    /// Tensors that are part of the program.
+    pub(crate) fn embedded(bytes: &'static [u8]) -> Result<Self> {
+        Ok(Self::Embedded(SliceSafetensors::new(bytes)?))
+    }
+
+    /// The names of all tensors, in order.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let first = |views: Vec<(String, _)>| views.into_iter().map(|(name, _)| name).collect();
+        let mut names: Vec<String> = match self {
+            Self::Mapped(tensors) => first(tensors.tensors()),
+            Self::Embedded(tensors) => first(tensors.tensors()),
+            Self::Pickled(tensors) => tensors.tensor_infos().keys().cloned().collect(),
+            Self::Made(tensors) => tensors.names().map(str::to_owned).collect(),
+        };
+        names.sort_unstable();
+        names
+    }
+
+    /// Type and shape of the tensor called `name`.
+    pub(crate) fn info(&self, name: &str) -> Option<Info> {
+        let view = match self {
+            Self::Mapped(tensors) => tensors.get(name).ok()?,
+            Self::Embedded(tensors) => tensors.get(name).ok()?,
+            Self::Pickled(tensors) => {
+                let info = tensors.tensor_infos().get(name)?;
+                let shape = info.layout.dims().to_vec();
+                return Some(Info { dtype: Some(info.dtype), shape });
+            }
+            Self::Made(tensors) => {
+                let tensor = tensors.get(name)?;
+                return Some(Info { dtype: Some(tensor.dtype()), shape: tensor.dims().to_vec() });
+            }
+        };
+        Some(Info { dtype: view.dtype().try_into().ok(), shape: view.shape().to_vec() })
+    }
+
+    /// The tensor called `name` as it is stored, on the CPU.
+    pub(crate) fn read(&self, name: &str) -> Result<Tensor> {
+        let tensor = match self {
+            Self::Mapped(tensors) => tensors.get(name)?.load(&Device::Cpu)?,
+            Self::Embedded(tensors) => tensors.get(name)?.load(&Device::Cpu)?,
+            Self::Pickled(tensors) => tensors.get(name)?.ok_or_else(|| missing(name))?,
+            Self::Made(tensors) => {
+                let tensor = tensors.get(name).ok_or_else(|| missing(name))?;
+                tensor.to_device(&Device::Cpu)?
+            }
+        };
+        Ok(tensor.contiguous()?)
+    }
+}
+
+fn missing(name: &str) -> candle_core::Error {
+    candle_core::Error::Msg(format!("there is no tensor `{name}`"))
+}
+
+/// Opens PyTorch's zip of a pickle and raw tensors with a reader that runs no code.
+fn pickled(file: &Path) -> Result<PthTensors, String> {
+    let length = std::fs::metadata(file).map_err(|error| error.to_string())?.len();
+    // The reader takes some things for granted that only damaged files lack, and panics there.
+    let read = std::panic::catch_unwind(|| PthTensors::new(file, None));
+    let problem = "is no PyTorch file that can be read without running code (save it again with \
+                   PyTorch 1.6 or later, or as safetensors)";
+    let tensors = match read {
+        Ok(Ok(tensors)) => tensors,
+        Ok(Err(error)) => return Err(format!("{problem}: {error}")),
+        Err(_) => return Err(problem.to_owned()),
+    };
+    if tensors.tensor_infos().is_empty() {
+        return Err("holds no tensors; a PyTorch file must be a plain dictionary of them".into());
+    }
+    // Tensors lie in the zip as they are, so none can be larger than it. The reader allocates what
+    // the pickle says, which is therefore checked before.
+    for info in tensors.tensor_infos().values() {
+        let size = info.dtype.size_in_bytes();
+        let bytes = info.layout.dims().iter().try_fold(size, |bytes, &dim| bytes.checked_mul(dim));
+        if bytes.is_none_or(|bytes| bytes as u64 > length) {
+            let (name, shape) = (&info.name, info.layout.dims());
+            return Err(format!("tensor `{name}` {shape:?} is larger than the file"));
+        }
+    }
+    Ok(tensors)
+}
+
+/// The first entry of a contiguous CPU tensor that is infinite or no number.
+pub(crate) fn not_finite(tensor: &Tensor) -> Result<Option<f64>> {
+    macro_rules! first {
+        ($values:expr, $wide:expr) => {{
+            let values = match tensor.layout().contiguous_offsets() {
+                Some((start, end)) => &$values[start..end],
+                None => &$values[..],
+            };
+            // Whole chunks without a branch inside, which the compiler turns into vector code.
+            let bad = values
+                .chunks(4096)
+                .find(|chunk| !chunk.iter().fold(true, |finite, value| finite & value.is_finite()));
+            bad.and_then(|chunk| chunk.iter().find(|value| !value.is_finite())).map($wide)
+        }};
+    }
+    let (storage, _) = tensor.storage_and_layout();
+    Ok(match &*storage {
+        Storage::Cpu(CpuStorage::F32(values)) => first!(values, |value| f64::from(*value)),
+        Storage::Cpu(CpuStorage::F64(values)) => first!(values, |value| *value),
+        Storage::Cpu(CpuStorage::F16(values)) => first!(values, |value| value.to_f64()),
+        Storage::Cpu(CpuStorage::BF16(values)) => first!(values, |value| value.to_f64()),
+        _ => None,
+    })
+}
+
+/// Whether weights may be of this type.
+pub(crate) fn is_weight(dtype: Option<DType>) -> bool {
+    matches!(dtype, Some(DType::F64 | DType::F32 | DType::F16 | DType::BF16))
+}

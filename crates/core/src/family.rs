@@ -1,0 +1,131 @@
+//! Model families: what a configuration implies, and how its weights are loaded.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use candle_core::{DType, Device};
+use serde_json::Value;
+
+use crate::adapter::{Lora, Trainable};
+use crate::backbone::{Architecture, Backbone, Parameter};
+use crate::checkpoint::Checkpoint;
+use crate::registry::ConfigError;
+use crate::{Error, Result};
+
+/// A model family: reads a checkpoint in the Hugging Face layout.
+#[derive(Clone, Copy)]
+pub struct Family {
+    /// The `model_type` values of `config.json` that it reads.
+    pub model_types: &'static [&'static str],
+    /// What a configuration implies; the text says where it comes from, for messages.
+    pub outline: fn(&Value, &str) -> Result<Outline>,
+    /// Makes the model.
+    pub load: fn(&Checkpoint, DType, &Device) -> Result<Arc<dyn Backbone>>,
+}
+
+/// A model without its weights: what its configuration implies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outline {
+    /// Its measures.
+    pub architecture: Architecture,
+    /// All tensors under their Hugging Face names, with their shapes; a tied one once.
+    pub tensors: Vec<(String, Vec<usize>)>,
+    /// The linear layers that can carry an adapter, by the name of their weight less `.weight`.
+    pub linears: Vec<String>,
+}
+
+impl Outline {
+    /// How many weights the model has.
+    pub fn count(&self) -> usize {
+        self.tensors.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum()
+    }
+
+    /// The shape of the tensor called `name`.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        let found = self.tensors.iter().find(|(known, _)| known == name);
+        found.map(|(_, shape)| shape.as_slice())
+    }
+
+    /// What `trainable` trains of this model.
+    ///
+    /// # Errors
+    /// When an adapter is put on no layer of this model, or its rank is beyond all of them.
+    pub fn parameters(&self, trainable: &Trainable) -> Result<Vec<Parameter>> {
+        let lora = match trainable {
+            Trainable::Lora(lora) => lora,
+            Trainable::Full => {
+                let all = self.tensors.iter().cloned();
+                let decays = |shape: &[usize]| shape.len() > 1;
+                return Ok(all
+                    .map(|(name, shape)| Parameter { decay: decays(&shape), name, shape })
+                    .collect());
+            }
+        };
+        lora.validate()?;
+        let (mut all, mut widest) = (Vec::new(), 0);
+        for module in self.linears.iter().filter(|module| lora.targets(module)) {
+            let Some(&[out, input]) = self.shape(&format!("{module}.weight")) else { continue };
+            widest = widest.max(out.min(input));
+            let parameter = |name, shape| Parameter { name, shape, decay: true };
+            all.push(parameter(Lora::a_of(module), vec![lora.rank, input]));
+            all.push(parameter(Lora::b_of(module), vec![out, lora.rank]));
+        }
+        let rule = match self.linears.first().and_then(|module| module.rsplit('.').next()) {
+            Some(module) => format!("must name linear layers of this model (such as {module})"),
+            None => "must be empty: this model takes no adapters".to_owned(),
+        };
+        let targets = lora.target_modules.join(", ");
+        ConfigError::unless(!all.is_empty(), "target_modules", &rule, targets)?;
+        let rule = format!("must be at most {widest}, the full rank of the widest layer it is for");
+        ConfigError::unless(lora.rank <= widest, "rank", &rule, lora.rank)?;
+        Ok(all)
+    }
+}
+
+/// The family that reads this configuration.
+fn family(config: &Value, origin: &str) -> Result<Family> {
+    let path = || origin.to_owned();
+    let model_type = config.get("model_type").and_then(Value::as_str).ok_or_else(|| {
+        Error::Checkpoint { path: path(), problem: "config.json has no `model_type`".into() }
+    })?;
+    let families = crate::registry::backbones()?;
+    let found = families.iter().find(|entry| entry.family.model_types.contains(&model_type));
+    found.map(|entry| entry.family).ok_or_else(|| {
+        let known: Vec<_> =
+            families.iter().flat_map(|entry| entry.family.model_types).copied().collect();
+        let problem = format!(
+            "`model_type` is `{model_type}`; registered families read {}",
+            known.join(", ")
+        );
+        Error::Unsupported { path: path(), problem }
+    })
+}
+
+/// What the configuration `config` implies; `origin` says where it comes from.
+///
+/// # Errors
+/// When no registered family reads it, naming those that there are, or its family refuses it.
+pub fn outline(config: &Value, origin: &str) -> Result<Outline> {
+    (family(config, origin)?.outline)(config, origin)
+}
+
+/// Loads the model in `checkpoint` with the family that reads its `model_type`.
+///
+/// # Errors
+/// When no registered family reads it, naming those that there are; when tensors are missing,
+/// damaged or of another shape than the configuration says.
+pub fn load_backbone(
+    checkpoint: &Checkpoint,
+    dtype: DType,
+    device: &Device,
+) -> Result<Arc<dyn Backbone>> {
+    (family(checkpoint.raw_config(), checkpoint.origin())?.load)(checkpoint, dtype, device)
+}
+
+/// Loads the model in the directory `path` in the Hugging Face layout.
+///
+/// # Errors
+/// As [`load_backbone`], and when the directory cannot be read.
+pub fn load_directory(path: &Path, dtype: DType, device: &Device) -> Result<Arc<dyn Backbone>> {
+    load_backbone(&Checkpoint::open(path)?, dtype, device)
+}

@@ -1,0 +1,112 @@
+//! Attention: projections, positions, and the cache of keys and values.
+
+use candle_core::Tensor;
+use vxf_core::backbone::Pass;
+use vxf_core::{Result, Trainable};
+use vxf_nn::layers::{Linear, Norm};
+use vxf_nn::ops;
+
+use crate::parts::Parts;
+use crate::rope::Tables;
+
+/// Keys and values of earlier positions, `[batch, kv heads, positions, head]` each.
+pub(crate) type Cache = Option<(Tensor, Tensor)>;
+
+/// Where a sequence stands: its first position, and the angles if positions are rotary.
+pub(crate) struct Place {
+    pub(crate) offset: usize,
+    pub(crate) rotary: Option<Tables>,
+}
+
+/// The attention of one layer.
+#[derive(Clone, Debug)]
+pub(crate) struct Attention {
+    heads: usize,
+    kv_heads: usize,
+    window: Option<usize>,
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    output: Linear,
+    /// Of each head's queries.
+    query_norm: Option<Norm>,
+    /// Of each head's keys.
+    key_norm: Option<Norm>,
+}
+
+impl Attention {
+    pub(crate) fn new(layer: usize, parts: &Parts<'_>) -> Result<Self> {
+        let design = parts.design;
+        let name = |part| design.layer_name(layer, part);
+        let linear = |part| parts.linear(&name(part));
+        let norm = |part| design.query_key_norm.then(|| parts.rms_norm(&name(part))).transpose();
+        Ok(Self {
+            heads: design.heads,
+            kv_heads: design.kv_heads,
+            window: design.windows[layer],
+            query: linear("self_attn.q_proj")?,
+            key: linear("self_attn.k_proj")?,
+            value: linear("self_attn.v_proj")?,
+            output: linear(design.names.attention_output)?,
+            query_norm: norm("self_attn.q_norm")?,
+            key_norm: norm("self_attn.k_norm")?,
+        })
+    }
+
+    /// `[batch, sequence, width]` to the same, output projection included.
+    pub(crate) fn forward(
+        &self,
+        x: &Tensor,
+        place: &Place,
+        cache: Option<&mut Cache>,
+        pass: &Pass<'_>,
+    ) -> Result<Tensor> {
+        let (query_norm, key_norm) = (self.query_norm.as_ref(), self.key_norm.as_ref());
+        let query = heads(&self.query.forward(x, pass)?, self.heads, query_norm, place, pass)?;
+        let mut key = heads(&self.key.forward(x, pass)?, self.kv_heads, key_norm, place, pass)?;
+        let mut value = ops::split_heads(&self.value.forward(x, pass)?, self.kv_heads)?;
+        if let Some(cache) = cache {
+            if let Some((keys, values)) = cache {
+                key = Tensor::cat(&[&*keys, &key], 2)?;
+                value = Tensor::cat(&[&*values, &value], 2)?;
+            }
+            *cache = Some((key.clone(), value.clone()));
+        }
+        let mixed = ops::attention(&query, &key, &value, pass.lengths(), self.window)?;
+        self.output.forward(&mixed, pass)
+    }
+
+    pub(crate) fn with_trainable(&self, trainable: &Trainable) -> Self {
+        Self {
+            query: self.query.with_trainable(trainable),
+            key: self.key.with_trainable(trainable),
+            value: self.value.with_trainable(trainable),
+            output: self.output.with_trainable(trainable),
+            ..self.clone()
+        }
+    }
+}
+
+/// Queries or keys `[batch, sequence, heads d]` as `[batch, heads, sequence, d]`, normalised and
+/// rotated where the design says so.
+fn heads(
+    x: &Tensor,
+    count: usize,
+    norm: Option<&Norm>,
+    place: &Place,
+    pass: &Pass<'_>,
+) -> Result<Tensor> {
+    let normed = match norm {
+        None => None,
+        Some(norm) => {
+            let (rows, columns, width) = x.dims3()?;
+            let apart = x.reshape((rows, columns, count, width / count))?;
+            Some(norm.forward(&apart, pass)?.reshape((rows, columns, width))?)
+        }
+    };
+    let x = normed.as_ref().unwrap_or(x);
+    Ok(match &place.rotary {
+        Some(Tables { cos, sin }) => ops::rotary(x, count, cos, sin, place.offset)?,
+        None => ops::split_heads(x, count)?,
+    })
+}

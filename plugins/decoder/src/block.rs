@@ -1,0 +1,88 @@
+//! One layer: attention and MLP, each beside a residual.
+
+use candle_core::Tensor;
+use vxf_core::backbone::Pass;
+use vxf_core::{Result, Site, Trainable};
+use vxf_nn::layers::Norm;
+
+use crate::attention::{Attention, Cache, Place};
+use crate::mlp::Mlp;
+use crate::parts::Parts;
+
+/// The weights of one layer.
+#[derive(Clone, Debug)]
+pub(crate) struct Block {
+    layer: usize,
+    name: String,
+    norm_first: bool,
+    dropout: f64,
+    attention: Attention,
+    attention_norm: Norm,
+    mlp: Mlp,
+    mlp_norm: Norm,
+}
+
+impl Block {
+    pub(crate) fn new(layer: usize, parts: &Parts<'_>) -> Result<Self> {
+        let design = parts.design;
+        let norm = |part| parts.norm(&design.layer_name(layer, part));
+        Ok(Self {
+            layer,
+            name: format!("layers.{layer}"),
+            norm_first: design.norm_first,
+            dropout: design.dropout,
+            attention: Attention::new(layer, parts)?,
+            attention_norm: norm(design.names.attention_norm)?,
+            mlp: Mlp::new(layer, parts)?,
+            mlp_norm: norm(design.names.mlp_norm)?,
+        })
+    }
+
+    /// The layer's output for `hidden` `[batch, sequence, width]` at its place.
+    pub(crate) fn forward(
+        &self,
+        hidden: &Tensor,
+        place: &Place,
+        cache: Option<&mut Cache>,
+        pass: &Pass<'_>,
+    ) -> Result<Tensor> {
+        let input = self.before(&self.attention_norm, hidden, pass)?;
+        let attended = self.attention.forward(&input, place, cache, pass)?;
+        let attended = pass.tap(Site::attention_output(self.layer), &attended)?;
+        let hidden = (hidden + self.dropped("attention", attended, pass)?)?;
+        let hidden = self.after(&self.attention_norm, hidden, pass)?;
+
+        let input = self.before(&self.mlp_norm, &hidden, pass)?;
+        let fed = self.mlp.forward(&input, pass)?;
+        let fed = pass.tap(Site::mlp_output(self.layer), &fed)?;
+        let hidden = (hidden + self.dropped("mlp", fed, pass)?)?;
+        let hidden = self.after(&self.mlp_norm, hidden, pass)?;
+        pass.tap(Site::block_output(self.layer), &hidden)
+    }
+
+    fn before(&self, norm: &Norm, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+        if self.norm_first { norm.forward(x, pass) } else { Ok(x.clone()) }
+    }
+
+    fn after(&self, norm: &Norm, x: Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+        if self.norm_first { Ok(x) } else { norm.forward(&x, pass) }
+    }
+
+    fn dropped(&self, part: &str, x: Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+        if self.dropout == 0.0 {
+            return Ok(x);
+        }
+        match pass.dropout(&format!("{}.{part}", self.name), self.dropout, &x)? {
+            Some(mask) => Ok((x * mask)?),
+            None => Ok(x),
+        }
+    }
+
+    pub(crate) fn with_trainable(&self, trainable: &Trainable) -> Self {
+        Self {
+            attention: self.attention.with_trainable(trainable),
+            mlp: self.mlp.with_trainable(trainable),
+            ..self.clone()
+        }
+    }
+}

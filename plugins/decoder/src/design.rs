@@ -1,0 +1,272 @@
+//! What the families differ in: one description that the model is made from.
+
+use vxf_core::backbone::Architecture;
+use vxf_core::config::Outline;
+
+use crate::rope::Rope;
+
+/// A decoder as its `config.json` describes it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Design {
+    /// The family's registered name.
+    pub family: &'static str,
+    /// What its tensors are called.
+    pub names: Names,
+    /// Width of the hidden embeddings.
+    pub width: usize,
+    /// Width of the token embeddings, before they are projected to `width`.
+    pub embedding_width: usize,
+    /// Width inside the MLP.
+    pub inner: usize,
+    /// Number of query heads.
+    pub heads: usize,
+    /// Number of key and value heads.
+    pub kv_heads: usize,
+    /// Width of a head.
+    pub head_width: usize,
+    /// Number of tokens.
+    pub vocabulary: usize,
+    /// The longest sequence.
+    pub positions: usize,
+    /// How positions are told.
+    pub position: Position,
+    /// For each layer, how many of the last keys a query sees; all if not given.
+    pub windows: Vec<Option<usize>>,
+    /// How hidden embeddings are normalised.
+    pub norm: Norm,
+    /// Added under the root of the norms.
+    pub epsilon: f64,
+    /// Whether attention and MLP are each preceded by their norm, rather than their residual sum
+    /// followed by it.
+    pub norm_first: bool,
+    /// Whether the last layer is followed by a norm.
+    pub final_norm: bool,
+    /// Whether each head's queries and keys are normalised by their root mean square.
+    pub query_key_norm: bool,
+    /// The MLP.
+    pub mlp: Mlp,
+    /// Which linear layers have a bias.
+    pub biases: Biases,
+    /// What comes out.
+    pub output: Output,
+    /// The token whose embedding takes no gradient from being read, as in PyTorch's `padding_idx`.
+    pub padding: Option<u32>,
+    /// Dropout on what attention and MLP add to the residual stream, in training.
+    pub dropout: f64,
+}
+
+/// How positions are told.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Position {
+    /// Queries and keys are rotated.
+    Rotary(Rope),
+    /// Embeddings are added: row `offset + position` of a table, and row `offset - 1` for padding.
+    Learned {
+        /// Rows before that of the first position.
+        offset: usize,
+    },
+}
+
+/// How hidden embeddings are normalised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Norm {
+    /// By the root mean square, with a gain.
+    Rms,
+    /// To mean zero and variance one, with a gain and a bias.
+    Layer,
+    /// The same without gain and bias.
+    PlainLayer,
+}
+
+/// The feed-forward block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mlp {
+    /// `down(silu(gate(x)) * up(x))`.
+    Gated,
+    /// `down(relu(up(x)))`.
+    Relu,
+}
+
+/// Which linear layers have a bias.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Biases {
+    /// The query, key and value projections.
+    pub query_key_value: bool,
+    /// The attention's output projection.
+    pub output: bool,
+    /// The layers of the MLP.
+    pub mlp: bool,
+}
+
+/// What comes out of the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Logits over the vocabulary, by the token embeddings.
+    Tied,
+    /// Logits over the vocabulary, by a projection of its own.
+    Head,
+    /// Logits over so many labels.
+    Labels(usize),
+}
+
+/// What the tensors of a family are called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Names {
+    /// What all names but the output's begin with.
+    pub root: &'static str,
+    /// The norm of a layer's attention.
+    pub attention_norm: &'static str,
+    /// The norm of a layer's MLP.
+    pub mlp_norm: &'static str,
+    /// The attention's output projection.
+    pub attention_output: &'static str,
+    /// The MLP's layer into its width.
+    pub up: &'static str,
+    /// The MLP's layer out of it.
+    pub down: &'static str,
+    /// The norm after the last layer.
+    pub final_norm: &'static str,
+}
+
+impl Names {
+    /// The names that Llama gave and most families took.
+    pub const LLAMA: Self = Self {
+        root: "model",
+        attention_norm: "input_layernorm",
+        mlp_norm: "post_attention_layernorm",
+        attention_output: "self_attn.o_proj",
+        up: "mlp.up_proj",
+        down: "mlp.down_proj",
+        final_norm: "norm",
+    };
+
+    /// The names of OPT.
+    pub const OPT: Self = Self {
+        root: "model.decoder",
+        attention_norm: "self_attn_layer_norm",
+        mlp_norm: "final_layer_norm",
+        attention_output: "self_attn.out_proj",
+        up: "fc1",
+        down: "fc2",
+        final_norm: "final_layer_norm",
+    };
+}
+
+impl Design {
+    /// The full name of a part that is no layer's.
+    pub(crate) fn name(&self, part: &str) -> String {
+        format!("{}.{part}", self.names.root)
+    }
+
+    /// The full name of a part of layer `layer`.
+    pub(crate) fn layer_name(&self, layer: usize, part: &str) -> String {
+        format!("{}.layers.{layer}.{part}", self.names.root)
+    }
+
+    /// The name of the output projection's weight.
+    pub(crate) fn output_name(&self) -> String {
+        match self.output {
+            Output::Tied => format!("{}.weight", self.name("embed_tokens")),
+            Output::Head => "lm_head.weight".to_owned(),
+            Output::Labels(_) => "score.weight".to_owned(),
+        }
+    }
+
+    /// Whether token embeddings are projected to the width of the model and back.
+    pub(crate) fn projects(&self) -> bool {
+        self.embedding_width != self.width
+    }
+
+    /// The model without its weights: the one list of its tensors.
+    pub fn outline(&self) -> Outline {
+        let mut list = List::default();
+        let (width, narrow) = (self.width, self.embedding_width);
+        list.table(&self.name("embed_tokens"), &[self.vocabulary, narrow]);
+        if let Position::Learned { offset } = self.position {
+            list.table(&self.name("embed_positions"), &[self.positions + offset, width]);
+        }
+        if self.projects() {
+            list.linear(self.name("project_in"), width, narrow, false);
+        }
+        let (queries, keys) = (self.heads * self.head_width, self.kv_heads * self.head_width);
+        let Biases { query_key_value, output, mlp } = self.biases;
+        for layer in 0..self.windows.len() {
+            let name = |part| self.layer_name(layer, part);
+            list.norm(&name(self.names.attention_norm), self.norm, width);
+            list.linear(name("self_attn.q_proj"), queries, width, query_key_value);
+            list.linear(name("self_attn.k_proj"), keys, width, query_key_value);
+            list.linear(name("self_attn.v_proj"), keys, width, query_key_value);
+            if self.query_key_norm {
+                list.norm(&name("self_attn.q_norm"), Norm::Rms, self.head_width);
+                list.norm(&name("self_attn.k_norm"), Norm::Rms, self.head_width);
+            }
+            list.linear(name(self.names.attention_output), width, queries, output);
+            list.norm(&name(self.names.mlp_norm), self.norm, width);
+            if self.mlp == Mlp::Gated {
+                list.linear(name("mlp.gate_proj"), self.inner, width, mlp);
+            }
+            list.linear(name(self.names.up), self.inner, width, mlp);
+            list.linear(name(self.names.down), width, self.inner, mlp);
+        }
+        if self.final_norm {
+            list.norm(&self.name(self.names.final_norm), self.norm, width);
+        }
+        if self.projects() {
+            list.linear(self.name("project_out"), narrow, width, false);
+        }
+        let labels = match self.output {
+            Output::Tied => None,
+            Output::Head => {
+                list.tensors.push((self.output_name(), vec![self.vocabulary, narrow]));
+                None
+            }
+            Output::Labels(labels) => {
+                list.tensors.push((self.output_name(), vec![labels, narrow]));
+                Some(labels)
+            }
+        };
+        let architecture = Architecture {
+            family: self.family.to_owned(),
+            layers: self.windows.len(),
+            width,
+            vocabulary: self.vocabulary,
+            positions: self.positions,
+            labels,
+        };
+        Outline { architecture, tensors: list.tensors, linears: list.linears }
+    }
+}
+
+/// An outline in the making.
+#[derive(Default)]
+struct List {
+    tensors: Vec<(String, Vec<usize>)>,
+    linears: Vec<String>,
+}
+
+impl List {
+    fn table(&mut self, name: &str, shape: &[usize]) {
+        self.tensors.push((format!("{name}.weight"), shape.to_vec()));
+    }
+
+    fn bias(&mut self, name: &str, width: usize) {
+        self.tensors.push((format!("{name}.bias"), vec![width]));
+    }
+
+    fn norm(&mut self, name: &str, norm: Norm, width: usize) {
+        if norm != Norm::PlainLayer {
+            self.table(name, &[width]);
+        }
+        if norm == Norm::Layer {
+            self.bias(name, width);
+        }
+    }
+
+    fn linear(&mut self, name: String, out: usize, input: usize, bias: bool) {
+        self.table(&name, &[out, input]);
+        if bias {
+            self.bias(&name, out);
+        }
+        self.linears.push(name);
+    }
+}

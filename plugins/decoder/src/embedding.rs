@@ -1,0 +1,109 @@
+//! Tokens and their positions as hidden embeddings.
+
+use candle_core::Tensor;
+use vxf_core::backbone::Pass;
+use vxf_core::{Error, Result, Trainable};
+use vxf_nn::layers::Linear;
+
+use crate::design::Position;
+use crate::parts::Parts;
+
+/// The way into the model.
+#[derive(Clone, Debug)]
+pub(crate) struct Embedding {
+    name: String,
+    table: Tensor,
+    /// The token whose row takes no gradient from here.
+    padding: Option<u32>,
+    /// Into the width of the model.
+    project: Option<Linear>,
+    learned: Option<Learned>,
+    positions: usize,
+}
+
+/// A table of positions.
+#[derive(Clone, Debug)]
+struct Learned {
+    name: String,
+    table: Tensor,
+    offset: usize,
+}
+
+impl Embedding {
+    pub(crate) fn new(parts: &Parts<'_>) -> Result<Self> {
+        let design = parts.design;
+        let name = format!("{}.weight", design.name("embed_tokens"));
+        let learned = match design.position {
+            Position::Rotary(_) => None,
+            Position::Learned { offset } => {
+                let name = format!("{}.weight", design.name("embed_positions"));
+                Some(Learned { table: parts.tensor(&name)?, name, offset })
+            }
+        };
+        Ok(Self {
+            table: parts.tensor(&name)?,
+            name,
+            padding: design.padding,
+            project: match design.projects() {
+                true => Some(parts.linear(&design.name("project_in"))?),
+                false => None,
+            },
+            learned,
+            positions: design.positions,
+        })
+    }
+
+    /// Token ids `[batch, sequence]`, the first at position `offset`, to `[batch, sequence, width]`.
+    pub(crate) fn forward(
+        &self,
+        tokens: &Tensor,
+        offset: usize,
+        pass: &Pass<'_>,
+    ) -> Result<Tensor> {
+        let (rows, columns) = tokens.dims2()?;
+        if offset + columns > self.positions {
+            return Err(Error::Checkpoint {
+                path: "config.json".into(),
+                problem: format!(
+                    "a sequence of {} tokens is longer than `max_position_embeddings` ({})",
+                    offset + columns,
+                    self.positions
+                ),
+            });
+        }
+        let table = pass.weight(&self.name).unwrap_or(&self.table);
+        let tokens = tokens.flatten_all()?;
+        let mut hidden = table.index_select(&tokens, 0)?;
+        if let Some(token) = self.padding.filter(|_| table.track_op()) {
+            let padding = tokens.eq(token)?.unsqueeze(1)?.broadcast_as(hidden.shape())?;
+            hidden = padding.where_cond(&hidden.detach(), &hidden)?;
+        }
+        let hidden = hidden.reshape((rows, columns, ()))?;
+        let hidden = match &self.project {
+            Some(project) => project.forward(&hidden, pass)?,
+            None => hidden,
+        };
+        let Some(learned) = &self.learned else { return Ok(hidden) };
+        Ok((&hidden + learned.rows(rows, columns, offset, pass)?.reshape(hidden.shape())?)?)
+    }
+
+    pub(crate) fn with_trainable(&self, trainable: &Trainable) -> Self {
+        let project = self.project.as_ref().map(|project| project.with_trainable(trainable));
+        Self { project, ..self.clone() }
+    }
+}
+
+impl Learned {
+    /// The rows of the table for a batch, `[batch * sequence, width]`.
+    fn rows(&self, rows: usize, columns: usize, offset: usize, pass: &Pass<'_>) -> Result<Tensor> {
+        let table = pass.weight(&self.name).unwrap_or(&self.table);
+        let index = |row: usize, column: usize| match pass.lengths() {
+            Some(lengths) if offset + column >= lengths[row] => self.offset - 1,
+            _ => self.offset + offset + column,
+        };
+        let all =
+            (0..rows).flat_map(|row| (0..columns).map(move |column| index(row, column) as u32));
+        let indices = Tensor::from_vec(all.collect::<Vec<_>>(), rows * columns, table.device())?;
+        Ok(table.index_select(&indices, 0)?)
+    }
+}

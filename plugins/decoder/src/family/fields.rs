@@ -1,0 +1,119 @@
+//! The keys of a `config.json`, read one by one.
+//!
+//! An explicit null is a key that is not given, as transformers writes it; where a family tells the
+//! two apart, it asks [`Fields::optional_size`].
+
+use serde_json::{Map, Value};
+
+/// Why a configuration cannot be used.
+pub(crate) enum Problem {
+    /// It makes no sense.
+    Broken(String),
+    /// It makes sense, but asks for what is not here.
+    Unsupported(String),
+}
+
+pub(crate) type Read<T> = Result<T, Problem>;
+
+/// An error saying that `key` is broken.
+pub(crate) fn broken<T>(key: &str, rule: &str, found: impl std::fmt::Display) -> Read<T> {
+    Err(Problem::Broken(format!("`{key}` must be {rule}, got {found}")))
+}
+
+/// An error saying that what `key` asks for is not supported.
+pub(crate) fn unsupported<T>(key: &str, found: impl std::fmt::Display, instead: &str) -> Read<T> {
+    Err(Problem::Unsupported(format!("`{key}` = {found} is not supported ({instead})")))
+}
+
+/// The largest size that is believed; it keeps products of two within 64 bits.
+const LARGEST: u64 = u32::MAX as u64;
+
+/// The keys of an object.
+#[derive(Clone, Copy)]
+pub(crate) struct Fields<'a>(pub(crate) &'a Map<String, Value>);
+
+impl<'a> Fields<'a> {
+    /// The value of `key`, if it is given and not null.
+    pub(crate) fn get(self, key: &str) -> Option<&'a Value> {
+        self.0.get(key).filter(|value| !value.is_null())
+    }
+
+    /// A size of at least 1 that must be given.
+    pub(crate) fn size(self, key: &str) -> Read<usize> {
+        match self.optional_size(key, None)? {
+            Some(size) => Ok(size),
+            None => Err(Problem::Broken(format!("`{key}` is missing"))),
+        }
+    }
+
+    /// A size of at least 1; the default also where null is given.
+    pub(crate) fn size_or(self, key: &str, default: usize) -> Read<usize> {
+        Ok(self.optional_size(key, None)?.unwrap_or(default))
+    }
+
+    /// A size of at least 1: `absent` where the key is not there, none where null is given.
+    pub(crate) fn optional_size(self, key: &str, absent: Option<usize>) -> Read<Option<usize>> {
+        match self.0.get(key) {
+            None => Ok(absent),
+            Some(Value::Null) => Ok(None),
+            Some(value) => match value.as_u64() {
+                Some(size @ 1..=LARGEST) => Ok(Some(size as usize)),
+                _ => broken(key, "a whole number of at least 1", value),
+            },
+        }
+    }
+
+    /// A number of things, which may be none.
+    pub(crate) fn count_or(self, key: &str, default: usize) -> Read<usize> {
+        match self.get(key) {
+            None => Ok(default),
+            Some(value) => match value.as_u64() {
+                Some(count @ ..=LARGEST) => Ok(count as usize),
+                None | Some(_) => broken(key, "a whole number", value),
+            },
+        }
+    }
+
+    /// A number.
+    pub(crate) fn number(self, key: &str) -> Read<Option<f64>> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(value) => match value.as_f64() {
+                Some(number) => Ok(Some(number)),
+                None => broken(key, "a number", value),
+            },
+        }
+    }
+
+    /// A positive number.
+    pub(crate) fn positive_or(self, key: &str, default: f64) -> Read<f64> {
+        let number = self.number(key)?.unwrap_or(default);
+        if number > 0.0 { Ok(number) } else { broken(key, "positive", number) }
+    }
+
+    /// A switch.
+    pub(crate) fn flag_or(self, key: &str, default: bool) -> Read<bool> {
+        match self.get(key) {
+            None => Ok(default),
+            Some(Value::Bool(flag)) => Ok(*flag),
+            Some(value) => broken(key, "true or false", value),
+        }
+    }
+
+    /// Refuses any but these values of `key`, the first being the default.
+    pub(crate) fn only(self, key: &str, supported: &[&str]) -> Read<()> {
+        match self.get(key) {
+            None => Ok(()),
+            Some(value) if value.as_str().is_some_and(|text| supported.contains(&text)) => Ok(()),
+            Some(value) => unsupported(key, value, &format!("it must be {}", supported[0])),
+        }
+    }
+
+    /// Refuses any but zero.
+    pub(crate) fn zero(self, key: &str) -> Read<()> {
+        match self.number(key)? {
+            None | Some(0.0) => Ok(()),
+            Some(number) => unsupported(key, number, "it must be 0"),
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Llama, and what the families after it took over.
+
+use super::fields::{Fields, Read};
+use super::{layers, output, padding, rotary, shared_width};
+use crate::design::{Biases, Design, Mlp, Names, Norm, Position};
+
+const DEFAULTS: Defaults =
+    Defaults { family: "llama", kv_heads: None, head_width: None, positions: 2048 };
+
+/// What a family has where its configuration says nothing.
+pub(super) struct Defaults {
+    pub(super) family: &'static str,
+    /// As many as query heads if `None`.
+    pub(super) kv_heads: Option<usize>,
+    /// The model's width divided among the heads if `None`.
+    pub(super) head_width: Option<usize>,
+    pub(super) positions: usize,
+}
+
+/// Reads a Llama.
+pub(super) fn design(fields: Fields<'_>) -> Read<Design> {
+    let attention = fields.flag_or("attention_bias", false)?;
+    let mlp = fields.flag_or("mlp_bias", false)?;
+    Ok(Design {
+        biases: Biases { query_key_value: attention, output: attention, mlp },
+        ..like(fields, &DEFAULTS)?
+    })
+}
+
+/// What Llama and its kin have in common, without biases.
+pub(super) fn like(fields: Fields<'_>, defaults: &Defaults) -> Read<Design> {
+    fields.only("hidden_act", &["silu", "swish"])?;
+    fields.zero("attention_dropout")?;
+    let (width, heads) = (fields.size("hidden_size")?, fields.size("num_attention_heads")?);
+    let vocabulary = fields.size("vocab_size")?;
+    let positions = fields.size_or("max_position_embeddings", defaults.positions)?;
+    Ok(Design {
+        family: defaults.family,
+        names: Names::LLAMA,
+        width,
+        embedding_width: width,
+        inner: fields.size("intermediate_size")?,
+        heads,
+        kv_heads: fields.optional_size("num_key_value_heads", defaults.kv_heads)?.unwrap_or(heads),
+        head_width: match fields.optional_size("head_dim", defaults.head_width)? {
+            Some(width) => width,
+            None => shared_width(width, heads)?,
+        },
+        vocabulary,
+        positions,
+        position: Position::Rotary(rotary::rope(fields, positions)?),
+        windows: vec![None; layers(fields)?],
+        norm: Norm::Rms,
+        epsilon: fields.positive_or("rms_norm_eps", 1e-6)?,
+        norm_first: true,
+        final_norm: true,
+        query_key_norm: false,
+        mlp: Mlp::Gated,
+        biases: Biases { query_key_value: false, output: false, mlp: false },
+        output: output(fields, false)?,
+        padding: padding(fields, None, vocabulary)?,
+        dropout: 0.0,
+    })
+}

@@ -1,0 +1,132 @@
+//! The families: each reads its own `config.json` into the one [`Design`].
+//!
+//! Defaults are those of transformers for the family, because files leave out what is the default.
+
+mod fields;
+mod llama;
+mod mistral;
+mod opt;
+mod qwen;
+mod rotary;
+
+use serde_json::Value;
+use vxf_core::{Error, Result};
+
+use crate::design::{Design, Output, Position};
+use fields::{Fields, Problem, Read, broken, unsupported};
+
+/// How a family reads its configuration.
+#[derive(Clone, Copy)]
+pub(crate) struct Reader(fn(Fields<'_>) -> Read<Design>);
+
+/// Llama 1 to 3 and models of their shape.
+pub(crate) const LLAMA: Reader = Reader(llama::design);
+/// Mistral: Llama with a sliding window.
+pub(crate) const MISTRAL: Reader = Reader(mistral::design);
+/// Qwen2: Llama with biases on queries, keys and values.
+pub(crate) const QWEN2: Reader = Reader(qwen::second);
+/// Qwen3: Llama with a norm on each head's queries and keys.
+pub(crate) const QWEN3: Reader = Reader(qwen::third);
+/// OPT: layer norms, learned positions, a plain MLP.
+pub(crate) const OPT: Reader = Reader(opt::design);
+
+/// More layers than any model has.
+const MOST_LAYERS: usize = 10_000;
+
+impl Reader {
+    /// Reads and checks a configuration; `origin` says where it comes from.
+    ///
+    /// # Errors
+    /// Names the key that is missing, out of range or not supported, and its value.
+    pub(crate) fn read(self, config: &Value, origin: &str) -> Result<Design> {
+        self.design(config).map_err(|problem| {
+            let path = origin.to_owned();
+            match problem {
+                Problem::Broken(problem) => {
+                    Error::Checkpoint { path, problem: format!("config.json: {problem}") }
+                }
+                Problem::Unsupported(problem) => {
+                    Error::Unsupported { path, problem: format!("config.json: {problem}") }
+                }
+            }
+        })
+    }
+
+    fn design(self, config: &Value) -> Read<Design> {
+        let Some(config) = config.as_object() else {
+            return Err(Problem::Broken("is no object of keys and values".to_owned()));
+        };
+        let fields = Fields(config);
+        if let Some(quantization) = fields.get("quantization_config") {
+            return unsupported(
+                "quantization_config",
+                quantization,
+                "weights must be plain numbers",
+            );
+        }
+        let design = (self.0)(fields)?;
+        check(&design)?;
+        Ok(design)
+    }
+}
+
+/// Checks what holds in every family.
+fn check(design: &Design) -> Read<()> {
+    let Design { heads, kv_heads, head_width, .. } = *design;
+    if !heads.is_multiple_of(kv_heads) {
+        let rule = format!("a divisor of `num_attention_heads` ({heads})");
+        return broken("num_key_value_heads", &rule, kv_heads);
+    }
+    if matches!(design.position, Position::Rotary(_)) && !head_width.is_multiple_of(2) {
+        return broken("head_dim", "even", head_width);
+    }
+    Ok(())
+}
+
+/// Number of layers.
+fn layers(fields: Fields<'_>) -> Read<usize> {
+    let layers = fields.size("num_hidden_layers")?;
+    if layers <= MOST_LAYERS {
+        return Ok(layers);
+    }
+    broken("num_hidden_layers", &format!("at most {MOST_LAYERS}"), layers)
+}
+
+/// Width of a head where it is not given: the model's width, divided among the heads.
+fn shared_width(width: usize, heads: usize) -> Read<usize> {
+    match width.is_multiple_of(heads) {
+        true => Ok(width / heads),
+        false => {
+            let rule = format!("a multiple of `num_attention_heads` ({heads})");
+            broken("hidden_size", &rule, width)
+        }
+    }
+}
+
+/// What comes out of the model.
+fn output(fields: Fields<'_>, tied: bool) -> Read<Output> {
+    let classes = fields.get("architectures").and_then(Value::as_array);
+    let classifies = |class: &Value| {
+        class.as_str().is_some_and(|class| class.ends_with("ForSequenceClassification"))
+    };
+    if !classes.is_some_and(|classes| classes.iter().any(classifies)) {
+        let tied = fields.flag_or("tie_word_embeddings", tied)?;
+        return Ok(if tied { Output::Tied } else { Output::Head });
+    }
+    let named = fields.get("id2label").and_then(Value::as_object).map(|labels| labels.len());
+    Ok(Output::Labels(fields.size_or("num_labels", named.unwrap_or(2))?))
+}
+
+/// The token whose embedding takes no gradient from being read; negative ones count from the end.
+fn padding(fields: Fields<'_>, absent: Option<u32>, vocabulary: usize) -> Read<Option<u32>> {
+    let token = match fields.0.get("pad_token_id") {
+        None => return Ok(absent),
+        Some(Value::Null) => return Ok(None),
+        Some(value) => match value.as_i64() {
+            Some(token) => token,
+            None => return broken("pad_token_id", "a token", value),
+        },
+    };
+    let token = if token < 0 { token.saturating_add(vocabulary as i64) } else { token };
+    Ok(u32::try_from(token).ok().filter(|token| (*token as usize) < vocabulary))
+}

@@ -1,0 +1,63 @@
+//! Qwen2 and Qwen3.
+
+use serde_json::Value;
+
+use super::fields::{Fields, Problem, Read, unsupported};
+use super::llama::{self, Defaults};
+use crate::design::{Biases, Design};
+
+const DEFAULTS: Defaults =
+    Defaults { family: "qwen2", kv_heads: Some(32), head_width: None, positions: 32_768 };
+
+/// Reads a Qwen2.
+pub(super) fn second(fields: Fields<'_>) -> Read<Design> {
+    let design = llama::like(fields, &DEFAULTS)?;
+    Ok(Design {
+        biases: Biases { query_key_value: true, ..design.biases },
+        windows: windows(fields, design.windows.len())?,
+        ..design
+    })
+}
+
+/// Reads a Qwen3.
+pub(super) fn third(fields: Fields<'_>) -> Read<Design> {
+    let bias = fields.flag_or("attention_bias", false)?;
+    let defaults = Defaults { family: "qwen3", head_width: Some(128), ..DEFAULTS };
+    let design = llama::like(fields, &defaults)?;
+    Ok(Design {
+        query_key_norm: true,
+        biases: Biases { query_key_value: bias, output: bias, ..design.biases },
+        windows: windows(fields, design.windows.len())?,
+        ..design
+    })
+}
+
+/// The window of each layer: by `layer_types`, or that of all layers from `max_window_layers` on.
+fn windows(fields: Fields<'_>, layers: usize) -> Read<Vec<Option<usize>>> {
+    let window = match fields.flag_or("use_sliding_window", false)? {
+        true => fields.optional_size("sliding_window", Some(4096))?,
+        false => None,
+    };
+    let Some(types) = fields.get("layer_types") else {
+        let full = fields.count_or("max_window_layers", 28)?;
+        return Ok((0..layers).map(|layer| window.filter(|_| layer >= full)).collect());
+    };
+    let types = types.as_array().map_or(&[][..], Vec::as_slice);
+    if types.len() != layers {
+        let found = types.len();
+        return Err(Problem::Broken(format!(
+            "`layer_types` must name {layers} layers, got {found}"
+        )));
+    }
+    types
+        .iter()
+        .map(|kind| match kind.as_str() {
+            Some("full_attention") => Ok(None),
+            Some("sliding_attention") => Ok(window),
+            _ => {
+                let instead = "layers are full_attention or sliding_attention";
+                unsupported("layer_types", Value::clone(kind), instead)
+            }
+        })
+        .collect()
+}

@@ -1,0 +1,75 @@
+//! Backbone families `llama`, `mistral`, `qwen2`, `qwen3` and `opt`: one decoder, five readers.
+//!
+//! A family reads its `config.json` into a [`Design`]; the [`Transformer`] is made from the design
+//! and knows no family.
+
+mod attention;
+mod block;
+mod cached;
+pub mod design;
+mod embedding;
+mod family;
+mod mlp;
+mod model;
+mod parts;
+pub mod rope;
+
+pub use design::Design;
+pub use model::Transformer;
+
+use vxf_core::config::Family;
+use vxf_core::registry::BackboneEntry;
+
+/// Registers a family under its name, which is also its `model_type`.
+macro_rules! family {
+    ($name:literal, $reader:expr, $summary:literal, $paper:literal) => {
+        vxf_core::inventory::submit! {
+            BackboneEntry {
+                name: $name,
+                summary: $summary,
+                paper: $paper,
+                package: env!("CARGO_PKG_NAME"),
+                family: Family {
+                    model_types: &[$name],
+                    outline: |config, origin| Ok($reader.read(config, origin)?.outline()),
+                    load: |checkpoint, dtype, device| {
+                        let design = $reader.read(checkpoint.raw_config(), checkpoint.origin())?;
+                        let model = Transformer::load(&design, checkpoint, dtype, device)?;
+                        Ok(std::sync::Arc::new(model))
+                    },
+                },
+            }
+        }
+    };
+}
+
+family!(
+    "llama",
+    family::LLAMA,
+    "Llama 1 to 3, Vicuna: RMS norm, rotary positions, gated MLP, grouped queries",
+    "Touvron et al. 2023, arXiv 2302.13971"
+);
+family!(
+    "mistral",
+    family::MISTRAL,
+    "Mistral: Llama with a sliding window",
+    "Jiang et al. 2023, arXiv 2310.06825"
+);
+family!(
+    "qwen2",
+    family::QWEN2,
+    "Qwen2 and 2.5: Llama with biases on queries, keys and values",
+    "Yang et al. 2024, arXiv 2407.10671"
+);
+family!(
+    "qwen3",
+    family::QWEN3,
+    "Qwen3: Llama with a norm on each head's queries and keys",
+    "Yang et al. 2025, arXiv 2505.09388"
+);
+family!(
+    "opt",
+    family::OPT,
+    "OPT: layer norm before or after, learned positions, ReLU, biases",
+    "Zhang et al. 2022, arXiv 2205.01068"
+);

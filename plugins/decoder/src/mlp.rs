@@ -1,0 +1,51 @@
+//! The feed-forward block.
+
+use candle_core::Tensor;
+use vxf_core::backbone::Pass;
+use vxf_core::{Result, Trainable};
+use vxf_nn::layers::Linear;
+use vxf_nn::ops;
+
+use crate::design;
+use crate::parts::Parts;
+
+/// The feed-forward block of one layer.
+#[derive(Clone, Debug)]
+pub(crate) struct Mlp {
+    /// With a gate the activation is `silu(gate) * up`, without one `relu(up)`.
+    gate: Option<Linear>,
+    up: Linear,
+    down: Linear,
+}
+
+impl Mlp {
+    pub(crate) fn new(layer: usize, parts: &Parts<'_>) -> Result<Self> {
+        let design = parts.design;
+        let linear = |part| parts.linear(&design.layer_name(layer, part));
+        Ok(Self {
+            gate: match design.mlp {
+                design::Mlp::Gated => Some(linear("mlp.gate_proj")?),
+                design::Mlp::Relu => None,
+            },
+            up: linear(design.names.up)?,
+            down: linear(design.names.down)?,
+        })
+    }
+
+    /// `[batch, sequence, width]` to the same.
+    pub(crate) fn forward(&self, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+        let inner = match &self.gate {
+            Some(gate) => ops::swiglu(&gate.forward(x, pass)?, &self.up.forward(x, pass)?)?,
+            None => ops::relu(&self.up.forward(x, pass)?)?,
+        };
+        self.down.forward(&inner, pass)
+    }
+
+    pub(crate) fn with_trainable(&self, trainable: &Trainable) -> Self {
+        Self {
+            gate: self.gate.as_ref().map(|gate| gate.with_trainable(trainable)),
+            up: self.up.with_trainable(trainable),
+            down: self.down.with_trainable(trainable),
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! The whole model as a backbone.
+
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Tensor};
+use vxf_core::backbone::{Architecture, Backbone, Decoder, Parameter, Pass};
+use vxf_core::checkpoint::Checkpoint;
+use vxf_core::config::Outline;
+use vxf_core::{Key, Lora, Params, Result, Site, Trainable};
+use vxf_nn::layers::{Linear, Norm};
+use vxf_nn::ops;
+
+use crate::attention::Place;
+use crate::block::Block;
+use crate::cached::Cached;
+use crate::design::{Design, Position};
+use crate::embedding::Embedding;
+use crate::parts::Parts;
+use crate::rope::Rotary;
+
+/// A decoder with frozen weights and a place for trained ones.
+#[derive(Clone, Debug)]
+pub struct Transformer {
+    outline: Arc<Outline>,
+    dtype: DType,
+    device: Device,
+    /// All frozen weights by name; the layers share them.
+    tensors: Params,
+    embedding: Embedding,
+    rotary: Option<Rotary>,
+    blocks: Vec<Block>,
+    norm: Option<Norm>,
+    /// Back to the width of the token embeddings.
+    project: Option<Linear>,
+    output: Tensor,
+    output_name: String,
+    trainable: Trainable,
+}
+
+impl Transformer {
+    /// Reads the weights of a design; all of them are trainable until
+    /// [`Backbone::with_trainable`] says less.
+    ///
+    /// # Errors
+    /// When a tensor is missing, damaged or shaped otherwise.
+    pub fn load(
+        design: &Design,
+        checkpoint: &Checkpoint,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Self> {
+        let outline = design.outline();
+        let tensors = checkpoint.tensors(&outline.tensors, dtype, device)?;
+        let parts = Parts { design, tensors: &tensors, dtype, device };
+        let output_name = design.output_name();
+        Ok(Self {
+            embedding: Embedding::new(&parts)?,
+            rotary: match &design.position {
+                Position::Learned { .. } => None,
+                Position::Rotary(rope) => {
+                    let (width, positions) = (design.head_width, design.positions);
+                    Some(Rotary::new(rope, width, positions, dtype, device))
+                }
+            },
+            blocks: (0..outline.architecture.layers)
+                .map(|layer| Block::new(layer, &parts))
+                .collect::<Result<_>>()?,
+            norm: match design.final_norm {
+                true => Some(parts.norm(&design.name(design.names.final_norm))?),
+                false => None,
+            },
+            project: match design.projects() {
+                true => Some(parts.linear(&design.name("project_out"))?),
+                false => None,
+            },
+            output: parts.tensor(&output_name)?,
+            output_name,
+            trainable: Trainable::Full,
+            outline: Arc::new(outline),
+            dtype,
+            device: device.clone(),
+            tensors,
+        })
+    }
+
+    pub(crate) fn blocks(&self) -> &[Block] {
+        &self.blocks
+    }
+
+    /// Hidden embeddings of tokens of which the first stands at `offset`.
+    pub(crate) fn embed_from(
+        &self,
+        tokens: &Tensor,
+        offset: usize,
+        pass: &Pass<'_>,
+    ) -> Result<Tensor> {
+        pass.tap(Site::EMBEDDING, &self.embedding.forward(tokens, offset, pass)?)
+    }
+
+    /// The place of `length` tokens of which the first stands at `offset`.
+    pub(crate) fn place(&self, offset: usize, length: usize) -> Result<Place> {
+        let tables = self.rotary.as_ref().map(|rotary| rotary.tables(offset + length));
+        Ok(Place { offset, rotary: tables.transpose()? })
+    }
+
+    /// What the output projection is applied to.
+    fn last(&self, hidden: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+        let hidden = match &self.norm {
+            Some(norm) => norm.forward(hidden, pass)?,
+            None => hidden.clone(),
+        };
+        match &self.project {
+            Some(project) => project.forward(&hidden, pass),
+            None => Ok(hidden),
+        }
+    }
+
+    fn projection<'a>(&'a self, pass: &Pass<'a>) -> &'a Tensor {
+        pass.weight(&self.output_name).unwrap_or(&self.output)
+    }
+}
+
+impl Backbone for Transformer {
+    fn architecture(&self) -> &Architecture {
+        &self.outline.architecture
+    }
+
+    fn device(&self) -> &Device {
+        &self.device
+    }
+
+    fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    fn embed(&self, tokens: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+        self.embed_from(tokens, 0, pass)
+    }
+
+    fn block(&self, layer: usize, hidden: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+        self.blocks[layer].forward(hidden, &self.place(0, hidden.dim(1)?)?, None, pass)
+    }
+
+    fn head(&self, hidden: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+        Ok(ops::linear(&self.last(hidden, pass)?, self.projection(pass))?)
+    }
+
+    fn head_loss(&self, hidden: &Tensor, targets: &[i64], pass: &Pass<'_>) -> Result<Tensor> {
+        let last = self.last(hidden, pass)?;
+        Ok(ops::linear_cross_entropy(&last, self.projection(pass), targets)?)
+    }
+
+    fn decoder<'a>(&'a self, weights: &'a Params) -> Option<Box<dyn Decoder + 'a>> {
+        Some(Box::new(Cached::new(self, weights)))
+    }
+
+    fn parameters(&self) -> Vec<Parameter> {
+        // Checked when it became what is trained.
+        self.outline.parameters(&self.trainable).unwrap_or_default()
+    }
+
+    fn initial(&self, key: &Key) -> Result<Params> {
+        match &self.trainable {
+            Trainable::Full => self.tensors.copy(),
+            Trainable::Lora(_) => Lora::fresh(&self.parameters(), key, self.dtype, &self.device),
+        }
+    }
+
+    fn with_trainable(&self, trainable: &Trainable) -> Result<Arc<dyn Backbone>> {
+        self.outline.parameters(trainable)?;
+        Ok(Arc::new(Self {
+            embedding: self.embedding.with_trainable(trainable),
+            blocks: self.blocks.iter().map(|block| block.with_trainable(trainable)).collect(),
+            project: self.project.as_ref().map(|project| project.with_trainable(trainable)),
+            trainable: trainable.clone(),
+            ..self.clone()
+        }))
+    }
+
+    fn trainable(&self) -> &Trainable {
+        &self.trainable
+    }
+
+    fn tensors(&self) -> Params {
+        self.tensors.clone()
+    }
+}

@@ -1,0 +1,150 @@
+//! Trained weights folded into a checkpoint: what is computed, and how it is rounded.
+
+use candle_core::{DType, Device, Tensor};
+use serde_json::json;
+use vxf_core::checkpoint::Checkpoint;
+use vxf_core::config::load_backbone;
+use vxf_core::metric::Model;
+use vxf_core::{Backbone, Key, Lora, Params, Result, Trainable};
+use vxf_testkit::batches;
+use vxf_testkit::checkpoint::tensors;
+use vxf_testkit::numbers::{entries, first_difference};
+use vxf_testkit::training::weights;
+
+use crate::shapes::{all, checkpoint, llama, model};
+
+fn lora(targets: &[&str]) -> Trainable {
+    let target_modules = targets.iter().map(|&target| target.to_owned()).collect();
+    Trainable::Lora(Lora { rank: 3, alpha: 6.5, target_modules, ..Lora::default() })
+}
+
+/// With weights folded in, the model computes without them what it computed with them.
+#[test]
+fn merging_changes_nothing() -> Result<()> {
+    let trainables =
+        [Trainable::Full, lora(&["q_proj", "v_proj"]), lora(&["k_proj", "fc1", "down_proj"])];
+    for (name, config) in all() {
+        for trainable in &trainables {
+            let base = checkpoint(config.clone());
+            let trained = model(&base).with_trainable(trainable)?;
+            let weights = weights(&*trained, 3)?;
+            let merged = model(&base.merged(trainable, &weights)?);
+            let batch = batches::batch(2, 7, 23, &Key::root(1))?;
+            let logits = |backbone: &dyn Backbone, weights: &Params| {
+                entries(&Model { backbone, weights }.logits(&batch)?)
+            };
+            let (none, with) = (Params::new(), logits(&*trained, &weights)?);
+            assert_ne!(with, logits(&*trained, &none)?, "{name}: weights matter");
+            for (a, b) in with.iter().zip(logits(&*merged, &none)?) {
+                // x (W + BA) against x W + (x A) B, in f64.
+                assert!((a - b).abs() <= 1e-10, "{name}: {a} {b}");
+            }
+            assert!(merged.tensors().names().eq(trained.tensors().names()), "{name}");
+        }
+    }
+    Ok(())
+}
+
+const LAYER: &str = "model.layers.0.self_attn.q_proj";
+
+/// A Llama stored in this type, with one adapter on one layer.
+fn stored(dtype: DType) -> Result<(Checkpoint, Params)> {
+    let config = llama();
+    let made = tensors(&config, &Key::root(2), dtype, &Device::Cpu)?;
+    let key = Key::root(4);
+    let adapter =
+        [(Lora::a_of(LAYER), [3, 12]), (Lora::b_of(LAYER), [24, 3])].map(|(name, shape)| {
+            let tensor = key.child(&name).normal(&shape, DType::F32, &Device::Cpu);
+            (name, tensor.expect("random numbers"))
+        });
+    Ok((Checkpoint::made("stored", config, made), adapter.into_iter().collect()))
+}
+
+fn layer(checkpoint: &Checkpoint) -> Result<Tensor> {
+    checkpoint.tensor(&format!("{LAYER}.weight"), &[24, 12], DType::F64, &Device::Cpu)
+}
+
+/// PEFT's merge: product and sum in f32, rounded to the stored type, each adapter on its own.
+#[test]
+fn adapters_are_rounded_to_the_stored_type_one_by_one() -> Result<()> {
+    let trainable = lora(&["q_proj"]);
+    let scale = 6.5 / 3.0;
+    for dtype in [DType::BF16, DType::F16, DType::F32, DType::F64] {
+        let (base, weights) = stored(dtype)?;
+        let (a, b) = (&weights.get(&Lora::a_of(LAYER)), &weights.get(&Lora::b_of(LAYER)));
+        let (a, b) = (a.expect("A"), b.expect("B"));
+        let wide = if dtype == DType::F64 { DType::F64 } else { DType::F32 };
+        let once = |weight: Tensor| -> Result<Tensor> {
+            let delta = (b.to_dtype(wide)?.matmul(&a.to_dtype(wide)?)? * scale)?;
+            Ok((weight.to_dtype(wide)? + delta)?.to_dtype(dtype)?)
+        };
+        let one = once(layer(&base)?.to_dtype(dtype)?)?;
+        let two = once(one.clone())?;
+        let merged = base.merged(&trainable, &weights)?;
+        let twice = merged.merged(&trainable, &weights)?;
+        for (found, expected) in [(layer(&merged)?, one), (layer(&twice)?, two)] {
+            assert_eq!(entries(&found)?, entries(&expected)?, "{dtype:?}");
+        }
+        assert_eq!(merged.storage_dtype(), dtype);
+        let untouched = "model.layers.1.self_attn.q_proj.weight";
+        let read = |checkpoint: &Checkpoint| {
+            entries(&checkpoint.tensor(untouched, &[24, 12], DType::F64, &Device::Cpu)?)
+        };
+        assert_eq!(read(&base)?, read(&merged)?);
+    }
+    Ok(())
+}
+
+/// What was trained in full is kept as it is, also where the base is stored in a narrower type.
+#[test]
+fn trained_weights_are_not_rounded() -> Result<()> {
+    let (base, _) = stored(DType::BF16)?;
+    let model = load_backbone(&base, DType::F32, &Device::Cpu)?;
+    let weights = weights(&*model, 7)?;
+    let merged =
+        load_backbone(&base.merged(&Trainable::Full, &weights)?, DType::F32, &Device::Cpu)?;
+    assert_eq!(first_difference(&merged.tensors(), &weights)?, None);
+    Ok(())
+}
+
+/// The optimiser goes on changing weights in place; what was merged stays.
+#[test]
+fn merging_takes_a_copy() -> Result<()> {
+    let (base, weights) = stored(DType::F32)?;
+    let leaves = weights.leaves()?;
+    let merged = base.merged(&lora(&["q_proj"]), &leaves)?;
+    let before = entries(&layer(&merged)?)?;
+    let b = leaves.get(&Lora::b_of(LAYER)).expect("B");
+    candle_core::Var::from_tensor(b)?.set(&b.zeros_like()?)?;
+    assert_eq!(entries(&layer(&merged)?)?, before);
+    Ok(())
+}
+
+#[test]
+fn what_does_not_belong_to_the_model_is_refused_by_name() -> Result<()> {
+    let (base, weights) = stored(DType::F32)?;
+    let lora = lora(&["q_proj"]);
+    let with = |name: &str, shape: &[usize]| -> Result<Params> {
+        let mut weights = weights.clone();
+        weights.insert(name, Tensor::zeros(shape, DType::F32, &Device::Cpu)?);
+        Ok(weights)
+    };
+    let refused = |trainable: &Trainable, weights: &Params, text: &[&str]| {
+        let message = base.merged(trainable, weights).err().expect("refused").to_string();
+        assert!(text.iter().all(|text| message.contains(text)), "{message}");
+    };
+    refused(&lora, &with("model.norm.weight", &[12])?, &["model.norm.weight"]);
+    refused(&lora, &with(&Lora::a_of("model.norm"), &[3, 12])?, &["model.norm", "lacks"]);
+    refused(&lora, &with(&Lora::b_of(LAYER), &[24, 4])?, &[LAYER, "[24, 4]"]);
+    let mut stray = with(&Lora::a_of("decoder.layer"), &[3, 12])?;
+    stray.insert(Lora::b_of("decoder.layer"), Tensor::zeros((12, 3), DType::F32, &Device::Cpu)?);
+    refused(&lora, &stray, &["decoder.layer"]);
+    let full = |name: &str, shape: &[usize]| -> Result<Params> {
+        let tensor = Tensor::zeros(shape, DType::F32, &Device::Cpu)?;
+        Ok([(name.to_owned(), tensor)].into_iter().collect())
+    };
+    refused(&Trainable::Full, &full("model.norm.weight", &[13])?, &["model.norm.weight", "[13]"]);
+    refused(&Trainable::Full, &full("model.other.weight", &[12])?, &["model.other.weight"]);
+    assert_eq!(base.raw_config()["head_dim"], json!(6));
+    Ok(())
+}

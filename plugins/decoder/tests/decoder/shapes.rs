@@ -1,0 +1,131 @@
+//! Tiny configurations of all families, and models of them.
+
+use std::sync::Arc;
+
+use candle_core::{DType, Device};
+use serde_json::{Value, json};
+use vxf_core::checkpoint::Checkpoint;
+use vxf_core::config::load_backbone;
+use vxf_core::{Backbone, Trainable};
+use vxf_testkit::checkpoint::random;
+
+/// `base` with some keys set otherwise.
+pub(crate) fn with(mut base: Value, changes: Value) -> Value {
+    for (key, value) in changes.as_object().expect("an object") {
+        base[key] = value.clone();
+    }
+    base
+}
+
+fn rotary(model_type: &str) -> Value {
+    json!({
+        "model_type": model_type, "hidden_size": 12, "intermediate_size": 14,
+        "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "vocab_size": 23, "rms_norm_eps": 1e-5, "rope_theta": 500.0,
+        "max_position_embeddings": 24, "tie_word_embeddings": false, "head_dim": null,
+        "rope_scaling": null,
+    })
+}
+
+/// A Llama that is wider in its heads than outside, with biases everywhere and stretched rotation.
+pub(crate) fn llama() -> Value {
+    let scaling = json!({
+        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 16,
+    });
+    let biases = json!({
+        "attention_bias": true, "mlp_bias": true, "head_dim": 6, "rope_scaling": scaling,
+    });
+    with(with(rotary("llama"), json!({ "head_dim": 4 })), biases)
+}
+
+/// A Mistral whose window is shorter than the sequences.
+pub(crate) fn mistral() -> Value {
+    with(rotary("mistral"), json!({ "sliding_window": 3, "head_dim": 4 }))
+}
+
+/// A tied Qwen2 whose second layer has a window.
+pub(crate) fn qwen2() -> Value {
+    let window = json!({
+        "use_sliding_window": true, "sliding_window": 2, "max_window_layers": 1, "head_dim": 4,
+    });
+    with(with(rotary("qwen2"), json!({ "tie_word_embeddings": true })), window)
+}
+
+/// A Qwen3 in the newer spelling.
+pub(crate) fn qwen3() -> Value {
+    let newer = json!({
+        "rope_theta": null, "rope_parameters": { "rope_theta": 700.0, "rope_type": "default" },
+        "head_dim": 4, "sliding_window": null, "dtype": "float32",
+    });
+    with(rotary("qwen3"), newer)
+}
+
+/// An OPT as most are: norms first, tied.
+pub(crate) fn opt() -> Value {
+    json!({
+        "model_type": "opt", "hidden_size": 12, "ffn_dim": 14, "num_hidden_layers": 2,
+        "num_attention_heads": 3, "vocab_size": 23, "max_position_embeddings": 20,
+        "do_layer_norm_before": true, "word_embed_proj_dim": 12, "dropout": 0.0,
+        "pad_token_id": null,
+    })
+}
+
+/// An OPT as the one of 350 million weights is: norms after, narrow embeddings; here with dropout
+/// and an output of its own.
+pub(crate) fn opt_post_norm() -> Value {
+    let changes = json!({
+        "do_layer_norm_before": false, "word_embed_proj_dim": 7, "tie_word_embeddings": false,
+        "dropout": 0.2,
+    });
+    with(opt(), changes)
+}
+
+/// An OPT without what can be left out.
+pub(crate) fn opt_bare() -> Value {
+    let changes = json!({
+        "enable_bias": false, "layer_norm_elementwise_affine": false,
+        "_remove_final_layer_norm": true,
+    });
+    with(opt(), changes)
+}
+
+/// A classifier of three labels.
+pub(crate) fn classifier() -> Value {
+    let changes = json!({
+        "architectures": ["Qwen3ForSequenceClassification"],
+        "id2label": { "0": "a", "1": "b", "2": "c" },
+    });
+    with(qwen3(), changes)
+}
+
+/// All of them, by name.
+pub(crate) fn all() -> Vec<(&'static str, Value)> {
+    vec![
+        ("llama", llama()),
+        ("mistral", mistral()),
+        ("qwen2", qwen2()),
+        ("qwen3", qwen3()),
+        ("opt", opt()),
+        ("opt_post_norm", opt_post_norm()),
+        ("opt_bare", opt_bare()),
+        ("classifier", classifier()),
+    ]
+}
+
+/// A checkpoint with random weights in f64.
+pub(crate) fn checkpoint(config: Value) -> Checkpoint {
+    random(config, 5).expect("a configuration that is supported")
+}
+
+/// The model of a checkpoint in f64.
+pub(crate) fn model(checkpoint: &Checkpoint) -> Arc<dyn Backbone> {
+    load_backbone(checkpoint, DType::F64, &Device::Cpu).expect("a whole checkpoint")
+}
+
+/// A model with random weights.
+pub(crate) fn made(config: Value, dtype: DType, trainable: &Trainable) -> Arc<dyn Backbone> {
+    let model = load_backbone(&checkpoint(config), dtype, &Device::Cpu);
+    let model = model.expect("a whole checkpoint");
+    model.with_trainable(trainable).expect("its own layers")
+}
