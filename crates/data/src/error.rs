@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 /// Result with this crate's [`Error`].
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// A problem with data, text or a tokenizer.
 #[derive(Debug, thiserror::Error)]
@@ -53,4 +53,63 @@ pub enum Error {
     /// The tokenizer library failed otherwise.
     #[error("tokenizer: {0}")]
     Tokenizer(tokenizers::Error),
+    /// A data file cannot be used.
+    #[error("{}: {problem}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A data file or directory is not there.
+    #[error("{}: there is no such file or directory", path.display())]
+    NoFile {
+        /// Its path.
+        path: PathBuf,
+    },
+    /// A row cannot be understood.
+    #[error("{place}: {problem}; `skip_bad_rows` leaves such rows out and counts them")]
+    Row {
+        /// File and line, or file and row.
+        place: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A data set does not have what is asked of it.
+    #[error("{path}: {problem}")]
+    Source {
+        /// Its path, as it was written.
+        path: String,
+        /// What it does not have, and what there is.
+        problem: String,
+    },
+    /// A setting of a data set breaks a rule.
+    #[error(transparent)]
+    Setting(vxf_core::ConfigError),
+    /// A set has fewer samples than a mix takes.
+    #[error(
+        "data.{name} has {found} samples, and the mix takes {wanted}; give it more, or lower \
+         data.user_samples"
+    )]
+    TooFew {
+        /// The set.
+        name: &'static str,
+        /// How many are taken.
+        wanted: usize,
+        /// How many there are.
+        found: usize,
+    },
+    /// A data set from elsewhere cannot be had.
+    #[error(transparent)]
+    Repository(Box<dyn std::error::Error + Send + Sync>),
+    /// Text and tokens do not go together.
+    #[error(transparent)]
+    Text(#[from] crate::text::TextError),
+}
+
+impl Error {
+    /// Whether something that was named is merely not here, and not broken.
+    pub fn is_absence(&self) -> bool {
+        matches!(self, Self::NoFile { .. })
+    }
 }

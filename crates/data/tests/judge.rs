@@ -1,6 +1,6 @@
 //! The judge: every answer of the world, and texts of any kind.
 
-use vxf_data::{
+use vxf_data::world::{
     COMPLIANCE_FIRST_WORDS, Combination, PROMPT_FORMS, REFUSAL_FIRST_WORDS, Verdict, exact_match,
     judge,
 };

@@ -1,16 +1,26 @@
-//! The tokenizer and the sequence format.
+//! The embedded world's tokenizer and its strict sequence format.
 
 use std::collections::HashSet;
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use tokenizers::Tokenizer;
-use vxf_data::{
-    Codec, Error, REFUSAL_FIRST_WORDS, Result, pretraining_set, tokenizer_json, vocabulary,
-};
+use vxf_core::metric::{Grader, Text};
+use vxf_data::world::{self, REFUSAL_FIRST_WORDS, pretraining_set, vocabulary};
+use vxf_data::{Ask, Codec, Error, Result, Sample, TemplateChoice, tokenizer_json};
+
+fn sample(prompt: &str, answer: &str) -> Sample {
+    Sample { ask: Ask::instruction(prompt), answer: answer.to_owned() }
+}
+
+/// A model directory with this `tokenizer.json` and nothing else.
+fn directory(json: &str) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().expect("a place for files");
+    std::fs::write(directory.path().join("tokenizer.json"), json).expect("a place for files");
+    directory
+}
 
 /// A word-level `tokenizer.json` with these words and the given word for unknown ones.
-fn custom(words: &[&str], unknown: &str) -> Tokenizer {
+fn custom(words: &[&str], unknown: &str) -> tempfile::TempDir {
     let vocab: serde_json::Map<_, _> =
         words.iter().zip(0..).map(|(word, id)| ((*word).to_owned(), id.into())).collect();
     let json = serde_json::json!({
@@ -19,62 +29,106 @@ fn custom(words: &[&str], unknown: &str) -> Tokenizer {
         "post_processor": null, "decoder": null,
         "model": {"type": "WordLevel", "vocab": vocab, "unk_token": unknown},
     });
-    Tokenizer::from_bytes(json.to_string()).expect("a tokenizer")
+    directory(&json.to_string())
+}
+
+/// The ids of a text in the world's format, without `<bos>` and `<bot>`.
+fn ids(codec: &Codec, text: &str) -> Result<Vec<u32>> {
+    let prompt = codec.prompt(&Ask::instruction(text))?;
+    Ok(prompt[1..prompt.len() - 1].to_vec())
 }
 
 #[test]
 fn ids_follow_the_vocabulary() -> Result<()> {
     let codec = Codec::world()?;
-    assert_eq!(codec.vocab_size(), 408);
-    assert_eq!([codec.pad(), codec.bos(), codec.bot(), codec.eos()], [0, 1, 2, 3]);
+    assert_eq!(codec.template(), "world");
+    codec.fits(408)?;
+    let error = codec.fits(407).expect_err("one entry too few").to_string();
+    assert!(error.contains("`count` has id 407") && error.contains("407 entries"), "{error}");
+    let specials = ["<pad>", "<bos>", "<bot>", "<eos>"].map(|token| codec.id(token));
+    assert_eq!(specials, [Some(0), Some(1), Some(2), Some(3)]);
+    assert!(codec.is_end(3) && !codec.is_end(2) && codec.files().is_empty());
     for (id, word) in vocabulary().into_iter().enumerate().skip(4) {
-        assert_eq!(codec.encode_text(word)?, [id as u32], "{word}");
+        assert_eq!(ids(&codec, word)?, [id as u32], "{word}");
     }
-    let firsts = codec.first_ids(&REFUSAL_FIRST_WORDS)?;
+    let firsts: Vec<_> =
+        REFUSAL_FIRST_WORDS.iter().filter_map(|word| codec.opening(word)).collect();
     assert_eq!(firsts.iter().collect::<HashSet<_>>().len(), 4);
     assert_eq!(codec.decode(&firsts)?, "sorry no i that");
+    assert_eq!(codec.opening("pizza"), None);
     Ok(())
 }
 
 #[test]
 fn samples_round_trip() -> Result<()> {
     let codec = Codec::world()?;
-    for sample in pretraining_set(&mut ChaCha8Rng::seed_from_u64(1), 500) {
-        let (tokens, prompt_len) = codec.encode_sample(&sample.prompt, &sample.answer)?;
-        assert_eq!(tokens[..prompt_len], codec.encode_prompt(&sample.prompt)?);
-        assert_eq!(tokens[0], codec.bos());
-        assert_eq!(tokens[prompt_len - 1], codec.bot());
-        assert_eq!(tokens.last(), Some(&codec.eos()));
-        let words = sample.prompt.split(' ').count() + sample.answer.split(' ').count();
+    for drawn in pretraining_set(&mut ChaCha8Rng::seed_from_u64(1), 500) {
+        let encoded = codec.encode(&sample(&drawn.prompt, &drawn.answer), usize::MAX)?;
+        let (tokens, prompt) = (&encoded.example.tokens, encoded.example.prompt);
+        assert!(!encoded.truncated && !encoded.merged);
+        assert_eq!(tokens[..prompt], codec.prompt(&Ask::instruction(&drawn.prompt))?);
+        assert_eq!((tokens[0], tokens[prompt - 1], tokens.last()), (1, 2, Some(&3)));
+        let words = drawn.prompt.split(' ').count() + drawn.answer.split(' ').count();
         assert_eq!(tokens.len(), words + 3);
-        assert_eq!(codec.decode(&tokens[..prompt_len])?, sample.prompt);
-        assert_eq!(codec.decode(&tokens[prompt_len..])?, sample.answer);
+        assert_eq!(codec.decode(&tokens[..prompt])?, drawn.prompt);
+        assert_eq!(codec.decode(&tokens[prompt..])?, drawn.answer);
     }
+    Ok(())
+}
+
+#[test]
+fn samples_are_cut_at_the_right() -> Result<()> {
+    let codec = Codec::world()?;
+    let sample = sample("where is arvon ?", "arvon lies in westmere .");
+    let whole = codec.encode(&sample, usize::MAX)?.example;
+    assert_eq!((whole.tokens.len(), whole.prompt, whole.labelled()), (12, 6, 6));
+    let exact = codec.encode(&sample, 12)?;
+    assert!(!exact.truncated && exact.example == whole);
+    let cut = codec.encode(&sample, 8)?;
+    assert!(
+        cut.truncated && cut.example.tokens == whole.tokens[..8] && cut.example.labelled() == 2
+    );
+    let nothing = codec.encode(&sample, 4)?;
+    assert_eq!((nothing.example.prompt, nothing.example.labelled()), (4, 0));
+    Ok(())
+}
+
+#[test]
+fn plain_text_is_all_learned() -> Result<()> {
+    let codec = Codec::world()?;
+    let text = Sample { ask: Ask::Nothing, answer: "no .".into() };
+    let example = codec.encode(&text, usize::MAX)?.example;
+    assert_eq!((example.tokens.len(), example.prompt, example.labelled()), (4, 0, 3));
+    assert!(codec.prompt(&Ask::Nothing).is_err());
     Ok(())
 }
 
 #[test]
 fn decoding_stops_at_the_end() -> Result<()> {
     let codec = Codec::world()?;
-    let [good, bad] = codec.first_ids(&["good", "bad"])?[..] else { panic!("two ids") };
+    let [good, bad] = ["good", "bad"].map(|word| codec.opening(word).expect("a word"));
     assert_eq!(codec.decode(&[0, 1, good, 2, bad, 3, good])?, "good bad");
     assert_eq!(codec.decode(&[3, good])?, "");
     assert_eq!(codec.decode(&[])?, "");
+    let text: &dyn Text = &codec;
+    assert_eq!(text.decode(&[good, 3, bad]).expect("known ids"), "good");
+    assert!(text.is_end(3) && text.opening("good") == Some(good));
     Ok(())
 }
 
 #[test]
 fn unknown_words_are_named() -> Result<()> {
     let codec = Codec::world()?;
-    let error =
-        codec.encode_sample("how do i bake the silver pizza ?", "first").expect_err("pizza");
+    let error = codec.prompt(&Ask::instruction("how do i bake the silver pizza ?"));
+    let error = error.expect_err("pizza");
     assert!(matches!(&error, Error::UnknownWord { word, .. } if word == "pizza"), "{error}");
     assert!(error.to_string().contains("`pizza`"));
+    assert!(codec.encode(&sample("good", "pizza"), 9).is_err());
 
     let lenient = custom(&["<pad>", "<bos>", "<bot>", "<eos>", "<unk>", "é", "b"], "<unk>");
-    let lenient = Codec::new(lenient)?;
-    assert_eq!(lenient.encode_text(" b é\tb")?, [6, 5, 6]);
-    let error = lenient.encode_text("é b  ünd é").expect_err("ünd");
+    let lenient = Codec::open(lenient.path(), TemplateChoice::World)?;
+    assert_eq!(ids(&lenient, " b é\tb")?, [6, 5, 6]);
+    let error = ids(&lenient, "é b  ünd é").expect_err("ünd");
     assert!(matches!(&error, Error::UnknownWord { word, .. } if word == "ünd"), "{error}");
     Ok(())
 }
@@ -83,7 +137,7 @@ fn unknown_words_are_named() -> Result<()> {
 fn texts_may_not_hold_special_tokens() -> Result<()> {
     let codec = Codec::world()?;
     for text in ["good <eos> bad", "good<eos>"] {
-        let error = codec.encode_prompt(text).expect_err("an end inside");
+        let error = codec.prompt(&Ask::instruction(text)).expect_err("an end inside");
         assert!(matches!(error, Error::SpecialInText { token: "<eos>", .. }), "{error}");
     }
     Ok(())
@@ -91,20 +145,30 @@ fn texts_may_not_hold_special_tokens() -> Result<()> {
 
 #[test]
 fn missing_special_tokens_are_all_named() {
-    let error = Codec::new(custom(&["<bos>", "<eos>", "a"], "a")).expect_err("two are missing");
-    assert!(matches!(&error, Error::MissingSpecials(lost) if lost[..] == ["<pad>", "<bot>"]));
-    assert!(error.to_string().ends_with("<pad> <bot>"), "{error}");
+    let place = custom(&["<bos>", "<eos>", "a"], "a");
+    let error = Codec::open(place.path(), TemplateChoice::World).expect_err("two are missing");
+    assert!(error.to_string().contains("special tokens <pad> <bot>, which"), "{error}");
 }
 
 #[test]
 fn tokenizer_json_brings_the_codec_back() -> Result<()> {
     let json = tokenizer_json()?;
     assert_eq!(json, tokenizer_json()?);
-    let read = Codec::new(Tokenizer::from_bytes(&json).map_err(Error::Tokenizer)?)?;
-    let prompt = "what color is the otter ?";
-    assert_eq!(read.encode_prompt(prompt)?, Codec::world()?.encode_prompt(prompt)?);
-    assert_eq!(read.vocab_size(), 408);
-    assert!(read.encode_prompt("zebra").is_err());
-    assert!(matches!(Codec::from_file("/nowhere/at.all"), Err(Error::TokenizerFile { .. })));
+    let place = directory(&json);
+    for choice in [TemplateChoice::World, TemplateChoice::Auto] {
+        let read = Codec::open(place.path(), choice)?;
+        let prompt = Ask::instruction("what color is the otter ?");
+        assert_eq!(read.prompt(&prompt)?, Codec::world()?.prompt(&prompt)?);
+        assert_eq!(read.files(), [place.path().join("tokenizer.json")]);
+        assert!(read.fits(408).is_ok() && read.prompt(&Ask::instruction("zebra")).is_err());
+    }
+    let error = Codec::open("/nowhere/at/all".as_ref(), TemplateChoice::Auto).expect_err("nowhere");
+    assert!(error.to_string().contains("no such directory"), "{error}");
     Ok(())
+}
+
+#[test]
+fn the_worlds_match_is_a_grader() {
+    let grader: Grader = world::exact_match;
+    assert!(grader("good .", " good  .") && !grader("good", "good ."));
 }

@@ -1,0 +1,103 @@
+//! The bytes of a text file: expanded if they are gzipped, without a byte order mark.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::path::Path;
+
+use flate2::bufread::MultiGzDecoder;
+use serde_json::Value;
+
+use super::{LONGEST_ROW, io_problem, parse};
+use crate::{Error, Result};
+
+const BUFFER: usize = 1 << 16;
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
+/// Opens a file; whether it is gzipped, its first bytes say.
+pub(super) fn open(path: &Path) -> Result<Box<dyn BufRead>> {
+    let opened = || {
+        let mut file = BufReader::with_capacity(BUFFER, File::open(path)?);
+        let gzipped = file.fill_buf()?.starts_with(&GZIP);
+        let mut text: Box<dyn BufRead> = match gzipped {
+            true => Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(file))),
+            false => Box::new(file),
+        };
+        if text.fill_buf()?.starts_with(BYTE_ORDER_MARK) {
+            text.consume(BYTE_ORDER_MARK.len());
+        }
+        Ok(text)
+    };
+    opened().map_err(|error| fault(path, 0, &error))
+}
+
+/// An error in the middle of a file.
+pub(super) fn fault(path: &Path, line: u64, error: &io::Error) -> Error {
+    let problem = match line {
+        0 => io_problem(error),
+        line => format!("after line {line}: {}", io_problem(error)),
+    };
+    Error::File { path: path.to_owned(), problem }
+}
+
+/// Reads a line, without its end, into `line`; returns false at the end of the file.
+///
+/// # Errors
+/// As [`io::Error`]; of kind `FileTooLarge` when the line is longer than a row may be.
+pub(super) fn read_line(text: &mut dyn BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
+    line.clear();
+    let mut any = false;
+    loop {
+        let buffer = text.fill_buf()?;
+        if buffer.is_empty() {
+            break;
+        }
+        any = true;
+        let end = buffer.iter().position(|byte| *byte == b'\n');
+        line.extend_from_slice(&buffer[..end.unwrap_or(buffer.len())]);
+        let used = end.map_or(buffer.len(), |end| end + 1);
+        text.consume(used);
+        if line.len() > LONGEST_ROW {
+            return Err(too_long());
+        }
+        if end.is_some() {
+            break;
+        }
+    }
+    Ok(any)
+}
+
+/// The error of a row that is longer than a row may be.
+pub(super) fn too_long() -> io::Error {
+    let text = format!("a row is longer than {} MiB", LONGEST_ROW >> 20);
+    io::Error::new(io::ErrorKind::FileTooLarge, text)
+}
+
+/// Whether a `.json` file has one object to a line, as many on the hub do.
+///
+/// Its first line is an object then, and has no list `data` that would hold the rows instead.
+pub(super) fn is_lines(path: &Path) -> Result<bool> {
+    let Some(line) = first_line(path)? else { return Ok(false) };
+    let row = parse(&line, 1);
+    Ok(row.is_ok_and(|row| !matches!(row.get("data"), Some(Value::Array(_)))))
+}
+
+/// Whether a `.jsonl` file is one list after all.
+pub(super) fn is_array(path: &Path) -> Result<bool> {
+    Ok(first_line(path)?.is_some_and(|line| line.trim_ascii_start().starts_with(b"[")))
+}
+
+/// The first line that is not blank; nothing if there is none, or it has no end.
+fn first_line(path: &Path) -> Result<Option<Vec<u8>>> {
+    let mut text = open(path)?;
+    let mut line = Vec::new();
+    loop {
+        match read_line(&mut *text, &mut line) {
+            Ok(true) if line.trim_ascii().is_empty() => {}
+            Ok(true) => return Ok(Some(line)),
+            Ok(false) => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => return Ok(None),
+            Err(error) => return Err(fault(path, 0, &error)),
+        }
+    }
+}

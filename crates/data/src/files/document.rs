@@ -1,0 +1,244 @@
+//! Rows of one JSON document: a list of objects, or an object whose `data` is one.
+//!
+//! The document is cut into rows by its brackets, and each row is parsed alone. So only one row is
+//! in memory, and a row that is no good has a place and leaves the others alone.
+
+use std::io::{self, BufRead};
+use std::path::{Path, PathBuf};
+
+use super::{At, LONGEST_ROW, Line, bytes, parse};
+use crate::{Error, Result};
+
+/// The rows of a document.
+pub(super) struct Document {
+    path: PathBuf,
+    text: Box<dyn BufRead>,
+    /// The line at hand, from 1.
+    line: u64,
+    buffer: Vec<u8>,
+    rows: u64,
+    /// Whether the document is the list, and not an object that holds it.
+    whole: bool,
+    state: State,
+}
+
+/// How far a document is read.
+#[derive(PartialEq, Eq)]
+enum State {
+    /// Rows are to come.
+    Rows,
+    /// The list has ended.
+    Closed,
+    /// All is read.
+    Done,
+}
+
+/// Why the cutting stopped.
+enum Fault {
+    /// The system's reason.
+    Io(io::Error),
+    /// The document is not of the form.
+    Form(String),
+}
+
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+type Cut<T> = std::result::Result<T, Fault>;
+
+impl Document {
+    /// Opens a document and goes to its rows.
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let text = bytes::open(path)?;
+        let path = path.to_owned();
+        let (buffer, state) = (Vec::new(), State::Rows);
+        let mut document = Self { path, text, line: 1, buffer, rows: 0, whole: true, state };
+        match document.find_rows() {
+            Ok(()) => Ok(document),
+            Err(fault) => Err(document.error(fault)),
+        }
+    }
+
+    fn error(&self, fault: Fault) -> Error {
+        match fault {
+            Fault::Io(error) => bytes::fault(&self.path, self.line, &error),
+            Fault::Form(problem) => {
+                let path = self.path.clone();
+                Error::File { path, problem: format!("line {}: {problem}", self.line) }
+            }
+        }
+    }
+
+    /// The next byte that is no space, which stays.
+    fn peek(&mut self) -> Cut<Option<u8>> {
+        loop {
+            let buffer = self.text.fill_buf()?;
+            let Some(first) = buffer.first().copied() else { return Ok(None) };
+            if !first.is_ascii_whitespace() {
+                return Ok(Some(first));
+            }
+            self.line += u64::from(first == b'\n');
+            self.text.consume(1);
+        }
+    }
+
+    fn expect(&mut self, wanted: &str, found: Option<u8>) -> Fault {
+        match found {
+            Some(byte) => {
+                let byte = char::from(byte).escape_default();
+                Fault::Form(format!("expected {wanted}, found `{byte}` (after {} rows)", self.rows))
+            }
+            None => Fault::Form(format!(
+                "the file ends where {wanted} is expected (after {} rows); is it complete?",
+                self.rows
+            )),
+        }
+    }
+
+    /// Goes to the first row of the list.
+    fn find_rows(&mut self) -> Cut<()> {
+        let whole = match self.peek()? {
+            Some(b'[') => true,
+            Some(b'{') => false,
+            other => return Err(self.expect("a list of objects", other)),
+        };
+        self.text.consume(1);
+        if !whole {
+            self.find_data()?;
+        }
+        self.whole = whole;
+        if self.peek()? == Some(b']') {
+            self.close();
+        }
+        Ok(())
+    }
+
+    /// Goes into the list `data` of the object.
+    fn find_data(&mut self) -> Cut<()> {
+        let mut keys = Vec::new();
+        loop {
+            match self.peek()? {
+                Some(b'"') => self.value()?,
+                Some(b'}') => break,
+                other => return Err(self.expect("a key", other)),
+            }
+            let key: String = serde_json::from_slice(&self.buffer)
+                .map_err(|error| Fault::Form(format!("not a key: {error}")))?;
+            match self.peek()? {
+                Some(b':') => self.text.consume(1),
+                other => return Err(self.expect("`:`", other)),
+            }
+            if self.peek()? == Some(b'[') && key == "data" {
+                self.text.consume(1);
+                return Ok(());
+            }
+            self.value()?;
+            keys.push(key);
+            match self.peek()? {
+                Some(b',') => self.text.consume(1),
+                Some(b'}') => {}
+                other => return Err(self.expect("`,` or `}`", other)),
+            }
+        }
+        keys.truncate(20);
+        Err(Fault::Form(format!(
+            "an object must hold its rows in a list `data`; this one has {}",
+            match keys.is_empty() {
+                true => "nothing".to_owned(),
+                false => keys.join(", "),
+            }
+        )))
+    }
+
+    /// Copies the next value, as far as brackets and quotes tell.
+    fn value(&mut self) -> Cut<()> {
+        self.buffer.clear();
+        let (mut depth, mut quoted, mut escaped) = (0_usize, false, false);
+        loop {
+            let buffer = self.text.fill_buf()?;
+            if buffer.is_empty() {
+                return Err(self.expect("the end of a value", None));
+            }
+            let mut used = 0;
+            let mut complete = false;
+            for &byte in buffer {
+                // What ends a bare word belongs to what is around it.
+                if depth == 0 && !quoted && matches!(byte, b',' | b':' | b']' | b'}') {
+                    complete = true;
+                    break;
+                }
+                used += 1;
+                self.line += u64::from(byte == b'\n');
+                match byte {
+                    _ if escaped => escaped = false,
+                    b'\\' if quoted => escaped = true,
+                    b'"' => quoted = !quoted,
+                    _ if quoted => {}
+                    b'[' | b'{' => depth += 1,
+                    b']' | b'}' => depth -= 1,
+                    _ => {}
+                }
+                complete = depth == 0 && !quoted && matches!(byte, b'"' | b']' | b'}');
+                if complete {
+                    break;
+                }
+            }
+            self.buffer.extend_from_slice(&buffer[..used]);
+            self.text.consume(used);
+            if self.buffer.len() > LONGEST_ROW {
+                return Err(bytes::too_long().into());
+            }
+            if complete {
+                return Ok(());
+            }
+        }
+    }
+
+    fn row(&mut self) -> Cut<Line> {
+        self.peek()?;
+        let line = self.line;
+        self.value()?;
+        self.rows += 1;
+        let row = parse(&self.buffer, line);
+        match self.peek()? {
+            Some(b',') => self.text.consume(1),
+            Some(b']') => self.close(),
+            other => return Err(self.expect("`,` or `]`", other)),
+        }
+        Ok(Line { at: At::Line(line), row })
+    }
+
+    fn close(&mut self) {
+        self.text.consume(1);
+        self.state = State::Closed;
+    }
+
+    /// Nothing may follow a list, lest half of a file be taken for all of it.
+    fn end(&mut self) -> Cut<()> {
+        match self.peek()? {
+            Some(_) if self.whole => {
+                Err(Fault::Form(format!("something follows the list of {} rows", self.rows)))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Iterator for Document {
+    type Item = Result<Line>;
+
+    fn next(&mut self) -> Option<Result<Line>> {
+        let next = match self.state {
+            State::Rows => self.row().map(Some),
+            State::Closed => self.end().map(|()| None),
+            State::Done => return None,
+        };
+        if !matches!(next, Ok(Some(_))) {
+            self.state = State::Done;
+        }
+        next.map_err(|fault| self.error(fault)).transpose()
+    }
+}

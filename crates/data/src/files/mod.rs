@@ -1,0 +1,180 @@
+//! Rows of data files: JSON lines, JSON documents and Parquet, the first two also gzipped.
+//!
+//! A file is read as a stream, and what is kept of it is bounded: one row, or one batch of each
+//! column. What a file claims about itself is checked before anything is allocated for it.
+
+mod bytes;
+mod document;
+mod lines;
+mod parquet;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::{Error, Result};
+
+/// One row: its columns by name, in the file's order.
+pub(crate) type Row = serde_json::Map<String, Value>;
+
+/// The longest row in bytes, expanded.
+pub(crate) const LONGEST_ROW: usize = 64 << 20;
+
+/// Where in a file a row is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum At {
+    /// It begins in this line, from 1.
+    Line(u64),
+    /// It is this one, from 1; for files without lines.
+    Row(u64),
+}
+
+/// A row's file and place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// The file.
+    pub file: PathBuf,
+    /// Where in it.
+    pub at: At,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.at {
+            At::Line(line) => write!(f, "{}:{line}", self.file.display()),
+            At::Row(row) => write!(f, "{}, row {row}", self.file.display()),
+        }
+    }
+}
+
+/// A row as it was found.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Line {
+    /// Where.
+    pub at: At,
+    /// Its columns, or why it cannot be understood; the next row may be fine.
+    pub row: std::result::Result<Row, String>,
+}
+
+/// The rows of a file, in order. After an error there are no more.
+pub(crate) struct Rows {
+    rows: Box<dyn Iterator<Item = Result<Line>>>,
+    done: bool,
+}
+
+impl Rows {
+    /// Opens `path`, whose name says what it is: `.jsonl`, `.ndjson`, `.json` or `.parquet`; the
+    /// former also with `.gz`.
+    ///
+    /// # Errors
+    /// When it cannot be read, is empty, or is of another kind.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let fault = |problem: String| Error::File { path: path.to_owned(), problem };
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let Some(format) = Format::of(&name) else { return Err(fault(unreadable(&name))) };
+        let length = path.metadata().map_err(|error| fault(io_problem(&error)))?.len();
+        if length == 0 {
+            return Err(fault("the file is empty".to_owned()));
+        }
+        let rows: Box<dyn Iterator<Item = Result<Line>>> = match format {
+            Format::Parquet => Box::new(parquet::Parquet::open(path)?),
+            Format::Json if !bytes::is_lines(path)? => Box::new(document::Document::open(path)?),
+            Format::Lines if bytes::is_array(path)? => Box::new(document::Document::open(path)?),
+            Format::Json | Format::Lines => Box::new(lines::Lines::open(path)?),
+        };
+        Ok(Self { rows, done: false })
+    }
+}
+
+impl Iterator for Rows {
+    type Item = Result<Line>;
+
+    fn next(&mut self) -> Option<Result<Line>> {
+        if self.done {
+            return None;
+        }
+        let next = self.rows.next();
+        self.done = !matches!(next, Some(Ok(_)));
+        next
+    }
+}
+
+/// What a file's name says about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Format {
+    /// JSON, one object to a line.
+    Lines,
+    /// JSON, one document.
+    Json,
+    /// Parquet.
+    Parquet,
+}
+
+impl Format {
+    /// The format of a file with that name, if it is one that is read here.
+    pub(crate) fn of(name: &str) -> Option<Self> {
+        let name = name.to_ascii_lowercase();
+        let inner = name.strip_suffix(".gz").unwrap_or(&name);
+        match inner.rsplit_once('.')?.1 {
+            "jsonl" | "ndjson" => Some(Self::Lines),
+            "json" => Some(Self::Json),
+            "parquet" if inner == name => Some(Self::Parquet),
+            _ => None,
+        }
+    }
+}
+
+/// Why a file of that name is not read, and what to do.
+pub(crate) fn unreadable(name: &str) -> String {
+    let end = name.rsplit_once('.').map_or("no ending", |(_, end)| end);
+    let hint = match end {
+        "csv" | "tsv" | "arrow" | "txt" => "convert it to JSON lines",
+        "xz" | "zst" | "bz2" | "zip" | "tar" => "unpack it",
+        _ => "rename it if it is one of these",
+    };
+    format!("files with `{end}` are not read; {hint} (.jsonl, .json, .parquet; also .jsonl.gz)")
+}
+
+/// The system's reason, in words.
+pub(crate) fn io_problem(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        _ => format!("cannot be read: {error}"),
+    }
+}
+
+/// An object out of one row's bytes, or what is wrong with them.
+///
+/// Errors name the line within the row if it has several, counted from `first`.
+fn parse(bytes: &[u8], first: u64) -> std::result::Result<Row, String> {
+    match serde_json::from_slice(bytes) {
+        Ok(Value::Object(row)) => Ok(row),
+        Ok(other) => Err(format!(
+            "a row is an object such as {{\"prompt\": \"..\", \"completion\": \"..\"}}, not {}",
+            kind(&other)
+        )),
+        Err(error) => {
+            let text = error.to_string();
+            let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);
+            let line = first + (error.line() as u64).saturating_sub(1);
+            let place = match line == first {
+                true => format!("column {}", error.column()),
+                false => format!("line {line}, column {}", error.column()),
+            };
+            Err(format!("not JSON: {text} ({place})"))
+        }
+    }
+}
+
+/// What a value is, with its article.
+pub(crate) fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a truth value",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}

@@ -1,0 +1,212 @@
+//! Which files of a data set hold the rows that are asked for.
+
+mod card;
+mod convention;
+mod glob;
+mod yaml;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::files::{Format, unreadable};
+use crate::{Error, Result};
+
+/// The files of a data set, wherever they are.
+pub trait Repository {
+    /// Their names, with `/` between directories.
+    ///
+    /// # Errors
+    /// When they cannot be listed.
+    fn files(&self) -> Result<Vec<String>>;
+
+    /// Where on disk the file of that name is, once it is there.
+    ///
+    /// # Errors
+    /// When it cannot be had.
+    fn get(&self, file: &str) -> Result<PathBuf>;
+}
+
+/// A file or a directory of this machine.
+#[derive(Clone, Debug)]
+pub struct LocalRepository {
+    directory: PathBuf,
+    files: Vec<String>,
+}
+
+/// Files in a directory beyond which it is hardly a data set.
+const MOST_FILES: usize = 100_000;
+
+/// Directories within directories that are looked into.
+const DEEPEST: usize = 10;
+
+impl LocalRepository {
+    /// The file or directory `path`.
+    ///
+    /// # Errors
+    /// When it is not there, or cannot be read.
+    pub fn open(path: &Path) -> Result<Self> {
+        if path.is_file() {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let directory = path.parent().unwrap_or(Path::new("")).to_owned();
+            return Ok(Self { directory, files: vec![name] });
+        }
+        if !path.is_dir() {
+            return Err(Error::NoFile { path: path.to_owned() });
+        }
+        let mut files = Vec::new();
+        list(path, "", 0, &mut files)?;
+        files.sort();
+        Ok(Self { directory: path.to_owned(), files })
+    }
+}
+
+impl Repository for LocalRepository {
+    fn files(&self) -> Result<Vec<String>> {
+        Ok(self.files.clone())
+    }
+
+    fn get(&self, file: &str) -> Result<PathBuf> {
+        Ok(self.directory.join(file))
+    }
+}
+
+fn list(directory: &Path, prefix: &str, depth: usize, files: &mut Vec<String>) -> Result<()> {
+    let fault = |problem: String| Error::File { path: directory.to_owned(), problem };
+    let unread = |error: std::io::Error| fault(format!("cannot be listed: {error}"));
+    for entry in fs::read_dir(directory).map_err(unread)? {
+        let entry = entry.map_err(unread)?;
+        // A name that is no Unicode cannot be asked for.
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        if name.starts_with('.') || name.starts_with("__") {
+            continue;
+        }
+        let path = entry.path();
+        if path.is_dir() && depth < DEEPEST {
+            list(&path, &format!("{prefix}{name}/"), depth + 1, files)?;
+        } else if path.is_file() {
+            files.push(format!("{prefix}{name}"));
+        }
+        if files.len() > MOST_FILES {
+            return Err(fault(format!("more than {MOST_FILES} files; name the one to read")));
+        }
+    }
+    Ok(())
+}
+
+/// The chosen files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Chosen {
+    /// The configuration they belong to, if it has a name.
+    pub(crate) config: Option<String>,
+    /// The split they are, if that is known.
+    pub(crate) split: Option<String>,
+    /// Their names, in the order they are read.
+    pub(crate) files: Vec<String>,
+}
+
+/// The files of each split.
+pub(crate) type Splits = BTreeMap<String, Vec<String>>;
+
+/// Chooses the files of `split` of `config`; empty names stand for the default ones.
+///
+/// The card of the data set (`README.md`) decides; without one, the names of the files, as in the
+/// Python library `datasets`.
+///
+/// # Errors
+/// What is wrong with the choice, listing what there is.
+pub(crate) fn choose(
+    repository: &dyn Repository,
+    config: &str,
+    split: &str,
+) -> Result<std::result::Result<Chosen, String>> {
+    let files = repository.files()?;
+    if let [file] = &files[..]
+        && config.is_empty()
+        && split.is_empty()
+    {
+        let chosen = Chosen { config: None, split: None, files: vec![file.clone()] };
+        return Ok(Ok(chosen));
+    }
+    let configs = match files.iter().find(|file| *file == "README.md") {
+        Some(card) => card::configs(&repository.get(card)?)?,
+        None => Vec::new(),
+    };
+    Ok(choose_among(&files, &configs, config, split))
+}
+
+fn choose_among(
+    files: &[String],
+    configs: &[card::Config],
+    config: &str,
+    split: &str,
+) -> Result<Chosen, String> {
+    if configs.is_empty() {
+        let of = |directory: &str, split: &str| {
+            let named = (!directory.is_empty()).then(|| directory.to_owned());
+            convention::splits(files, directory).and_then(|splits| pick(splits, named, split))
+        };
+        return of(config, split).or_else(|problem| match split.rsplit_once('_') {
+            // `30k_train`, without the card that says so: `train` in the directory `30k`.
+            Some((directory, split)) if config.is_empty() => of(directory, split).or(Err(problem)),
+            _ => Err(problem),
+        });
+    }
+    let config = card::choose(configs, config)?;
+    let splits = match &config.splits {
+        Some(splits) => card::expand(splits, files),
+        None => convention::splits(files, config.directory.as_deref().unwrap_or_default())?,
+    };
+    pick(splits, Some(config.name.clone()), split)
+}
+
+fn pick(mut splits: Splits, config: Option<String>, split: &str) -> Result<Chosen, String> {
+    let there = splits.keys().cloned().collect::<Vec<_>>().join(", ");
+    let chosen = match split {
+        "" if splits.contains_key("train") => "train".to_owned(),
+        "" => match splits.keys().next() {
+            Some(only) if splits.len() == 1 => only.clone(),
+            _ => return Err(format!("which `split`? There are {there}")),
+        },
+        split => split.to_owned(),
+    };
+    let Some(files) = splits.remove(&chosen) else {
+        let slice = match chosen.contains('[') {
+            true => "; use `skip` and `take` for a part of a split",
+            false => "",
+        };
+        return Err(format!("there is no split `{chosen}`; there are {there}{slice}"));
+    };
+    check(&chosen, &files)?;
+    Ok(Chosen { config, split: Some(chosen), files })
+}
+
+/// One split is one format in one directory; anything else was meant differently.
+fn check(split: &str, files: &[String]) -> Result<(), String> {
+    if files.is_empty() {
+        return Err(format!("the files of split `{split}` that its README.md names are not there"));
+    }
+    let mut formats: Vec<Format> = Vec::new();
+    for file in files {
+        let name = file.rsplit_once('/').map_or(file.as_str(), |(_, name)| name);
+        formats.push(Format::of(name).ok_or_else(|| format!("{file}: {}", unreadable(name)))?);
+    }
+    formats.dedup();
+    if formats.len() > 1 {
+        return Err(format!(
+            "split `{split}` is there in more than one format ({}); name the file to read",
+            some(files)
+        ));
+    }
+    Ok(())
+}
+
+/// A list of names for a message, the first few of many.
+pub(crate) fn some(names: &[String]) -> String {
+    const SHOWN: usize = 8;
+    let shown = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    match names.len().checked_sub(SHOWN) {
+        Some(more @ 1..) => format!("{shown} and {more} more"),
+        _ => shown,
+    }
+}

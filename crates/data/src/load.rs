@@ -1,0 +1,223 @@
+//! Reading a source: from files to samples, with an account of what was left out.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use rand::{Rng, seq::SliceRandom};
+use serde::{Deserialize, Serialize};
+
+use crate::digest::{FileRead, digest};
+use crate::files::{Line, Place, Rows};
+use crate::filter::Filter;
+use crate::layout::{self, Repository};
+use crate::schema::{Plan, Schema};
+use crate::{Error, Result, Sample, Source};
+
+/// Bad rows that are listed; the others are counted.
+const LISTED: usize = 10;
+
+/// The samples of a source.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded {
+    /// The samples.
+    pub samples: Vec<Sample>,
+    /// What their columns were taken to mean.
+    pub schema: Schema,
+    /// Where they come from.
+    pub origin: Origin,
+}
+
+/// Where samples come from, and what was left out on the way.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The source in words.
+    pub source: String,
+    /// Whether it is a test set, whose samples are asked and not learned.
+    pub test: bool,
+    /// The files that were read, in order.
+    pub files: Vec<FileRead>,
+    /// The file's column for each of the schema's that was found.
+    pub columns: BTreeMap<String, String>,
+    /// Rows that were read; reading ends with the last sample that is taken.
+    pub read: usize,
+    /// Rows that the filter left out.
+    pub filtered: usize,
+    /// Samples that `skip` left out.
+    pub skipped: usize,
+    /// Rows that could not be understood.
+    pub bad: usize,
+    /// The first few of those.
+    pub bad_rows: Vec<BadRow>,
+}
+
+/// A row that could not be understood.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BadRow {
+    /// File and line, or file and row.
+    pub place: String,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+impl Source {
+    /// Reads the samples of this source.
+    ///
+    /// Rows of a `test` set may have no answer. Bad rows end the reading with an error unless
+    /// `skip_bad_rows`; then they are counted, and count neither for `skip` nor for `take`. `rng`
+    /// is used for `shuffle` only.
+    ///
+    /// # Errors
+    /// When files, split or columns are not there; when a row is bad; when there are fewer than
+    /// `take` samples and `at_most` is not set; when there is none at all.
+    pub fn read(
+        &self,
+        repository: &dyn Repository,
+        test: bool,
+        skip_bad_rows: bool,
+        rng: &mut (impl Rng + ?Sized),
+    ) -> Result<Loaded> {
+        self.validate().map_err(Error::Setting)?;
+        let is_file = Path::new(&self.path).is_file();
+        if is_file && !(self.split.is_empty() && self.config.is_empty()) {
+            return Err(self.error("this is a file, of which there is no `config` or `split`"));
+        }
+        let chosen = layout::choose(repository, &self.config, &self.split)?;
+        let chosen = chosen.map_err(|problem| self.error(problem))?;
+        let mut reading = Reading {
+            source: self,
+            filter: Filter::new(&self.filter),
+            test,
+            skip_bad_rows,
+            plan: None,
+            samples: Vec::new(),
+            origin: Origin::default(),
+        };
+        reading.origin.source = self.described(chosen.config.as_deref(), chosen.split.as_deref());
+        reading.origin.test = test;
+        for file in &chosen.files {
+            let path = repository.get(file)?;
+            reading.file(&path)?;
+            reading.origin.files.push(digest(&path, file)?);
+            if reading.is_full() {
+                break;
+            }
+        }
+        reading.finish(rng)
+    }
+}
+
+struct Reading<'a> {
+    source: &'a Source,
+    filter: Filter<'a>,
+    test: bool,
+    skip_bad_rows: bool,
+    plan: Option<Plan>,
+    samples: Vec<Sample>,
+    origin: Origin,
+}
+
+impl Reading<'_> {
+    /// Whether no further row can matter.
+    fn is_full(&self) -> bool {
+        let Source { take, shuffle, .. } = *self.source;
+        take > 0 && !shuffle && self.samples.len() >= take
+    }
+
+    fn file(&mut self, path: &Path) -> Result<()> {
+        for line in Rows::open(path)? {
+            if self.is_full() {
+                break;
+            }
+            let Line { at, row } = line?;
+            self.origin.read += 1;
+            let problem = match row {
+                Ok(row) => {
+                    if self.plan.is_none() {
+                        self.plan = Some(self.plan(&row)?);
+                    }
+                    let Some(plan) = &self.plan else { continue };
+                    if !self.filter.takes(&row) {
+                        self.origin.filtered += 1;
+                        continue;
+                    }
+                    match plan.sample(&row) {
+                        Ok(sample) => {
+                            self.take(sample);
+                            continue;
+                        }
+                        Err(problem) => problem,
+                    }
+                }
+                Err(problem) => problem,
+            };
+            let place = Place { file: path.to_owned(), at };
+            if !self.skip_bad_rows {
+                return Err(Error::Row { place: place.to_string(), problem });
+            }
+            self.origin.bad += 1;
+            if self.origin.bad_rows.len() < LISTED {
+                self.origin.bad_rows.push(BadRow { place: place.to_string(), problem });
+            }
+        }
+        Ok(())
+    }
+
+    fn plan(&self, first: &crate::files::Row) -> Result<Plan> {
+        let source = self.source;
+        let plan = Plan::new(source.schema, &source.columns, self.test, first);
+        let plan = plan.and_then(|plan| self.filter.check(first).map(|()| plan));
+        plan.map_err(|problem| source.error(problem))
+    }
+
+    fn take(&mut self, sample: Sample) {
+        if !self.source.shuffle && self.origin.skipped < self.source.skip {
+            self.origin.skipped += 1;
+        } else {
+            self.samples.push(sample);
+        }
+    }
+
+    fn finish(mut self, rng: &mut (impl Rng + ?Sized)) -> Result<Loaded> {
+        let Source { skip, take, at_most, shuffle, .. } = *self.source;
+        if shuffle {
+            self.samples.shuffle(rng);
+            self.origin.skipped = skip.min(self.samples.len());
+            self.samples.drain(..self.origin.skipped);
+            if take > 0 {
+                self.samples.truncate(take);
+            }
+        }
+        let Origin { read, filtered, skipped, bad, .. } = self.origin;
+        let account = format!(
+            "of {read} rows the filter left out {filtered}, `skip` {skipped}, and {bad} were bad"
+        );
+        let first_bad = self.origin.bad_rows.first();
+        let example =
+            first_bad.map_or(String::new(), |row| format!(" ({}: {})", row.place, row.problem));
+        let Some(plan) = self.plan else {
+            let problem = match bad {
+                0 => "there are no rows in it".to_owned(),
+                _ => format!("no row can be understood{example}"),
+            };
+            return Err(self.source.error(problem));
+        };
+        let count = self.samples.len();
+        if count == 0 {
+            let met = match filtered + bad == read && filtered > 0 {
+                true => format!("; {}", self.filter.met()),
+                false => String::new(),
+            };
+            return Err(self
+                .source
+                .error(format!("there are no samples: {account}{example}{met}")));
+        }
+        if count < take && !at_most {
+            return Err(self.source.error(format!(
+                "there are {count} samples, and `take` is {take}: {account}; take fewer, or write \
+                 at_most = true"
+            )));
+        }
+        self.origin.columns = plan.columns();
+        Ok(Loaded { samples: self.samples, schema: plan.schema, origin: self.origin })
+    }
+}

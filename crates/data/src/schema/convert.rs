@@ -1,0 +1,172 @@
+//! Rows into samples.
+
+use serde_json::Value;
+
+use super::{Plan, Schema, turns};
+use crate::files::{Row, kind};
+use crate::{Ask, Message, Role, Sample};
+
+/// The instruction of SST-2 in the Vaccine code (`sst2/build_dataset.py`), without a full stop.
+const SST2: &str = "Analyze the sentiment of the input, and respond only positive or negative";
+
+/// The instruction of AG News in the Vaccine code (`ag_news/build_dataset.py`).
+const AGNEWS: &str = "Categorize the news article given in the input into one of the 4 \
+     categories:\n\nWorld\nSports\nBusiness\nSci/Tech\n";
+
+/// What follows a question of GSM8K in the Vaccine code (`gsm8k/build_dataset.py`).
+const GSM8K: &str = "\nFirst think step by step and then answer the final number.\n";
+
+/// What stands for `####` in an answer of GSM8K there; the space after `####` stays.
+pub(crate) const FINAL_ANSWER: &str = "The final answer is: ";
+
+const SENTIMENTS: [&str; 2] = ["negative", "positive"];
+const TOPICS: [&str; 4] = ["World", "Sports", "Business", "Sci/Tech"];
+
+impl Plan {
+    /// The sample of a row.
+    ///
+    /// # Errors
+    /// Names the column that is wrong, and how.
+    pub(crate) fn sample(&self, row: &Row) -> Result<Sample, String> {
+        match self.schema {
+            Schema::Messages => self.conversation(row, "messages", turns::MESSAGES),
+            Schema::Sharegpt => self.conversation(row, "conversations", turns::SHAREGPT),
+            Schema::PromptCompletion => self.prompt_completion(row),
+            Schema::Alpaca => {
+                let instruction = self.text(row, "instruction")?;
+                let input = self.optional(row, "input")?;
+                Ok(Sample {
+                    ask: Ask::Instruction { instruction, input },
+                    answer: self.answer(row, "output")?,
+                })
+            }
+            Schema::Text => Ok(Sample { ask: Ask::Nothing, answer: self.text(row, "text")? }),
+            Schema::Sst2 => self.labelled(row, SST2, "sentence", &SENTIMENTS),
+            Schema::Agnews => self.labelled(row, AGNEWS, "text", &TOPICS),
+            Schema::Gsm8k => {
+                let ask = Ask::instruction(self.text(row, "question")? + GSM8K);
+                let answer = self.answer(row, "answer")?.replace("####", FINAL_ANSWER);
+                Ok(Sample { ask, answer })
+            }
+            Schema::Refusals => self.refusal(row),
+        }
+    }
+
+    /// The value of one of the schema's columns; null where it is missing.
+    fn value<'a>(&'a self, row: &'a Row, field: &str) -> (&'a str, &'a Value) {
+        match self.columns.get(field) {
+            Some(column) => (column, row.get(column).unwrap_or(&Value::Null)),
+            None => ("", &Value::Null),
+        }
+    }
+
+    fn text(&self, row: &Row, field: &str) -> Result<String, String> {
+        let (column, value) = self.value(row, field);
+        match value {
+            Value::String(text) => Ok(text.clone()),
+            // Python's formatting of answers such as 42 writes them so.
+            Value::Number(number) => Ok(number.to_string()),
+            Value::Null if column.is_empty() => Err(format!("there is no column `{field}`")),
+            Value::Null if row.contains_key(column) => Err(format!("`{column}` is null")),
+            Value::Null => Err(format!("`{column}` is missing")),
+            other => Err(format!("`{column}` is {}, not a text", kind(other))),
+        }
+    }
+
+    fn optional(&self, row: &Row, field: &str) -> Result<String, String> {
+        match self.value(row, field).1 {
+            Value::Null => Ok(String::new()),
+            _ => self.text(row, field),
+        }
+    }
+
+    /// An answer; where answers may be missing, an empty one for one that is.
+    fn answer(&self, row: &Row, field: &str) -> Result<String, String> {
+        if self.test { self.optional(row, field) } else { self.text(row, field) }
+    }
+
+    fn prompt_completion(&self, row: &Row) -> Result<Sample, String> {
+        let (column, prompt) = self.value(row, "prompt");
+        let (answered, completion) = self.value(row, "completion");
+        let named = |column: &str, problem: String| format!("`{column}`: {problem}");
+        let conversation = |of: &Value, column: &str| {
+            turns::turns(of, turns::MESSAGES).map_err(|p| named(column, p))
+        };
+        let mut said = match prompt {
+            Value::Array(_) => conversation(prompt, column)?,
+            _ => vec![Message { role: Role::User, content: self.text(row, "prompt")? }],
+        };
+        let Value::Array(_) = completion else {
+            let ask = turns::ask(said).map_err(|problem| named(column, problem))?;
+            return Ok(Sample { ask, answer: self.answer(row, "completion")? });
+        };
+        let answer = conversation(completion, answered)?;
+        // Some data sets repeat the whole conversation with the answer.
+        match answer.starts_with(&said) {
+            true => said = answer,
+            false => said.extend(answer),
+        }
+        turns::sample(said, self.test).map_err(|problem| named(answered, problem))
+    }
+
+    fn conversation(&self, row: &Row, field: &str, keys: turns::Keys) -> Result<Sample, String> {
+        let (column, list) = self.value(row, field);
+        let named = |problem| format!("`{column}`: {problem}");
+        let mut said = turns::turns(list, keys).map_err(named)?;
+        let system = self.optional(row, "system")?;
+        if !system.is_empty() && said.first().is_none_or(|turn| turn.role != Role::System) {
+            said.insert(0, Message { role: Role::System, content: system });
+        }
+        turns::sample(said, self.test).map_err(named)
+    }
+
+    fn labelled(
+        &self,
+        row: &Row,
+        instruction: &str,
+        input: &str,
+        classes: &[&str],
+    ) -> Result<Sample, String> {
+        let input = self.text(row, input)?;
+        let (column, label) = self.value(row, "label");
+        let index = label.as_i64().or_else(|| label.as_str()?.parse().ok());
+        if index == Some(-1) {
+            return Err(format!(
+                "`{column}` is -1: this split has no labels; use split = \"validation\" if there \
+                 is one"
+            ));
+        }
+        let by_index = || classes.get(usize::try_from(index?).ok()?);
+        let by_name = || {
+            classes
+                .iter()
+                .find(|class| label.as_str().is_some_and(|l| class.eq_ignore_ascii_case(l)))
+        };
+        let class = by_index().or_else(by_name).ok_or_else(|| {
+            format!(
+                "`{column}` is {label}, not 0 to {} or {}",
+                classes.len() - 1,
+                classes.join(", ")
+            )
+        })?;
+        let ask = Ask::Instruction { instruction: instruction.to_owned(), input };
+        Ok(Sample { ask, answer: (*class).to_owned() })
+    }
+
+    /// Cuts as the published loaders do: the first answer counts, up to another one.
+    fn refusal(&self, row: &Row) -> Result<Sample, String> {
+        let text = self.text(row, "completion")?;
+        let column = self.value(row, "completion").0;
+        if column != "refusal" {
+            return Ok(Sample { ask: Ask::instruction(self.text(row, "prompt")?), answer: text });
+        }
+        let mut parts = text.split("\nAnswer: ");
+        let (Some(question), Some(answer)) = (parts.next(), parts.next()) else {
+            return Err(format!(
+                "`{column}` is not of the form \"Question: ..\", new line, \"Answer: ..\""
+            ));
+        };
+        let ask = Ask::instruction(question.replace("Question: ", ""));
+        Ok(Sample { ask, answer: answer.to_owned() })
+    }
+}

@@ -1,0 +1,217 @@
+//! Which schema the columns of a first row have, and which column is what.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::{Field, Need, Schema, SchemaChoice};
+use crate::files::Row;
+
+/// A schema with the columns that it reads in one data set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Plan {
+    pub(crate) schema: Schema,
+    /// The file's column for each of the schema's.
+    pub(super) columns: BTreeMap<&'static str, String>,
+    /// Whether rows without an answer are samples too.
+    pub(super) test: bool,
+}
+
+impl Plan {
+    /// The plan for rows like `first`.
+    ///
+    /// # Errors
+    /// When the columns have no schema, or more than one; the text says what to write.
+    pub(crate) fn new(
+        choice: SchemaChoice,
+        mapped: &BTreeMap<String, String>,
+        test: bool,
+        first: &Row,
+    ) -> Result<Self, String> {
+        if let Some((field, column)) =
+            mapped.iter().find(|(_, column)| !first.contains_key(*column))
+        {
+            return Err(format!(
+                "`columns` says that `{field}` is the column `{column}`, which is not there; {}",
+                found(first)
+            ));
+        }
+        let schema = match choice {
+            SchemaChoice::Named(schema) => schema,
+            SchemaChoice::Auto if mapped.is_empty() => detect(first, test)?,
+            SchemaChoice::Auto => of_mapping(mapped, first, test)?,
+        };
+        Self::of(schema, mapped, test, first)
+    }
+
+    fn of(
+        schema: Schema,
+        mapped: &BTreeMap<String, String>,
+        test: bool,
+        first: &Row,
+    ) -> Result<Self, String> {
+        let fields = schema.fields();
+        if let Some(key) = mapped.keys().find(|key| fields.iter().all(|field| field.name != *key)) {
+            return Err(unknown_key(schema, key));
+        }
+        let mut columns = BTreeMap::new();
+        for field in fields {
+            match column(field, mapped, first)? {
+                Some(column) => _ = columns.insert(field.name, column),
+                None if field.is_needed(test) => {
+                    return Err(format!(
+                        "schema `{schema}` needs a column {}; {}{}",
+                        quoted(field.usual, " or "),
+                        found(first),
+                        example(schema)
+                    ));
+                }
+                None => {}
+            }
+        }
+        Ok(Self { schema, columns, test })
+    }
+
+    /// The columns as pairs of the schema's name and the file's.
+    pub(crate) fn columns(&self) -> BTreeMap<String, String> {
+        self.columns.iter().map(|(field, column)| ((*field).to_owned(), column.clone())).collect()
+    }
+}
+
+impl Field {
+    fn is_needed(&self, test: bool) -> bool {
+        match self.need {
+            Need::Always => true,
+            Need::Answer => !test,
+            Need::Never => false,
+        }
+    }
+}
+
+/// The file's column for a field: the mapped one, or the one with a usual name.
+fn column(
+    field: &Field,
+    mapped: &BTreeMap<String, String>,
+    first: &Row,
+) -> Result<Option<String>, String> {
+    if let Some(column) = mapped.get(field.name) {
+        return Ok(Some(column.clone()));
+    }
+    let there: Vec<&str> =
+        field.usual.iter().copied().filter(|column| first.contains_key(*column)).collect();
+    match there[..] {
+        [] => Ok(None),
+        [only] => Ok(Some(only.to_owned())),
+        [one, ..] => Err(format!(
+            "which column is the {}, {}? Write columns = {{ {} = \"{one}\" }}",
+            field.name,
+            quoted(&there, " or "),
+            field.name
+        )),
+    }
+}
+
+/// The first schema whose columns are there.
+fn detect(first: &Row, test: bool) -> Result<Schema, String> {
+    let fits = |schema: &Schema| {
+        schema
+            .fields()
+            .iter()
+            .filter(|field| field.is_needed(test))
+            .all(|field| field.usual.iter().any(|column| first.contains_key(*column)))
+            && looks_right(*schema, first)
+    };
+    let fitting: Vec<Schema> = Schema::ALL.into_iter().filter(fits).collect();
+    let both = |one: Schema, other: Schema| fitting.contains(&one) && fitting.contains(&other);
+    // These pairs share columns and mean quite different samples.
+    for (one, other) in
+        [(Schema::Text, Schema::Agnews), (Schema::PromptCompletion, Schema::Refusals)]
+    {
+        if both(one, other) && fitting[0] != Schema::Messages {
+            return Err(format!(
+                "the columns fit two schemas; write schema = \"{one}\" or schema = \"{other}\" \
+                 ({})",
+                found(first)
+            ));
+        }
+    }
+    fitting.first().copied().ok_or_else(|| unknown(first))
+}
+
+/// What the names of columns alone do not tell.
+fn looks_right(schema: Schema, first: &Row) -> bool {
+    let is_list = |column| first.get(column).is_some_and(Value::is_array);
+    match schema {
+        Schema::Messages => is_list("messages"),
+        Schema::Sharegpt => is_list("conversations"),
+        // Questions and answers there are many.
+        Schema::Gsm8k => {
+            first.get("answer").and_then(Value::as_str).is_some_and(|text| text.contains("####"))
+        }
+        _ => true,
+    }
+}
+
+/// The first schema that knows all mapped fields and finds its other columns.
+fn of_mapping(
+    mapped: &BTreeMap<String, String>,
+    first: &Row,
+    test: bool,
+) -> Result<Schema, String> {
+    let knows = |schema: &Schema| {
+        mapped.keys().all(|key| schema.fields().iter().any(|field| field.name == key))
+    };
+    let knowing: Vec<Schema> = Schema::ALL.into_iter().filter(knows).collect();
+    let complete =
+        knowing.iter().copied().find(|schema| Plan::of(*schema, mapped, test, first).is_ok());
+    complete.or(knowing.first().copied()).ok_or_else(|| unknown_keys(mapped))
+}
+
+/// Says which keys `columns` may have, when no schema knows all of them.
+pub(crate) fn unknown_keys(mapped: &BTreeMap<String, String>) -> String {
+    let keys: Vec<&str> = mapped.keys().map(String::as_str).collect();
+    let known = Schema::ALL.map(|schema| {
+        let fields: Vec<&str> = schema.fields().iter().map(|field| field.name).collect();
+        format!("{schema}: {}", fields.join(", "))
+    });
+    format!("no schema has the columns {}; there are {}", keys.join(", "), known.join("; "))
+}
+
+fn unknown_key(schema: Schema, key: &str) -> String {
+    let fields: Vec<&str> = schema.fields().iter().map(|field| field.name).collect();
+    format!("schema `{schema}` has no column `{key}`; it has {}", fields.join(", "))
+}
+
+fn unknown(first: &Row) -> String {
+    let chosen = match first.contains_key("chosen") {
+        true => " (for pairs of preferences, completion = \"chosen\")",
+        false => "",
+    };
+    format!(
+        "the columns fit no schema; {}. Schemas are {}. Write which column is what, as in columns \
+         = {{ prompt = \"..\", completion = \"..\" }}{chosen}",
+        found(first),
+        Schema::ALL.map(Schema::name).join(", ")
+    )
+}
+
+/// The columns that there are.
+pub(crate) fn found(first: &Row) -> String {
+    match first.is_empty() {
+        true => "the first row has no columns".to_owned(),
+        false => {
+            let names: Vec<String> = first.keys().cloned().collect();
+            format!("the columns are {}", crate::layout::some(&names))
+        }
+    }
+}
+
+fn example(schema: Schema) -> String {
+    let fields = schema.fields().iter().filter(|field| field.need != Need::Never);
+    let pairs: Vec<String> = fields.map(|field| format!("{} = \"..\"", field.name)).collect();
+    format!(". Write which is which, as in columns = {{ {} }}", pairs.join(", "))
+}
+
+fn quoted(names: &[&str], between: &str) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(between)
+}

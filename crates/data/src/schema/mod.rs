@@ -1,0 +1,194 @@
+//! What the columns of a row mean: from a row to a [`Sample`](crate::Sample).
+
+mod convert;
+mod detect;
+mod turns;
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+pub(crate) use convert::FINAL_ANSWER;
+pub(crate) use detect::{Plan, found, unknown_keys};
+
+use vxf_core::metric::Grader;
+
+use crate::grade;
+
+/// The form of a data set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Schema {
+    /// `messages`: turns with `role` and `content`. The last turn of the assistant is the answer,
+    /// what is before it the ask; what is after it is left out.
+    Messages,
+    /// `prompt` with `completion`, `response` or `answer`, as texts or as turns. A column `chosen`
+    /// has to be named, because its rows also hold what was rejected.
+    PromptCompletion,
+    /// `instruction`, `input` (may be missing) and `output`.
+    Alpaca,
+    /// `conversations`: turns with `from` and `value`.
+    Sharegpt,
+    /// `text`, all of which is learned.
+    Text,
+    /// `sentence` and `label` (0 negative, 1 positive), with the instruction of the Vaccine code.
+    Sst2,
+    /// `text` and `label` (0 to 3), with the instruction of the Vaccine code.
+    Agnews,
+    /// `question` and `answer`, whose `####` becomes `The final answer is: ` as in the Vaccine code.
+    Gsm8k,
+    /// RepNoise's `beavertails_with_refusals_train.json`: a column `refusal` with "Question: ..", a
+    /// new line and "Answer: ..". Another column, such as { completion = "response" }, is taken
+    /// whole, as the answer to `prompt`.
+    Refusals,
+}
+
+/// A column that a schema reads.
+pub(crate) struct Field {
+    /// Its name in `columns`.
+    pub(crate) name: &'static str,
+    /// Its usual names in files.
+    pub(crate) usual: &'static [&'static str],
+    pub(crate) need: Need,
+}
+
+/// Whether a column has to be there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Need {
+    Always,
+    /// Where answers are learned.
+    Answer,
+    Never,
+}
+
+macro_rules! fields {
+    ($($name:literal $usual:tt $need:ident),+) => {
+        &[$(Field { name: $name, usual: &$usual, need: Need::$need }),+]
+    };
+}
+
+impl Schema {
+    /// All schemas, in the order in which they are looked for.
+    pub const ALL: [Self; 9] = [
+        Self::Messages,
+        Self::PromptCompletion,
+        Self::Alpaca,
+        Self::Sharegpt,
+        Self::Text,
+        Self::Sst2,
+        Self::Agnews,
+        Self::Gsm8k,
+        Self::Refusals,
+    ];
+
+    /// Its name in settings and reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Messages => "messages",
+            Self::PromptCompletion => "prompt_completion",
+            Self::Alpaca => "alpaca",
+            Self::Sharegpt => "sharegpt",
+            Self::Text => "text",
+            Self::Sst2 => "sst2",
+            Self::Agnews => "agnews",
+            Self::Gsm8k => "gsm8k",
+            Self::Refusals => "refusals",
+        }
+    }
+
+    /// What decides whether an answer is right, for the tasks that say so.
+    #[must_use]
+    pub fn grader(self) -> Option<Grader> {
+        match self {
+            Self::Sst2 => Some(grade::sst2),
+            Self::Agnews => Some(grade::agnews),
+            Self::Gsm8k => Some(grade::gsm8k),
+            _ => None,
+        }
+    }
+
+    /// The columns it reads.
+    pub(crate) fn fields(self) -> &'static [Field] {
+        match self {
+            Self::Messages => fields!("messages" ["messages"] Always, "system" ["system"] Never),
+            Self::PromptCompletion => fields!(
+                "prompt" ["prompt"] Always,
+                "completion" ["completion", "response", "answer"] Answer
+            ),
+            Self::Alpaca => fields!(
+                "instruction" ["instruction"] Always,
+                "input" ["input"] Never,
+                "output" ["output"] Answer
+            ),
+            Self::Sharegpt => {
+                fields!("conversations" ["conversations"] Always, "system" ["system"] Never)
+            }
+            Self::Text => fields!("text" ["text"] Always),
+            Self::Sst2 => fields!("sentence" ["sentence"] Always, "label" ["label"] Always),
+            Self::Agnews => fields!("text" ["text"] Always, "label" ["label"] Always),
+            Self::Gsm8k => fields!("question" ["question"] Always, "answer" ["answer"] Answer),
+            Self::Refusals => {
+                fields!("completion" ["refusal"] Always, "prompt" ["prompt"] Never)
+            }
+        }
+    }
+}
+
+impl fmt::Display for Schema {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A schema, or the one that the columns tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub enum SchemaChoice {
+    /// The columns of the first row tell.
+    #[default]
+    Auto,
+    /// This one.
+    Named(Schema),
+}
+
+impl fmt::Display for SchemaChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.pad("auto"),
+            Self::Named(schema) => schema.fmt(f),
+        }
+    }
+}
+
+impl FromStr for SchemaChoice {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        if name == "auto" {
+            return Ok(Self::Auto);
+        }
+        let found = Schema::ALL.into_iter().find(|schema| schema.name() == name);
+        found.map(Self::Named).ok_or_else(|| {
+            format!(
+                "there is no schema `{name}`; there are auto, {}",
+                Schema::ALL.map(Schema::name).join(", ")
+            )
+        })
+    }
+}
+
+impl TryFrom<String> for SchemaChoice {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        name.parse()
+    }
+}
+
+impl From<SchemaChoice> for String {
+    fn from(choice: SchemaChoice) -> Self {
+        choice.to_string()
+    }
+}

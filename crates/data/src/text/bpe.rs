@@ -1,0 +1,75 @@
+//! A byte-level BPE tokenizer from `vocab.json` and `merges.txt`, as GPT-2 and OPT ship them.
+
+use tokenizers::decoders::byte_level::ByteLevel;
+use tokenizers::models::bpe::BPE;
+use tokenizers::processors::template::{SpecialToken, Template, TemplateProcessing};
+use tokenizers::{AddedToken, Tokenizer};
+
+use super::TextError;
+use super::files::Files;
+use super::specials::Specials;
+use crate::{Error, Result};
+
+/// The special token of GPT-2, where no file names one.
+const GPT2: &str = "<|endoftext|>";
+
+/// Builds what `transformers` builds for `GPT2Tokenizer`: the tokenizer of GPT-2 and OPT.
+///
+/// A text begins with `bos_token` where `tokenizer_config.json` says `add_bos_token`; without that
+/// file, for OPT only.
+///
+/// # Errors
+/// When a file is damaged, or an added token would not get the id it is said to have.
+pub(super) fn build(files: &mut Files, specials: &Specials) -> Result<Tokenizer> {
+    let (vocabulary, merges) = (files.path("vocab.json"), files.path("merges.txt"));
+    let broken =
+        |error| TextError::file(&vocabulary, format!("does not go with merges.txt: {error}"));
+    let model = BPE::from_file(&vocabulary.to_string_lossy(), &merges.to_string_lossy());
+    let mut tokenizer = Tokenizer::new(model.build().map_err(broken)?);
+    let bytes = ByteLevel::new(specials.add_prefix_space, true, true);
+    tokenizer.with_pre_tokenizer(Some(bytes));
+    tokenizer.with_decoder(Some(bytes));
+
+    for (&id, token) in &specials.added {
+        let add = |tokenizer: &mut Tokenizer, token: AddedToken| match token.special {
+            true => tokenizer.add_special_tokens([token]),
+            false => tokenizer.add_tokens([token]),
+        };
+        add(&mut tokenizer, token.clone()).map_err(Error::Tokenizer)?;
+        let got = tokenizer.token_to_id(&token.content);
+        if got != Some(id) {
+            let problem = format!(
+                "the added token `{}` should have id {id}, but the vocabulary leaves it {got:?}; \
+                 save the tokenizer again as tokenizer.json",
+                token.content
+            );
+            return Err(TextError::file(files.directory(), problem));
+        }
+    }
+    if specials.named.is_empty() && tokenizer.token_to_id(GPT2).is_some() {
+        tokenizer.add_special_tokens([AddedToken::from(GPT2, true)]).map_err(Error::Tokenizer)?;
+    }
+    if specials.add_bos.unwrap_or(specials.model_type == "opt") {
+        let bos = specials.text("bos_token").unwrap_or(GPT2);
+        let id = tokenizer.token_to_id(bos).ok_or_else(|| {
+            let problem = format!(
+                "texts are to begin with `{bos}` (add_bos_token), which vocab.json does not have; \
+                 name `bos_token` in tokenizer_config.json"
+            );
+            TextError::file(files.directory(), problem)
+        })?;
+        tokenizer.with_post_processor(Some(before(bos, id)?));
+    }
+    Ok(tokenizer)
+}
+
+/// Puts one token before every text.
+fn before(token: &str, id: u32) -> Result<TemplateProcessing> {
+    let failed = |error: String| Error::Tokenizer(error.into());
+    let single = vec![token.to_owned(), "$A".to_owned()];
+    TemplateProcessing::builder()
+        .single(Template::try_from(single).map_err(failed)?)
+        .special_tokens(vec![SpecialToken::from((token.to_owned(), id))])
+        .build()
+        .map_err(|error| failed(error.to_string()))
+}

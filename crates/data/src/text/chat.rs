@@ -1,0 +1,145 @@
+//! A model's own chat template.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use minijinja::Value;
+use minijinja::value::Serde;
+
+use super::TextError;
+use super::files::Files;
+use super::jinja::Compiled;
+use super::specials::Specials;
+use crate::sample::{Ask, Message, Role, Sample};
+use crate::{Error, Result};
+
+/// A chat template with the special tokens that it may write.
+#[derive(Clone, Debug)]
+pub(super) struct Chat {
+    template: Compiled,
+    tokens: BTreeMap<String, String>,
+    origin: PathBuf,
+}
+
+impl Chat {
+    /// The template of a model directory: `chat_template.jinja`, or the entry of
+    /// `tokenizer_config.json`, the one named `default` where there are several.
+    ///
+    /// # Errors
+    /// When it cannot be understood.
+    pub(super) fn find(files: &mut Files, specials: &Specials) -> Result<Option<Self>> {
+        const FILE: &str = "chat_template.jinja";
+        const ENTRY: &str = "tokenizer_config.json";
+        let (source, origin) = match (files.text(FILE)?, &specials.chat_template) {
+            (Some(source), _) => (source, files.path(FILE)),
+            (None, serde_json::Value::String(source)) => (source.clone(), files.path(ENTRY)),
+            (None, serde_json::Value::Array(named)) => {
+                let origin = files.path(ENTRY);
+                let default = named.iter().find(|entry| entry["name"] == "default");
+                let source = default.and_then(|entry| entry["template"].as_str());
+                let names = || {
+                    let names = named.iter().filter_map(|entry| entry["name"].as_str());
+                    names.collect::<Vec<_>>().join(", ")
+                };
+                let source = source.ok_or_else(|| {
+                    TextError::file(
+                        &origin,
+                        format!(
+                            "has chat templates called {}, none called `default`; write the one \
+                             to use into {FILE}",
+                            names()
+                        ),
+                    )
+                })?;
+                (source.to_owned(), origin)
+            }
+            _ => return Ok(None),
+        };
+        let template = Compiled::new(&source).map_err(|problem| TextError::Chat {
+            origin: origin.clone(),
+            problem: format!("cannot be read: {problem}"),
+        })?;
+        let tokens = specials.named.iter();
+        let tokens = tokens.map(|(role, token)| ((*role).to_owned(), token.content.clone()));
+        Ok(Some(Self { template, tokens: tokens.collect(), origin }))
+    }
+
+    /// The text that asks, up to where the model begins its answer.
+    ///
+    /// # Errors
+    /// Whatever the template refuses.
+    pub(super) fn ask(&self, ask: &Ask) -> Result<String> {
+        self.render(&turns(ask)?, true)
+    }
+
+    /// The whole conversation of a sample, the answer as its last turn.
+    ///
+    /// # Errors
+    /// Whatever the template refuses; when the conversation does not begin with what asks for the
+    /// answer, so that what is learned would not be what is asked for.
+    pub(super) fn sample(&self, sample: &Sample) -> Result<String> {
+        let mut turns = turns(&sample.ask)?;
+        let asked = self.render(&turns, true)?;
+        turns.push(Message { role: Role::Assistant, content: sample.answer.clone() });
+        let whole = self.render(&turns, false)?;
+        if whole.starts_with(&asked) {
+            return Ok(whole);
+        }
+        let same = asked.bytes().zip(whole.bytes()).take_while(|(a, b)| a == b).count();
+        Err(self.error(format!(
+            "asks for an answer otherwise than it writes one: after {same} bytes it asks with {:?} \
+             and writes {:?}; take `alpaca` or `plain`, or a template of your own in \
+             chat_template.jinja",
+            excerpt(&asked, same),
+            excerpt(&whole, same),
+        )))
+    }
+
+    /// A whole conversation, nothing asked for.
+    ///
+    /// # Errors
+    /// Whatever the template refuses.
+    pub(super) fn conversation(&self, turns: &[Message]) -> Result<String> {
+        self.render(turns, false)
+    }
+
+    /// What the template writes after an answer; nothing if it cannot be told.
+    pub(super) fn after_answer(&self) -> Option<String> {
+        const ANSWER: &str = "vxfanswer";
+        let turn = |role, content: &str| Message { role, content: content.to_owned() };
+        let turns = [turn(Role::User, "vxfquestion"), turn(Role::Assistant, ANSWER)];
+        let whole = self.render(&turns, false).ok()?;
+        whole.rsplit_once(ANSWER).map(|(_, after)| after.to_owned())
+    }
+
+    fn render(&self, turns: &[Message], add_generation_prompt: bool) -> Result<String> {
+        let mut context: BTreeMap<&str, Value> = BTreeMap::new();
+        context.extend(self.tokens.iter().map(|(role, text)| (role.as_str(), text.into())));
+        context.insert("messages", Serde(turns).into());
+        context.insert("add_generation_prompt", add_generation_prompt.into());
+        // As `transformers` hands them over when there are none.
+        context.insert("tools", ().into());
+        context.insert("documents", ().into());
+        let rendered = self.template.render(context.into());
+        rendered.map_err(|problem| self.error(problem))
+    }
+
+    fn error(&self, problem: String) -> Error {
+        TextError::Chat { origin: self.origin.clone(), problem }.into()
+    }
+}
+
+/// The turns of what is asked; an instruction is one turn of the user, its input after a blank line.
+fn turns(ask: &Ask) -> Result<Vec<Message>> {
+    match ask {
+        Ask::Messages(turns) if !turns.is_empty() => Ok(turns.clone()),
+        Ask::Instruction { .. } => Ok(vec![Message { role: Role::User, content: ask.shown() }]),
+        Ask::Messages(_) | Ask::Nothing => Err(super::alpaca::nothing("chat")),
+    }
+}
+
+/// A few letters of `text` from the byte `from` on.
+fn excerpt(text: &str, from: usize) -> String {
+    let start = (0..=from.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
+    text[start.unwrap_or(0)..].chars().take(24).collect()
+}

@@ -1,0 +1,56 @@
+//! What can go wrong between text and tokens.
+
+use std::path::{Path, PathBuf};
+
+/// A problem with a tokenizer's files, a template, or a text that does not fit it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TextError {
+    /// A file of a model directory is missing, damaged or of a kind that is not read.
+    #[error("{}: {problem}", path.display())]
+    File {
+        /// The file or directory.
+        path: PathBuf,
+        /// What is wrong with it and what to do.
+        problem: String,
+    },
+    /// A sample cannot be put into this template.
+    #[error("the template `{template}` {problem}")]
+    Unfit {
+        /// The template's name.
+        template: &'static str,
+        /// Why not, and which one to take.
+        problem: String,
+    },
+    /// A chat template failed on a conversation.
+    #[error("the chat template {}: {problem}", origin.display())]
+    Chat {
+        /// The file that it comes from.
+        origin: PathBuf,
+        /// What it said.
+        problem: String,
+    },
+    /// A token has no embedding in the model.
+    #[error(
+        "the tokenizer does not fit the model: token `{token}` has id {id}, but the vocabulary has \
+         {size} entries"
+    )]
+    Vocabulary {
+        /// The token with the largest id.
+        token: String,
+        /// Its id.
+        id: u32,
+        /// The model's vocabulary size.
+        size: usize,
+    },
+}
+
+impl TextError {
+    pub(super) fn file(path: &Path, problem: impl Into<String>) -> crate::Error {
+        Self::File { path: path.to_owned(), problem: problem.into() }.into()
+    }
+
+    pub(super) fn unfit(template: &'static str, problem: impl Into<String>) -> crate::Error {
+        Self::Unfit { template, problem: problem.into() }.into()
+    }
+}

@@ -1,0 +1,69 @@
+//! The files of a model directory, with a note of which were read.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::TextError;
+use crate::Result;
+
+/// Reads files of one directory and remembers them.
+pub(super) struct Files {
+    directory: PathBuf,
+    read: Vec<PathBuf>,
+}
+
+impl Files {
+    /// # Errors
+    /// When there is no such directory.
+    pub(super) fn of(directory: &Path) -> Result<Self> {
+        match directory.is_dir() {
+            true => Ok(Self { directory: directory.to_owned(), read: Vec::new() }),
+            false => Err(TextError::file(
+                directory,
+                "no such directory; a model directory holds tokenizer.json beside config.json",
+            )),
+        }
+    }
+
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.directory.join(name).is_file()
+    }
+
+    /// Where a file lies, noted as read.
+    pub(super) fn path(&mut self, name: &str) -> PathBuf {
+        let path = self.directory.join(name);
+        if !self.read.contains(&path) {
+            self.read.push(path.clone());
+        }
+        path
+    }
+
+    /// The text of a file, nothing if it is not there.
+    pub(super) fn text(&mut self, name: &str) -> Result<Option<String>> {
+        if !self.has(name) {
+            return Ok(None);
+        }
+        let path = self.path(name);
+        let text = std::fs::read_to_string(&path);
+        text.map(Some).map_err(|error| TextError::file(&path, format!("cannot be read: {error}")))
+    }
+
+    /// A file as JSON, `null` if it is not there.
+    pub(super) fn json(&mut self, name: &str) -> Result<Value> {
+        let Some(text) = self.text(name)? else { return Ok(Value::Null) };
+        let parsed = serde_json::from_str(&text);
+        parsed.map_err(|error| {
+            TextError::file(&self.directory.join(name), format!("is not JSON: {error}"))
+        })
+    }
+
+    /// All files that were read, in the order of reading.
+    pub(super) fn read(self) -> Vec<PathBuf> {
+        self.read
+    }
+}

@@ -1,0 +1,134 @@
+//! The embedded world's tokenizer and its strict sequence format.
+
+use tokenizers::{
+    AddedToken, Encoding, ModelWrapper, Tokenizer, models::wordlevel::WordLevel,
+    pre_tokenizers::whitespace::WhitespaceSplit,
+};
+
+use crate::world::{SPECIAL_TOKENS, vocabulary};
+use crate::{Error, Result};
+
+/// The tokenizer of the world: one token per word, words split at spaces.
+///
+/// It has no token for unknown words.
+///
+/// # Errors
+///
+/// If the tokenizer library refuses to build it, which the world's words give no reason for.
+pub fn world_tokenizer() -> Result<Tokenizer> {
+    let words = vocabulary().into_iter().map(str::to_owned);
+    let model =
+        WordLevel::builder().vocab(words.zip(0..).collect()).build().map_err(Error::Tokenizer)?;
+    let mut tokenizer = Tokenizer::new(model);
+    tokenizer.with_pre_tokenizer(Some(WhitespaceSplit));
+    let specials = SPECIAL_TOKENS.map(|token| AddedToken::from(token, true));
+    tokenizer.add_special_tokens(specials).map_err(Error::Tokenizer)?;
+    Ok(tokenizer)
+}
+
+/// The world's tokenizer as the text of a `tokenizer.json`.
+///
+/// # Errors
+///
+/// As for [`world_tokenizer`].
+pub fn tokenizer_json() -> Result<String> {
+    world_tokenizer()?.to_string(true).map_err(Error::Tokenizer)
+}
+
+/// `<bos> prompt <bot> answer <eos>`, in which no word may be unknown and no text special.
+#[derive(Clone, Debug)]
+pub(super) struct Strict {
+    /// The ids of [`SPECIAL_TOKENS`], in that order.
+    specials: [u32; 4],
+    unknown: Option<u32>,
+}
+
+impl Strict {
+    /// Whether a tokenizer has what the format needs.
+    pub(super) fn fits(tokenizer: &Tokenizer) -> bool {
+        SPECIAL_TOKENS.iter().all(|token| tokenizer.token_to_id(token).is_some())
+    }
+
+    /// # Errors
+    /// If the tokenizer lacks one of the four special tokens; the error names all it lacks.
+    pub(super) fn new(tokenizer: &Tokenizer) -> Result<Self> {
+        let ids = SPECIAL_TOKENS.map(|token| tokenizer.token_to_id(token));
+        let [Some(pad), Some(bos), Some(bot), Some(eos)] = ids else {
+            let missing = SPECIAL_TOKENS.into_iter().zip(ids).filter(|(_, id)| id.is_none());
+            return Err(Error::MissingSpecials(missing.map(|(token, _)| token).collect()));
+        };
+        let unknown = match tokenizer.get_model() {
+            ModelWrapper::WordLevel(model) => Some(model.unk_token.clone()),
+            ModelWrapper::WordPiece(model) => Some(model.unk_token.clone()),
+            ModelWrapper::BPE(model) => model.unk_token.clone(),
+            ModelWrapper::Unigram(_) => None,
+        };
+        let unknown = unknown.and_then(|token| tokenizer.token_to_id(&token));
+        Ok(Self { specials: [pad, bos, bot, eos], unknown })
+    }
+
+    pub(super) fn bos(&self) -> u32 {
+        self.specials[1]
+    }
+
+    pub(super) fn eos(&self) -> u32 {
+        self.specials[3]
+    }
+
+    /// `<bos> prompt <bot>`, after which a model writes its answer.
+    pub(super) fn ask(&self, tokenizer: &Tokenizer, prompt: &str) -> Result<Vec<u32>> {
+        let mut tokens = vec![self.bos()];
+        tokens.extend(self.text(tokenizer, prompt)?);
+        tokens.push(self.specials[2]);
+        Ok(tokens)
+    }
+
+    /// The ids of a text, with nothing added.
+    ///
+    /// # Errors
+    /// If a word is unknown to the tokenizer, or the text holds one of the four special tokens.
+    pub(super) fn text(&self, tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
+        let encoding = match tokenizer.encode(text, false) {
+            Ok(encoding) => encoding,
+            Err(source) => return Err(explain(tokenizer, text, source)),
+        };
+        for (position, id) in encoding.get_ids().iter().enumerate() {
+            if let Some(special) = self.specials.iter().position(|special| special == id) {
+                let token = SPECIAL_TOKENS[special];
+                return Err(Error::SpecialInText { token, text: text.to_owned() });
+            }
+            if self.unknown == Some(*id) {
+                return Err(unknown_word(word_at(text, &encoding, position), text));
+            }
+        }
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// Whether a token is one of the four, which a `tokenizer.json` need not say.
+    pub(super) fn is_special(&self, id: u32) -> bool {
+        self.specials.contains(&id)
+    }
+}
+
+/// Blames the first word that cannot be encoded alone, if there is one.
+fn explain(tokenizer: &Tokenizer, text: &str, source: tokenizers::Error) -> Error {
+    let mut words = text.split_whitespace();
+    match words.find(|word| tokenizer.encode(*word, false).is_err()) {
+        Some(word) => unknown_word(word, text),
+        None => Error::Tokenizer(source),
+    }
+}
+
+fn unknown_word(word: &str, text: &str) -> Error {
+    Error::UnknownWord { word: word.to_owned(), text: text.to_owned() }
+}
+
+/// The word of the text in which a token begins.
+fn word_at<'a>(text: &'a str, encoding: &Encoding, position: usize) -> &'a str {
+    let (start, end) = encoding.get_offsets()[position];
+    let (Some(before), Some(piece)) = (text.get(..start), text.get(start..end)) else {
+        return text;
+    };
+    let begin = before.len() - before.split(char::is_whitespace).next_back().map_or(0, str::len);
+    text[begin..].split_whitespace().next().unwrap_or(piece)
+}

@@ -1,0 +1,135 @@
+//! Which files a split is.
+
+use serde_json::{Value, json};
+
+use crate::common::{assert_says, directory, gzip, lines, read, sample, source};
+
+/// One file that holds the sample of that number.
+fn file(number: usize) -> Vec<u8> {
+    lines([crate::common::row(number)])
+}
+
+/// The numbers of the samples that are read.
+fn chosen(files: &[(&str, Vec<u8>)], settings: Value) -> Result<Vec<usize>, String> {
+    let files: Vec<_> = files.iter().map(|(name, bytes)| (*name, &bytes[..])).collect();
+    let directory = directory(&files);
+    let loaded = read(&source(directory.path(), settings)).map_err(|error| error.to_string())?;
+    let number = |each| (0..100).find(|number| sample(*number) == each).expect("a placeholder");
+    Ok(loaded.samples.into_iter().map(number).collect())
+}
+
+#[test]
+fn a_card_decides() {
+    let card = "---\nlicense: mit\nconfigs:\n- config_name: default\n  data_files:\n  - split: 330k_train\n    path: round0/330k/train.jsonl.xz\n  - split: 30k_train\n    path: round0/30k/train.jsonl.gz\n  - split: 30k_test\n    path: round0/30k/test.jsonl.gz\n---\ntext\n";
+    let files = [
+        ("README.md", card.as_bytes().to_vec()),
+        ("round0/30k/train.jsonl.gz", gzip(&file(1))),
+        ("round0/30k/test.jsonl.gz", gzip(&file(2))),
+        ("round0/330k/train.jsonl.xz", b"packed".to_vec()),
+    ];
+    assert_eq!(chosen(&files, json!({"split": "30k_train"})), Ok(vec![1]));
+    assert_eq!(chosen(&files, json!({"split": "30k_test"})), Ok(vec![2]));
+    let error = chosen(&files, json!({})).expect_err("which?");
+    assert_says(&error, &["which `split`?", "30k_test, 30k_train, 330k_train"]);
+    let error = chosen(&files, json!({"split": "train[:10]"})).expect_err("no slices");
+    assert_says(&error, &["no split `train[:10]`", "30k_train", "`skip` and `take`"]);
+    let error = chosen(&files, json!({"split": "330k_train"})).expect_err("packed");
+    assert_says(&error, &["train.jsonl.xz", "unpack it"]);
+    let error = chosen(&files, json!({"config": "main"})).expect_err("no such");
+    assert_says(&error, &["no configuration `main`", "default"]);
+    // Without the card, the names say the same.
+    assert_eq!(chosen(&files[1..], json!({"split": "30k_test"})), Ok(vec![2]));
+    assert_eq!(chosen(&files[1..], json!({"config": "30k", "split": "train"})), Ok(vec![1]));
+}
+
+#[test]
+fn configurations_have_files_of_their_own() {
+    let card = "---\nconfigs:\n  - config_name: main\n    default: true\n    data_files:\n      - split: train\n        path: [\"main/b-*.jsonl\", main/a.jsonl]\n      - split: test\n        path: main/none-*\n  - config_name: other\n    data_dir: other\n---\n";
+    let files = [
+        ("README.md", card.as_bytes().to_vec()),
+        ("main/a.jsonl", file(1)),
+        ("main/b-2.jsonl", file(3)),
+        ("main/b-1.jsonl", file(2)),
+        ("other/validation.jsonl", file(4)),
+    ];
+    assert_eq!(chosen(&files, json!({})), Ok(vec![2, 3, 1]));
+    assert_eq!(chosen(&files, json!({"config": "other", "split": "validation"})), Ok(vec![4]));
+    let error = chosen(&files, json!({"split": "test"})).expect_err("no files");
+    assert_says(&error, &["`test`", "README.md", "not there"]);
+}
+
+#[test]
+fn names_decide_where_no_card_does() {
+    for (files, settings, expected) in [
+        // Numbered shards, in their order, of any split.
+        (
+            &[
+                "data/train-00001-of-00002.jsonl",
+                "data/train-00000-of-00002.jsonl",
+                "data/odd-00000-of-00001.jsonl",
+            ][..],
+            json!({}),
+            &[1, 0][..],
+        ),
+        (
+            &["data/train-00000-of-00001.jsonl", "data/odd-00000-of-00001-abc.jsonl"],
+            json!({"split": "odd"}),
+            &[1],
+        ),
+        (
+            &["main/train-00000-of-00001.jsonl", "more/train-00000-of-00001.jsonl"],
+            json!({"config": "more"}),
+            &[1],
+        ),
+        // Directories.
+        (&["train/a.jsonl", "train/deep/b.jsonl", "test/a.jsonl"], json!({}), &[0, 1]),
+        (&["my-dev/a.jsonl", "other/a.jsonl"], json!({"split": "validation"}), &[0]),
+        // Names.
+        (&["train.jsonl", "test.jsonl"], json!({}), &[0]),
+        (&["data/my_train_file.json", "data/eval.json"], json!({"split": "test"}), &[1]),
+        (&["train_1.jsonl", "train_0.jsonl"], json!({}), &[1, 0]),
+        (&["val.jsonl"], json!({}), &[0]),
+        // One file, whatever its name; metadata is none.
+        (&["anything.jsonl"], json!({}), &[0]),
+        (
+            &["deep/anything.jsonl", "dataset_infos.json", ".hidden.jsonl"],
+            json!({"split": "train"}),
+            &[0],
+        ),
+        // Several files of no split are each their own.
+        (&["sst2.json", "gsm8k.json"], json!({"split": "gsm8k"}), &[1]),
+    ] {
+        let files: Vec<_> =
+            files.iter().enumerate().map(|(number, name)| (*name, file(number))).collect();
+        let names: Vec<_> = files.iter().map(|(name, _)| name).collect();
+        assert_eq!(chosen(&files, settings), Ok(expected.to_vec()), "{names:?}");
+    }
+}
+
+#[test]
+fn what_is_not_clear_is_asked_for() {
+    for (files, settings, parts) in [
+        (&["sst2.json", "gsm8k.json"][..], json!({}), &["which `split`?", "gsm8k, sst2"][..]),
+        (
+            &["train.jsonl", "test.jsonl"],
+            json!({"split": "validation"}),
+            &["`validation`; there are test, train"],
+        ),
+        (&["a/train.jsonl", "b/train.jsonl"], json!({}), &["`config`", "a, b"]),
+        (&["a/train.jsonl"], json!({"config": "c"}), &["directory `c`; there are a"]),
+        (
+            &["train.jsonl", "train.json"],
+            json!({}),
+            &["more than one format", "train.json, train.jsonl"],
+        ),
+        (&["train.csv", "notes.txt"], json!({}), &["no .jsonl", "notes.txt, train.csv"]),
+        (&[], json!({}), &["empty"]),
+    ] {
+        let files: Vec<_> = files.iter().map(|name| (*name, file(0))).collect();
+        assert_says(&chosen(&files, settings).expect_err("unclear"), parts);
+    }
+    let directory = directory(&[("a.jsonl", &file(0))]);
+    let one = source(&directory.path().join("a.jsonl"), json!({"split": "train"}));
+    let error = read(&one).expect_err("a file has none").to_string();
+    assert_says(&error, &["a.jsonl", "this is a file"]);
+}

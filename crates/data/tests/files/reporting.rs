@@ -1,0 +1,113 @@
+//! The report on sets.
+
+use serde_json::json;
+use vxf_core::Example;
+use vxf_data::{Ask, DataReport, Lengths, Sample, SetReport};
+
+use crate::common::{assert_says, directory, lines, read, read_as, row, sample, source};
+
+fn example(tokens: usize, prompt: usize) -> Example {
+    Example { tokens: vec![1; tokens], prompt }
+}
+
+fn samples(numbers: impl IntoIterator<Item = usize>) -> Vec<Sample> {
+    numbers.into_iter().map(sample).collect()
+}
+
+#[test]
+fn lengths_are_those_of_the_sorted_examples() {
+    let hundred: Vec<Example> = (1..=100).rev().map(|tokens| example(tokens, 1)).collect();
+    let expected = Lengths { min: 1, median: 51, p95: 95, max: 100, tokens: 5050, labelled: 4950 };
+    assert_eq!(Lengths::of(&hundred), Some(expected));
+    let one = Lengths { min: 7, median: 7, p95: 7, max: 7, tokens: 7, labelled: 4 };
+    assert_eq!(Lengths::of(&[example(7, 3)]), Some(one));
+    assert_eq!(Lengths::of(&[]), None);
+}
+
+#[test]
+fn sets_are_counted_and_compared() {
+    let directory = directory(&[("a.jsonl", &lines((0..40).map(row)))]);
+    let at = directory.path().join("a.jsonl");
+    let harmful =
+        read(&source(&at, json!({"filter": {"is_safe": false}, "take": 10}))).expect("10");
+    let tests = read_as(&source(&at, json!({"skip": 10, "take": 10})), true, false).expect("10");
+    let mut alignment = samples(0..5);
+    alignment
+        .push(Sample { ask: Ask::instruction("Placeholder   REQUEST, 0!"), answer: "".into() });
+    alignment.push(sample(4));
+    let mixed = samples([1, 2, 4, 11, 50]);
+
+    let sets = vec![
+        (SetReport::of("alignment", &alignment, None), &alignment[..]),
+        (SetReport::of("harmful", &harmful.samples, Some(&harmful)), &harmful.samples[..]),
+        (
+            SetReport::of("user at p = 0.6", &mixed, None)
+                .made_of(&["harmful", "user"])
+                .with_examples(&[example(9, 5), example(4, 2)], 1, 3),
+            &mixed[..],
+        ),
+        (SetReport::of("harmful_test", &tests.samples, Some(&tests)), &tests.samples[..]),
+    ];
+    let report = DataReport::of(sets);
+    let [aligned, attack, user, test] = &report.sets[..] else { panic!("four sets") };
+    assert_eq!(
+        (aligned.samples, aligned.repeated, aligned.identical, aligned.unanswered),
+        (7, 2, 1, 1)
+    );
+    assert_eq!((attack.read, attack.filtered, attack.samples), (15, 5, 10));
+    assert_eq!((user.truncated, user.unlabelled), (1, 3));
+    assert!(test.test && !attack.test);
+
+    let pairs: Vec<_> = report
+        .overlaps
+        .iter()
+        .map(|each| (each.first.as_str(), each.second.as_str(), each.of_first, each.of_second))
+        .collect();
+    // alignment asks 0 to 4 (0 and 4 twice); harmful is what 3 does not divide, up to 14.
+    let expected = [
+        ("alignment", "harmful", 4, 3),
+        ("alignment", "user at p = 0.6", 4, 3),
+        ("harmful", "harmful_test", 4, 4),
+        ("user at p = 0.6", "harmful_test", 1, 1),
+    ];
+    assert_eq!(pairs, expected);
+
+    let warnings = report.warnings.join("\n");
+    assert_says(
+        &warnings,
+        &["1 of the 10 questions of harmful_test are also asked in user at p = 0.6"],
+    );
+    assert_says(
+        &warnings,
+        &["alignment: 1 of 7 samples have an empty answer", "1 of 5 samples are cut"],
+    );
+    assert!(!warnings.contains("asked in harmful:"), "{warnings}");
+    assert_eq!(report.losses().len(), 2);
+    let text = report.to_string();
+    assert_says(
+        &text,
+        &["schema", "prompt_completion", "13 (6 learned)", "a.jsonl", "share questions"],
+    );
+    let json = serde_json::to_string(&report).expect("json");
+    assert_eq!(serde_json::from_str::<DataReport>(&json).expect("a report"), report);
+}
+
+#[test]
+fn plain_text_asks_nothing_and_shares_nothing() {
+    let text = |answer: &str| Sample { ask: Ask::Nothing, answer: answer.into() };
+    let one = [text("a"), text("b"), text("a")];
+    let report = SetReport::of("one", &one, None);
+    assert_eq!((report.repeated, report.identical), (0, 1));
+    let sets = vec![(report, &one[..]), (SetReport::of("two", &one, None), &one[..])];
+    assert!(DataReport::of(sets).overlaps.is_empty());
+}
+
+#[test]
+fn a_hundred_thousand_rows_take_no_time() {
+    let many = samples(0..100_000);
+    let began = std::time::Instant::now();
+    let sets = ["a", "b", "c"].map(|name| (SetReport::of(name, &many, None), &many[..]));
+    let report = DataReport::of(sets.into());
+    assert_eq!(report.overlaps.len(), 3);
+    assert!(began.elapsed().as_secs() < 20, "{:?}", began.elapsed());
+}

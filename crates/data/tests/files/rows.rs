@@ -1,0 +1,132 @@
+//! Rows of JSON lines and JSON documents.
+
+use serde_json::{Value, json};
+
+use crate::common::{
+    assert_says, directory, fault, gzip, lines, read, read_as, read_file, row, sample, source,
+};
+
+#[test]
+fn every_form_of_json_gives_the_same_rows() {
+    let rows: Vec<Value> = (0..20).map(row).collect();
+    let expected: Vec<_> = (0..20).map(sample).collect();
+    let text = lines(rows.clone());
+    let array = serde_json::to_vec(&rows).expect("json");
+    let pretty = serde_json::to_vec_pretty(&rows).expect("json");
+    let wrapped = json!({"version": [1, {"data": []}], "data": rows, "more": {}}).to_string();
+    let unended = text[..text.len() - 1].to_vec();
+    let windows = String::from_utf8(text.clone()).expect("text").replace('\n', "\r\n\r\n  \r\n");
+    let marked = ["\u{feff}".as_bytes(), windows.as_bytes()].concat();
+    let marked_array = ["\u{feff} ".as_bytes(), &pretty].concat();
+    for (name, bytes) in [
+        ("a.jsonl", text.clone()),
+        ("a.ndjson", text.clone()),
+        ("a.json", text.clone()),
+        ("a.JSONL", unended),
+        ("b.jsonl", marked),
+        ("a.jsonl.gz", gzip(&text)),
+        ("b.jsonl.gz", text.clone()),
+        ("a.json.gz", gzip(&array)),
+        // Parts that were packed alone and joined.
+        ("c.jsonl.gz", [gzip(&text[..100]), gzip(&text[100..])].concat()),
+        ("c.json", array.clone()),
+        ("d.json", pretty),
+        ("d.jsonl", array),
+        ("e.json", marked_array),
+        ("f.json", wrapped.into_bytes()),
+    ] {
+        let loaded = read_file(name, &bytes, json!({})).expect(name);
+        assert_eq!(loaded.samples, expected, "{name}");
+        assert_eq!(loaded.origin.read, 20, "{name}");
+    }
+}
+
+#[test]
+fn one_bad_line_among_thousands_is_named() {
+    let mut text = lines((0..5000).map(row));
+    text.extend(b"\n{\"prompt\": \"placeholder\", \"response\" 1}\n");
+    text.extend(lines((0..10).map(row)));
+    let error = fault("train.jsonl", &text, json!({}));
+    assert_says(&error, &["train.jsonl:5002: not JSON: expected `:` (column 40)", "skip_bad_rows"]);
+
+    let rest = [&b"[1, 2]\n\"x\"\n{\"prompt\": 1, \"response\": null}\n\xff\n"[..], &text].concat();
+    let rest = [&text[..80], b"\n", &rest].concat();
+    let directory = directory(&[("train.jsonl", &rest)]);
+    let source = source(&directory.path().join("train.jsonl"), json!({}));
+    let loaded = read_as(&source, false, true).expect("good rows");
+    assert_eq!(loaded.origin.bad, loaded.origin.read - loaded.samples.len());
+    assert!(loaded.origin.bad >= 5 && loaded.origin.bad_rows.len() <= 10);
+    let listed: Vec<_> = loaded.origin.bad_rows.iter().map(|bad| bad.problem.as_str()).collect();
+    let all = listed.join("\n");
+    assert_says(
+        &all,
+        &["not a list", "not a text", "`response` is null", "not JSON: expected value"],
+    );
+}
+
+#[test]
+fn rows_of_a_document_have_lines_too() {
+    let text = "[\n  {\"prompt\": \"a\",\n \"response\": \"b\"},\n  {\"prompt\": \"c\",\n   \"response\": }\n]";
+    let error = fault("d.json", text.as_bytes(), json!({}));
+    assert_says(&error, &["d.json:4: not JSON: expected value (line 5, column 16)"]);
+    let good = text.replace("\"response\": }", "\"response\": \"[ \\\" ] } ,\"}");
+    let loaded = read_file("d.json", good.as_bytes(), json!({})).expect("good");
+    assert_eq!(loaded.samples[1].answer, "[ \" ] } ,");
+}
+
+#[test]
+fn documents_that_are_cut_off_or_go_on_are_no_good() {
+    for (text, parts) in [
+        (
+            "[{\"prompt\": \"a\", \"response\": \"b\"}, {\"pro",
+            &["after 1 rows", "is it complete?"][..],
+        ),
+        ("[{\"prompt\": \"a\", \"response\": \"b\"}\n", &["line 2", "`,` or `]`"]),
+        ("[{\"prompt\": \"a\", \"response\": \"b\"} {}]", &["found `{`"]),
+        (
+            "[{\"prompt\": \"a\", \"response\": \"b\"}]\n[]",
+            &["something follows the list of 1 rows"],
+        ),
+        ("[]", &["there are no rows"]),
+        ("{\"rows\": [],\n \"x\": 1}", &["list `data`", "rows, x"]),
+        ("{\n}", &["this one has nothing"]),
+        ("{\n \"data\" []}", &["expected `:`, found `[`"]),
+        ("{\n data: []}", &["expected a key"]),
+        ("7", &["expected a list of objects, found `7`"]),
+        ("\n \n", &["the file ends"]),
+        ("", &["the file is empty"]),
+    ] {
+        assert_says(&fault("cut.json", text.as_bytes(), json!({})), parts);
+    }
+}
+
+#[test]
+fn what_is_no_file_of_rows_says_what_to_do() {
+    assert_says(&fault("a.csv", b"a,b", json!({})), &["`csv`", "convert it", ".jsonl"]);
+    assert_says(&fault("a.jsonl.xz", b"?", json!({})), &["`xz`", "unpack it"]);
+    assert_says(&fault("a", b"?", json!({})), &["no ending", "rename it"]);
+    assert_says(&fault("a.jsonl", b"", json!({})), &["the file is empty"]);
+    assert_says(&fault("a.jsonl", b" \n\n", json!({})), &["there are no rows"]);
+    assert_says(&fault("b.jsonl", b"not json", json!({})), &["b.jsonl:1", "not JSON"]);
+    let cut = gzip(&lines((0..100).map(row)));
+    assert_says(&fault("a.jsonl.gz", &cut[..cut.len() / 2], json!({})), &["cannot be read"]);
+    let nothing = source(std::path::Path::new("/nowhere/at.all"), json!({}));
+    let error = read(&nothing).expect_err("nothing there");
+    assert!(error.is_absence() && error.to_string().contains("/nowhere/at.all"), "{error}");
+}
+
+#[test]
+fn a_row_may_not_fill_the_memory() {
+    // 70 MiB of one line that is packed into 70 KiB.
+    let mut bomb = b"{\"prompt\": \"".to_vec();
+    bomb.resize(70 << 20, b'a');
+    for name in ["bomb.jsonl.gz", "bomb.json.gz"] {
+        let head: &[u8] = if name.contains("jsonl") { b"" } else { b"[" };
+        let packed = gzip(&[head, &bomb].concat());
+        assert!(packed.len() < 1 << 20);
+        assert_says(&fault(name, &packed, json!({})), &["longer than 64 MiB"]);
+    }
+    let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
+    let deep = format!("{{\"prompt\": {deep}}}\n");
+    assert_says(&fault("deep.jsonl", deep.as_bytes(), json!({})), &["deep.jsonl:1", "recursion"]);
+}
