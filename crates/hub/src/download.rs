@@ -1,0 +1,139 @@
+//! Fetching one file into the cache.
+
+use std::io::Read;
+
+use crate::client::Answer;
+use crate::error::{Error, Result};
+use crate::fault::Fault;
+use crate::metadata::Metadata;
+use crate::name::quoted;
+use crate::partial::Partial;
+use crate::patience::{Patience, renamed};
+use crate::repository::Repository;
+
+/// Fetches `file`, unless its content is here under another commit, and links it.
+pub(crate) fn download(repository: &Repository<'_>, file: &str) -> Result<()> {
+    let hub = repository.hub();
+    let url =
+        format!("{}/resolve/{}/{}", repository.page(), repository.commit(), quoted(file, "/"));
+    let metadata = hub.patience().with(|| {
+        let answer = hub.client().send("HEAD", &url, 0, Metadata::is_in)?;
+        if answer.is_success() || Metadata::is_in(&answer) {
+            Ok(Metadata::read(&answer, repository.commit())?)
+        } else {
+            Err(repository.refusal(&answer, Some(file)))
+        }
+    })?;
+    let (folder, tag) = (repository.folder(), &metadata.tag);
+    let blob = folder.blob(tag);
+    if !blob.is_file() {
+        let _lock = folder.lock(tag)?;
+        // Whoever held the lock may have fetched it.
+        if !blob.is_file() {
+            let fetch = Fetch { repository, file, url: &url, metadata: &metadata };
+            // A partial file may be somebody else's and full of holes: damage gets one more try.
+            if fetch.fill()?.finish(&blob)?.is_some()
+                && let Some(found) = fetch.fill()?.finish(&blob)?
+            {
+                let (id, file) = (repository.id(), file.to_owned());
+                return Err(Error::Damaged { id, file, expected: metadata.tag, found });
+            }
+        }
+    }
+    folder.link(repository.commit(), file, tag)
+}
+
+struct Fetch<'a> {
+    repository: &'a Repository<'a>,
+    file: &'a str,
+    url: &'a str,
+    metadata: &'a Metadata,
+}
+
+impl Fetch<'_> {
+    /// The partial file with nothing missing.
+    fn fill(&self) -> Result<Partial> {
+        let hub = self.repository.hub();
+        let path = self.repository.folder().partial(&self.metadata.tag);
+        let mut partial = Partial::open(path, self.metadata)?;
+        let mut patience: Patience = hub.patience();
+        let mut milestone = partial.length() + hub.settings().retry.renewed_by;
+        self.report(&partial);
+        while partial.missing() > 0 {
+            let Err(fault) = self.pour(&mut partial) else { continue };
+            if partial.length() >= milestone {
+                milestone = partial.length() + hub.settings().retry.renewed_by;
+                patience.renew();
+            }
+            patience.after(renamed(fault, |error| self.interrupted(error, &partial)))?;
+        }
+        Ok(partial)
+    }
+
+    /// One connection: as much of what is missing as arrives.
+    fn pour(&self, partial: &mut Partial) -> Result<(), Fault> {
+        let start = partial.length();
+        // From the hub each time: the addresses of its storage expire.
+        let mut answer = self.repository.hub().client().send("GET", self.url, start, |_| false)?;
+        match answer.status {
+            200 if start > 0 => partial.restart()?,
+            200 => {}
+            206 if start > 0 && begins_at(&answer, start) => {}
+            206 => return Err(answer.strange("it sends another range than asked for").into()),
+            416 => {
+                partial.restart()?;
+                return Err(Fault::Again(answer.strange("it ends before the file does"), None));
+            }
+            _ => return Err(self.repository.refusal(&answer, Some(self.file))),
+        }
+        if answer.number("content-length").is_some_and(|length| length != partial.missing()) {
+            let problem = "the length of a file is not what was announced";
+            return Err(Fault::Again(answer.strange(problem), None));
+        }
+        let mut buffer = vec![0; 128 << 10];
+        let mut reader = answer.body.as_reader();
+        while partial.missing() > 0 {
+            // Never more than is missing, should a body without a length go on.
+            let room = partial.missing().min(buffer.len() as u64) as usize;
+            let reason = match reader.read(&mut buffer[..room]) {
+                Ok(0) => "the connection was closed".to_owned(),
+                Ok(read) => {
+                    partial.write(&buffer[..read])?;
+                    self.report(partial);
+                    continue;
+                }
+                Err(error) => error.to_string(),
+            };
+            let error = Error::NoConnection { host: answer.host.clone(), reason, cached: false };
+            return Err(Fault::Again(error, None));
+        }
+        Ok(())
+    }
+
+    /// In the middle of a file, a lost connection is an interrupted download.
+    fn interrupted(&self, error: Error, partial: &Partial) -> Error {
+        match error {
+            Error::NoConnection { reason, .. } if partial.length() > 0 => Error::Interrupted {
+                id: self.repository.id(),
+                file: self.file.to_owned(),
+                done: partial.length(),
+                total: self.metadata.size,
+                reason,
+            },
+            other => other,
+        }
+    }
+
+    fn report(&self, partial: &Partial) {
+        self.repository.report(self.file, partial.length(), self.metadata.size);
+    }
+}
+
+/// Whether a partial answer begins where it should.
+fn begins_at(answer: &Answer, start: u64) -> bool {
+    answer
+        .header("content-range")
+        .and_then(|range| range.strip_prefix("bytes "))
+        .and_then(|range| range.split('-').next()?.trim().parse::<u64>().ok())
+        == Some(start)
+}

@@ -1,0 +1,281 @@
+//! What can go wrong between a name and its files, by cause.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::reference::Kind;
+use crate::settings::Offline;
+
+/// Result with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A problem with a reference, the hub, the way to it, or the cache.
+///
+/// Each message says what to do next. None ever shows a token or the query of an address.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A text begins with `hub:`, or was used as a reference, and is none.
+    #[error("`{text}`: {problem}; write owner/name or owner/name@revision")]
+    Reference {
+        /// As typed.
+        text: String,
+        /// Which part is wrong.
+        problem: &'static str,
+    },
+    /// A variable of the environment cannot be used.
+    #[error("{name} {problem}")]
+    Setting {
+        /// The variable.
+        name: &'static str,
+        /// What is wrong with it, and what to set.
+        problem: String,
+    },
+    /// 401 or 403: gated, private, or a token that is not valid.
+    #[error("{id} {}", refused(*.status, *.gated, *.token, .page))]
+    Refused {
+        /// The repository.
+        id: String,
+        /// Where its terms are accepted.
+        page: String,
+        /// 401 or 403.
+        status: u16,
+        /// Whether the hub says that the repository is gated.
+        gated: bool,
+        /// Whether a token was sent.
+        token: bool,
+    },
+    /// 404 for the repository.
+    #[error(
+        "there is no {kind} {id} at {endpoint}{}; check owner and name",
+        if *.token { ", or the token may not see it" } else { ", or it is private (set HF_TOKEN)" }
+    )]
+    NoRepository {
+        /// Model or data set.
+        kind: Kind,
+        /// The repository.
+        id: String,
+        /// Where it was looked for.
+        endpoint: String,
+        /// Whether a token was sent.
+        token: bool,
+    },
+    /// 404 for the revision.
+    #[error("{id} has no revision `{revision}`; its branches, tags and commits are at {page}")]
+    NoRevision {
+        /// The repository.
+        id: String,
+        /// As asked for.
+        revision: String,
+        /// Where to look.
+        page: String,
+    },
+    /// 404 for a file, or the list of files does not name it.
+    #[error("{id} has no file `{file}`{}", nearby(.near, .page))]
+    NoFile {
+        /// The repository.
+        id: String,
+        /// As asked for.
+        file: String,
+        /// Files of a similar name.
+        near: Vec<String>,
+        /// Where all files are listed.
+        page: String,
+    },
+    /// A model without weights that can be read.
+    #[error(
+        "{id} holds no model.safetensors, pytorch_model.bin or adapter_model.safetensors{}; \
+         look for a version of it in safetensors",
+        instead(.found)
+    )]
+    NoWeights {
+        /// The repository.
+        id: String,
+        /// Files that look like weights of another kind.
+        found: Vec<String>,
+    },
+    /// 429, again and again, or for longer than one waits.
+    #[error(
+        "{host} answers 429 (too many requests); try again {}{}",
+        after(.wait),
+        if *.token { "" } else { ", or set HF_TOKEN: the limit is higher with a token" }
+    )]
+    RateLimited {
+        /// Who limits.
+        host: String,
+        /// When to come back, if it says so.
+        wait: Option<Duration>,
+        /// Whether a token was sent.
+        token: bool,
+    },
+    /// The network is forbidden and the cache does not have it.
+    #[error(
+        "{what} of {id} is not in the cache {}, and {offline} forbids the network; run once \
+         without it to download",
+        cache.display()
+    )]
+    NotCached {
+        /// Repository and revision.
+        id: String,
+        /// A file, or the revision.
+        what: String,
+        /// The cache.
+        cache: PathBuf,
+        /// Flag or variable.
+        offline: Offline,
+    },
+    /// The host cannot be reached, or breaks every connection.
+    #[error(
+        "no connection to {host}: {reason}; check the network, HTTPS_PROXY and HF_ENDPOINT{}",
+        if *.cached { ", or add --offline: what was asked for has been downloaded before" } else { "" }
+    )]
+    NoConnection {
+        /// The host.
+        host: String,
+        /// What the system says.
+        reason: String,
+        /// Whether the cache has some commit of the revision.
+        cached: bool,
+    },
+    /// A download broke off again and again.
+    #[error(
+        "{file} of {id} broke off at {done} of {total} bytes, again and again: {reason}; what \
+         arrived is kept, run again to go on from there"
+    )]
+    Interrupted {
+        /// The repository.
+        id: String,
+        /// The file.
+        file: String,
+        /// Bytes that arrived.
+        done: u64,
+        /// Bytes in all.
+        total: u64,
+        /// What the last connection broke of.
+        reason: String,
+    },
+    /// 5xx again and again, or a status that means nothing here.
+    #[error("{host} answers {status}{}; try again later", quoted(.message))]
+    Status {
+        /// The host.
+        host: String,
+        /// Of the last answer.
+        status: u16,
+        /// The server's explanation, if any.
+        message: String,
+    },
+    /// What arrived is not what the hub has, twice.
+    #[error(
+        "{file} of {id} arrived damaged twice: its digest is {found}, the hub's is {expected}; the \
+         copy was removed; run again, and if it stays so, a proxy or mirror changes files"
+    )]
+    Damaged {
+        /// The repository.
+        id: String,
+        /// The file.
+        file: String,
+        /// SHA-256 or git's SHA-1, as the hub names it.
+        expected: String,
+        /// Of what arrived.
+        found: String,
+    },
+    /// A name of a file leads out of the cache.
+    #[error("{id}: the file name {name:?} leads out of the cache; nothing was fetched for it")]
+    UnsafeName {
+        /// The repository.
+        id: String,
+        /// As the server, an index or the caller wrote it.
+        name: String,
+    },
+    /// An answer that no hub gives.
+    #[error("{host} does not answer as a hub does: {problem}; check HF_ENDPOINT and proxies")]
+    Answer {
+        /// The host.
+        host: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A file of the repository is not what its name says.
+    #[error("{}: {problem}", path.display())]
+    Content {
+        /// The file in the cache.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The disk is full.
+    #[error(
+        "no space left for {}: {missing} bytes are missing; free some, or set HF_HOME to another \
+         disk; what arrived is kept, run again to go on from there",
+        path.display()
+    )]
+    DiskFull {
+        /// The partial file.
+        path: PathBuf,
+        /// Bytes still to come.
+        missing: u64,
+    },
+    /// The cache cannot be read or written.
+    #[error("cannot {action} {}: {source}; HF_HOME sets another place for downloads", path.display())]
+    Io {
+        /// `read`, `write`, `create`, ...
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    /// An input or output error about `path`.
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::Io { action, path: path.to_owned(), source }
+    }
+
+    /// The same problem with a reference, showing it as it was typed.
+    pub(crate) fn about_text(self, typed: &str) -> Self {
+        match self {
+            Self::Reference { problem, .. } => Self::Reference { text: typed.to_owned(), problem },
+            other => other,
+        }
+    }
+}
+
+fn refused(status: u16, gated: bool, token: bool, page: &str) -> String {
+    let what = match gated {
+        true => format!("is gated ({status})"),
+        // To a stranger the hub does not tell a private repository from one that is not there.
+        false if !token => format!("is private, gated or misspelt ({status})"),
+        false => format!("may not be read with the token in use ({status})"),
+    };
+    match token {
+        true => format!(
+            "{what}: accept its terms at {page} with the account of the token in use, and check \
+             that the token is valid and may read it"
+        ),
+        false => format!("{what}: accept its terms at {page} and set HF_TOKEN"),
+    }
+}
+
+fn nearby(near: &[String], page: &str) -> String {
+    match near {
+        [] => format!("; its files are listed at {page}"),
+        near => format!("; near it are {}", near.join(", ")),
+    }
+}
+
+fn instead(found: &[String]) -> String {
+    match found {
+        [] => String::new(),
+        found => format!(" (but {})", found.join(", ")),
+    }
+}
+
+fn after(wait: &Option<Duration>) -> String {
+    wait.map_or_else(|| "in some minutes".to_owned(), |wait| format!("in {} s", wait.as_secs()))
+}
+
+fn quoted(message: &str) -> String {
+    if message.is_empty() { String::new() } else { format!(" (\"{message}\")") }
+}

@@ -1,0 +1,69 @@
+//! Whether a failed request is worth another.
+
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use ureq::{Error as Transport, Timeout};
+
+use crate::error::Error;
+
+/// A failure, and whether to try again.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// Trying again would not help.
+    Final(Error),
+    /// Try again; the server may have said when.
+    Again(Error, Option<Duration>),
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self::Final(error)
+    }
+}
+
+impl Fault {
+    /// A request that got no answer.
+    ///
+    /// `reached` says that something answered before. As long as nothing did, a missing route or
+    /// name is not a hiccup, and whoever works without a network should not wait for the error.
+    pub(crate) fn unanswered(host: &str, error: &Transport, reached: bool) -> Self {
+        let answer =
+            Error::NoConnection { host: host.to_owned(), reason: reason(error), cached: false };
+        let again = match error {
+            Transport::HostNotFound
+            | Transport::ConnectionFailed
+            | Transport::Timeout(Timeout::Resolve | Timeout::Connect) => reached,
+            // Certificates and handshakes come wrapped as invalid data.
+            Transport::Io(io) if io.kind() == ErrorKind::InvalidData => false,
+            Transport::Io(io) => reached || !unreachable(io.kind()),
+            Transport::Timeout(_) | Transport::Protocol(_) | Transport::BodyStalled => true,
+            _ => false,
+        };
+        if again { Self::Again(answer, None) } else { Self::Final(answer) }
+    }
+}
+
+fn unreachable(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::ConnectionRefused
+            | ErrorKind::NetworkUnreachable
+            | ErrorKind::HostUnreachable
+            | ErrorKind::AddrNotAvailable
+    )
+}
+
+fn reason(error: &Transport) -> String {
+    let reason = match error {
+        Transport::Io(io) => io.to_string(),
+        Transport::Timeout(_) => "no answer in time".to_owned(),
+        // The address of a redirect may hold a signature.
+        Transport::BadUri(_) | Transport::RequireHttpsOnly(_) => "no usable address".to_owned(),
+        other => other.to_string(),
+    };
+    if reason.contains("certificate") {
+        return format!("{reason} (a proxy that reads along has its own: set SSL_CERT_FILE to it)");
+    }
+    reason
+}

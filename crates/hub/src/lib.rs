@@ -1,0 +1,57 @@
+//! Models and data sets from the Hugging Face hub.
+//!
+//! A [`Reference`] is what a user types, a [`Hub`] holds what the environment says, and a
+//! [`Repository`] is one model or data set at one commit. Files land in the hub's own cache, in the
+//! layout of Python's `huggingface_hub`, so that neither side fetches what the other has.
+//!
+//! ```no_run
+//! use vxf_hub::{Hub, Kind, Reference};
+//!
+//! let reference = Reference::parse("Qwen/Qwen2.5-0.5B@main")?.expect("no such path here");
+//! let hub = Hub::from_env(false)?;
+//! let repository = hub.repository(Kind::Model, &reference)?;
+//! let directory = repository.model_files()?;
+//! println!("{} at {}", directory.display(), repository.commit());
+//! # Ok::<(), vxf_hub::Error>(())
+//! ```
+//!
+//! # What is `hf-hub`'s and what is ours
+//!
+//! The crate `hf-hub` says where things lie in the cache. Its downloads are not used: they compare
+//! neither digest nor length, append to a partial file whatever a server sends, wait for no
+//! `Retry-After`, know neither `HF_TOKEN` nor an offline mode, tell no cause apart, show the token
+//! in `Debug`, and share neither locks nor partial files with Python. In their place stands `ureq`,
+//! the client that `hf-hub` itself uses.
+//!
+//! # What follows the environment
+//!
+//! [`Settings::from_lookup`] reads all variables of the hub. `ureq` itself reads the usual proxy
+//! variables (`HTTPS_PROXY`, `NO_PROXY` and so on), and only where [`Settings::system_proxy`] says
+//! so. Certificates are those of Mozilla, compiled in, unless `SSL_CERT_FILE` names others.
+
+mod cache;
+mod certificates;
+mod client;
+mod digest;
+mod download;
+mod error;
+mod fault;
+mod hub;
+mod metadata;
+mod model;
+mod name;
+mod partial;
+mod patience;
+mod reference;
+mod refusal;
+mod repository;
+mod settings;
+mod token;
+
+pub use error::{Error, Result};
+pub use hub::Hub;
+pub use patience::Retry;
+pub use reference::{Kind, Reference};
+pub use repository::Repository;
+pub use settings::{Offline, Settings};
+pub use token::Token;

@@ -1,0 +1,104 @@
+//! Which files of a repository make a model directory.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use crate::repository::Repository;
+
+/// Small files, each of which a model may lack.
+const AROUND: [&str; 9] = [
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "adapter_config.json",
+];
+
+const WEIGHTS: &str = "model.safetensors";
+const PICKLED: &str = "pytorch_model.bin";
+const ADAPTER: &str = "adapter_model.safetensors";
+
+/// Endings of weights that cannot be read here.
+const FOREIGN: [&str; 9] =
+    [".gguf", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".onnx", ".ggml", ".safetensors"];
+
+impl Repository<'_> {
+    /// Fetches what a model directory needs, and returns the commit's directory.
+    ///
+    /// That is `config.json`, what there is of tokenizer and template, and the weights:
+    /// `model.safetensors`, or the shards that its index names, and only where there is neither,
+    /// `pytorch_model.bin` or its shards. An adapter brings `adapter_config.json` and
+    /// `adapter_model.safetensors`. `tokenizer.model` comes only where `tokenizer.json` is missing,
+    /// so that whoever opens the directory can say which tokenizer it has.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get), and when there are no weights.
+    pub fn model_files(&self) -> Result<PathBuf> {
+        // Weights come last: a directory that has them is whole, also offline.
+        for file in AROUND {
+            self.get_if_there(file)?;
+        }
+        if !self.has("tokenizer.json")? {
+            self.get_if_there("tokenizer.model")?;
+        }
+        let adapter = self.has("adapter_config.json")?;
+        if !adapter || self.has("config.json")? {
+            self.get("config.json")?;
+        }
+        let adapted = adapter && self.get_if_there(ADAPTER)?;
+        if self.get_weights(WEIGHTS)? || adapted || self.get_weights(PICKLED)? {
+            return Ok(self.directory());
+        }
+        // Offline this names what is missing; otherwise the list tells what there is instead.
+        if self.hub().settings().offline.is_some() {
+            self.get(if adapter { ADAPTER } else { WEIGHTS })?;
+        }
+        let mut found = self.files()?;
+        found.retain(|file| FOREIGN.iter().any(|ending| file.ends_with(ending)));
+        found.truncate(4);
+        Err(Error::NoWeights { id: self.id(), found })
+    }
+
+    fn get_if_there(&self, file: &str) -> Result<bool> {
+        let there = self.has(file)?;
+        if there {
+            self.get(file)?;
+        }
+        Ok(there)
+    }
+
+    /// Fetches weights in one file, or else their index and the files it names.
+    fn get_weights(&self, weights: &str) -> Result<bool> {
+        if self.get_if_there(weights)? {
+            return Ok(true);
+        }
+        let index = format!("{weights}.index.json");
+        if !self.has(&index)? {
+            return Ok(false);
+        }
+        let path = self.get(&index)?;
+        let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+        let problem =
+            |problem: &str| Error::Content { path: path.clone(), problem: problem.into() };
+        let index: Value = serde_json::from_str(&text)
+            .map_err(|error| problem(&format!("not an index of weights: {error}")))?;
+        let shards: BTreeSet<_> = index["weight_map"]
+            .as_object()
+            .and_then(|map| map.values().map(Value::as_str).collect())
+            .ok_or_else(|| problem("not an index of weights: it has no `weight_map` of names"))?;
+        if shards.is_empty() {
+            return Err(problem("an index of weights that names no file"));
+        }
+        for shard in shards {
+            self.get(shard)?;
+        }
+        Ok(true)
+    }
+}

@@ -1,0 +1,62 @@
+//! What an answer other than the file means.
+
+use crate::client::Answer;
+use crate::error::Error;
+use crate::fault::Fault;
+use crate::repository::Repository;
+
+impl Repository<'_> {
+    /// What a 4xx or 5xx means.
+    pub(crate) fn refusal(&self, answer: &Answer, file: Option<&str>) -> Fault {
+        let token = self.hub().client().has_token();
+        let (status, wait) = (answer.status, answer.wait());
+        let code = answer.header("x-error-code").unwrap_or_default();
+        let message = self.hub().client().message(answer);
+        let disabled = message.contains("disabled");
+        let (id, page) = (self.reference().id().to_owned(), self.page());
+        let host = answer.host.clone();
+        let other = |message| Error::Status { host: answer.host.clone(), status, message };
+        let error = match (status, code) {
+            (429, _) => return Fault::Again(Error::RateLimited { host, wait, token }, wait),
+            (408 | 500..=599, _) => return Fault::Again(other(message), wait),
+            // An address of the storage that has expired; the next attempt gets a new one.
+            _ if !answer.own && code.is_empty() => return Fault::Again(other(message), wait),
+            (_, "GatedRepo") => Error::Refused { id, page, status, gated: true, token },
+            (_, "RevisionNotFound") => self.no_revision(),
+            (404, "EntryNotFound") => self.missing(file.unwrap_or_default(), Vec::new()),
+            (401 | 403, _) if !disabled => Error::Refused { id, page, status, gated: false, token },
+            (404, "") if file.is_some() => self.missing(file.unwrap_or_default(), Vec::new()),
+            (404, "") if self.reference().revision() != "main" => self.no_revision(),
+            (404, _) => {
+                let endpoint = self.hub().settings().endpoint.clone();
+                Error::NoRepository { kind: self.kind(), id, endpoint, token }
+            }
+            _ => other(message),
+        };
+        Fault::Final(error)
+    }
+
+    fn no_revision(&self) -> Error {
+        let (id, revision) = (self.reference().id(), self.reference().revision());
+        Error::NoRevision { id: id.to_owned(), revision: revision.to_owned(), page: self.page() }
+    }
+
+    /// An error that names the files nearest to one that is not there.
+    pub(crate) fn no_file(&self, file: &str) -> Error {
+        // The names are a courtesy; without them the message is good enough.
+        let files = self.listing().unwrap_or_default();
+        let last = |name: &str| name.rsplit('/').next().unwrap_or_default().to_owned();
+        let mut near: Vec<_> = files
+            .iter()
+            .map(|known| (strsim::jaro_winkler(&last(file), &last(known)), known))
+            .filter(|(score, _)| *score > 0.82)
+            .collect();
+        near.sort_by(|a, b| b.0.total_cmp(&a.0));
+        self.missing(file, near.into_iter().take(3).map(|(_, known)| known.clone()).collect())
+    }
+
+    fn missing(&self, file: &str, near: Vec<String>) -> Error {
+        let page = format!("{}/tree/{}", self.page(), self.commit());
+        Error::NoFile { id: self.id(), file: file.to_owned(), near, page }
+    }
+}

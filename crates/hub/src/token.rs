@@ -1,0 +1,41 @@
+//! The secret that the hub knows a user by.
+
+use std::fmt;
+
+use crate::error::{Error, Result};
+
+/// A token of the hub; it shows itself to nobody.
+#[derive(Clone)]
+pub struct Token(String);
+
+impl Token {
+    /// A token, or `None` if the text is blank.
+    ///
+    /// # Errors
+    /// When the text has characters that no token has; `name` says where it comes from.
+    pub fn new(name: &'static str, text: &str) -> Result<Option<Self>> {
+        let text = text.trim();
+        if !text.bytes().all(|b| b.is_ascii_graphic()) {
+            let problem = "holds characters that no token has; set it to a token from \
+                           huggingface.co/settings/tokens";
+            return Err(Error::Setting { name, problem: problem.to_owned() });
+        }
+        Ok((!text.is_empty()).then(|| Self(text.to_owned())))
+    }
+
+    /// What goes into the `Authorization` header, and nowhere else.
+    pub(crate) fn header(&self) -> String {
+        format!("Bearer {}", self.0)
+    }
+
+    /// Whether a text gives the token away.
+    pub(crate) fn is_in(&self, text: &str) -> bool {
+        text.contains(&self.0)
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(hidden)")
+    }
+}

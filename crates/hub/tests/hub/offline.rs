@@ -1,0 +1,106 @@
+//! Without a network: what the cache has, and a clear word about what it has not.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use vxf_hub::{Hub, Kind, Offline, Result, Settings};
+
+use crate::lab::{COMMIT, Lab, MODEL, get, get_model, reference, says};
+
+#[test]
+fn an_empty_cache() {
+    let lab = Lab::with(&["config.json"]);
+    let cache = lab.cache().display().to_string();
+    let parts = [MODEL, "revision main", cache.as_str(), "--offline forbids the network"];
+    says(get(&lab.offline(), MODEL, "config.json"), &parts);
+    let pinned = format!("{MODEL}@{COMMIT}");
+    says(get(&lab.offline(), &pinned, "config.json"), &[&pinned, "`config.json`", "--offline"]);
+    let offline = Settings { offline: Some(Offline::Variable), ..lab.settings() };
+    let hub = Hub::new(offline).expect("settings");
+    says(get(&hub, MODEL, "config.json"), &["HF_HUB_OFFLINE forbids the network"]);
+    let repository = hub.repository(Kind::Model, &reference(&pinned)).expect("a commit");
+    says(repository.files(), &[COMMIT, "HF_HUB_OFFLINE"]);
+    assert_eq!(lab.lines(), [""; 0]);
+    assert!(fs::read_dir(lab.cache()).expect("a cache").next().is_none(), "nothing is created");
+}
+
+#[test]
+fn what_was_downloaded_stays() -> Result<()> {
+    let lab = Lab::with(&["config.json", "tokenizer.json", "model.safetensors", "x.json"]);
+    let online = get_model(&lab.hub(), &format!("{MODEL}@v1.0"))?;
+    lab.lines();
+    let hub = lab.offline();
+    let repository = hub.repository(Kind::Model, &reference(&format!("{MODEL}@v1.0")))?;
+    assert_eq!(repository.commit(), COMMIT);
+    assert_eq!(repository.model_files()?, online);
+    assert_eq!(repository.files()?, ["config.json", "model.safetensors", "tokenizer.json"]);
+    says(repository.get("x.json"), &["`x.json` of owner/model@v1.0", "--offline"]);
+    says(get_model(&hub, MODEL), &["revision main", "--offline"]);
+    assert_eq!(get_model(&hub, &format!("{MODEL}@{COMMIT}"))?, online);
+    assert_eq!(lab.lines(), [""; 0]);
+    Ok(())
+}
+
+#[test]
+fn half_a_model_is_named_as_such() -> Result<()> {
+    let lab = Lab::with(&["config.json", "model.safetensors"]);
+    get(&lab.hub(), MODEL, "config.json")?;
+    says(get_model(&lab.offline(), MODEL), &["`model.safetensors`", "not in the cache"]);
+    Ok(())
+}
+
+#[test]
+fn what_python_has_downloaded() -> Result<()> {
+    let lab = Lab::with(&[]);
+    let snapshot = lab.folder().join("snapshots").join(COMMIT);
+    for directory in [snapshot.clone(), lab.folder().join("refs"), lab.folder().join("blobs")] {
+        fs::create_dir_all(directory).expect("a directory");
+    }
+    fs::write(lab.folder().join("refs/main"), COMMIT).expect("a reference");
+    for file in ["config.json", "model.safetensors"] {
+        fs::write(lab.folder().join("blobs").join(file), file).expect("a blob");
+        #[cfg(unix)]
+        std::os::unix::fs::symlink(format!("../../blobs/{file}"), snapshot.join(file))
+            .expect("a link");
+        #[cfg(not(unix))]
+        fs::write(snapshot.join(file), file).expect("a file");
+    }
+    assert_eq!(get_model(&lab.offline(), MODEL)?, snapshot);
+    Ok(())
+}
+
+#[test]
+fn nobody_answers() -> Result<()> {
+    let lab = Lab::with(&["config.json"]);
+    get(&lab.hub(), MODEL, "config.json")?;
+    // A port that was free a moment ago.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address").to_string();
+    drop(listener);
+    let mut settings = Settings { endpoint: format!("http://{address}"), ..lab.settings() };
+    settings.retry.first = Duration::from_secs(2);
+    let hub = Hub::new(settings).expect("settings");
+    let start = Instant::now();
+    let parts = ["no connection", address.as_str(), "HF_ENDPOINT"];
+    let error = says(get(&hub, "owner/other", "config.json"), &parts);
+    assert!(!error.to_string().contains("--offline"));
+    says(get(&hub, MODEL, "config.json"), &["no connection", "--offline", "downloaded before"]);
+    assert!(start.elapsed() < Duration::from_secs(1), "nothing to wait for");
+    Ok(())
+}
+
+#[test]
+fn a_certificate_file_that_is_none() -> Result<()> {
+    let lab = Lab::with(&[]);
+    for (content, problem) in [(None, "unreadable"), (Some("no PEM"), "holds no certificate")] {
+        let file = lab.cache().join("certificates.pem");
+        if let Some(content) = content {
+            fs::write(&file, content).expect("a file");
+        }
+        let settings = Settings { certificates: Some(file.clone()), ..lab.settings() };
+        let parts = ["SSL_CERT_FILE", &file.display().to_string(), problem];
+        says(Hub::new(settings.clone()), &parts);
+        Hub::new(Settings { offline: Some(Offline::Variable), ..settings })?;
+    }
+    Ok(())
+}

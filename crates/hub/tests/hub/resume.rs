@@ -1,0 +1,157 @@
+//! Connections that break, and contents that are not what they should be.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use vxf_hub::{Hub, Result, Retry, Settings};
+
+use crate::lab::{Lab, MODEL, get, says, weights};
+use crate::server::{Mishap, git, sha256};
+
+const FILE: &str = "model.safetensors";
+const SIZE: usize = 300_017;
+
+fn lab() -> Lab {
+    Lab::with(&["config.json", FILE])
+}
+
+fn partial(lab: &Lab) -> std::path::PathBuf {
+    lab.folder().join("blobs").join(format!("{}.incomplete", sha256(&weights(SIZE))))
+}
+
+#[track_caller]
+fn is_whole(lab: &Lab, path: Result<std::path::PathBuf>) {
+    assert_eq!(fs::read(path.expect("a file")).expect("a file"), weights(SIZE));
+    assert!(!partial(lab).exists());
+}
+
+#[test]
+fn a_cut_connection_is_taken_up_where_it_broke() {
+    let lab = lab();
+    lab.server.mishap("?signature", 1, Mishap::Cut(200_000));
+    is_whole(&lab, get(&lab.hub(), MODEL, FILE));
+    let sent = lab.sent();
+    assert_eq!(sent.len(), 2);
+    assert_eq!(sent[0].range, None);
+    let start = sent[1].range.expect("a range") as usize;
+    assert!(start > 100_000 && start <= 200_000, "{start}");
+    assert_eq!(sent[1].sent, SIZE - start, "only what was missing");
+}
+
+#[test]
+fn a_line_that_always_breaks_leaves_what_arrived() {
+    let lab = lab();
+    lab.server.mishap("?signature", 3, Mishap::Cut(60_000));
+    let parts = [FILE, MODEL, "of 300017 bytes", "what arrived is kept", "run again"];
+    says(get(&lab.hub(), MODEL, FILE), &parts);
+    let kept = fs::metadata(partial(&lab)).expect("a partial file").len();
+    assert!(kept > 100_000 && kept <= 180_000, "{kept}");
+    assert!(!lab.folder().join("snapshots").exists());
+    lab.sent();
+    is_whole(&lab, get(&lab.hub(), MODEL, FILE));
+    let sent = lab.sent();
+    assert_eq!((sent.len(), sent[0].range), (1, Some(kept)));
+}
+
+#[test]
+fn a_line_that_breaks_before_the_first_byte() {
+    let lab = lab();
+    lab.server.mishap("?signature", 3, Mishap::Cut(0));
+    says(get(&lab.hub(), MODEL, FILE), &["no connection", &lab.server.storage[7..]]);
+}
+
+#[test]
+fn progress_renews_patience() {
+    let lab = lab();
+    lab.server.mishap("?signature", 5, Mishap::Cut(50_000));
+    let retry = Retry { attempts: 2, renewed_by: 30_000, ..lab.settings().retry };
+    let hub = Hub::new(Settings { retry, ..lab.settings() }).expect("settings");
+    is_whole(&lab, get(&hub, MODEL, FILE));
+    assert_eq!(lab.sent().len(), 6);
+}
+
+#[test]
+fn damage_is_found_and_fetched_again() {
+    for (file, needle) in [(FILE, "?signature"), ("config.json", "GET /api/resolve-cache")] {
+        let lab = lab();
+        lab.server.mishap(needle, 1, Mishap::Damage);
+        get(&lab.hub(), MODEL, file).expect("a file");
+        if file == FILE {
+            is_whole(&lab, get(&lab.hub(), MODEL, FILE));
+            assert_eq!(lab.sent().iter().filter(|sent| sent.range.is_none()).count(), 2);
+        }
+    }
+}
+
+#[test]
+fn damage_every_time_is_an_error() {
+    for (file, needle) in [(FILE, "?signature"), ("config.json", "GET /api/resolve-cache")] {
+        let lab = lab();
+        lab.server.mishap(needle, usize::MAX, Mishap::Damage);
+        let content =
+            if file == FILE { weights(SIZE) } else { b"{\"name\": \"config.json\"}\n".into() };
+        let tag = if file == FILE { sha256(&content) } else { git(&content) };
+        says(get(&lab.hub(), MODEL, file), &[file, "damaged twice", &tag, "copy was removed"]);
+        let left = fs::read_dir(lab.folder().join("blobs")).expect("blobs").count();
+        assert_eq!(left, 0, "nothing is left of it");
+        let fetched = lab.lines().into_iter().filter(|line| line.contains(needle)).count();
+        assert_eq!(fetched, 2);
+    }
+}
+
+#[test]
+fn partial_files_of_others() {
+    // Full of holes, too long, and whole already.
+    for content in [vec![0; 1000], vec![0; SIZE + 1], vec![0; SIZE], weights(SIZE)] {
+        let lab = lab();
+        fs::create_dir_all(lab.folder().join("blobs")).expect("a directory");
+        fs::write(partial(&lab), &content).expect("a partial file");
+        is_whole(&lab, get(&lab.hub(), MODEL, FILE));
+        if content == weights(SIZE) {
+            assert!(lab.sent().is_empty(), "nothing was missing");
+        }
+    }
+}
+
+#[test]
+fn a_server_without_ranges() {
+    let lab = lab();
+    lab.server.mishap("?signature", 1, Mishap::Cut(200_000));
+    lab.server.mishap("?signature", 1, Mishap::Whole);
+    is_whole(&lab, get(&lab.hub(), MODEL, FILE));
+    assert_eq!(lab.sent()[1].sent, SIZE);
+}
+
+#[test]
+fn a_length_other_than_announced() {
+    let lab = lab();
+    for wrong in [SIZE - 1, SIZE + 1] {
+        let redirect = vec![
+            ("X-Linked-Etag", sha256(&weights(SIZE))),
+            ("X-Linked-Size", wrong.to_string()),
+            ("Location", "/elsewhere".to_owned()),
+        ];
+        lab.server.mishap("HEAD", 1, Mishap::Answer(302, redirect));
+        says(get(&lab.hub(), MODEL, FILE), &["length", "announced"]);
+    }
+}
+
+#[test]
+fn a_silent_server_is_not_waited_for_for_ever() {
+    let lab = lab();
+    lab.server.mishap("/api/models", usize::MAX, Mishap::Silence(Duration::from_secs(2)));
+    let silence = Duration::from_millis(100);
+    let hub = Hub::new(Settings { silence, ..lab.settings() }).expect("settings");
+    let start = Instant::now();
+    says(get(&hub, MODEL, FILE), &["no connection", "no answer in time"]);
+    assert!(start.elapsed() < Duration::from_secs(2));
+}
+
+#[test]
+fn a_full_or_locked_disk_names_the_place() {
+    let lab = lab();
+    // A file where a directory belongs: the same for every user, root included.
+    fs::write(lab.folder(), "").expect("a file");
+    let folder = lab.folder().display().to_string();
+    says(get(&lab.hub(), MODEL, FILE), &["cannot create", &folder, "HF_HOME"]);
+}
