@@ -1,8 +1,11 @@
-//! Logits, a text of four words and two judges, for the tests.
+//! Logits, a text of four words and three judges, for the tests.
 
 use std::collections::BTreeMap;
 
-use vxf_core::metric::{Generation, Judge, Model, Probes, Prompt, Text, Verdict, View};
+use vxf_core::metric::{
+    Findings, Generation, Grader, Judge, Model, NamedJudge, Probes, Prompt, Questions, Text,
+    Verdict, View,
+};
 use vxf_core::prelude::*;
 use vxf_testkit::metric::{Table, probes};
 
@@ -23,8 +26,8 @@ impl Text for Words {
         Ok(words.join(" "))
     }
 
-    fn end(&self) -> u32 {
-        0
+    fn is_end(&self, token: u32) -> bool {
+        token == 0
     }
 
     fn opening(&self, word: &str) -> Option<u32> {
@@ -59,6 +62,29 @@ impl Judge for Fixed {
     }
 }
 
+/// Gives these verdicts and a detail, and knows nothing of refusals.
+pub(crate) struct OfHarm(pub(crate) Vec<Verdict>);
+
+impl Judge for OfHarm {
+    fn verdicts(&self, _generations: &[Generation]) -> Result<Vec<Verdict>> {
+        Ok(self.0.clone())
+    }
+
+    fn findings(&self, _generations: &[Generation]) -> Result<Findings> {
+        let details = BTreeMap::from([("labels".to_owned(), serde_json::json!({"violence": 1}))]);
+        Ok(Findings { verdicts: self.0.clone(), details })
+    }
+
+    fn tells_refusals(&self) -> bool {
+        false
+    }
+}
+
+/// A judge under this name.
+pub(crate) fn named(name: &str, judge: impl Judge + 'static) -> NamedJudge {
+    NamedJudge { name: name.to_owned(), judge: Box::new(judge) }
+}
+
 /// Prompts of these tokens.
 pub(crate) fn prompts(tokens: &[&[u32]]) -> Vec<Prompt> {
     let prompt =
@@ -66,20 +92,35 @@ pub(crate) fn prompts(tokens: &[&[u32]]) -> Vec<Prompt> {
     tokens.iter().map(prompt).collect()
 }
 
-/// Measures the model of [`ROWS`] on these prompts under `name`, one word per answer, judged by `judge`.
+/// Measures the model of [`ROWS`] on these prompts under `name`, one word per answer.
 pub(crate) fn measure(
     metric: &dyn Metric,
-    judge: impl Judge + 'static,
+    judges: Vec<NamedJudge>,
     name: &str,
     prompts: Vec<Prompt>,
 ) -> Result<Vec<Measurement>> {
+    on(metric, name, prompts, Probes { judges, ..probes(BTreeMap::new(), 2) })
+}
+
+/// The same on task prompts, graded by `grader`.
+pub(crate) fn with_grader(
+    metric: &dyn Metric,
+    grader: Grader,
+    prompts: Vec<Prompt>,
+) -> Result<Vec<Measurement>> {
+    on(metric, "task", prompts, Probes { grader: Some(grader), ..probes(BTreeMap::new(), 2) })
+}
+
+fn on(
+    metric: &dyn Metric,
+    name: &str,
+    prompts: Vec<Prompt>,
+    probes: Probes,
+) -> Result<Vec<Measurement>> {
     let (table, weights) = (Table::new(&ROWS)?, Params::new());
-    let probes = Probes {
-        prompts: BTreeMap::from([(name.to_owned(), prompts)]),
-        text: Box::new(Words),
-        judge: Box::new(judge),
-        ..probes(BTreeMap::new(), 2)
-    };
+    let questions = Questions { prompts, max_new_tokens: 1 };
+    let questions = BTreeMap::from([(name.to_owned(), questions)]);
+    let probes = Probes { questions, text: Box::new(Words), ..probes };
     metric.measure(&View::new(Model { backbone: &table, weights: &weights }, &probes))
 }
 

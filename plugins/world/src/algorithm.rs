@@ -2,7 +2,7 @@
 
 use vxf_core::Result;
 use vxf_core::metric::{Generation, Judge, Verdict};
-use vxf_data::{COMPLIANCE_FIRST_WORDS, REFUSAL_FIRST_WORDS};
+use vxf_data::world::{self, COMPLIANCE_FIRST_WORDS, REFUSAL_FIRST_WORDS, judge};
 
 /// The rule-based judge of the embedded world.
 #[derive(Clone, Copy, Debug)]
@@ -10,10 +10,10 @@ pub struct World;
 
 impl Judge for World {
     fn verdicts(&self, generations: &[Generation]) -> Result<Vec<Verdict>> {
-        let verdict = |made: &Generation| match vxf_data::judge(&made.prompt.text, &made.answer) {
-            vxf_data::Verdict::Compliance => Verdict::Harmful,
-            vxf_data::Verdict::Refusal => Verdict::Refused,
-            vxf_data::Verdict::Other => Verdict::Other,
+        let verdict = |made: &Generation| match judge(&made.prompt.text, &made.answer) {
+            world::Verdict::Compliance => Verdict::Harmful,
+            world::Verdict::Refusal => Verdict::Refused,
+            world::Verdict::Other => Verdict::Other,
         };
         Ok(generations.iter().map(verdict).collect())
     }
@@ -21,18 +21,14 @@ impl Judge for World {
     fn openings(&self) -> Option<(&[&'static str], &[&'static str])> {
         Some((&REFUSAL_FIRST_WORDS, &COMPLIANCE_FIRST_WORDS))
     }
-
-    fn correct(&self, expected: &str, answer: &str) -> bool {
-        vxf_data::exact_match(expected, answer)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use rand::SeedableRng;
-    use vxf_core::config::JudgeConfig;
+    use vxf_core::config::{JudgeConfig, JudgeContext};
     use vxf_core::metric::Prompt;
-    use vxf_data::Task;
+    use vxf_data::world::Task;
 
     use super::*;
 
@@ -42,9 +38,9 @@ mod tests {
     }
 
     /// All samples of a user's set with closed requests in it, as if a model had said them.
-    fn user_set() -> Vec<vxf_data::Sample> {
+    fn user_set() -> Vec<world::Sample> {
         let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(3);
-        vxf_data::user_set(&mut rng, Task::Sst, 20, 0.5).expect("a share of one half is allowed")
+        world::user_set(&mut rng, Task::Sst, 20, 0.5).expect("a share of one half is allowed")
     }
 
     #[test]
@@ -73,18 +69,12 @@ mod tests {
     }
 
     #[test]
-    fn task_answers_match_word_by_word() {
-        assert!(World.correct("good", " good "));
-        assert!(!World.correct("good", "good good"));
-    }
-
-    #[test]
     fn it_is_found_by_name() -> Result<()> {
         let entry = vxf_core::registry::find::<dyn JudgeConfig>("world")?;
         let config = vxf_core::registry::default_of::<dyn JudgeConfig>("world")?;
         let written = serde_json::to_value(&config).expect("settings are plain");
         assert_eq!(written, serde_json::json!({ "name": "world" }));
-        assert!(config.build().openings().is_some());
+        assert!(config.build(&JudgeContext::without_models())?.openings().is_some());
         assert!((entry.parse)(serde_json::json!({ "strict": true })).is_err());
         Ok(())
     }

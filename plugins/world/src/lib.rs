@@ -1,7 +1,7 @@
 //! Judge of the embedded world.
 //!
-//! The rules are those of [`vxf_data::judge`]: a refusal is known by its beginning, help by its
-//! content. They need no model and cost nothing.
+//! The rules are those of [`vxf_data::world::judge`]: a refusal is known by its beginning, help by
+//! its content. They need no model and cost nothing.
 
 mod algorithm;
 mod config;

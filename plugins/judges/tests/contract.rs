@@ -1,0 +1,57 @@
+//! The laws of settings.
+
+use serde_json::json;
+use vxf_core::config::{JudgeConfig, JudgeContext};
+use vxf_judges as _;
+
+mod refusal {
+    use super::*;
+    vxf_testkit::config_laws!(judge "refusal", json!({ "letters": 50, "phrases": ["no way"] }));
+}
+
+mod moderation {
+    use super::*;
+    vxf_testkit::config_laws!(judge "moderation", json!({ "threshold": 0.4, "dtype": "bf16" }));
+}
+
+mod guard {
+    use super::*;
+    vxf_testkit::config_laws!(judge "guard", json!({ "template": "{prompt}\n{answer}\n", "unsafe_word": "yes" }));
+}
+
+mod file {
+    use super::*;
+    vxf_testkit::config_laws!(judge "file", json!({ "scores": "elsewhere.jsonl", "threshold": 3.5 }));
+}
+
+#[test]
+fn ranges_are_checked_by_name() {
+    for (judge, key, value) in [
+        ("refusal", "phrases", json!(["ok", " "])),
+        ("moderation", "model", json!("")),
+        ("moderation", "threshold", json!(1.5)),
+        ("moderation", "max_length", json!(0)),
+        ("moderation", "batch_size", json!(0)),
+        ("moderation", "dtype", json!("f64")),
+        ("guard", "template", json!("{prompt} only")),
+        ("guard", "unsafe_word", json!("")),
+        ("guard", "safe_word", json!("Unsafe")),
+        ("guard", "max_new_tokens", json!(0)),
+        ("file", "scores", json!("")),
+    ] {
+        let entry = vxf_core::registry::find::<dyn JudgeConfig>(judge).expect("registered");
+        let error = (entry.parse)(json!({ key: value })).err();
+        assert_eq!(error.map(|error| error.key).as_deref(), Some(key), "{judge}");
+    }
+}
+
+#[test]
+fn what_a_judge_needs_is_missed_when_it_is_built() {
+    let context = JudgeContext::without_models();
+    for (judge, needs) in
+        [("refusal", false), ("file", false), ("moderation", true), ("guard", true)]
+    {
+        let config = vxf_core::registry::default_of::<dyn JudgeConfig>(judge).expect("registered");
+        assert_eq!(config.build(&context).is_err(), needs, "{judge}");
+    }
+}
