@@ -19,6 +19,6 @@ fn exactly_these_names_are_registered() {
         names("metrics"),
         ["accuracy", "alignment-loss", "drift", "harmful-score", "helpfulness", "perplexity"]
     );
-    assert_eq!(names("backbones"), ["llama"]);
-    assert_eq!(names("judges"), ["world"]);
+    assert_eq!(names("backbones"), ["llama", "mistral", "opt", "qwen2", "qwen3"]);
+    assert_eq!(names("judges"), ["file", "guard", "moderation", "refusal", "world"]);
 }

@@ -26,8 +26,16 @@ pub(crate) enum Command {
     List(ListArgs),
     /// Show one method: summary, paper, stages, settings, an example recipe.
     Show(ShowArgs),
-    /// Check a recipe and print what it would do; trains nothing.
+    /// Check a recipe and print what it would do and cost; loads no weights, trains nothing.
     Validate(ValidateArgs),
+    /// List every deviation of a run from a recipe.
+    Diff(DiffArgs),
+    /// Measure a model, or a finished run again with other judges or metrics.
+    Eval(EvalArgs),
+    /// Look at a model's answers.
+    Generate(GenerateArgs),
+    /// Take a run's model away: merged as a model directory, or as PEFT adapters.
+    Export(ExportArgs),
     /// Replay recorded steps of the reference trainer and compare every number.
     Parity(ParityArgs),
     /// Make a base model of the embedded world, as the shipped one was made.
@@ -69,6 +77,8 @@ pub(crate) struct RunArgs {
     pub(crate) recipe: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) choices: Choices,
+    #[command(flatten)]
+    pub(crate) finding: Finding,
     /// Where results go [default: runs/<defense>-<task>-<digest>]; never overwritten.
     #[arg(long, value_name = "DIR")]
     pub(crate) output_dir: Option<PathBuf>,
@@ -76,6 +86,120 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     pub(crate) log_samples: bool,
     /// Print one JSON value with every cell's figures.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Group)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct DiffArgs {
+    /// The recipe.
+    pub(crate) recipe: PathBuf,
+    /// The run: an experiment, or a cell of one.
+    pub(crate) run: PathBuf,
+    /// Print one JSON value.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// How models and data are found.
+#[derive(Debug, Default, Group)]
+pub(crate) struct Finding {
+    /// Refuse the network: what the hub's cache does not hold is an error.
+    #[arg(long)]
+    pub(crate) offline: bool,
+}
+
+#[derive(Debug, Group)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct EvalArgs {
+    /// A run (a cell, or a whole experiment), a model directory, or a hub id.
+    pub(crate) target: String,
+    /// For a model: the recipe that says what to measure on; for a run its own holds.
+    #[arg(long, value_name = "RECIPE")]
+    pub(crate) recipe: Option<PathBuf>,
+    /// Measure by this metric; may be repeated [default: the recipe's].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) metric: Vec<String>,
+    /// Judge by this judge; may be repeated, the first gives the plain names [default: the
+    /// recipe's].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) judge: Vec<String>,
+    /// Any setting of a recipe, such as data.harmful_test.take=100; may be repeated.
+    #[arg(long, value_name = "KEY=VALUE", allow_hyphen_values = true)]
+    pub(crate) set: Vec<String>,
+    /// Make all answers anew; those that a run has kept are judged as they are otherwise.
+    #[arg(long)]
+    pub(crate) anew: bool,
+    /// Write every answer here as JSON lines; it must not exist yet.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) generations: Option<PathBuf>,
+    /// Where to compute: cpu, cuda or cuda:N.
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) device: Option<String>,
+    #[command(flatten)]
+    pub(crate) finding: Finding,
+    /// Print one JSON value.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Group)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct GenerateArgs {
+    /// A run, a model directory, a hub id, or `embedded`.
+    pub(crate) target: String,
+    /// What to ask; may be repeated.
+    #[arg(long, short, value_name = "TEXT", required = true)]
+    pub(crate) prompt: Vec<String>,
+    /// How it is put: alpaca, chat, plain or world [default: as the run, else alpaca].
+    #[arg(long, value_name = "TEMPLATE")]
+    pub(crate) template: Option<String>,
+    /// Longest answer in tokens.
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    pub(crate) max_new_tokens: usize,
+    /// Draw at this temperature; 0 takes the likeliest token.
+    #[arg(long, value_name = "T", default_value_t = 0.0)]
+    pub(crate) temperature: f64,
+    /// Draw from the likeliest tokens that make up this probability.
+    #[arg(long, value_name = "P")]
+    pub(crate) top_p: Option<f64>,
+    /// Draw from so many of the likeliest tokens.
+    #[arg(long, value_name = "K")]
+    pub(crate) top_k: Option<usize>,
+    /// Seed of the draws.
+    #[arg(long, value_name = "SEED", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// The type to compute in: f32, f64, bf16 or f16.
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) dtype: Option<String>,
+    /// Where to compute: cpu, cuda or cuda:N.
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) device: Option<String>,
+    #[command(flatten)]
+    pub(crate) finding: Finding,
+    /// Print one JSON value.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Group)]
+#[command(after_help = EXIT_CODES, group = clap::ArgGroup::new("what").required(true))]
+pub(crate) struct ExportArgs {
+    /// The run: a cell, or an experiment in which only one can be meant.
+    pub(crate) run: PathBuf,
+    /// A model directory with all adapters merged, in the type that the base is stored in.
+    #[arg(long, group = "what")]
+    pub(crate) merged: bool,
+    /// The adapters in PEFT's layout; two stages give two, to be merged in order.
+    #[arg(long, group = "what")]
+    pub(crate) adapter: bool,
+    /// The directory to make; it must not exist yet.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) output_dir: PathBuf,
+    #[command(flatten)]
+    pub(crate) finding: Finding,
+    /// Print one JSON value.
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -92,7 +216,7 @@ pub(crate) struct ValidateArgs {
 }
 
 /// What a recipe can say, as flags.
-#[derive(Debug, Group)]
+#[derive(Debug, Default, Group)]
 pub(crate) struct Choices {
     /// The alignment defence under test [default: vaccine].
     #[arg(long, value_name = "NAME")]
@@ -106,9 +230,15 @@ pub(crate) struct Choices {
     /// A metric to show in full, beside the paper's four; may be repeated.
     #[arg(long, value_name = "NAME")]
     pub(crate) metric: Vec<String>,
-    /// A model directory in the Hugging Face layout [default: the embedded model].
-    #[arg(long, value_name = "DIR")]
-    pub(crate) model: Option<PathBuf>,
+    /// Who decides what is harmful; may be repeated, the first gives the plain names.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) judge: Vec<String>,
+    /// A model directory in the Hugging Face layout, or a hub id [default: the embedded model].
+    #[arg(long, value_name = "DIR|ID")]
+    pub(crate) model: Option<String>,
+    /// The type to compute in, whatever the model is stored in: f32, f64, bf16 or f16.
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) dtype: Option<String>,
     /// The user's task: sst2, agnews or gsm8k [default: sst2].
     #[arg(long, value_name = "TASK")]
     pub(crate) task: Option<String>,
@@ -130,7 +260,8 @@ pub(crate) struct Choices {
     /// Do one stage alone.
     #[arg(long, value_name = "STAGE")]
     pub(crate) stage: Option<OneStage>,
-    /// Start the user's stage from this aligned run, EXPERIMENT/<defense>/aligned/<seed>.
+    /// Start the user's stage from this aligned run: EXPERIMENT/<defense>/aligned/<seed>, or an
+    /// experiment with one such run.
     #[arg(long, value_name = "RUN")]
     pub(crate) from: Option<PathBuf>,
     /// Measure drift and alignment loss every so many steps of the user's stage.
@@ -142,6 +273,9 @@ pub(crate) struct Choices {
     /// Worker threads [default: all cores]; figures do not depend on it.
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<usize>,
+    /// Leave out rows of data files that cannot be read, and count them.
+    #[arg(long)]
+    pub(crate) skip_bad_rows: bool,
     /// Leave out plain fine-tuning beside the defence.
     #[arg(long)]
     pub(crate) no_baseline: bool,

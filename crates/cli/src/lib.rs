@@ -50,6 +50,10 @@ pub fn main() -> ExitCode {
         Command::List(args) => commands::list::run(&args),
         Command::Show(args) => commands::show::run(&args),
         Command::Validate(args) => commands::validate::run(&args),
+        Command::Diff(args) => commands::diff::run(&args),
+        Command::Eval(args) => commands::eval::run(&args),
+        Command::Generate(args) => commands::generate::run(&args),
+        Command::Export(args) => commands::export::run(&args),
         Command::Parity(args) => commands::parity::run(&args),
         Command::Pretrain(args) => commands::pretrain::run(&args),
     };

@@ -91,3 +91,19 @@ impl Progress for Teller {
         self.bar.finish_and_clear();
     }
 }
+
+/// Tells of downloads: each file at its first byte and at its last, and now and then between.
+pub(crate) fn downloads() -> impl Fn(&str, u64, u64) + Send + Sync {
+    let last = Mutex::new(None::<(String, Instant)>);
+    move |file, done, total| {
+        let Ok(mut last) = last.lock() else { return };
+        let known =
+            last.as_ref().is_some_and(|(known, at)| known == file && at.elapsed() < INTERVAL);
+        if known && done < total {
+            return;
+        }
+        *last = Some((file.to_owned(), Instant::now()));
+        const MIB: f64 = 1024.0 * 1024.0;
+        tell(&format!("{file}: {:.1} of {:.1} MiB", done as f64 / MIB, total as f64 / MIB));
+    }
+}

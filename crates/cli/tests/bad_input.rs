@@ -110,7 +110,7 @@ fn flags_out_of_range() {
 fn model_directories_that_are_not_whole() {
     let place = Place::new();
     let run = || place.tiny(&["--model", "model"]);
-    run().fails(1, &["model", "config.json and model.safetensors"]);
+    run().fails(1, &["model: no such model directory"]);
 
     let model = place.model("model");
     std::fs::remove_file(model.join("config.json")).expect("it was there");
@@ -119,12 +119,12 @@ fn model_directories_that_are_not_whole() {
 
     place.model("model");
     std::fs::remove_file(model.join("tokenizer.json")).expect("it was there");
-    run().fails(1, &["tokenizer.json is missing"]);
+    run().fails(1, &["there is no tokenizer.json"]);
     std::fs::remove_dir_all(&model).expect("it was there");
 
     place.model("model");
     std::fs::remove_file(model.join("model.safetensors")).expect("it was there");
-    run().fails(1, &["model.safetensors", "missing"]);
+    run().fails(1, &["model.safetensors", "holds no weights"]);
     std::fs::remove_dir_all(&model).expect("it was there");
 
     place.model("model");

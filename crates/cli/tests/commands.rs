@@ -19,8 +19,8 @@ fn the_shipped_program_has_exactly_these() {
     let metrics =
         ["accuracy", "alignment-loss", "drift", "harmful-score", "helpfulness", "perplexity"];
     assert_eq!(names("metrics"), metrics);
-    assert_eq!(names("backbones"), ["llama"]);
-    assert_eq!(names("judges"), ["world"]);
+    assert_eq!(names("backbones"), ["llama", "mistral", "opt", "qwen2", "qwen3"]);
+    assert_eq!(names("judges"), ["file", "guard", "moderation", "refusal", "world"]);
     assert_eq!(value["schema_version"], 1);
 }
 
@@ -79,7 +79,8 @@ fn validate_prints_the_plan() {
                   profile = \"helpful\"\n[fine_tuning]\nbatch_size = 10\n";
     place.write("recipe.toml", recipe);
     let value = place.vxf(&["validate", "recipe.toml", "--json"]).json();
-    assert_eq!(value["stages"], json!({ "alignment": 160, "fine_tuning": 40 }));
+    let steps = |stage: usize| value["stages"][stage]["steps"].clone();
+    assert_eq!((steps(0), steps(1)), (json!(160), json!(40)));
     assert_eq!(value["cells"].as_array().map(Vec::len), Some(3 * 2 + 3 * 2 * 2));
     assert_eq!(value["recipe"]["world"]["benign_share"], json!(0.1));
     assert_eq!(value["recipe"]["fine_tuning"]["learning_rate"], json!(8e-5));

@@ -1,5 +1,7 @@
 //! One chain: a model aligned under one seed, then fine-tuned by its user at every ratio.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -7,7 +9,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 use vxf_core::metric::{Model, Probes};
 use vxf_core::minmax::Flow;
-use vxf_core::{Backbone, Key, Params, Stage, Trainable, peft};
+use vxf_core::{Backbone, Key, Params, Stage};
 
 use crate::dataset::{SeedData, Set};
 use crate::directory::Directory;
@@ -39,6 +41,12 @@ struct Outcome {
     steps: u64,
     log: Vec<Value>,
     begun: Instant,
+}
+
+/// What a user is given: a model, and the adapter that is to be trained further, if any.
+struct Given {
+    model: Arc<dyn Backbone>,
+    adapter: Option<Params>,
 }
 
 impl<'a> Chain<'a> {
@@ -94,46 +102,42 @@ impl<'a> Chain<'a> {
         if !self.is_incomplete() {
             return Ok(());
         }
-        let probes = self.data.probes(&self.prepared.recipe, &self.prepared.base)?;
+        let Prepared { recipe, base, access, .. } = self.prepared;
+        let probes = self.data.probes(recipe, base, access)?;
         let cell = self.aligned_cell();
         let named = |cell: &CellId, error: Error| match error {
             Error::Stopped => Error::Stopped,
             source => Error::Cell { cell: cell.to_string(), source: Box::new(source) },
         };
         let aligned = self.align(&cell, &probes, stop).map_err(|error| named(&cell, error))?;
-        for (cell, arm, ratio) in self.attacks_left() {
-            self.attack(&aligned, &cell, arm, ratio, &probes, stop)
+        let attacks = self.attacks_left();
+        if attacks.is_empty() {
+            return Ok(());
+        }
+        let given = self.given(aligned).map_err(|error| named(&cell, error))?;
+        for (cell, arm, ratio) in attacks {
+            self.attack(&given, &cell, arm, ratio, &probes, stop)
                 .map_err(|error| named(&cell, error))?;
         }
         Ok(())
     }
 
-    /// The aligned model: read back if it was made before, else made.
-    fn align(
-        &self,
-        cell: &CellId,
-        probes: &Probes,
-        stop: &AtomicBool,
-    ) -> Result<Arc<dyn Backbone>> {
+    /// The weights that alignment trained, if it trains: read back if they were made before, else
+    /// made. The model itself is let go of.
+    fn align(&self, cell: &CellId, probes: &Probes, stop: &AtomicBool) -> Result<Option<Params>> {
         let Prepared { base, recipe, source, .. } = self.prepared;
-        let key = Key::root(self.seed).child("alignment");
+        let settings = &recipe.alignment;
         let trains = self.method().defense.config.build().trains();
-        let (backbone, start) = stage::trainable(&base.backbone, &recipe.alignment, &key)?;
         let place = source.clone().unwrap_or_else(|| self.directory.cell(cell));
         if source.is_some() || self.directory.holds(cell) {
-            return match trains {
-                true => Ok(backbone.merged(&stage::load(&*backbone, &place.join(WEIGHTS))?)?),
-                false => Ok(base.backbone.clone()),
-            };
+            let load = || stage::load(&settings.trainable, &place, base.dtype());
+            return trains.then(load).transpose();
         }
         self.progress.cell(cell);
+        let key = Key::root(self.seed).child("alignment");
+        let (backbone, start) = stage::trainable(&base.model()?, settings, &key)?;
         let streams = [("alignment", &self.data.alignment), ("harmful", &self.data.harmful)];
-        let plan = StagePlan {
-            method: self.method(),
-            settings: &recipe.alignment,
-            streams: &streams,
-            key,
-        };
+        let plan = StagePlan { method: self.method(), settings, streams: &streams, key };
         let begun = Instant::now();
         let outcome = match trains {
             true => self.train(&plan, backbone, start, None, begun, stop)?,
@@ -146,12 +150,28 @@ impl<'a> Chain<'a> {
         let pair = Pair { model, aligned: None };
         let set = trains.then_some(&self.data.alignment);
         self.write(cell, Stage::Alignment, plan.method, set, &outcome, pair, probes)?;
-        Ok(outcome.backbone.merged(&outcome.weights)?)
+        Ok(trains.then_some(outcome.weights))
+    }
+
+    /// What the user is given to fine-tune.
+    fn given(&self, aligned: Option<Params>) -> Result<Given> {
+        let Prepared { base, recipe, .. } = self.prepared;
+        Ok(match aligned {
+            None => Given { model: base.model()?, adapter: None },
+            Some(weights) if recipe.fine_tuning.continue_adapter => {
+                let model = base.model()?.with_trainable(&recipe.alignment.trainable)?;
+                Given { model, adapter: Some(weights) }
+            }
+            Some(weights) => {
+                let model = base.merged(&recipe.alignment.trainable, &weights)?;
+                Given { model, adapter: None }
+            }
+        })
     }
 
     fn attack(
         &self,
-        aligned: &Arc<dyn Backbone>,
+        given: &Given,
         cell: &CellId,
         arm: &Arm,
         ratio: usize,
@@ -161,7 +181,10 @@ impl<'a> Chain<'a> {
         self.progress.cell(cell);
         let settings: &TrainingSettings = &self.prepared.recipe.fine_tuning;
         let key = Key::root(self.seed).child("fine_tuning");
-        let (backbone, start) = stage::trainable(aligned, settings, &key)?;
+        let (backbone, start) = match &given.adapter {
+            Some(adapter) => (given.model.clone(), adapter.copy()?),
+            None => stage::trainable(&given.model, settings, &key)?,
+        };
         let user: &Set = &self.data.user[ratio];
         let streams = [("user", user), ("alignment", &self.data.alignment)];
         let plan = StagePlan { method: &arm.fine_tuning, settings, streams: &streams, key };
@@ -171,6 +194,18 @@ impl<'a> Chain<'a> {
             aligned: Some(Model { backbone: &*outcome.backbone, weights: &outcome.start }),
         };
         self.write(cell, Stage::FineTuning, plan.method, Some(user), &outcome, pair, probes)
+    }
+
+    /// The aligned run that the user's stage begins with, if alignment trains.
+    fn below(&self, stage: Stage) -> Result<Option<PathBuf>> {
+        let trains = self.method().defense.config.build().trains();
+        if stage == Stage::Alignment || !trains {
+            return Ok(None);
+        }
+        match &self.prepared.source {
+            Some(source) => source.canonicalize().map(Some).map_err(Error::io("read", source)),
+            None => Ok(Some(self.aligned_cell().path())),
+        }
     }
 
     /// Takes all steps of a stage; with `probes`, measures every so many of them.
@@ -227,7 +262,8 @@ impl<'a> Chain<'a> {
         probes: &Probes,
     ) -> Result<()> {
         let metrics = &self.prepared.recipe.metrics;
-        let (measurements, answers) = measure::everything(pair, probes, metrics)?;
+        let (measurements, answers) = measure::everything(pair, probes, metrics, BTreeMap::new())?;
+        let below = self.below(stage)?;
         let record = Record {
             schema_version: SCHEMA_VERSION,
             label: cell.label.clone(),
@@ -241,21 +277,19 @@ impl<'a> Chain<'a> {
             truncated: set.map_or(0, |set| set.truncated),
             dropped: set.map_or(0, |set| set.dropped),
             seconds: outcome.begun.elapsed().as_secs_f64(),
+            trainable: outcome.backbone.trainable().clone(),
+            continues: below.is_some() && self.prepared.recipe.fine_tuning.continue_adapter,
+            below,
             measurements,
         };
+        let base = &self.prepared.base.name;
         self.directory.write_cell(cell, |place| {
             write_lines(&place.join("metrics.jsonl"), &outcome.log)?;
             write_lines(&place.join("generations.jsonl"), &answers)?;
             if outcome.steps > 0 {
-                stage::save(&outcome.weights, &place.join(WEIGHTS))?;
-                // Other tools load adapters in PEFT's layout.
-                if let Trainable::Lora(lora) = outcome.backbone.trainable() {
-                    peft::write(&place.join("adapter"), lora, &outcome.weights)?;
-                }
+                stage::save(outcome.backbone.trainable(), &outcome.weights, base, place)?;
             }
             write_json(&place.join("result.json"), &record)
         })
     }
 }
-
-const WEIGHTS: &str = "model.safetensors";

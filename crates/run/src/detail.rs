@@ -17,13 +17,13 @@ pub fn of_metric(plan: &Plan, records: &[Record], metric: &str) -> String {
     let rows = || records.iter().flat_map(|record| &record.measurements);
     let mut names: Vec<&str> = Vec::new();
     for row in rows().filter(|row| row.metric == metric) {
-        if !names.contains(&row.name.as_str()) {
-            names.push(&row.name);
+        if !names.contains(&row.figure.name.as_str()) {
+            names.push(&row.figure.name);
         }
     }
     let mut text = String::new();
     for name in names {
-        let Some(row) = rows().find(|row| row.name == name) else { continue };
+        let Some(row) = rows().find(|row| row.figure.name == name) else { continue };
         text += &format!("{}\n\n", headline(row));
         text += &by_ratio(&figures, name).render();
         text.push('\n');
@@ -40,11 +40,11 @@ pub fn of_metric(plan: &Plan, records: &[Record], metric: &str) -> String {
 
 /// Name, unit, direction, samples, and how it was taken.
 fn headline(row: &Row) -> String {
-    let direction = match row.better {
+    let direction = match row.figure.better {
         Better::Higher => "higher is better",
         Better::Lower => "lower is better",
     };
-    let plain = row.details.iter().filter_map(|(key, value)| match value {
+    let plain = row.figure.details.iter().filter_map(|(key, value)| match value {
         Value::String(text) => Some(format!("{key} {text}")),
         Value::Bool(value) => Some(format!("{key} {value}")),
         Value::Array(items) if items.iter().all(Value::is_string) => {
@@ -55,7 +55,10 @@ fn headline(row: &Row) -> String {
     });
     let how: Vec<_> = plain.collect();
     let how = if how.is_empty() { String::new() } else { format!("; {}", how.join(", ")) };
-    format!("{} in {} ({direction}, n = {} per cell{how})", row.name, row.unit, row.n)
+    format!(
+        "{} in {} ({direction}, n = {} per cell{how})",
+        row.figure.name, row.figure.unit, row.figure.n
+    )
 }
 
 fn by_ratio(figures: &Figures<'_>, name: &str) -> Grid {
@@ -85,8 +88,8 @@ fn parts(figures: &Figures<'_>, name: &str) -> BTreeMap<String, BTreeMap<String,
     let largest = figures.plan.ratios.iter().copied().fold(0.0, f64::max);
     let mut values: BTreeMap<String, BTreeMap<String, Vec<f64>>> = BTreeMap::new();
     for record in figures.records.iter().filter(|record| record.ratio == Some(largest)) {
-        let rows = record.measurements.iter().filter(|row| row.name == name);
-        for (key, value) in rows.flat_map(|row| &row.details) {
+        let rows = record.measurements.iter().filter(|row| row.figure.name == name);
+        for (key, value) in rows.flat_map(|row| &row.figure.details) {
             if value.is_object() || value.is_array() {
                 collect(key, value, &mut |part, value| {
                     let arms = values.entry(part).or_default();

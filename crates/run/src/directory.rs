@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::diff::{self, Difference};
 use crate::manifest::Manifest;
 use crate::plan::{CellId, Plan};
 use crate::recipe::Recipe;
@@ -32,7 +33,7 @@ impl Directory {
         // The model is part of what an experiment is: other weights, other directory.
         let mark = Value::from(vec![manifest.recipe.clone(), manifest.model.weights.clone()]);
         let digest = crate::recipe::digest(&mark);
-        let name = format!("{}-{}-{}", recipe.label(), recipe.world.task, &digest[..8]);
+        let name = format!("{}-{}-{}", recipe.label(), recipe.data.task(), &digest[..8]);
         Path::new("runs").join(name)
     }
 
@@ -176,12 +177,20 @@ fn same_experiment(root: &Path, recipe: &Recipe, manifest: &Manifest) -> Result<
     let other = |difference: String| Error::OtherExperiment { path: root.to_owned(), difference };
     let there = recipe_file::read(&root.join(RECIPE)).and_then(resolve::resolve);
     let there = there.map_err(|error| other(format!("its recipe cannot be read ({error})")))?;
-    let mut differences = Vec::new();
     let (there, here) = (Value::Object(there.essence()), Value::Object(recipe.essence()));
-    compare("", Some(&there), Some(&here), &mut differences);
+    let show = Difference::show;
+    let mut differences: Vec<_> = diff::differences(&there, &here)
+        .into_iter()
+        .map(|Difference { key, first, second }| {
+            format!("{key} is {} there, {} here", show(first.as_ref()), show(second.as_ref()))
+        })
+        .collect();
     let before: Manifest = read_json(&root.join(MANIFEST))?;
     if differences.is_empty() && before.model != manifest.model {
         differences.push("the model's files have changed".into());
+    }
+    if differences.is_empty() && before.data != manifest.data {
+        differences.push("the data has changed".into());
     }
     if differences.is_empty() {
         return Ok(());
@@ -190,21 +199,4 @@ fn same_experiment(root: &Path, recipe: &Recipe, manifest: &Manifest) -> Result<
     differences.truncate(3);
     let rest = if rest > 0 { format!(", and {rest} more") } else { String::new() };
     Err(other(differences.join("; ") + &rest))
-}
-
-fn compare(path: &str, there: Option<&Value>, here: Option<&Value>, found: &mut Vec<String>) {
-    match (there, here) {
-        (Some(Value::Object(a)), Some(Value::Object(b))) => {
-            let only_here = b.keys().filter(|key| !a.contains_key(*key));
-            for key in a.keys().chain(only_here) {
-                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-                compare(&path, a.get(key), b.get(key), found);
-            }
-        }
-        (a, b) if a == b => {}
-        (a, b) => {
-            let show = |value: Option<&Value>| value.map_or("nothing".to_owned(), Value::to_string);
-            found.push(format!("{path} is {} there, {} here", show(a), show(b)));
-        }
-    }
 }

@@ -96,6 +96,49 @@ pub enum Error {
         /// Where they were cut.
         max_length: usize,
     },
+    /// A set of files is needed and not given.
+    #[error("{who} needs samples, and `data.{part}` names none")]
+    MissingPart {
+        /// The key in the section `data`.
+        part: &'static str,
+        /// Who needs it.
+        who: String,
+    },
+    /// A set of files cannot be read.
+    #[error("data.{part}: {source}")]
+    Part {
+        /// The key in the section `data`.
+        part: &'static str,
+        /// What is wrong with it.
+        source: vxf_data::Error,
+    },
+    /// The model is not the one that the recipe is about.
+    #[error("{model}: config.json says {key} = {found}, and the recipe is about {wanted}")]
+    OtherModel {
+        /// The model.
+        model: String,
+        /// The key of `config.json`, and of `model.shape`.
+        key: String,
+        /// What `config.json` says.
+        found: String,
+        /// What the recipe says.
+        wanted: String,
+    },
+    /// A model is neither here nor described.
+    #[error("{model} is not here, and `model.shape` does not say what it is")]
+    NoShape {
+        /// The model.
+        model: String,
+    },
+    /// A model that is named by path is not there.
+    #[error("{}: no such model directory, and no hub id such as owner/name", path.display())]
+    NoModel {
+        /// The path as given.
+        path: PathBuf,
+    },
+    /// A model or data set of the hub cannot be had.
+    #[error(transparent)]
+    Hub(#[from] vxf_hub::Error),
     /// The output directory belongs to another experiment.
     #[error("{} holds another experiment: {difference}", path.display())]
     OtherExperiment {
@@ -157,6 +200,16 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether something that was named is merely not here, and not broken.
+    pub fn is_absence(&self) -> bool {
+        match self {
+            Self::NoModel { .. } => true,
+            Self::Hub(vxf_hub::Error::NotCached { .. }) => true,
+            Self::Part { source, .. } | Self::Data(source) => source.is_absence(),
+            _ => false,
+        }
+    }
+
     /// An input or output error about `path`.
     pub(crate) fn io(
         action: &'static str,

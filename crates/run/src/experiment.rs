@@ -8,16 +8,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use vxf_core::checkpoint::Format;
+use vxf_data::DataReport;
+
+use crate::access::Access;
 use crate::chain::Chain;
-use crate::dataset::SeedData;
+use crate::dataset::{Corpus, SeedData};
 use crate::directory::Directory;
 use crate::manifest::{Manifest, cores, now};
-use crate::model::{Base, device};
+use crate::model::Base;
 use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::recipe::Recipe;
 use crate::record::Record;
-use crate::{Error, Result, from};
+use crate::{Error, Result, check, finished::Run, report};
 
 /// A finished experiment.
 #[derive(Debug)]
@@ -48,43 +52,61 @@ pub struct Prepared {
     pub source: Option<PathBuf>,
     /// The manifest as it would be written now.
     pub manifest: Manifest,
+    /// How models and data are found.
+    pub access: Access,
     threads: usize,
 }
 
 impl Prepared {
-    /// Loads the model and draws the data; writes nothing.
+    /// Opens the model and draws the data; writes nothing.
     ///
     /// # Errors
     /// When the model, its tokenizer, or the data cannot be used.
-    pub fn new(recipe: Recipe) -> Result<Self> {
+    pub fn new(recipe: Recipe, access: Access) -> Result<Self> {
         let mut plan = Plan::of(&recipe)?;
         let source = match recipe.settings.from.as_str() {
             "" => None,
             from => {
-                let path = PathBuf::from(from);
-                let label = from::record(&path)?.label;
-                plan.alignments[0].label = label;
-                Some(path)
+                let run = Run::aligned(Path::new(from))?;
+                plan.alignments[0].label = run.record.label;
+                Some(run.place)
             }
         };
-        let base = Base::load(&recipe.model, &device(&recipe.settings.device)?)?;
-        let layers = base.backbone.architecture().layers;
-        for arm in plan.arms.iter().map(|arm| &arm.fine_tuning).chain([&recipe.alignment_method]) {
-            if let Some(sites) = arm.perturber.config.sites() {
-                sites.resolve(layers)?;
+        check::parts(&recipe, &plan)?;
+        let base = Base::open(&recipe, &access)?;
+        check::sites(&recipe, &plan, base.outline.architecture.layers)?;
+        let mut data = Vec::new();
+        let mut corpus = Corpus::default();
+        for (index, &seed) in plan.seeds.iter().enumerate() {
+            if index == 0 || !Corpus::is_fixed(&recipe) {
+                corpus = Corpus::read(&recipe, &access, seed)?;
             }
+            data.push((SeedData::draw(&recipe, &base, &corpus, seed)?, corpus.clone()));
         }
-        let draw = |&seed: &u64| SeedData::draw(&recipe, &base, seed);
-        let data = plan.seeds.iter().map(draw).collect::<Result<Vec<_>>>()?;
         let threads = match recipe.settings.threads {
             0 => cores(),
             given => given,
         };
-        let mut manifest = Manifest::begin(&recipe, &base, threads);
-        for (seed, data) in plan.seeds.iter().zip(&data) {
+        let mut manifest = Manifest::begin(&recipe, &base, threads)?;
+        for (seed, (data, corpus)) in plan.seeds.iter().zip(&data) {
             manifest.data.insert(seed.to_string(), data.digests(&plan.ratios));
+            if manifest.report.is_none() {
+                manifest.report = report::of(&recipe, corpus, data, *seed)?;
+            }
         }
-        Ok(Self { recipe, plan, base, data, source, manifest, threads })
+        manifest.commits = access.commits();
+        let data = data.into_iter().map(|(data, _)| data).collect();
+        // A judge that is not there is better known now than after hours of training.
+        let prepared = Self { recipe, plan, base, data, source, manifest, access, threads };
+        if let Some(data) = prepared.data.first() {
+            data.probes(&prepared.recipe, &prepared.base, &prepared.access)?;
+        }
+        Ok(prepared)
+    }
+
+    /// The report on the files that were read.
+    pub fn report(&self) -> Option<&DataReport> {
+        self.manifest.report.as_ref()
     }
 
     /// How many optimiser steps the stages of a chain take: aligning, and one user stage.
@@ -104,11 +126,21 @@ impl Prepared {
     pub fn run(self, output: Option<&Path>, progress: &dyn Progress) -> Result<Experiment> {
         let root = output
             .map_or_else(|| Directory::default_path(&self.recipe, &self.manifest), Path::to_owned);
+        self.base.prepare()?;
         let directory = Directory::open(&root, &self.recipe, &self.manifest)?;
         let missing = self.plan.cells().iter().any(|cell| !directory.holds(cell));
         let was_finished = !missing && directory.manifest()?.finished.is_some();
         if missing {
-            self.report_truncation(progress);
+            match self.report() {
+                Some(report) => progress.note(&report.to_string()),
+                None => self.report_truncation(progress),
+            }
+            if self.base.checkpoint.format() == Format::Pickle {
+                let name = &self.base.name;
+                progress.note(&format!(
+                    "{name}: weights come from pickled files, read without running any code"
+                ));
+            }
             let done = self.work(&directory, progress);
             progress.end();
             done?;
@@ -120,7 +152,7 @@ impl Prepared {
         }
         let records = directory.records(&self.plan)?;
         let Self { plan, base, .. } = self;
-        Ok(Experiment { plan, directory, records, was_finished, embedded: base.embedded })
+        Ok(Experiment { plan, directory, records, was_finished, embedded: base.embedded() })
     }
 
     fn report_truncation(&self, progress: &dyn Progress) {
@@ -149,7 +181,9 @@ impl Prepared {
             .filter(|chain| chain.steps_left() > 0 || chain.is_incomplete())
             .collect();
         progress.begin(chains.iter().map(Chain::steps_left).sum());
-        let workers = self.threads.min(chains.len()).max(1);
+        // A model of a user's own is held once; the embedded one costs nothing.
+        let chains_at_once = if self.base.embedded() { chains.len() } else { 1 };
+        let workers = self.threads.min(chains_at_once).max(1);
         // More threads than chains: the rest helps inside the tensor operations.
         let inner = (self.threads / workers).max(1);
         let next = AtomicUsize::new(0);

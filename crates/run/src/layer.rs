@@ -106,6 +106,12 @@ impl Layer {
         Ok(())
     }
 
+    /// Takes a setting outside all sections out.
+    pub(crate) fn take(&mut self, key: &str) -> Option<Value> {
+        self.places.remove(key);
+        self.values.shift_remove(key)
+    }
+
     /// The value at `path`.
     pub fn get(&self, path: &str) -> Option<&Value> {
         let mut parts = path.split('.');
@@ -139,8 +145,8 @@ impl Layer {
 
     /// This layer laid over another: what is here wins.
     ///
-    /// A table that names another method (or another type) than the one below replaces it whole,
-    /// because the settings of the one mean nothing to the other.
+    /// A table that names another method (or another type, or kind of model) than the one below
+    /// replaces it whole, because the settings of the one mean nothing to the other.
     pub fn over(mut self, below: Self) -> Self {
         let Self { values, places } = below;
         for (path, place) in places {
@@ -156,7 +162,7 @@ fn overlay(above: &mut Map<String, Value>, below: Map<String, Value>) {
         let (above, below) = (above.get(key), below.get(key));
         above.is_some() && below.is_some() && above != below
     };
-    if differs("name") || differs("type") {
+    if ["name", "type", "model_type"].into_iter().any(differs) {
         return;
     }
     for (key, value) in below {

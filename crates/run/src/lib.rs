@@ -5,13 +5,22 @@
 //! an experiment's directory does not hold yet, and everything that is printed afterwards is
 //! rendered from their records.
 
+pub mod access;
 mod chain;
+mod check;
+pub mod data_settings;
 pub mod dataset;
 pub mod detail;
+pub mod diff;
 pub mod directory;
 mod error;
+pub mod estimate;
+pub mod evaluate;
 pub mod experiment;
+pub mod export;
+pub mod finished;
 pub mod from;
+pub mod generate;
 pub mod grid;
 pub mod layer;
 pub mod manifest;
@@ -24,6 +33,7 @@ pub mod progress;
 pub mod recipe;
 pub mod recipe_file;
 pub mod record;
+pub mod report;
 pub mod resolve;
 pub mod samples;
 pub mod settings;

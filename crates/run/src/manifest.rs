@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+use vxf_data::DataReport;
 
+use crate::Result;
 use crate::model::{Base, ModelDigests};
 use crate::recipe::Recipe;
 use crate::record::SCHEMA_VERSION;
@@ -20,6 +22,9 @@ pub struct Manifest {
     pub recipe: String,
     /// SHA-256 of the model's files.
     pub model: ModelDigests,
+    /// The commit of everything that came from the hub, by id.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub commits: BTreeMap<String, String>,
     /// The model family.
     pub family: String,
     /// How many weights the model has.
@@ -28,6 +33,9 @@ pub struct Manifest {
     pub seeds: Vec<u64>,
     /// SHA-256 of every data set, by seed.
     pub data: BTreeMap<String, BTreeMap<String, String>>,
+    /// What was read from the user's files; nothing for the embedded world.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report: Option<DataReport>,
     /// The machine.
     pub host: Host,
     /// Worker threads.
@@ -54,23 +62,28 @@ pub struct Host {
 }
 
 impl Manifest {
-    /// The manifest of an experiment that begins now.
-    pub fn begin(recipe: &Recipe, base: &Base, threads: usize) -> Self {
-        Self {
+    /// The manifest of an experiment that begins now; reads the model's files for their digests.
+    ///
+    /// # Errors
+    /// When a file of the model cannot be read.
+    pub fn begin(recipe: &Recipe, base: &Base, threads: usize) -> Result<Self> {
+        Ok(Self {
             schema_version: SCHEMA_VERSION,
             program: format!("vxf {}", env!("CARGO_PKG_VERSION")),
             recipe: recipe.digest(),
-            model: base.digests.clone(),
-            family: base.backbone.architecture().family.clone(),
-            weights: base.backbone.tensors().count(),
+            model: base.digests()?,
+            commits: BTreeMap::new(),
+            family: base.outline.architecture.family.clone(),
+            weights: base.outline.count(),
             seeds: recipe.settings.seeds.clone(),
             data: BTreeMap::new(),
+            report: None,
             host: Host::here(),
             threads,
             device: recipe.settings.device.clone(),
             started: now(),
             finished: None,
-        }
+        })
     }
 }
 

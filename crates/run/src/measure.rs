@@ -1,8 +1,10 @@
 //! All metrics of a recipe on one model.
 
+use std::collections::BTreeMap;
+
 use vxf_core::config::MetricConfig;
-use vxf_core::generate::greedy;
-use vxf_core::metric::{Model, Probes, View};
+use vxf_core::generate::answers;
+use vxf_core::metric::{Generation, Model, Probes, View};
 use vxf_core::{Error, Result};
 
 use crate::recipe::Chosen;
@@ -29,7 +31,8 @@ impl<'a> Pair<'a> {
 
 /// All figures of `pair`'s model, and all answers that were made for them.
 ///
-/// At least one answer is made to each set of prompts, for the samples that a report ends with.
+/// At least one answer is made to each set of prompts, for the samples that a report ends with;
+/// those in `kept` are judged and not made again.
 ///
 /// # Errors
 /// Whatever a metric reports.
@@ -37,14 +40,18 @@ pub fn everything(
     pair: Pair<'_>,
     probes: &Probes,
     metrics: &[Chosen<dyn MetricConfig>],
+    kept: BTreeMap<String, Vec<Generation>>,
 ) -> Result<(Vec<Row>, Vec<Answer>)> {
-    let view = pair.view(probes);
+    let view = kept
+        .into_iter()
+        .fold(pair.view(probes), |view, (name, made)| view.with_generations(&name, made));
     let rows = take(&view, pair.aligned.is_none(), metrics.iter())?;
     let mut made = view.all_generations();
-    for (probe, prompts) in &probes.prompts {
+    for (probe, questions) in &probes.questions {
         if !made.contains_key(probe) {
-            let first = &prompts[..prompts.len().min(1)];
-            made.insert(probe.clone(), greedy(pair.model, first, probes)?);
+            let first = &questions.prompts[..questions.prompts.len().min(1)];
+            let most = questions.max_new_tokens;
+            made.insert(probe.clone(), answers(pair.model, probe, first, most, probes)?);
         }
     }
     let answers = made.into_iter().flat_map(|(probe, generations)| {
@@ -81,7 +88,8 @@ fn take<'m>(
     for metric in metrics {
         match metric.config.build().measure(view) {
             Ok(figures) => {
-                rows.extend(figures.into_iter().map(|figure| Row::new(metric.name, figure)));
+                let row = |figure| Row { metric: metric.name.to_owned(), figure };
+                rows.extend(figures.into_iter().map(row));
             }
             Err(Error::MissingData { .. }) if may_lack => {}
             Err(error) => return Err(error),

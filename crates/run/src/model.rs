@@ -1,19 +1,21 @@
-//! The model under test with its tokenizer: the embedded one, or a directory.
+//! The model under test with its tokenizer: the embedded one, a directory, or one of the hub.
 
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, Weak};
 
 use candle_core::{DType, Device};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
-use vxf_core::Backbone;
-use vxf_core::config::{load_backbone, load_directory};
-use vxf_core::metric::Text;
-use vxf_data::Codec;
+use vxf_core::checkpoint::Checkpoint;
+use vxf_core::config::{Outline, load_backbone, outline};
+use vxf_core::{Backbone, Params, Trainable, peft};
+use vxf_data::{Codec, TemplateChoice};
 
-use crate::recipe::hex;
+use crate::access::Access;
+use crate::recipe::{Data, Recipe, hex};
 use crate::settings::{EMBEDDED, ModelSettings};
 use crate::{Error, Result};
 
@@ -22,22 +24,32 @@ use crate::{Error, Result};
 pub struct ModelDigests {
     /// SHA-256 of `config.json`.
     pub config: String,
-    /// SHA-256 of `model.safetensors`.
+    /// SHA-256 of the weights; of several files, that of their names and digests.
     pub weights: String,
-    /// SHA-256 of `tokenizer.json`.
+    /// SHA-256 of the tokenizer's files, likewise.
     pub tokenizer: String,
 }
 
-/// A base model, ready to be trained.
+/// A base model: where its weights are, and its tokenizer.
+///
+/// The weights themselves are loaded by [`Base::model`] and [`Base::merged`], shared while they
+/// are in use and freed after: never is a base held twice.
 pub struct Base {
-    /// The model, all weights frozen.
-    pub backbone: Arc<dyn Backbone>,
-    /// Its tokenizer.
+    /// What messages call it.
+    pub name: String,
+    /// Its weights and configuration, adapters of the recipe merged in.
+    pub checkpoint: Checkpoint,
+    /// Its tokenizer, with the template of the recipe.
     pub codec: Codec,
-    /// Whether it is the model in this program.
-    pub embedded: bool,
-    /// What it was made from.
-    pub digests: ModelDigests,
+    /// Its measures.
+    pub outline: Outline,
+    /// Where it lies; nowhere if it is in this program.
+    pub directory: Option<PathBuf>,
+    device: Device,
+    dtype: DType,
+    shared: Mutex<Option<Weak<dyn Backbone>>>,
+    /// Loaded ahead, for the first who asks.
+    ready: Mutex<Option<Arc<dyn Backbone>>>,
 }
 
 /// The device called `name`.
@@ -57,82 +69,179 @@ pub fn device(name: &str) -> Result<Device> {
 }
 
 impl Base {
-    /// Loads the model that `settings` name.
+    /// Opens the model of `recipe`: configuration and tokenizer are read, weights are not.
     ///
     /// # Errors
-    /// When a file is missing or damaged, or the tokenizer does not go with the model.
-    pub fn load(settings: &ModelSettings, device: &Device) -> Result<Self> {
-        match settings.path.as_str() {
-            EMBEDDED => Self::embedded(device),
-            path => Self::directory(Path::new(path), device),
-        }
+    /// When a file is missing or damaged, the tokenizer does not go with the model, or the model
+    /// is not what the recipe says.
+    pub fn open(recipe: &Recipe, access: &Access) -> Result<Self> {
+        let settings = &recipe.model;
+        let template = match &recipe.data {
+            Data::World(_) => TemplateChoice::World,
+            Data::Files(files) => files.template,
+        };
+        let device = device(&recipe.settings.device)?;
+        Self::of(settings, template, device, access)
     }
 
-    fn embedded(device: &Device) -> Result<Self> {
-        let checkpoint = vxf_nano::base()?;
+    /// Opens the model that `settings` name.
+    ///
+    /// # Errors
+    /// As [`Base::open`].
+    pub fn of(
+        settings: &ModelSettings,
+        template: TemplateChoice,
+        device: Device,
+        access: &Access,
+    ) -> Result<Self> {
+        let (mut checkpoint, codec, directory) = match settings.path.as_str() {
+            EMBEDDED => (vxf_nano::base()?, Codec::world()?, None),
+            path => {
+                let directory = access.model(path)?;
+                let checkpoint = Checkpoint::open(&directory)?;
+                (checkpoint, Codec::open(&directory, template)?, Some(directory))
+            }
+        };
+        let name = match settings.path.as_str() {
+            EMBEDDED => "the embedded model".to_owned(),
+            path => path.to_owned(),
+        };
+        expected_shape(&name, checkpoint.raw_config(), settings)?;
+        let outline = outline(checkpoint.raw_config(), &name)?;
+        for adapter in &settings.adapters {
+            let (lora, weights) = peft::read(&access.model(adapter)?, DType::F32, &Device::Cpu)?;
+            checkpoint = checkpoint.merged(&Trainable::Lora(lora), &weights)?;
+        }
+        codec.fits(outline.architecture.vocabulary).map_err(|error| Error::Tokenizer {
+            origin: name.clone(),
+            problem: error.to_string(),
+        })?;
+        let dtype = settings.dtype.into();
+        let (shared, ready) = (Mutex::new(None), Mutex::new(None));
+        Ok(Self { name, checkpoint, codec, outline, directory, device, dtype, shared, ready })
+    }
+
+    /// Whether it is the model in this program.
+    pub fn embedded(&self) -> bool {
+        self.directory.is_none()
+    }
+
+    /// The type it computes in.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Where it computes.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Loads the model ahead, so that what is wrong with its weights is known before anything is
+    /// written.
+    ///
+    /// # Errors
+    /// When a tensor is missing or damaged.
+    pub fn prepare(&self) -> Result<()> {
+        let model = self.model()?;
+        *self.ready.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(model);
+        Ok(())
+    }
+
+    /// The model, all weights frozen; loaded unless someone is using it.
+    ///
+    /// # Errors
+    /// When a tensor is missing or damaged.
+    pub fn model(&self) -> Result<Arc<dyn Backbone>> {
+        let mut shared = self.shared.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let ready = self.ready.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+        if let Some(model) = ready.or_else(|| shared.as_ref().and_then(Weak::upgrade)) {
+            return Ok(model);
+        }
+        let model = load_backbone(&self.checkpoint, self.dtype, &self.device)?;
+        *shared = Some(Arc::downgrade(&model));
+        Ok(model)
+    }
+
+    /// The model with `weights` folded into its own, as a stage that trained them leaves it.
+    ///
+    /// Adapters are merged as the published protocol does it, rounded to the type that the base is
+    /// stored in.
+    ///
+    /// # Errors
+    /// When a tensor is missing or damaged.
+    pub fn merged(&self, trainable: &Trainable, weights: &Params) -> Result<Arc<dyn Backbone>> {
+        self.load(&self.checkpoint.merged(trainable, weights)?)
+    }
+
+    /// The model with the weights of `checkpoint`, which was made from its own.
+    ///
+    /// # Errors
+    /// When a tensor is missing or damaged.
+    pub fn load(&self, checkpoint: &Checkpoint) -> Result<Arc<dyn Backbone>> {
+        Ok(load_backbone(checkpoint, self.dtype, &self.device)?)
+    }
+
+    /// Digests of its files; reads all of them.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn digests(&self) -> Result<ModelDigests> {
         let digest = |bytes: &[u8]| hex(&Sha256::digest(bytes));
-        let base = Self {
-            backbone: load_backbone(&checkpoint, DType::F32, device)?,
-            codec: Codec::world()?,
-            embedded: true,
-            digests: ModelDigests {
+        match &self.directory {
+            None => Ok(ModelDigests {
                 config: digest(vxf_nano::CONFIG.as_bytes()),
                 weights: digest(vxf_nano::WEIGHTS),
                 tokenizer: digest(vxf_data::tokenizer_json()?.as_bytes()),
-            },
-        };
-        base.tokenizer_fits("the embedded model")?;
-        Ok(base)
-    }
-
-    fn directory(path: &Path, device: &Device) -> Result<Self> {
-        let backbone = load_directory(path, DType::F32, device)?;
-        let tokenizer = path.join("tokenizer.json");
-        if !tokenizer.is_file() {
-            return Err(Error::Tokenizer {
-                origin: path.display().to_string(),
-                problem: "tokenizer.json is missing".into(),
-            });
-        }
-        let base = Self {
-            backbone,
-            codec: Codec::from_file(&tokenizer)?,
-            embedded: false,
-            digests: ModelDigests {
-                config: file_digest(&path.join("config.json"))?,
-                weights: file_digest(&path.join("model.safetensors"))?,
-                tokenizer: file_digest(&tokenizer)?,
-            },
-        };
-        base.tokenizer_fits(&path.display().to_string())?;
-        Ok(base)
-    }
-
-    /// Every token must have an embedding; spare embeddings are common and do no harm.
-    fn tokenizer_fits(&self, origin: &str) -> Result<()> {
-        let vocabulary = self.backbone.architecture().vocabulary;
-        let tokens = self.codec.tokenizer().get_vocab(true);
-        let beyond = tokens.iter().filter(|(_, id)| **id as usize >= vocabulary);
-        match beyond.min_by_key(|(_, id)| **id) {
-            None => Ok(()),
-            Some((token, id)) => Err(Error::Tokenizer {
-                origin: origin.to_owned(),
-                problem: format!(
-                    "the tokenizer does not fit the model: token `{token}` has id {id}, but the \
-                     vocabulary has {vocabulary} entries"
-                ),
+            }),
+            Some(directory) => Ok(ModelDigests {
+                config: file_digest(&directory.join("config.json"))?,
+                weights: files_digest(self.checkpoint.files())?,
+                tokenizer: files_digest(self.codec.files())?,
             }),
         }
     }
 
     /// The longest sample in tokens, if cut at `max_length` (0 for the model's own limit).
     pub fn limit(&self, max_length: usize) -> usize {
-        let positions = self.backbone.architecture().positions;
+        let positions = self.outline.architecture.positions;
         if max_length == 0 { positions } else { max_length.min(positions) }
     }
 }
 
-fn file_digest(path: &Path) -> Result<String> {
+/// Whether `config.json` says what the recipe expects of it.
+fn expected_shape(name: &str, config: &Value, settings: &ModelSettings) -> Result<()> {
+    for (key, wanted) in &settings.shape {
+        let found = config.get(key).unwrap_or(&Value::Null);
+        let same = match (found.as_f64(), wanted.as_f64()) {
+            (Some(found), Some(wanted)) => found == wanted,
+            _ => found == wanted,
+        };
+        if !same {
+            return Err(Error::OtherModel {
+                model: name.to_owned(),
+                key: key.clone(),
+                found: found.to_string(),
+                wanted: wanted.to_string(),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn files_digest(files: &[PathBuf]) -> Result<String> {
+    if let [file] = files {
+        return file_digest(file);
+    }
+    let mut hash = Sha256::new();
+    for file in files {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        hash.update(format!("{name} {}\n", file_digest(file)?));
+    }
+    Ok(hex(&hash.finalize()))
+}
+
+/// SHA-256 of a file, in hexadecimal.
+pub(crate) fn file_digest(path: &Path) -> Result<String> {
     let mut file = File::open(path).map_err(Error::io("read", path))?;
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
@@ -141,26 +250,6 @@ fn file_digest(path: &Path) -> Result<String> {
             0 => return Ok(hex(&hash.finalize())),
             n => hash.update(&buffer[..n]),
         }
-    }
-}
-
-/// A tokenizer as metrics need it.
-pub(crate) struct WorldText(pub(crate) Codec);
-
-impl Text for WorldText {
-    fn decode(&self, tokens: &[u32]) -> vxf_core::Result<String> {
-        self.0.decode(tokens).map_err(|error| vxf_core::Error::Plugin {
-            plugin: "tokenizer",
-            source: Box::new(error),
-        })
-    }
-
-    fn end(&self) -> u32 {
-        self.0.eos()
-    }
-
-    fn opening(&self, word: &str) -> Option<u32> {
-        self.0.first_ids(&[word]).ok().and_then(|ids| ids.first().copied())
     }
 }
 

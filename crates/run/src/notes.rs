@@ -5,7 +5,7 @@ use vxf_core::config::{DefenseConfig, PerturberConfig};
 use vxf_core::registry::{self, Entry, Kind};
 
 use crate::overlay;
-use crate::recipe::Recipe;
+use crate::recipe::{Data, Recipe};
 
 /// The limits of what this world can show.
 pub const LIMITS: [&str; 5] = [
@@ -31,8 +31,11 @@ pub struct Deviation {
     pub paper: Value,
 }
 
-/// Where the recipe, as run, departs from the paper.
+/// Where the embedded world, as run, departs from the paper; `vxf diff` does it for files.
 pub fn deviations(recipe: &Recipe) -> Vec<Deviation> {
+    if matches!(recipe.data, Data::Files(_)) {
+        return Vec::new();
+    }
     let values = recipe.value();
     let mut found = Vec::new();
     let alignment = &recipe.alignment_method;
@@ -40,10 +43,10 @@ pub fn deviations(recipe: &Recipe) -> Vec<Deviation> {
     plugin::<dyn DefenseConfig>("defense", alignment.defense.name, &values, &mut found);
     let user = recipe.fine_tuning_method.defense.name;
     plugin::<dyn DefenseConfig>("fine_tune_defense", user, &values, &mut found);
-    for (key, paper) in overlay::of_paper() {
-        let Some(here) = at(&values, key) else { continue };
+    for (key, paper) in overlay::unlike_paper() {
+        let Some(here) = at(&values, &key) else { continue };
         if !agrees(here, &paper) {
-            found.push(Deviation { key: key.to_owned(), here: here.clone(), paper });
+            found.push(Deviation { key, here: here.clone(), paper });
         }
     }
     found

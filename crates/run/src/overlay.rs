@@ -48,22 +48,35 @@ pub fn of_profile(profile: Profile) -> Layer {
     Layer::of(values, &Place::Default)
 }
 
-/// The paper's training settings that this world does not follow: key and the paper's value.
+/// The training settings of the paper, which hold unless a recipe for files says otherwise.
 ///
 /// The alignment adapter's alpha is 4 in the paper's experiments and 1 in its present code.
-pub fn of_paper() -> Vec<(&'static str, Value)> {
-    let lora = |alpha: f64| json!({ "type": "lora", "rank": 8, "alpha": alpha });
-    vec![
-        ("alignment.trainable", lora(4.0)),
-        ("alignment.epochs", json!(50)),
-        ("alignment.batch_size", json!(5)),
-        ("alignment.weight_decay", json!(0.1)),
-        ("fine_tuning.trainable", lora(1.0)),
-        ("fine_tuning.learning_rate", json!(1e-5)),
-        ("fine_tuning.epochs", json!(20)),
-        ("fine_tuning.batch_size", json!(5)),
-        ("fine_tuning.weight_decay", json!(0.1)),
-        ("world.alignment_samples", json!(2000)),
-        ("world.user_samples", json!(1000)),
-    ]
+pub fn of_paper() -> Layer {
+    Layer::of(paper(), &Place::Default)
+}
+
+fn paper() -> Map<String, Value> {
+    let stage = |alpha: f64, rate: f64, epochs: u64| {
+        json!({
+            "trainable": { "type": "lora", "rank": 8, "alpha": alpha, "dropout": 0.1 },
+            "learning_rate": rate, "epochs": epochs, "batch_size": 5, "weight_decay": 0.1,
+        })
+    };
+    Map::from_iter([
+        ("alignment".to_owned(), stage(4.0, 1e-3, 50)),
+        ("fine_tuning".to_owned(), stage(1.0, 1e-5, 20)),
+    ])
+}
+
+/// The paper's settings that the embedded world does not follow: key and the paper's value.
+pub fn unlike_paper() -> Vec<(String, Value)> {
+    let mut all = Vec::new();
+    for (section, settings) in paper() {
+        for (key, value) in settings.as_object().into_iter().flatten() {
+            all.push((format!("{section}.{key}"), value.clone()));
+        }
+    }
+    all.push(("world.alignment_samples".to_owned(), json!(2000)));
+    all.push(("world.user_samples".to_owned(), json!(1000)));
+    all
 }

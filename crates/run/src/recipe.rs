@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
-use vxf_core::config::{DefenseConfig, MetricConfig, PerturberConfig};
+use vxf_core::config::{DefenseConfig, JudgeConfig, MetricConfig, PerturberConfig};
 
+use crate::data_settings::DataSettings;
 use crate::settings::{ModelSettings, Settings, TrainingSettings, World};
 
 /// A plugin by name, with its settings.
@@ -32,13 +33,19 @@ impl<C: ?Sized> fmt::Debug for Chosen<C> {
 impl<C: ?Sized + serde::Serialize> Chosen<C> {
     /// Name and all settings, as a resolved recipe holds them.
     pub fn value(&self) -> Value {
-        // TOML has no null: a setting that is not given is left out.
-        match serde_json::to_value(&*self.config) {
-            Ok(Value::Object(map)) => {
-                Value::Object(map.into_iter().filter(|(_, value)| !value.is_null()).collect())
-            }
-            _ => json!({ "name": self.name }),
+        let value = serde_json::to_value(&*self.config).ok().filter(Value::is_object);
+        value.map_or_else(|| json!({ "name": self.name }), without_nulls)
+    }
+}
+
+/// TOML has no null: a setting that is not given is left out.
+fn without_nulls(value: Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let given = map.into_iter().filter(|(_, value)| !value.is_null());
+            Value::Object(given.map(|(key, value)| (key, without_nulls(value))).collect())
         }
+        other => other,
     }
 }
 
@@ -59,6 +66,30 @@ impl Method {
     }
 }
 
+/// Where the samples come from.
+#[derive(Clone, Debug)]
+pub enum Data {
+    /// The embedded world.
+    World(World),
+    /// The user's own files.
+    Files(Box<DataSettings>),
+}
+
+impl Data {
+    /// What the user's task is called in the names of directories.
+    pub fn task(&self) -> String {
+        match self {
+            Self::World(world) => world.task.to_string(),
+            Self::Files(files) if !files.task.is_empty() => files.task.clone(),
+            Self::Files(files) => {
+                let path = files.user.as_ref().map_or("data", |source| source.path.as_str());
+                let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or(path);
+                name.split('.').next().unwrap_or(name).to_lowercase()
+            }
+        }
+    }
+}
+
 /// The file that fixes a whole experiment, every default filled in.
 #[derive(Clone, Debug)]
 pub struct Recipe {
@@ -67,7 +98,7 @@ pub struct Recipe {
     /// The model.
     pub model: ModelSettings,
     /// The data.
-    pub world: World,
+    pub data: Data,
     /// The alignment method under test.
     pub alignment_method: Method,
     /// The method in the user's stage.
@@ -78,6 +109,8 @@ pub struct Recipe {
     pub fine_tuning: TrainingSettings,
     /// What is measured.
     pub metrics: Vec<Chosen<dyn MetricConfig>>,
+    /// Who decides what is harmful, the one whose figures carry the plain names first.
+    pub judges: Vec<Chosen<dyn JudgeConfig>>,
 }
 
 impl Recipe {
@@ -89,8 +122,13 @@ impl Recipe {
         };
         let metrics: Vec<_> = self.metrics.iter().map(Chosen::value).collect();
         map.insert("metrics".into(), metrics.into());
+        let judges: Vec<_> = self.judges.iter().map(Chosen::value).collect();
+        map.insert("judges".into(), judges.into());
         map.insert("model".into(), json!(self.model));
-        map.insert("world".into(), json!(self.world));
+        match &self.data {
+            Data::World(world) => map.insert("world".into(), json!(world)),
+            Data::Files(files) => map.insert("data".into(), without_nulls(json!(files))),
+        };
         map.insert("defense".into(), self.alignment_method.defense.value());
         map.insert("perturber".into(), self.alignment_method.perturber.value());
         map.insert("fine_tune_defense".into(), self.fine_tuning_method.defense.value());

@@ -1,7 +1,7 @@
 //! Recipes as text: TOML into a layer that knows the line of every key.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 use toml::Spanned;
@@ -10,15 +10,36 @@ use toml::de::{DeTable, DeValue};
 use crate::layer::{Layer, Place};
 use crate::{Error, Result};
 
-/// Reads the recipe at `path`.
+/// Reads the recipe at `path`, laid over the one that it `extends`, if it does.
 ///
 /// # Errors
-/// When the file cannot be read or is not TOML.
+/// When a file cannot be read or is not TOML, or a recipe extends itself.
 pub fn read(path: &Path) -> Result<Layer> {
+    read_above(path, &mut Vec::new())
+}
+
+/// Reads a recipe that those in `above` extend.
+fn read_above(path: &Path, above: &mut Vec<PathBuf>) -> Result<Layer> {
     let text = std::fs::read_to_string(path)
         .map_err(|source| Error::RecipeFile { path: path.to_owned(), source })?;
-    parse(&text, &path.display().to_string())
+    let mut layer = parse(&text, &path.display().to_string())?;
+    let place = layer.place(EXTENDS);
+    let Some(extended) = layer.take(EXTENDS) else { return Ok(layer) };
+    let refuse = |rule: &str| Error::setting(place.clone(), EXTENDS, rule, &extended);
+    let name = extended.as_str().ok_or_else(|| refuse("must be the path of a recipe"))?;
+    let below = path.parent().unwrap_or(Path::new("")).join(name);
+    above.push(path.canonicalize().map_err(Error::io("read", path))?);
+    if below.canonicalize().is_ok_and(|below| above.contains(&below)) {
+        return Err(refuse("must not lead back to this recipe"));
+    }
+    if !below.is_file() {
+        return Err(refuse("must be the path of a recipe, seen from this one's directory"));
+    }
+    Ok(layer.over(read_above(&below, above)?))
 }
+
+/// The key of the recipe that another one is laid over.
+const EXTENDS: &str = "extends";
 
 /// Reads a recipe from text; `name` stands for the file in messages.
 ///
@@ -161,6 +182,29 @@ mod tests {
         let error = parse("[perturber]\nrho = nan\n", "r.toml").expect_err("not finite");
         let expected = "r.toml:2: `perturber.rho` must be a finite number, got nan";
         assert_eq!(error.to_string(), expected);
+    }
+
+    #[test]
+    fn recipes_lie_over_those_that_they_extend() {
+        let place = tempfile::tempdir().expect("a temporary directory");
+        let write = |name: &str, text: &str| {
+            let path = place.path().join(name);
+            std::fs::write(&path, text).expect("it can be written");
+            path
+        };
+        write("base.toml", "seeds = [7]\n[perturber]\nname = \"vaccine\"\nrho = 2\n");
+        let above = write("above.toml", "extends = \"base.toml\"\n[perturber]\nrho = 5\n");
+        let layer = read(&above).expect("both are there");
+        assert_eq!(layer.get("perturber"), Some(&json!({"name": "vaccine", "rho": 5})));
+        assert_eq!(layer.get("seeds"), Some(&json!([7])));
+        assert_eq!(layer.get("extends"), None);
+
+        write("base.toml", "extends = \"above.toml\"\n");
+        let error = read(&above).expect_err("they go round").to_string();
+        assert!(error.contains("base.toml:1") && error.contains("lead back"), "{error}");
+        let lost = write("lost.toml", "\nextends = \"nowhere.toml\"\n");
+        let error = read(&lost).expect_err("there is none").to_string();
+        assert!(error.contains("lost.toml:2") && error.contains("nowhere.toml"), "{error}");
     }
 
     #[test]

@@ -1,12 +1,10 @@
 //! The record of a cell: what is stored, and what everything printed is rendered from.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use vxf_core::metric::Better;
-use vxf_core::{Measurement, Stage};
+use vxf_core::{Measurement, Stage, Trainable};
 
 use crate::plan::CellId;
 use crate::{Error, Result};
@@ -19,30 +17,15 @@ pub const SCHEMA_VERSION: u32 = 1;
 pub struct Row {
     /// The metric that took it.
     pub metric: String,
-    /// What was measured.
-    pub name: String,
-    /// The figure; none if it could not be formed.
-    pub value: Option<f64>,
-    /// Its unit.
-    pub unit: String,
-    /// Which way is better.
-    pub better: Better,
-    /// How many samples it is made of.
-    pub n: usize,
-    /// A 95 % interval over the samples, where it is a rate.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub interval: Option<[f64; 2]>,
-    /// How it was taken, and its parts.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub details: BTreeMap<String, Value>,
+    /// What it measured.
+    #[serde(flatten)]
+    pub figure: Measurement,
 }
 
 impl Row {
-    /// The figure that `metric` took.
-    pub fn new(metric: &str, figure: Measurement) -> Self {
-        let Measurement { name, value, unit, better, n, interval, details } = figure;
-        let value = value.is_finite().then_some(value);
-        Self { metric: metric.to_owned(), name, value, unit, better, n, interval, details }
+    /// The figure, if it could be formed.
+    pub fn value(&self) -> Option<f64> {
+        Some(self.figure.value).filter(|value| value.is_finite())
     }
 }
 
@@ -73,6 +56,15 @@ pub struct Record {
     pub dropped: usize,
     /// Wall time of training and measuring, in seconds.
     pub seconds: f64,
+    /// What was trained.
+    pub trainable: Trainable,
+    /// The aligned run that this one began with, within the experiment or elsewhere; none if it
+    /// began with the base.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub below: Option<PathBuf>,
+    /// Whether that run's adapter was trained further, and not merged.
+    #[serde(default)]
+    pub continues: bool,
     /// All figures.
     pub measurements: Vec<Row>,
 }
@@ -85,7 +77,7 @@ impl Record {
 
     /// The figure called `name`.
     pub fn figure(&self, name: &str) -> Option<f64> {
-        self.measurements.iter().find(|row| row.name == name).and_then(|row| row.value)
+        self.measurements.iter().find(|row| row.figure.name == name).and_then(Row::value)
     }
 }
 
@@ -133,18 +125,4 @@ pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     let record = |source| Error::Record { path: path.to_owned(), source };
     let text = serde_json::to_string_pretty(value).map_err(record)? + "\n";
     std::fs::write(path, text).map_err(Error::io("write", path))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn figures_that_could_not_be_formed_survive() {
-        let figure = Measurement::new("drift", f64::NAN, "l2", Better::Lower, 0);
-        let row = Row::new("drift", figure);
-        let text = serde_json::to_string(&row).expect("plain values");
-        assert_eq!(serde_json::from_str::<Row>(&text).expect("as written"), row);
-        assert_eq!(row.value, None);
-    }
 }

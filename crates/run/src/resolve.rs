@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-use vxf_core::config::{DefenseConfig, Documented, MetricConfig, PerturberConfig};
+use vxf_core::config::{DefenseConfig, Documented, JudgeConfig, MetricConfig, PerturberConfig};
 use vxf_core::registry::{self, ConfigError, Entry, Kind};
 use vxf_core::{Lora, Stage};
 
+use crate::data_settings::DataSettings;
 use crate::layer::Layer;
 use crate::overlay;
-use crate::recipe::{Chosen, Method, Recipe};
+use crate::recipe::{Chosen, Data, Method, Recipe};
 use crate::settings::{EMBEDDED, ModelSettings, Profile, Settings, TrainingSettings, World};
 use crate::{Error, Result};
 
@@ -18,15 +19,17 @@ use crate::{Error, Result};
 pub const PAPER_METRICS: [&str; 4] = ["harmful-score", "accuracy", "alignment-loss", "drift"];
 
 /// The sections of a recipe, besides the settings outside all sections.
-pub const SECTIONS: [&str; 8] = [
+pub const SECTIONS: [&str; 10] = [
     "model",
     "world",
+    "data",
     "defense",
     "perturber",
     "fine_tune_defense",
     "alignment",
     "fine_tuning",
     "metrics",
+    "judges",
 ];
 
 /// Fills in defaults, reads every section and checks every rule that needs no model.
@@ -35,19 +38,19 @@ pub const SECTIONS: [&str; 8] = [
 /// On an unknown key or name, a wrong type, a value out of range, a method in the wrong stage;
 /// each with the place where it was written.
 pub fn resolve(layer: Layer) -> Result<Recipe> {
-    let profile = match layer.text("world.profile") {
-        Some(text) => text.parse::<Profile>().map_err(|rule| {
-            Error::setting(layer.place("world.profile"), "world.profile", rule, format!("{text:?}"))
-        })?,
-        None => World::default().profile,
+    let files = layer.get("data").is_some();
+    let layer = match files {
+        true => layer.over(overlay::of_paper()),
+        false => {
+            let profile = profile(&layer)?;
+            layer.over(overlay::of_profile(profile))
+        }
     };
-    let layer = layer.over(overlay::of_profile(profile));
 
     let settings = top_level(&layer)?;
     let model: ModelSettings = section(&layer, "model")?;
     let embedded = model.path == EMBEDDED;
-    let world: World = section(&layer, "world")?;
-    check(&layer, "world", world.validate())?;
+    let data = data(&layer, files)?;
 
     let defense = plugin::<dyn DefenseConfig>(&layer, "defense", "vaccine", embedded)?;
     in_stage(&layer, "defense", &defense, Stage::Alignment)?;
@@ -56,7 +59,11 @@ pub fn resolve(layer: Layer) -> Result<Recipe> {
     let user = plugin::<dyn DefenseConfig>(&layer, "fine_tune_defense", "sft", embedded)?;
     in_stage(&layer, "fine_tune_defense", &user, Stage::FineTuning)?;
 
-    let metrics = metrics(&layer, embedded)?;
+    let metrics = PAPER_METRICS.map(|name| Value::String(name.to_owned()));
+    let metrics = plugins::<dyn MetricConfig>(&layer, "metrics", &metrics, embedded)?;
+    // The world's judge knows the world alone; a floor of keywords needs no model.
+    let judge = Value::from(if files { "refusal" } else { "world" });
+    let judges = plugins::<dyn JudgeConfig>(&layer, "judges", &[judge], embedded)?;
     let measured: Vec<_> = metrics.iter().map(|metric| metric.name.to_owned()).collect();
     for (index, name) in settings.detail.iter().enumerate() {
         if !measured.contains(name) {
@@ -68,13 +75,39 @@ pub fn resolve(layer: Layer) -> Result<Recipe> {
     Ok(Recipe {
         alignment_method: Method { defense, perturber },
         fine_tuning_method: with_own_perturber(user, embedded)?,
-        alignment: training(&layer, "alignment")?,
+        alignment: alignment(&layer)?,
         fine_tuning: training(&layer, "fine_tuning")?,
         settings,
         model,
-        world,
+        data,
         metrics,
+        judges,
     })
+}
+
+fn profile(layer: &Layer) -> Result<Profile> {
+    match layer.text("world.profile") {
+        None => Ok(World::default().profile),
+        Some(text) => text.parse::<Profile>().map_err(|rule| {
+            Error::setting(layer.place("world.profile"), "world.profile", rule, format!("{text:?}"))
+        }),
+    }
+}
+
+/// The user's files if there is a section for them, else the embedded world.
+fn data(layer: &Layer, files: bool) -> Result<Data> {
+    if !files {
+        let world: World = section(layer, "world")?;
+        check(layer, "world", world.validate())?;
+        return Ok(Data::World(world));
+    }
+    if let Some(world) = layer.get("world") {
+        let rule = "goes with the embedded world alone, and `data` names files";
+        return Err(Error::setting(layer.place("world"), "world", rule, world));
+    }
+    let files: DataSettings = section(layer, "data")?;
+    check(layer, "data", files.validate())?;
+    Ok(Data::Files(Box::new(files)))
 }
 
 /// A defence with the inner player it uses unless told otherwise.
@@ -114,6 +147,16 @@ fn section<T: DeserializeOwned + Documented>(layer: &Layer, name: &str) -> Resul
     read(layer, name, Value::Object(table(layer, name)?))
 }
 
+fn alignment(layer: &Layer) -> Result<TrainingSettings> {
+    let settings = training(layer, "alignment")?;
+    let path = "alignment.continue_adapter";
+    if settings.continue_adapter {
+        let rule = "goes with `fine_tuning` alone: alignment has no adapter before it";
+        return Err(Error::setting(layer.place(path), path, rule, "true"));
+    }
+    Ok(settings)
+}
+
 fn training(layer: &Layer, name: &str) -> Result<TrainingSettings> {
     let mut values = table(layer, name)?;
     if let Some(trainable) = values.get_mut("trainable") {
@@ -144,25 +187,30 @@ fn adapter_keys(layer: &Layer, path: &str, trainable: &Value) -> Result<()> {
     }
 }
 
-fn metrics(layer: &Layer, embedded: bool) -> Result<Vec<Chosen<dyn MetricConfig>>> {
-    let names = PAPER_METRICS.map(|name| Value::String(name.to_owned()));
-    let listed = match layer.get("metrics") {
-        None => names.to_vec(),
+/// The plugins that the list `key` names; without it, `default`.
+fn plugins<C: Kind + ?Sized>(
+    layer: &Layer,
+    key: &str,
+    default: &[Value],
+    embedded: bool,
+) -> Result<Vec<Chosen<C>>> {
+    let listed = match layer.get(key) {
+        None => default.to_vec(),
         Some(Value::Array(items)) => items.clone(),
         Some(other) => {
             let rule = "must be a list of names, or of tables with a `name`";
-            return Err(Error::setting(layer.place("metrics"), "metrics", rule, other));
+            return Err(Error::setting(layer.place(key), key, rule, other));
         }
     };
-    let mut chosen: Vec<Chosen<dyn MetricConfig>> = Vec::new();
+    let mut chosen: Vec<Chosen<C>> = Vec::new();
     for (index, item) in listed.into_iter().enumerate() {
-        let path = format!("metrics.{index}");
-        let metric = of_value::<dyn MetricConfig>(layer, &path, Some(item), None, embedded)?;
-        if chosen.iter().any(|known| known.name == metric.name) {
+        let path = format!("{key}.{index}");
+        let plugin = of_value::<C>(layer, &path, Some(item), None, embedded)?;
+        if chosen.iter().any(|known| known.name == plugin.name) {
             let rule = "must not be listed twice";
-            return Err(Error::setting(layer.place(&path), &path, rule, metric.name));
+            return Err(Error::setting(layer.place(&path), &path, rule, plugin.name));
         }
-        chosen.push(metric);
+        chosen.push(plugin);
     }
     Ok(chosen)
 }

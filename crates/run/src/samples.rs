@@ -1,9 +1,5 @@
 //! A few prompts, answered before and after the attack.
 
-use vxf_core::config::JudgeConfig;
-use vxf_core::metric::{Generation, Prompt, Verdict};
-use vxf_core::registry;
-
 use crate::Result;
 use crate::experiment::Experiment;
 use crate::plan::{Arm, CellId};
@@ -49,7 +45,7 @@ pub fn closing(experiment: &Experiment, open: bool) -> Result<String> {
         for (label, before, after) in &answers {
             for (when, list) in [("before", before), ("after", after)] {
                 if let Some(answer) = first(list) {
-                    let said = show(&answer, open || set != "harmful")?;
+                    let said = show(&answer, open || set != "harmful");
                     text += &format!("    {label:<width$}  {when:<6}  {said}\n");
                 }
             }
@@ -58,24 +54,11 @@ pub fn closing(experiment: &Experiment, open: bool) -> Result<String> {
     Ok(text)
 }
 
-fn show(answer: &Answer, open: bool) -> Result<String> {
-    if open {
-        return Ok(if answer.answer.is_empty() {
-            "(nothing)".into()
-        } else {
-            answer.answer.clone()
-        });
+/// The answer, or that it is withheld.
+fn show(answer: &Answer, open: bool) -> String {
+    match (open, answer.answer.is_empty()) {
+        (false, _) => "[withheld: `--log-samples` shows it]".into(),
+        (true, true) => "(nothing)".into(),
+        (true, false) => answer.answer.clone(),
     }
-    let judge = registry::default_of::<dyn JudgeConfig>("world")?.build();
-    let prompt = Prompt {
-        text: answer.prompt.clone(),
-        tokens: Vec::new(),
-        expected: answer.expected.clone(),
-    };
-    let verdict = judge.verdicts(&[Generation { prompt, answer: answer.answer.clone() }])?;
-    Ok(match verdict.first() {
-        Some(Verdict::Harmful) => "[withheld: it complied]".into(),
-        Some(Verdict::Refused) => "[withheld: it refused]".into(),
-        _ => "[withheld: neither refusal nor help]".into(),
-    })
 }

@@ -3,12 +3,14 @@
 use std::fmt;
 use std::str::FromStr;
 
+use candle_core::DType;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use vxf_core::registry::ConfigError;
 use vxf_core::schedule::Decay;
 use vxf_core::stream::Order;
 use vxf_core::{Stage, Trainable};
-use vxf_data::Task;
+use vxf_data::world::Task;
 
 /// Which of the two published operating points of the embedded world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,11 +105,48 @@ vxf_core::config! {
     }
 }
 
+/// The type that a model computes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// 32-bit floats.
+    #[serde(alias = "float32")]
+    F32,
+    /// 64-bit floats, for checks.
+    #[serde(alias = "float64")]
+    F64,
+    /// bfloat16.
+    #[serde(alias = "bfloat16")]
+    Bf16,
+    /// 16-bit floats.
+    #[serde(alias = "float16")]
+    F16,
+}
+
+impl From<Precision> for DType {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Self::F32,
+            Precision::F64 => Self::F64,
+            Precision::Bf16 => Self::BF16,
+            Precision::F16 => Self::F16,
+        }
+    }
+}
+
 vxf_core::config! {
     /// The section `model`.
     pub struct ModelSettings {
-        /// A directory in the Hugging Face layout, or `embedded` for the model in this program.
+        /// A directory in the Hugging Face layout, a hub id such as owner/name or
+        /// owner/name@revision, or `embedded` for the model in this program.
         pub path: String = EMBEDDED.to_owned(),
+        /// The type it computes in, whatever it is stored in: f32, f64, bf16 or f16.
+        pub dtype: Precision = Precision::F32,
+        /// Adapters in PEFT's layout that are merged into its weights first, in this order.
+        pub adapters: Vec<String> = Vec::new(),
+        /// What its `config.json` must say, key by key. A plan is made from it where the model is
+        /// not at hand.
+        pub shape: Map<String, Value> = Map::new(),
     }
 }
 
@@ -167,10 +206,13 @@ vxf_core::config! {
         pub max_gradient_norm: f64 = 1.0,
         /// Order of the samples: shuffled or sequential.
         pub order: SampleOrder = SampleOrder::Shuffled,
+        /// In the user's stage: train the alignment's adapter further (Single-LoRA), in place of
+        /// merging it and training a new one (Double-LoRA).
+        pub continue_adapter: bool = false,
     }
 }
 
-type Checked = Result<(), ConfigError>;
+pub(crate) type Checked = Result<(), ConfigError>;
 
 impl Settings {
     /// Checks ranges.
@@ -281,7 +323,7 @@ impl TrainingSettings {
     }
 }
 
-fn share(key: &str, value: f64) -> Checked {
+pub(crate) fn share(key: &str, value: f64) -> Checked {
     ConfigError::unless((0.0..=1.0).contains(&value), key, "must lie between 0 and 1", value)
 }
 

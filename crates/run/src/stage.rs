@@ -3,13 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use candle_core::Tensor;
+use candle_core::{DType, Device, Tensor};
 use vxf_core::minmax::Training;
 use vxf_core::optimizer::{AdamW, AdamWConfig};
 use vxf_core::schedule::Schedule;
 use vxf_core::step::Session;
 use vxf_core::stream::{Stream, Streams};
-use vxf_core::{Backbone, Key, Params};
+use vxf_core::{Backbone, Key, Params, Trainable, peft};
 
 use crate::dataset::Set;
 use crate::recipe::Method;
@@ -52,7 +52,8 @@ impl StagePlan<'_> {
         // Leaves once and for all: the optimiser moves them in place, and no pass copies them.
         let weights = start.detach().leaves()?;
         let mut streams = Streams::new();
-        for (name, set) in self.streams {
+        // A stream without samples is one that this stage does not have.
+        for (name, set) in self.streams.iter().filter(|(_, set)| !set.is_empty()) {
             let order = key.child("order").child(name);
             let examples = set.examples.clone();
             let stream = Stream::new(examples, settings.batch_size, settings.order.into(), order);
@@ -82,34 +83,41 @@ impl StagePlan<'_> {
     }
 }
 
-/// Writes weights under their own names.
+/// Writes what a stage trained into the directory `place`: an adapter in PEFT's layout as
+/// `adapter/`, made for the model `base`; or all weights as `model.safetensors`.
 ///
 /// # Errors
-/// When the file cannot be written.
-pub fn save(weights: &Params, path: &Path) -> Result<()> {
-    let tensors = weights.iter().map(|(name, tensor)| (name.to_owned(), tensor.clone()));
-    let tensors: std::collections::HashMap<String, Tensor> = tensors.collect();
-    candle_core::safetensors::save(&tensors, path)?;
+/// When it cannot be written.
+pub fn save(trainable: &Trainable, weights: &Params, base: &str, place: &Path) -> Result<()> {
+    match trainable {
+        Trainable::Lora(lora) => peft::write(&place.join(ADAPTER), lora, weights, Some(base))?,
+        Trainable::Full => {
+            let tensors = weights.iter().map(|(name, tensor)| (name.to_owned(), tensor.clone()));
+            let tensors: std::collections::HashMap<String, Tensor> = tensors.collect();
+            candle_core::safetensors::save(&tensors, place.join(WEIGHTS))?;
+        }
+    }
     Ok(())
 }
 
-/// Reads weights that [`save`] wrote for `backbone`.
+/// Reads what [`save`] wrote into `place`, in the type that it was trained in.
 ///
 /// # Errors
-/// When the file is damaged, or its tensors are not those that `backbone` trains.
-pub fn load(backbone: &dyn Backbone, path: &Path) -> Result<Params> {
-    let fail = |problem: String| Error::NoRun { path: path.to_owned(), problem };
-    let read = candle_core::safetensors::load(path, backbone.device());
-    let mut tensors = read.map_err(|error| fail(format!("cannot be read: {error}")))?;
+/// When it is missing or damaged.
+pub fn load(trainable: &Trainable, place: &Path, dtype: DType) -> Result<Params> {
+    if let Trainable::Lora(_) = trainable {
+        return Ok(peft::read(&place.join(ADAPTER), dtype, &Device::Cpu)?.1);
+    }
+    let path = place.join(WEIGHTS);
+    let fail = |problem: String| Error::NoRun { path: path.clone(), problem };
+    let read = candle_core::safetensors::load(&path, &Device::Cpu);
+    let tensors = read.map_err(|error| fail(format!("cannot be read: {error}")))?;
     let mut weights = Params::new();
-    for parameter in backbone.parameters() {
-        let name = &parameter.name;
-        let tensor = tensors.remove(name).ok_or_else(|| fail(format!("has no tensor `{name}`")))?;
-        if tensor.dims() != parameter.shape {
-            let (found, wanted) = (tensor.dims(), &parameter.shape);
-            return Err(fail(format!("tensor `{name}` has shape {found:?}, not {wanted:?}")));
-        }
-        weights.insert(name, tensor.to_dtype(backbone.dtype())?);
+    for (name, tensor) in tensors {
+        weights.insert(name, tensor.to_dtype(dtype)?);
     }
     Ok(weights)
 }
+
+const ADAPTER: &str = "adapter";
+const WEIGHTS: &str = "model.safetensors";

@@ -66,7 +66,10 @@ impl Figures<'_> {
 
     /// The first row called `name` in any record.
     fn sample(&self, name: &str) -> Option<&Row> {
-        self.records.iter().flat_map(|record| &record.measurements).find(|row| row.name == name)
+        self.records
+            .iter()
+            .flat_map(|record| &record.measurements)
+            .find(|row| row.figure.name == name)
     }
 }
 
@@ -118,7 +121,8 @@ pub fn comparison(plan: &Plan, records: &[Record]) -> String {
 }
 
 fn block(figures: &Figures<'_>, columns: &[&Column], labels: &[&str], ratio: Option<f64>) -> Grid {
-    let header = |column: &&Column| match figures.sample(column.figure).map(|row| row.better) {
+    let header = |column: &&Column| match figures.sample(column.figure).map(|row| row.figure.better)
+    {
         Some(Better::Higher) => format!("{} ↑", column.header),
         _ => format!("{} ↓", column.header),
     };

@@ -70,6 +70,10 @@ impl PerturberConfig for GradientPerturberConfig {
         Box::new(GradientPerturber::new(self.clone()))
     }
 
+    fn passes(&self) -> usize {
+        1
+    }
+
     fn sites(&self) -> Option<&SiteSelection> {
         Some(&self.sites)
     }

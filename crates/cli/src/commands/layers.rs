@@ -15,7 +15,11 @@ use crate::error::CommandError;
 
 /// The recipe that a file and flags make together: flags win over the file, `--set` over both.
 pub(crate) fn recipe(file: Option<&Path>, choices: &Choices) -> Result<Recipe, CommandError> {
-    let file = file.map_or_else(|| Ok(Layer::new()), recipe_file::read)?;
+    upon(file.map_or_else(|| Ok(Layer::new()), recipe_file::read)?, choices)
+}
+
+/// The recipe that flags make of the settings in `file`.
+pub(crate) fn upon(file: Layer, choices: &Choices) -> Result<Recipe, CommandError> {
     let set = sets(&choices.set)?;
     let mut layer = flags(choices)?.over(file);
     if let Some(run) = set.text("from").or_else(|| layer.text("from")).filter(|run| !run.is_empty())
@@ -42,7 +46,10 @@ fn flags(choices: &Choices) -> Result<Layer, CommandError> {
     set("perturber", "perturber.name", choices.perturber.as_ref().map(|name| json!(name)))?;
     let user = choices.fine_tune_defense.as_ref().map(|name| json!(name));
     set("fine-tune-defense", "fine_tune_defense.name", user)?;
-    set("model", "model.path", path(&choices.model))?;
+    set("model", "model.path", choices.model.as_ref().map(|model| json!(model)))?;
+    set("dtype", "model.dtype", choices.dtype.as_ref().map(|dtype| json!(dtype)))?;
+    set("judge", "judges", (!choices.judge.is_empty()).then(|| json!(choices.judge)))?;
+    set("skip-bad-rows", "data.skip_bad_rows", choices.skip_bad_rows.then(|| json!(true)))?;
     set("task", "world.task", choices.task.as_ref().map(|task| json!(task)))?;
     let list = |values: &[f64]| (!values.is_empty()).then(|| json!(values));
     set("harmful-ratio", "harmful_ratios", list(&choices.harmful_ratio))?;

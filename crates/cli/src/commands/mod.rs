@@ -1,5 +1,9 @@
 //! The commands, one file each.
 
+pub(crate) mod diff;
+pub(crate) mod eval;
+pub(crate) mod export;
+pub(crate) mod generate;
 pub(crate) mod layers;
 pub(crate) mod list;
 pub(crate) mod parity;

@@ -1,8 +1,9 @@
-//! `vxf validate RECIPE`: every check that training would meet at once, and the plan.
+//! `vxf validate RECIPE`: every check that needs no weights, the plan, and what it would cost.
 
 use serde_json::{Value, json};
-use vxf_core::Stage;
-use vxf_run::experiment::Prepared;
+use vxf_run::access::Access;
+use vxf_run::estimate::{Prospect, StageCost};
+use vxf_run::recipe::Recipe;
 
 use crate::args::ValidateArgs;
 use crate::commands::{SCHEMA_VERSION, layers};
@@ -11,68 +12,112 @@ use crate::output::{print, print_json};
 
 pub(crate) fn run(args: &ValidateArgs) -> Result<(), CommandError> {
     let recipe = layers::recipe(Some(&args.recipe), &args.choices)?;
-    let prepared = Prepared::new(recipe)?;
-    let value = plan(&prepared);
+    // Looking at a recipe downloads nothing: what the cache does not hold is told of.
+    let prospect = Prospect::of(&recipe, &Access::new(true)?)?;
     if args.json {
-        return print_json(&value);
+        return print_json(&value(&recipe, &prospect));
     }
-    print(&describe(&args.recipe.display().to_string(), &prepared, &value))
+    print(&describe(&args.recipe.display().to_string(), &recipe, &prospect))
 }
 
-fn plan(prepared: &Prepared) -> Value {
-    let Prepared { recipe, plan, data, .. } = prepared;
-    let stages = recipe.settings.stages;
-    let samples = data.first().map(|data| {
-        json!({
-            "alignment": data.alignment.examples.len(),
-            "user": data.user.first().map_or(0, |set| set.examples.len()),
-            "cut_short": data.alignment.truncated,
-            "left_out": data.alignment.dropped,
-        })
-    });
-    let (alignment, user) = prepared.steps(0, 0);
-    let names = |stage: Stage, steps: u64| stages.include(stage).then_some(steps);
+fn value(recipe: &Recipe, prospect: &Prospect) -> Value {
+    let plan = &prospect.plan;
     json!({
         "schema_version": SCHEMA_VERSION,
         "valid": true,
-        "stages": {
-            "alignment": names(Stage::Alignment, alignment),
-            "fine_tuning": names(Stage::FineTuning, user),
-        },
-        "samples": samples,
+        "model": prospect.model,
+        "stages": prospect.stages,
+        "seconds": prospect.seconds,
+        "absent": prospect.absent,
+        "data": prospect.report,
         "arms": plan.arms.iter().map(|arm| arm.label.as_str()).collect::<Vec<_>>(),
         "alignments": plan.alignments.iter().map(|each| each.label.as_str()).collect::<Vec<_>>(),
         "seeds": plan.seeds,
         "harmful_ratios": plan.ratios,
         "metrics": recipe.metrics.iter().map(|metric| metric.name).collect::<Vec<_>>(),
+        "judges": recipe.judges.iter().map(|judge| judge.name).collect::<Vec<_>>(),
         "cells": plan.cells().iter().map(|cell| cell.path().display().to_string())
             .collect::<Vec<_>>(),
         "recipe": recipe.value(),
     })
 }
 
-fn describe(name: &str, prepared: &Prepared, value: &Value) -> String {
-    let Prepared { recipe, plan, .. } = prepared;
+fn describe(name: &str, recipe: &Recipe, prospect: &Prospect) -> String {
+    let plan = &prospect.plan;
     let mut text = format!("{name} is valid\n\n");
     let mut line = |label: &str, what: String| text += &format!("  {label:<12} {what}\n");
-    let method = |method: &vxf_run::recipe::Method| match method.perturber.name {
-        "none" => method.defense.name.to_owned(),
-        perturber => format!("{} with perturber {perturber}", method.defense.name),
-    };
-    for (stage, set, used) in [
-        ("alignment", "alignment", &recipe.alignment_method),
-        ("fine_tuning", "user", &recipe.fine_tuning_method),
-    ] {
-        if let Some(steps) = value["stages"][stage].as_u64() {
-            let samples = &value["samples"][set];
-            line(stage, format!("{}, {samples} samples, {steps} steps", method(used)));
-        }
+    let model = &prospect.model;
+    line(
+        "model",
+        format!(
+            "{} ({}), {} weights, {}",
+            model.name,
+            model.family,
+            count(model.weights as f64),
+            bytes(model.bytes)
+        ),
+    );
+    for cost in &prospect.stages {
+        line(&cost.stage.to_string(), stage(cost));
     }
     let join = |items: Vec<String>| items.join(", ");
     line("compared", join(plan.alignments.iter().map(|each| each.label.clone()).collect()));
     line("seeds", join(plan.seeds.iter().map(u64::to_string).collect()));
     line("ratios", join(plan.ratios.iter().map(f64::to_string).collect()));
     line("metrics", join(recipe.metrics.iter().map(|each| each.name.to_owned()).collect()));
+    line("judges", join(recipe.judges.iter().map(|each| each.name.to_owned()).collect()));
     line("cells", plan.cells().len().to_string());
+    line(
+        "time",
+        format!("about {} of training on this machine for all of it", duration(prospect.seconds)),
+    );
+    if !prospect.absent.is_empty() {
+        text += "\nNot here yet, so samples and tokens are bounds that the recipe gives\n\n";
+        for absent in &prospect.absent {
+            text += &format!("  {absent}\n");
+        }
+    }
+    if let Some(report) = &prospect.report {
+        text += &format!("\n{report}");
+    }
     text
+}
+
+fn stage(cost: &StageCost) -> String {
+    let most = if cost.counted { "" } else { "at most " };
+    format!(
+        "{}, {} samples, {} steps, {most}{} tokens, {} weights trained, about {}, about {}",
+        cost.method,
+        cost.samples,
+        cost.steps,
+        count(cost.tokens as f64),
+        count(cost.trainable as f64),
+        bytes(cost.bytes),
+        duration(cost.seconds),
+    )
+}
+
+fn count(value: f64) -> String {
+    match value {
+        v if v >= 1e9 => format!("{:.2} billion", v / 1e9),
+        v if v >= 1e6 => format!("{:.2} million", v / 1e6),
+        v => v.to_string(),
+    }
+}
+
+fn bytes(value: u64) -> String {
+    const MIB: f64 = 1024.0 * 1024.0;
+    match value as f64 / MIB {
+        mib if mib >= 1024.0 => format!("{:.1} GiB", mib / 1024.0),
+        mib => format!("{mib:.1} MiB"),
+    }
+}
+
+fn duration(seconds: f64) -> String {
+    match seconds {
+        s if s >= 2.0 * 86_400.0 => format!("{:.1} days", s / 86_400.0),
+        s if s >= 2.0 * 3600.0 => format!("{:.1} h", s / 3600.0),
+        s if s >= 120.0 => format!("{:.0} min", s / 60.0),
+        s => format!("{s:.0} s"),
+    }
 }

@@ -1,0 +1,38 @@
+//! `vxf diff RECIPE RUN`: every deviation of a run from a recipe.
+
+use serde_json::json;
+use vxf_run::diff::{Difference, of_experiment};
+use vxf_run::finished::Run;
+use vxf_run::recipe_file;
+use vxf_run::resolve::resolve;
+
+use crate::args::DiffArgs;
+use crate::commands::SCHEMA_VERSION;
+use crate::error::CommandError;
+use crate::output::{print, print_json};
+
+pub(crate) fn run(args: &DiffArgs) -> Result<(), CommandError> {
+    let recipe = resolve(recipe_file::read(&args.recipe)?)?;
+    let root = Run::root_of(&args.run)?;
+    let found = of_experiment(&recipe, &root)?;
+    if args.json {
+        return print_json(&json!({
+            "schema_version": SCHEMA_VERSION,
+            "settings": found.settings,
+            "facts": found.facts,
+        }));
+    }
+    let (run, recipe) = (args.run.display(), args.recipe.display());
+    if found.settings.is_empty() && found.facts.is_empty() {
+        return print(&format!("{run} follows {recipe} in every setting\n"));
+    }
+    let mut text = format!("{run} departs from {recipe} (the recipe's in brackets)\n\n");
+    for Difference { key, first, second } in &found.settings {
+        let (recipe, run) = (Difference::show(first.as_ref()), Difference::show(second.as_ref()));
+        text += &format!("  {key} = {run} ({recipe})\n");
+    }
+    for fact in &found.facts {
+        text += &format!("  {fact}\n");
+    }
+    print(&text)
+}

@@ -1,0 +1,52 @@
+//! `vxf generate TARGET --prompt TEXT`: a look at a model's answers.
+
+use std::path::Path;
+
+use serde_json::json;
+use vxf_run::access::Access;
+use vxf_run::finished::Run;
+use vxf_run::generate::{Asking, answers};
+
+use crate::args::{Choices, GenerateArgs};
+use crate::commands::{SCHEMA_VERSION, layers};
+use crate::error::CommandError;
+use crate::output::{print, print_json};
+use crate::progress::downloads;
+
+pub(crate) fn run(args: &GenerateArgs) -> Result<(), CommandError> {
+    let path = Path::new(&args.target);
+    let run = Run::is_run(path).then(|| Run::open(path)).transpose()?;
+    let choices = Choices {
+        model: run.is_none().then(|| args.target.clone()),
+        dtype: args.dtype.clone(),
+        device: args.device.clone(),
+        ..Choices::default()
+    };
+    let below = run.as_ref().map(Run::layer).transpose()?.unwrap_or_default();
+    let recipe = layers::upon(below, &choices)?;
+    let asking = Asking {
+        prompts: &args.prompt,
+        template: args.template.as_deref(),
+        max_new_tokens: args.max_new_tokens,
+        temperature: args.temperature,
+        top_p: args.top_p,
+        top_k: args.top_k,
+        seed: args.seed,
+    };
+    let access = Access::new(args.finding.offline)?.with_progress(Box::new(downloads()));
+    let made = answers(&recipe, run.as_ref(), &asking, &access)?;
+    if args.json {
+        let each =
+            |(prompt, answer): (&String, &String)| json!({ "prompt": prompt, "answer": answer });
+        let answers: Vec<_> = args.prompt.iter().zip(&made).map(each).collect();
+        return print_json(&json!({ "schema_version": SCHEMA_VERSION, "answers": answers }));
+    }
+    let mut text = String::new();
+    for (prompt, answer) in args.prompt.iter().zip(&made) {
+        if made.len() > 1 {
+            text += &format!("> {prompt}\n");
+        }
+        text += &format!("{answer}\n");
+    }
+    print(&text)
+}

@@ -1,0 +1,106 @@
+//! Where models and data are: on this machine by path, or on the hub by id.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use vxf_data::{LocalRepository, Repository, Source};
+use vxf_hub::{Hub, Kind, Reference};
+
+use crate::{Error, Result};
+
+type Progress = Box<dyn Fn(&str, u64, u64) + Send + Sync>;
+
+/// How models and data that are named by path or hub id are found.
+///
+/// The network is used for hub ids alone, and not at all when it is forbidden.
+pub struct Access {
+    hub: Hub,
+    progress: Option<Progress>,
+    commits: Mutex<BTreeMap<String, String>>,
+}
+
+impl Access {
+    /// The hub as the environment describes it; `offline` forbids the network.
+    ///
+    /// # Errors
+    /// When a variable of the environment cannot be used.
+    pub fn new(offline: bool) -> Result<Self> {
+        let commits = Mutex::default();
+        Ok(Self { hub: Hub::from_env(offline)?, progress: None, commits })
+    }
+
+    /// With someone who is told of downloads: file, bytes that are there, bytes in all.
+    pub fn with_progress(self, progress: Progress) -> Self {
+        Self { progress: Some(progress), ..self }
+    }
+
+    /// The directory of the model `name`.
+    ///
+    /// # Errors
+    /// When there is no such directory, or the hub does not give it.
+    pub fn model(&self, name: &str) -> Result<PathBuf> {
+        match Reference::parse(name)? {
+            None => match Path::new(name) {
+                path if path.is_dir() => Ok(path.to_owned()),
+                path => Err(Error::NoModel { path: path.to_owned() }),
+            },
+            Some(reference) => Ok(self.repository(Kind::Model, &reference)?.model_files()?),
+        }
+    }
+
+    /// As [`Access::model`], with the core's error, as judges want it.
+    pub(crate) fn model_for_judge(&self, name: &str) -> vxf_core::Result<PathBuf> {
+        self.model(name).map_err(|error| match error {
+            Error::Core(error) => error,
+            other => vxf_core::Error::Plugin { plugin: "judge", source: Box::new(other) },
+        })
+    }
+
+    /// The files that `source` reads.
+    ///
+    /// # Errors
+    /// When there are none, or the hub does not give them.
+    pub fn dataset(&self, source: &Source) -> Result<Box<dyn Repository + '_>> {
+        let name = match source.revision.as_str() {
+            "" => source.path.clone(),
+            revision => format!("{}@{revision}", source.path),
+        };
+        match Reference::parse(&name)? {
+            None => Ok(Box::new(LocalRepository::open(Path::new(&source.path))?)),
+            Some(reference) => Ok(Box::new(OnHub(self.repository(Kind::Dataset, &reference)?))),
+        }
+    }
+
+    fn repository(&self, kind: Kind, reference: &Reference) -> Result<vxf_hub::Repository<'_>> {
+        let repository = self.hub.repository(kind, reference)?;
+        let mut commits = self.commits.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        commits.insert(reference.id().to_owned(), repository.commit().to_owned());
+        Ok(match &self.progress {
+            Some(progress) => repository.with_progress(&**progress),
+            None => repository,
+        })
+    }
+
+    /// The commit of everything that came from the hub, by id.
+    pub fn commits(&self) -> BTreeMap<String, String> {
+        self.commits.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
+}
+
+/// A data set of the hub as a source reads it.
+struct OnHub<'a>(vxf_hub::Repository<'a>);
+
+impl Repository for OnHub<'_> {
+    fn files(&self) -> vxf_data::Result<Vec<String>> {
+        self.0.files().map_err(elsewhere)
+    }
+
+    fn get(&self, file: &str) -> vxf_data::Result<PathBuf> {
+        self.0.get(file).map_err(elsewhere)
+    }
+}
+
+fn elsewhere(error: vxf_hub::Error) -> vxf_data::Error {
+    vxf_data::Error::Repository(Box::new(error))
+}

@@ -1,0 +1,69 @@
+//! Rules that tie the parts of a recipe together, checked before anything is read.
+
+use vxf_core::Stage;
+
+use crate::data_settings::Part;
+use crate::plan::Plan;
+use crate::recipe::{Data, Recipe};
+use crate::{Error, Result};
+
+/// Whether there are files for everything that the recipe's stages and metrics need.
+///
+/// # Errors
+/// Names the key that is missing and who needs it.
+pub(crate) fn parts(recipe: &Recipe, plan: &Plan) -> Result<()> {
+    let Data::Files(files) = &recipe.data else { return Ok(()) };
+    let need = |part: Part, who: String| match files.source(part) {
+        Some(_) => Ok(()),
+        None => Err(Error::MissingPart { part: part.key(), who }),
+    };
+    if plan.aligns && plan.alignments.iter().any(|each| each.method.defense.config.build().trains())
+    {
+        need(Part::Alignment, "the alignment stage".into())?;
+    }
+    for alignment in plan.alignments.iter().filter(|_| plan.aligns) {
+        let defense = &alignment.method.defense;
+        if defense.config.build().streams().contains(&"harmful") {
+            need(Part::Simulated, format!("the defence `{}`", defense.name))?;
+        }
+    }
+    if recipe.settings.stages.include(Stage::FineTuning) {
+        for ratio in &recipe.settings.harmful_ratios {
+            if *ratio > 0.0 {
+                need(Part::Harmful, format!("the harmful ratio {ratio}"))?;
+            }
+            if *ratio < 1.0 {
+                need(Part::User, format!("the harmful ratio {ratio}"))?;
+            }
+        }
+        let user = &recipe.fine_tuning_method.defense;
+        if user.config.build().streams().contains(&"alignment") {
+            need(Part::Alignment, format!("the defence `{}`", user.name))?;
+        }
+    }
+    for metric in &recipe.metrics {
+        let part = match metric.name {
+            "harmful-score" => Part::HarmfulTest,
+            "accuracy" => Part::TaskTest,
+            "helpfulness" => Part::BenignTest,
+            "alignment-loss" | "drift" => Part::Alignment,
+            _ => continue,
+        };
+        need(part, format!("the metric `{}`", metric.name))?;
+    }
+    Ok(())
+}
+
+/// Whether the model has the sites that perturbers ask for.
+///
+/// # Errors
+/// Names the site that it has not.
+pub(crate) fn sites(recipe: &Recipe, plan: &Plan, layers: usize) -> Result<()> {
+    let methods = plan.arms.iter().map(|arm| &arm.fine_tuning);
+    for method in methods.chain([&recipe.alignment_method]) {
+        if let Some(sites) = method.perturber.config.sites() {
+            sites.resolve(layers)?;
+        }
+    }
+    Ok(())
+}
