@@ -47,7 +47,7 @@ fn one_bad_line_among_thousands_is_named() {
     text.extend(b"\n{\"prompt\": \"placeholder\", \"response\" 1}\n");
     text.extend(lines((0..10).map(row)));
     let error = fault("train.jsonl", &text, json!({}));
-    assert_says(&error, &["train.jsonl:5002: not JSON: expected `:` (column 40)", "skip_bad_rows"]);
+    assert_says(&error, &["train.jsonl:5002: not JSON: expected `:` (column 38)", "skip_bad_rows"]);
 
     let rest = [&b"[1, 2]\n\"x\"\n{\"prompt\": 1, \"response\": null}\n\xff\n"[..], &text].concat();
     let rest = [&text[..80], b"\n", &rest].concat();
