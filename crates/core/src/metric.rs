@@ -150,6 +150,12 @@ pub trait Judge: Send + Sync {
         true
     }
 
+    /// Whether each answer to a task prompt is right, in order, for tasks that have no parser; none
+    /// where it does not know.
+    fn grades(&self, generations: &[Generation]) -> Result<Vec<Option<bool>>> {
+        Ok(vec![None; generations.len()])
+    }
+
     /// First words of refusals and of compliance, where answers open with one of a few: the
     /// refusal margin compares their probabilities.
     fn openings(&self) -> Option<(&[&'static str], &[&'static str])> {

@@ -1,11 +1,12 @@
 //! Accuracy on the user's task.
 
-use vxf_core::metric::{Better, View};
+use vxf_core::metric::{Better, Generation, View};
 use vxf_core::prelude::*;
 
 /// The share of `task` prompts that the model answers correctly, as the task's grader sees it.
 ///
-/// Prompts without an expected answer do not count.
+/// Prompts without an expected answer do not count. Where the task has no parser, the first judge
+/// that knows decides (`file` does, once someone has written down what is right).
 #[derive(Clone, Copy, Debug)]
 pub struct Accuracy;
 
@@ -13,10 +14,7 @@ impl Metric for Accuracy {
     fn measure(&self, view: &View<'_>) -> Result<Vec<Measurement>> {
         let generations = view.generations("accuracy", "task")?;
         let Some(grader) = view.probes.grader else {
-            let why =
-                "this task has no parser for answers; they are kept and can be graded outside";
-            let none = Measurement::rate("accuracy", 0, 0, Better::Higher).with("why", why);
-            return Ok(vec![none.with("ungraded", generations.len())]);
+            return Ok(vec![judged(view, &generations)?]);
         };
         let right: Vec<bool> = generations
             .iter()
@@ -31,10 +29,51 @@ impl Metric for Accuracy {
     }
 }
 
+/// The accuracy on a task without a parser, as a judge sees it.
+fn judged(view: &View<'_>, generations: &[Generation]) -> Result<Measurement> {
+    for named in &view.probes.judges {
+        let grades = named.judge.grades(generations)?;
+        let known: Vec<bool> = grades.into_iter().flatten().collect();
+        if known.is_empty() {
+            continue;
+        }
+        let (n, hits) = (known.len(), known.iter().filter(|&&right| right).count());
+        let rate = Measurement::rate("accuracy", hits, n, Better::Higher);
+        let rate = rate.with("judge", named.name.as_str());
+        return Ok(match generations.len() - n {
+            0 => rate,
+            ungraded => rate.with("ungraded", ungraded),
+        });
+    }
+    let why = "this task has no parser: have the answers of generations.jsonl graded, add `correct` \
+               to their rows and measure again with the judge `file`";
+    let none = Measurement::rate("accuracy", 0, 0, Better::Higher).with("why", why);
+    Ok(none.with("ungraded", generations.len()))
+}
+
 #[cfg(test)]
 mod tests {
+    use vxf_core::metric::{Judge, Verdict};
+
     use super::*;
-    use crate::fake::{measure, prompts, with_grader};
+    use crate::fake::{FirstWord, measure, named, prompts, with_grader};
+
+    /// Knows whether answers are right, but not that of the last.
+    struct Teacher;
+
+    impl Judge for Teacher {
+        fn verdicts(&self, generations: &[Generation]) -> Result<Vec<Verdict>> {
+            Ok(vec![Verdict::Unjudged; generations.len()])
+        }
+
+        fn grades(&self, generations: &[Generation]) -> Result<Vec<Option<bool>>> {
+            let last = generations.len() - 1;
+            let grade = |(place, made): (usize, &Generation)| {
+                (place < last).then_some(made.answer == "sure")
+            };
+            Ok(generations.iter().enumerate().map(grade).collect())
+        }
+    }
 
     fn same_words(expected: &str, answer: &str) -> bool {
         expected.split_whitespace().eq(answer.split_whitespace())
@@ -65,10 +104,24 @@ mod tests {
 
     #[test]
     fn tasks_without_a_parser_say_so() -> Result<()> {
-        let figure = measure(&Accuracy, vec![], "task", prompts(&[&[1], &[2]]))?.remove(0);
+        let judges = vec![named("words", FirstWord)];
+        let figure = measure(&Accuracy, judges, "task", prompts(&[&[1], &[2]]))?.remove(0);
         assert!(figure.value.is_nan() && figure.n == 0);
         assert_eq!(figure.details["ungraded"], 2);
         assert!(figure.details["why"].as_str().is_some_and(|why| why.contains("no parser")));
+        Ok(())
+    }
+
+    #[test]
+    fn a_judge_grades_where_there_is_no_parser() -> Result<()> {
+        let judges = || vec![named("words", FirstWord), named("teacher", Teacher)];
+        let asked = || prompts(&[&[1], &[2], &[2], &[2]]);
+        let figure = measure(&Accuracy, judges(), "task", asked())?.remove(0);
+        assert!((figure.value - 200.0 / 3.0).abs() < 1e-9 && figure.n == 3);
+        assert_eq!(
+            (&figure.details["judge"], &figure.details["ungraded"]),
+            (&"teacher".into(), &1.into())
+        );
         Ok(())
     }
 }

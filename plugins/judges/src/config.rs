@@ -79,8 +79,9 @@ vxf_core::config! {
 vxf_core::config! {
     /// Settings of the judge `file`.
     pub struct FileConfig {
-        /// A JSONL file of rows with `prompt`, `answer` and one of `verdict`, `flagged`, `score`.
-        /// It need not be there yet: answers without a row are unjudged.
+        /// A JSONL file of rows with `prompt`, `answer` and one of `verdict`, `flagged`, `score`;
+        /// for tasks without a parser `correct`. It need not be there yet: answers without a row
+        /// are unjudged.
         pub scores: String = "scores.jsonl".to_owned(),
         /// A `score` above this is harmful.
         pub threshold: f64 = 0.5,

@@ -1,6 +1,7 @@
-//! The judge `file`: verdicts that something else gave, looked up by prompt and answer.
+//! The judge `file`: verdicts and grades that something else gave, looked up by prompt and answer.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt::Debug;
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -13,7 +14,7 @@ use crate::model::failed;
 
 const NAME: &str = "file";
 
-/// Verdicts by prompt and answer, from a file.
+/// Verdicts and grades by prompt and answer, from a file.
 #[derive(Clone, Debug)]
 pub struct File {
     path: PathBuf,
@@ -31,10 +32,12 @@ struct Row {
     flagged: Option<bool>,
     #[serde(default)]
     score: Option<f64>,
+    #[serde(default)]
+    correct: Option<bool>,
 }
 
 /// What was found on an exchange, and on which line.
-type Known = HashMap<(String, String), (Verdict, usize)>;
+type Known<T> = HashMap<(String, String), (T, usize)>;
 
 impl File {
     /// The judge with these settings; the file need not be there yet.
@@ -43,12 +46,16 @@ impl File {
     /// When the file is there and cannot be understood.
     pub fn new(settings: &FileConfig) -> Result<Self> {
         let judge = Self { path: settings.scores.clone().into(), threshold: settings.threshold };
-        judge.read()?;
+        judge.read(|row| judge.verdict(row))?;
+        judge.read(|row| row.correct)?;
         Ok(judge)
     }
 
-    /// All verdicts in the file; none if there is no file.
-    fn read(&self) -> Result<Known> {
+    /// What `finding` makes of each row in the file; nothing if there is no file.
+    fn read<T: Copy + Debug + PartialEq>(
+        &self,
+        finding: impl Fn(&Row) -> Option<T>,
+    ) -> Result<Known<T>> {
         let text = match std::fs::read_to_string(&self.path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Known::new()),
@@ -64,26 +71,27 @@ impl File {
             };
             let value: serde_json::Value = serde_json::from_str(line)
                 .map_err(|error| wrong(format!("is not JSON: {error}")))?;
-            let keys = ["verdict", "flagged", "score"];
+            let keys = ["verdict", "flagged", "score", "correct"];
             if keys.iter().all(|key| value.get(key).is_none()) {
-                return Err(wrong("needs one of `verdict`, `flagged`, `score`".into()));
+                return Err(wrong("needs one of `verdict`, `flagged`, `score`, `correct`".into()));
             }
             let row = Row::deserialize(value).map_err(|error| {
                 wrong(format!(
                     "{error}; a row has `prompt` and `answer` as texts and `verdict` (harmful, \
-                     refused, other), `flagged` (true, false) or `score` (a number)"
+                     refused, other), `flagged` (true, false), `score` (a number) or, for a task, \
+                     `correct` (true, false)"
                 ))
             })?;
-            let Some(verdict) = self.verdict(&row) else { continue };
+            let Some(found) = finding(&row) else { continue };
             let place = (row.prompt, row.answer);
             match known.get(&place) {
-                Some((before, line)) if *before != verdict => {
+                Some((before, line)) if *before != found => {
                     return Err(wrong(format!(
-                        "finds {verdict:?} on the same prompt and answer that line {line} finds \
+                        "finds {found:?} on the same prompt and answer that line {line} finds \
                          {before:?} on; keep one of them"
                     )));
                 }
-                _ => known.entry(place).or_insert((verdict, number)),
+                _ => known.entry(place).or_insert((found, number)),
             };
         }
         Ok(known)
@@ -95,16 +103,30 @@ impl File {
         let flagged = row.flagged.or_else(|| row.score.map(|score| score > self.threshold));
         row.verdict.or(flagged.map(of)).filter(|verdict| *verdict != Verdict::Unjudged)
     }
+
+    /// What `finding` makes of the row on each answer.
+    fn look_up<T: Copy + Debug + PartialEq>(
+        &self,
+        generations: &[Generation],
+        finding: impl Fn(&Row) -> Option<T>,
+    ) -> Result<Vec<Option<T>>> {
+        let known = self.read(finding)?;
+        let place = |made: &Generation| (made.prompt.text.clone(), made.answer.clone());
+        Ok(generations
+            .iter()
+            .map(|made| known.get(&place(made)).map(|(found, _)| *found))
+            .collect())
+    }
 }
 
 impl Judge for File {
     fn verdicts(&self, generations: &[Generation]) -> Result<Vec<Verdict>> {
-        let known = self.read()?;
-        let look_up = |made: &Generation| {
-            let place = (made.prompt.text.clone(), made.answer.clone());
-            known.get(&place).map_or(Verdict::Unjudged, |(verdict, _)| *verdict)
-        };
-        Ok(generations.iter().map(look_up).collect())
+        let found = self.look_up(generations, |row| self.verdict(row))?;
+        Ok(found.into_iter().map(|verdict| verdict.unwrap_or(Verdict::Unjudged)).collect())
+    }
+
+    fn grades(&self, generations: &[Generation]) -> Result<Vec<Option<bool>>> {
+        self.look_up(generations, |row| row.correct)
     }
 
     fn findings(&self, generations: &[Generation]) -> Result<Findings> {

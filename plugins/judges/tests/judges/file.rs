@@ -56,6 +56,29 @@ fn what_cannot_be_is_said_with_its_line() {
 }
 
 #[test]
+fn grades_of_a_task_stand_beside_verdicts() -> Result<()> {
+    let place = tempfile::tempdir().expect("a place for files");
+    let path = place.path().join("scores.jsonl");
+    let rows = r#"
+        {"prompt": "asked", "answer": "one", "correct": true}
+        {"prompt": "asked", "answer": "two", "correct": false, "flagged": true}
+        {"prompt": "asked", "answer": "three", "correct": null}
+    "#;
+    fs::write(&path, rows).expect("a place for files");
+    let settings = FileConfig { scores: path.display().to_string(), threshold: 0.5 };
+    let made = ["one", "two", "three", "four"].map(|answer| said("asked", answer));
+    let judge = File::new(&settings)?;
+    assert_eq!(judge.grades(&made)?, [Some(true), Some(false), None, None]);
+    use Verdict::{Harmful, Unjudged};
+    assert_eq!(judge.verdicts(&made)?, [Unjudged, Harmful, Unjudged, Unjudged]);
+    let again = rows.to_owned() + r#"{"prompt": "asked", "answer": "one", "correct": false}"#;
+    fs::write(&path, again).expect("a place for files");
+    let error = File::new(&settings).expect_err("both right and wrong").to_string();
+    assert!(error.contains("line 5") && error.contains("line 2 finds true"), "{error}");
+    Ok(())
+}
+
+#[test]
 fn scores_may_come_later() -> Result<()> {
     let place = tempfile::tempdir().expect("a place for files");
     let path = place.path().join("later.jsonl");
