@@ -68,6 +68,8 @@ fn code(error: &Error) -> u8 {
         | Error::Device { .. }
         | Error::OtherExperiment { .. }
         | Error::NotAnExperiment { .. }
+        | Error::Exists { .. }
+        | Error::MissingPart { .. }
         | Error::AllPrompt { .. } => EXIT_USAGE,
         Error::Core(
             vxf_core::Error::UnknownPlugin { .. }
@@ -92,13 +94,14 @@ fn hints(error: &Error) -> Vec<String> {
             vec![format!("write `--defense {name}`, or `[defense] name = \"{name}\"` in a recipe")]
         }
         Error::Name { source, .. } => registered(source),
+        Error::Exists { .. } => vec!["give another directory with `--output-dir`".into()],
         Error::OtherExperiment { .. } | Error::NotAnExperiment { .. } => {
             vec!["give another directory with `--output-dir`; nothing is ever overwritten".into()]
         }
         Error::Busy { .. } => vec!["wait for it, or give another `--output-dir`".into()],
         Error::AllPrompt { .. } => vec![
-            "raise `world.max_length` (0 is the model's own limit), or take a model with more \
-             positions"
+            "raise `world.max_length`, for files `data.max_length` (0 is the model's own limit), \
+             or take a model with more positions"
                 .into(),
         ],
         Error::NoRun { .. } => {
@@ -109,9 +112,13 @@ fn hints(error: &Error) -> Vec<String> {
              it was trained with"
                 .into(),
         ],
-        Error::Data(_) => vec![
-            "a model must come with a tokenizer that has every word of the embedded world".into(),
-        ],
+        Error::Data(vxf_data::Error::UnknownWord { .. } | vxf_data::Error::MissingSpecials(_)) => {
+            vec![
+            "the embedded world is for models whose tokenizer has every word of it; name data of \
+             your own in a section `data` of a recipe"
+                .into(),
+        ]
+        }
         Error::Cell { source, .. } => {
             let mut all =
                 vec!["finished cells are kept: the same command goes on with the rest".to_owned()];

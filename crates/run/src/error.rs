@@ -153,6 +153,12 @@ pub enum Error {
         /// The directory.
         path: PathBuf,
     },
+    /// What is to be written is there already.
+    #[error("{} is there already; nothing is ever overwritten", path.display())]
+    Exists {
+        /// The file or directory.
+        path: PathBuf,
+    },
     /// Another process is writing into the output directory.
     #[error("{}: another vxf is writing there", path.display())]
     Busy {

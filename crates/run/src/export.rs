@@ -31,23 +31,24 @@ const COMPANIONS: [&str; 9] = [
 /// # Errors
 /// When `to` is there already or cannot be written, or the run's weights are gone.
 pub fn model(run: &Run, base: &Base, to: &Path) -> Result<()> {
-    is_new(to)?;
     let checkpoint = finished::merged(base, &run.layers()?)?;
-    checkpoint.export(to, SHARD)?;
-    match &base.directory {
-        Some(directory) => {
-            for name in COMPANIONS.iter().filter(|name| directory.join(name).is_file()) {
-                let (from, to) = (directory.join(name), to.join(name));
-                fs::copy(&from, &to).map_err(Error::io("write", &to))?;
+    whole(to, |draft| {
+        checkpoint.export(draft, SHARD)?;
+        match &base.directory {
+            Some(directory) => {
+                for name in COMPANIONS.iter().filter(|name| directory.join(name).is_file()) {
+                    let (from, to) = (directory.join(name), draft.join(name));
+                    fs::copy(&from, &to).map_err(Error::io("write", &to))?;
+                }
+            }
+            None => {
+                let path = draft.join("tokenizer.json");
+                let text = vxf_data::tokenizer_json()?;
+                fs::write(&path, text).map_err(Error::io("write", &path))?;
             }
         }
-        None => {
-            let path = to.join("tokenizer.json");
-            let text = vxf_data::tokenizer_json()?;
-            fs::write(&path, text).map_err(Error::io("write", &path))?;
-        }
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 /// Writes the adapters of `run` into the new directory `to` in PEFT's layout: one adapter there,
@@ -61,26 +62,38 @@ pub fn adapters(run: &Run, base: &Base, to: &Path) -> Result<Vec<PathBuf>> {
     if layers.is_empty() {
         return Err(fail("nothing was trained in this run: its model is the base"));
     }
-    is_new(to)?;
-    let place = |layer: &Layered| match layers.len() {
-        1 => to.to_owned(),
-        _ => to.join(layer.stage.to_string()),
+    let place = |root: &Path, layer: &Layered| match layers.len() {
+        1 => root.to_owned(),
+        _ => root.join(layer.stage.to_string()),
     };
-    let mut written = Vec::new();
-    for layer in &layers {
-        let Trainable::Lora(lora) = &layer.trainable else {
-            return Err(fail("all weights were trained, there is no adapter; use `--merged`"));
-        };
-        let place = place(layer);
-        peft::write(&place, lora, &layer.weights(base)?, Some(&base.name))?;
-        written.push(place);
-    }
-    Ok(written)
+    whole(to, |draft| {
+        for layer in &layers {
+            let Trainable::Lora(lora) = &layer.trainable else {
+                return Err(fail("all weights were trained, there is no adapter; use `--merged`"));
+            };
+            peft::write(&place(draft, layer), lora, &layer.weights(base)?, Some(&base.name))?;
+        }
+        Ok(())
+    })?;
+    Ok(layers.iter().map(|layer| place(to, layer)).collect())
 }
 
-fn is_new(to: &Path) -> Result<()> {
-    match to.exists() {
-        true => Err(Error::NotAnExperiment { path: to.to_owned() }),
-        false => Ok(()),
+/// Has `write` fill a directory beside `to` that takes its place when all is there.
+fn whole(to: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    if to.exists() {
+        return Err(Error::Exists { path: to.to_owned() });
     }
+    let parent = to.parent().unwrap_or(Path::new(""));
+    if !parent.as_os_str().is_empty() {
+        fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
+    }
+    let name = to.file_name().unwrap_or_default().to_string_lossy();
+    let draft = parent.join(format!(".{name}.{}", std::process::id()));
+    let written =
+        write(&draft).and_then(|()| fs::rename(&draft, to).map_err(Error::io("write", to)));
+    if written.is_err() {
+        // What failed is told; a rest that cannot be removed is the smaller trouble.
+        fs::remove_dir_all(&draft).ok();
+    }
+    written
 }
