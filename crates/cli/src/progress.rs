@@ -6,9 +6,11 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use vxf_run::access::Access;
 use vxf_run::plan::CellId;
 use vxf_run::progress::Progress;
 
+use crate::error::CommandError;
 use crate::output::tell;
 
 /// How often a plain line is printed.
@@ -92,8 +94,14 @@ impl Progress for Teller {
     }
 }
 
+/// The way to models and data, which tells of downloads and of what is worth knowing.
+pub(crate) fn access(offline: bool) -> Result<Access, CommandError> {
+    let access = Access::new(offline)?.with_progress(Box::new(downloads()));
+    Ok(access.with_notes(Box::new(tell)))
+}
+
 /// Tells of downloads: each file at its first byte and at its last, and now and then between.
-pub(crate) fn downloads() -> impl Fn(&str, u64, u64) + Send + Sync {
+fn downloads() -> impl Fn(&str, u64, u64) + Send + Sync {
     let last = Mutex::new(None::<(String, Instant)>);
     move |file, done, total| {
         let Ok(mut last) = last.lock() else { return };

@@ -112,6 +112,11 @@ pub trait DefenseConfig: Debug + Send + Sync {
     fn perturber(&self) -> &'static str {
         "none"
     }
+
+    /// The share of its steps in which it asks the inner player, for plans.
+    fn perturbed_share(&self) -> f64 {
+        1.0
+    }
 }
 
 /// The settings of a perturber.

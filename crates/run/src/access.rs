@@ -10,6 +10,7 @@ use vxf_hub::{Hub, Kind, Reference};
 use crate::{Error, Result};
 
 type Progress = Box<dyn Fn(&str, u64, u64) + Send + Sync>;
+type Notes = Box<dyn Fn(&str) + Send + Sync>;
 
 /// How models and data that are named by path or hub id are found.
 ///
@@ -17,6 +18,7 @@ type Progress = Box<dyn Fn(&str, u64, u64) + Send + Sync>;
 pub struct Access {
     hub: Hub,
     progress: Option<Progress>,
+    notes: Option<Notes>,
     commits: Mutex<BTreeMap<String, String>>,
 }
 
@@ -27,12 +29,23 @@ impl Access {
     /// When a variable of the environment cannot be used.
     pub fn new(offline: bool) -> Result<Self> {
         let commits = Mutex::default();
-        Ok(Self { hub: Hub::from_env(offline)?, progress: None, commits })
+        Ok(Self { hub: Hub::from_env(offline)?, progress: None, notes: None, commits })
     }
 
     /// With someone who is told of downloads: file, bytes that are there, bytes in all.
     pub fn with_progress(self, progress: Progress) -> Self {
         Self { progress: Some(progress), ..self }
+    }
+
+    /// With someone who is told what is worth knowing of what is opened.
+    pub fn with_notes(self, notes: Notes) -> Self {
+        Self { notes: Some(notes), ..self }
+    }
+
+    pub(crate) fn note(&self, text: &str) {
+        if let Some(notes) = &self.notes {
+            notes(text);
+        }
     }
 
     /// The directory of the model `name`.

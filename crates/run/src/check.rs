@@ -1,8 +1,11 @@
-//! Rules that tie the parts of a recipe together, checked before anything is read.
+//! Rules that tie the parts of a recipe together, checked before anything is trained.
 
-use vxf_core::Stage;
+use vxf_core::config::Outline;
+use vxf_core::registry::ConfigError;
+use vxf_core::{Error as CoreError, Stage};
 
 use crate::data_settings::Part;
+use crate::layer::Place;
 use crate::plan::Plan;
 use crate::recipe::{Data, Recipe};
 use crate::{Error, Result};
@@ -54,16 +57,34 @@ pub(crate) fn parts(recipe: &Recipe, plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-/// Whether the model has the sites that perturbers ask for.
+/// Whether the model has the sites that perturbers ask for and the layers that adapters are put on.
 ///
 /// # Errors
-/// Names the site that it has not.
-pub(crate) fn sites(recipe: &Recipe, plan: &Plan, layers: usize) -> Result<()> {
+/// Names the site that it has not, or the setting of the adapter.
+pub(crate) fn model(recipe: &Recipe, plan: &Plan, outline: &Outline) -> Result<()> {
     let methods = plan.arms.iter().map(|arm| &arm.fine_tuning);
     for method in methods.chain([&recipe.alignment_method]) {
         if let Some(sites) = method.perturber.config.sites() {
-            sites.resolve(layers)?;
+            sites.resolve(outline.architecture.layers)?;
         }
+    }
+    let trains = plan.alignments.iter().any(|each| each.method.defense.config.build().trains());
+    let (alignment, user) = (&recipe.alignment, &recipe.fine_tuning);
+    for (section, settings, trained) in [
+        ("alignment", alignment, plan.aligns && trains),
+        ("fine_tuning", user, !plan.arms.is_empty() && !user.continue_adapter),
+    ] {
+        if !trained {
+            continue;
+        }
+        outline.parameters(&settings.trainable).map_err(|error| match error {
+            CoreError::Config(problem) => {
+                let key = format!("{section}.trainable.{}", problem.key);
+                let problem = Box::new(ConfigError { key, ..problem });
+                Error::Setting { place: Place::Default, problem }
+            }
+            other => Error::Core(other),
+        })?;
     }
     Ok(())
 }

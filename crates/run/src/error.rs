@@ -211,6 +211,9 @@ impl Error {
         match self {
             Self::NoModel { .. } => true,
             Self::Hub(vxf_hub::Error::NotCached { .. }) => true,
+            Self::Part { source: vxf_data::Error::Repository(source), .. } => {
+                matches!(source.downcast_ref(), Some(vxf_hub::Error::NotCached { .. }))
+            }
             Self::Part { source, .. } | Self::Data(source) => source.is_absence(),
             _ => false,
         }

@@ -94,7 +94,7 @@ impl Prospect {
                 outline(&shape, "model.shape")?
             }
         };
-        check::sites(recipe, &plan, outline.architecture.layers)?;
+        check::model(recipe, &plan, &outline)?;
 
         let seed = recipe.settings.seeds.first().copied().unwrap_or_default();
         let corpus = here(Corpus::read(recipe, access, seed), &mut absent)?;
@@ -117,7 +117,7 @@ impl Prospect {
             let method = &recipe.alignment_method;
             if method.defense.config.build().trains() {
                 let settings = &recipe.alignment;
-                stages.push(sizes.stage(Stage::Alignment, method, settings, &load));
+                stages.push(sizes.stage(Stage::Alignment, method, settings, &load)?);
             }
         }
         if recipe.settings.stages.include(Stage::FineTuning) {
@@ -135,7 +135,7 @@ impl Prospect {
                     ..recipe.fine_tuning.clone()
                 },
             };
-            stages.push(sizes.stage(Stage::FineTuning, method, &settings, &load));
+            stages.push(sizes.stage(Stage::FineTuning, method, &settings, &load)?);
         }
         let model = ModelCost {
             name: recipe.model.path.clone(),
@@ -153,7 +153,13 @@ fn here<T>(found: Result<T>, absent: &mut Vec<String>) -> Result<Option<T>> {
     match found {
         Ok(found) => Ok(Some(found)),
         Err(error) if error.is_absence() => {
-            absent.push(error.to_string());
+            absent.push(match error {
+                // That looking at a recipe stays off the network is no wish of the user's.
+                Error::Hub(vxf_hub::Error::NotCached { id, .. }) => {
+                    format!("{id} is on the hub and not in the cache: `vxf run` downloads it")
+                }
+                other => other.to_string(),
+            });
             Ok(None)
         }
         Err(error) => Err(error),
@@ -226,15 +232,16 @@ impl Sizes<'_> {
         method: &Method,
         settings: &TrainingSettings,
         load: &Load,
-    ) -> StageCost {
-        let passes = 1 + method.perturber.config.passes();
+    ) -> Result<StageCost> {
+        let share = method.defense.config.perturbed_share();
+        let passes = 1.0 + share * method.perturber.config.passes() as f64;
         let perturbed = method.perturber.config.sites().is_some();
         let steps = settings.steps(load.samples);
         let tokens = settings.epochs * load.tokens as u64;
-        let trainable = self.trainable(&settings.trainable);
+        let trainable = self.trainable(&settings.trainable)?;
         let operations =
             tokens as f64 * self.operations_per_token(load.longest, passes, &settings.trainable);
-        StageCost {
+        Ok(StageCost {
             stage,
             method: match method.perturber.name {
                 "none" => method.defense.name.to_owned(),
@@ -248,7 +255,7 @@ impl Sizes<'_> {
             bytes: self.bytes(settings, load.longest, perturbed, trainable),
             operations,
             seconds: operations / self.rate,
-        }
+        })
     }
 
     fn matrices(&self) -> impl Iterator<Item = (&str, [usize; 2])> {
@@ -258,21 +265,16 @@ impl Sizes<'_> {
         })
     }
 
-    fn trainable(&self, trainable: &Trainable) -> usize {
-        match trainable {
-            Trainable::Full => self.outline.count(),
-            Trainable::Lora(lora) => {
-                let targeted = self.matrices().filter(|(name, _)| lora.targets(name));
-                targeted.map(|(_, [out, input])| lora.rank * (out + input)).sum()
-            }
-        }
+    fn trainable(&self, trainable: &Trainable) -> Result<usize> {
+        let parameters = self.outline.parameters(trainable)?;
+        Ok(parameters.iter().map(|each| each.shape.iter().product::<usize>()).sum())
     }
 
     /// Multiplications and additions for one token of a step.
     ///
     /// A pass goes forward, forward again block by block (recompute), and backward through the
     /// activations; weight gradients are one more, taken in the last pass alone.
-    fn operations_per_token(&self, length: usize, passes: usize, what: &Trainable) -> f64 {
+    fn operations_per_token(&self, length: usize, passes: f64, what: &Trainable) -> f64 {
         let architecture = &self.outline.architecture;
         // The embedding is a table to look up; tied, it is multiplied with as the output.
         let tables = architecture.vocabulary * architecture.width;
@@ -282,7 +284,7 @@ impl Sizes<'_> {
         let attention = architecture.layers * architecture.width * length;
         let forward = 2.0 * (multiplied + attention) as f64;
         let weight_gradients = if matches!(what, Trainable::Full) { 1.0 } else { 0.0 };
-        forward * (3.0 * passes as f64 + weight_gradients)
+        forward * (3.0 * passes + weight_gradients)
     }
 
     fn bytes(
@@ -353,7 +355,7 @@ mod tests {
         assert_eq!(outline.count(), 6_738_415_616);
         // Rank 8 on all seven projections: 32 layers of 8 * (4 * 8192 + 3 * 15104).
         let lora = Trainable::Lora(vxf_core::Lora::default());
-        assert_eq!(sizes.trainable(&lora), 19_988_480);
+        assert_eq!(sizes.trainable(&lora).ok(), Some(19_988_480));
     }
 
     #[test]
@@ -362,9 +364,9 @@ mod tests {
         let sizes = Sizes { outline: &outline, bytes_each: 4, rate: 1e9 };
         let lora = Trainable::Lora(vxf_core::Lora::default());
         let per = |passes, what: &Trainable| sizes.operations_per_token(200, passes, what);
-        assert!((per(2, &lora) / per(1, &lora) - 2.0).abs() < 1e-9);
-        assert!((per(2, &Trainable::Full) / per(1, &Trainable::Full) - 1.75).abs() < 1e-9);
+        assert!((per(2.0, &lora) / per(1.0, &lora) - 2.0).abs() < 1e-9);
+        assert!((per(2.0, &Trainable::Full) / per(1.0, &Trainable::Full) - 1.75).abs() < 1e-9);
         // One forward pass is about two operations for each of its 6.6 billion matrix entries.
-        assert!((per(1, &lora) / 3.0 / 2.0 - 6.6e9).abs() < 0.1e9);
+        assert!((per(1.0, &lora) / 3.0 / 2.0 - 6.6e9).abs() < 0.1e9);
     }
 }

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use vxf_core::checkpoint::Format;
 use vxf_data::DataReport;
 
 use crate::access::Access;
@@ -74,7 +73,7 @@ impl Prepared {
         };
         check::parts(&recipe, &plan)?;
         let base = Base::open(&recipe, &access)?;
-        check::sites(&recipe, &plan, base.outline.architecture.layers)?;
+        check::model(&recipe, &plan, &base.outline)?;
         let mut data = Vec::new();
         let mut corpus = Corpus::default();
         for (index, &seed) in plan.seeds.iter().enumerate() {
@@ -134,12 +133,6 @@ impl Prepared {
             match self.report() {
                 Some(report) => progress.note(&report.to_string()),
                 None => self.report_truncation(progress),
-            }
-            if self.base.checkpoint.format() == Format::Pickle {
-                let name = &self.base.name;
-                progress.note(&format!(
-                    "{name}: weights come from pickled files, read without running any code"
-                ));
             }
             let done = self.work(&directory, progress);
             progress.end();

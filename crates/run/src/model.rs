@@ -9,7 +9,7 @@ use candle_core::{DType, Device};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use vxf_core::checkpoint::Checkpoint;
+use vxf_core::checkpoint::{Checkpoint, Format};
 use vxf_core::config::{Outline, load_backbone, outline};
 use vxf_core::{Backbone, Params, Trainable, peft};
 use vxf_data::{Codec, TemplateChoice};
@@ -106,6 +106,10 @@ impl Base {
             EMBEDDED => "the embedded model".to_owned(),
             path => path.to_owned(),
         };
+        if checkpoint.format() == Format::Pickle {
+            access
+                .note(&format!("{name}: weights in pickled files, read without running any code"));
+        }
         expected_shape(&name, checkpoint.raw_config(), settings)?;
         let outline = outline(checkpoint.raw_config(), &name)?;
         for adapter in &settings.adapters {

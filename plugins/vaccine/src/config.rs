@@ -27,6 +27,10 @@ impl DefenseConfig for VaccineConfig {
     fn perturber(&self) -> &'static str {
         "vaccine"
     }
+
+    fn perturbed_share(&self) -> f64 {
+        1.0 / self.tau as f64
+    }
 }
 
 /// What shares one budget `rho`.

@@ -18,14 +18,14 @@ use crate::args::{Choices, EvalArgs};
 use crate::commands::{SCHEMA_VERSION, layers};
 use crate::error::CommandError;
 use crate::output::{print, print_json, tell};
-use crate::progress::downloads;
+use crate::progress::access;
 
 pub(crate) fn run(args: &EvalArgs) -> Result<(), CommandError> {
     if let Some(path) = args.generations.as_deref().filter(|path| path.exists()) {
         let message = format!("{}: exists; nothing is ever overwritten", path.display());
         return Err(CommandError::usage(message));
     }
-    let access = Access::new(args.finding.offline)?.with_progress(Box::new(downloads()));
+    let access = access(args.finding.offline)?;
     let path = Path::new(&args.target);
     if Run::is_run(path) && !path.join("result.json").is_file() {
         return experiment(args, path, &access);
@@ -41,7 +41,13 @@ pub(crate) fn run(args: &EvalArgs) -> Result<(), CommandError> {
         false => {
             let file = args.recipe.as_deref().map(recipe_file::read).transpose()?;
             let recipe = recipe(args, file.unwrap_or_default(), Some(&args.target))?;
-            let Evaluation { rows, answers, .. } = of_model(&recipe, &access)?;
+            let measured = of_model(&recipe, &access).map_err(CommandError::from);
+            let Evaluation { rows, answers, .. } = match args.recipe {
+                Some(_) => measured?,
+                None => measured.map_err(|error| {
+                    error.hint("`--recipe RECIPE` says on which data of your own to measure")
+                })?,
+            };
             (recipe.value(), rows, answers)
         }
     };

@@ -1,7 +1,6 @@
 //! `vxf export RUN`: a run's model, for other programs.
 
 use serde_json::json;
-use vxf_run::access::Access;
 use vxf_run::export;
 use vxf_run::finished::Run;
 use vxf_run::model::Base;
@@ -10,10 +9,11 @@ use crate::args::ExportArgs;
 use crate::commands::SCHEMA_VERSION;
 use crate::error::CommandError;
 use crate::output::{print, print_json};
+use crate::progress::access;
 
 pub(crate) fn run(args: &ExportArgs) -> Result<(), CommandError> {
     let run = Run::open(&args.run)?;
-    let base = Base::open(&run.recipe, &Access::new(args.finding.offline)?)?;
+    let base = Base::open(&run.recipe, &access(args.finding.offline)?)?;
     let to = args.output_dir.as_path();
     let written = match args.adapter {
         true => export::adapters(&run, &base, to)?,

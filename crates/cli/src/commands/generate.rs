@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use serde_json::json;
-use vxf_run::access::Access;
 use vxf_run::finished::Run;
 use vxf_run::generate::{Asking, answers};
 
@@ -11,7 +10,7 @@ use crate::args::{Choices, GenerateArgs};
 use crate::commands::{SCHEMA_VERSION, layers};
 use crate::error::CommandError;
 use crate::output::{print, print_json};
-use crate::progress::downloads;
+use crate::progress::access;
 
 pub(crate) fn run(args: &GenerateArgs) -> Result<(), CommandError> {
     let path = Path::new(&args.target);
@@ -33,7 +32,7 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<(), CommandError> {
         top_k: args.top_k,
         seed: args.seed,
     };
-    let access = Access::new(args.finding.offline)?.with_progress(Box::new(downloads()));
+    let access = access(args.finding.offline)?;
     let made = answers(&recipe, run.as_ref(), &asking, &access)?;
     if args.json {
         let each =

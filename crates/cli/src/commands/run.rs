@@ -1,7 +1,6 @@
 //! `vxf run`: the experiment, and its comparison.
 
 use serde_json::{Value, json};
-use vxf_run::access::Access;
 use vxf_run::experiment::{Experiment, Prepared};
 use vxf_run::notes::{self, Deviation};
 use vxf_run::resolve::PAPER_METRICS;
@@ -11,7 +10,7 @@ use crate::args::RunArgs;
 use crate::commands::{SCHEMA_VERSION, layers};
 use crate::error::CommandError;
 use crate::output::{print, print_json, tell};
-use crate::progress::{Teller, downloads};
+use crate::progress::{Teller, access};
 
 pub(crate) fn run(args: &RunArgs) -> Result<(), CommandError> {
     let recipe = layers::recipe(args.recipe.as_deref(), &args.choices)?;
@@ -24,7 +23,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), CommandError> {
             shown.push(metric.to_owned());
         }
     }
-    let access = Access::new(args.finding.offline)?.with_progress(Box::new(downloads()));
+    let access = access(args.finding.offline)?;
     let prepared = Prepared::new(recipe, access)?;
     let experiment = prepared.run(args.output_dir.as_deref(), &Teller::new())?;
     let root = experiment.directory.root().display().to_string();

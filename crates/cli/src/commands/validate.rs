@@ -1,7 +1,6 @@
 //! `vxf validate RECIPE`: every check that needs no weights, the plan, and what it would cost.
 
 use serde_json::{Value, json};
-use vxf_run::access::Access;
 use vxf_run::estimate::{Prospect, StageCost};
 use vxf_run::recipe::Recipe;
 
@@ -9,11 +8,12 @@ use crate::args::ValidateArgs;
 use crate::commands::{SCHEMA_VERSION, layers};
 use crate::error::CommandError;
 use crate::output::{print, print_json};
+use crate::progress::access;
 
 pub(crate) fn run(args: &ValidateArgs) -> Result<(), CommandError> {
     let recipe = layers::recipe(Some(&args.recipe), &args.choices)?;
     // Looking at a recipe downloads nothing: what the cache does not hold is told of.
-    let prospect = Prospect::of(&recipe, &Access::new(true)?)?;
+    let prospect = Prospect::of(&recipe, &access(true)?)?;
     if args.json {
         return print_json(&value(&recipe, &prospect));
     }

@@ -29,7 +29,10 @@ impl Corpus {
         let mut parts = BTreeMap::new();
         for part in Part::ALL {
             let Some(source) = settings.source(part) else { continue };
-            let repository = access.dataset(source)?;
+            let repository = access.dataset(source).map_err(|error| match error {
+                Error::Data(source) => Error::Part { part: part.key(), source },
+                other => other,
+            })?;
             let mut rng = key.child(part.key()).rng();
             let loaded = source
                 .read(&*repository, part.is_test(), settings.skip_bad_rows, &mut rng)
