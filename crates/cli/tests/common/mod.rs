@@ -1,8 +1,13 @@
 //! The real program, and what it said.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+mod checkpoint;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+
+#[allow(unused_imports, reason = "each test file uses a part")]
+pub(crate) use checkpoint::RECIPE;
 
 /// A run that takes a second or two.
 pub(crate) const TINY: &[&str] = &[

@@ -1,0 +1,213 @@
+//! Models and data of one's own: what is wrong with a file is said by its name, and nothing is left
+//! behind.
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+
+use common::{Place, RECIPE, Told};
+use serde_json::{Value, json};
+
+/// A place with a model, data and a recipe.
+fn place() -> Place {
+    let place = Place::new();
+    place.llama("model", u64::MAX);
+    place.protocol();
+    place
+}
+
+fn run(place: &Place, more: &[&str]) -> Told {
+    place.vxf(&[&["run", "recipe.toml", "--output-dir", "out"], more].concat())
+}
+
+/// Runs the recipe, which must fail so and leave nothing behind.
+#[track_caller]
+fn refused(place: &Place, code: i32, parts: &[&str]) {
+    let before = place.names();
+    run(place, &[]).fails(code, parts);
+    assert_eq!(place.names(), before, "nothing is written");
+}
+
+#[test]
+fn one_bad_line_among_thousands_is_named_or_counted() {
+    let place = place();
+    let good = std::fs::read_to_string(place.path("beavertails/30k/train.jsonl")).expect("rows");
+    let mut lines: Vec<_> = good.lines().map(str::to_owned).collect();
+    let row = |row: usize| json!({ "prompt": format!("placeholder {row}"), "response": "x", "is_safe": false });
+    lines.extend((0..3000).map(|number| row(number).to_string()));
+    lines.insert(2345, r#"{"prompt": "placeholder", "response": "#.to_owned());
+    place.write("beavertails/30k/train.jsonl", &lines.join("\n"));
+    let named = ["data.harmful", "30k/train.jsonl:2346", "not JSON", "skip_bad_rows"];
+    refused(&place, 1, &named);
+
+    let told = run(&place, &["--skip-bad-rows", "--json"]);
+    assert!(told.stderr.contains("harmful: 1 rows could not be understood"), "{}", told.stderr);
+    told.ok();
+    let manifest = std::fs::read_to_string(place.path("out/manifest.json")).expect("a manifest");
+    let manifest: Value = serde_json::from_str(&manifest).expect("JSON");
+    let sets = manifest["report"]["sets"].as_array().expect("sets");
+    let of = |name: &str| sets.iter().find(|set| set["name"] == name).expect("the set");
+    assert_eq!(of("harmful")["bad_rows"], 1);
+    let place_of_bad = of("harmful")["bad"][0]["place"].as_str().expect("a place");
+    assert!(place_of_bad.ends_with("30k/train.jsonl:2346"), "{place_of_bad}");
+    // 2 harmful of 10, and the guide's 2 on top.
+    assert_eq!(of("user at p = 0.2")["samples"], 12);
+    assert!(of("user at p = 0.2")["lengths"]["labelled"].as_u64() > Some(0));
+}
+
+#[test]
+fn data_that_cannot_be_meant_says_what_there_is() {
+    let place = place();
+    let train = place.path("sst2/train.jsonl");
+    let rows = std::fs::read_to_string(&train).expect("rows");
+    let all = |place: &Place, file: &str, text: &str, parts: &[&str]| {
+        place.write(file, text);
+        refused(place, 1, parts);
+    };
+    // A document that is cut off, a file that is empty, columns that have no schema.
+    all(&place, "sst2/train.jsonl", "", &["data.user", "train.jsonl", "empty"]);
+    all(&place, "sst2/train.jsonl", "{\"a\": 1}\n", &["data.user", "`sentence`", "columns are a"]);
+    all(&place, "sst2/train.jsonl", "[1]", &["data.user", "train.jsonl:1", "an object"]);
+    place.write("sst2/train.jsonl", &rows);
+    std::fs::rename(&train, place.path("sst2/train.parquet")).expect("a new name");
+    refused(&place, 1, &["data.user", "train.parquet", "Parquet"]);
+    std::fs::rename(place.path("sst2/train.parquet"), place.path("sst2/train.json"))
+        .expect("a new name");
+    place.write("sst2/train.json", &format!("[{}", rows.lines().next().expect("a row")));
+    refused(&place, 1, &["data.user", "train.json", "is it complete?"]);
+    place.write("sst2/train.jsonl", &rows);
+    std::fs::remove_file(place.path("sst2/train.json")).expect("it was there");
+
+    for (from, to, code, parts) in [
+        ("30k_train", "31k_train", 1, &["data.alignment", "`31k_train`", "test, train"][..]),
+        ("take = 8", "take = 80", 1, &["data.alignment", "80", "at_most"]),
+        ("is_safe = true", "is_safe = 1", 1, &["data.alignment", "`is_safe`", "true"]),
+        ("is_safe = true", "safe = true", 1, &["data.alignment", "`safe`", "is_safe"]),
+        ("user_samples = 10", "user_samples = 30", 1, &["data.user", "24", "20"]),
+        ("\"sst2\", split = \"train\"", "\"nowhere\"", 1, &["data.user", "nowhere"]),
+        ("schema = \"sst2\"", "schema = \"sst\"", 2, &["recipe.toml", "no schema `sst`", "sst2"]),
+        (
+            "max_length = 320",
+            "max_length = 20",
+            2,
+            &["prompt only", "20 tokens", "data.max_length"],
+        ),
+        (
+            "template = \"alpaca\"",
+            "template = \"chat\"",
+            1,
+            &["model", "chat_template", "`alpaca`"],
+        ),
+        (
+            "rank = 2,",
+            "rank = 2, target_modules = [\"none\"],",
+            2,
+            &["alignment.trainable.target_modules", "q_proj"],
+        ),
+        ("alignment = {", "simulated = {", 2, &["`data.alignment`", "alignment stage"]),
+    ] {
+        place.write("recipe.toml", &RECIPE.replacen(from, to, 1));
+        refused(&place, code, parts);
+    }
+}
+
+#[test]
+fn models_that_are_damaged_are_named_before_anything_is_written() {
+    let place = place();
+    let model = place.path("model");
+    let fresh = |shard_bytes: u64| {
+        std::fs::remove_dir_all(&model).expect("it was there");
+        place.llama("model", shard_bytes);
+    };
+
+    // Shards: one missing, and an index that leads elsewhere.
+    fresh(8_000);
+    let index = model.join("model.safetensors.index.json");
+    let text = std::fs::read_to_string(&index).expect("an index");
+    let shards: Value = serde_json::from_str(&text).expect("JSON");
+    let shard = shards["weight_map"]["model.norm.weight"].as_str().expect("a file").to_owned();
+    std::fs::write(&index, text.replace(&shard, "../elsewhere.safetensors")).expect("an index");
+    refused(&place, 1, &["index.json", "../elsewhere.safetensors", "of this directory"]);
+    std::fs::write(&index, &text).expect("an index");
+    std::fs::remove_file(model.join(&shard)).expect("it was there");
+    refused(&place, 1, &[&shard, "is missing", "index.json"]);
+
+    // A weight that is no number, and one that is no weight. The last eight bytes are of one f64.
+    fresh(u64::MAX);
+    let weights = model.join("model.safetensors");
+    let mut bytes = std::fs::read(&weights).expect("weights");
+    let end = bytes.len() - 8;
+    bytes[end..].copy_from_slice(&f64::NAN.to_le_bytes());
+    std::fs::write(&weights, &bytes).expect("weights");
+    refused(&place, 1, &["tensor `", "NaN", "finite"]);
+    let length = u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes")) as usize;
+    let header = String::from_utf8(bytes[8..8 + length].to_vec()).expect("a header");
+    bytes[8..8 + length].copy_from_slice(header.replace("\"F64\"", "\"I64\"").as_bytes());
+    std::fs::write(&weights, &bytes).expect("weights");
+    refused(&place, 1, &["tensor `", "I64", "F32, F16, BF16"]);
+
+    // A pickle that is none.
+    std::fs::remove_file(&weights).expect("it was there");
+    std::fs::write(model.join("pytorch_model.bin"), &bytes).expect("weights");
+    refused(&place, 1, &["pytorch_model.bin", "without running code", "safetensors"]);
+
+    // Tokenizers: only a SentencePiece model, and one of another size.
+    fresh(u64::MAX);
+    place.edit(&model.join("tokenizer.json"), |tokenizer| {
+        tokenizer["added_tokens"][2]["content"] = "<end>".into();
+        tokenizer["model"]["vocab"]["extra"] = 259.into();
+    });
+    refused(&place, 1, &["tokenizer does not fit", "259"]);
+    std::fs::rename(model.join("tokenizer.json"), model.join("tokenizer.model")).expect("a name");
+    refused(&place, 1, &["only tokenizer.model", "AutoTokenizer", "save_pretrained"]);
+
+    // A chat template that never ends.
+    fresh(u64::MAX);
+    let endless = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}";
+    place.write("model/chat_template.jinja", endless);
+    place.write("recipe.toml", &RECIPE.replace("\"alpaca\"", "\"chat\""));
+    refused(&place, 1, &["chat_template.jinja", "does it loop?"]);
+}
+
+/// A hub that answers every request so; gives its address.
+fn hub(status: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut request = [0; 4096];
+            // Requests are short: one read has all of it.
+            stream.read(&mut request).ok();
+            let answer =
+                format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            stream.write_all(answer.as_bytes()).ok();
+        }
+    });
+    format!("http://{address}")
+}
+
+#[test]
+fn hub_ids_follow_the_environment_and_no_token_is_shown() {
+    const TOKEN: &str = "hf_placeholder_of_a_token";
+    let place = place();
+    let before = place.names();
+    let ask = |endpoint: &str, more: &[&str], offline: &str| -> Told {
+        let args = ["run", "recipe.toml", "--model", "someone/something"];
+        let mut command = place.command(&[&args[..], more].concat());
+        command.env("HF_HOME", place.path("home")).env("HF_ENDPOINT", endpoint);
+        command.env("HF_TOKEN", TOKEN).env("HF_HUB_OFFLINE", offline).env_remove("HF_HUB_CACHE");
+        let told = Told::from(command.output().expect("it starts"));
+        assert!(!told.stderr.contains(TOKEN), "{}", told.stderr);
+        told
+    };
+    let gated = hub("401 Unauthorized\r\nX-Error-Code: GatedRepo");
+    ask(&gated, &[], "").fails(1, &["someone/something", "gated", &gated]);
+    let missing = hub("404 Not Found\r\nX-Error-Code: RepoNotFound");
+    ask(&missing, &[], "").fails(1, &["there is no model someone/something", &missing]);
+    // Neither is asked when the network is forbidden.
+    let nowhere = "http://127.0.0.1:1";
+    ask(nowhere, &["--offline"], "").fails(1, &["not in the cache", "home", "--offline forbids"]);
+    ask(nowhere, &[], "1").fails(1, &["not in the cache", "HF_HUB_OFFLINE forbids"]);
+    assert_eq!(place.names(), before, "nothing is written");
+}
