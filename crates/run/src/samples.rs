@@ -59,6 +59,21 @@ fn show(answer: &Answer, open: bool) -> String {
     match (open, answer.answer.is_empty()) {
         (false, _) => "[withheld: `--log-samples` shows it]".into(),
         (true, true) => "(nothing)".into(),
-        (true, false) => answer.answer.clone(),
+        (true, false) => printable(&answer.answer),
+    }
+}
+
+/// A text for a terminal: what a model wrote must not steer it.
+pub fn printable(text: &str) -> String {
+    let steers = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    text.chars().map(|c| if steers(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_steers_a_terminal_is_not_printed() {
+        let shown = super::printable("one\n\ttwo \u{1b}[2J\r\u{9b}three");
+        assert_eq!(shown, "one\n\ttwo \u{fffd}[2J\u{fffd}\u{fffd}three");
     }
 }

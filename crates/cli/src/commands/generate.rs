@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::json;
 use vxf_run::finished::Run;
 use vxf_run::generate::{Asking, answers};
+use vxf_run::samples::printable;
 
 use crate::args::{Choices, GenerateArgs};
 use crate::commands::{SCHEMA_VERSION, layers};
@@ -45,7 +46,7 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<(), CommandError> {
         if made.len() > 1 {
             text += &format!("> {prompt}\n");
         }
-        text += &format!("{answer}\n");
+        text += &format!("{}\n", printable(answer));
     }
     print(&text)
 }
