@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 
 use common::{Place, RECIPE, Told};
@@ -176,9 +176,9 @@ fn hub(status: &'static str) -> String {
     let address = listener.local_addr().expect("an address");
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
-            let mut request = [0; 4096];
-            // Requests are short: one read has all of it.
-            stream.read(&mut request).ok();
+            let lines = BufReader::new(&stream).lines();
+            let ended = |line: &std::io::Result<String>| line.as_ref().is_ok_and(String::is_empty);
+            lines.take_while(|line| !ended(line)).for_each(drop);
             let answer =
                 format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
             stream.write_all(answer.as_bytes()).ok();
