@@ -156,12 +156,12 @@ fn directory_of(file: &str) -> Option<String> {
     file.rsplit_once('/').map(|(directory, _)| directory.to_owned())
 }
 
-fn name_of(file: &str) -> &str {
+pub(super) fn name_of(file: &str) -> &str {
     file.rsplit_once('/').map_or(file, |(_, name)| name)
 }
 
 /// The name without its endings.
-fn stem(file: &str) -> &str {
+pub(super) fn stem(file: &str) -> &str {
     let name = name_of(file);
     let name = name.strip_suffix(".gz").unwrap_or(name);
     name.rsplit_once('.').map_or(name, |(stem, _)| stem)

@@ -146,10 +146,15 @@ fn choose_among(
             let named = (!directory.is_empty()).then(|| directory.to_owned());
             convention::splits(files, directory).and_then(|splits| pick(splits, named, split))
         };
-        return of(config, split).or_else(|problem| match split.rsplit_once('_') {
-            // `30k_train`, without the card that says so: `train` in the directory `30k`.
-            Some((directory, split)) if config.is_empty() => of(directory, split).or(Err(problem)),
-            _ => Err(problem),
+        return of(config, split).or_else(|problem| {
+            if !config.is_empty() {
+                return Err(problem);
+            }
+            // `30k_train`, without the card that says so: `train` in the directory `30k`, or else
+            // the file of that name.
+            let parts = split.rsplit_once('_');
+            let inside = parts.and_then(|(directory, split)| of(directory, split).ok());
+            inside.or_else(|| named(files, split)).ok_or(problem)
         });
     }
     let config = card::choose(configs, config)?;
@@ -158,6 +163,16 @@ fn choose_among(
         None => convention::splits(files, config.directory.as_deref().unwrap_or_default())?,
     };
     pick(splits, Some(config.name.clone()), split)
+}
+
+/// The only data file of that name, its endings left out.
+fn named(files: &[String], split: &str) -> Option<Chosen> {
+    let is = |file: &&String| {
+        convention::stem(file) == split && Format::of(convention::name_of(file)).is_some()
+    };
+    let mut found = files.iter().filter(is);
+    let (file, None) = (found.next()?, found.next()) else { return None };
+    Some(Chosen { config: None, split: Some(split.to_owned()), files: vec![file.clone()] })
 }
 
 fn pick(mut splits: Splits, config: Option<String>, split: &str) -> Result<Chosen, String> {

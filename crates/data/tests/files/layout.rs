@@ -89,6 +89,9 @@ fn names_decide_where_no_card_does() {
         (&["data/my_train_file.json", "data/eval.json"], json!({"split": "test"}), &[1]),
         (&["train_1.jsonl", "train_0.jsonl"], json!({}), &[1, 0]),
         (&["val.jsonl"], json!({}), &[0]),
+        // A name that the card would have had.
+        (&["30k/train.jsonl", "30k/test.jsonl"], json!({"split": "30k_train"}), &[0]),
+        (&["30k_train.jsonl", "30k_test.jsonl"], json!({"split": "30k_test"}), &[1]),
         // One file, whatever its name; metadata is none.
         (&["anything.jsonl"], json!({}), &[0]),
         (
