@@ -24,6 +24,7 @@ intermediate_size = 24
 num_hidden_layers = 2
 num_attention_heads = 2
 vocab_size = 259
+max_position_embeddings = 512
 
 [alignment]
 epochs = 2
