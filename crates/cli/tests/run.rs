@@ -207,3 +207,16 @@ fn a_model_directory_gives_what_the_embedded_model_gives() {
     let open = place.tiny(&["--model=model", "--rho=5", "--output-dir=given", "--log-samples"]);
     assert!(!open.ok().contains("[withheld: "), "{}", open.stdout);
 }
+
+#[test]
+fn an_export_is_a_model_of_its_own() {
+    let place = Place::new();
+    place.tiny(&["--no-baseline", "--no-undefended", "--output-dir=out"]).ok();
+    let export = ["export", "out/vaccine/0.5/1", "--merged", "--output-dir=away"];
+    assert!(place.vxf(&export).ok().contains("merged model in away"));
+    let codec = vxf_data::Codec::open(&place.path("away"), vxf_data::TemplateChoice::Plain)
+        .expect("a tokenizer that needs no world");
+    assert_eq!(codec.eos(), Some("<eos>"));
+    place.tiny(&["--model=away", "--rho=5", "--no-baseline", "--no-undefended"]).ok();
+    place.vxf(&export).fails(2, &["away"]);
+}

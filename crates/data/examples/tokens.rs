@@ -1,4 +1,4 @@
-//! Tokens of samples that come in as JSON, for checks against other programs (`tests/by_hand`).
+//! Tokens of samples that come in as JSON, for checks against other programs (`tests/interop`).
 //!
 //! In: `{"dir", "template", "max_length", "texts": [..], "samples": [..], "conversations": [..]}`.
 

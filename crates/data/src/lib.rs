@@ -65,4 +65,6 @@ pub use report::{DataReport, Lengths, Overlap, SetReport};
 pub use sample::{Ask, Message, Role, Sample};
 pub use schema::{Schema, SchemaChoice};
 pub use source::Source;
-pub use text::{Codec, Encoded, TemplateChoice, TextError, tokenizer_json, world_tokenizer};
+pub use text::{
+    Codec, Encoded, TemplateChoice, TextError, tokenizer_files, tokenizer_json, world_tokenizer,
+};

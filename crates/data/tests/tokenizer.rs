@@ -6,7 +6,9 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use vxf_core::metric::{Grader, Text};
 use vxf_data::world::{self, REFUSAL_FIRST_WORDS, pretraining_set, vocabulary};
-use vxf_data::{Ask, Codec, Error, Result, Sample, TemplateChoice, tokenizer_json};
+use vxf_data::{
+    Ask, Codec, Error, Result, Sample, TemplateChoice, tokenizer_files, tokenizer_json,
+};
 
 fn sample(prompt: &str, answer: &str) -> Sample {
     Sample { ask: Ask::instruction(prompt), answer: answer.to_owned() }
@@ -164,6 +166,24 @@ fn tokenizer_json_brings_the_codec_back() -> Result<()> {
     }
     let error = Codec::open("/nowhere/at/all".as_ref(), TemplateChoice::Auto).expect_err("nowhere");
     assert!(error.to_string().contains("no such directory"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn the_files_name_what_ends_an_answer() -> Result<()> {
+    let files = tokenizer_files()?;
+    assert_eq!(files[0], ("tokenizer.json", tokenizer_json()?));
+    let place = directory(&files[0].1);
+    let sample = sample("what color is the otter ?", "brown .");
+    // Words alone do not say it, and no template but the world's can end an answer.
+    let words = Codec::open(place.path(), TemplateChoice::Plain)?;
+    assert!(words.eos().is_none() && words.encode(&sample, 64).is_err());
+    std::fs::write(place.path().join(files[1].0), &files[1].1).expect("a place for files");
+    let read = Codec::open(place.path(), TemplateChoice::Plain)?;
+    let tokens = read.encode(&sample, 64)?.example.tokens;
+    assert_eq!(tokens.last().copied(), read.id("<eos>"));
+    let world = Codec::open(place.path(), TemplateChoice::Auto)?;
+    assert_eq!(world.encode(&sample, 64)?.example, Codec::world()?.encode(&sample, 64)?.example);
     Ok(())
 }
 

@@ -27,7 +27,7 @@ pub fn base() -> Result<Checkpoint> {
     Checkpoint::embedded("the embedded base model", CONFIG, WEIGHTS)
 }
 
-/// Writes a model directory: `config.json`, `model.safetensors`, `tokenizer.json`.
+/// Writes a model directory: `config.json`, `model.safetensors`, and the tokenizer's files.
 ///
 /// # Errors
 /// When the directory cannot be written.
@@ -37,9 +37,10 @@ pub fn save(weights: &Params, directory: &Path) -> Result<()> {
         move |source| Error::Io { path, source }
     };
     std::fs::create_dir_all(directory).map_err(io(directory))?;
-    let tokenizer = vxf_data::tokenizer_json()
+    let tokenizer = vxf_data::tokenizer_files()
         .map_err(|error| Error::Plugin { plugin: "nano", source: error.into() })?;
-    for (name, text) in [("config.json", CONFIG), ("tokenizer.json", tokenizer.as_str())] {
+    let tokenizer = tokenizer.iter().map(|(name, text)| (*name, text.as_str()));
+    for (name, text) in std::iter::once(("config.json", CONFIG)).chain(tokenizer) {
         let file = directory.join(name);
         std::fs::write(&file, text).map_err(io(&file))?;
     }

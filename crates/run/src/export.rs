@@ -42,9 +42,10 @@ pub fn model(run: &Run, base: &Base, to: &Path) -> Result<()> {
                 }
             }
             None => {
-                let path = draft.join("tokenizer.json");
-                let text = vxf_data::tokenizer_json()?;
-                fs::write(&path, text).map_err(Error::io("write", &path))?;
+                for (name, text) in vxf_data::tokenizer_files()? {
+                    let path = draft.join(name);
+                    fs::write(&path, text).map_err(Error::io("write", &path))?;
+                }
             }
         }
         Ok(())

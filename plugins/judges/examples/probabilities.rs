@@ -1,5 +1,5 @@
 //! Probabilities of `moderation` for exchanges that come in as JSON, for checks against other
-//! programs (`tests/by_hand`).
+//! programs (`tests/interop`).
 //!
 //! In: `{"dir", "exchanges": [[prompt, answer], ..]}`.
 

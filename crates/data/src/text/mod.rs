@@ -35,4 +35,4 @@ pub use codec::Codec;
 pub use encode::Encoded;
 pub use error::TextError;
 pub use template::TemplateChoice;
-pub use world::{tokenizer_json, world_tokenizer};
+pub use world::{tokenizer_files, tokenizer_json, world_tokenizer};

@@ -35,6 +35,24 @@ pub fn tokenizer_json() -> Result<String> {
     world_tokenizer()?.to_string(true).map_err(Error::Tokenizer)
 }
 
+/// The files of the world's tokenizer in a model directory, by name: `tokenizer.json`, and
+/// `tokenizer_config.json` with the roles of its special tokens.
+///
+/// # Errors
+///
+/// As for [`world_tokenizer`].
+pub fn tokenizer_files() -> Result<[(&'static str, String); 2]> {
+    let [pad, bos, _, eos] = SPECIAL_TOKENS;
+    let config = serde_json::json!({
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "pad_token": pad,
+        "bos_token": bos,
+        "eos_token": eos,
+    });
+    let config = format!("{config:#}\n");
+    Ok([("tokenizer.json", tokenizer_json()?), ("tokenizer_config.json", config)])
+}
+
 /// `<bos> prompt <bot> answer <eos>`, in which no word may be unknown and no text special.
 #[derive(Clone, Debug)]
 pub(super) struct Strict {

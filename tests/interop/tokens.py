@@ -1,6 +1,6 @@
-"""Token ids of vxf-data against those of transformers, on tiny tokenizers made here."""
+"""Token ids of vxf-data against those of transformers and tokenizers, on tiny tokenizers made here."""
 
-import datetime, json, os, random, re, subprocess, tempfile
+import datetime, json, os, random, re, tempfile
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 import transformers
@@ -9,8 +9,9 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from tokenizers import pre_tokenizers as pre, processors, trainers
 from transformers import AutoTokenizer
 
+from program import ROOT, example
+
 transformers.logging.set_verbosity_error()
-ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 
 
 class Day(datetime.datetime):
@@ -124,9 +125,7 @@ def directories(place):
 
 
 def ours(place, template, **job):
-    command = ["cargo", "run", "--quiet", "-p", "vxf-data", "--example", "tokens"]
-    job = json.dumps({"dir": place, "template": template, **job})
-    return json.loads(subprocess.run(command, cwd=ROOT, input=job, capture_output=True, text=True, check=True).stdout)
+    return example("vxf-data", "tokens", {"dir": place, "template": template, **job})
 
 
 def alpaca(instruction, text):
@@ -168,7 +167,34 @@ def check(place):
         assert conversation == ids and sample == [ids, len(asked)], (place, turns)
 
 
-with tempfile.TemporaryDirectory() as made:
-    for place in directories(made):
-        check(place)
-        print(os.path.basename(place), "agrees")
+def round_trip(place):
+    """Ids of the directory `place` by vxf, transformers and, where its file is there, tokenizers; and back to text.
+
+    Gives how many texts there were, and how many came back whole from vxf's ids.
+    """
+    theirs, file = AutoTokenizer.from_pretrained(place), os.path.join(place, "tokenizer.json")
+    alone = Tokenizer.from_file(file) if os.path.exists(file) else None
+    made, whole = ours(place, "plain", texts=TEXTS), 0
+    start = len(theirs("")["input_ids"])
+    for text, ids in zip(TEXTS, made, strict=True):
+        assert ids == theirs(text)["input_ids"], (place, text)
+        back = theirs.decode(ids, skip_special_tokens=False)
+        if alone:
+            assert ids == alone.encode(text).ids, (place, text)
+            assert back == alone.decode(ids, skip_special_tokens=False), (place, text)
+        whole += theirs.decode(ids[start:], skip_special_tokens=False) == text
+    return len(TEXTS), whole
+
+
+def main():
+    names = []
+    with tempfile.TemporaryDirectory() as made:
+        for place in directories(made):
+            check(place)
+            names.append(os.path.basename(place))
+            print(f"tokens: {names[-1]} agrees", flush=True)
+    return names
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""What transformers and peft write, loaded by vxf."""
+
+import os, shutil, subprocess, sys
+
+import models, tokens
+from program import ROOT
+
+LAYOUTS = [(dtype, sharded) for dtype in models.DTYPES for sharded in [False, True]]
+
+
+def directories(vxf, place):
+    """Every variant in every type, in one file and in several: the largest difference of the logits."""
+    given = {os.path.basename(it): it for it in tokens.directories(os.path.join(place, "tokenizers"))}
+    rows = []
+    for name, (_, tokenizer, _) in models.VARIANTS.items():
+        found, highest = [], 0.0
+        for dtype, sharded in LAYOUTS:
+            target = os.path.join(place, "model", "it")
+            models.write(name, dtype, sharded, given[tokenizer], target)
+            theirs = models.load(target)
+            found.append(models.parity(vxf, target, theirs))
+            highest = max(highest, models.logits(theirs).abs().max().item())
+            shutil.rmtree(target)
+        rows.append([name, *found, highest])
+        print(f"in: {name}, {max(found):.1e}", flush=True)
+    return rows
+
+
+RECORDED = {
+    "llama": ["--rope-scaling", "llama3", "--files", "sharded", "--dtype", "bfloat16"],
+    "mistral": ["--window", "7"],
+    "qwen2": ["--tied"],
+    "qwen3": ["--dtype", "float16"],
+    "opt": ["--post-norm", "--projection", "20", "--targets", "q_proj,v_proj,fc2"],
+}
+
+
+def adapters(vxf, place):
+    """Adapters that peft wrote, trained further: logits, first gradients and losses of five steps of SFT."""
+    rows = []
+    for family, options in RECORDED.items():
+        folder = os.path.join(place, family)
+        recorder = os.path.join(ROOT, "tests", "recorder", "record.py")
+        command = [sys.executable, recorder, folder, "--name", family, "--family", family, "--runs", "sft", *options]
+        subprocess.run(command, check=True, capture_output=True)
+        answer = vxf.parity(folder)
+        report = answer["report"]
+        assert report["runs"] == [f"{family}/sft"] and not report["skipped"], report
+        largest = lambda name: report["quantities"][name]["largest"]
+        figures = [largest("logits"), largest("first gradient"), largest("loss")]
+        rows.append([family, *figures, answer["compared"], answer["passed"]])
+        print(f"in: adapter on {family}, {max(figures):.1e}", flush=True)
+    return rows
