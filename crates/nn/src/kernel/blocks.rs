@@ -15,6 +15,15 @@ pub(crate) fn worth_sharing(elements: usize) -> bool {
     elements >= SMALL && rayon::current_num_threads() > 1
 }
 
+/// Does `work` compiled for the widest vectors that this processor has.
+///
+/// The compiler never joins a product and a sum into one rounding, so the bits are those of the
+/// plain compilation.
+#[inline(always)]
+pub(crate) fn vectorised<R>(work: impl FnOnce() -> R) -> R {
+    pulp::Arch::new().dispatch(work)
+}
+
 /// Calls `work(first row, rows)` for blocks of whole rows of `unit` elements, in any order.
 pub(crate) fn blocks<A: Send>(
     rows: &mut [A],
@@ -27,9 +36,9 @@ pub(crate) fn blocks<A: Send>(
     let step = (GRAIN / unit).max(1);
     if worth_sharing(rows.len()) {
         let chunks = rows.par_chunks_mut(step * unit).enumerate();
-        chunks.for_each(|(i, chunk)| work(i * step, chunk));
+        chunks.for_each(|(i, chunk)| vectorised(|| work(i * step, chunk)));
     } else {
-        work(0, rows);
+        vectorised(|| work(0, rows));
     }
 }
 
@@ -45,9 +54,9 @@ pub(crate) fn blocks2<A: Send, B: Send>(
     let step = (GRAIN / unit_a).max(1);
     if worth_sharing(a.len()) {
         let chunks = a.par_chunks_mut(step * unit_a).zip(b.par_chunks_mut(step * unit_b));
-        chunks.enumerate().for_each(|(i, (a, b))| work(i * step, a, b));
+        chunks.enumerate().for_each(|(i, (a, b))| vectorised(|| work(i * step, a, b)));
     } else {
-        work(0, a, b);
+        vectorised(|| work(0, a, b));
     }
 }
 

@@ -2,6 +2,7 @@
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use vxf_core::autograd::{apply1, apply3};
 
 use super::{by_dtype, elements, flat, frozen, fused, gradient, output, rows_of, same_kind};
 use crate::compose;
@@ -30,9 +31,9 @@ pub fn layer_norm(x: &Tensor, gain: &Tensor, bias: &Tensor, eps: f64) -> Result<
     }
     let (x, norm) = (x.contiguous()?, Norm { width, eps });
     if gain.track_op() || bias.track_op() {
-        x.apply_op3(&gain.contiguous()?, &bias.contiguous()?, norm)
+        apply3([&x, &gain.contiguous()?, &bias.contiguous()?], norm)
     } else {
-        x.apply_op1(FrozenNorm { norm, gain: frozen(gain)?, bias: frozen(bias)? })
+        apply1(&x, FrozenNorm { norm, gain: frozen(gain)?, bias: frozen(bias)? })
     }
 }
 

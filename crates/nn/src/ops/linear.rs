@@ -2,6 +2,7 @@
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use vxf_core::autograd::{apply1, apply2};
 
 use super::{
     by_dtype, elements, flat, frozen, fused, gradient, output, rows_of, same_kind, with_last,
@@ -25,9 +26,9 @@ pub fn linear(x: &Tensor, w: &Tensor) -> Result<Tensor> {
     let x = x.contiguous()?;
     let shape = with_last(&x, sizes.out);
     if w.track_op() {
-        x.apply_op2(&w.contiguous()?, Linear { sizes, shape })
+        apply2([&x, &w.contiguous()?], Linear { sizes, shape })
     } else {
-        x.apply_op1(FrozenLinear { w: frozen(w)?, sizes, shape })
+        apply1(&x, FrozenLinear { w: frozen(w)?, sizes, shape })
     }
 }
 

@@ -2,8 +2,10 @@
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use vxf_core::autograd::{apply1, apply3};
 
 use super::linear::Sizes;
+use super::mask::product;
 use super::{by_dtype, elements, flat, frozen, fused, gradient, output, same_kind, with_last};
 use crate::compose;
 use crate::kernel::{Real, View, blocks, matmul, matmul_into, parallelism};
@@ -59,9 +61,9 @@ pub fn lora_linear(
         shape: with_last(&x, out),
     };
     if a.track_op() || b.track_op() {
-        x.apply_op3(&a.contiguous()?, &b.contiguous()?, Adapted(base))
+        apply3([&x, &a.contiguous()?, &b.contiguous()?], Adapted(base))
     } else {
-        x.apply_op1(FrozenAdapted { base, a: frozen(a)?, b: frozen(b)? })
+        apply1(&x, FrozenAdapted { base, a: frozen(a)?, b: frozen(b)? })
     }
 }
 
@@ -166,18 +168,6 @@ impl Base {
         }
         Ok((da, db))
     }
-}
-
-/// The element-wise product.
-fn product<T: Real>(x: &[T], y: &[T]) -> Vec<T> {
-    let mut out = vec![T::ZERO; x.len()];
-    blocks(&mut out, 1, |start, out| {
-        let end = start + out.len();
-        for (out, (&x, &y)) in out.iter_mut().zip(x[start..end].iter().zip(&y[start..end])) {
-            *out = x * y;
-        }
-    });
-    out
 }
 
 /// The layer with a captured adapter: only the gradient of `x`.

@@ -1,6 +1,7 @@
 //! The rectifier.
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use vxf_core::autograd::apply1;
 
 use super::{by_dtype, elements, flat, frozen, fused, gradient, output, same_kind};
 use crate::compose;
@@ -16,7 +17,7 @@ pub fn relu(x: &Tensor) -> Result<Tensor> {
     if !fused(x) {
         return compose::relu(x);
     }
-    x.contiguous()?.apply_op1(Relu)
+    apply1(&x.contiguous()?, Relu)
 }
 
 /// `values` where `x` is positive or not a number, zero elsewhere.

@@ -2,6 +2,7 @@
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use vxf_core::autograd::apply2;
 
 use super::{by_dtype, elements, flat, frozen, fused, gradient, output, same_kind};
 use crate::compose;
@@ -22,7 +23,7 @@ pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     if !fused(gate) {
         return compose::swiglu(gate, up);
     }
-    gate.contiguous()?.apply_op2(&up.contiguous()?, Swiglu)
+    apply2([&gate.contiguous()?, &up.contiguous()?], Swiglu)
 }
 
 /// The operation; it has no settings.
