@@ -142,11 +142,7 @@ fn median(values: &mut [f64]) -> f64 {
     }
 }
 
-fn training<'a>(
-    backbone: &'a dyn Backbone,
-    args: &Args,
-    size: &Size,
-) -> Result<Training<'a>> {
+fn training<'a>(backbone: &'a dyn Backbone, args: &Args, size: &Size) -> Result<Training<'a>> {
     let defense = registry::default_of::<dyn DefenseConfig>(&args.rule)?;
     let perturber = registry::default_of::<dyn PerturberConfig>(defense.perturber())?;
     let key = Key::root(0);

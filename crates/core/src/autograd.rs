@@ -11,8 +11,10 @@ use std::sync::Arc;
 
 use candle_core::backprop::GradStore;
 use candle_core::{
-    CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, TensorId,
+    CpuStorage, CustomOp1, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, TensorId,
+    bail,
 };
+use rayon::prelude::*;
 
 thread_local! {
     static RECORDING: RefCell<Option<Vec<Node>>> = const { RefCell::new(None) };
@@ -31,28 +33,26 @@ enum Made {
     One([Tensor; 1], Boxed<dyn CustomOp1 + Send + Sync>),
     Two([Tensor; 2], Boxed<dyn CustomOp2 + Send + Sync>),
     Three([Tensor; 3], Boxed<dyn CustomOp3 + Send + Sync>),
-    Sum([Tensor; 2]),
 }
 
 impl Made {
     fn operands(&self) -> &[Tensor] {
         match self {
             Self::One(operands, _) => operands,
-            Self::Two(operands, _) | Self::Sum(operands) => operands,
+            Self::Two(operands, _) => operands,
             Self::Three(operands, _) => operands,
         }
     }
 
     /// The gradients of the operands, in their order, for that of the output.
-    fn backward(&self, output: &Tensor, gradient: Tensor) -> Result<[Option<Tensor>; 3]> {
+    fn backward(&self, output: &Tensor, gradient: &Tensor) -> Result<[Option<Tensor>; 3]> {
         Ok(match self {
-            Self::One([x], op) => [op.bwd(x, output, &gradient)?, None, None],
+            Self::One([x], op) => [op.bwd(x, output, gradient)?, None, None],
             Self::Two([x, y], op) => {
-                let (dx, dy) = op.bwd(x, y, output, &gradient)?;
+                let (dx, dy) = op.bwd(x, y, output, gradient)?;
                 [dx, dy, None]
             }
-            Self::Three([x, y, z], op) => op.bwd(x, y, z, output, &gradient)?.into(),
-            Self::Sum(_) => [Some(gradient.clone()), Some(gradient), None],
+            Self::Three([x, y, z], op) => op.bwd(x, y, z, output, gradient)?.into(),
         })
     }
 }
@@ -128,7 +128,60 @@ pub fn apply3(
 /// # Errors
 /// When the shapes, dtypes or devices differ.
 pub fn add(x: &Tensor, y: &Tensor) -> Result<Tensor> {
-    Ok(remember((x + y)?, || Made::Sum([x.clone(), y.clone()])))
+    let plain = x.device().is_cpu() && matches!(x.dtype(), DType::F32 | DType::F64);
+    if !plain || x.shape() != y.shape() || x.dtype() != y.dtype() {
+        return x + y;
+    }
+    apply2([&x.contiguous()?, &y.contiguous()?], Sum)
+}
+
+struct Sum;
+
+impl CustomOp2 for Sum {
+    fn name(&self) -> &'static str {
+        "sum"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        x_layout: &Layout,
+        y: &CpuStorage,
+        y_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        /// Elements that a thread adds at a time.
+        const CHUNK: usize = 1 << 14;
+        let part = |layout: &Layout| match layout.contiguous_offsets() {
+            Some((start, end)) => Ok(start..end),
+            None => bail!("sum: a strided operand"),
+        };
+        macro_rules! sum {
+            ($x:expr, $y:expr) => {{
+                let (x, y) = (&$x[part(x_layout)?], &$y[part(y_layout)?]);
+                let mut sum = Vec::new();
+                let pairs = x.par_iter().zip(y).with_min_len(CHUNK);
+                pairs.map(|(x, y)| x + y).collect_into_vec(&mut sum);
+                sum
+            }};
+        }
+        let sum = match (x, y) {
+            (CpuStorage::F32(x), CpuStorage::F32(y)) => CpuStorage::F32(sum!(x, y)),
+            (CpuStorage::F64(x), CpuStorage::F64(y)) => CpuStorage::F64(sum!(x, y)),
+            _ => bail!("sum: operands of other types than f32 and f64"),
+        };
+        Ok((sum, x_layout.shape().clone()))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        y: &Tensor,
+        _: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let of = |operand: &Tensor| operand.track_op().then(|| gradient.clone());
+        Ok((of(x), of(y)))
+    }
 }
 
 /// Gradients of variables.
@@ -161,24 +214,23 @@ impl Tape {
             return Store::of_candle(&known);
         }
         let mut gradients = HashMap::new();
-        let give =
-            |gradients: &mut HashMap<TensorId, Tensor>, to: &Tensor, gradient: Tensor| {
-                if !to.track_op() {
-                    return Ok(());
-                }
-                let sum = match gradients.remove(&to.id()) {
-                    Some(sum) => (sum + gradient)?,
-                    None => gradient,
-                };
-                gradients.insert(to.id(), sum.detach());
-                Ok::<_, candle_core::Error>(())
+        let give = |gradients: &mut HashMap<TensorId, Tensor>, to: &Tensor, gradient: Tensor| {
+            if !to.track_op() {
+                return Ok(());
+            }
+            let sum = match gradients.remove(&to.id()) {
+                Some(sum) => add(&sum, &gradient)?,
+                None => gradient,
             };
+            gradients.insert(to.id(), sum.detach());
+            Ok::<_, candle_core::Error>(())
+        };
         for (tensor, gradient) in known {
             give(&mut gradients, &tensor, gradient)?;
         }
         for Node { output, made } in self.0.into_iter().rev() {
             let Some(gradient) = gradients.remove(&output.id()) else { continue };
-            let parts = made.backward(&output, gradient)?;
+            let parts = made.backward(&output, &gradient)?;
             for (operand, gradient) in made.operands().iter().zip(parts) {
                 if let Some(gradient) = gradient {
                     give(&mut gradients, operand, gradient)?;
@@ -200,7 +252,7 @@ impl Tape {
 
 impl Store {
     fn of_candle(known: &[(Tensor, Tensor)]) -> Result<Self> {
-        let mut total = Tensor::zeros((), candle_core::DType::F32, &candle_core::Device::Cpu)?;
+        let mut total = Tensor::zeros((), DType::F32, &candle_core::Device::Cpu)?;
         for (i, (tensor, gradient)) in known.iter().enumerate() {
             let seeded = seed(tensor, gradient)?;
             total = if i == 0 { seeded } else { (total + seeded)? };

@@ -1,5 +1,7 @@
 //! Loops over rows, shared among rayon's threads when there is enough to do.
 
+use std::mem::MaybeUninit;
+
 use rayon::prelude::*;
 
 use super::Real;
@@ -40,6 +42,49 @@ pub(crate) fn blocks<A: Send>(
     } else {
         vectorised(|| work(0, rows));
     }
+}
+
+/// A new vector of `len` elements that `work(first row, rows)` fills, as [`blocks`] calls it.
+///
+/// Each block is zero when `work` gets it: cleared where it is about to be used, not in a walk over
+/// memory of its own.
+pub(crate) fn filled<T: Real>(
+    len: usize,
+    unit: usize,
+    work: impl Fn(usize, &mut [T]) + Send + Sync,
+) -> Vec<T> {
+    let mut out = Vec::with_capacity(len);
+    blocks(&mut out.spare_capacity_mut()[..len], unit, |first, block| work(first, cleared(block)));
+    // SAFETY: `blocks` hands every element to its closure once, which writes it; a panic in one
+    // does not reach this line.
+    unsafe { out.set_len(len) };
+    out
+}
+
+/// The same for two vectors of `len` elements.
+pub(crate) fn filled2<T: Real>(
+    len: usize,
+    work: impl Fn(usize, &mut [T], &mut [T]) + Send + Sync,
+) -> (Vec<T>, Vec<T>) {
+    let (mut a, mut b) = (Vec::with_capacity(len), Vec::with_capacity(len));
+    let spare = (&mut a.spare_capacity_mut()[..len], &mut b.spare_capacity_mut()[..len]);
+    blocks2((spare.0, 1), (spare.1, 1), |first, a, b| work(first, cleared(a), cleared(b)));
+    // SAFETY: as in `filled`; both slices have `len` rows of one element.
+    unsafe {
+        a.set_len(len);
+        b.set_len(len);
+    }
+    (a, b)
+}
+
+/// Makes elements that hold nothing yet zeros.
+#[inline(always)]
+fn cleared<T: Real>(block: &mut [MaybeUninit<T>]) -> &mut [T] {
+    block.iter_mut().for_each(|element| {
+        element.write(T::ZERO);
+    });
+    // SAFETY: every element has just been written, and `MaybeUninit<T>` is laid out as `T`.
+    unsafe { &mut *(std::ptr::from_mut(block) as *mut [T]) }
 }
 
 /// The same over two outputs with rows of `unit_a` and `unit_b` elements; the first is the larger.

@@ -6,7 +6,7 @@ use vxf_core::autograd::{apply1, apply3};
 
 use super::{by_dtype, elements, flat, frozen, fused, gradient, output, rows_of, same_kind};
 use crate::compose;
-use crate::kernel::{Real, add_scaled, blocks, dot, sum, sum_over_rows};
+use crate::kernel::{Real, add_scaled, dot, filled, sum, sum_over_rows};
 
 /// Brings rows to mean zero and variance one, multiplies by a gain and adds a bias.
 ///
@@ -62,8 +62,7 @@ impl Norm {
     }
 
     fn forward<T: Real>(&self, x: &[T], gain: &[T], bias: &[T]) -> Vec<T> {
-        let mut y = vec![T::ZERO; x.len()];
-        blocks(&mut y, self.width, |row, y| {
+        filled(x.len(), self.width, |row, y| {
             let x = x[row * self.width..].chunks_exact(self.width);
             for (y, x) in y.chunks_exact_mut(self.width).zip(x) {
                 let (mean, factor) = self.moments(x);
@@ -72,16 +71,14 @@ impl Norm {
                     *y = (x - mean) * factor * gain + bias;
                 }
             }
-        });
-        y
+        })
     }
 
     /// With `n` the normalised row, `r` its factor and `g = gain dy`:
     /// `r (g - mean(g) - n mean(g n))`.
     fn back_x<T: Real>(&self, x: &[T], gain: &[T], dy: &[T]) -> Vec<T> {
         let count = T::of(self.width as f64);
-        let mut dx = vec![T::ZERO; x.len()];
-        blocks(&mut dx, self.width, |row, dx| {
+        filled(x.len(), self.width, |row, dx| {
             let rows = x[row * self.width..].chunks_exact(self.width);
             let rows = rows.zip(dy[row * self.width..].chunks_exact(self.width));
             let mut normed = vec![T::ZERO; self.width];
@@ -98,8 +95,7 @@ impl Norm {
                 dx.iter_mut().for_each(|dx| *dx -= shift);
                 add_scaled(dx, -along, &normed);
             }
-        });
-        dx
+        })
     }
 
     /// The sum over rows of `dy n`.

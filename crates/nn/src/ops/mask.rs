@@ -5,7 +5,7 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 use vxf_core::autograd::apply1;
 
 use super::{by_dtype, elements, flat, frozen, fused, gradient, output, same_kind};
-use crate::kernel::{Real, blocks};
+use crate::kernel::{Real, filled};
 
 /// Multiplies by a mask of the same shape, which never gets a gradient.
 ///
@@ -25,14 +25,12 @@ pub fn masked(x: &Tensor, mask: &Tensor) -> Result<Tensor> {
 
 /// The element-wise product.
 pub(super) fn product<T: Real>(x: &[T], y: &[T]) -> Vec<T> {
-    let mut out = vec![T::ZERO; x.len()];
-    blocks(&mut out, 1, |start, out| {
+    filled(x.len(), 1, |start, out| {
         let end = start + out.len();
         for (out, (&x, &y)) in out.iter_mut().zip(x[start..end].iter().zip(&y[start..end])) {
             *out = x * y;
         }
-    });
-    out
+    })
 }
 
 /// The operation with its mask.

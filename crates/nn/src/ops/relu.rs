@@ -5,7 +5,7 @@ use vxf_core::autograd::apply1;
 
 use super::{by_dtype, elements, flat, frozen, fused, gradient, output, same_kind};
 use crate::compose;
-use crate::kernel::{Real, blocks};
+use crate::kernel::{Real, filled};
 
 /// Replaces negative elements by zero; the gradient at zero is zero, as in PyTorch.
 ///
@@ -22,13 +22,11 @@ pub fn relu(x: &Tensor) -> Result<Tensor> {
 
 /// `values` where `x` is positive or not a number, zero elsewhere.
 fn where_positive<T: Real>(x: &[T], values: &[T]) -> Vec<T> {
-    let mut y = vec![T::ZERO; x.len()];
-    blocks(&mut y, 1, |start, y| {
+    filled(x.len(), 1, |start, y| {
         for (y, (&x, &value)) in y.iter_mut().zip(x[start..].iter().zip(&values[start..])) {
             *y = if x <= T::ZERO { T::ZERO } else { value };
         }
-    });
-    y
+    })
 }
 
 /// The operation; it has no settings.

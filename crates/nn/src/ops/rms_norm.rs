@@ -6,7 +6,7 @@ use vxf_core::autograd::{apply1, apply2};
 
 use super::{by_dtype, elements, flat, frozen, fused, gradient, output, rows_of, same_kind};
 use crate::compose;
-use crate::kernel::{Real, add_scaled, blocks, dot, sum_over_rows};
+use crate::kernel::{Real, add_scaled, dot, filled, sum_over_rows};
 
 /// Normalises rows by their root mean square and multiplies them by a gain.
 ///
@@ -50,8 +50,7 @@ impl Norm {
     }
 
     fn forward<T: Real>(&self, x: &[T], gain: &[T]) -> Vec<T> {
-        let mut y = vec![T::ZERO; x.len()];
-        blocks(&mut y, self.width, |row, y| {
+        filled(x.len(), self.width, |row, y| {
             let x = x[row * self.width..].chunks_exact(self.width);
             for (y, x) in y.chunks_exact_mut(self.width).zip(x) {
                 let factor = self.factor(x);
@@ -59,14 +58,12 @@ impl Norm {
                     *y = x * factor * gain;
                 }
             }
-        });
-        y
+        })
     }
 
     /// With `r` the row's factor: `r (gain dy - x r^2 mean(gain dy x))`.
     fn back_x<T: Real>(&self, x: &[T], gain: &[T], dy: &[T]) -> Vec<T> {
-        let mut dx = vec![T::ZERO; x.len()];
-        blocks(&mut dx, self.width, |row, dx| {
+        filled(x.len(), self.width, |row, dx| {
             let rows = x[row * self.width..].chunks_exact(self.width);
             let rows = rows.zip(dy[row * self.width..].chunks_exact(self.width));
             for (dx, (x, dy)) in dx.chunks_exact_mut(self.width).zip(rows) {
@@ -77,8 +74,7 @@ impl Norm {
                 let along = dot(dx, x) * factor * factor / T::of(self.width as f64);
                 add_scaled(dx, -along, x);
             }
-        });
-        dx
+        })
     }
 
     /// The sum over rows of `dy x r`.

@@ -6,7 +6,7 @@ use vxf_core::autograd::apply1;
 
 use super::{by_dtype, elements, flat, frozen, fused, gradient, output, same_kind};
 use crate::compose;
-use crate::kernel::{Real, blocks};
+use crate::kernel::{Real, filled};
 
 /// Splits the last dimension into heads and puts them before the positions.
 ///
@@ -113,8 +113,7 @@ impl Heads {
         };
         // The sizes as the output has them.
         let (outer, inner) = if turn == T::ONE { (heads, len) } else { (len, heads) };
-        let mut y = vec![T::ZERO; x.len()];
-        blocks(&mut y, d, |first, y| {
+        Ok(filled(x.len(), d, |first, y| {
             for (row, y) in (first..).zip(y.chunks_exact_mut(d)) {
                 let (minor, major, batch) = (row % inner, row / inner % outer, row / inner / outer);
                 let x = &x[((batch * inner + minor) * outer + major) * d..][..d];
@@ -127,8 +126,7 @@ impl Heads {
                     }
                 }
             }
-        });
-        Ok(y)
+        }))
     }
 }
 
