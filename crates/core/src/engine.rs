@@ -1,16 +1,17 @@
 //! One differentiated pass through a backbone, block by block.
 //!
-//! The forward walk builds no graph and keeps the block inputs only. The backward walk recomputes
-//! one block at a time and seeds it with the gradient that came from above. That gives gradients
-//! at every site, bounded memory and no gradient for what nobody asked for, in one mechanism. A
-//! pass over one single graph gives the same numbers; it is the tests' oracle.
+//! The forward walk keeps each block's graph, or its input only. The backward walk takes one block
+//! at a time, computing it again where only its input was kept, and starts it at the gradient that
+//! came from above. That gives gradients at every site, bounded memory and no gradient for what
+//! nobody asked for, in one mechanism. A pass over one single graph gives the same numbers; it is
+//! the tests' oracle.
 
 use std::cell::RefCell;
 
-use candle_core::backprop::GradStore;
-use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor, Var};
+use candle_core::{Tensor, Var};
 
-use crate::backbone::{Backbone, Pass, Tap};
+use crate::autograd::{self, Store, Tape};
+use crate::backbone::{Backbone, Pass, Tap, Untouched};
 use crate::batch::Batch;
 use crate::numeric::scalar;
 use crate::rng::Key;
@@ -47,7 +48,7 @@ pub enum Recompute {
     /// Block inputs only; each block is computed again in the backward.
     #[default]
     Block,
-    /// Everything, in one graph.
+    /// Everything; each block's part is let go as the backward passes it.
     None,
 }
 
@@ -75,7 +76,7 @@ pub struct Evaluation<'a> {
 }
 
 /// One differentiated pass: what comes out.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Outcome {
     /// The value of the whole objective.
     pub loss: f64,
@@ -118,77 +119,98 @@ impl<'a> Evaluation<'a> {
         if let Some(site) = self.sites.iter().chain(perturbed).find(|site| site.layer >= layers) {
             return Err(self.unknown(*site));
         }
-        let weights = match self.weight_gradients {
-            true => self.weights.leaves()?,
-            false => self.weights.detach(),
-        };
-        match self.recompute {
-            Recompute::Block => self.block_by_block(&weights),
-            Recompute::None => self.single_graph(&weights),
+        match self.weight_gradients {
+            true => self.walk(&self.weights.leaves()?),
+            false => self.walk(&self.weights.detach()),
         }
     }
 
-    fn block_by_block(&self, weights: &Params) -> Result<Outcome> {
-        let mut outcome =
-            Outcome { loss: 0.0, gradients: Gradients::new(), at_sites: Hidden::new() };
-
-        // Forward: block inputs are all that is kept.
+    fn walk(&self, weights: &Params) -> Result<Outcome> {
+        let layers = self.backbone.architecture().layers;
+        let lowest = self.lowest_layer().unwrap_or(layers);
+        let keeps = self.recompute == Recompute::None;
         let frozen = weights.detach();
-        let reader = Injection::reading(self);
-        let pass = self.pass(&frozen, &reader);
-        let mut hidden = self.backbone.embed(&self.batch.tokens, &pass)?.detach();
-        let mut inputs = Vec::with_capacity(self.backbone.architecture().layers);
-        for layer in 0..self.backbone.architecture().layers {
-            inputs.push(hidden.clone());
-            hidden = self.backbone.block(layer, &hidden, &pass)?.detach();
-        }
-        let cotangents = self.hidden_loss(reader.visited.take(), &mut outcome.loss)?;
+        let mut outcome = Outcome::default();
+        let mut seen = Hidden::new();
 
-        // Head: its gradient is the first seed.
-        let leaf = Var::from_tensor(&hidden)?;
+        // Forward. What lies below all that is wanted builds no graph, and no block takes the
+        // gradient of its input unless something below asks for it.
+        let bottom = Segment::new(self, None, |_, tap| {
+            let weights = if lowest == 0 { weights } else { &frozen };
+            self.backbone.embed(&self.batch.tokens, &self.pass(weights, tap))
+        })?;
+        let mut hidden = bottom.look(&mut seen);
+        let mut wanted_below = bottom.output.track_op();
+        let mut kept = Vec::with_capacity(layers - lowest);
+        for layer in 0..layers {
+            let input = Input { layer, hidden, differentiate: wanted_below };
+            if layer >= lowest && keeps {
+                let segment = self.segment(&input, weights)?;
+                hidden = segment.look(&mut seen);
+                kept.push(Kept::Graph(segment));
+            } else {
+                let tap = Injection::new(self, false);
+                hidden = self.backbone.block(layer, &input.hidden, &self.pass(&frozen, &tap))?;
+                hidden = hidden.detach();
+                seen.append(&mut tap.visited.take());
+                if layer >= lowest {
+                    kept.push(Kept::Input(input));
+                }
+            }
+            wanted_below |= layer >= lowest;
+        }
+        let cotangents = self.hidden_loss(seen, &mut outcome.loss)?;
+
+        // Head: its gradient is the first that is handed down.
+        let mut gradient = None;
+        if self.objective.has_head() {
+            let leaf = (wanted_below || self.weight_gradients).then_some(&hidden);
+            let top = Segment::new(self, leaf, |leaf, _| {
+                self.head_objective(leaf.unwrap_or(&hidden), weights)
+            })?;
+            outcome.loss += scalar(&top.output)?;
+            let seed = (top.output.clone(), top.output.ones_like()?);
+            gradient = outcome.descend(top, vec![seed], weights)?;
+        }
         drop(hidden);
-        let mut gradient = match self.head_objective(leaf.as_tensor(), weights)? {
-            Some(loss) => {
-                outcome.loss += scalar(&loss)?;
-                let mut store = loss.backward()?;
-                outcome.collect(&mut store, weights)?;
-                store.remove(&leaf).map(|gradient| gradient.detach())
-            }
-            None => None,
-        };
 
-        // Backward: recompute a block, seed it from above, go down.
-        let lowest = self.lowest_layer();
-        for (layer, input) in inputs.into_iter().enumerate().rev() {
-            if lowest.is_none_or(|lowest| layer < lowest) {
-                break;
-            }
-            let leaf = Var::from_tensor(&input)?;
-            drop(input);
-            let tap = Injection::differentiating(self, &cotangents);
-            let output = self.backbone.block(layer, leaf.as_tensor(), &self.pass(weights, &tap))?;
-            let mut store = tap.backward(&output, gradient.as_ref())?;
-            outcome.collect(&mut store, weights)?;
-            tap.collect(&mut store, &mut outcome.at_sites)?;
-            gradient = store.remove(&leaf).map(|gradient| gradient.detach());
+        // Backward: one block after another, going down.
+        for kept in kept.into_iter().rev() {
+            let segment = match kept {
+                Kept::Graph(segment) => segment,
+                Kept::Input(input) => self.segment(&input, weights)?,
+            };
+            let seeds = segment.seeds(gradient, &cotangents);
+            gradient = outcome.descend(segment, seeds, weights)?;
         }
-        if lowest == Some(0) && (self.weight_gradients || self.wants(Site::EMBEDDING)) {
-            let tap = Injection::differentiating(self, &cotangents);
-            let output = self.backbone.embed(&self.batch.tokens, &self.pass(weights, &tap))?;
-            if output.track_op() {
-                let mut store = tap.backward(&output, gradient.as_ref())?;
-                outcome.collect(&mut store, weights)?;
-                tap.collect(&mut store, &mut outcome.at_sites)?;
-            }
+        if bottom.output.track_op() {
+            let seeds = bottom.seeds(gradient, &cotangents);
+            outcome.descend(bottom, seeds, weights)?;
         }
         Ok(outcome)
     }
 
-    fn single_graph(&self, weights: &Params) -> Result<Outcome> {
-        let mut outcome =
-            Outcome { loss: 0.0, gradients: Gradients::new(), at_sites: Hidden::new() };
-        let no_cotangents = Hidden::new();
-        let tap = Injection { read: true, ..Injection::differentiating(self, &no_cotangents) };
+    /// A block as a graph of its own.
+    fn segment<'s>(&'s self, input: &Input, weights: &Params) -> Result<Segment<'s>> {
+        let leaf = input.differentiate.then_some(&input.hidden);
+        Segment::new(self, leaf, |leaf, tap| {
+            let hidden = leaf.unwrap_or(&input.hidden);
+            self.backbone.block(input.layer, hidden, &self.pass(weights, tap))
+        })
+    }
+
+    /// The same pass over one single graph, differentiated by candle: slow, large, and what tests
+    /// hold [`Evaluation::run`] against.
+    ///
+    /// # Errors
+    /// As [`Evaluation::run`].
+    pub fn run_as_one_graph(&self) -> Result<Outcome> {
+        let weights = &match self.weight_gradients {
+            true => self.weights.leaves()?,
+            false => self.weights.detach(),
+        };
+        let mut outcome = Outcome::default();
+        let tap = Injection::new(self, true);
         let pass = self.pass(weights, &tap);
         // The embedding takes its weights under another node of the graph (storage is shared).
         // Where it is tied to the output, its gradient is then summed over tokens before it meets
@@ -198,7 +220,8 @@ impl<'a> Evaluation<'a> {
         for layer in 0..self.backbone.architecture().layers {
             hidden = self.backbone.block(layer, &hidden, &pass)?;
         }
-        let mut loss = self.head_objective(&hidden, weights)?;
+        let head = self.objective.has_head();
+        let mut loss = head.then(|| self.head_objective(&hidden, weights)).transpose()?;
         if let Some((_, term)) = self.objective.hidden {
             let term = term(&tap.visited.borrow())?;
             loss = Some(match loss {
@@ -208,35 +231,30 @@ impl<'a> Evaluation<'a> {
         }
         let Some(loss) = loss else { return Ok(outcome) };
         outcome.loss = scalar(&loss)?;
-        let mut store = loss.backward()?;
+        let mut store = Store::Candle(loss.backward()?);
         outcome.collect(&mut store, weights)?;
         tap.collect(&mut store, &mut outcome.at_sites)?;
         Ok(outcome)
     }
 
     /// The terms that sit on top of the last layer.
-    fn head_objective(&self, hidden: &Tensor, weights: &Params) -> Result<Option<Tensor>> {
+    fn head_objective(&self, hidden: &Tensor, weights: &Params) -> Result<Tensor> {
         let Objective { cross_entropy, logits: term, .. } = self.objective;
-        let tap = crate::backbone::Untouched;
-        let pass = self.pass(weights, &tap);
+        let pass = self.pass(weights, &Untouched);
         let scaled = |loss: Tensor| match cross_entropy {
             1.0 => Ok::<_, crate::Error>(loss),
             factor => Ok((loss * factor)?),
         };
         let Some(term) = term else {
-            if cross_entropy == 0.0 {
-                return Ok(None);
-            }
-            let loss = self.backbone.head_loss(hidden, &self.batch.targets, &pass)?;
-            return scaled(loss).map(Some);
+            return scaled(self.backbone.head_loss(hidden, &self.batch.targets, &pass)?);
         };
         let logits = self.backbone.head(hidden, &pass)?;
-        let mut loss = term(&logits, self.batch)?;
-        if cross_entropy != 0.0 {
-            let entropy = crate::loss::cross_entropy(&logits, &self.batch.targets)?;
-            loss = (scaled(entropy)? + loss.to_dtype(logits.dtype())?)?;
+        let loss = term(&logits, self.batch)?;
+        if cross_entropy == 0.0 {
+            return Ok(loss);
         }
-        Ok(Some(loss))
+        let entropy = crate::loss::cross_entropy(&logits, &self.batch.targets)?;
+        Ok((scaled(entropy)? + loss.to_dtype(logits.dtype())?)?)
     }
 
     /// Evaluates the hidden loss on detached leaves; its gradients are injected at recompute.
@@ -272,70 +290,116 @@ impl<'a> Evaluation<'a> {
     }
 }
 
+impl Objective<'_> {
+    /// Whether a term sits on top of the last layer.
+    fn has_head(&self) -> bool {
+        self.logits.is_some() || self.cross_entropy != 0.0
+    }
+}
+
 impl Outcome {
-    fn collect(&mut self, store: &mut GradStore, weights: &Params) -> Result<()> {
+    /// Differentiates a segment; returns the gradient of what went into it.
+    fn descend(
+        &mut self,
+        segment: Segment<'_>,
+        seeds: Vec<(Tensor, Tensor)>,
+        weights: &Params,
+    ) -> Result<Option<Tensor>> {
+        let Segment { leaf, tap, output, tape } = segment;
+        // Nobody else may hold on to what the tape lets go.
+        drop(output);
+        tap.visited.take();
+        let mut store = tape.backward(seeds)?;
+        self.collect(&mut store, weights)?;
+        tap.collect(&mut store, &mut self.at_sites)?;
+        Ok(leaf.and_then(|leaf| store.remove(&leaf)))
+    }
+
+    fn collect(&mut self, store: &mut Store, weights: &Params) -> Result<()> {
         for (name, weight) in weights.iter().filter(|(_, weight)| weight.is_variable()) {
             if let Some(gradient) = store.remove(weight) {
-                self.gradients.accumulate(name, gradient.detach())?;
+                self.gradients.accumulate(name, gradient)?;
             }
         }
         Ok(())
     }
 }
 
+/// What goes into a block.
+struct Input {
+    layer: usize,
+    hidden: Tensor,
+    /// Whether its gradient is wanted.
+    differentiate: bool,
+}
+
+/// What the forward leaves of a block for the backward.
+enum Kept<'a> {
+    Input(Input),
+    Graph(Segment<'a>),
+}
+
+/// A part of the model as a graph of its own.
+struct Segment<'a> {
+    /// What goes in, if its gradient is wanted.
+    leaf: Option<Var>,
+    tap: Injection<'a>,
+    output: Tensor,
+    tape: Tape,
+}
+
+impl<'a> Segment<'a> {
+    fn new(
+        evaluation: &'a Evaluation<'a>,
+        input: Option<&Tensor>,
+        make: impl FnOnce(Option<&Tensor>, &Injection<'a>) -> Result<Tensor>,
+    ) -> Result<Self> {
+        let leaf = input.map(Var::from_tensor).transpose()?;
+        let tap = Injection::new(evaluation, true);
+        let made = || make(leaf.as_ref().map(Var::as_tensor), &tap);
+        let (output, tape) = autograd::record(made)?;
+        Ok(Self { leaf, tap, output, tape })
+    }
+
+    /// The output, and in `seen` what passed by, all cut off from the graph.
+    fn look(&self, seen: &mut Hidden) -> Tensor {
+        let visited = self.tap.visited.borrow();
+        seen.extend(visited.iter().map(|(site, hidden)| (*site, hidden.detach())));
+        self.output.detach()
+    }
+
+    /// The known gradients to start from: of the output, and of what a hidden loss read here.
+    fn seeds(&self, gradient: Option<Tensor>, cotangents: &Hidden) -> Vec<(Tensor, Tensor)> {
+        let mut seeds: Vec<_> =
+            gradient.map(|gradient| (self.output.clone(), gradient)).into_iter().collect();
+        for (site, hidden) in self.tap.visited.borrow().iter() {
+            if let Some(cotangent) = cotangents.get(site) {
+                seeds.push((hidden.clone(), cotangent.clone()));
+            }
+        }
+        seeds
+    }
+}
+
 /// The engine's tap: adds the perturbation, then a zero leaf whose gradient is the site's, and
-/// remembers the embedding where a loss wants it or a known gradient enters.
+/// remembers the embeddings that a loss reads.
 struct Injection<'a> {
     evaluation: &'a Evaluation<'a>,
-    read: bool,
     differentiate: bool,
-    cotangents: Option<&'a Hidden>,
     visited: RefCell<Hidden>,
     leaves: RefCell<Hidden>,
 }
 
 impl<'a> Injection<'a> {
-    fn reading(evaluation: &'a Evaluation<'a>) -> Self {
-        Self {
-            evaluation,
-            read: true,
-            differentiate: false,
-            cotangents: None,
-            visited: RefCell::default(),
-            leaves: RefCell::default(),
-        }
+    fn new(evaluation: &'a Evaluation<'a>, differentiate: bool) -> Self {
+        Self { evaluation, differentiate, visited: RefCell::default(), leaves: RefCell::default() }
     }
 
-    fn differentiating(evaluation: &'a Evaluation<'a>, cotangents: &'a Hidden) -> Self {
-        Self {
-            read: false,
-            differentiate: true,
-            cotangents: Some(cotangents),
-            ..Self::reading(evaluation)
-        }
-    }
-
-    /// Differentiates `output` under `gradient`, together with all known gradients at its sites.
-    fn backward(&self, output: &Tensor, gradient: Option<&Tensor>) -> Result<GradStore> {
-        let mut total = gradient.map(|gradient| seed(output, gradient)).transpose()?;
-        for (site, hidden) in self.visited.borrow().iter() {
-            let Some(cotangent) = self.cotangents.and_then(|all| all.get(site)) else { continue };
-            let seeded = seed(hidden, cotangent)?;
-            total = Some(match total {
-                Some(total) => (total + seeded)?,
-                None => seeded,
-            });
-        }
-        // Nothing flows into this block: any backward will do, it finds no gradient.
-        let total = total.map_or_else(|| seed(output, &output.zeros_like()?), Ok)?;
-        Ok(total.backward()?)
-    }
-
-    fn collect(&self, store: &mut GradStore, at_sites: &mut Hidden) -> Result<()> {
+    fn collect(&self, store: &mut Store, at_sites: &mut Hidden) -> Result<()> {
         for (site, leaf) in self.leaves.borrow().iter() {
             // A loss that does not depend on a site has gradient zero there.
             let gradient = store.remove(leaf).map_or_else(|| leaf.zeros_like(), Ok)?;
-            at_sites.insert(*site, gradient.detach());
+            at_sites.insert(*site, gradient);
         }
         Ok(())
     }
@@ -345,50 +409,16 @@ impl Tap for Injection<'_> {
     fn tap(&self, site: Site, hidden: &Tensor) -> Result<Tensor> {
         let mut hidden = hidden.clone();
         if let Some(added) = self.evaluation.perturbation.and_then(|all| all.get(&site)) {
-            hidden = (hidden + added)?;
+            hidden = autograd::add(&hidden, added)?;
         }
         if self.differentiate && self.evaluation.wants(site) {
             let leaf = Var::zeros(hidden.shape(), hidden.dtype(), hidden.device())?.into_inner();
-            hidden = (hidden + &leaf)?;
+            hidden = autograd::add(&hidden, &leaf)?;
             self.leaves.borrow_mut().insert(site, leaf);
         }
-        let reads =
-            self.evaluation.objective.hidden.is_some_and(|(sites, _)| sites.contains(&site));
-        let enters = self.cotangents.is_some_and(|all| all.contains_key(&site));
-        if (self.read && reads) || enters {
+        if self.evaluation.objective.hidden.is_some_and(|(sites, _)| sites.contains(&site)) {
             self.visited.borrow_mut().insert(site, hidden.clone());
         }
         Ok(hidden)
-    }
-}
-
-/// A scalar zero whose gradient with respect to `output` is `cotangent`.
-///
-/// candle starts a backward pass at a scalar's own gradient of one; this hands a block a gradient
-/// that is already known, without the product and the sum that `(output * cotangent).sum()` takes.
-pub fn seed(output: &Tensor, cotangent: &Tensor) -> Result<Tensor> {
-    match output.device().is_cpu() {
-        true => Ok(output.apply_op1(Seed(cotangent.detach()))?),
-        false => Ok((output * cotangent.detach())?.sum_all()?),
-    }
-}
-
-struct Seed(Tensor);
-
-impl CustomOp1 for Seed {
-    fn name(&self) -> &'static str {
-        "seed"
-    }
-
-    fn cpu_fwd(&self, input: &CpuStorage, _: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
-        let zero = match input {
-            CpuStorage::F64(_) => CpuStorage::F64(vec![0.0]),
-            _ => CpuStorage::F32(vec![0.0]),
-        };
-        Ok((zero, Shape::from(())))
-    }
-
-    fn bwd(&self, _: &Tensor, _: &Tensor, _: &Tensor) -> candle_core::Result<Option<Tensor>> {
-        Ok(Some(self.0.clone()))
     }
 }

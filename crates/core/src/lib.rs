@@ -5,6 +5,7 @@
 //! of it is measured by a [`Metric`].
 
 pub mod adapter;
+pub mod autograd;
 pub mod backbone;
 pub mod batch;
 pub mod checkpoint;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use candle_core::{CpuStorage, DType, InplaceOp2, InplaceOp3, Layout, Tensor, Var};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::backbone::Parameter;
@@ -105,6 +106,9 @@ pub fn clip_factor(norm: f64, limit: Option<f64>) -> f64 {
     limit.map_or(1.0, |limit| (limit / (norm + 1e-6)).min(1.0))
 }
 
+/// Elements that a thread moves at a time.
+const CHUNK: usize = 1 << 14;
+
 /// `m <- keep * m + (1 - keep) * g`, with `g` or its square.
 struct Moment {
     keep: f64,
@@ -116,11 +120,14 @@ impl Moment {
     fn apply<T: Float>(&self, moment: &mut [T], gradient: &[T]) {
         let (keep, rest) = (T::of(self.keep), T::of(1.0 - self.keep));
         let factor = T::of(self.factor);
-        for (moment, &gradient) in moment.iter_mut().zip(gradient) {
-            let gradient = gradient * factor;
-            let value = if self.square { gradient * gradient } else { gradient };
-            *moment = keep * *moment + rest * value;
-        }
+        let chunks = moment.par_chunks_mut(CHUNK).zip(gradient.par_chunks(CHUNK));
+        chunks.for_each(|(moment, gradient)| {
+            for (moment, &gradient) in moment.iter_mut().zip(gradient) {
+                let gradient = gradient * factor;
+                let value = if self.square { gradient * gradient } else { gradient };
+                *moment = keep * *moment + rest * value;
+            }
+        });
     }
 }
 
@@ -159,9 +166,12 @@ impl Update {
     fn apply<T: Float>(&self, weight: &mut [T], first: &[T], second: &[T]) {
         let (shrink, size) = (T::of(self.shrink), T::of(self.size));
         let (root, epsilon) = (T::of(self.root), T::of(self.epsilon));
-        for ((weight, &first), &second) in weight.iter_mut().zip(first).zip(second) {
-            *weight = *weight * shrink - size * (first / (second.root() / root + epsilon));
-        }
+        let moments = first.par_chunks(CHUNK).zip(second.par_chunks(CHUNK));
+        weight.par_chunks_mut(CHUNK).zip(moments).for_each(|(weight, (first, second))| {
+            for ((weight, &first), &second) in weight.iter_mut().zip(first).zip(second) {
+                *weight = *weight * shrink - size * (first / (second.root() / root + epsilon));
+            }
+        });
     }
 }
 
@@ -229,6 +239,8 @@ fn range(layout: &Layout) -> candle_core::Result<(usize, usize)> {
 /// The arithmetic both element types share.
 trait Float:
     Copy
+    + Send
+    + Sync
     + std::ops::Add<Output = Self>
     + std::ops::Sub<Output = Self>
     + std::ops::Mul<Output = Self>

@@ -65,9 +65,12 @@ pub fn lora_linear(
 ///
 /// When candle refuses the shapes, dtypes or devices.
 pub fn rms_norm(x: &Tensor, gain: &Tensor, eps: f64) -> Result<Tensor> {
-    let wide_x = x.to_dtype(wide(x))?;
+    let shape = x.shape();
+    let x = x.reshape(((), gain.dim(0)?))?;
+    let wide_x = x.to_dtype(wide(&x))?;
     let root = wide_x.sqr()?.mean_keepdim(D::Minus1)?.affine(1.0, eps)?.sqrt()?;
-    wide_x.broadcast_div(&root)?.to_dtype(x.dtype())?.broadcast_mul(gain)
+    let normed = wide_x.broadcast_div(&root)?.to_dtype(x.dtype())?;
+    normed.broadcast_mul(gain)?.reshape(shape)
 }
 
 /// Brings rows to mean zero and variance one, multiplies by a gain and adds a bias.

@@ -96,14 +96,7 @@ fn heads(
     place: &Place,
     pass: &Pass<'_>,
 ) -> Result<Tensor> {
-    let normed = match norm {
-        None => None,
-        Some(norm) => {
-            let (rows, columns, width) = x.dims3()?;
-            let apart = x.reshape((rows, columns, count, width / count))?;
-            Some(norm.forward(&apart, pass)?.reshape((rows, columns, width))?)
-        }
-    };
+    let normed = norm.map(|norm| norm.forward(x, pass)).transpose()?;
     let x = normed.as_ref().unwrap_or(x);
     Ok(match &place.rotary {
         Some(Tables { cos, sin }) => ops::rotary(x, count, cos, sin, place.offset)?,

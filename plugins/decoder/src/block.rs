@@ -1,9 +1,11 @@
 //! One layer: attention and MLP, each beside a residual.
 
 use candle_core::Tensor;
+use vxf_core::autograd::add;
 use vxf_core::backbone::Pass;
 use vxf_core::{Result, Site, Trainable};
 use vxf_nn::layers::Norm;
+use vxf_nn::ops;
 
 use crate::attention::{Attention, Cache, Place};
 use crate::mlp::Mlp;
@@ -49,13 +51,13 @@ impl Block {
         let input = self.before(&self.attention_norm, hidden, pass)?;
         let attended = self.attention.forward(&input, place, cache, pass)?;
         let attended = pass.tap(Site::attention_output(self.layer), &attended)?;
-        let hidden = (hidden + self.dropped("attention", attended, pass)?)?;
+        let hidden = add(hidden, &self.dropped("attention", attended, pass)?)?;
         let hidden = self.after(&self.attention_norm, hidden, pass)?;
 
         let input = self.before(&self.mlp_norm, &hidden, pass)?;
         let fed = self.mlp.forward(&input, pass)?;
         let fed = pass.tap(Site::mlp_output(self.layer), &fed)?;
-        let hidden = (hidden + self.dropped("mlp", fed, pass)?)?;
+        let hidden = add(&hidden, &self.dropped("mlp", fed, pass)?)?;
         let hidden = self.after(&self.mlp_norm, hidden, pass)?;
         pass.tap(Site::block_output(self.layer), &hidden)
     }
@@ -73,7 +75,7 @@ impl Block {
             return Ok(x);
         }
         match pass.dropout(&format!("{}.{part}", self.name), self.dropout, &x)? {
-            Some(mask) => Ok((x * mask)?),
+            Some(mask) => Ok(ops::masked(&x, &mask)?),
             None => Ok(x),
         }
     }

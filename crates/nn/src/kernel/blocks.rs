@@ -1,5 +1,7 @@
 //! Loops over rows, shared among rayon's threads when there is enough to do.
 
+use std::mem::MaybeUninit;
+
 use rayon::prelude::*;
 
 use super::Real;
@@ -15,6 +17,15 @@ pub(crate) fn worth_sharing(elements: usize) -> bool {
     elements >= SMALL && rayon::current_num_threads() > 1
 }
 
+/// Does `work` compiled for the widest vectors that this processor has.
+///
+/// The compiler never joins a product and a sum into one rounding, so the bits are those of the
+/// plain compilation.
+#[inline(always)]
+pub(crate) fn vectorised<R>(work: impl FnOnce() -> R) -> R {
+    pulp::Arch::new().dispatch(work)
+}
+
 /// Calls `work(first row, rows)` for blocks of whole rows of `unit` elements, in any order.
 pub(crate) fn blocks<A: Send>(
     rows: &mut [A],
@@ -27,10 +38,53 @@ pub(crate) fn blocks<A: Send>(
     let step = (GRAIN / unit).max(1);
     if worth_sharing(rows.len()) {
         let chunks = rows.par_chunks_mut(step * unit).enumerate();
-        chunks.for_each(|(i, chunk)| work(i * step, chunk));
+        chunks.for_each(|(i, chunk)| vectorised(|| work(i * step, chunk)));
     } else {
-        work(0, rows);
+        vectorised(|| work(0, rows));
     }
+}
+
+/// A new vector of `len` elements that `work(first row, rows)` fills, as [`blocks`] calls it.
+///
+/// Each block is zero when `work` gets it: cleared where it is about to be used, not in a walk over
+/// memory of its own.
+pub(crate) fn filled<T: Real>(
+    len: usize,
+    unit: usize,
+    work: impl Fn(usize, &mut [T]) + Send + Sync,
+) -> Vec<T> {
+    let mut out = Vec::with_capacity(len);
+    blocks(&mut out.spare_capacity_mut()[..len], unit, |first, block| work(first, cleared(block)));
+    // SAFETY: `blocks` hands every element to its closure once, which writes it; a panic in one
+    // does not reach this line.
+    unsafe { out.set_len(len) };
+    out
+}
+
+/// The same for two vectors of `len` elements.
+pub(crate) fn filled2<T: Real>(
+    len: usize,
+    work: impl Fn(usize, &mut [T], &mut [T]) + Send + Sync,
+) -> (Vec<T>, Vec<T>) {
+    let (mut a, mut b) = (Vec::with_capacity(len), Vec::with_capacity(len));
+    let spare = (&mut a.spare_capacity_mut()[..len], &mut b.spare_capacity_mut()[..len]);
+    blocks2((spare.0, 1), (spare.1, 1), |first, a, b| work(first, cleared(a), cleared(b)));
+    // SAFETY: as in `filled`; both slices have `len` rows of one element.
+    unsafe {
+        a.set_len(len);
+        b.set_len(len);
+    }
+    (a, b)
+}
+
+/// Makes elements that hold nothing yet zeros.
+#[inline(always)]
+fn cleared<T: Real>(block: &mut [MaybeUninit<T>]) -> &mut [T] {
+    block.iter_mut().for_each(|element| {
+        element.write(T::ZERO);
+    });
+    // SAFETY: every element has just been written, and `MaybeUninit<T>` is laid out as `T`.
+    unsafe { &mut *(std::ptr::from_mut(block) as *mut [T]) }
 }
 
 /// The same over two outputs with rows of `unit_a` and `unit_b` elements; the first is the larger.
@@ -45,9 +99,9 @@ pub(crate) fn blocks2<A: Send, B: Send>(
     let step = (GRAIN / unit_a).max(1);
     if worth_sharing(a.len()) {
         let chunks = a.par_chunks_mut(step * unit_a).zip(b.par_chunks_mut(step * unit_b));
-        chunks.enumerate().for_each(|(i, (a, b))| work(i * step, a, b));
+        chunks.enumerate().for_each(|(i, (a, b))| vectorised(|| work(i * step, a, b)));
     } else {
-        work(0, a, b);
+        vectorised(|| work(0, a, b));
     }
 }
 

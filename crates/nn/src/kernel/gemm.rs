@@ -1,5 +1,7 @@
 //! Matrix products over slices: a checked wrapper of the `gemm` crate.
 
+use std::mem::MaybeUninit;
+
 use gemm::Parallelism;
 
 use super::Real;
@@ -67,9 +69,51 @@ pub(crate) fn matmul<T: Real>(out: &mut [T], a: View<'_, T>, b: View<'_, T>) {
     matmul_into(out, false, T::ONE, a, b, parallel);
 }
 
+/// `scale a b` as a new dense, row-major matrix.
+pub(crate) fn multiplied<T: Real>(scale: T, a: View<'_, T>, b: View<'_, T>) -> Vec<T> {
+    let len = a.rows * b.cols;
+    if a.cols == 0 {
+        return vec![T::ZERO; len];
+    }
+    let mut out = Vec::with_capacity(len);
+    let parallel = parallelism(a.rows * a.cols * b.cols);
+    // SAFETY: nothing is added to; with an inner size above zero every element is then written.
+    unsafe {
+        product(&mut out.spare_capacity_mut()[..len], false, scale, a, b, parallel);
+        out.set_len(len);
+    }
+    out
+}
+
 /// `out = scale a b`, or `out += scale a b` when `add`, with `out` dense and row-major.
 pub(crate) fn matmul_into<T: Real>(
     out: &mut [T],
+    add: bool,
+    scale: T,
+    a: View<'_, T>,
+    b: View<'_, T>,
+    parallel: Parallelism,
+) {
+    if a.cols == 0 {
+        if !add {
+            out.fill(T::ZERO);
+        }
+        return;
+    }
+    // SAFETY: `MaybeUninit<T>` is laid out as `T`; the elements hold something, and `product`
+    // writes nothing else.
+    unsafe {
+        let out = &mut *(std::ptr::from_mut(out) as *mut [MaybeUninit<T>]);
+        product(out, add, scale, a, b, parallel);
+    }
+}
+
+/// The product itself: writes every element of `out`. The inner size is not zero.
+///
+/// # Safety
+/// With `add` the elements of `out` must hold something.
+unsafe fn product<T: Real>(
+    out: &mut [MaybeUninit<T>],
     add: bool,
     scale: T,
     a: View<'_, T>,
@@ -82,23 +126,18 @@ pub(crate) fn matmul_into<T: Real>(
     if m == 0 || n == 0 {
         return;
     }
-    if k == 0 {
-        if !add {
-            out.fill(T::ZERO);
-        }
-        return;
-    }
     // SAFETY: `out` is an exclusive slice of exactly m * n elements, addressed with row stride n
-    // and column stride 1. Each view is not empty here, so its constructor has asserted that its
-    // last element lies inside its slice, and transposing changes no address; strides are
-    // unsigned, so every other element lies before it. `gemm` supports f32 and f64, the only
-    // implementors of `Real`. A slice is at most isize::MAX bytes, so the casts are exact.
+    // and column stride 1, and read only where `add` says so. Each view is not empty here, so its
+    // constructor has asserted that its last element lies inside its slice, and transposing
+    // changes no address; strides are unsigned, so every other element lies before it. `gemm`
+    // supports f32 and f64, the only implementors of `Real`. A slice is at most isize::MAX bytes,
+    // so the casts are exact.
     unsafe {
         gemm::gemm(
             m,
             n,
             k,
-            out.as_mut_ptr(),
+            out.as_mut_ptr().cast::<T>(),
             1,
             n as isize,
             add,

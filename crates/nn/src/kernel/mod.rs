@@ -6,7 +6,9 @@ mod gemm;
 mod real;
 mod reduce;
 
-pub(crate) use blocks::{blocks, blocks2, sum_over_rows, worth_sharing};
-pub(crate) use gemm::{View, matmul, matmul_into, parallelism};
+pub(crate) use blocks::{
+    blocks, blocks2, filled, filled2, sum_over_rows, vectorised, worth_sharing,
+};
+pub(crate) use gemm::{View, matmul, matmul_into, multiplied, parallelism};
 pub(crate) use real::Real;
 pub(crate) use reduce::{add_scaled, dot, exponentiate, largest, sum};

@@ -6,6 +6,7 @@ use super::Real;
 const LANES: usize = 16;
 
 /// Folds the lanes pairwise.
+#[inline(always)]
 fn fold<T: Real>(mut lanes: [T; LANES], join: impl Fn(T, T) -> T) -> T {
     let mut width = LANES / 2;
     while width > 0 {
@@ -18,6 +19,7 @@ fn fold<T: Real>(mut lanes: [T; LANES], join: impl Fn(T, T) -> T) -> T {
 }
 
 /// The sum of products of two slices, over the shorter length.
+#[inline(always)]
 pub(crate) fn dot<T: Real>(a: &[T], b: &[T]) -> T {
     let n = a.len().min(b.len());
     let (a, a_rest) = a[..n].as_chunks::<LANES>();
@@ -35,6 +37,7 @@ pub(crate) fn dot<T: Real>(a: &[T], b: &[T]) -> T {
 }
 
 /// The sum of a slice.
+#[inline(always)]
 pub(crate) fn sum<T: Real>(values: &[T]) -> T {
     let (whole, rest) = values.as_chunks::<LANES>();
     let mut lanes = [T::ZERO; LANES];
@@ -50,6 +53,7 @@ pub(crate) fn sum<T: Real>(values: &[T]) -> T {
 }
 
 /// The largest value of a slice, minus infinity when it is empty.
+#[inline(always)]
 pub(crate) fn largest<T: Real>(values: &[T]) -> T {
     let larger = |x: T, y: T| if x > y { x } else { y };
     let (whole, rest) = values.as_chunks::<LANES>();
@@ -66,6 +70,7 @@ pub(crate) fn largest<T: Real>(values: &[T]) -> T {
 }
 
 /// Adds `scale * from` to `into`, over the shorter length.
+#[inline(always)]
 pub(crate) fn add_scaled<T: Real>(into: &mut [T], scale: T, from: &[T]) {
     for (into, &from) in into.iter_mut().zip(from) {
         *into += scale * from;
@@ -76,6 +81,7 @@ pub(crate) fn add_scaled<T: Real>(into: &mut [T], scale: T, from: &[T]) {
 ///
 /// Negligible ones become zero rather than something tiny, whose multiples would be denormal
 /// numbers: processors take many times longer for matrix products with those. `NaN` stays `NaN`.
+#[inline(always)]
 pub(crate) fn exponentiate<T: Real>(scores: &mut [T]) -> T {
     let top = largest(scores);
     for score in scores.iter_mut() {

@@ -2,6 +2,7 @@
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use vxf_core::autograd::{apply1, apply2};
 
 use super::{by_dtype, elements, flat, frozen, fused, gradient, output, rows_of, same_kind};
 use crate::compose;
@@ -25,9 +26,9 @@ pub fn add_bias(x: &Tensor, bias: &Tensor) -> Result<Tensor> {
     }
     let x = x.contiguous()?;
     if bias.track_op() {
-        x.apply_op2(&bias.contiguous()?, Bias)
+        apply2([&x, &bias.contiguous()?], Bias)
     } else {
-        x.apply_op1(FrozenBias(frozen(bias)?))
+        apply1(&x, FrozenBias(frozen(bias)?))
     }
 }
 

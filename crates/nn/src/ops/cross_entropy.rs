@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Layout, Result, Shape, Tensor, bail};
+use vxf_core::autograd::{apply1, apply2};
 
 use super::{by_dtype, elements, flat, frozen, fused, gradient, output, rows_of, same_kind};
 use crate::compose;
@@ -37,9 +38,9 @@ pub fn linear_cross_entropy(h: &Tensor, w: &Tensor, targets: &[i64]) -> Result<T
         made: OnceLock::new(),
     };
     if w.track_op() {
-        h.apply_op2(&w, head)
+        apply2([&h, &w], head)
     } else {
-        h.apply_op1(FrozenHead { head, w: frozen(&w)? })
+        apply1(&h, FrozenHead { head, w: frozen(&w)? })
     }
 }
 
@@ -157,6 +158,7 @@ impl Head {
 }
 
 /// The loss of one row; with a `share`, also turns its logits into their gradient.
+#[inline(always)]
 fn row_loss<T: Real>(logits: &mut [T], class: usize, share: Option<f64>) -> f64 {
     let picked = logits[class].wide();
     let top = largest(logits);

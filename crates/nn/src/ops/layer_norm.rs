@@ -2,10 +2,11 @@
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use vxf_core::autograd::{apply1, apply3};
 
 use super::{by_dtype, elements, flat, frozen, fused, gradient, output, rows_of, same_kind};
 use crate::compose;
-use crate::kernel::{Real, add_scaled, blocks, dot, sum, sum_over_rows};
+use crate::kernel::{Real, add_scaled, dot, filled, sum, sum_over_rows};
 
 /// Brings rows to mean zero and variance one, multiplies by a gain and adds a bias.
 ///
@@ -30,9 +31,9 @@ pub fn layer_norm(x: &Tensor, gain: &Tensor, bias: &Tensor, eps: f64) -> Result<
     }
     let (x, norm) = (x.contiguous()?, Norm { width, eps });
     if gain.track_op() || bias.track_op() {
-        x.apply_op3(&gain.contiguous()?, &bias.contiguous()?, norm)
+        apply3([&x, &gain.contiguous()?, &bias.contiguous()?], norm)
     } else {
-        x.apply_op1(FrozenNorm { norm, gain: frozen(gain)?, bias: frozen(bias)? })
+        apply1(&x, FrozenNorm { norm, gain: frozen(gain)?, bias: frozen(bias)? })
     }
 }
 
@@ -61,8 +62,7 @@ impl Norm {
     }
 
     fn forward<T: Real>(&self, x: &[T], gain: &[T], bias: &[T]) -> Vec<T> {
-        let mut y = vec![T::ZERO; x.len()];
-        blocks(&mut y, self.width, |row, y| {
+        filled(x.len(), self.width, |row, y| {
             let x = x[row * self.width..].chunks_exact(self.width);
             for (y, x) in y.chunks_exact_mut(self.width).zip(x) {
                 let (mean, factor) = self.moments(x);
@@ -71,16 +71,14 @@ impl Norm {
                     *y = (x - mean) * factor * gain + bias;
                 }
             }
-        });
-        y
+        })
     }
 
     /// With `n` the normalised row, `r` its factor and `g = gain dy`:
     /// `r (g - mean(g) - n mean(g n))`.
     fn back_x<T: Real>(&self, x: &[T], gain: &[T], dy: &[T]) -> Vec<T> {
         let count = T::of(self.width as f64);
-        let mut dx = vec![T::ZERO; x.len()];
-        blocks(&mut dx, self.width, |row, dx| {
+        filled(x.len(), self.width, |row, dx| {
             let rows = x[row * self.width..].chunks_exact(self.width);
             let rows = rows.zip(dy[row * self.width..].chunks_exact(self.width));
             let mut normed = vec![T::ZERO; self.width];
@@ -97,8 +95,7 @@ impl Norm {
                 dx.iter_mut().for_each(|dx| *dx -= shift);
                 add_scaled(dx, -along, &normed);
             }
-        });
-        dx
+        })
     }
 
     /// The sum over rows of `dy n`.

@@ -2,12 +2,13 @@
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use vxf_core::autograd::{apply1, apply2};
 
 use super::{
     by_dtype, elements, flat, frozen, fused, gradient, output, rows_of, same_kind, with_last,
 };
 use crate::compose;
-use crate::kernel::{Real, View, matmul};
+use crate::kernel::{Real, View, multiplied};
 
 /// Applies a linear layer without bias: `x w^T`.
 ///
@@ -25,9 +26,9 @@ pub fn linear(x: &Tensor, w: &Tensor) -> Result<Tensor> {
     let x = x.contiguous()?;
     let shape = with_last(&x, sizes.out);
     if w.track_op() {
-        x.apply_op2(&w.contiguous()?, Linear { sizes, shape })
+        apply2([&x, &w.contiguous()?], Linear { sizes, shape })
     } else {
-        x.apply_op1(FrozenLinear { w: frozen(w)?, sizes, shape })
+        apply1(&x, FrozenLinear { w: frozen(w)?, sizes, shape })
     }
 }
 
@@ -52,26 +53,20 @@ impl Sizes {
 
     /// `x w^T`.
     pub(super) fn forward<T: Real>(&self, x: &[T], w: &[T]) -> Vec<T> {
-        let mut y = vec![T::ZERO; self.rows * self.out];
         let x = View::new(x, self.rows, self.inner);
-        matmul(&mut y, x, View::new(w, self.out, self.inner).t());
-        y
+        multiplied(T::ONE, x, View::new(w, self.out, self.inner).t())
     }
 
     /// The gradient of `x`: `dy w`.
     pub(super) fn back_x<T: Real>(&self, dy: &[T], w: &[T]) -> Vec<T> {
-        let mut dx = vec![T::ZERO; self.rows * self.inner];
         let dy = View::new(dy, self.rows, self.out);
-        matmul(&mut dx, dy, View::new(w, self.out, self.inner));
-        dx
+        multiplied(T::ONE, dy, View::new(w, self.out, self.inner))
     }
 
     /// The gradient of `w`: `dy^T x`.
     pub(super) fn back_w<T: Real>(&self, dy: &[T], x: &[T]) -> Vec<T> {
-        let mut dw = vec![T::ZERO; self.out * self.inner];
         let dy = View::new(dy, self.rows, self.out).t();
-        matmul(&mut dw, dy, View::new(x, self.rows, self.inner));
-        dw
+        multiplied(T::ONE, dy, View::new(x, self.rows, self.inner))
     }
 }
 

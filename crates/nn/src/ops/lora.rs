@@ -2,11 +2,13 @@
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use vxf_core::autograd::{apply1, apply3};
 
 use super::linear::Sizes;
+use super::mask::product;
 use super::{by_dtype, elements, flat, frozen, fused, gradient, output, same_kind, with_last};
 use crate::compose;
-use crate::kernel::{Real, View, blocks, matmul, matmul_into, parallelism};
+use crate::kernel::{Real, View, blocks, matmul_into, multiplied, parallelism};
 
 /// Applies a frozen linear layer and its low-rank adapter.
 ///
@@ -59,9 +61,9 @@ pub fn lora_linear(
         shape: with_last(&x, out),
     };
     if a.track_op() || b.track_op() {
-        x.apply_op3(&a.contiguous()?, &b.contiguous()?, Adapted(base))
+        apply3([&x, &a.contiguous()?, &b.contiguous()?], Adapted(base))
     } else {
-        x.apply_op1(FrozenAdapted { base, a: frozen(a)?, b: frozen(b)? })
+        apply1(&x, FrozenAdapted { base, a: frozen(a)?, b: frozen(b)? })
     }
 }
 
@@ -92,19 +94,13 @@ impl Base {
     /// The adapter's inner activation `x a^T`.
     fn down<T: Real>(&self, x: &[T], a: &[T]) -> Vec<T> {
         let Sizes { rows, inner, .. } = self.sizes;
-        let mut u = vec![T::ZERO; rows * self.rank];
-        matmul(&mut u, View::new(x, rows, inner), View::new(a, self.rank, inner).t());
-        u
+        multiplied(T::ONE, View::new(x, rows, inner), View::new(a, self.rank, inner).t())
     }
 
     /// The gradient of the adapter's inner activation, `scale dy b`.
     fn back_down<T: Real>(&self, dy: &[T], b: &[T]) -> Vec<T> {
         let Sizes { rows, out, .. } = self.sizes;
-        let mut du = vec![T::ZERO; rows * self.rank];
-        let (dy, b) = (View::new(dy, rows, out), View::new(b, out, self.rank));
-        let parallel = parallelism(rows * out * self.rank);
-        matmul_into(&mut du, false, T::of(self.scale), dy, b, parallel);
-        du
+        multiplied(T::of(self.scale), View::new(dy, rows, out), View::new(b, out, self.rank))
     }
 
     /// The gradient of `x`: `dy w + (du a) * mask`.
@@ -118,8 +114,7 @@ impl Base {
                 matmul_into(&mut dx, true, T::ONE, du, a, parallel);
             }
             Some(mask) => {
-                let mut adapter = vec![T::ZERO; rows * inner];
-                matmul(&mut adapter, du, a);
+                let adapter = multiplied(T::ONE, du, a);
                 let mask = flat(mask)?;
                 let mask = mask.slice::<T>()?;
                 blocks(&mut dx, 1, |start, dx| {
@@ -152,32 +147,18 @@ impl Base {
         };
         let mut da = Vec::new();
         if need_a {
-            da = vec![T::ZERO; self.rank * inner];
-            matmul(&mut da, View::new(du, rows, self.rank).t(), View::new(x, rows, inner));
+            let du = View::new(du, rows, self.rank).t();
+            da = multiplied(T::ONE, du, View::new(x, rows, inner));
         }
         let mut db = Vec::new();
         if need_b {
             // Made again rather than kept: r columns cost little beside the layer's own product.
             let u = self.down(x, a);
-            db = vec![T::ZERO; out * self.rank];
             let (dy, u) = (View::new(dy, rows, out).t(), View::new(&u, rows, self.rank));
-            let parallel = parallelism(rows * out * self.rank);
-            matmul_into(&mut db, false, T::of(self.scale), dy, u, parallel);
+            db = multiplied(T::of(self.scale), dy, u);
         }
         Ok((da, db))
     }
-}
-
-/// The element-wise product.
-fn product<T: Real>(x: &[T], y: &[T]) -> Vec<T> {
-    let mut out = vec![T::ZERO; x.len()];
-    blocks(&mut out, 1, |start, out| {
-        let end = start + out.len();
-        for (out, (&x, &y)) in out.iter_mut().zip(x[start..end].iter().zip(&y[start..end])) {
-            *out = x * y;
-        }
-    });
-    out
 }
 
 /// The layer with a captured adapter: only the gradient of `x`.

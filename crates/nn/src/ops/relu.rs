@@ -1,10 +1,11 @@
 //! The rectifier.
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use vxf_core::autograd::apply1;
 
 use super::{by_dtype, elements, flat, frozen, fused, gradient, output, same_kind};
 use crate::compose;
-use crate::kernel::{Real, blocks};
+use crate::kernel::{Real, filled};
 
 /// Replaces negative elements by zero; the gradient at zero is zero, as in PyTorch.
 ///
@@ -16,18 +17,16 @@ pub fn relu(x: &Tensor) -> Result<Tensor> {
     if !fused(x) {
         return compose::relu(x);
     }
-    x.contiguous()?.apply_op1(Relu)
+    apply1(&x.contiguous()?, Relu)
 }
 
 /// `values` where `x` is positive or not a number, zero elsewhere.
 fn where_positive<T: Real>(x: &[T], values: &[T]) -> Vec<T> {
-    let mut y = vec![T::ZERO; x.len()];
-    blocks(&mut y, 1, |start, y| {
+    filled(x.len(), 1, |start, y| {
         for (y, (&x, &value)) in y.iter_mut().zip(x[start..].iter().zip(&values[start..])) {
             *y = if x <= T::ZERO { T::ZERO } else { value };
         }
-    });
-    y
+    })
 }
 
 /// The operation; it has no settings.

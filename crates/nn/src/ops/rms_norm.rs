@@ -2,33 +2,36 @@
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use vxf_core::autograd::{apply1, apply2};
 
 use super::{by_dtype, elements, flat, frozen, fused, gradient, output, rows_of, same_kind};
 use crate::compose;
-use crate::kernel::{Real, add_scaled, blocks, dot, sum_over_rows};
+use crate::kernel::{Real, add_scaled, dot, filled, sum_over_rows};
 
 /// Normalises rows by their root mean square and multiplies them by a gain.
 ///
 /// `x` is `[.., H]`, `gain` is `[H]`, the result has the shape of `x`:
-/// `x gain / sqrt(mean(x^2) + eps)`. An untracked `gain` is captured and gets no gradient.
+/// `x gain / sqrt(mean(x^2) + eps)`. A last size of several times `H` is as many rows, such as the
+/// heads of queries or keys. An untracked `gain` is captured and gets no gradient.
 ///
 /// # Errors
 ///
 /// When the shapes, dtypes or devices do not fit each other.
 pub fn rms_norm(x: &Tensor, gain: &Tensor, eps: f64) -> Result<Tensor> {
     same_kind("rms_norm", &[x, gain])?;
-    let (_, width) = rows_of("rms_norm", x)?;
-    if gain.dims() != [width] {
-        bail!("rms_norm: x is {:?} but the gain is {:?}, not [{width}]", x.dims(), gain.dims());
-    }
+    let (_, last) = rows_of("rms_norm", x)?;
+    let width = match *gain.dims() {
+        [width] if width > 0 && last % width == 0 => width,
+        ref gain => bail!("rms_norm: x is {:?} but the gain is {gain:?}, not [{last}]", x.dims()),
+    };
     if !fused(x) {
         return compose::rms_norm(x, gain, eps);
     }
     let (x, norm) = (x.contiguous()?, Norm { width, eps });
     if gain.track_op() {
-        x.apply_op2(&gain.contiguous()?, norm)
+        apply2([&x, &gain.contiguous()?], norm)
     } else {
-        x.apply_op1(FrozenNorm { norm, gain: frozen(gain)? })
+        apply1(&x, FrozenNorm { norm, gain: frozen(gain)? })
     }
 }
 
@@ -40,14 +43,14 @@ struct Norm {
 
 impl Norm {
     /// What a row is multiplied by.
+    #[inline(always)]
     fn factor<T: Real>(&self, row: &[T]) -> T {
         let mean = dot(row, row) / T::of(self.width as f64);
         T::ONE / (mean + T::of(self.eps)).root()
     }
 
     fn forward<T: Real>(&self, x: &[T], gain: &[T]) -> Vec<T> {
-        let mut y = vec![T::ZERO; x.len()];
-        blocks(&mut y, self.width, |row, y| {
+        filled(x.len(), self.width, |row, y| {
             let x = x[row * self.width..].chunks_exact(self.width);
             for (y, x) in y.chunks_exact_mut(self.width).zip(x) {
                 let factor = self.factor(x);
@@ -55,14 +58,12 @@ impl Norm {
                     *y = x * factor * gain;
                 }
             }
-        });
-        y
+        })
     }
 
     /// With `r` the row's factor: `r (gain dy - x r^2 mean(gain dy x))`.
     fn back_x<T: Real>(&self, x: &[T], gain: &[T], dy: &[T]) -> Vec<T> {
-        let mut dx = vec![T::ZERO; x.len()];
-        blocks(&mut dx, self.width, |row, dx| {
+        filled(x.len(), self.width, |row, dx| {
             let rows = x[row * self.width..].chunks_exact(self.width);
             let rows = rows.zip(dy[row * self.width..].chunks_exact(self.width));
             for (dx, (x, dy)) in dx.chunks_exact_mut(self.width).zip(rows) {
@@ -73,8 +74,7 @@ impl Norm {
                 let along = dot(dx, x) * factor * factor / T::of(self.width as f64);
                 add_scaled(dx, -along, x);
             }
-        });
-        dx
+        })
     }
 
     /// The sum over rows of `dy x r`.

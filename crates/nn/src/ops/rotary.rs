@@ -1,10 +1,12 @@
 //! Rotary position embedding, joined with the split into heads.
 
+use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
+use vxf_core::autograd::apply1;
 
 use super::{by_dtype, elements, flat, frozen, fused, gradient, output, same_kind};
 use crate::compose;
-use crate::kernel::{Real, blocks};
+use crate::kernel::{Real, filled};
 
 /// Splits the last dimension into heads and puts them before the positions.
 ///
@@ -15,7 +17,11 @@ use crate::kernel::{Real, blocks};
 /// When `x` has not three dimensions or its width is not a multiple of `heads`.
 pub fn split_heads(x: &Tensor, heads: usize) -> Result<Tensor> {
     let (batch, len, d) = head_sizes("split_heads", x, heads)?;
-    x.reshape((batch, len, heads, d))?.transpose(1, 2)?.contiguous()
+    if !fused(x) {
+        return x.reshape((batch, len, heads, d))?.transpose(1, 2)?.contiguous();
+    }
+    let shape = Shape::from((batch, heads, len, d));
+    apply1(&x.contiguous()?, Heads { rotation: None, heads, len, d, shape })
 }
 
 /// Splits into heads and rotates each by its position.
@@ -56,8 +62,8 @@ pub fn rotary(
     }
     let (cos, sin) = (cos.narrow(0, offset, len)?, sin.narrow(0, offset, len)?);
     let shape = Shape::from((batch, heads, len, d));
-    let op = Rotary { cos: frozen(&cos)?, sin: frozen(&sin)?, heads, len, d, shape };
-    x.contiguous()?.apply_op1(op)
+    let rotation = Some((frozen(&cos)?, frozen(&sin)?));
+    apply1(&x.contiguous()?, Heads { rotation, heads, len, d, shape })
 }
 
 /// Reads `[B, T, heads d]` as batch, length and width of a head.
@@ -68,72 +74,70 @@ fn head_sizes(op: &str, x: &Tensor, heads: usize) -> Result<(usize, usize, usize
     }
 }
 
-/// The rotation with its tables, from row `offset` on.
-struct Rotary {
-    cos: Tensor,
-    sin: Tensor,
+/// The split into heads, and the rotation of each where there are tables.
+struct Heads {
+    /// Cosines and sines, from the first position on.
+    rotation: Option<(Tensor, Tensor)>,
     heads: usize,
     len: usize,
     d: usize,
     shape: Shape,
 }
 
-impl Rotary {
-    /// Rotates one head at one position, by the tables' angle or, for `turn` -1, back.
-    fn rotate<T: Real>(&self, to: &mut [T], from: &[T], cos: &[T], sin: &[T], turn: T) {
-        let half = self.d / 2;
-        let (left, right) = from.split_at(half);
-        let (to_left, to_right) = to.split_at_mut(half);
-        let angles = cos.iter().zip(sin);
-        let pairs = left.iter().zip(right).zip(angles);
-        for ((l, r), ((&a, &b), (&cos, &sin))) in to_left.iter_mut().zip(to_right).zip(pairs) {
-            let sin = sin * turn;
-            *l = a * cos - b * sin;
-            *r = b * cos + a * sin;
-        }
-    }
-
-    fn forward<T: Real>(&self, x: &[T], cos: &[T], sin: &[T]) -> Vec<T> {
-        let (d, half) = (self.d, self.d / 2);
-        let mut y = vec![T::ZERO; x.len()];
-        blocks(&mut y, d, |first, y| {
-            for (row, y) in (first..).zip(y.chunks_exact_mut(d)) {
-                let (t, head, batch) =
-                    (row % self.len, row / self.len % self.heads, row / self.len / self.heads);
-                let at = ((batch * self.len + t) * self.heads + head) * d;
-                let angle = t * half..(t + 1) * half;
-                self.rotate(y, &x[at..at + d], &cos[angle.clone()], &sin[angle], T::ONE);
-            }
-        });
-        y
-    }
-
-    fn backward<T: Real>(&self, dy: &[T], cos: &[T], sin: &[T]) -> Vec<T> {
-        let (d, half) = (self.d, self.d / 2);
-        let mut dx = vec![T::ZERO; dy.len()];
-        blocks(&mut dx, d, |first, dx| {
-            for (row, dx) in (first..).zip(dx.chunks_exact_mut(d)) {
-                let (head, t, batch) =
-                    (row % self.heads, row / self.heads % self.len, row / self.heads / self.len);
-                let at = ((batch * self.heads + head) * self.len + t) * d;
-                let angle = t * half..(t + 1) * half;
-                self.rotate(dx, &dy[at..at + d], &cos[angle.clone()], &sin[angle], -T::ONE);
-            }
-        });
-        dx
+/// Rotates one head at one position, by the tables' angle or, for `turn` -1, back.
+#[inline(always)]
+fn rotate<T: Real>(to: &mut [T], from: &[T], (cos, sin): (&[T], &[T]), turn: T) {
+    let half = from.len() / 2;
+    let (left, right) = from.split_at(half);
+    let (to_left, to_right) = to.split_at_mut(half);
+    let angles = cos.iter().zip(sin);
+    let pairs = left.iter().zip(right).zip(angles);
+    for ((l, r), ((&a, &b), (&cos, &sin))) in to_left.iter_mut().zip(to_right).zip(pairs) {
+        let sin = sin * turn;
+        *l = a * cos - b * sin;
+        *r = b * cos + a * sin;
     }
 }
 
-impl CustomOp1 for Rotary {
+impl Heads {
+    /// Puts rows `[T, heads]` of width `d` in the order `[heads, T]`, or back where `turn` is -1.
+    fn apply<T: Real>(&self, x: &[T], turn: T) -> Result<Vec<T>> {
+        let Self { heads, len, d, .. } = *self;
+        let (cos, sin) = match &self.rotation {
+            Some((cos, sin)) => (Some(flat(cos)?), Some(flat(sin)?)),
+            None => (None, None),
+        };
+        let tables = match (&cos, &sin) {
+            (Some(cos), Some(sin)) => Some((cos.slice::<T>()?, sin.slice::<T>()?)),
+            _ => None,
+        };
+        // The sizes as the output has them.
+        let (outer, inner) = if turn == T::ONE { (heads, len) } else { (len, heads) };
+        Ok(filled(x.len(), d, |first, y| {
+            for (row, y) in (first..).zip(y.chunks_exact_mut(d)) {
+                let (minor, major, batch) = (row % inner, row / inner % outer, row / inner / outer);
+                let x = &x[((batch * inner + minor) * outer + major) * d..][..d];
+                match tables {
+                    None => y.copy_from_slice(x),
+                    Some((cos, sin)) => {
+                        let t = if turn == T::ONE { minor } else { major };
+                        let angle = t * d / 2..(t + 1) * d / 2;
+                        rotate(y, x, (&cos[angle.clone()], &sin[angle]), turn);
+                    }
+                }
+            }
+        }))
+    }
+}
+
+impl CustomOp1 for Heads {
     fn name(&self) -> &'static str {
-        "rotary"
+        "heads"
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        by_dtype!(self.cos.dtype(), T => {
-            let (cos, sin) = (flat(&self.cos)?, flat(&self.sin)?);
-            let y = self.forward::<T>(elements(x, layout)?, cos.slice()?, sin.slice()?);
-            Ok(output(y, &self.shape))
+        by_dtype!(x.dtype(), T => {
+            Ok(output(self.apply(elements::<T>(x, layout)?, T::ONE)?, &self.shape))
         })
     }
 
@@ -142,9 +146,8 @@ impl CustomOp1 for Rotary {
             return Ok(None);
         }
         let dy = frozen(dy)?;
-        by_dtype!(self.cos.dtype(), T => {
-            let (cos, sin, dy) = (flat(&self.cos)?, flat(&self.sin)?, flat(&dy)?);
-            let dx = self.backward::<T>(dy.slice()?, cos.slice()?, sin.slice()?);
+        by_dtype!(x.dtype(), T => {
+            let dx = self.apply(flat(&dy)?.slice::<T>()?, -T::ONE)?;
             Ok(Some(gradient(dx, x.shape())?))
         })
     }

@@ -2,10 +2,11 @@
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use vxf_core::autograd::apply2;
 
 use super::{by_dtype, elements, flat, frozen, fused, gradient, output, same_kind};
 use crate::compose;
-use crate::kernel::{Real, blocks, blocks2};
+use crate::kernel::{Real, filled, filled2};
 
 /// Multiplies `up` by the sigmoid-weighted `gate`: `gate sigmoid(gate) up`.
 ///
@@ -22,7 +23,7 @@ pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     if !fused(gate) {
         return compose::swiglu(gate, up);
     }
-    gate.contiguous()?.apply_op2(&up.contiguous()?, Swiglu)
+    apply2([&gate.contiguous()?, &up.contiguous()?], Swiglu)
 }
 
 /// The operation; it has no settings.
@@ -35,26 +36,22 @@ fn slope<T: Real>(gate: T, s: T, up: T) -> T {
 }
 
 fn forward<T: Real>(gate: &[T], up: &[T]) -> Vec<T> {
-    let mut y = vec![T::ZERO; gate.len()];
-    blocks(&mut y, 1, |start, y| {
+    filled(gate.len(), 1, |start, y| {
         for (y, (&gate, &up)) in y.iter_mut().zip(gate[start..].iter().zip(&up[start..])) {
             *y = gate * gate.sigmoid() * up;
         }
-    });
-    y
+    })
 }
 
 fn backward<T: Real>(gate: &[T], up: &[T], dy: &[T]) -> (Vec<T>, Vec<T>) {
-    let (mut dgate, mut dup) = (vec![T::ZERO; gate.len()], vec![T::ZERO; gate.len()]);
-    blocks2((&mut dgate, 1), (&mut dup, 1), |start, dgate, dup| {
+    filled2(gate.len(), |start, dgate, dup| {
         let operands = gate[start..].iter().zip(&up[start..]).zip(&dy[start..]);
         for ((dgate, dup), ((&gate, &up), &dy)) in dgate.iter_mut().zip(dup).zip(operands) {
             let s = gate.sigmoid();
             *dgate = dy * slope(gate, s, up);
             *dup = dy * gate * s;
         }
-    });
-    (dgate, dup)
+    })
 }
 
 impl CustomOp2 for Swiglu {

@@ -3,7 +3,7 @@
 
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Result, Tensor, Var};
-use vxf_core::engine::seed;
+use vxf_core::autograd::seed;
 use vxf_nn::ops;
 
 use crate::common::{Source, bits, values};

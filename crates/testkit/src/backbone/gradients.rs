@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::DType;
 use proptest::prelude::*;
 use rand::Rng;
-use vxf_core::engine::{Evaluation, Outcome, Recompute};
+use vxf_core::engine::{Evaluation, Recompute};
 use vxf_core::numeric::sum_of_squares;
 use vxf_core::{Backbone, Batch, Hidden, Key, Params, Result};
 
@@ -130,24 +130,23 @@ pub fn block_by_block_is_one_graph_to_the_bit(make: impl Fn(DType) -> Arc<dyn Ba
         let sites = all_sites(&*backbone)?;
         let key = Key::root(samples.seed);
         let added = noise(&*backbone, &batch, &key)?;
-        let run = |recompute| -> Result<Outcome> {
-            Evaluation {
-                perturbation: perturbed.then_some(&added),
-                sites: &sites,
-                dropout: masked.then_some(&key),
-                recompute,
-                ..Evaluation::new(&*backbone, &weights, &batch)
-            }
-            .run()
+        let evaluation = Evaluation {
+            perturbation: perturbed.then_some(&added),
+            sites: &sites,
+            dropout: masked.then_some(&key),
+            ..Evaluation::new(&*backbone, &weights, &batch)
         };
-        let (blocks, graph) = (run(Recompute::Block)?, run(Recompute::None)?);
-        assert_eq!(blocks.loss.to_bits(), graph.loss.to_bits(), "loss");
-        let differs = first_difference(&blocks.gradients, &graph.gradients)?;
-        assert_eq!(differs, None, "a gradient that differs");
-        for (site, gradient) in &blocks.at_sites {
-            assert_eq!(entries(gradient)?, entries(&graph.at_sites[site])?, "at {site}");
+        let graph = evaluation.run_as_one_graph()?;
+        for recompute in [Recompute::Block, Recompute::None] {
+            let blocks = Evaluation { recompute, ..evaluation }.run()?;
+            assert_eq!(blocks.loss.to_bits(), graph.loss.to_bits(), "loss");
+            let differs = first_difference(&blocks.gradients, &graph.gradients)?;
+            assert_eq!(differs, None, "a gradient that differs");
+            for (site, gradient) in &blocks.at_sites {
+                assert_eq!(entries(gradient)?, entries(&graph.at_sites[site])?, "at {site}");
+            }
+            assert_eq!(blocks.at_sites.len(), graph.at_sites.len());
         }
-        assert_eq!(blocks.at_sites.len(), graph.at_sites.len());
         Ok(())
     });
 }

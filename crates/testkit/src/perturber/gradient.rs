@@ -1,7 +1,7 @@
 //! Laws of an inner player that moves along the gradient of the loss.
 
 use proptest::prelude::*;
-use vxf_core::engine::{Evaluation, Recompute};
+use vxf_core::engine::Evaluation;
 use vxf_core::{Backbone, Batch, Hidden, Params, Perturber, Result, Site};
 
 use super::{Asked, look, radius_and_scope};
@@ -20,13 +20,9 @@ pub(super) fn clean(
     batch: &Batch,
     sites: &[Site],
 ) -> Result<(f64, Hidden)> {
-    let outcome = Evaluation {
-        sites,
-        weight_gradients: false,
-        recompute: Recompute::None,
-        ..Evaluation::new(backbone, weights, batch)
-    }
-    .run()?;
+    let outcome =
+        Evaluation { sites, weight_gradients: false, ..Evaluation::new(backbone, weights, batch) }
+            .run_as_one_graph()?;
     Ok((outcome.loss, outcome.at_sites))
 }
 

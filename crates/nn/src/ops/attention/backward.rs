@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::dims::Dims;
 use super::tile::{Attention, TILE, Tile, product};
-use crate::kernel::{Real, View, dot, worth_sharing};
+use crate::kernel::{Real, View, dot, vectorised, worth_sharing};
 
 /// A key head of the backward pass: its index and its parts of dq, dk and dv.
 type Task<'a, T> = (usize, Option<&'a mut [T]>, Option<&'a mut [T]>, Option<&'a mut [T]>);
@@ -79,11 +79,13 @@ impl Attention {
     /// Turns the gradients of the probabilities `p` into those of the unscaled scores.
     fn through_softmax<T: Real>(&self, p: &[T], slopes: &mut [T], width: usize) {
         let scale = T::of(self.dims.scale());
-        for (p, slopes) in p.chunks_exact(width).zip(slopes.chunks_exact_mut(width)) {
-            let mean = dot(p, slopes);
-            for (slope, &p) in slopes.iter_mut().zip(p) {
-                *slope = p * (*slope - mean) * scale;
+        vectorised(|| {
+            for (p, slopes) in p.chunks_exact(width).zip(slopes.chunks_exact_mut(width)) {
+                let mean = dot(p, slopes);
+                for (slope, &p) in slopes.iter_mut().zip(p) {
+                    *slope = p * (*slope - mean) * scale;
+                }
             }
-        }
+        });
     }
 }

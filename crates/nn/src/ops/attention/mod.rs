@@ -6,6 +6,7 @@ mod tile;
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
+use vxf_core::autograd::apply3;
 
 use super::{by_dtype, elements, flat, frozen, fused, gradient, output, same_kind};
 use crate::compose;
@@ -47,7 +48,7 @@ pub fn attention(
     }
     let lengths = lengths.map_or_else(|| vec![dims.keys; dims.batch], <[usize]>::to_vec);
     let op = Attention { dims, lengths };
-    q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, op)
+    apply3([&q.contiguous()?, &k.contiguous()?, &v.contiguous()?], op)
 }
 
 impl CustomOp3 for Attention {

@@ -6,7 +6,7 @@ use gemm::Parallelism;
 use rayon::prelude::*;
 
 use super::dims::Dims;
-use crate::kernel::{Real, View, exponentiate, matmul_into, worth_sharing};
+use crate::kernel::{Real, View, exponentiate, matmul_into, vectorised, worth_sharing};
 
 /// Query rows whose scores exist at one time, for each head at work.
 pub(super) const TILE: usize = 64;
@@ -63,7 +63,7 @@ impl Attention {
         let (q, k) = (self.queries(q, tile), self.context(k, tile));
         matmul_into(scores, false, T::of(self.dims.scale()), q, k.t(), Parallelism::None);
         let seen = self.seen(tile);
-        for (i, scores) in scores.chunks_exact_mut(seen.len()).enumerate() {
+        let softmax = |(i, scores): (usize, &mut [T])| {
             let sum = match self.dims.visible(tile.first + i, self.lengths[tile.batch]) {
                 Some(shown) => {
                     let (start, end) = (shown.start - seen.start, shown.end - seen.start);
@@ -77,7 +77,8 @@ impl Attention {
                 }
             };
             row(i, scores, sum);
-        }
+        };
+        vectorised(|| scores.chunks_exact_mut(seen.len()).enumerate().for_each(softmax));
     }
 
     pub(super) fn forward<T: Real>(&self, q: &[T], k: &[T], v: &[T]) -> Vec<T> {

@@ -1,0 +1,274 @@
+//! Times training steps and generation on random models, one JSON object to a line.
+//!
+//! `tools/bench.py` runs this beside the same work in PyTorch. Shapes: `S` (hidden 256, 6 layers,
+//! vocabulary 4096, sequence 128, batch 8), `M` (hidden 768, 12 layers, vocabulary 32000, sequence
+//! 256, batch 4).
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
+
+use candle_core::{DType, Device, Tensor};
+use clap::{Parser, ValueEnum};
+use serde_json::{Value, json};
+use vxf as _;
+use vxf_core::config::{DefenseConfig, PerturberConfig, load_backbone};
+use vxf_core::engine::Recompute;
+use vxf_core::minmax::Training;
+use vxf_core::optimizer::{AdamW, AdamWConfig};
+use vxf_core::registry;
+use vxf_core::schedule::{Decay, Schedule};
+use vxf_core::step::Session;
+use vxf_core::stream::{Order, Stream, Streams};
+use vxf_core::{Backbone, Example, Key, Lora, Result, Trainable};
+use vxf_testkit::checkpoint::LlamaShape;
+
+#[derive(Parser)]
+struct Args {
+    #[arg(long, default_value = "S")]
+    shape: String,
+    #[arg(long, default_value = "lora")]
+    train: Train,
+    /// A defence: sft, vaccine, ...
+    #[arg(long, default_value = "vaccine")]
+    rule: String,
+    #[arg(long, default_value = "none")]
+    recompute: Keep,
+    #[arg(long, default_value_t = 10)]
+    steps: usize,
+    #[arg(long, default_value_t = 2)]
+    warmup: usize,
+    #[arg(long, default_value_t = 2)]
+    threads: usize,
+    #[arg(long)]
+    batch: Option<usize>,
+    #[arg(long)]
+    seq: Option<usize>,
+    #[arg(long)]
+    layers: Option<usize>,
+    /// Generates so many tokens after a prompt of 32 instead of training.
+    #[arg(long, value_name = "TOKENS")]
+    generate: Option<usize>,
+    /// Times large matrix products instead.
+    #[arg(long)]
+    matmul: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum, PartialEq)]
+enum Train {
+    Lora,
+    Full,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Keep {
+    None,
+    Block,
+}
+
+/// A shape with its batch.
+struct Size {
+    shape: LlamaShape,
+    batch: usize,
+    seq: usize,
+}
+
+impl Size {
+    fn of(args: &Args) -> Option<Self> {
+        let (hidden, layers, heads, intermediate, vocabulary, seq, batch) = match &*args.shape {
+            "S" => (256, 6, 8, 688, 4096, 128, 8),
+            "M" => (768, 12, 12, 2048, 32_000, 256, 4),
+            _ => return None,
+        };
+        let seq = args.seq.unwrap_or(seq);
+        let shape = LlamaShape {
+            hidden,
+            layers: args.layers.unwrap_or(layers),
+            heads,
+            kv_heads: heads,
+            intermediate,
+            vocabulary,
+            positions: seq.max(512),
+            ..LlamaShape::default()
+        };
+        Some(Self { shape, batch: args.batch.unwrap_or(batch), seq })
+    }
+
+    /// Operations of one step, as `bench_torch.py` counts them: what PyTorch has to compute, a
+    /// block that is computed again not counted.
+    fn operations(&self, train: Train, rule: &str) -> f64 {
+        let LlamaShape { hidden, layers, intermediate, vocabulary, .. } = self.shape;
+        let (h, i) = (hidden as f64, intermediate as f64);
+        let rows = (self.batch * self.seq) as f64;
+        let linear = layers as f64 * (4.0 * h * h + 3.0 * h * i) + h * vocabulary as f64;
+        let attention = layers as f64 * 2.0 * self.seq as f64 * h;
+        let forward = 2.0 * rows * (linear + attention);
+        let weights = if train == Train::Full { 2.0 * rows * linear } else { 0.0 };
+        let passes = if rule == "sft" { 1.0 } else { 2.0 };
+        passes * (2.0 * forward + weights)
+    }
+
+    fn examples(&self) -> Arc<Vec<Example>> {
+        let vocabulary = self.shape.vocabulary as u32;
+        let token = |row: usize, at: usize| (row as u32 * 1009 + at as u32 * 31 + 7) % vocabulary;
+        let tokens = |row| (0..self.seq).map(|at| token(row, at)).collect();
+        Arc::new((0..self.batch).map(|row| Example { tokens: tokens(row), prompt: 0 }).collect())
+    }
+}
+
+/// Processor seconds of this process so far.
+fn processor() -> f64 {
+    let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields: Vec<&str> =
+        text.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok());
+    (ticks(11).unwrap_or(f64::NAN) + ticks(12).unwrap_or(f64::NAN)) / 100.0
+}
+
+/// A figure of `/proc/self/status` in MiB.
+fn memory(key: &str) -> f64 {
+    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = text.lines().find(|line| line.starts_with(key)).unwrap_or_default();
+    let kib = line.split_whitespace().nth(1).and_then(|field| field.parse::<f64>().ok());
+    kib.unwrap_or(f64::NAN) / 1024.0
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() % 2 {
+        1 => values[middle],
+        _ => (values[middle - 1] + values[middle]) / 2.0,
+    }
+}
+
+fn training<'a>(backbone: &'a dyn Backbone, args: &Args, size: &Size) -> Result<Training<'a>> {
+    let defense = registry::default_of::<dyn DefenseConfig>(&args.rule)?;
+    let perturber = registry::default_of::<dyn PerturberConfig>(defense.perturber())?;
+    let key = Key::root(0);
+    let weights = backbone.initial(&key)?.leaves()?;
+    let mut streams = Streams::new();
+    let stream = Stream::new(size.examples(), size.batch, Order::Sequential, key.clone());
+    streams.insert("alignment", stream)?;
+    let mut session = Session::new(streams, "alignment", key);
+    session.recompute = match args.recompute {
+        Keep::None => Recompute::None,
+        Keep::Block => Recompute::Block,
+    };
+    let adam = AdamWConfig { weight_decay: 0.1, ..AdamWConfig::default() };
+    Ok(Training {
+        backbone,
+        optimizer: AdamW::new(adam, &backbone.parameters(), &weights)?,
+        weights,
+        defense: defense.build(),
+        perturber: perturber.build(),
+        session,
+        schedule: Schedule { peak: 1e-5, decay: Decay::Constant, warmup: 0, total: u64::MAX },
+        max_gradient_norm: Some(1.0),
+        next: 0,
+    })
+}
+
+fn steps(args: &Args, size: &Size) -> Result<Value> {
+    let base = load_backbone(&size.shape.checkpoint(0)?, DType::F32, &Device::Cpu)?;
+    let lora = Trainable::Lora(Lora { dropout: 0.0, ..Lora::default() });
+    let backbone = match args.train {
+        Train::Lora => base.with_trainable(&lora)?,
+        Train::Full => base.with_trainable(&Trainable::Full)?,
+    };
+    drop(base);
+    let loaded = memory("VmRSS");
+    let mut training = training(&*backbone, args, size)?;
+    for _ in 0..args.warmup {
+        training.step()?;
+    }
+    let (start, mut times) = (processor(), Vec::new());
+    for _ in 0..args.steps {
+        let begin = Instant::now();
+        training.step()?;
+        times.push(begin.elapsed().as_secs_f64());
+    }
+    let used = (processor() - start) / args.steps as f64;
+    let middle = median(&mut times);
+    Ok(json!({
+        "shape": args.shape, "batch": size.batch, "seq": size.seq,
+        "train": if args.train == Train::Full { "full" } else { "lora" }, "rule": args.rule,
+        "recompute": if matches!(args.recompute, Keep::None) { "none" } else { "block" },
+        "threads": args.threads, "steps": args.steps,
+        "median_s": middle, "min_s": times[0], "max_s": times[times.len() - 1],
+        "cpu_s_per_step": used,
+        "tokens_per_s": (size.batch * size.seq) as f64 / middle,
+        "gflops": size.operations(args.train, &args.rule) / middle / 1e9,
+        "rss_loaded_mib": loaded, "peak_rss_mib": memory("VmHWM"),
+    }))
+}
+
+fn generation(args: &Args, size: &Size, tokens: usize) -> Result<Value> {
+    let backbone = load_backbone(&size.shape.checkpoint(0)?, DType::F32, &Device::Cpu)?;
+    let weights = vxf_core::Params::new();
+    let prompts: Vec<u32> =
+        size.examples().iter().flat_map(|example| example.tokens[..32].to_vec()).collect();
+    let prompts = Tensor::from_vec(prompts, (size.batch, 32), &Device::Cpu)?;
+    let mut times = Vec::new();
+    for _ in 0..args.steps {
+        let begin = Instant::now();
+        let mut decoder = backbone.decoder(&weights).expect("a decoder with a cache");
+        let mut next = prompts.clone();
+        for _ in 0..tokens {
+            next = decoder.advance(&next)?.argmax_keepdim(1)?;
+        }
+        times.push(begin.elapsed().as_secs_f64());
+    }
+    let middle = median(&mut times);
+    Ok(json!({
+        "shape": args.shape, "batch": size.batch, "generated": tokens, "threads": args.threads,
+        "median_s": middle, "min_s": times[0], "max_s": times[times.len() - 1],
+        "tokens_per_s": (size.batch * tokens) as f64 / middle,
+    }))
+}
+
+/// The best rate of large matrix products of our own.
+fn matmul() -> Result<Value> {
+    let mut best: f64 = 0.0;
+    for size in [1024, 2048] {
+        let key = Key::root(1);
+        let square = |name| key.child(name).normal(&[size, size], DType::F32, &Device::Cpu);
+        let (x, w): (Tensor, Tensor) = (square("x")?, square("w")?);
+        for _ in 0..8 {
+            let begin = Instant::now();
+            vxf_nn::ops::linear(&x, &w)?;
+            let seconds = begin.elapsed().as_secs_f64();
+            best = best.max(2.0 * (size as f64).powi(3) / seconds / 1e9);
+        }
+    }
+    Ok(json!({ "matmul_gflops": best }))
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let Some(size) = Size::of(&args) else {
+        eprintln!("--shape {}: must be S or M", args.shape);
+        return ExitCode::from(2);
+    };
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(args.threads).build();
+    let work = || match args.generate {
+        _ if args.matmul => matmul(),
+        Some(tokens) => generation(&args, &size, tokens),
+        None => steps(&args, &size),
+    };
+    let result = match pool {
+        Ok(pool) => pool.install(work),
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match result {
+        Ok(value) => println!("{value}"),
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    }
+    ExitCode::SUCCESS
+}

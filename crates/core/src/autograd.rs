@@ -1,0 +1,293 @@
+//! The backward walk over operations that bring their own backward.
+//!
+//! candle's `backward` adds each gradient to a tensor of zeros, and so writes it three times; for
+//! a language model that is a good part of a step. Here a gradient that comes alone is handed on as
+//! it is. Operations are remembered as they are applied, within [`record`]; a graph that holds
+//! others, such as a stranger's backbone in plain candle operations, goes candle's own way.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use candle_core::backprop::GradStore;
+use candle_core::{
+    CpuStorage, CustomOp1, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, TensorId,
+    bail,
+};
+use rayon::prelude::*;
+
+thread_local! {
+    static RECORDING: RefCell<Option<Vec<Node>>> = const { RefCell::new(None) };
+}
+
+type Boxed<O> = Arc<Box<O>>;
+
+/// A result and how it was made.
+struct Node {
+    output: Tensor,
+    made: Made,
+}
+
+/// An operation and its operands.
+enum Made {
+    One([Tensor; 1], Boxed<dyn CustomOp1 + Send + Sync>),
+    Two([Tensor; 2], Boxed<dyn CustomOp2 + Send + Sync>),
+    Three([Tensor; 3], Boxed<dyn CustomOp3 + Send + Sync>),
+}
+
+impl Made {
+    fn operands(&self) -> &[Tensor] {
+        match self {
+            Self::One(operands, _) => operands,
+            Self::Two(operands, _) => operands,
+            Self::Three(operands, _) => operands,
+        }
+    }
+
+    /// The gradients of the operands, in their order, for that of the output.
+    fn backward(&self, output: &Tensor, gradient: &Tensor) -> Result<[Option<Tensor>; 3]> {
+        Ok(match self {
+            Self::One([x], op) => [op.bwd(x, output, gradient)?, None, None],
+            Self::Two([x, y], op) => {
+                let (dx, dy) = op.bwd(x, y, output, gradient)?;
+                [dx, dy, None]
+            }
+            Self::Three([x, y, z], op) => op.bwd(x, y, z, output, gradient)?.into(),
+        })
+    }
+}
+
+/// The operations that were applied while a graph was made, in their order.
+pub struct Tape(Vec<Node>);
+
+/// Does `work` and remembers the operations that it applies.
+///
+/// # Errors
+/// Those of `work`.
+pub fn record<R, E>(
+    work: impl FnOnce() -> std::result::Result<R, E>,
+) -> std::result::Result<(R, Tape), E> {
+    /// Puts back what was being recorded before, also when `work` fails or panics.
+    struct Outer(Option<Vec<Node>>);
+    impl Drop for Outer {
+        fn drop(&mut self) {
+            RECORDING.set(self.0.take());
+        }
+    }
+    let _outer = Outer(RECORDING.replace(Some(Vec::new())));
+    let result = work()?;
+    Ok((result, Tape(RECORDING.take().unwrap_or_default())))
+}
+
+fn remember(output: Tensor, made: impl FnOnce() -> Made) -> Tensor {
+    if output.track_op() {
+        RECORDING.with_borrow_mut(|recording| {
+            if let Some(nodes) = recording {
+                nodes.push(Node { output: output.clone(), made: made() });
+            }
+        });
+    }
+    output
+}
+
+/// Applies an operation of one operand.
+///
+/// # Errors
+/// Those of the operation.
+pub fn apply1(x: &Tensor, op: impl CustomOp1 + Send + Sync + 'static) -> Result<Tensor> {
+    let op: Boxed<dyn CustomOp1 + Send + Sync> = Arc::new(Box::new(op));
+    let output = x.apply_op1_arc(op.clone())?;
+    Ok(remember(output, || Made::One([x.clone()], op)))
+}
+
+/// Applies an operation of two operands.
+///
+/// # Errors
+/// Those of the operation.
+pub fn apply2([x, y]: [&Tensor; 2], op: impl CustomOp2 + Send + Sync + 'static) -> Result<Tensor> {
+    let op: Boxed<dyn CustomOp2 + Send + Sync> = Arc::new(Box::new(op));
+    let output = x.apply_op2_arc(y, op.clone())?;
+    Ok(remember(output, || Made::Two([x.clone(), y.clone()], op)))
+}
+
+/// Applies an operation of three operands.
+///
+/// # Errors
+/// Those of the operation.
+pub fn apply3(
+    [x, y, z]: [&Tensor; 3],
+    op: impl CustomOp3 + Send + Sync + 'static,
+) -> Result<Tensor> {
+    let op: Boxed<dyn CustomOp3 + Send + Sync> = Arc::new(Box::new(op));
+    let output = x.apply_op3_arc(y, z, op.clone())?;
+    Ok(remember(output, || Made::Three([x.clone(), y.clone(), z.clone()], op)))
+}
+
+/// The sum of two tensors of one shape.
+///
+/// # Errors
+/// When the shapes, dtypes or devices differ.
+pub fn add(x: &Tensor, y: &Tensor) -> Result<Tensor> {
+    let plain = x.device().is_cpu() && matches!(x.dtype(), DType::F32 | DType::F64);
+    if !plain || x.shape() != y.shape() || x.dtype() != y.dtype() {
+        return x + y;
+    }
+    apply2([&x.contiguous()?, &y.contiguous()?], Sum)
+}
+
+struct Sum;
+
+impl CustomOp2 for Sum {
+    fn name(&self) -> &'static str {
+        "sum"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        x_layout: &Layout,
+        y: &CpuStorage,
+        y_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        /// Elements that a thread adds at a time.
+        const CHUNK: usize = 1 << 14;
+        let part = |layout: &Layout| match layout.contiguous_offsets() {
+            Some((start, end)) => Ok(start..end),
+            None => bail!("sum: a strided operand"),
+        };
+        macro_rules! sum {
+            ($x:expr, $y:expr) => {{
+                let (x, y) = (&$x[part(x_layout)?], &$y[part(y_layout)?]);
+                let mut sum = Vec::new();
+                let pairs = x.par_iter().zip(y).with_min_len(CHUNK);
+                pairs.map(|(x, y)| x + y).collect_into_vec(&mut sum);
+                sum
+            }};
+        }
+        let sum = match (x, y) {
+            (CpuStorage::F32(x), CpuStorage::F32(y)) => CpuStorage::F32(sum!(x, y)),
+            (CpuStorage::F64(x), CpuStorage::F64(y)) => CpuStorage::F64(sum!(x, y)),
+            _ => bail!("sum: operands of other types than f32 and f64"),
+        };
+        Ok((sum, x_layout.shape().clone()))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        y: &Tensor,
+        _: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let of = |operand: &Tensor| operand.track_op().then(|| gradient.clone());
+        Ok((of(x), of(y)))
+    }
+}
+
+/// Gradients of variables.
+pub enum Store {
+    /// Of our own walk.
+    Own(HashMap<TensorId, Tensor>),
+    /// Of candle's.
+    Candle(GradStore),
+}
+
+impl Store {
+    /// Takes out the gradient of a variable, cut off from any graph.
+    pub fn remove(&mut self, variable: &Tensor) -> Option<Tensor> {
+        match self {
+            Self::Own(gradients) => gradients.remove(&variable.id()),
+            Self::Candle(gradients) => gradients.remove(variable).map(|gradient| gradient.detach()),
+        }
+    }
+}
+
+impl Tape {
+    /// Differentiates with respect to the variables below, from tensors whose gradients are known.
+    ///
+    /// What the tape holds is let go on the way down.
+    ///
+    /// # Errors
+    /// When an operation has no backward, or its backward fails.
+    pub fn backward(self, known: Vec<(Tensor, Tensor)>) -> Result<Store> {
+        if !self.holds_all_below(&known) {
+            return Store::of_candle(&known);
+        }
+        let mut gradients = HashMap::new();
+        let give = |gradients: &mut HashMap<TensorId, Tensor>, to: &Tensor, gradient: Tensor| {
+            if !to.track_op() {
+                return Ok(());
+            }
+            let sum = match gradients.remove(&to.id()) {
+                Some(sum) => add(&sum, &gradient)?,
+                None => gradient,
+            };
+            gradients.insert(to.id(), sum.detach());
+            Ok::<_, candle_core::Error>(())
+        };
+        for (tensor, gradient) in known {
+            give(&mut gradients, &tensor, gradient)?;
+        }
+        for Node { output, made } in self.0.into_iter().rev() {
+            let Some(gradient) = gradients.remove(&output.id()) else { continue };
+            let parts = made.backward(&output, &gradient)?;
+            for (operand, gradient) in made.operands().iter().zip(parts) {
+                if let Some(gradient) = gradient {
+                    give(&mut gradients, operand, gradient)?;
+                }
+            }
+        }
+        Ok(Store::Own(gradients))
+    }
+
+    /// Whether each result on the way from `known` down to the variables is on the tape.
+    fn holds_all_below(&self, known: &[(Tensor, Tensor)]) -> bool {
+        let made: HashSet<_> = self.0.iter().map(|node| node.output.id()).collect();
+        let operands = self.0.iter().flat_map(|node| node.made.operands());
+        operands
+            .chain(known.iter().map(|(tensor, _)| tensor))
+            .all(|x| !x.track_op() || x.is_variable() || made.contains(&x.id()))
+    }
+}
+
+impl Store {
+    fn of_candle(known: &[(Tensor, Tensor)]) -> Result<Self> {
+        let mut total = Tensor::zeros((), DType::F32, &candle_core::Device::Cpu)?;
+        for (i, (tensor, gradient)) in known.iter().enumerate() {
+            let seeded = seed(tensor, gradient)?;
+            total = if i == 0 { seeded } else { (total + seeded)? };
+        }
+        total.backward().map(Self::Candle)
+    }
+}
+
+/// A scalar zero whose gradient with respect to `output` is `cotangent`.
+///
+/// candle starts a backward pass at a scalar's own gradient of one; this starts it at a gradient
+/// that is already known, without the product and the sum that `(output * cotangent).sum()` takes.
+pub fn seed(output: &Tensor, cotangent: &Tensor) -> Result<Tensor> {
+    match output.device().is_cpu() {
+        true => output.apply_op1(Seed(cotangent.detach())),
+        false => (output * cotangent.detach())?.sum_all(),
+    }
+}
+
+struct Seed(Tensor);
+
+impl CustomOp1 for Seed {
+    fn name(&self) -> &'static str {
+        "seed"
+    }
+
+    fn cpu_fwd(&self, input: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
+        let zero = match input {
+            CpuStorage::F64(_) => CpuStorage::F64(vec![0.0]),
+            _ => CpuStorage::F32(vec![0.0]),
+        };
+        Ok((zero, Shape::from(())))
+    }
+
+    fn bwd(&self, _: &Tensor, _: &Tensor, _: &Tensor) -> Result<Option<Tensor>> {
+        Ok(Some(self.0.clone()))
+    }
+}
