@@ -174,7 +174,7 @@ fn the_files_name_what_ends_an_answer() -> Result<()> {
     let files = tokenizer_files()?;
     assert_eq!(files[0], ("tokenizer.json", tokenizer_json()?));
     let place = directory(&files[0].1);
-    let sample = sample("what color is the otter ?", "brown .");
+    let sample = Sample { ask: Ask::Nothing, answer: "what color is the otter ?".to_owned() };
     // Words alone do not say it, and no template but the world's can end an answer.
     let words = Codec::open(place.path(), TemplateChoice::Plain)?;
     assert!(words.eos().is_none() && words.encode(&sample, 64).is_err());
