@@ -1,15 +1,16 @@
-"""Times our training step beside PyTorch's, in turns, and prints medians and ratios as Markdown.
+"""Times our training step and generation beside PyTorch's, in turns, and prints tables as Markdown.
 
-    python tools/bench.py [--rounds 3]
+    python tools/bench.py [--shapes S,M] [--rounds 3] [--steps 8]
 
-Shape S: hidden 256, 6 layers, 8 heads, inner 688, vocabulary 4096, sequence 128, batch 8, f32, two
-threads; LoRA rank 8 on all seven projections, or full fine-tuning. Ours: `cargo bench --bench step`.
-Theirs: stock transformers (sdpa) and PEFT, the two-pass rule as the official trainer runs it (the
-first pass takes all gradients and throws the weights' away). Needs torch, transformers and peft.
+Ours: `cargo run --release -p vxf --example timing`, which knows the shapes. Theirs: stock transformers
+(sdpa, uncompiled) and PEFT, the two-pass rule as the official trainer runs it: the first pass takes
+all gradients and throws the weights' away. Both f32 on two threads. Memory is the peak less what the
+loaded model takes. Needs torch, transformers and peft.
 """
 import argparse
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -17,30 +18,47 @@ import time
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle workers sleep: spinning spoils both sides
+os.environ.setdefault("CANDLE_NUM_THREADS", "1")  # as the program sets it for itself
 ROOT = Path(__file__).resolve().parent.parent
-SHAPE = dict(hidden_size=256, num_hidden_layers=6, num_attention_heads=8, num_key_value_heads=8,
-             intermediate_size=688, vocab_size=4096, max_position_embeddings=512)
-BATCH, LENGTH, RANK, RHO, STEPS = 8, 128, 8, 2.0, 8
-CASES = [(train, rule) for train in ("lora", "full") for rule in ("sft", "vaccine")]
+SHAPES = {
+    "S": (dict(hidden_size=256, num_hidden_layers=6, num_attention_heads=8, intermediate_size=688, vocab_size=4096), 8, 128),
+    "M": (dict(hidden_size=768, num_hidden_layers=12, num_attention_heads=12, intermediate_size=2048, vocab_size=32000), 4, 256),
+}
+RANK, RHO = 8, 2.0
+TRAIN, RULES = ("lora", "full"), ("sft", "vaccine")
 
 
-def theirs(train, rule):
-    """Median seconds of a step in PyTorch."""
+def rss():
+    """Resident MiB of this process."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def llama(shape):
+    """A random model in PyTorch."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.set_num_threads(2)
     torch.manual_seed(0)
-    model = LlamaForCausalLM(LlamaConfig(**SHAPE, tie_word_embeddings=False, use_cache=False))
+    return LlamaForCausalLM(LlamaConfig(**SHAPES[shape][0], max_position_embeddings=512, tie_word_embeddings=False))
+
+
+def their_steps(shape, train, rule, steps):
+    """Steps in PyTorch."""
+    import torch
+
+    model = llama(shape)
     if train == "lora":
         from peft import LoraConfig, get_peft_model
         names = [f"{n}_proj" for n in ("q", "k", "v", "o", "up", "down", "gate")]
         model = get_peft_model(model, LoraConfig(r=RANK, lora_alpha=4, lora_dropout=0.0, target_modules=names))
     model.train()
+    model.config.use_cache = False
     trained = [p for p in model.parameters() if p.requires_grad]
     sites = [m for n, m in model.named_modules() if n.endswith("self_attn")]
-    optimizer = torch.optim.AdamW(trained, lr=1e-5)
-    ids = torch.randint(0, SHAPE["vocab_size"], (BATCH, LENGTH))
+    optimizer = torch.optim.AdamW(trained, lr=1e-5, weight_decay=0.1)
+    _, batch, length = SHAPES[shape]
+    ids = torch.randint(0, model.config.vocab_size, (batch, length))
 
     def loss(hook_of=None):
         hooks = [s.register_forward_hook(hook_of(i)) for i, s in enumerate(sites)] if hook_of else []
@@ -66,59 +84,113 @@ def theirs(train, rule):
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
 
-    times = []
-    for turn in range(STEPS + 2):
+    loaded, times = rss(), []
+    for turn in range(steps + 2):
+        if turn == 2:
+            used = time.process_time()
         start = time.perf_counter()
         step()
         times.append(time.perf_counter() - start)
-    return statistics.median(times[2:])
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return dict(median_s=statistics.median(times[2:]), cpu_s=(time.process_time() - used) / steps, memory_mib=peak - loaded)
 
 
-def ours():
-    """Median seconds of our steps, by criterion."""
-    bench = ["cargo", "bench", "--quiet", "--bench", "step", "--", "--noplot"]
-    subprocess.run(bench, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "criterion"
+def their_generation(shape, batch, tokens):
+    """Greedy generation in PyTorch, after prompts of 32 tokens."""
+    import torch
 
-    def median(group, rule):
-        estimates = json.loads((target / group / rule / "new" / "estimates.json").read_text())
-        return estimates["median"]["point_estimate"] / 1e9
-    found = {(train, rule): median(f"S_{train}", rule) for train, rule in CASES}
-    return found | {("nano", rule): median("nano", rule) for rule in ("sft", "vaccine")}
+    model = llama(shape).eval()
+    ids = torch.randint(0, model.config.vocab_size, (batch, 32))
+    times = []
+    for _ in range(4):
+        start = time.perf_counter()
+        with torch.no_grad():
+            model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=tokens,
+                           min_new_tokens=tokens, pad_token_id=0)
+        times.append(time.perf_counter() - start)
+    return dict(median_s=statistics.median(times[1:]))
+
+
+def ours(*arguments):
+    """One line of our timing program."""
+    command = ["cargo", "run", "--quiet", "--release", "-p", "vxf", "--example", "timing", "--", *map(str, arguments)]
+    found = json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
+    if "peak_rss_mib" in found:
+        found["memory_mib"] = found["peak_rss_mib"] - found["rss_loaded_mib"]
+        found["cpu_s"] = found["cpu_s_per_step"]
+    return found
+
+
+def theirs(*case):
+    """The same in a process of its own."""
+    command = [sys.executable, "-W", "ignore", __file__, "--case", json.dumps(case)]
+    out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return json.loads(out.splitlines()[-1])
 
 
 def main():
     ap = argparse.ArgumentParser()
+    ap.add_argument("--shapes", default="S")
     ap.add_argument("--rounds", type=int, default=3)
-    ap.add_argument("--torch-case", help=argparse.SUPPRESS)
+    ap.add_argument("--steps", type=int, default=8)
+    ap.add_argument("--case", help=argparse.SUPPRESS)
     a = ap.parse_args()
-    if a.torch_case:
-        print(theirs(*a.torch_case.split("/")))
+    if a.case:
+        what, *case = json.loads(a.case)
+        print(json.dumps({"steps": their_steps, "generation": their_generation}[what](*case)))
         return
-    mine, other = {}, {}
+    seen, peak = {}, []
+    shapes = a.shapes.split(",")
     for turn in range(a.rounds):
-        for case in CASES:
-            command = [sys.executable, "-W", "ignore", __file__, "--torch-case", "/".join(case)]
-            out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-            other.setdefault(case, []).append(float(out.split()[-1]))
-        for case, seconds in ours().items():
-            mine.setdefault(case, []).append(seconds)
+        peak.append(ours("--matmul")["matmul_gflops"])
+        for shape in shapes:
+            for train in TRAIN:
+                for rule in RULES:
+                    step = ["--shape", shape, "--train", train, "--rule", rule, "--steps", a.steps]
+                    runs = {"torch": theirs("steps", shape, train, rule, a.steps)}
+                    runs |= {keep: ours(*step, "--recompute", keep) for keep in ("none", "block")}
+                    for side, found in runs.items():
+                        seen.setdefault((shape, train, rule, side), []).append(found)
+            for batch in (1, 16):
+                made = ["--shape", shape, "--batch", batch, "--generate", 64, "--steps", 3]
+                seen.setdefault((shape, batch, "ours"), []).append(ours(*made))
+                seen.setdefault((shape, batch, "torch"), []).append(theirs("generation", shape, batch, 64))
         print(f"round {turn + 1} of {a.rounds} done", file=sys.stderr)
 
-    def show(values):
+    def median(key, figure):
+        return statistics.median(found[figure] for found in seen[key])
+
+    def spread(key):
+        values = [found["median_s"] for found in seen[key]]
         return f"{statistics.median(values):.3f} ({min(values):.3f} to {max(values):.3f})"
-    print("| step | ours, s (spread) | PyTorch, s (spread) | PyTorch / ours |\n|---|---|---|---|")
-    for case in CASES:
-        ratio = statistics.median(other[case]) / statistics.median(mine[case])
-        print(f"| S, {case[0]}, {case[1]} | {show(mine[case])} | {show(other[case])} | {ratio:.2f} |")
-    for rule in ("sft", "vaccine"):
-        milli = [1e3 * s for s in mine["nano", rule]]
-        print(f"| nano, {rule} | {statistics.median(milli):.2f} ms ({min(milli):.2f} to {max(milli):.2f}) | | |")
-    for name, side in (("ours", mine), ("PyTorch", other)):
-        for kind in ("lora", "full", "nano"):
-            if (kind, "sft") in side:
-                ratio = statistics.median(side[kind, "vaccine"]) / statistics.median(side[kind, "sft"])
-                print(f"\nVaccine over SFT, {name}, {kind}: {ratio:.2f}")
+
+    # The share of one round's best matrix product is of that round.
+    def share(key):
+        return statistics.median(found["gflops"] / best for found, best in zip(seen[key], peak))
+    print("| step | recompute | ours, s (spread) | PyTorch, s (spread) | PyTorch / ours | CPU seconds, PyTorch / ours "
+          "| memory, ours / PyTorch, MiB | share of our best product |\n|---|---|---|---|---|---|---|---|")
+    for shape in shapes:
+        for train in TRAIN:
+            for rule in RULES:
+                other = (shape, train, rule, "torch")
+                for keep in ("none", "block"):
+                    mine = (shape, train, rule, keep)
+                    ratio, cpu = (median(other, f) / median(mine, f) for f in ("median_s", "cpu_s"))
+                    print(f"| {shape}, {train}, {rule} | {keep} | {spread(mine)} | {spread(other)} | {ratio:.2f} | {cpu:.2f} "
+                          f"| {median(mine, 'memory_mib'):.0f} / {median(other, 'memory_mib'):.0f} | {share(mine):.0%} |")
+    print("\n| Vaccine over SFT | ours | PyTorch |\n|---|---|---|")
+    for shape in shapes:
+        for train in TRAIN:
+            mine, other = (median((shape, train, "vaccine", side), "median_s") / median((shape, train, "sft", side), "median_s")
+                           for side in ("none", "torch"))
+            print(f"| {shape}, {train} | {mine:.2f} | {other:.2f} |")
+    print("\n| generation, 64 tokens | ours, s (spread) | PyTorch, s (spread) | PyTorch / ours |\n|---|---|---|---|")
+    for shape in shapes:
+        for batch in (1, 16):
+            mine, other = (shape, batch, "ours"), (shape, batch, "torch")
+            ratio = median(other, "median_s") / median(mine, "median_s")
+            print(f"| {shape}, batch {batch} | {spread(mine)} | {spread(other)} | {ratio:.2f} |")
+    print(f"\nOur best matrix product: {statistics.median(peak):.0f} GFLOP/s.")
 
 
 if __name__ == "__main__":

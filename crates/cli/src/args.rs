@@ -273,6 +273,10 @@ pub(crate) struct Choices {
     /// Worker threads [default: all cores]; figures do not depend on it.
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<usize>,
+    /// What the backward pass computes again: none, block (slower, far less memory), or auto, by
+    /// the memory there is [default: auto]; figures do not depend on it.
+    #[arg(long, value_name = "WHAT")]
+    pub(crate) recompute: Option<String>,
     /// Leave out rows of data files that cannot be read, and count them.
     #[arg(long)]
     pub(crate) skip_bad_rows: bool,

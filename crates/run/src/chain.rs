@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use serde_json::{Value, json};
+use vxf_core::engine::Recompute;
 use vxf_core::metric::{Model, Probes};
 use vxf_core::minmax::Flow;
 use vxf_core::{Backbone, Key, Params, Stage};
@@ -31,6 +32,7 @@ pub(crate) struct Chain<'a> {
     alignment: usize,
     seed: u64,
     data: &'a SeedData,
+    recompute: Recompute,
 }
 
 /// A trained model on its way into a cell.
@@ -56,10 +58,11 @@ impl<'a> Chain<'a> {
         progress: &'a dyn Progress,
         alignment: usize,
         seed: u64,
+        recompute: Recompute,
     ) -> Self {
         let index = prepared.plan.seeds.iter().position(|known| *known == seed).unwrap_or(0);
         let data = &prepared.data[index];
-        Self { prepared, directory, progress, alignment, seed, data }
+        Self { prepared, directory, progress, alignment, seed, data, recompute }
     }
 
     fn method(&self) -> &'a Method {
@@ -137,7 +140,7 @@ impl<'a> Chain<'a> {
         let key = Key::root(self.seed).child("alignment");
         let (backbone, start) = stage::trainable(&base.model()?, settings, &key)?;
         let streams = [("alignment", &self.data.alignment), ("harmful", &self.data.harmful)];
-        let plan = StagePlan { method: self.method(), settings, streams: &streams, key };
+        let plan = self.plan(self.method(), settings, &streams, key);
         let begun = Instant::now();
         let outcome = match trains {
             true => self.train(&plan, backbone, start, None, begun, stop)?,
@@ -187,13 +190,23 @@ impl<'a> Chain<'a> {
         };
         let user: &Set = &self.data.user[ratio];
         let streams = [("user", user), ("alignment", &self.data.alignment)];
-        let plan = StagePlan { method: &arm.fine_tuning, settings, streams: &streams, key };
+        let plan = self.plan(&arm.fine_tuning, settings, &streams, key);
         let outcome = self.train(&plan, backbone, start, Some(probes), Instant::now(), stop)?;
         let pair = Pair {
             model: Model { backbone: &*outcome.backbone, weights: &outcome.weights },
             aligned: Some(Model { backbone: &*outcome.backbone, weights: &outcome.start }),
         };
         self.write(cell, Stage::FineTuning, plan.method, Some(user), &outcome, pair, probes)
+    }
+
+    fn plan<'b>(
+        &self,
+        method: &'b Method,
+        settings: &'b TrainingSettings,
+        streams: &'b [(&'static str, &'b Set)],
+        key: Key,
+    ) -> StagePlan<'b> {
+        StagePlan { method, settings, streams, recompute: self.recompute, key }
     }
 
     /// The aligned run that the user's stage begins with, if alignment trains.

@@ -1,20 +1,19 @@
 //! What a recipe would cost, from configurations and counts: no weights are loaded.
 
-use std::time::Instant;
-
-use candle_core::{DType, Device, Tensor};
+use candle_core::DType;
 use serde::Serialize;
-use vxf_core::config::{Outline, outline};
-use vxf_core::{Stage, Trainable};
+use vxf_core::Stage;
+use vxf_core::config::outline;
 
 use crate::access::Access;
 use crate::check;
-use crate::data_settings::{DataSettings, Part};
+use crate::cost::{self, Load, Sizes, rate, taken, user_samples};
+use crate::data_settings::Part;
 use crate::dataset::{Corpus, SeedData};
 use crate::model::{Base, device};
 use crate::plan::Plan;
-use crate::recipe::{Data, Method, Recipe};
-use crate::settings::TrainingSettings;
+use crate::recipe::Recipe;
+use crate::settings::{Keep, TrainingSettings};
 use crate::{Error, Result, report};
 
 /// A recipe looked at from outside.
@@ -26,6 +25,8 @@ pub struct Prospect {
     pub stages: Vec<StageCost>,
     /// Seconds for all cells, measuring not counted; for the operations alone.
     pub seconds: f64,
+    /// What is computed again in the backward pass.
+    pub recompute: Keep,
     /// What is not at hand yet, so that figures are bounds taken from the recipe.
     pub absent: Vec<String>,
     /// The report on the files, where all of them are here.
@@ -107,7 +108,9 @@ impl Prospect {
 
         let rate = rate(&device(&recipe.settings.device)?)?;
         let bytes_each = DType::from(recipe.model.dtype).size_in_bytes() as u64;
-        let sizes = Sizes { outline: &outline, bytes_each, rate };
+        let longest = cost::longest(recipe, data.as_ref());
+        let recompute = cost::recompute(recipe, &outline, longest, 1)?;
+        let sizes = Sizes { outline: &outline, bytes_each, recompute, rate };
         let mut stages = Vec::new();
         if recipe.settings.stages.include(Stage::Alignment) {
             let load = match (&data, &recipe.data) {
@@ -144,7 +147,7 @@ impl Prospect {
             bytes: outline.count() as u64 * bytes_each,
         };
         let seconds = whole(&plan, &stages);
-        Ok(Self { model, stages, seconds, absent, report, plan })
+        Ok(Self { model, stages, seconds, recompute: recompute.into(), absent, report, plan })
     }
 }
 
@@ -177,196 +180,4 @@ fn whole(plan: &Plan, stages: &[StageCost]) -> f64 {
         _ => seeds * plan.arms.len() * plan.ratios.len(),
     };
     stages.iter().map(|cost| times(cost.stage) as f64 * cost.seconds).sum()
-}
-
-/// Samples and tokens of one pass over a stage's data.
-struct Load {
-    samples: usize,
-    tokens: usize,
-    longest: usize,
-    counted: bool,
-}
-
-impl Load {
-    fn counted(set: &crate::dataset::Set) -> Self {
-        let longest = set.examples.iter().map(|example| example.tokens.len()).max();
-        let longest = longest.unwrap_or(0);
-        Self { samples: set.examples.len(), tokens: set.tokens(), longest, counted: true }
-    }
-
-    fn bound(samples: usize, data: &Data) -> Self {
-        let longest = match data {
-            Data::World(world) => world.max_length,
-            Data::Files(files) => files.max_length,
-        };
-        Self { samples, tokens: samples * longest, longest, counted: false }
-    }
-}
-
-fn taken(data: &Data, part: Part) -> usize {
-    let take = |files: &DataSettings| files.source(part).map_or(0, |source| source.take);
-    match data {
-        Data::World(world) => world.alignment_samples,
-        Data::Files(files) => take(files),
-    }
-}
-
-fn user_samples(data: &Data) -> usize {
-    match data {
-        Data::World(world) => world.user_samples,
-        Data::Files(files) => files.user_samples + taken(data, Part::Guide),
-    }
-}
-
-/// What costs are computed from.
-struct Sizes<'a> {
-    outline: &'a Outline,
-    bytes_each: u64,
-    rate: f64,
-}
-
-impl Sizes<'_> {
-    fn stage(
-        &self,
-        stage: Stage,
-        method: &Method,
-        settings: &TrainingSettings,
-        load: &Load,
-    ) -> Result<StageCost> {
-        let share = method.defense.config.perturbed_share();
-        let passes = 1.0 + share * method.perturber.config.passes() as f64;
-        let perturbed = method.perturber.config.sites().is_some();
-        let steps = settings.steps(load.samples);
-        let tokens = settings.epochs * load.tokens as u64;
-        let trainable = self.trainable(&settings.trainable)?;
-        let operations =
-            tokens as f64 * self.operations_per_token(load.longest, passes, &settings.trainable);
-        Ok(StageCost {
-            stage,
-            method: match method.perturber.name {
-                "none" => method.defense.name.to_owned(),
-                perturber => format!("{} with perturber {perturber}", method.defense.name),
-            },
-            samples: load.samples,
-            steps,
-            tokens,
-            counted: load.counted,
-            trainable,
-            bytes: self.bytes(settings, load.longest, perturbed, trainable),
-            operations,
-            seconds: operations / self.rate,
-        })
-    }
-
-    fn matrices(&self) -> impl Iterator<Item = (&str, [usize; 2])> {
-        let tensors = self.outline.tensors.iter();
-        tensors.filter_map(|(name, shape)| {
-            Some((name.strip_suffix(".weight")?, <[usize; 2]>::try_from(shape.as_slice()).ok()?))
-        })
-    }
-
-    fn trainable(&self, trainable: &Trainable) -> Result<usize> {
-        let parameters = self.outline.parameters(trainable)?;
-        Ok(parameters.iter().map(|each| each.shape.iter().product::<usize>()).sum())
-    }
-
-    /// Multiplications and additions for one token of a step.
-    ///
-    /// A pass goes forward, forward again block by block (recompute), and backward through the
-    /// activations; weight gradients are one more, taken in the last pass alone.
-    fn operations_per_token(&self, length: usize, passes: f64, what: &Trainable) -> f64 {
-        let architecture = &self.outline.architecture;
-        // The embedding is a table to look up; tied, it is multiplied with as the output.
-        let tables = architecture.vocabulary * architecture.width;
-        let weights: usize = self.matrices().map(|(_, [out, input])| out * input).sum();
-        let multiplied = weights.saturating_sub(tables).max(tables);
-        // Causal attention: half of the scores and of the weighted sums.
-        let attention = architecture.layers * architecture.width * length;
-        let forward = 2.0 * (multiplied + attention) as f64;
-        let weight_gradients = if matches!(what, Trainable::Full) { 1.0 } else { 0.0 };
-        forward * (3.0 * passes + weight_gradients)
-    }
-
-    fn bytes(
-        &self,
-        settings: &TrainingSettings,
-        length: usize,
-        perturbed: bool,
-        trainable: usize,
-    ) -> u64 {
-        let Outline { architecture, .. } = self.outline;
-        let weights = self.outline.count() as u64 * self.bytes_each;
-        // The values, a gradient and Adam's two moments.
-        let trained = 4 * trainable as u64 * self.bytes_each.max(4);
-        let positions = (settings.batch_size * length) as u64;
-        // Block inputs, and one perturbation for each.
-        let kept = architecture.layers as u64
-            * positions
-            * architecture.width as u64
-            * if perturbed { 2 } else { 1 };
-        // Inside one block: the outputs of its matrices with their gradients, some row-wide rest.
-        let inside: usize = self
-            .matrices()
-            .filter(|(name, _)| name.contains(".layers.0."))
-            .map(|(_, [out, _])| 2 * out)
-            .sum();
-        let block = positions * (inside + 8 * architecture.width) as u64;
-        weights + trained + (kept + block) * self.bytes_each
-    }
-}
-
-/// Operations per second of a matrix product on `device`, right now.
-fn rate(device: &Device) -> Result<f64> {
-    const SIDE: usize = 768;
-    let a = Tensor::ones((SIDE, SIDE), DType::F32, device)?;
-    let mut best = 0f64;
-    for _ in 0..4 {
-        let begun = Instant::now();
-        let product = a.matmul(&a)?;
-        device.synchronize()?;
-        drop(product);
-        let seconds = begun.elapsed().as_secs_f64().max(1e-9);
-        best = best.max(2.0 * (SIDE as f64).powi(3) / seconds);
-    }
-    // The share of it that whole steps reach (docs/performance.md).
-    Ok(0.6 * best)
-}
-
-#[cfg(test)]
-mod tests {
-    use vxf_builtins as _;
-
-    use super::*;
-
-    /// The measures of Llama-2-7B, as its `config.json` has them.
-    fn llama() -> Outline {
-        let shape = serde_json::json!({
-            "model_type": "llama", "hidden_size": 4096, "intermediate_size": 11008,
-            "num_hidden_layers": 32, "num_attention_heads": 32, "vocab_size": 32000,
-            "max_position_embeddings": 4096,
-        });
-        outline(&shape, "test").expect("a Llama")
-    }
-
-    #[test]
-    fn a_published_adapter_has_its_published_size() {
-        let outline = llama();
-        let sizes = Sizes { outline: &outline, bytes_each: 4, rate: 1e9 };
-        assert_eq!(outline.count(), 6_738_415_616);
-        // Rank 8 on all seven projections: 32 layers of 8 * (4 * 8192 + 3 * 15104).
-        let lora = Trainable::Lora(vxf_core::Lora::default());
-        assert_eq!(sizes.trainable(&lora).ok(), Some(19_988_480));
-    }
-
-    #[test]
-    fn passes_cost_what_counting_says() {
-        let outline = llama();
-        let sizes = Sizes { outline: &outline, bytes_each: 4, rate: 1e9 };
-        let lora = Trainable::Lora(vxf_core::Lora::default());
-        let per = |passes, what: &Trainable| sizes.operations_per_token(200, passes, what);
-        assert!((per(2.0, &lora) / per(1.0, &lora) - 2.0).abs() < 1e-9);
-        assert!((per(2.0, &Trainable::Full) / per(1.0, &Trainable::Full) - 1.75).abs() < 1e-9);
-        // One forward pass is about two operations for each of its 6.6 billion matrix entries.
-        assert!((per(1.0, &lora) / 3.0 / 2.0 - 6.6e9).abs() < 0.1e9);
-    }
 }

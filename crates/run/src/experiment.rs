@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use vxf_core::engine::Recompute;
 use vxf_data::DataReport;
 
 use crate::access::Access;
@@ -20,7 +21,8 @@ use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::recipe::Recipe;
 use crate::record::Record;
-use crate::{Error, Result, check, finished::Run, report};
+use crate::settings::Keep;
+use crate::{Error, Result, check, cost, finished, finished::Run, report};
 
 /// A finished experiment.
 #[derive(Debug)]
@@ -122,9 +124,11 @@ impl Prepared {
     ///
     /// # Errors
     /// When the directory cannot be used, or a cell fails; cells that are done stay.
-    pub fn run(self, output: Option<&Path>, progress: &dyn Progress) -> Result<Experiment> {
+    pub fn run(mut self, output: Option<&Path>, progress: &dyn Progress) -> Result<Experiment> {
         let root = output
             .map_or_else(|| Directory::default_path(&self.recipe, &self.manifest), Path::to_owned);
+        let recompute = self.recompute(&root)?;
+        self.recipe.settings.recompute = recompute.into();
         self.base.prepare()?;
         let directory = Directory::open(&root, &self.recipe, &self.manifest)?;
         let missing = self.plan.cells().iter().any(|cell| !directory.holds(cell));
@@ -134,7 +138,7 @@ impl Prepared {
                 Some(report) => progress.note(&report.to_string()),
                 None => self.report_truncation(progress),
             }
-            let done = self.work(&directory, progress);
+            let done = self.work(&directory, recompute, progress);
             progress.end();
             done?;
         }
@@ -165,18 +169,42 @@ impl Prepared {
         }
     }
 
-    fn work(&self, directory: &Directory, progress: &dyn Progress) -> Result<()> {
+    /// What is kept for the backward pass: chosen once, then as the resolved recipe in `root` says.
+    fn recompute(&self, root: &Path) -> Result<Recompute> {
+        let mut recipe = self.recipe.clone();
+        if recipe.settings.recompute == Keep::Auto
+            && let Ok(before) = finished::recipe(root)
+        {
+            recipe.settings.recompute = before.settings.recompute;
+        }
+        let longest = self.data.iter().map(|data| cost::longest(&recipe, Some(data))).max();
+        let at_once = self.threads.min(self.chains_at_once());
+        cost::recompute(&recipe, &self.base.outline, longest.unwrap_or(0), at_once)
+    }
+
+    /// How many chains may run side by side. A model of a user's own is held once; the embedded
+    /// one costs nothing.
+    fn chains_at_once(&self) -> usize {
+        if self.base.embedded() { self.plan.chains().len().max(1) } else { 1 }
+    }
+
+    fn work(
+        &self,
+        directory: &Directory,
+        recompute: Recompute,
+        progress: &dyn Progress,
+    ) -> Result<()> {
         let chains: Vec<_> = self
             .plan
             .chains()
             .into_iter()
-            .map(|(alignment, seed)| Chain::new(self, directory, progress, alignment, seed))
+            .map(|(alignment, seed)| {
+                Chain::new(self, directory, progress, alignment, seed, recompute)
+            })
             .filter(|chain| chain.steps_left() > 0 || chain.is_incomplete())
             .collect();
         progress.begin(chains.iter().map(Chain::steps_left).sum());
-        // A model of a user's own is held once; the embedded one costs nothing.
-        let chains_at_once = if self.base.embedded() { chains.len() } else { 1 };
-        let workers = self.threads.min(chains_at_once).max(1);
+        let workers = self.threads.min(self.chains_at_once()).min(chains.len()).max(1);
         // More threads than chains: the rest helps inside the tensor operations.
         let inner = (self.threads / workers).max(1);
         let next = AtomicUsize::new(0);

@@ -8,6 +8,7 @@
 pub mod access;
 mod chain;
 mod check;
+mod cost;
 pub mod data_settings;
 pub mod dataset;
 pub mod detail;

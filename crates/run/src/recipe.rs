@@ -137,10 +137,11 @@ impl Recipe {
         map
     }
 
-    /// What the results depend on: the recipe without threads and presentation.
+    /// What the results depend on: the recipe without threads, memory and presentation.
     pub fn essence(&self) -> Map<String, Value> {
         let mut map = self.value();
         map.remove("threads");
+        map.remove("recompute");
         map.remove("detail");
         map
     }

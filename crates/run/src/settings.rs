@@ -6,6 +6,7 @@ use std::str::FromStr;
 use candle_core::DType;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use vxf_core::engine::Recompute;
 use vxf_core::registry::ConfigError;
 use vxf_core::schedule::Decay;
 use vxf_core::stream::Order;
@@ -100,8 +101,32 @@ vxf_core::config! {
         pub device: String = "cpu".to_owned(),
         /// Worker threads; 0 takes all cores. Figures do not depend on it.
         pub threads: usize = 0,
+        /// What is computed again in the backward pass: none, block (slower, far less memory), or auto,
+        /// which chooses by the memory there is. Figures do not depend on it.
+        pub recompute: Keep = Keep::Auto,
         /// Metrics whose figures are shown with all their parts.
         pub detail: Vec<String> = Vec::new(),
+    }
+}
+
+/// What is kept of a forward pass for the backward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Keep {
+    /// `none` where there is memory enough, else `block`.
+    Auto,
+    /// Everything.
+    None,
+    /// Each block's input; the rest is computed again.
+    Block,
+}
+
+impl From<Recompute> for Keep {
+    fn from(recompute: Recompute) -> Self {
+        match recompute {
+            Recompute::None => Self::None,
+            Recompute::Block => Self::Block,
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
+use vxf_core::engine::Recompute;
 use vxf_core::minmax::Training;
 use vxf_core::optimizer::{AdamW, AdamWConfig};
 use vxf_core::schedule::Schedule;
@@ -24,6 +25,8 @@ pub struct StagePlan<'a> {
     pub settings: &'a TrainingSettings,
     /// The main stream and the others, by name.
     pub streams: &'a [(&'static str, &'a Set)],
+    /// What is kept for the backward pass.
+    pub recompute: Recompute,
     /// Root of the stage's randomness; the same for every method under one seed.
     pub key: Key,
 }
@@ -63,6 +66,7 @@ impl StagePlan<'_> {
         let total = settings.steps(set.examples.len());
         let mut session = Session::new(streams, main, key.child("session"));
         session.accumulation = settings.accumulation;
+        session.recompute = self.recompute;
         let adam = AdamWConfig { weight_decay: settings.weight_decay, ..Default::default() };
         Ok(Training {
             backbone,

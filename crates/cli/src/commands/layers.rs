@@ -63,6 +63,7 @@ fn flags(choices: &Choices) -> Result<Layer, CommandError> {
     set("eval-every", "eval_every", choices.eval_every.map(|steps| json!(steps)))?;
     set("device", "device", choices.device.as_ref().map(|device| json!(device)))?;
     set("threads", "threads", choices.threads.map(|threads| json!(threads)))?;
+    set("recompute", "recompute", choices.recompute.as_ref().map(|what| json!(what)))?;
     set("no-baseline", "baseline", choices.no_baseline.then(|| json!(false)))?;
     set("no-undefended", "undefended", choices.no_undefended.then(|| json!(false)))?;
     if let Some(ratio) = choices.harmful_ratio.iter().find(|ratio| !ratio.is_finite()) {

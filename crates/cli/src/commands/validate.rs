@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use vxf_run::estimate::{Prospect, StageCost};
 use vxf_run::recipe::Recipe;
+use vxf_run::settings::Keep;
 
 use crate::args::ValidateArgs;
 use crate::commands::{SCHEMA_VERSION, layers};
@@ -28,6 +29,7 @@ fn value(recipe: &Recipe, prospect: &Prospect) -> Value {
         "model": prospect.model,
         "stages": prospect.stages,
         "seconds": prospect.seconds,
+        "recompute": prospect.recompute,
         "absent": prospect.absent,
         "data": prospect.report,
         "arms": plan.arms.iter().map(|arm| arm.label.as_str()).collect::<Vec<_>>(),
@@ -61,6 +63,7 @@ fn describe(name: &str, recipe: &Recipe, prospect: &Prospect) -> String {
         line(&cost.stage.to_string(), stage(cost));
     }
     let join = |items: Vec<String>| items.join(", ");
+    line("recompute", recompute(prospect.recompute).to_owned());
     line("compared", join(plan.alignments.iter().map(|each| each.label.clone()).collect()));
     line("seeds", join(plan.seeds.iter().map(u64::to_string).collect()));
     line("ratios", join(plan.ratios.iter().map(f64::to_string).collect()));
@@ -81,6 +84,14 @@ fn describe(name: &str, recipe: &Recipe, prospect: &Prospect) -> String {
         text += &format!("\n{report}");
     }
     text
+}
+
+fn recompute(keep: Keep) -> &'static str {
+    match keep {
+        Keep::None => "none: there is memory to keep the whole forward pass",
+        Keep::Block => "block: each block's forward is computed twice, to save memory",
+        Keep::Auto => "auto",
+    }
 }
 
 fn stage(cost: &StageCost) -> String {

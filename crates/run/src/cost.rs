@@ -1,0 +1,269 @@
+//! What a stage costs, counted from the model's outline: operations and bytes.
+
+use std::time::Instant;
+
+use candle_core::{DType, Device, Tensor};
+use vxf_core::config::Outline;
+use vxf_core::engine::Recompute;
+use vxf_core::{Stage, Trainable};
+
+use crate::Result;
+use crate::data_settings::{DataSettings, Part};
+use crate::dataset::{SeedData, Set};
+use crate::estimate::StageCost;
+use crate::recipe::{Data, Method, Recipe};
+use crate::settings::{Keep, TrainingSettings};
+
+/// Samples and tokens of one pass over a stage's data.
+pub(crate) struct Load {
+    samples: usize,
+    tokens: usize,
+    longest: usize,
+    counted: bool,
+}
+
+impl Load {
+    pub(crate) fn counted(set: &Set) -> Self {
+        let longest = set.examples.iter().map(|example| example.tokens.len()).max();
+        let longest = longest.unwrap_or(0);
+        Self { samples: set.examples.len(), tokens: set.tokens(), longest, counted: true }
+    }
+
+    pub(crate) fn bound(samples: usize, data: &Data) -> Self {
+        let longest = match data {
+            Data::World(world) => world.max_length,
+            Data::Files(files) => files.max_length,
+        };
+        Self { samples, tokens: samples * longest, longest, counted: false }
+    }
+}
+
+pub(crate) fn taken(data: &Data, part: Part) -> usize {
+    let take = |files: &DataSettings| files.source(part).map_or(0, |source| source.take);
+    match data {
+        Data::World(world) => world.alignment_samples,
+        Data::Files(files) => take(files),
+    }
+}
+
+pub(crate) fn user_samples(data: &Data) -> usize {
+    match data {
+        Data::World(world) => world.user_samples,
+        Data::Files(files) => files.user_samples + taken(data, Part::Guide),
+    }
+}
+
+/// What costs are computed from.
+pub(crate) struct Sizes<'a> {
+    pub(crate) outline: &'a Outline,
+    pub(crate) bytes_each: u64,
+    pub(crate) recompute: Recompute,
+    /// Operations per second.
+    pub(crate) rate: f64,
+}
+
+/// The longest sample that a stage of `recipe` trains on, in tokens.
+pub(crate) fn longest(recipe: &Recipe, data: Option<&SeedData>) -> usize {
+    let Some(data) = data else { return Load::bound(0, &recipe.data).longest };
+    let sets = [&data.alignment, &data.harmful].into_iter().chain(&data.user);
+    sets.map(|set| Load::counted(set).longest).max().unwrap_or(0)
+}
+
+/// What is kept for the backward pass: as `recipe` says, or by the memory there is for each of
+/// `at_once` stages that train side by side on samples of up to `longest` tokens.
+///
+/// # Errors
+/// When the model has no layer that an adapter asks for.
+pub(crate) fn recompute(
+    recipe: &Recipe,
+    outline: &Outline,
+    longest: usize,
+    at_once: usize,
+) -> Result<Recompute> {
+    match recipe.settings.recompute {
+        Keep::None => return Ok(Recompute::None),
+        Keep::Block => return Ok(Recompute::Block),
+        Keep::Auto => {}
+    }
+    let Some(available) = available().filter(|_| recipe.settings.device == "cpu") else {
+        return Ok(Recompute::Block);
+    };
+    let bytes_each = DType::from(recipe.model.dtype).size_in_bytes() as u64;
+    let sizes = Sizes { outline, bytes_each, recompute: Recompute::None, rate: 1.0 };
+    let mut most = 0;
+    for settings in [&recipe.alignment, &recipe.fine_tuning] {
+        let trainable = sizes.trainable(&settings.trainable)?;
+        most = most.max(sizes.bytes(settings, longest, true, trainable));
+    }
+    // A fifth is left to what else is there.
+    let fits = most * at_once as u64 <= available / 5 * 4;
+    Ok(if fits { Recompute::None } else { Recompute::Block })
+}
+
+/// Bytes of memory that may still be taken, if the system tells.
+fn available() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let free = line.split_whitespace().next()?.parse::<u64>().ok()? * 1024;
+    let number = |name: &str| -> Option<u64> {
+        std::fs::read_to_string(format!("/sys/fs/cgroup/{name}")).ok()?.trim().parse().ok()
+    };
+    let limit = number("memory.max").zip(number("memory.current"));
+    Some(limit.map_or(free, |(most, taken)| free.min(most.saturating_sub(taken))))
+}
+
+impl Sizes<'_> {
+    pub(crate) fn stage(
+        &self,
+        stage: Stage,
+        method: &Method,
+        settings: &TrainingSettings,
+        load: &Load,
+    ) -> Result<StageCost> {
+        let share = method.defense.config.perturbed_share();
+        let passes = 1.0 + share * method.perturber.config.passes() as f64;
+        let perturbed = method.perturber.config.sites().is_some();
+        let steps = settings.steps(load.samples);
+        let tokens = settings.epochs * load.tokens as u64;
+        let trainable = self.trainable(&settings.trainable)?;
+        let operations =
+            tokens as f64 * self.operations_per_token(load.longest, passes, &settings.trainable);
+        Ok(StageCost {
+            stage,
+            method: match method.perturber.name {
+                "none" => method.defense.name.to_owned(),
+                perturber => format!("{} with perturber {perturber}", method.defense.name),
+            },
+            samples: load.samples,
+            steps,
+            tokens,
+            counted: load.counted,
+            trainable,
+            bytes: self.bytes(settings, load.longest, perturbed, trainable),
+            operations,
+            seconds: operations / self.rate,
+        })
+    }
+
+    fn matrices(&self) -> impl Iterator<Item = (&str, [usize; 2])> {
+        let tensors = self.outline.tensors.iter();
+        tensors.filter_map(|(name, shape)| {
+            Some((name.strip_suffix(".weight")?, <[usize; 2]>::try_from(shape.as_slice()).ok()?))
+        })
+    }
+
+    fn trainable(&self, trainable: &Trainable) -> Result<usize> {
+        let parameters = self.outline.parameters(trainable)?;
+        Ok(parameters.iter().map(|each| each.shape.iter().product::<usize>()).sum())
+    }
+
+    /// Multiplications and additions for one token of a step.
+    ///
+    /// A pass goes forward, forward again block by block if it recomputes, and backward through
+    /// the activations; weight gradients are one more, taken in the last pass alone.
+    fn operations_per_token(&self, length: usize, passes: f64, what: &Trainable) -> f64 {
+        let architecture = &self.outline.architecture;
+        // The embedding is a table to look up; tied, it is multiplied with as the output.
+        let tables = architecture.vocabulary * architecture.width;
+        let weights: usize = self.matrices().map(|(_, [out, input])| out * input).sum();
+        let multiplied = weights.saturating_sub(tables).max(tables);
+        // Causal attention: half of the scores and of the weighted sums.
+        let attention = architecture.layers * architecture.width * length;
+        let forward = 2.0 * (multiplied + attention) as f64;
+        let weight_gradients = if matches!(what, Trainable::Full) { 1.0 } else { 0.0 };
+        let walks = if self.recompute == Recompute::Block { 3.0 } else { 2.0 };
+        forward * (walks * passes + weight_gradients)
+    }
+
+    fn bytes(
+        &self,
+        settings: &TrainingSettings,
+        length: usize,
+        perturbed: bool,
+        trainable: usize,
+    ) -> u64 {
+        let Outline { architecture, .. } = self.outline;
+        let weights = self.outline.count() as u64 * self.bytes_each;
+        // The values, a gradient and Adam's two moments.
+        let trained = 4 * trainable as u64 * self.bytes_each.max(4);
+        let positions = (settings.batch_size * length) as u64;
+        // Inside one block: the outputs of its matrices, the product inside the MLP, and norms,
+        // sums, heads and their mixture, which are as wide as the model.
+        let first = self.matrices().filter(|(name, _)| name.contains(".layers.0."));
+        let outputs: Vec<usize> = first.map(|(_, [out, _])| out).collect();
+        let widest = outputs.iter().max().copied().unwrap_or(0);
+        let inside = outputs.iter().sum::<usize>() + widest + 11 * architecture.width;
+        // Block inputs, and one perturbation for each; or all of every block.
+        let each = match self.recompute {
+            Recompute::Block if perturbed => 2 * architecture.width,
+            Recompute::Block => architecture.width,
+            Recompute::None if perturbed => inside + architecture.width,
+            Recompute::None => inside,
+        };
+        // One block with its gradients is at work.
+        let all = architecture.layers * each + 2 * inside;
+        weights + trained + positions * all as u64 * self.bytes_each
+    }
+}
+
+/// Operations per second of a matrix product on `device`, right now.
+pub(crate) fn rate(device: &Device) -> Result<f64> {
+    const SIDE: usize = 768;
+    let a = Tensor::ones((SIDE, SIDE), DType::F32, device)?;
+    let mut best = 0f64;
+    for _ in 0..4 {
+        let begun = Instant::now();
+        let product = a.matmul(&a)?;
+        device.synchronize()?;
+        drop(product);
+        let seconds = begun.elapsed().as_secs_f64().max(1e-9);
+        best = best.max(2.0 * (SIDE as f64).powi(3) / seconds);
+    }
+    // The share of it that whole steps reach (docs/performance.md).
+    Ok(0.6 * best)
+}
+
+#[cfg(test)]
+mod tests {
+    use vxf_builtins as _;
+
+    use vxf_core::config::outline;
+
+    use super::*;
+
+    /// The measures of Llama-2-7B, as its `config.json` has them.
+    fn llama() -> Outline {
+        let shape = serde_json::json!({
+            "model_type": "llama", "hidden_size": 4096, "intermediate_size": 11008,
+            "num_hidden_layers": 32, "num_attention_heads": 32, "vocab_size": 32000,
+            "max_position_embeddings": 4096,
+        });
+        outline(&shape, "test").expect("a Llama")
+    }
+
+    fn sizes(outline: &Outline, recompute: Recompute) -> Sizes<'_> {
+        Sizes { outline, bytes_each: 4, recompute, rate: 1e9 }
+    }
+
+    #[test]
+    fn a_published_adapter_has_its_published_size() {
+        let outline = llama();
+        let sizes = sizes(&outline, Recompute::None);
+        assert_eq!(outline.count(), 6_738_415_616);
+        // Rank 8 on all seven projections: 32 layers of 8 * (4 * 8192 + 3 * 15104).
+        let lora = Trainable::Lora(vxf_core::Lora::default());
+        assert_eq!(sizes.trainable(&lora).ok(), Some(19_988_480));
+    }
+
+    #[test]
+    fn passes_cost_what_counting_says() {
+        let outline = llama();
+        let sizes = sizes(&outline, Recompute::Block);
+        let lora = Trainable::Lora(vxf_core::Lora::default());
+        let per = |passes, what: &Trainable| sizes.operations_per_token(200, passes, what);
+        assert!((per(2.0, &lora) / per(1.0, &lora) - 2.0).abs() < 1e-9);
+        assert!((per(2.0, &Trainable::Full) / per(1.0, &Trainable::Full) - 1.75).abs() < 1e-9);
+        // One forward pass is about two operations for each of its 6.6 billion matrix entries.
+        assert!((per(1.0, &lora) / 3.0 / 2.0 - 6.6e9).abs() < 0.1e9);
+    }
+}
