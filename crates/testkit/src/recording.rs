@@ -48,8 +48,6 @@ struct State {
     forwards: Vec<Forward>,
     /// Whether the head has run in the present forward.
     headed: bool,
-    /// The last block computed after the head.
-    recomputed: Option<usize>,
 }
 
 impl<'a> Recording<'a> {
@@ -98,15 +96,9 @@ impl Backbone for Recording<'_> {
         let hidden = self.inner.embed(tokens, &listening(pass, &spy))?;
         let differentiates = self.differentiates(pass);
         let mut state = self.state();
-        // A new forward tracks nothing when blocks are computed again, and follows no block when
-        // they are not.
-        let recompute = state.recomputed == Some(0) && (differentiates || hidden.track_op());
-        if !recompute {
-            state.forwards.push(Forward::default());
-            state.headed = false;
-        }
-        state.recomputed = None;
-        state.store(spy.seen.take(), recompute, differentiates);
+        state.forwards.push(Forward::default());
+        state.headed = false;
+        state.store(spy.seen.take(), false, differentiates);
         Ok(hidden)
     }
 
@@ -116,9 +108,6 @@ impl Backbone for Recording<'_> {
         let differentiates = self.differentiates(pass);
         let mut state = self.state();
         let recompute = state.headed;
-        if recompute {
-            state.recomputed = Some(layer);
-        }
         state.store(spy.seen.take(), recompute, differentiates);
         Ok(hidden)
     }
