@@ -35,8 +35,13 @@ pub fn first_difference(a: &Params, b: &Params) -> Result<Option<String>> {
         let (Some(x), Some(y)) = (a.get(name), b.get(name)) else {
             return Ok(Some(name.to_owned()));
         };
-        // Widening to f64 is exact. A zero may have either sign: candle's sums begin at plus zero.
-        if x.dims() != y.dims() || entries(x)? != entries(y)? {
+        // Widening to f64 is exact, thus bits agree there if and only if they agree here. A zero may
+        // have either sign, as candle's sums begin at plus zero: adding one makes it plus.
+        let bits = |tensor| {
+            let entries = entries(tensor)?.into_iter();
+            Ok::<_, vxf_core::Error>(entries.map(|entry| (entry + 0.0).to_bits()))
+        };
+        if x.dims() != y.dims() || !bits(x)?.eq(bits(y)?) {
             return Ok(Some(name.to_owned()));
         }
     }
