@@ -11,6 +11,7 @@ use candle_core::{DType, Device};
 use criterion::{Criterion, criterion_group, criterion_main};
 use vxf_builtins as _;
 use vxf_core::config::{DefenseConfig, PerturberConfig, load_backbone};
+use vxf_core::engine::Recompute;
 use vxf_core::minmax::Training;
 use vxf_core::optimizer::{AdamW, AdamWConfig};
 use vxf_core::registry;
@@ -34,13 +35,15 @@ fn training<'a>(
     let mut streams = Streams::new();
     let order = Order::Sequential;
     streams.insert("alignment", Stream::new(examples.clone(), batch_size, order, key.clone()))?;
+    let mut session = Session::new(streams, "alignment", key);
+    session.recompute = Recompute::None;
     Ok(Training {
         backbone,
         optimizer: AdamW::new(AdamWConfig::default(), &backbone.parameters(), &weights)?,
         weights,
         defense: defense.build(),
         perturber: perturber.build(),
-        session: Session::new(streams, "alignment", key),
+        session,
         schedule: Schedule { peak: 1e-5, decay: Decay::Constant, warmup: 0, total: u64::MAX },
         max_gradient_norm: Some(1.0),
         next: 0,

@@ -6,17 +6,18 @@
 //! nobody asked for, in one mechanism. A pass over one single graph gives the same numbers; it is
 //! the tests' oracle.
 
-use std::cell::RefCell;
+mod segment;
 
 use candle_core::{Tensor, Var};
 
-use crate::autograd::{self, Store, Tape};
+use crate::autograd::Store;
 use crate::backbone::{Backbone, Pass, Tap, Untouched};
 use crate::batch::Batch;
 use crate::numeric::scalar;
 use crate::rng::Key;
 use crate::site::{Hidden, Site};
 use crate::{Gradients, Params, Result};
+use segment::{Injection, Input, Kept, Segment};
 
 /// A loss over logits `[batch, sequence, vocabulary]`, a differentiable scalar.
 pub type LogitsLoss<'a> = &'a dyn Fn(&Tensor, &Batch) -> Result<Tensor>;
@@ -322,103 +323,5 @@ impl Outcome {
             }
         }
         Ok(())
-    }
-}
-
-/// What goes into a block.
-struct Input {
-    layer: usize,
-    hidden: Tensor,
-    /// Whether its gradient is wanted.
-    differentiate: bool,
-}
-
-/// What the forward leaves of a block for the backward.
-enum Kept<'a> {
-    Input(Input),
-    Graph(Segment<'a>),
-}
-
-/// A part of the model as a graph of its own.
-struct Segment<'a> {
-    /// What goes in, if its gradient is wanted.
-    leaf: Option<Var>,
-    tap: Injection<'a>,
-    output: Tensor,
-    tape: Tape,
-}
-
-impl<'a> Segment<'a> {
-    fn new(
-        evaluation: &'a Evaluation<'a>,
-        input: Option<&Tensor>,
-        make: impl FnOnce(Option<&Tensor>, &Injection<'a>) -> Result<Tensor>,
-    ) -> Result<Self> {
-        let leaf = input.map(Var::from_tensor).transpose()?;
-        let tap = Injection::new(evaluation, true);
-        let made = || make(leaf.as_ref().map(Var::as_tensor), &tap);
-        let (output, tape) = autograd::record(made)?;
-        Ok(Self { leaf, tap, output, tape })
-    }
-
-    /// The output, and in `seen` what passed by, all cut off from the graph.
-    fn look(&self, seen: &mut Hidden) -> Tensor {
-        let visited = self.tap.visited.borrow();
-        seen.extend(visited.iter().map(|(site, hidden)| (*site, hidden.detach())));
-        self.output.detach()
-    }
-
-    /// The known gradients to start from: of the output, and of what a hidden loss read here.
-    fn seeds(&self, gradient: Option<Tensor>, cotangents: &Hidden) -> Vec<(Tensor, Tensor)> {
-        let mut seeds: Vec<_> =
-            gradient.map(|gradient| (self.output.clone(), gradient)).into_iter().collect();
-        for (site, hidden) in self.tap.visited.borrow().iter() {
-            if let Some(cotangent) = cotangents.get(site) {
-                seeds.push((hidden.clone(), cotangent.clone()));
-            }
-        }
-        seeds
-    }
-}
-
-/// The engine's tap: adds the perturbation, then a zero leaf whose gradient is the site's, and
-/// remembers the embeddings that a loss reads.
-struct Injection<'a> {
-    evaluation: &'a Evaluation<'a>,
-    differentiate: bool,
-    visited: RefCell<Hidden>,
-    leaves: RefCell<Hidden>,
-}
-
-impl<'a> Injection<'a> {
-    fn new(evaluation: &'a Evaluation<'a>, differentiate: bool) -> Self {
-        Self { evaluation, differentiate, visited: RefCell::default(), leaves: RefCell::default() }
-    }
-
-    fn collect(&self, store: &mut Store, at_sites: &mut Hidden) -> Result<()> {
-        for (site, leaf) in self.leaves.borrow().iter() {
-            // A loss that does not depend on a site has gradient zero there.
-            let gradient = store.remove(leaf).map_or_else(|| leaf.zeros_like(), Ok)?;
-            at_sites.insert(*site, gradient);
-        }
-        Ok(())
-    }
-}
-
-impl Tap for Injection<'_> {
-    fn tap(&self, site: Site, hidden: &Tensor) -> Result<Tensor> {
-        let mut hidden = hidden.clone();
-        if let Some(added) = self.evaluation.perturbation.and_then(|all| all.get(&site)) {
-            hidden = autograd::add(&hidden, added)?;
-        }
-        if self.differentiate && self.evaluation.wants(site) {
-            let leaf = Var::zeros(hidden.shape(), hidden.dtype(), hidden.device())?.into_inner();
-            hidden = autograd::add(&hidden, &leaf)?;
-            self.leaves.borrow_mut().insert(site, leaf);
-        }
-        if self.evaluation.objective.hidden.is_some_and(|(sites, _)| sites.contains(&site)) {
-            self.visited.borrow_mut().insert(site, hidden.clone());
-        }
-        Ok(hidden)
     }
 }
