@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args as Group, Parser, Subcommand, ValueEnum};
+use vxf_run::control::Every;
 
 /// Defences against harmful fine-tuning: train, attack, compare.
 #[derive(Debug, Parser)]
@@ -16,12 +17,15 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0  done
   1  the run failed: a damaged model, a directory that cannot be written, a loss that is not finite
-  2  the command or the recipe cannot be meant";
+  2  the command or the recipe cannot be meant
+  75 stopped by a signal, everything kept: `vxf resume` goes on";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Align, let a user fine-tune with harmful samples mixed in, and compare.
     Run(RunArgs),
+    /// Go on with an experiment that was stopped or killed, to the bit.
+    Resume(ResumeArgs),
     /// List what is registered.
     List(ListArgs),
     /// Show one method: summary, paper, stages, settings, an example recipe.
@@ -82,6 +86,27 @@ pub(crate) struct RunArgs {
     /// Where results go [default: runs/<defense>-<task>-<digest>]; never overwritten.
     #[arg(long, value_name = "DIR")]
     pub(crate) output_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) course: Course,
+}
+
+#[derive(Debug, Group)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct ResumeArgs {
+    /// The experiment, or a cell of it.
+    pub(crate) run: PathBuf,
+    #[command(flatten)]
+    pub(crate) finding: Finding,
+    #[command(flatten)]
+    pub(crate) course: Course,
+}
+
+/// How a run is kept and shown; no figure depends on it.
+#[derive(Debug, Group)]
+pub(crate) struct Course {
+    /// Save a training stage every so many steps, such as 200, or so often, such as 90s, 10m or 2h.
+    #[arg(long, value_name = "STEPS|TIME", default_value = "10m")]
+    pub(crate) checkpoint_every: Every,
     /// Print harmful answers of a model of your own in full; they are always kept in files.
     #[arg(long)]
     pub(crate) log_samples: bool,

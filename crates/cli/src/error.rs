@@ -4,7 +4,7 @@ use std::fmt;
 
 use vxf_run::Error;
 
-use crate::{EXIT_FAILED, EXIT_USAGE};
+use crate::{EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE};
 
 /// A command that could not be done.
 #[derive(Debug)]
@@ -78,6 +78,7 @@ fn code(error: &Error) -> u8 {
             | vxf_core::Error::UnknownStream { .. }
             | vxf_core::Error::UnknownSite { .. },
         ) => EXIT_USAGE,
+        Error::Interrupted { .. } => EXIT_INTERRUPTED,
         _ => EXIT_FAILED,
     }
 }
@@ -98,7 +99,12 @@ fn hints(error: &Error) -> Vec<String> {
         Error::OtherExperiment { .. } | Error::NotAnExperiment { .. } => {
             vec!["give another directory with `--output-dir`; nothing is ever overwritten".into()]
         }
-        Error::Busy { .. } => vec!["wait for it, or give another `--output-dir`".into()],
+        Error::Interrupted { path } => {
+            vec![format!("`vxf resume {}` goes on, and so does the same command", path.display())]
+        }
+        Error::Checkpoint { .. } => {
+            vec!["the disk or the memory is not sound; the checkpoint before it is kept".into()]
+        }
         Error::AllPrompt { .. } => vec![
             "raise `world.max_length`, for files `data.max_length` (0 is the model's own limit), \
              or take a model with more positions"
@@ -121,7 +127,7 @@ fn hints(error: &Error) -> Vec<String> {
         }
         Error::Cell { source, .. } => {
             let mut all =
-                vec!["finished cells are kept: the same command goes on with the rest".to_owned()];
+                vec!["what is done is kept: `vxf resume` or the same command goes on".to_owned()];
             all.extend(hints(source));
             all
         }

@@ -19,6 +19,7 @@ mod commands;
 mod error;
 mod output;
 mod progress;
+mod signals;
 
 use args::{Args, Command};
 
@@ -28,6 +29,10 @@ pub const EXIT_DONE: u8 = 0;
 pub const EXIT_FAILED: u8 = 1;
 /// Exit code of a command or a recipe that cannot be meant.
 pub const EXIT_USAGE: u8 = 2;
+
+/// Exit code of a run that was asked to stop and kept everything (`EX_TEMPFAIL`): it can be gone on
+/// with, and a scheduler may put it back in the queue.
+pub const EXIT_INTERRUPTED: u8 = 75;
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
@@ -47,6 +52,7 @@ pub fn main() -> ExitCode {
     };
     let done = match args.command {
         Command::Run(args) => commands::run::run(&args),
+        Command::Resume(args) => commands::run::resume(&args),
         Command::List(args) => commands::list::run(&args),
         Command::Show(args) => commands::show::run(&args),
         Command::Validate(args) => commands::validate::run(&args),

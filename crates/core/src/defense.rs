@@ -53,6 +53,16 @@ pub struct State {
     pub values: serde_json::Value,
 }
 
+impl State {
+    /// For those who carry nothing.
+    pub(crate) fn must_be_empty(&self, who: &str) -> Result<()> {
+        match self.tensors.is_empty() && self.values.is_null() {
+            true => Ok(()),
+            false => Err(Error::State(format!("{who} keeps none, yet some was saved"))),
+        }
+    }
+}
+
 /// The outer player: a published defence, in the stage it belongs to.
 ///
 /// The default [`Defense::gradients`] is the min-max step, so that a defence whose inner player is
@@ -101,9 +111,6 @@ pub trait Defense: Send {
     /// # Errors
     /// When the state is not this method's.
     fn restore(&mut self, state: State) -> Result<()> {
-        match state.tensors.is_empty() && state.values.is_null() {
-            true => Ok(()),
-            false => Err(Error::State("this defence keeps none, yet some was saved".into())),
-        }
+        state.must_be_empty("this defence")
     }
 }

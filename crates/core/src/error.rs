@@ -146,6 +146,9 @@ pub enum Error {
         /// What it asked for.
         need: String,
     },
+    /// Asked to stop between two steps or two answers; what is done is kept.
+    #[error("stopped as asked")]
+    Stopped,
     /// A plugin failed in its own way.
     #[error("{plugin}: {source}")]
     Plugin {

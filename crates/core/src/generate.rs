@@ -46,7 +46,32 @@ impl Choices for Greedy {
     }
 }
 
-/// Answers of at most `most` tokens to the first `prompts` of the set called `set`, in order.
+/// Keeps answers as they are made, so that a process that ends early has not made them in vain.
+pub trait Keeper {
+    /// The answer to prompt `index` of `set`, if it was made before.
+    fn kept(&self, set: &str, index: usize) -> Option<String>;
+    /// Keeps answers by their prompts' indices.
+    ///
+    /// # Errors
+    /// When they cannot be kept; [`crate::Error::Stopped`] when no more are wanted.
+    fn keep(&self, set: &str, made: &[(usize, String)]) -> Result<()>;
+}
+
+/// Keeps nothing.
+pub struct Forgetful;
+
+impl Keeper for Forgetful {
+    fn kept(&self, _: &str, _: usize) -> Option<String> {
+        None
+    }
+
+    fn keep(&self, _: &str, _: &[(usize, String)]) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Answers of at most `most` tokens to the first `prompts` of the set called `set`, in order; those
+/// that `keeper` has are taken from it.
 ///
 /// Prompts of one length go together, so that no padding is needed.
 pub fn answers(
@@ -55,24 +80,30 @@ pub fn answers(
     prompts: &[Prompt],
     most: usize,
     probes: &Probes,
+    keeper: &dyn Keeper,
 ) -> Result<Vec<Generation>> {
     let weights = model.weights.detach();
     let model = Model { weights: &weights, ..model };
-    let mut answers = vec![Vec::new(); prompts.len()];
+    let mut answers = vec![String::new(); prompts.len()];
     for group in groups_of_one_length(prompts, probes.batch_size) {
+        let kept: Vec<_> = group.iter().map_while(|&index| keeper.kept(set, index)).collect();
+        if kept.len() == group.len() {
+            group.into_iter().zip(kept).for_each(|(index, answer)| answers[index] = answer);
+            continue;
+        }
         let rows: Vec<_> = group.iter().map(|&index| prompts[index].tokens.as_slice()).collect();
         let mut choices: Vec<_> =
             group.iter().map(|&index| probes.sampler.start(set, index)).collect();
         let is_end = |token| probes.text.is_end(token);
         let made = answer(model, &rows, most, &is_end, &mut choices)?;
-        for (index, answer) in group.into_iter().zip(made) {
-            answers[index] = answer;
-        }
+        let text = |(index, tokens): (usize, Vec<u32>)| Ok((index, probes.text.decode(&tokens)?));
+        let made = group.into_iter().zip(made).map(text).collect::<Result<Vec<_>>>()?;
+        keeper.keep(set, &made)?;
+        made.into_iter().for_each(|(index, answer)| answers[index] = answer);
     }
-    let generation = |(prompt, answer): (&Prompt, Vec<u32>)| {
-        Ok(Generation { prompt: prompt.clone(), answer: probes.text.decode(&answer)? })
-    };
-    prompts.iter().zip(answers).map(generation).collect()
+    let generation =
+        |(prompt, answer): (&Prompt, String)| Generation { prompt: prompt.clone(), answer };
+    Ok(prompts.iter().zip(answers).map(generation).collect())
 }
 
 /// Indices of prompts that are equally long, at most `most` together, the shortest first.

@@ -24,6 +24,7 @@ mod params;
 pub mod peft;
 pub mod perturber;
 pub mod registry;
+pub mod resume;
 pub mod rng;
 pub mod schedule;
 pub mod site;

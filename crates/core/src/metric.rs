@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backbone::{Backbone, Pass};
 use crate::batch::{Batch, Example};
-use crate::generate::Sampler;
+use crate::generate::{Forgetful, Keeper, Sampler};
 use crate::site::{Hidden, Site};
 use crate::step::Reader;
 use crate::{Error, Params, Result};
@@ -230,13 +230,15 @@ pub struct View<'a> {
     pub references: BTreeMap<&'static str, Model<'a>>,
     /// What to measure on.
     pub probes: &'a Probes,
+    keeper: &'a dyn Keeper,
     generations: RefCell<BTreeMap<String, std::rc::Rc<Vec<Generation>>>>,
 }
 
 impl<'a> View<'a> {
     /// A view of `model`.
     pub fn new(model: Model<'a>, probes: &'a Probes) -> Self {
-        Self { model, references: BTreeMap::new(), probes, generations: RefCell::default() }
+        let (references, generations) = (BTreeMap::new(), RefCell::default());
+        Self { model, references, probes, keeper: &Forgetful, generations }
     }
 
     /// With a model to compare with.
@@ -290,10 +292,16 @@ impl<'a> View<'a> {
         }
         let prompts = self.prompts(metric, name)?;
         let most = self.probes.questions.get(name).map_or(0, |set| set.max_new_tokens);
-        let made = crate::generate::answers(self.model, name, prompts, most, self.probes)?;
+        let made =
+            crate::generate::answers(self.model, name, prompts, most, self.probes, self.keeper)?;
         let made = std::rc::Rc::new(made);
         self.generations.borrow_mut().insert(name.to_owned(), made.clone());
         Ok(made)
+    }
+
+    /// With someone who keeps answers as they are made.
+    pub fn with_keeper(self, keeper: &'a dyn Keeper) -> Self {
+        Self { keeper, ..self }
     }
 
     /// Takes answers that were made before, so that they are judged and not made again.

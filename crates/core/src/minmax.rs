@@ -62,11 +62,11 @@ impl Training<'_> {
     /// Lets the defence prepare, then takes all remaining steps.
     ///
     /// # Errors
-    /// On anything not finite, naming the step; on whatever a plugin reports.
-    pub fn run(
+    /// On anything not finite, naming the step; on whatever a plugin or `observe` reports.
+    pub fn run<E: From<Error>>(
         &mut self,
-        mut observe: impl FnMut(&Self, &Observation) -> Result<Flow>,
-    ) -> Result<()> {
+        mut observe: impl FnMut(&Self, &Observation) -> Result<Flow, E>,
+    ) -> Result<(), E> {
         if self.next == 0 {
             self.prepare()?;
         }

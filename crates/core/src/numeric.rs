@@ -36,3 +36,20 @@ fn lanes<T: Copy + Into<f64>>(values: &[T]) -> f64 {
 pub fn scalar(tensor: &Tensor) -> Result<f64> {
     Ok(tensor.to_dtype(DType::F64)?.to_scalar()?)
 }
+
+/// The widest vector instructions of this processor that matrix products and kernels use. Other
+/// ones order sums differently, so bits are promised within one of these alone.
+pub fn instructions() -> &'static str {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx512f") {
+            return "avx512f";
+        }
+        if is_x86_feature_detected!("fma") && is_x86_feature_detected!("avx2") {
+            return "avx2+fma";
+        }
+        return "sse2";
+    }
+    #[allow(unreachable_code, reason = "every other architecture has one set of them")]
+    "default"
+}

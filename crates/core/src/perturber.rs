@@ -1,5 +1,6 @@
 //! The `Perturber` trait: the inner player of the min-max problem.
 
+use crate::defense::State;
 use crate::site::Hidden;
 use crate::step::Step;
 use crate::{Params, Result};
@@ -25,4 +26,17 @@ pub enum Perturbation {
 pub trait Perturber: Send {
     /// Proposes a perturbation for the present micro-batch of the main stream.
     fn perturb(&mut self, step: &mut Step<'_>) -> Result<Perturbation>;
+
+    /// What the next proposal depends on beyond the step, for a checkpoint.
+    fn state(&self) -> Result<State> {
+        Ok(State::default())
+    }
+
+    /// Takes back what [`Perturber::state`] gave.
+    ///
+    /// # Errors
+    /// When the state is not this method's.
+    fn restore(&mut self, state: State) -> Result<()> {
+        state.must_be_empty("this perturber")
+    }
 }

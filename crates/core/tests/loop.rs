@@ -31,7 +31,7 @@ fn rates_rise_from_zero_and_fall_to_it() {
         assert_eq!(observation.step, rates.len() as u64);
         rates.push(observation.rate);
         moved.push(first_difference(&before, &stage.weights)?.is_some());
-        Ok(Flow::Continue)
+        Ok::<_, Error>(Flow::Continue)
     };
     stage.run(observe).expect("six steps");
     let expected = [0.0, 0.005, 0.01, 0.0075, 0.005, 0.0025];
@@ -47,16 +47,16 @@ fn a_watcher_can_stop_it_and_it_goes_on_from_there() {
     let toy = toy();
     let mut whole = stage(&toy, Box::new(Plain));
     whole.schedule.total = 5;
-    whole.run(|_, _| Ok(Flow::Continue)).expect("five steps");
+    whole.run(|_, _| Ok::<_, Error>(Flow::Continue)).expect("five steps");
 
     let mut halting = stage(&toy, Box::new(Plain));
     halting.schedule.total = 5;
     let stop = |_: &Training<'_>, observation: &vxf_core::minmax::Observation| {
-        Ok(if observation.step == 1 { Flow::Stop } else { Flow::Continue })
+        Ok::<_, Error>(if observation.step == 1 { Flow::Stop } else { Flow::Continue })
     };
     halting.run(stop).expect("two steps");
     assert_eq!(halting.next, 2);
-    halting.run(|_, _| Ok(Flow::Continue)).expect("three more");
+    halting.run(|_, _| Ok::<_, Error>(Flow::Continue)).expect("three more");
     assert_eq!(first_difference(&whole.weights, &halting.weights).expect("numbers"), None);
 }
 

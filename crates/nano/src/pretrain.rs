@@ -90,7 +90,7 @@ pub fn pretrain(
     };
     training.run(|_, observation| {
         observe(observation)?;
-        Ok(Flow::Continue)
+        Ok::<_, vxf_core::Error>(Flow::Continue)
     })?;
     Ok(training.weights.detach())
 }

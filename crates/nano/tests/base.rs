@@ -3,7 +3,7 @@
 use candle_core::{DType, Device};
 use sha2::{Digest, Sha256};
 use vxf_core::config::load_backbone;
-use vxf_core::generate::{Greedy, answers};
+use vxf_core::generate::{Forgetful, Greedy, answers};
 use vxf_core::metric::{Model, Probes, Prompt};
 use vxf_core::{Key, Params, Result};
 use vxf_data::{Ask, Codec, world::Sample};
@@ -37,7 +37,7 @@ fn exact(samples: &[Sample]) -> Result<f64> {
     };
     let weights = Params::new();
     let model = Model { backbone: &*backbone, weights: &weights };
-    let made = answers(model, "samples", &prompts, 20, &probes)?;
+    let made = answers(model, "samples", &prompts, 20, &probes, &Forgetful)?;
     let right = made.iter().filter(|made| made.prompt.expected.as_deref() == Some(&made.answer));
     Ok(right.count() as f64 / samples.len() as f64)
 }

@@ -185,7 +185,7 @@ fn train(
     training.run(|training, observation| {
         steps.push(observation.clone());
         after.push(training.weights.copy()?);
-        Ok(Flow::Continue)
+        Ok::<_, vxf_core::Error>(Flow::Continue)
     })?;
     let fisher = training.defense.state()?.tensors;
     let last = after.last().unwrap_or(&before);

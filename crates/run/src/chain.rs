@@ -1,20 +1,23 @@
 //! One chain: a model aligned under one seed, then fine-tuned by its user at every ratio.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use vxf_core::engine::Recompute;
 use vxf_core::metric::{Model, Probes};
 use vxf_core::minmax::Flow;
 use vxf_core::{Backbone, Key, Params, Stage};
 
+use crate::checkpoints::{ANSWERS, LOG};
+use crate::control::Control;
 use crate::dataset::{SeedData, Set};
 use crate::directory::Directory;
 use crate::experiment::Prepared;
+use crate::kept_answers::KeptAnswers;
 use crate::measure::{self, Pair};
 use crate::plan::{Arm, CellId};
 use crate::progress::Progress;
@@ -33,6 +36,7 @@ pub(crate) struct Chain<'a> {
     seed: u64,
     data: &'a SeedData,
     recompute: Recompute,
+    control: Control<'a>,
 }
 
 /// A trained model on its way into a cell.
@@ -41,7 +45,8 @@ struct Outcome {
     weights: Params,
     start: Params,
     steps: u64,
-    log: Vec<Value>,
+    /// Seconds that earlier processes spent on it.
+    before: f64,
     begun: Instant,
 }
 
@@ -59,10 +64,11 @@ impl<'a> Chain<'a> {
         alignment: usize,
         seed: u64,
         recompute: Recompute,
+        control: Control<'a>,
     ) -> Self {
         let index = prepared.plan.seeds.iter().position(|known| *known == seed).unwrap_or(0);
         let data = &prepared.data[index];
-        Self { prepared, directory, progress, alignment, seed, data, recompute }
+        Self { prepared, directory, progress, alignment, seed, data, recompute, control }
     }
 
     fn method(&self) -> &'a Method {
@@ -91,17 +97,21 @@ impl<'a> Chain<'a> {
         let recipe = &self.prepared.recipe;
         let aligning = match self.needs_aligning() && self.method().defense.config.build().trains()
         {
-            true => recipe.alignment.steps(self.data.alignment.examples.len()),
+            true => {
+                let all = recipe.alignment.steps(self.data.alignment.examples.len());
+                all.saturating_sub(self.directory.checkpoints(&self.aligned_cell()).last())
+            }
             false => 0,
         };
-        let user = |&(_, _, ratio): &(CellId, &Arm, usize)| {
-            recipe.fine_tuning.steps(self.data.user[ratio].examples.len())
+        let user = |&(ref cell, _, ratio): &(CellId, &Arm, usize)| {
+            let all = recipe.fine_tuning.steps(self.data.user[ratio].examples.len());
+            all.saturating_sub(self.directory.checkpoints(cell).last())
         };
         aligning + self.attacks_left().iter().map(user).sum::<u64>()
     }
 
     /// Computes what is missing.
-    pub(crate) fn run(&self, stop: &AtomicBool) -> Result<()> {
+    pub(crate) fn run(&self) -> Result<()> {
         if !self.is_incomplete() {
             return Ok(());
         }
@@ -109,25 +119,24 @@ impl<'a> Chain<'a> {
         let probes = self.data.probes(recipe, base, access)?;
         let cell = self.aligned_cell();
         let named = |cell: &CellId, error: Error| match error {
-            Error::Stopped => Error::Stopped,
+            Error::Stopped | Error::Core(vxf_core::Error::Stopped) => Error::Stopped,
             source => Error::Cell { cell: cell.to_string(), source: Box::new(source) },
         };
-        let aligned = self.align(&cell, &probes, stop).map_err(|error| named(&cell, error))?;
+        let aligned = self.align(&cell, &probes).map_err(|error| named(&cell, error))?;
         let attacks = self.attacks_left();
         if attacks.is_empty() {
             return Ok(());
         }
         let given = self.given(aligned).map_err(|error| named(&cell, error))?;
         for (cell, arm, ratio) in attacks {
-            self.attack(&given, &cell, arm, ratio, &probes, stop)
-                .map_err(|error| named(&cell, error))?;
+            self.attack(&given, &cell, arm, ratio, &probes).map_err(|error| named(&cell, error))?;
         }
         Ok(())
     }
 
     /// The weights that alignment trained, if it trains: read back if they were made before, else
     /// made. The model itself is let go of.
-    fn align(&self, cell: &CellId, probes: &Probes, stop: &AtomicBool) -> Result<Option<Params>> {
+    fn align(&self, cell: &CellId, probes: &Probes) -> Result<Option<Params>> {
         let Prepared { base, recipe, source, .. } = self.prepared;
         let settings = &recipe.alignment;
         let trains = self.method().defense.config.build().trains();
@@ -136,17 +145,18 @@ impl<'a> Chain<'a> {
             let load = || stage::load(&settings.trainable, &place, base.dtype());
             return trains.then(load).transpose();
         }
+        self.control.check()?;
         self.progress.cell(cell);
         let key = Key::root(self.seed).child("alignment");
         let (backbone, start) = stage::trainable(&base.model()?, settings, &key)?;
         let streams = [("alignment", &self.data.alignment), ("harmful", &self.data.harmful)];
         let plan = self.plan(self.method(), settings, &streams, key);
-        let begun = Instant::now();
         let outcome = match trains {
-            true => self.train(&plan, backbone, start, None, begun, stop)?,
+            true => self.train(cell, &plan, backbone, start, None)?,
             false => {
-                let (weights, log) = (start.copy()?, Vec::new());
-                Outcome { backbone, weights, start, steps: 0, log, begun }
+                self.directory.checkpoints(cell).begin_log()?;
+                let weights = start.copy()?;
+                Outcome { backbone, weights, start, steps: 0, before: 0.0, begun: Instant::now() }
             }
         };
         let model = Model { backbone: &*outcome.backbone, weights: &outcome.weights };
@@ -179,8 +189,8 @@ impl<'a> Chain<'a> {
         arm: &Arm,
         ratio: usize,
         probes: &Probes,
-        stop: &AtomicBool,
     ) -> Result<()> {
+        self.control.check()?;
         self.progress.cell(cell);
         let settings: &TrainingSettings = &self.prepared.recipe.fine_tuning;
         let key = Key::root(self.seed).child("fine_tuning");
@@ -191,7 +201,7 @@ impl<'a> Chain<'a> {
         let user: &Set = &self.data.user[ratio];
         let streams = [("user", user), ("alignment", &self.data.alignment)];
         let plan = self.plan(&arm.fine_tuning, settings, &streams, key);
-        let outcome = self.train(&plan, backbone, start, Some(probes), Instant::now(), stop)?;
+        let outcome = self.train(cell, &plan, backbone, start, Some(probes))?;
         let pair = Pair {
             model: Model { backbone: &*outcome.backbone, weights: &outcome.weights },
             aligned: Some(Model { backbone: &*outcome.backbone, weights: &outcome.start }),
@@ -221,27 +231,36 @@ impl<'a> Chain<'a> {
         }
     }
 
-    /// Takes all steps of a stage; with `probes`, measures every so many of them.
+    /// Takes all steps of a stage, from its last checkpoint on; with `probes`, measures every so many
+    /// of them.
     fn train(
         &self,
+        cell: &CellId,
         plan: &StagePlan<'_>,
         backbone: Arc<dyn Backbone>,
         start: Params,
         probes: Option<&Probes>,
-        begun: Instant,
-        stop: &AtomicBool,
     ) -> Result<Outcome> {
         let recipe = &self.prepared.recipe;
         let every = recipe.settings.eval_every;
-        let mut log = Vec::new();
+        let begun = Instant::now();
+        let checkpoints = self.directory.checkpoints(cell);
         let mut training = plan.training(&*backbone, &start)?;
         let total = training.schedule.total;
-        training.run(|training, seen| {
-            let done = seen.step + 1;
-            log.push(json!({
+        let (mut log, before) = match checkpoints.resume(&|text| self.progress.note(text))? {
+            None => (checkpoints.begin_log()?, 0.0),
+            Some(resumed) => {
+                training.resume(resumed.saved)?;
+                (resumed.log, resumed.seconds)
+            }
+        };
+        let mut saved = Instant::now();
+        let done = training.run(|training, seen| {
+            let done = training.next;
+            log.push(&json!({
                 "kind": "step", "step": done, "learning_rate": seen.rate,
                 "gradient_norm": seen.gradient_norm, "figures": seen.figures,
-            }));
+            }))?;
             if let Some(probes) =
                 probes.filter(|_| every > 0 && (done % every == 0 || done == total))
             {
@@ -250,17 +269,27 @@ impl<'a> Chain<'a> {
                     aligned: Some(Model { backbone: training.backbone, weights: &start }),
                 };
                 for row in measure::followed(pair, probes, &recipe.metrics)? {
-                    log.push(json!({ "kind": "measurement", "step": done, "row": row }));
+                    log.push(&json!({ "kind": "measurement", "step": done, "row": row }))?;
                 }
             }
             self.progress.step(seen.figures.get("loss").copied());
-            Ok(if stop.load(Ordering::Relaxed) { Flow::Stop } else { Flow::Continue })
-        })?;
+            let stops = self.control.stops();
+            if stops || self.control.every.due(done, total, saved.elapsed()) {
+                let seconds = before + begun.elapsed().as_secs_f64();
+                let mark = log.mark()?;
+                checkpoints.save(&training.save()?, mark, seconds)?;
+                saved = Instant::now();
+            }
+            Ok::<_, Error>(if stops { Flow::Stop } else { Flow::Continue })
+        });
+        // Rows up to a step that failed are worth seeing.
+        log.flush()?;
+        done?;
         if training.next < total {
             return Err(Error::Stopped);
         }
         let weights = training.defense.finish(training.weights)?;
-        Ok(Outcome { weights, backbone, start, steps: total, log, begun })
+        Ok(Outcome { weights, backbone, start, steps: total, before, begun })
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -275,7 +304,11 @@ impl<'a> Chain<'a> {
         probes: &Probes,
     ) -> Result<()> {
         let metrics = &self.prepared.recipe.metrics;
-        let (measurements, answers) = measure::everything(pair, probes, metrics, BTreeMap::new())?;
+        let checkpoints = self.directory.checkpoints(cell);
+        let answers = checkpoints.root().join(ANSWERS);
+        let keeper = KeptAnswers::open(self.directory.disk(), answers, self.control)?;
+        let (measurements, answers) =
+            measure::everything(pair, probes, metrics, BTreeMap::new(), &keeper)?;
         let below = self.below(stage)?;
         let record = Record {
             schema_version: SCHEMA_VERSION,
@@ -289,7 +322,7 @@ impl<'a> Chain<'a> {
             samples: set.map_or(0, |set| set.examples.len()),
             truncated: set.map_or(0, |set| set.truncated),
             dropped: set.map_or(0, |set| set.dropped),
-            seconds: outcome.begun.elapsed().as_secs_f64(),
+            seconds: outcome.before + outcome.begun.elapsed().as_secs_f64(),
             trainable: outcome.backbone.trainable().clone(),
             continues: below.is_some() && self.prepared.recipe.fine_tuning.continue_adapter,
             below,
@@ -297,12 +330,14 @@ impl<'a> Chain<'a> {
         };
         let base = &self.prepared.base.name;
         self.directory.write_cell(cell, |place| {
-            write_lines(&place.join("metrics.jsonl"), &outcome.log)?;
+            let log = checkpoints.root().join(LOG);
+            fs::copy(&log, place.join(LOG)).map_err(Error::io("copy", &log))?;
             write_lines(&place.join("generations.jsonl"), &answers)?;
             if outcome.steps > 0 {
                 stage::save(outcome.backbone.trainable(), &outcome.weights, base, place)?;
             }
             write_json(&place.join("result.json"), &record)
-        })
+        })?;
+        checkpoints.clear()
     }
 }

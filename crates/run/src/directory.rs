@@ -1,16 +1,22 @@
 //! The directory of an experiment: never overwritten, never half-written.
 //!
 //! A cell is written beside its place and renamed when it is complete, so a cell that is there is
-//! whole. The resolved recipe says which experiment it is; a lock keeps two processes apart.
+//! whole; one that is under way has checkpoints. The resolved recipe says which experiment it is; a
+//! lock that vanishes with its holder keeps two processes apart.
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::checkpoints::{Checkpoints, Identity};
+use crate::control::Control;
 use crate::diff::{self, Difference};
+use crate::disk::{self, Disk, FileSystem, PARTIAL};
 use crate::manifest::Manifest;
 use crate::plan::{CellId, Plan};
+use crate::progress::Progress;
 use crate::recipe::Recipe;
 use crate::record::{Answer, Record, read_json, read_lines};
 use crate::{Error, Result, recipe_file, resolve};
@@ -18,12 +24,16 @@ use crate::{Error, Result, recipe_file, resolve};
 const RECIPE: &str = "config.resolved.toml";
 const MANIFEST: &str = "manifest.json";
 const LOCK: &str = ".lock";
-const PARTIAL: &str = ".partial-";
+const CHECKPOINTS: &str = "checkpoints";
+/// How often a directory that another process holds is tried.
+const PATIENCE: Duration = Duration::from_millis(50);
 
 /// An experiment's directory, held by this process alone.
 #[derive(Debug)]
 pub struct Directory {
     root: PathBuf,
+    disk: Box<dyn Disk>,
+    identity: Identity,
     _lock: File,
 }
 
@@ -37,30 +47,45 @@ impl Directory {
         Path::new("runs").join(name)
     }
 
-    /// Opens the directory for `recipe`, making it if it is not there.
+    /// Opens the directory for `recipe`, making it if it is not there. While another process holds
+    /// it this waits, and then looks at it again: the other may have changed everything.
     ///
     /// # Errors
-    /// When it cannot be made or written, holds something else, or is being written.
-    pub fn open(root: &Path, recipe: &Recipe, manifest: &Manifest) -> Result<Self> {
-        let existing = root.exists();
-        if existing && !Self::is_free(root)? {
-            same_experiment(root, recipe, manifest)?;
-        }
-        fs::create_dir_all(root).map_err(Error::io("create", root))?;
-        let path = root.join(LOCK);
-        let lock = File::create(&path).map_err(Error::io("write", &path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(Error::Busy { path: root.to_owned() }),
-            Err(TryLockError::Error(source)) => return Err(Error::io("write", path)(source)),
-        }
-        let directory = Self { root: root.to_owned(), _lock: lock };
+    /// When it cannot be made or written, holds something else, or the wait is broken off.
+    pub fn open(
+        root: &Path,
+        recipe: &Recipe,
+        manifest: &Manifest,
+        control: Control<'_>,
+        progress: &dyn Progress,
+    ) -> Result<Self> {
+        let fits = || match root.exists() && !Self::is_free(root)? {
+            true => same_experiment(root, recipe, manifest),
+            false => Ok(()),
+        };
+        fits()?;
+        let disk = Box::new(FileSystem);
+        disk.create_dir(root).map_err(Error::io("create", root))?;
+        let lock = lock(root, control, progress)?;
+        fits()?;
+        let identity = Identity { digest: manifest.recipe.clone(), recipe: recipe.toml() };
+        let directory = Self { root: root.to_owned(), disk, identity, _lock: lock };
         directory.sweep()?;
-        if !root.join(MANIFEST).exists() {
-            directory.replace(RECIPE, &recipe.toml())?;
-            directory.write_manifest(manifest)?;
-        }
         Ok(directory)
+    }
+
+    /// Whether an experiment has begun in it.
+    pub fn has_begun(&self) -> bool {
+        self.root.join(MANIFEST).exists()
+    }
+
+    /// Writes down which experiment it is, the manifest last.
+    ///
+    /// # Errors
+    /// When that cannot be written.
+    pub fn begin(&self, recipe: &Recipe, manifest: &Manifest) -> Result<()> {
+        disk::replace(&*self.disk, &self.root.join(RECIPE), recipe.toml().as_bytes())?;
+        self.write_manifest(manifest)
     }
 
     /// Whether nothing of anyone's is in `root`: a first call that died early leaves no manifest.
@@ -82,11 +107,9 @@ impl Directory {
     fn sweep(&self) -> Result<()> {
         for entry in fs::read_dir(&self.root).map_err(Error::io("read", &self.root))? {
             let path = entry.map_err(Error::io("read", &self.root))?.path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if name.starts_with(PARTIAL) && path.is_dir() {
-                fs::remove_dir_all(&path).map_err(Error::io("remove", &path))?;
-            } else if name.starts_with(PARTIAL) {
-                fs::remove_file(&path).map_err(Error::io("remove", &path))?;
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if name.starts_with(PARTIAL) {
+                self.disk.remove(&path).map_err(Error::io("remove", &path))?;
             }
         }
         Ok(())
@@ -113,13 +136,7 @@ impl Directory {
         let path = self.root.join(MANIFEST);
         let text = serde_json::to_string_pretty(manifest)
             .map_err(|source| Error::Record { path: path.clone(), source })?;
-        self.replace(MANIFEST, &(text + "\n"))
-    }
-
-    fn replace(&self, name: &str, text: &str) -> Result<()> {
-        let (partial, place) = (self.root.join(format!("{PARTIAL}{name}")), self.root.join(name));
-        fs::write(&partial, text).map_err(Error::io("write", &partial))?;
-        fs::rename(&partial, &place).map_err(Error::io("write", &place))
+        disk::replace(&*self.disk, &path, (text + "\n").as_bytes())
     }
 
     /// Where a cell lies.
@@ -137,21 +154,35 @@ impl Directory {
     /// # Errors
     /// When `fill` fails, or the cell cannot be put in place.
     pub fn write_cell(&self, cell: &CellId, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-        let place = self.cell(cell);
-        let parent = place.parent().unwrap_or(&self.root);
         // The lock keeps other processes out, and no two threads compute one cell.
         let name = cell.path().to_string_lossy().replace(std::path::MAIN_SEPARATOR, "-");
         let partial = self.root.join(format!("{PARTIAL}{name}"));
-        fs::create_dir(&partial).map_err(Error::io("create", &partial))?;
-        let put = || {
-            fill(&partial)?;
-            fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
-            fs::rename(&partial, &place).map_err(Error::io("write", &place))
-        };
-        put().inspect_err(|_| {
-            // What cannot be removed now is swept away by the next call.
-            let _ = fs::remove_dir_all(&partial);
-        })
+        disk::place(&*self.disk, &partial, &self.cell(cell), fill)
+    }
+
+    /// The checkpoints of a cell that is under way.
+    pub fn checkpoints(&self, cell: &CellId) -> Checkpoints<'_> {
+        let root = self.root.join(CHECKPOINTS).join(cell.path());
+        Checkpoints::new(&*self.disk, root, &self.identity)
+    }
+
+    /// How this directory is written.
+    pub(crate) fn disk(&self) -> &dyn Disk {
+        &*self.disk
+    }
+
+    /// Removes the checkpoints of cells that are done.
+    ///
+    /// # Errors
+    /// When they cannot be removed.
+    pub fn tidy(&self, plan: &Plan) -> Result<()> {
+        let cells = plan.cells();
+        if cells.iter().all(|cell| self.holds(cell)) {
+            let all = self.root.join(CHECKPOINTS);
+            return self.disk.remove(&all).map_err(Error::io("remove", all));
+        }
+        let done = cells.iter().filter(|cell| self.holds(cell));
+        done.map(|cell| self.checkpoints(cell).clear()).collect()
     }
 
     /// The records of all cells of `plan` that are there.
@@ -169,6 +200,28 @@ impl Directory {
     /// When they cannot be read.
     pub fn answers(&self, cell: &CellId) -> Result<Vec<Answer>> {
         read_lines(&self.cell(cell).join("generations.jsonl"))
+    }
+}
+
+/// Holds `root` until this process ends; waits for another that does.
+fn lock(root: &Path, control: Control<'_>, progress: &dyn Progress) -> Result<File> {
+    let path = root.join(LOCK);
+    let lock = File::create(&path).map_err(Error::io("write", &path))?;
+    let mut told = false;
+    loop {
+        match lock.try_lock() {
+            Ok(()) => return Ok(lock),
+            Err(TryLockError::Error(source)) => return Err(Error::io("write", path)(source)),
+            Err(TryLockError::WouldBlock) if control.stops() => {
+                return Err(Error::Interrupted { path: root.to_owned() });
+            }
+            Err(TryLockError::WouldBlock) => {}
+        }
+        if !std::mem::replace(&mut told, true) {
+            let root = root.display();
+            progress.note(&format!("another vxf is writing {root}; waiting for it to end"));
+        }
+        std::thread::sleep(PATIENCE);
     }
 }
 

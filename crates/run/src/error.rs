@@ -159,11 +159,19 @@ pub enum Error {
         /// The file or directory.
         path: PathBuf,
     },
-    /// Another process is writing into the output directory.
-    #[error("{}: another vxf is writing there", path.display())]
-    Busy {
-        /// The directory.
+    /// The process was asked to stop, and saved what it had.
+    #[error("stopped as asked; everything up to here is kept in {}", path.display())]
+    Interrupted {
+        /// The experiment's directory.
         path: PathBuf,
+    },
+    /// A checkpoint is not what was written a moment ago.
+    #[error("{}: read back, the checkpoint is not what was written: {problem}", path.display())]
+    Checkpoint {
+        /// The checkpoint.
+        path: PathBuf,
+        /// What differs.
+        problem: String,
     },
     /// A file or directory cannot be read or written.
     #[error("cannot {action} {}: {source}", path.display())]
@@ -194,8 +202,8 @@ pub enum Error {
     /// Worker threads cannot be started.
     #[error("cannot start worker threads: {0}")]
     Threads(String),
-    /// The work was given up because another part of it failed.
-    #[error("stopped because another part of the experiment failed")]
+    /// The work was given up: the process was asked to stop, or another part of it failed.
+    #[error("stopped before it was done")]
     Stopped,
     /// The engine, a plugin or a model.
     #[error(transparent)]

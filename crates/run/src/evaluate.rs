@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use vxf_core::generate::Forgetful;
 use vxf_core::metric::{Generation, Model, Probes};
 use vxf_core::{Key, Params};
 
@@ -33,7 +34,8 @@ pub fn of_model(recipe: &Recipe, access: &Access) -> Result<Evaluation> {
     let probes = probes(recipe, &base, access)?;
     let (backbone, weights) = (base.model()?, Params::new());
     let pair = Pair { model: Model { backbone: &*backbone, weights: &weights }, aligned: None };
-    let (rows, answers) = measure::everything(pair, &probes, &recipe.metrics, BTreeMap::new())?;
+    let (rows, answers) =
+        measure::everything(pair, &probes, &recipe.metrics, BTreeMap::new(), &Forgetful)?;
     Ok(Evaluation { rows, answers, kept: Vec::new() })
 }
 
@@ -53,7 +55,13 @@ pub fn of_run(run: &Run, recipe: &Recipe, access: &Access, anew: bool) -> Result
         None => {
             let (backbone, weights) = (base.model()?, Params::new());
             let model = Model { backbone: &*backbone, weights: &weights };
-            measure::everything(Pair { model, aligned: None }, &probes, &recipe.metrics, kept)?
+            measure::everything(
+                Pair { model, aligned: None },
+                &probes,
+                &recipe.metrics,
+                kept,
+                &Forgetful,
+            )?
         }
         Some(last) => {
             // The last stage's weights stay apart, so that the model it began with is there too.
@@ -68,7 +76,7 @@ pub fn of_run(run: &Run, recipe: &Recipe, access: &Access, anew: bool) -> Result
             let with = |weights| Model { backbone: &*backbone, weights };
             let aligned = run.record.ratio.map(|_| with(&begun));
             let pair = Pair { model: with(&weights), aligned };
-            measure::everything(pair, &probes, &recipe.metrics, kept)?
+            measure::everything(pair, &probes, &recipe.metrics, kept, &Forgetful)?
         }
     };
     Ok(Evaluation { rows, answers, kept: names })

@@ -13,6 +13,7 @@ use vxf_data::DataReport;
 
 use crate::access::Access;
 use crate::chain::Chain;
+use crate::control::Control;
 use crate::dataset::{Corpus, SeedData};
 use crate::directory::Directory;
 use crate::manifest::{Manifest, cores, now};
@@ -123,24 +124,52 @@ impl Prepared {
     /// Computes what `output`, or the default directory, does not hold yet.
     ///
     /// # Errors
-    /// When the directory cannot be used, or a cell fails; cells that are done stay.
-    pub fn run(mut self, output: Option<&Path>, progress: &dyn Progress) -> Result<Experiment> {
+    /// When the directory cannot be used, or a cell fails; cells that are done stay, and so do the
+    /// checkpoints of those that are not. [`Error::Interrupted`] when `control` asked for it.
+    pub fn run(
+        mut self,
+        output: Option<&Path>,
+        control: Control<'_>,
+        progress: &dyn Progress,
+    ) -> Result<Experiment> {
         let root = output
             .map_or_else(|| Directory::default_path(&self.recipe, &self.manifest), Path::to_owned);
-        let recompute = self.recompute(&root)?;
-        self.recipe.settings.recompute = recompute.into();
+        let fitting = self.recompute()?;
         self.base.prepare()?;
-        let directory = Directory::open(&root, &self.recipe, &self.manifest)?;
+        let directory = Directory::open(&root, &self.recipe, &self.manifest, control, progress)?;
+        let recompute = match self.recipe.settings.recompute {
+            Keep::Auto if directory.has_begun() => finished::recipe(&root)?.settings.recompute,
+            _ => fitting.into(),
+        };
+        self.recipe.settings.recompute = recompute;
+        let recompute = recompute.chosen().unwrap_or(fitting);
+        directory.tidy(&self.plan)?;
         let missing = self.plan.cells().iter().any(|cell| !directory.holds(cell));
-        let was_finished = !missing && directory.manifest()?.finished.is_some();
+        let was_finished =
+            directory.has_begun() && !missing && directory.manifest()?.finished.is_some();
+        match directory.has_begun() {
+            false => directory.begin(&self.recipe, &self.manifest)?,
+            true if missing => {
+                let mut manifest = directory.manifest()?;
+                if let Some(warning) = manifest.resume(&self.manifest) {
+                    progress.note(&format!("warning: {} {warning}", root.display()));
+                }
+                directory.write_manifest(&manifest)?;
+            }
+            true => {}
+        }
         if missing {
             match self.report() {
                 Some(report) => progress.note(&report.to_string()),
                 None => self.report_truncation(progress),
             }
-            let done = self.work(&directory, recompute, progress);
+            let done = self.work(&directory, recompute, control, progress);
             progress.end();
-            done?;
+            done.map_err(|error| match error {
+                Error::Stopped => Error::Interrupted { path: root.clone() },
+                error => error,
+            })?;
+            directory.tidy(&self.plan)?;
         }
         let mut manifest = directory.manifest()?;
         if manifest.finished.is_none() {
@@ -169,17 +198,11 @@ impl Prepared {
         }
     }
 
-    /// What is kept for the backward pass: chosen once, then as the resolved recipe in `root` says.
-    fn recompute(&self, root: &Path) -> Result<Recompute> {
-        let mut recipe = self.recipe.clone();
-        if recipe.settings.recompute == Keep::Auto
-            && let Ok(before) = finished::recipe(root)
-        {
-            recipe.settings.recompute = before.settings.recompute;
-        }
-        let longest = self.data.iter().map(|data| cost::longest(&recipe, Some(data))).max();
+    /// What there is memory to keep for the backward pass.
+    fn recompute(&self) -> Result<Recompute> {
+        let longest = self.data.iter().map(|data| cost::longest(&self.recipe, Some(data))).max();
         let at_once = self.threads.min(self.chains_at_once());
-        cost::recompute(&recipe, &self.base.outline, longest.unwrap_or(0), at_once)
+        cost::recompute(&self.recipe, &self.base.outline, longest.unwrap_or(0), at_once)
     }
 
     /// How many chains may run side by side. A model of a user's own is held once; the embedded
@@ -192,14 +215,17 @@ impl Prepared {
         &self,
         directory: &Directory,
         recompute: Recompute,
+        control: Control<'_>,
         progress: &dyn Progress,
     ) -> Result<()> {
+        let failed = AtomicBool::new(false);
+        let control = Control { failed: &failed, ..control };
         let chains: Vec<_> = self
             .plan
             .chains()
             .into_iter()
             .map(|(alignment, seed)| {
-                Chain::new(self, directory, progress, alignment, seed, recompute)
+                Chain::new(self, directory, progress, alignment, seed, recompute, control)
             })
             .filter(|chain| chain.steps_left() > 0 || chain.is_incomplete())
             .collect();
@@ -208,16 +234,15 @@ impl Prepared {
         // More threads than chains: the rest helps inside the tensor operations.
         let inner = (self.threads / workers).max(1);
         let next = AtomicUsize::new(0);
-        let stop = AtomicBool::new(false);
         let failures = Mutex::new(Vec::new());
         let worker = || -> Result<()> {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(inner).build();
             let pool = pool.map_err(|error| Error::Threads(error.to_string()))?;
-            while !stop.load(Ordering::Relaxed) {
+            while !control.stops() {
                 let index = next.fetch_add(1, Ordering::Relaxed);
                 let Some(chain) = chains.get(index) else { break };
-                if let Err(error) = pool.install(|| chain.run(&stop)) {
-                    stop.store(true, Ordering::Relaxed);
+                if let Err(error) = pool.install(|| chain.run()) {
+                    failed.store(true, Ordering::Relaxed);
                     return Err(error);
                 }
             }
@@ -236,7 +261,11 @@ impl Prepared {
         let failures = failures.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
         // The one that stopped the others is the one to tell.
         let told = failures.into_iter().min_by_key(|error| matches!(error, Error::Stopped));
-        told.map_or(Ok(()), Err)
+        match told {
+            Some(error) => Err(error),
+            None if chains.iter().any(Chain::is_incomplete) => Err(Error::Stopped),
+            None => Ok(()),
+        }
     }
 }
 

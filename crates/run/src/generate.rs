@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use vxf_core::generate::{self, Forgetful};
 use vxf_core::metric::{Model, Probes, Prompt, Questions};
 use vxf_core::registry::ConfigError;
 use vxf_core::{Key, Params};
@@ -72,7 +73,7 @@ pub fn answers(
         batch_size: prompts.len(),
     };
     let model = Model { backbone: &*model, weights: &weights };
-    let made = vxf_core::generate::answers(model, SET, &prompts, asking.max_new_tokens, &probes)?;
+    let made = generate::answers(model, SET, &prompts, asking.max_new_tokens, &probes, &Forgetful)?;
     Ok(made.into_iter().map(|made| made.answer).collect())
 }
 

@@ -1,6 +1,7 @@
 //! The manifest of an experiment: what made it, where, from what, and when.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -40,12 +41,33 @@ pub struct Manifest {
     pub host: Host,
     /// Worker threads.
     pub threads: usize,
+    /// The directory that relative paths in the recipe are read from.
+    #[serde(default)]
+    pub directory: PathBuf,
     /// Where it was computed.
     pub device: String,
     /// When it began, in UTC.
     pub started: String,
     /// When its last cell was done, in UTC; none while there is work left.
     pub finished: Option<String>,
+    /// Every time that another process went on with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resumed: Vec<Resumption>,
+}
+
+/// One time that an unfinished experiment was gone on with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Resumption {
+    /// When, in UTC.
+    pub at: String,
+    /// Program and version.
+    pub program: String,
+    /// The machine.
+    pub host: Host,
+    /// Worker threads.
+    pub threads: usize,
+    /// Where it was computed.
+    pub device: String,
 }
 
 /// The machine that an experiment ran on.
@@ -55,8 +77,11 @@ pub struct Host {
     pub name: String,
     /// Operating system.
     pub system: String,
-    /// Instruction set.
+    /// Processor family.
     pub architecture: String,
+    /// The widest vector instructions that the program uses on it.
+    #[serde(default)]
+    pub instructions: String,
     /// How many threads it runs at once.
     pub cores: usize,
 }
@@ -80,14 +105,52 @@ impl Manifest {
             report: None,
             host: Host::here(),
             threads,
+            directory: std::env::current_dir().unwrap_or_default(),
             device: recipe.settings.device.clone(),
             started: now(),
             finished: None,
+            resumed: Vec::new(),
+        })
+    }
+
+    /// Notes that `now` goes on with this experiment, and tells in what it differs from the last
+    /// process that worked on it: the same bits are promised for the same binary, instruction set
+    /// and number of threads alone.
+    pub fn resume(&mut self, now: &Self) -> Option<String> {
+        let (program, host, threads, device) = match self.resumed.last() {
+            None => (&self.program, &self.host, self.threads, &self.device),
+            Some(last) => (&last.program, &last.host, last.threads, &last.device),
+        };
+        let pairs = [
+            ("program", program.clone(), now.program.clone()),
+            ("processor", host.processor(), now.host.processor()),
+            ("threads", threads.to_string(), now.threads.to_string()),
+            ("device", device.clone(), now.device.clone()),
+        ];
+        let changed = pairs.iter().filter(|(_, then, here)| then != here);
+        let changed: Vec<_> =
+            changed.map(|(what, then, here)| format!("{what} {then} then, {here} now")).collect();
+        self.resumed.push(Resumption {
+            at: self::now(),
+            program: now.program.clone(),
+            host: now.host.clone(),
+            threads: now.threads,
+            device: now.device.clone(),
+        });
+        (!changed.is_empty()).then(|| {
+            format!(
+                "goes on under other conditions, last digits may differ: {}",
+                changed.join("; ")
+            )
         })
     }
 }
 
 impl Host {
+    fn processor(&self) -> String {
+        format!("{} {}", self.architecture, self.instructions).trim_end().to_owned()
+    }
+
     fn here() -> Self {
         let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
         let name = name.or_else(|| std::env::var("HOSTNAME").ok());
@@ -95,6 +158,7 @@ impl Host {
             name: name.map_or("unknown".to_owned(), |name| name.trim().to_owned()),
             system: std::env::consts::OS.to_owned(),
             architecture: std::env::consts::ARCH.to_owned(),
+            instructions: vxf_core::numeric::instructions().to_owned(),
             cores: cores(),
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use vxf_core::config::MetricConfig;
-use vxf_core::generate::answers;
+use vxf_core::generate::{Keeper, answers};
 use vxf_core::metric::{Generation, Model, Probes, View};
 use vxf_core::{Error, Result};
 
@@ -32,7 +32,7 @@ impl<'a> Pair<'a> {
 /// All figures of `pair`'s model, and all answers that were made for them.
 ///
 /// At least one answer is made to each set of prompts, for the samples that a report ends with;
-/// those in `kept` are judged and not made again.
+/// those in `kept` are judged and not made again, and what is made goes to `keeper`.
 ///
 /// # Errors
 /// Whatever a metric reports.
@@ -41,17 +41,19 @@ pub fn everything(
     probes: &Probes,
     metrics: &[Chosen<dyn MetricConfig>],
     kept: BTreeMap<String, Vec<Generation>>,
+    keeper: &dyn Keeper,
 ) -> Result<(Vec<Row>, Vec<Answer>)> {
-    let view = kept
-        .into_iter()
-        .fold(pair.view(probes), |view, (name, made)| view.with_generations(&name, made));
+    let view =
+        kept.into_iter().fold(pair.view(probes).with_keeper(keeper), |view, (name, made)| {
+            view.with_generations(&name, made)
+        });
     let rows = take(&view, pair.aligned.is_none(), metrics.iter())?;
     let mut made = view.all_generations();
     for (probe, questions) in &probes.questions {
         if !made.contains_key(probe) {
             let first = &questions.prompts[..questions.prompts.len().min(1)];
             let most = questions.max_new_tokens;
-            made.insert(probe.clone(), answers(pair.model, probe, first, most, probes)?);
+            made.insert(probe.clone(), answers(pair.model, probe, first, most, probes, keeper)?);
         }
     }
     let answers = made.into_iter().flat_map(|(probe, generations)| {

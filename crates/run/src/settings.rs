@@ -121,6 +121,17 @@ pub enum Keep {
     Block,
 }
 
+impl Keep {
+    /// The choice, once it has been made.
+    pub fn chosen(self) -> Option<Recompute> {
+        match self {
+            Self::Auto => None,
+            Self::None => Some(Recompute::None),
+            Self::Block => Some(Recompute::Block),
+        }
+    }
+}
+
 impl From<Recompute> for Keep {
     fn from(recompute: Recompute) -> Self {
         match recompute {

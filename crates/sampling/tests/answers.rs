@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Tensor};
 use serde_json::json;
 use vxf_core::backbone::{Architecture, Decoder, Parameter};
 use vxf_core::config::load_backbone;
-use vxf_core::generate::answers;
+use vxf_core::generate::{self, answers};
 use vxf_core::metric::{Model, Probes, Prompt, Text};
 use vxf_core::{Backbone, Key, Params, Pass, Result, Trainable};
 use vxf_decoder as _;
@@ -110,7 +110,7 @@ fn made(model: &dyn Backbone, sampling: &Sampling, batch_size: usize) -> Result<
         ..probes(BTreeMap::new(), batch_size)
     };
     let model = Model { backbone: model, weights: &Params::new() };
-    let all = answers(model, "set", &prompts, 24, &probes)?;
+    let all = answers(model, "set", &prompts, 24, &probes, &generate::Forgetful)?;
     Ok(all.into_iter().map(|made| made.answer).collect())
 }
 

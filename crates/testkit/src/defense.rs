@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 use vxf_core::config::{DefenseConfig, PerturberConfig};
 use vxf_core::minmax::Training;
+use vxf_core::resume::Saved;
 use vxf_core::{Backbone, Key, Params, Perturber, Result, Stage, registry};
 
 use crate::case::{Case, cases, property};
@@ -102,22 +103,14 @@ pub fn resumes_to_the_bit(name: &str, settings: &Value) {
 
 /// Hands over what a checkpoint keeps, by value, and drops the rest.
 pub fn resume(fresh: &mut Training<'_>, old: Training<'_>) -> Result<()> {
-    fresh.weights = old.weights.copy()?.leaves()?;
-    fresh.optimizer.first = old.optimizer.first.copy()?;
-    fresh.optimizer.second = old.optimizer.second.copy()?;
-    fresh.optimizer.steps = old.optimizer.steps;
-    fresh.session.streams.seek(&old.session.streams.positions());
-    for (name, snapshot) in &old.session.snapshots {
-        fresh.session.snapshots.insert(name.clone(), snapshot.copy()?);
-    }
-    let mut state = old.defense.state()?;
-    state.tensors = state.tensors.copy()?;
+    let Saved { tensors, position } = old.save()?;
+    let copy = |(group, tensors): (String, Params)| Ok((group, tensors.copy()?));
+    let tensors = tensors.into_iter().map(copy).collect::<Result<_>>()?;
+    drop(old);
     // A checkpoint keeps the rest as JSON text.
-    let text = state.values.to_string();
-    state.values = serde_json::from_str(&text).expect("JSON that was just written");
-    fresh.defense.restore(state)?;
-    fresh.next = old.next;
-    Ok(())
+    let text = serde_json::to_string(&position).expect("plain data");
+    let position = serde_json::from_str(&text).expect("JSON that was just written");
+    fresh.resume(Saved { tensors, position })
 }
 
 /// Turns the laws of a registered defence into tests: `defense_laws!("vaccine", json!({}));`.

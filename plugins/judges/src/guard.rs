@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 use vxf_core::config::JudgeContext;
-use vxf_core::generate::{Greedy, answers};
+use vxf_core::generate::{Forgetful, Greedy, answers};
 use vxf_core::metric::{Findings, Generation, Judge, Model, Probes, Prompt, Verdict};
 use vxf_core::{Params, Result};
 use vxf_data::{Message, Role, TemplateChoice};
@@ -86,7 +86,7 @@ impl Guard {
             batch_size: self.settings.batch_size,
         };
         let model = Model { backbone: &*model, weights: &Params::new() };
-        let written = answers(model, NAME, &prompts, most, &probes)?;
+        let written = answers(model, NAME, &prompts, most, &probes, &Forgetful)?;
         for (place, made) in places.into_iter().zip(written) {
             judgements[place] = Some(made.answer);
         }

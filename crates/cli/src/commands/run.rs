@@ -1,19 +1,43 @@
 //! `vxf run`: the experiment, and its comparison.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
+use vxf_run::control::Control;
 use vxf_run::experiment::{Experiment, Prepared};
+use vxf_run::finished::{self, Run};
 use vxf_run::notes::{self, Deviation};
+use vxf_run::recipe::Recipe;
 use vxf_run::resolve::PAPER_METRICS;
 use vxf_run::{detail, samples, table};
 
-use crate::args::RunArgs;
+use crate::args::{Course, Finding, ResumeArgs, RunArgs};
 use crate::commands::{SCHEMA_VERSION, layers};
 use crate::error::CommandError;
 use crate::output::{print, print_json, tell};
 use crate::progress::{Teller, access};
+use crate::signals;
 
 pub(crate) fn run(args: &RunArgs) -> Result<(), CommandError> {
     let recipe = layers::recipe(args.recipe.as_deref(), &args.choices)?;
+    go(recipe, &args.finding, args.output_dir.as_deref(), &args.course)
+}
+
+pub(crate) fn resume(args: &ResumeArgs) -> Result<(), CommandError> {
+    let root = Run::root_of(&args.run)?;
+    let recipe = finished::recipe(&root)?;
+    finished::go_where_it_began(&root)?;
+    go(recipe, &args.finding, Some(&root), &args.course)
+}
+
+/// Does what is left of an experiment, and prints all of it.
+fn go(
+    recipe: Recipe,
+    finding: &Finding,
+    root: Option<&Path>,
+    course: &Course,
+) -> Result<(), CommandError> {
+    let asked = signals::watched()?;
     let deviations = notes::deviations(&recipe);
     let value = recipe.value();
     // What the comparison has no column for is shown in full.
@@ -23,14 +47,14 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), CommandError> {
             shown.push(metric.to_owned());
         }
     }
-    let access = access(args.finding.offline)?;
-    let prepared = Prepared::new(recipe, access)?;
-    let experiment = prepared.run(args.output_dir.as_deref(), &Teller::new())?;
+    let prepared = Prepared::new(recipe, access(finding.offline)?)?;
+    let control = Control::new(course.checkpoint_every, &asked);
+    let experiment = prepared.run(root, control, &Teller::new())?;
     let root = experiment.directory.root().display().to_string();
     if experiment.was_finished {
         tell(&format!("{root} is finished; this is its record"));
     }
-    if args.json {
+    if course.json {
         return print_json(&json!({
             "schema_version": SCHEMA_VERSION,
             "experiment": root,
@@ -40,7 +64,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), CommandError> {
             "limits": if experiment.embedded { json!(notes::LIMITS) } else { json!([]) },
         }));
     }
-    print(&report(&experiment, &shown, &deviations, args.log_samples)?)
+    print(&report(&experiment, &shown, &deviations, course.log_samples)?)
 }
 
 fn report(

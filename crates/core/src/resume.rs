@@ -1,0 +1,178 @@
+//! A training between two steps, taken out of one process and put back into another.
+//!
+//! [`Saved`] is everything that the next step depends on and that the recipe does not already fix.
+//! Samples, schedule and the order of the samples follow from the recipe; randomness is keyed by
+//! the step (see [`crate::rng`]), so the number of the next step is every random stream's position;
+//! batches follow from how far each stream has been read.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::defense::State;
+use crate::minmax::Training;
+use crate::{Error, Params, Result};
+
+/// A training between two steps.
+///
+/// The tensors are the live ones: write them out before the next step moves them.
+#[derive(Clone, Debug)]
+pub struct Saved {
+    /// Groups of tensors by name: the weights, the optimiser's moments, snapshots, and what the two
+    /// players carry.
+    pub tensors: BTreeMap<String, Params>,
+    /// Everything that is no tensor.
+    pub position: Position,
+}
+
+/// Where a training stands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Position {
+    /// The next step to take.
+    pub next: u64,
+    /// How many steps the stage has.
+    pub total: u64,
+    /// Micro-batches per step.
+    pub accumulation: usize,
+    /// Steps that the optimiser has taken.
+    pub optimizer_steps: u64,
+    /// How many batches of each stream have been read.
+    pub streams: BTreeMap<String, u64>,
+    /// What the outer player carries beside tensors.
+    #[serde(default)]
+    pub defense: Value,
+    /// What the inner player carries beside tensors.
+    #[serde(default)]
+    pub perturber: Value,
+}
+
+const WEIGHTS: &str = "weights";
+const FIRST: &str = "first_moments";
+const SECOND: &str = "second_moments";
+const SNAPSHOTS: &str = "snapshots";
+const DEFENSE: &str = "defense";
+const PERTURBER: &str = "perturber";
+
+/// The groups of tensors that a [`Saved`] may have.
+pub const GROUPS: [&str; 6] = [WEIGHTS, FIRST, SECOND, SNAPSHOTS, DEFENSE, PERTURBER];
+
+impl Training<'_> {
+    /// Everything that the next step depends on.
+    ///
+    /// # Errors
+    /// When a player cannot say what it carries.
+    pub fn save(&self) -> Result<Saved> {
+        let Self { defense, perturber, session, optimizer, .. } = self;
+        let (outer, inner) = (defense.state()?, perturber.state()?);
+        let copies = session.snapshots.iter().flat_map(|(copy, weights)| {
+            weights.iter().map(move |(name, tensor)| (format!("{copy}/{name}"), tensor.clone()))
+        });
+        let groups = [
+            (WEIGHTS, self.weights.clone()),
+            (FIRST, optimizer.first.clone()),
+            (SECOND, optimizer.second.clone()),
+            (SNAPSHOTS, copies.collect()),
+            (DEFENSE, outer.tensors),
+            (PERTURBER, inner.tensors),
+        ];
+        let groups = groups.into_iter().filter(|(_, tensors)| !tensors.is_empty());
+        Ok(Saved {
+            tensors: groups.map(|(name, tensors)| (name.to_owned(), tensors)).collect(),
+            position: Position {
+                next: self.next,
+                total: self.schedule.total,
+                accumulation: session.accumulation,
+                optimizer_steps: optimizer.steps,
+                streams: session.streams.positions(),
+                defense: outer.values,
+                perturber: inner.values,
+            },
+        })
+    }
+
+    /// Goes on where [`Training::save`] was called on a training of the same recipe.
+    ///
+    /// # Errors
+    /// When what was saved belongs to another model, stage or method; the training is of no use
+    /// then.
+    pub fn resume(&mut self, saved: Saved) -> Result<()> {
+        let Saved { mut tensors, position } = saved;
+        let (total, accumulation) = (self.schedule.total, self.session.accumulation);
+        same("steps", position.total, total)?;
+        same("micro-batches", position.accumulation as u64, accumulation as u64)?;
+        if position.next > total || position.optimizer_steps != position.next {
+            let Position { next, optimizer_steps: taken, .. } = position;
+            let problem = format!("step {next} of {total} is next, after {taken} steps");
+            return Err(Error::State(problem));
+        }
+        let here = self.session.streams.positions();
+        if let Some(name) = position.streams.keys().find(|name| !here.contains_key(*name)) {
+            return Err(Error::State(format!(
+                "it has read a stream `{name}`, of which there is none"
+            )));
+        }
+        let mut take = |group: &str| tensors.remove(group).unwrap_or_default();
+        let (weights, first, second) = (take(WEIGHTS), take(FIRST), take(SECOND));
+        for (group, saved) in [(WEIGHTS, &weights), (FIRST, &first), (SECOND, &second)] {
+            alike(group, saved, &self.weights)?;
+        }
+        self.session.snapshots = copies(take(SNAPSHOTS))?;
+        for (copy, weights) in &self.session.snapshots {
+            alike(&format!("snapshot `{copy}`"), weights, &self.weights)?;
+        }
+        self.defense.restore(State { tensors: take(DEFENSE), values: position.defense })?;
+        self.perturber.restore(State { tensors: take(PERTURBER), values: position.perturber })?;
+        if let Some(group) = tensors.keys().next() {
+            return Err(Error::State(format!("it has tensors `{group}` that nothing here keeps")));
+        }
+        self.weights = weights.leaves()?;
+        (self.optimizer.first, self.optimizer.second) = (first, second);
+        self.optimizer.steps = position.optimizer_steps;
+        self.session.streams.seek(&position.streams);
+        self.next = position.next;
+        Ok(())
+    }
+}
+
+fn same(what: &str, saved: u64, here: u64) -> Result<()> {
+    match saved == here {
+        true => Ok(()),
+        false => Err(Error::State(format!("it was saved for {saved} {what}, here are {here}"))),
+    }
+}
+
+/// Snapshots by name, from tensors called `snapshot/parameter`.
+fn copies(tensors: Params) -> Result<BTreeMap<String, Params>> {
+    let mut copies: BTreeMap<String, Params> = BTreeMap::new();
+    for (name, tensor) in tensors {
+        let Some((copy, parameter)) = name.split_once('/') else {
+            return Err(Error::State(format!("`{name}` belongs to no snapshot")));
+        };
+        copies.entry(copy.to_owned()).or_default().insert(parameter, tensor);
+    }
+    Ok(copies)
+}
+
+/// Checks names, shapes and types against those of the trained weights.
+fn alike(group: &str, saved: &Params, weights: &Params) -> Result<()> {
+    if saved.len() != weights.len() {
+        let (saved, here) = (saved.len(), weights.len());
+        return Err(Error::State(format!("{group}: {saved} tensors were saved, here are {here}")));
+    }
+    for (name, here) in weights.iter() {
+        let missing = || Error::State(format!("{group}: `{name}` was not saved"));
+        let saved = saved.get(name).ok_or_else(missing)?;
+        if saved.dims() != here.dims() || saved.dtype() != here.dtype() {
+            return Err(Error::State(format!(
+                "{group}: `{name}` was saved as {:?} {:?}, here it is {:?} {:?}",
+                saved.dtype(),
+                saved.dims(),
+                here.dtype(),
+                here.dims()
+            )));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,102 @@
+//! The log of a stage: one row per step, added as the stage goes on.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::disk::Disk;
+use crate::recipe::hex;
+use crate::{Error, Result};
+
+/// Rows are on disk after so long at the latest, for whoever follows the file.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Rows that wait take up no more than this.
+const MOST_PENDING: usize = 1 << 16;
+
+/// How much of a log belongs to a checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Mark {
+    bytes: u64,
+    sha256: String,
+}
+
+/// A log that is being written.
+#[derive(Debug)]
+pub(crate) struct StepLog<'a> {
+    disk: &'a dyn Disk,
+    path: PathBuf,
+    hash: Sha256,
+    bytes: u64,
+    pending: String,
+    flushed: Instant,
+}
+
+impl<'a> StepLog<'a> {
+    /// An empty log at `path`, whatever is there.
+    pub(crate) fn begin(disk: &'a dyn Disk, path: &Path) -> Result<Self> {
+        disk.write(path, b"").map_err(Error::io("write", path))?;
+        Ok(Self::at(disk, path, Sha256::new(), 0))
+    }
+
+    /// The log at `path`, cut to what `mark` says of it; none if that is not what is there.
+    pub(crate) fn resume(disk: &'a dyn Disk, path: &Path, mark: &Mark) -> Result<Option<Self>> {
+        use std::io::Read;
+        let Ok(file) = std::fs::File::open(path) else { return Ok(None) };
+        let mut hash = Sha256::new();
+        let mut rest = file.take(mark.bytes);
+        let mut buffer = vec![0; MOST_PENDING];
+        let mut read = 0;
+        loop {
+            let count = rest.read(&mut buffer).map_err(Error::io("read", path))?;
+            if count == 0 {
+                break;
+            }
+            hash.update(&buffer[..count]);
+            read += count as u64;
+        }
+        if read != mark.bytes || hex(&hash.clone().finalize()) != mark.sha256 {
+            return Ok(None);
+        }
+        disk.truncate(path, mark.bytes).map_err(Error::io("write", path))?;
+        Ok(Some(Self::at(disk, path, hash, mark.bytes)))
+    }
+
+    fn at(disk: &'a dyn Disk, path: &Path, hash: Sha256, bytes: u64) -> Self {
+        let (pending, flushed) = (String::new(), Instant::now());
+        Self { disk, path: path.to_owned(), hash, bytes, pending, flushed }
+    }
+
+    /// Adds a row.
+    pub(crate) fn push(&mut self, row: &Value) -> Result<()> {
+        self.pending.push_str(&row.to_string());
+        self.pending.push('\n');
+        match self.pending.len() >= MOST_PENDING || self.flushed.elapsed() >= PATIENCE {
+            true => self.flush(),
+            false => Ok(()),
+        }
+    }
+
+    /// Hands all rows to the system.
+    pub(crate) fn flush(&mut self) -> Result<()> {
+        if !self.pending.is_empty() {
+            let bytes = self.pending.as_bytes();
+            self.disk.append(&self.path, bytes).map_err(Error::io("write", &self.path))?;
+            self.hash.update(bytes);
+            self.bytes += bytes.len() as u64;
+            self.pending.clear();
+        }
+        self.flushed = Instant::now();
+        Ok(())
+    }
+
+    /// What has been written so far, once it is on the disk itself.
+    pub(crate) fn mark(&mut self) -> Result<Mark> {
+        self.flush()?;
+        self.disk.sync(&self.path).map_err(Error::io("write", &self.path))?;
+        Ok(Mark { bytes: self.bytes, sha256: hex(&self.hash.clone().finalize()) })
+    }
+}
