@@ -181,8 +181,8 @@ impl Directory {
             let all = self.root.join(CHECKPOINTS);
             return self.disk.remove(&all).map_err(Error::io("remove", all));
         }
-        let done = cells.iter().filter(|cell| self.holds(cell));
-        done.map(|cell| self.checkpoints(cell).clear()).collect()
+        let mut done = cells.iter().filter(|cell| self.holds(cell));
+        done.try_for_each(|cell| self.checkpoints(cell).clear())
     }
 
     /// The records of all cells of `plan` that are there.
