@@ -6,6 +6,7 @@
 use candle_core::{DType, Device, Tensor};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use crate::Result;
@@ -81,12 +82,31 @@ impl Key {
         dtype: DType,
         device: &Device,
     ) -> Result<Tensor> {
-        let mut rng = self.rng();
         let keep = 1.0 / (1.0 - p);
-        let values = (0..shape.iter().product())
-            .map(|_| if rng.random::<f64>() < p { 0.0 } else { keep })
-            .collect();
-        self.tensor(values, shape, dtype, device)
+        let mask = match dtype {
+            DType::F32 => Tensor::from_vec(self.mask(p, keep as f32, shape), shape, &Device::Cpu)?,
+            _ => Tensor::from_vec(self.mask(p, keep, shape), shape, &Device::Cpu)?,
+        };
+        Ok(mask.to_dtype(dtype)?.to_device(device)?)
+    }
+
+    /// Zeros with probability `p`, else `keep`: the draws of one generator, made a piece at a time
+    /// on all threads.
+    fn mask<T: Copy + Default + Send + Sync>(&self, p: f64, keep: T, shape: &[usize]) -> Vec<T> {
+        const PIECE: usize = 1 << 12;
+        /// Words of the generator that one draw takes.
+        const WORDS: usize = 2;
+        let mut mask = vec![T::default(); shape.iter().product()];
+        mask.par_chunks_mut(PIECE).enumerate().for_each(|(piece, mask)| {
+            let mut rng = self.rng();
+            rng.set_word_pos((piece * PIECE * WORDS) as u128);
+            for value in mask {
+                if rng.random::<f64>() >= p {
+                    *value = keep;
+                }
+            }
+        });
+        mask
     }
 
     fn tensor(
@@ -113,6 +133,23 @@ mod tests {
         assert_ne!(draw(&key.child("a")), draw(&key.child("b")));
         // `child` and `index` cannot collide, whatever bytes the name has.
         assert_ne!(key.child("\u{1}\0\0\0\0\0\0\0"), key.index(1));
+    }
+
+    /// Pieces are those of one long draw.
+    #[test]
+    fn a_mask_is_one_draw() -> Result<()> {
+        let (key, count) = (Key::root(5), 20_001);
+        let mut rng = key.rng();
+        let drawn: Vec<f64> = (0..count).map(|_| rng.random()).collect();
+        for dtype in [DType::F64, DType::F32] {
+            let mask = key.dropout(0.1, &[count], dtype, &Device::Cpu)?;
+            let mask = mask.to_dtype(DType::F64)?.to_vec1::<f64>()?;
+            let kept = drawn.iter().zip(&mask).all(|(&draw, &mask)| (draw >= 0.1) == (mask > 0.0));
+            assert!(kept);
+            let most = mask.iter().copied().fold(0.0, f64::max);
+            assert!((most - 1.0 / 0.9).abs() < 1e-7);
+        }
+        Ok(())
     }
 
     #[test]

@@ -88,6 +88,24 @@ impl fmt::Display for Site {
     }
 }
 
+impl FromStr for Site {
+    type Err = Error;
+
+    /// Reads what `Display` writes.
+    fn from_str(text: &str) -> Result<Self> {
+        let bad = || Error::BadSite { text: text.to_owned() };
+        match text.split_once('.') {
+            None if text == Self::EMBEDDING.to_string() => Ok(Self::EMBEDDING),
+            None => Err(bad()),
+            Some((kind, layer)) => {
+                let site = Self { layer: layer.parse().map_err(|_| bad())?, kind: kind.parse()? };
+                // The embedding is one, and a layer has one spelling.
+                if site.to_string() == text { Ok(site) } else { Err(bad()) }
+            }
+        }
+    }
+}
+
 /// Which sites a method works on: kinds for all layers, or single ones (`attention_output.7`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<String>", into = "Vec<String>")]
@@ -172,6 +190,19 @@ mod tests {
             ["embedding", "attention_output.0", "attention_output.1", "block_output.1"]
         );
         assert_eq!(Vec::<String>::from(selection), names);
+        Ok(())
+    }
+
+    #[test]
+    fn sites_are_read_as_they_are_written() -> Result<()> {
+        let sites = [Site::EMBEDDING, Site::attention_output(0), Site::block_output(17)];
+        for site in sites {
+            assert_eq!(site.to_string().parse::<Site>()?, site);
+        }
+        for text in ["", "embeddings", "embedding.0", "mlp_output", "mlp_output.x", "mlp_output.01"]
+        {
+            assert!(text.parse::<Site>().is_err(), "{text}");
+        }
         Ok(())
     }
 

@@ -17,7 +17,16 @@ pub enum Order {
     Shuffled,
     /// As given, each epoch alike.
     Sequential,
+    /// A new permutation each epoch, but samples of near length share a batch, which pads them less.
+    ///
+    /// As in Hugging Face's `group_by_length`: the permutation is cut into pools of up to fifty
+    /// batches, each pool is sorted by length, and whole batches are then taken in random order.
+    ByLength,
 }
+
+/// Batches in a pool whose samples are sorted by length, at most. There are four pools at least, so
+/// that batches differ from epoch to epoch.
+const POOL: usize = 50;
 
 /// A named, endlessly cycled source of batches.
 ///
@@ -58,8 +67,20 @@ impl Stream {
             Source::Batches(batches) => Ok(batches[at].clone()),
             Source::Examples { examples, batch_size, order, key } => {
                 let mut indices: Vec<usize> = (0..examples.len()).collect();
-                if *order == Order::Shuffled {
-                    indices.shuffle(&mut key.index(position / per_epoch).rng());
+                let mut rng = key.index(position / per_epoch).rng();
+                if *order != Order::Sequential {
+                    indices.shuffle(&mut rng);
+                }
+                let mut at = at;
+                if *order == Order::ByLength {
+                    let pool = (examples.len() / (4 * batch_size)).clamp(1, POOL) * batch_size;
+                    for pool in indices.chunks_mut(pool) {
+                        pool.sort_by_key(|&index| examples[index].tokens.len());
+                    }
+                    // A batch that is not full stays the last of its epoch.
+                    let mut whole: Vec<usize> = (0..examples.len() / batch_size).collect();
+                    whole.shuffle(&mut rng);
+                    at = whole.get(at).copied().unwrap_or(at);
                 }
                 let end = ((at + 1) * batch_size).min(indices.len());
                 let chosen: Vec<_> =
@@ -152,19 +173,63 @@ mod tests {
         let mut streams = stream(Order::Shuffled);
         let (first, second) = (epoch(&mut streams), epoch(&mut streams));
         assert_ne!(first, second);
-        for mut seen in [first, second, epoch(&mut stream(Order::Sequential))] {
+        let mut by_length = stream(Order::ByLength);
+        let others = [epoch(&mut by_length), epoch(&mut by_length)];
+        let alike = [first, second, epoch(&mut stream(Order::Sequential))];
+        for mut seen in alike.into_iter().chain(others) {
             seen.sort_unstable();
             assert_eq!(seen, [10, 11, 12, 13, 14]);
         }
     }
 
+    /// Every sample once an epoch, less padding than in any order, other batches each epoch.
+    #[test]
+    fn samples_of_near_length_share_a_batch() {
+        let length = |index: u32| 2 + (index as usize * 37) % 50;
+        let example = |index: u32| Example { tokens: vec![index; length(index)], prompt: 1 };
+        let examples: Arc<Vec<Example>> = Arc::new((0..101).map(example).collect());
+        let epochs = |order: Order| -> Vec<Vec<Batch>> {
+            let mut streams = Streams::new();
+            let stream = Stream::new(examples.clone(), 4, order, Key::root(3));
+            streams.insert("alignment", stream).expect("it has samples");
+            let mut next = || streams.next("alignment", &Device::Cpu).expect("it is there");
+            (0..3).map(|_| (0..26).map(|_| next()).collect()).collect()
+        };
+        let padding = |batches: &[Batch]| -> usize {
+            batches.iter().map(|it| it.targets.len() - it.lengths.iter().sum::<usize>()).sum()
+        };
+        let first_tokens = |batches: &[Batch]| -> Vec<u32> {
+            let column = |it: &Batch| it.tokens.narrow(1, 0, 1)?.flatten_all()?.to_vec1::<u32>();
+            batches.iter().flat_map(|it| column(it).expect("tokens")).collect()
+        };
+        let sorted = epochs(Order::ByLength);
+        for batches in &sorted {
+            let mut seen = first_tokens(batches);
+            assert_eq!(batches.last().map(|last| last.lengths.len()), Some(1));
+            seen.sort_unstable();
+            assert_eq!(seen, (0..101).collect::<Vec<_>>());
+        }
+        assert_ne!(first_tokens(&sorted[0]), first_tokens(&sorted[1]));
+        let lengths = |batches: &[Batch]| -> Vec<usize> {
+            batches.iter().map(|batch| batch.shape().1).collect()
+        };
+        assert!(!lengths(&sorted[0]).is_sorted(), "short and long batches take turns");
+        let shuffled = epochs(Order::Shuffled);
+        for (sorted, shuffled) in sorted.iter().zip(&shuffled) {
+            assert!(3 * padding(sorted) < padding(shuffled), "{}", padding(sorted));
+        }
+    }
+
     #[test]
     fn a_position_is_all_the_state_there_is() {
+        for order in [Order::Shuffled, Order::ByLength] {
+            let mut one = stream(order);
+            epoch(&mut one);
+            let mut two = stream(order);
+            two.seek(&one.positions());
+            assert_eq!(epoch(&mut one), epoch(&mut two));
+        }
         let mut one = stream(Order::Shuffled);
-        epoch(&mut one);
-        let mut two = stream(Order::Shuffled);
-        two.seek(&one.positions());
-        assert_eq!(epoch(&mut one), epoch(&mut two));
         assert!(matches!(one.next("harmful", &Device::Cpu), Err(Error::UnknownStream { .. })));
     }
 }

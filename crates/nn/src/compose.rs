@@ -57,6 +57,22 @@ pub fn lora_linear(
     linear(x, w)?.add(&linear(&adapter, b)?.affine(scale, 0.0)?)
 }
 
+/// Looks up rows of a table `[V, H]` by indices `[..]`, the result `[.., H]`; see
+/// [`crate::ops::embedding`].
+///
+/// # Errors
+///
+/// When candle refuses the shapes, dtypes or devices, or an index lies beyond the table.
+pub fn embedding(table: &Tensor, indices: &Tensor, ignored: Option<u32>) -> Result<Tensor> {
+    let list = indices.flatten_all()?;
+    let mut rows = table.index_select(&list, 0)?;
+    if let Some(index) = ignored.filter(|_| table.track_op()) {
+        let ignored = list.eq(index)?.unsqueeze(1)?.broadcast_as(rows.shape())?;
+        rows = ignored.where_cond(&rows.detach(), &rows)?;
+    }
+    rows.reshape([indices.dims(), &[table.dim(1)?]].concat())
+}
+
 /// Normalises rows by their root mean square and multiplies them by a gain.
 ///
 /// `x` is `[.., H]`, `gain` is `[H]`, the result has the shape of `x`.

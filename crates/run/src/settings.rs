@@ -69,6 +69,8 @@ pub enum SampleOrder {
     Shuffled,
     /// As drawn, each epoch alike.
     Sequential,
+    /// Another permutation each epoch, with samples of near length in a batch together.
+    ByLength,
 }
 
 impl From<SampleOrder> for Order {
@@ -76,6 +78,7 @@ impl From<SampleOrder> for Order {
         match order {
             SampleOrder::Shuffled => Self::Shuffled,
             SampleOrder::Sequential => Self::Sequential,
+            SampleOrder::ByLength => Self::ByLength,
         }
     }
 }
@@ -240,7 +243,8 @@ vxf_core::config! {
         pub weight_decay: f64 = 0.0,
         /// Largest gradient norm let through; 0 clips nothing.
         pub max_gradient_norm: f64 = 1.0,
-        /// Order of the samples: shuffled or sequential.
+        /// Order of the samples: shuffled, sequential, or by_length (shuffled, but samples of near
+        /// length share a batch, so that less is padded).
         pub order: SampleOrder = SampleOrder::Shuffled,
         /// In the user's stage: train the alignment's adapter further (Single-LoRA), in place of
         /// merging it and training a new one (Double-LoRA).

@@ -1,4 +1,4 @@
-//! Attention: projections, positions, and the cache of keys and values.
+//! Attention: projections and positions.
 
 use candle_core::Tensor;
 use vxf_core::backbone::Pass;
@@ -6,11 +6,9 @@ use vxf_core::{Result, Trainable};
 use vxf_nn::layers::{Linear, Norm};
 use vxf_nn::ops;
 
+use crate::cache::Cache;
 use crate::parts::Parts;
 use crate::rope::Tables;
-
-/// Keys and values of earlier positions, `[batch, kv heads, positions, head]` each.
-pub(crate) type Cache = Option<(Tensor, Tensor)>;
 
 /// Where a sequence stands: its first position, and the angles if positions are rotary.
 pub(crate) struct Place {
@@ -66,11 +64,7 @@ impl Attention {
         let mut key = heads(&self.key.forward(x, pass)?, self.kv_heads, key_norm, place, pass)?;
         let mut value = ops::split_heads(&self.value.forward(x, pass)?, self.kv_heads)?;
         if let Some(cache) = cache {
-            if let Some((keys, values)) = cache {
-                key = Tensor::cat(&[&*keys, &key], 2)?;
-                value = Tensor::cat(&[&*values, &value], 2)?;
-            }
-            *cache = Some((key.clone(), value.clone()));
+            (key, value) = cache.append(&key, &value)?;
         }
         let mixed = ops::attention(&query, &key, &value, pass.lengths(), self.window)?;
         self.output.forward(&mixed, pass)

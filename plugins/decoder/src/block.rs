@@ -7,7 +7,8 @@ use vxf_core::{Result, Site, Trainable};
 use vxf_nn::layers::Norm;
 use vxf_nn::ops;
 
-use crate::attention::{Attention, Cache, Place};
+use crate::attention::{Attention, Place};
+use crate::cache::Cache;
 use crate::mlp::Mlp;
 use crate::parts::Parts;
 

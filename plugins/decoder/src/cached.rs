@@ -4,7 +4,7 @@ use candle_core::Tensor;
 use vxf_core::backbone::{Backbone, Decoder, Pass};
 use vxf_core::{Params, Result};
 
-use crate::attention::Cache;
+use crate::cache::Cache;
 use crate::model::Transformer;
 
 /// A model that remembers the positions it has seen.
@@ -17,7 +17,8 @@ pub(crate) struct Cached<'a> {
 
 impl<'a> Cached<'a> {
     pub(crate) fn new(model: &'a Transformer, weights: &Params) -> Self {
-        let caches = vec![None; model.architecture().layers];
+        let layers = model.architecture().layers;
+        let caches = (0..layers).map(|_| Cache::default()).collect();
         Self { model, weights: weights.detach(), caches, offset: 0 }
     }
 }

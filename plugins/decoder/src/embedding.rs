@@ -1,9 +1,11 @@
 //! Tokens and their positions as hidden embeddings.
 
 use candle_core::Tensor;
+use vxf_core::autograd::add;
 use vxf_core::backbone::Pass;
 use vxf_core::{Error, Result, Trainable};
 use vxf_nn::layers::Linear;
+use vxf_nn::ops;
 
 use crate::design::Position;
 use crate::parts::Parts;
@@ -72,19 +74,13 @@ impl Embedding {
             });
         }
         let table = pass.weight(&self.name).unwrap_or(&self.table);
-        let tokens = tokens.flatten_all()?;
-        let mut hidden = table.index_select(&tokens, 0)?;
-        if let Some(token) = self.padding.filter(|_| table.track_op()) {
-            let padding = tokens.eq(token)?.unsqueeze(1)?.broadcast_as(hidden.shape())?;
-            hidden = padding.where_cond(&hidden.detach(), &hidden)?;
-        }
-        let hidden = hidden.reshape((rows, columns, ()))?;
+        let hidden = ops::embedding(table, tokens, self.padding)?;
         let hidden = match &self.project {
             Some(project) => project.forward(&hidden, pass)?,
             None => hidden,
         };
         let Some(learned) = &self.learned else { return Ok(hidden) };
-        Ok((&hidden + learned.rows(rows, columns, offset, pass)?.reshape(hidden.shape())?)?)
+        Ok(add(&hidden, &learned.rows(rows, columns, offset, pass)?)?)
     }
 
     pub(crate) fn with_trainable(&self, trainable: &Trainable) -> Self {
@@ -94,7 +90,7 @@ impl Embedding {
 }
 
 impl Learned {
-    /// The rows of the table for a batch, `[batch * sequence, width]`.
+    /// The rows of the table for a batch, `[batch, sequence, width]`.
     fn rows(&self, rows: usize, columns: usize, offset: usize, pass: &Pass<'_>) -> Result<Tensor> {
         let table = pass.weight(&self.name).unwrap_or(&self.table);
         let index = |row: usize, column: usize| match pass.lengths() {
@@ -103,7 +99,7 @@ impl Learned {
         };
         let all =
             (0..rows).flat_map(|row| (0..columns).map(move |column| index(row, column) as u32));
-        let indices = Tensor::from_vec(all.collect::<Vec<_>>(), rows * columns, table.device())?;
-        Ok(table.index_select(&indices, 0)?)
+        let indices = Tensor::from_vec(all.collect::<Vec<_>>(), (rows, columns), table.device())?;
+        Ok(ops::embedding(table, &indices, None)?)
     }
 }

@@ -5,6 +5,7 @@
 
 mod attention;
 mod block;
+mod cache;
 mod cached;
 pub mod design;
 mod embedding;

@@ -1,37 +1,65 @@
 //! The method: a defence of three lines and the inner player that it lives by.
 
 use candle_core::{DType, Tensor};
+use vxf_core::defense::State;
 use vxf_core::numeric::sum_of_squares;
 use vxf_core::prelude::*;
 use vxf_core::step::Role;
 
-use crate::config::{GradientPerturberConfig, Scope};
+use crate::config::{Between, GradientPerturberConfig, Scope};
+use crate::reuse;
 
 /// Added to a norm before dividing by it, as the reference does.
 const GUARD: f64 = 1e-7;
 
-/// The defence: the min-max step on every `tau`-th step, a plain one in between.
+/// The defence: the min-max step on every `tau`-th step, and in between a plain one or one at the
+/// last perturbation.
 ///
-/// Huang, Hu, Liu 2024, Algorithm 1; `tau` is the accelerated form of their Appendix (a step
-/// without a fresh perturbation uses none, not a stale one).
+/// Huang, Hu, Liu 2024, Algorithm 1; `tau` is the accelerated form of their Appendix, in which a step
+/// without a fresh perturbation uses none. To use the last one again is an option of ours.
 pub struct Vaccine {
     tau: u64,
+    between: Between,
+    /// The perturbation found last, where it is to be used again.
+    last: Perturbation,
 }
 
 impl Vaccine {
     /// A perturbation every `tau` steps.
-    pub fn new(tau: u64) -> Self {
-        Self { tau }
+    pub fn new(tau: u64, between: Between) -> Self {
+        Self { tau, between, last: Perturbation::None }
     }
 }
 
 impl Defense for Vaccine {
     fn gradients(&mut self, inner: &mut dyn Perturber, step: &mut Step<'_>) -> Result<Gradients> {
-        let perturbation = match step.index() % self.tau {
-            0 => inner.perturb(step)?,
-            _ => Perturbation::None,
+        let fresh = step.index() % self.tau == 0;
+        let perturbation = match self.between {
+            _ if fresh => inner.perturb(step)?,
+            Between::None => Perturbation::None,
+            Between::Reuse => {
+                let main = step.main();
+                reuse::fitted(&self.last, &*step.batch(&main)?)?
+            }
         };
+        if fresh && self.between == Between::Reuse {
+            self.last = perturbation.clone();
+        }
         step.gradients(&perturbation)
+    }
+
+    fn state(&self) -> Result<State> {
+        Ok(reuse::saved(&self.last))
+    }
+
+    fn restore(&mut self, state: State) -> Result<()> {
+        let last = reuse::read(state)?;
+        if self.between == Between::None && !matches!(last, Perturbation::None) {
+            let problem = "a perturbation was saved, yet `between` is `none`";
+            return Err(Error::State(problem.into()));
+        }
+        self.last = last;
+        Ok(())
     }
 }
 

@@ -5,12 +5,28 @@ use vxf_core::prelude::*;
 
 use crate::algorithm::{GradientPerturber, Vaccine};
 
+/// What a step without a fresh perturbation does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Between {
+    /// A plain step, as the paper's accelerated form.
+    None,
+    /// A step at the perturbation found last, which was found on other samples and older weights.
+    ///
+    /// It is cut to the rows and positions that both batches have, and zero elsewhere and on
+    /// padding, so that its norm never exceeds `rho`. With accumulation it is the one of the last
+    /// micro-batch of its step.
+    Reuse,
+}
+
 vxf_core::config! {
     /// Settings of the defence `vaccine`.
     pub struct VaccineConfig {
-        /// A fresh perturbation every tau steps, a plain step in between (the paper's accelerated
-        /// form); 1 perturbs always.
+        /// A fresh perturbation every tau steps (the paper's accelerated form); 1 perturbs always.
         pub tau: u64 = 1,
+        /// What the steps in between do: none (plain steps, the paper's) or reuse (the last
+        /// perturbation, found on another batch, cut to what both batches share).
+        pub between: Between = Between::None,
     }
 }
 
@@ -21,7 +37,7 @@ impl DefenseConfig for VaccineConfig {
     }
 
     fn build(&self) -> Box<dyn Defense> {
-        Box::new(Vaccine::new(self.tau))
+        Box::new(Vaccine::new(self.tau, self.between))
     }
 
     fn perturber(&self) -> &'static str {

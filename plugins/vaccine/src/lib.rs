@@ -6,9 +6,10 @@
 
 mod algorithm;
 mod config;
+mod reuse;
 
 pub use algorithm::{GradientPerturber, Vaccine};
-pub use config::{GradientPerturberConfig, Scope, VaccineConfig};
+pub use config::{Between, GradientPerturberConfig, Scope, VaccineConfig};
 
 vxf_core::register! {
     defense "vaccine" => VaccineConfig,

@@ -4,7 +4,7 @@ use serde_json::json;
 use vxf_core::prelude::*;
 use vxf_testkit::perturber::Asked;
 use vxf_testkit::{config_laws, defense_laws, gradient_perturber_laws, perturber_laws};
-use vxf_vaccine::{GradientPerturber, GradientPerturberConfig, Scope};
+use vxf_vaccine::{Between, GradientPerturber, GradientPerturberConfig, Scope, Vaccine};
 
 fn made(asked: &Asked) -> Box<dyn Perturber> {
     let scope = match asked.scope {
@@ -41,7 +41,6 @@ mod every_tau_steps {
     use vxf_testkit::case::{cases, property};
     use vxf_testkit::numbers::first_difference;
     use vxf_testkit::training::{Nothing, Plain, training};
-    use vxf_vaccine::Vaccine;
 
     /// Between fresh perturbations the step is a plain one, and one that is never due again
     /// leaves plain fine-tuning behind.
@@ -56,7 +55,7 @@ mod every_tau_steps {
                 let streams = vec![("main", Stream::of_batches(vec![case.batch()?]))];
                 training(&*backbone, &weights, streams, defense, perturber)
             };
-            let mut vaccine = start(Box::new(Vaccine::new(tau)), made(&asked))?;
+            let mut vaccine = start(Box::new(Vaccine::new(tau, Between::None)), made(&asked))?;
             for step in 0..5 {
                 // A plain step from the same state.
                 let mut plain = start(Box::new(Plain), Box::new(Nothing))?;
@@ -84,5 +83,141 @@ mod every_tau_steps {
         copy.session.streams = stage.session.streams.clone();
         copy.next = stage.next;
         Ok(copy)
+    }
+}
+
+mod the_last_perturbation {
+    use super::*;
+    use candle_core::{DType, Device, Tensor};
+    use proptest::prelude::Strategy;
+    use vxf_core::defense::State;
+    use vxf_core::minmax::Training;
+    use vxf_core::stream::Stream;
+    use vxf_testkit::Recording;
+    use vxf_testkit::batches::Rows;
+    use vxf_testkit::case::{Case, cases, property};
+    use vxf_testkit::numbers::{entries, first_difference, norm};
+    use vxf_testkit::training::training;
+
+    defense_laws!("vaccine", json!({ "tau": 3, "between": "reuse" }));
+
+    /// A case and the samples of a second batch, of other rows and columns.
+    fn situations() -> impl Strategy<Value = (Case, usize, usize)> {
+        (cases(), 1usize..=5, 2usize..=9)
+    }
+
+    fn batches((case, rows, longest): &(Case, usize, usize)) -> Result<[Batch; 2]> {
+        let key = Key::root(case.seed).child("other");
+        let other = Rows::random(*rows, *longest, case.shape.vocabulary, &key)
+            .with_mask_padding(case.mask_padding);
+        Ok([case.batch()?, other.batch(&Device::Cpu)?])
+    }
+
+    fn stage<'a>(
+        situation: &(Case, usize, usize),
+        backbone: &'a dyn Backbone,
+        defense: Vaccine,
+        asked: &Asked,
+    ) -> Result<Training<'a>> {
+        let case = &situation.0;
+        let streams = vec![("main", Stream::of_batches(batches(situation)?.to_vec()))];
+        let weights = case.weights(backbone)?;
+        let mut stage = training(backbone, &weights, streams, Box::new(defense), made(asked))?;
+        stage.session.recompute = case.recompute();
+        Ok(stage)
+    }
+
+    /// What is used again is the last perturbation where both batches have samples, zero elsewhere
+    /// and on padding, and within its radius.
+    #[test]
+    fn is_cut_to_what_both_batches_share() {
+        let scopes = proptest::sample::select(vxf_testkit::Scope::ALL.to_vec());
+        let moved = std::cell::Cell::new(0);
+        property(24, (situations(), scopes), |(situation, scope)| {
+            let case = &situation.0;
+            let backbone = case.backbone()?;
+            let recording = Recording::new(&*backbone);
+            let asked = Asked { rho: 2.0, scope, sites: case.selection()? };
+            let reusing = Vaccine::new(2, Between::Reuse);
+            let mut stage = stage(&situation, &recording, reusing, &asked)?;
+            stage.step()?;
+            let first = recording.take().pop().expect("the outer pass").added()?;
+            stage.step()?;
+            let forwards = recording.take();
+            assert_eq!(forwards.len(), 1, "one pass, no inner one");
+            let second = forwards[0].added()?;
+
+            let [old, other] = batches(&situation)?;
+            let (rows, columns) = old.shape();
+            let (other_rows, other_columns) = other.shape();
+            let mut length = 0.0;
+            for site in case.sites()? {
+                let width = first[&site].dim(2)?;
+                let (before, after) = (entries(&first[&site])?, entries(&second[&site])?);
+                let scale = entries(&forwards[0].after[&site])?;
+                for (at, (&value, hidden)) in after.iter().zip(scale).enumerate() {
+                    let (row, column) = (at / (other_columns * width), at / width % other_columns);
+                    assert!(row < other_rows, "as many rows as the batch");
+                    let real = column < other.lengths[row];
+                    let expected = match real && row < rows && column < columns {
+                        true => before[(row * columns + column) * width + at % width],
+                        false => 0.0,
+                    };
+                    // Both were measured as the difference of two sums near `hidden`.
+                    let error = 64.0 * case.rounding() * (hidden.abs() + expected.abs() + 1.0);
+                    let gap = (value - expected).abs();
+                    assert!(gap <= error, "{site} {row} {column}: {value} {expected}");
+                    assert!(real || value == 0.0, "{value} added to padding");
+                    moved.set(moved.get() + usize::from(value != 0.0));
+                }
+                length += norm(&after).powi(2);
+            }
+            if scope == vxf_testkit::Scope::Global {
+                assert!(length.sqrt() <= 2.0 * (1.0 + 1e-4), "{length}");
+            }
+            Ok(())
+        });
+        assert!(moved.get() > 0, "something was used again");
+    }
+
+    /// With a fresh perturbation each step there is nothing to use again.
+    #[test]
+    fn is_never_asked_for_at_tau_one() {
+        property(8, situations(), |situation| {
+            let case = &situation.0;
+            let backbone = case.backbone()?;
+            let asked =
+                Asked { rho: 2.0, scope: vxf_testkit::Scope::Global, sites: case.selection()? };
+            let end = |between| -> Result<Params> {
+                let mut stage = stage(&situation, &*backbone, Vaccine::new(1, between), &asked)?;
+                for _ in 0..3 {
+                    stage.step()?;
+                }
+                Ok(stage.weights)
+            };
+            let difference = first_difference(&end(Between::None)?, &end(Between::Reuse)?)?;
+            assert_eq!(difference, None);
+            Ok(())
+        });
+    }
+
+    /// A stage that keeps none refuses one.
+    #[test]
+    fn belongs_to_its_setting() -> Result<()> {
+        let tensor = Tensor::ones((1, 2, 3), DType::F32, &Device::Cpu)?;
+        let state = |name: &str| State {
+            tensors: [(name.to_owned(), tensor.clone())].into_iter().collect(),
+            ..State::default()
+        };
+        let mut reusing = Vaccine::new(2, Between::Reuse);
+        for name in ["hidden/attention_output.1", "hidden/embedding", "weights/a.weight"] {
+            reusing.restore(state(name))?;
+            let kept = reusing.state()?.tensors;
+            assert_eq!(kept.names().collect::<Vec<_>>(), [name]);
+            assert!(Vaccine::new(2, Between::None).restore(state(name)).is_err());
+        }
+        assert!(reusing.restore(state("hidden/attention")).is_err());
+        assert!(reusing.restore(state("else")).is_err());
+        Ok(())
     }
 }

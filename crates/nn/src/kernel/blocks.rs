@@ -130,3 +130,55 @@ pub(crate) fn sum_over_rows<T: Real>(
     }
     total
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{GRAIN, SMALL, filled, filled2, sum_over_rows};
+
+    /// Every element is cleared before it is handed out and has the value it was given, in one
+    /// block and in many, on one thread and on several.
+    #[test]
+    fn every_element_is_filled_once() {
+        for threads in [1, 3] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+            pool.expect("threads").install(|| {
+                for (rows, unit) in [(0, 1), (1, 1), (7, 5), (SMALL / 2, 3), (3, 2 * GRAIN)] {
+                    let made = filled::<f32>(rows * unit, unit, |first, block| {
+                        for (row, values) in (first..).zip(block.chunks_exact_mut(unit)) {
+                            values.iter_mut().for_each(|value| *value += row as f32);
+                        }
+                    });
+                    let rows_of = |at: usize| (at / unit) as f32;
+                    assert!(made.iter().enumerate().all(|(at, &value)| value == rows_of(at)));
+                    assert_eq!(made.len(), rows * unit);
+                }
+                for len in [0, 5, SMALL + 3] {
+                    let (a, b) = filled2::<f64>(len, |first, a, b| {
+                        for (at, (a, b)) in (first..).zip(a.iter_mut().zip(b)) {
+                            (*a, *b) = (*a + at as f64, *b - at as f64);
+                        }
+                    });
+                    let pairs = a.iter().zip(&b).enumerate();
+                    assert!(pairs.clone().all(|(at, (&a, &b))| a == at as f64 && b == -a));
+                    assert_eq!(pairs.count(), len);
+                }
+                let sums = sum_over_rows::<f64>(1000, 3, |row, sum| {
+                    sum.iter_mut().for_each(|sum| *sum += row as f64);
+                });
+                assert_eq!(sums, [499_500.0; 3]);
+            });
+        }
+    }
+
+    /// What a panic leaves behind is given back without being read.
+    #[test]
+    fn a_panic_leaves_nothing_behind() {
+        let failed = std::panic::catch_unwind(|| {
+            filled::<f64>(10, 1, |_, block| {
+                block[0] = 1.0;
+                panic!("half way");
+            })
+        });
+        assert!(failed.is_err());
+    }
+}

@@ -5,6 +5,7 @@ use std::mem::MaybeUninit;
 use gemm::Parallelism;
 
 use super::Real;
+use super::narrow::{FEW, few_rows};
 
 /// Multiply-adds below which a product stays on the calling thread.
 const SMALL: usize = 1 << 20;
@@ -48,6 +49,12 @@ impl<'a, T: Real> View<'a, T> {
         }
     }
 
+    /// The elements of a matrix whose rows lie dense one after another.
+    fn dense(&self) -> Option<&'a [T]> {
+        let dense = self.col_stride == 1 && self.row_stride == self.cols;
+        dense.then(|| &self.data[..self.rows * self.cols])
+    }
+
     /// The offset of the last element of a matrix that has one.
     fn last(&self) -> usize {
         (self.rows - 1) * self.row_stride + (self.cols - 1) * self.col_stride
@@ -74,6 +81,12 @@ pub(crate) fn multiplied<T: Real>(scale: T, a: View<'_, T>, b: View<'_, T>) -> V
     let len = a.rows * b.cols;
     if a.cols == 0 {
         return vec![T::ZERO; len];
+    }
+    if let (1..=FEW, Some(x), Some(w)) = (a.rows, a.dense(), b.t().dense())
+        && scale == T::ONE
+    {
+        assert_eq!(a.cols, b.rows, "inner sizes of a matrix product");
+        return few_rows(x, w, a.rows, a.cols);
     }
     let mut out = Vec::with_capacity(len);
     let parallel = parallelism(a.rows * a.cols * b.cols);

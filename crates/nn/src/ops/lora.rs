@@ -1,5 +1,7 @@
 //! A frozen linear layer with a trained low-rank adapter.
 
+use std::sync::OnceLock;
+
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use vxf_core::autograd::{apply1, apply3};
@@ -8,7 +10,10 @@ use super::linear::Sizes;
 use super::mask::product;
 use super::{by_dtype, elements, flat, frozen, fused, gradient, output, same_kind, with_last};
 use crate::compose;
-use crate::kernel::{Real, View, blocks, matmul_into, multiplied, parallelism};
+use crate::kernel::{
+    FEW, Real, View, blocks, dots, matmul_into, multiplied, outer_sum, parallelism, spread,
+    transposed,
+};
 
 /// Applies a frozen linear layer and its low-rank adapter.
 ///
@@ -61,7 +66,7 @@ pub fn lora_linear(
         shape: with_last(&x, out),
     };
     if a.track_op() || b.track_op() {
-        apply3([&x, &a.contiguous()?, &b.contiguous()?], Adapted(base))
+        apply3([&x, &a.contiguous()?, &b.contiguous()?], Adapted { base, inner: OnceLock::new() })
     } else {
         apply1(&x, FrozenAdapted { base, a: frozen(a)?, b: frozen(b)? })
     }
@@ -78,43 +83,76 @@ struct Base {
 }
 
 impl Base {
-    fn forward<T: Real>(&self, x: &[T], a: &[T], b: &[T]) -> Result<Vec<T>> {
-        let Sizes { rows, out, .. } = self.sizes;
+    /// The layer's output, and the adapter's inner activation `scale x a^T`.
+    fn forward<T: Real>(&self, x: &[T], a: &[T], b: &[T]) -> Result<[Vec<T>; 2]> {
         let mut y = self.sizes.forward(x, flat(&self.w)?.slice()?);
-        let u = match &self.mask {
-            None => self.down(x, a),
-            Some(mask) => self.down(&product(x, flat(mask)?.slice()?), a),
+        let mut u = match &self.mask {
+            None => self.down(x, a, self.sizes.inner),
+            Some(mask) => self.down(&product(x, flat(mask)?.slice()?), a, self.sizes.inner),
         };
-        let (u, b) = (View::new(&u, rows, self.rank), View::new(b, out, self.rank).t());
-        let parallel = parallelism(rows * out * self.rank);
-        matmul_into(&mut y, true, T::of(self.scale), u, b, parallel);
-        Ok(y)
+        self.rescale(&mut u);
+        self.up(&mut y, &u, &transposed(b, self.rank));
+        Ok([y, u])
     }
 
-    /// The adapter's inner activation `x a^T`.
-    fn down<T: Real>(&self, x: &[T], a: &[T]) -> Vec<T> {
-        let Sizes { rows, inner, .. } = self.sizes;
-        multiplied(T::ONE, View::new(x, rows, inner), View::new(a, self.rank, inner).t())
+    fn rescale<T: Real>(&self, u: &mut [T]) {
+        let scale = T::of(self.scale);
+        u.iter_mut().for_each(|u| *u *= scale);
     }
 
-    /// The gradient of the adapter's inner activation, `scale dy b`.
+    /// `x m^T` for `m` `[r, width]`.
+    fn down<T: Real>(&self, x: &[T], m: &[T], width: usize) -> Vec<T> {
+        if width == 0 {
+            return vec![T::ZERO; self.sizes.rows * self.rank];
+        }
+        match self.rank {
+            ..=FEW => dots(x, m, self.rank, width),
+            rank => {
+                let m = View::new(m, rank, width).t();
+                multiplied(T::ONE, View::new(x, self.sizes.rows, width), m)
+            }
+        }
+    }
+
+    /// Adds `u m` to `y`, for `m` `[r, width]`.
+    fn up<T: Real>(&self, y: &mut [T], u: &[T], m: &[T]) {
+        match self.rank {
+            ..=FEW => spread(y, u, m, self.rank),
+            rank => {
+                let (rows, width) = (self.sizes.rows, m.len() / rank);
+                let parallel = parallelism(rows * m.len());
+                let (u, m) = (View::new(u, rows, rank), View::new(m, rank, width));
+                matmul_into(y, true, T::ONE, u, m, parallel);
+            }
+        }
+    }
+
+    /// `p^T x` for `p` `[rows, r]` and `x` `[rows, width]`.
+    fn outer<T: Real>(&self, p: &[T], x: &[T], width: usize) -> Vec<T> {
+        match self.rank {
+            ..=FEW => outer_sum(p, x, self.rank, width),
+            rank => {
+                let p = View::new(p, self.sizes.rows, rank).t();
+                multiplied(T::ONE, p, View::new(x, self.sizes.rows, width))
+            }
+        }
+    }
+
+    /// The gradient of the adapter's inner activation short of its scale, `scale dy b`.
     fn back_down<T: Real>(&self, dy: &[T], b: &[T]) -> Vec<T> {
-        let Sizes { rows, out, .. } = self.sizes;
-        multiplied(T::of(self.scale), View::new(dy, rows, out), View::new(b, out, self.rank))
+        let mut du = self.down(dy, &transposed(b, self.rank), self.sizes.out);
+        self.rescale(&mut du);
+        du
     }
 
     /// The gradient of `x`: `dy w + (du a) * mask`.
     fn back_x<T: Real>(&self, dy: &[T], du: &[T], a: &[T]) -> Result<Vec<T>> {
-        let Sizes { rows, inner, .. } = self.sizes;
         let mut dx = self.sizes.back_x(dy, flat(&self.w)?.slice()?);
-        let (du, a) = (View::new(du, rows, self.rank), View::new(a, self.rank, inner));
         match &self.mask {
-            None => {
-                let parallel = parallelism(rows * inner * self.rank);
-                matmul_into(&mut dx, true, T::ONE, du, a, parallel);
-            }
+            None => self.up(&mut dx, du, a),
             Some(mask) => {
-                let adapter = multiplied(T::ONE, du, a);
+                let mut adapter = vec![T::ZERO; dx.len()];
+                self.up(&mut adapter, du, a);
                 let mask = flat(mask)?;
                 let mask = mask.slice::<T>()?;
                 blocks(&mut dx, 1, |start, dx| {
@@ -129,35 +167,20 @@ impl Base {
         Ok(dx)
     }
 
-    /// The gradients of `a` and `b`: `du^T (x * mask)` and `scale dy^T u`.
-    fn back_adapter<T: Real>(
-        &self,
-        (x, a): (&[T], &[T]),
-        (dy, du): (&[T], &[T]),
-        (need_a, need_b): (bool, bool),
-    ) -> Result<(Vec<T>, Vec<T>)> {
-        let Sizes { rows, inner, out } = self.sizes;
-        let masked;
-        let x = match &self.mask {
-            None => x,
+    /// The gradient of `a`: `du^T (x * mask)`.
+    fn back_a<T: Real>(&self, x: &[T], du: &[T]) -> Result<Vec<T>> {
+        Ok(match &self.mask {
+            None => self.outer(du, x, self.sizes.inner),
             Some(mask) => {
-                masked = product(x, flat(mask)?.slice()?);
-                &masked
+                let masked = product(x, flat(mask)?.slice()?);
+                self.outer(du, &masked, self.sizes.inner)
             }
-        };
-        let mut da = Vec::new();
-        if need_a {
-            let du = View::new(du, rows, self.rank).t();
-            da = multiplied(T::ONE, du, View::new(x, rows, inner));
-        }
-        let mut db = Vec::new();
-        if need_b {
-            // Made again rather than kept: r columns cost little beside the layer's own product.
-            let u = self.down(x, a);
-            let (dy, u) = (View::new(dy, rows, out).t(), View::new(&u, rows, self.rank));
-            db = multiplied(T::of(self.scale), dy, u);
-        }
-        Ok((da, db))
+        })
+    }
+
+    /// The gradient of `b`: `dy^T u`, where `u` has its scale.
+    fn back_b<T: Real>(&self, dy: &[T], u: &[T]) -> Vec<T> {
+        transposed(&self.outer(u, dy, self.sizes.out), self.sizes.out)
     }
 }
 
@@ -176,7 +199,7 @@ impl CustomOp1 for FrozenAdapted {
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         by_dtype!(x.dtype(), T => {
             let (a, b) = (flat(&self.a)?, flat(&self.b)?);
-            let y = self.base.forward::<T>(elements(x, layout)?, a.slice()?, b.slice()?)?;
+            let [y, _] = self.base.forward::<T>(elements(x, layout)?, a.slice()?, b.slice()?)?;
             Ok(output(y, &self.base.shape))
         })
     }
@@ -197,7 +220,11 @@ impl CustomOp1 for FrozenAdapted {
 }
 
 /// The layer with a trained adapter.
-struct Adapted(Base);
+struct Adapted {
+    base: Base,
+    /// The adapter's inner activation `[rows, r]` with its scale, kept from the forward pass.
+    inner: OnceLock<Tensor>,
+}
 
 impl CustomOp3 for Adapted {
     fn name(&self) -> &'static str {
@@ -215,8 +242,11 @@ impl CustomOp3 for Adapted {
     ) -> Result<(CpuStorage, Shape)> {
         by_dtype!(x.dtype(), T => {
             let (a, b) = (elements::<T>(a, a_layout)?, elements(b, b_layout)?);
-            let y = self.0.forward(elements(x, x_layout)?, a, b)?;
-            Ok(output(y, &self.0.shape))
+            let [y, u] = self.base.forward(elements(x, x_layout)?, a, b)?;
+            let u = gradient(u, &Shape::from((self.base.sizes.rows, self.base.rank)))?;
+            // Nothing else runs this operation's forward pass, so the cell was empty.
+            self.inner.get_or_init(|| u);
+            Ok(output(y, &self.base.shape))
         })
     }
 
@@ -229,19 +259,21 @@ impl CustomOp3 for Adapted {
         dy: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let dy = frozen(dy)?;
-        let need = (a.track_op(), b.track_op());
         by_dtype!(x.dtype(), T => {
             let (xs, aa, bb, dy) = (flat(x)?, flat(a)?, flat(b)?, flat(&dy)?);
             let (xs, aa, bb) = (xs.slice::<T>()?, aa.slice::<T>()?, bb.slice::<T>()?);
             let dy = dy.slice::<T>()?;
-            let du = self.0.back_down(dy, bb);
-            let (da, db) = self.0.back_adapter((xs, aa), (dy, &du), need)?;
-            let dx = match x.track_op() {
-                true => Some(gradient(self.0.back_x(dy, &du, aa)?, x.shape())?),
-                false => None,
+            let made = |needed: bool, values: &dyn Fn() -> Result<Vec<T>>, of: &Tensor| {
+                needed.then(|| gradient(values()?, of.shape())).transpose()
             };
-            let da = if need.0 { Some(gradient(da, a.shape())?) } else { None };
-            let db = if need.1 { Some(gradient(db, b.shape())?) } else { None };
+            let db = || match self.inner.get() {
+                Some(u) => Ok(self.base.back_b(dy, flat(u)?.slice()?)),
+                None => bail!("lora_linear: the backward pass ran before the forward pass"),
+            };
+            let db = made(b.track_op(), &db, b)?;
+            let du = self.base.back_down(dy, bb);
+            let da = made(a.track_op(), &|| self.base.back_a(xs, &du), a)?;
+            let dx = made(x.track_op(), &|| self.base.back_x(dy, &du, aa), x)?;
             Ok((dx, da, db))
         })
     }

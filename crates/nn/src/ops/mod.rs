@@ -14,6 +14,7 @@
 mod attention;
 mod bias;
 mod cross_entropy;
+mod embedding;
 mod layer_norm;
 mod linear;
 mod lora;
@@ -30,6 +31,7 @@ use candle_core::{CpuStorage, DType, Device, Layout, Result, Shape, Storage, Ten
 pub use attention::attention;
 pub use bias::add_bias;
 pub use cross_entropy::linear_cross_entropy;
+pub use embedding::embedding;
 pub use layer_norm::layer_norm;
 pub use linear::linear;
 pub use lora::lora_linear;

@@ -61,6 +61,10 @@ fn only_tracked_operands_get_gradients() -> Result<()> {
     assert_only(&backward(&ops::add_bias(&plain_x, &bias)?)?, &[&bias]);
     assert_only(&backward(&ops::relu(&x)?)?, &[&x]);
 
+    let ids = Tensor::new(&[1_u32, 0, 1], &Device::Cpu)?;
+    assert_only(&backward(&ops::embedding(&w, &ids, Some(0))?)?, &[&w]);
+    assert!(!ops::embedding(&plain_w, &ids, None)?.track_op());
+
     let (cos, sin) = (var(s, &[3, 1])?, var(s, &[3, 1])?);
     assert_only(&backward(&ops::rotary(&x, 2, &cos, &sin, 0)?)?, &[&x]);
 
@@ -181,6 +185,7 @@ fn wrong_operands_are_errors() -> Result<()> {
     assert_error(ops::attention(&none, &k, &k, None, None), "empty");
 
     assert_error(ops::swiglu(&x, &q), "[2, 4, 3, 2]");
+    assert_error(ops::embedding(&w, &Tensor::new(&[4_u32, 5], x.device())?, None), "index 5");
 
     let loss = |targets: &[i64]| ops::linear_cross_entropy(&x, &w, targets);
     assert_error(loss(&[0; 5]), "5 targets");

@@ -4,4 +4,5 @@
 mod common;
 mod contract;
 mod gradients;
+mod odd;
 mod oracle;

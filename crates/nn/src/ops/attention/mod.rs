@@ -10,6 +10,7 @@ use vxf_core::autograd::apply3;
 
 use super::{by_dtype, elements, flat, frozen, fused, gradient, output, same_kind};
 use crate::compose;
+use crate::kernel::Real;
 
 pub(crate) use dims::Dims;
 use tile::Attention;
@@ -31,6 +32,9 @@ use tile::Attention;
 /// Scores are never held for more than a few query rows, also not between the passes: the
 /// backward pass makes them again.
 ///
+/// Where nothing is differentiated, `k` and `v` may be the first `S` positions of longer, contiguous
+/// tensors, such as a decoder's cache with room to grow: they are read where they lie.
+///
 /// # Errors
 ///
 /// When the shapes, dtypes, devices or lengths do not fit each other, or a size is zero.
@@ -47,8 +51,30 @@ pub fn attention(
         return compose::attention(q, k, v, lengths, window);
     }
     let lengths = lengths.map_or_else(|| vec![dims.keys; dims.batch], <[usize]>::to_vec);
-    let op = Attention { dims, lengths };
-    apply3([&q.contiguous()?, &k.contiguous()?, &v.contiguous()?], op)
+    let q = q.contiguous()?;
+    let differentiated = [&q, k, v].iter().any(|x| x.track_op());
+    match (pitch(k), pitch(v)) {
+        (Some(pitch), Some(other)) if pitch == other && !differentiated => {
+            apply3([&q, k, v], Attention { dims, pitch, lengths })
+        }
+        _ => {
+            let op = Attention { dims, pitch: dims.keys * dims.d, lengths };
+            apply3([&q, &k.contiguous()?, &v.contiguous()?], op)
+        }
+    }
+}
+
+/// Elements from one head to the next of `x` `[B, H, S, d]`, where the positions of a head lie dense
+/// and all heads equally far apart.
+fn pitch(x: &Tensor) -> Option<usize> {
+    let [_, heads, keys, d] = *x.dims() else { return None };
+    let pitch = x.stride()[1];
+    (pitch >= keys * d && *x.stride() == [heads * pitch, pitch, d, 1]).then_some(pitch)
+}
+
+/// The elements of keys or values, from the first one on.
+fn reach<'a, T: Real>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [T]> {
+    Ok(&storage.as_slice::<T>()?[layout.start_offset()..])
 }
 
 impl CustomOp3 for Attention {
@@ -67,8 +93,8 @@ impl CustomOp3 for Attention {
     ) -> Result<(CpuStorage, Shape)> {
         let Dims { batch, heads, len, d, .. } = self.dims;
         by_dtype!(q.dtype(), T => {
-            let (q, k) = (elements::<T>(q, q_layout)?, elements(k, k_layout)?);
-            let y = self.forward(q, k, elements(v, v_layout)?);
+            let (k, v) = (reach::<T>(k, k_layout)?, reach(v, v_layout)?);
+            let y = self.forward(elements(q, q_layout)?, k, v);
             Ok(output(y, &Shape::from((batch, len, heads * d))))
         })
     }

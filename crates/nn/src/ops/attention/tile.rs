@@ -6,7 +6,9 @@ use gemm::Parallelism;
 use rayon::prelude::*;
 
 use super::dims::Dims;
-use crate::kernel::{Real, View, exponentiate, matmul_into, vectorised, worth_sharing};
+use crate::kernel::{
+    Real, View, add_scaled, exponentiate, fill, matmul_into, vectorised, worth_sharing,
+};
 
 /// Query rows whose scores exist at one time, for each head at work.
 pub(super) const TILE: usize = 64;
@@ -14,6 +16,8 @@ pub(super) const TILE: usize = 64;
 /// The operation with its sizes and one length for each batch row.
 pub(super) struct Attention {
     pub(super) dims: Dims,
+    /// Elements from one head's keys, or values, to the next one's.
+    pub(super) pitch: usize,
     pub(super) lengths: Vec<usize>,
 }
 
@@ -46,10 +50,10 @@ impl Attention {
 
     /// The rows of the keys, or values, that a tile sees.
     pub(super) fn context<'a, T: Real>(&self, k: &'a [T], tile: Tile) -> View<'a, T> {
-        let Dims { heads, kv_heads, keys, d, .. } = self.dims;
+        let Dims { heads, kv_heads, d, .. } = self.dims;
         let kv_head = tile.batch * kv_heads + tile.head / (heads / kv_heads);
         let seen = self.seen(tile);
-        View::new(&k[(kv_head * keys + seen.start) * d..], seen.len(), d)
+        View::new(&k[kv_head * self.pitch + seen.start * d..], seen.len(), d)
     }
 
     /// Fills `scores` with a tile's unnormalised probabilities, calling `row` for each row's sum.
@@ -61,7 +65,17 @@ impl Attention {
         mut row: impl FnMut(usize, &mut [T], T),
     ) {
         let (q, k) = (self.queries(q, tile), self.context(k, tile));
-        matmul_into(scores, false, T::of(self.dims.scale()), q, k.t(), Parallelism::None);
+        let scale = T::of(self.dims.scale());
+        if tile.rows == 1 {
+            // One query of a decoder: packing its keys would cost more than the product.
+            let (d, len) = (self.dims.d, scores.len());
+            vectorised(|| {
+                fill(scores, &q.data()[..d], &k.data()[..len * d], 1, d);
+                scores.iter_mut().for_each(|score| *score *= scale);
+            });
+        } else {
+            matmul_into(scores, false, scale, q, k.t(), Parallelism::None);
+        }
         let seen = self.seen(tile);
         let softmax = |(i, scores): (usize, &mut [T])| {
             let sum = match self.dims.visible(tile.first + i, self.lengths[tile.batch]) {
@@ -101,8 +115,17 @@ impl Attention {
                 let mut factors = [T::ZERO; TILE];
                 self.probabilities(tile, scores, (q, k), |i, _, sum| factors[i] = T::ONE / sum);
                 let mixed = &mut mixed[..rows * d];
-                let scores = View::new(scores, rows, seen);
-                product(mixed, false, scores, self.context(v, tile));
+                let context = self.context(v, tile);
+                if rows == 1 {
+                    mixed.fill(T::ZERO);
+                    vectorised(|| {
+                        for (&share, v) in scores.iter().zip(context.data().chunks_exact(d)) {
+                            add_scaled(mixed, share, v);
+                        }
+                    });
+                } else {
+                    product(mixed, false, View::new(scores, rows, seen), context);
+                }
                 let rows = out.chunks_exact_mut(width).zip(mixed.chunks_exact(d));
                 for ((out, mixed), factor) in rows.zip(factors) {
                     for (out, &mixed) in out[head * d..][..d].iter_mut().zip(mixed) {
@@ -111,7 +134,8 @@ impl Attention {
                 }
             }
         };
-        if worth_sharing(batch * heads * len * keys) {
+        // An element of a row of a key is little beside a score, but a decoder has few scores.
+        if worth_sharing(batch * heads * len * keys * d.div_ceil(8)) {
             tasks.into_par_iter().for_each_init(scratch, run);
         } else {
             let mut scratch = scratch();

@@ -1,0 +1,239 @@
+//! Products of a few rows with a matrix that is read once, where it lies.
+//!
+//! A product with many rows repacks the matrix, which pays when each element is used many times. In
+//! decoding there is a row for each answer, and packing would cost more than the product.
+
+use rayon::prelude::*;
+
+use super::{Real, vectorised};
+
+/// Rows up to which a product is one of few.
+pub(crate) const FEW: usize = 16;
+
+/// Running sums side by side.
+pub(super) const LANES: usize = 8;
+
+/// Rows of the matrix that are read side by side.
+const ABREAST: usize = 4;
+
+/// Multiply-adds handed to a thread at a time. Fixed, so that no result depends on the thread count.
+pub(super) const GRAIN: usize = 1 << 16;
+
+/// `x w^T` as a dense `[rows, out]`, for a few dense rows `x` `[rows, inner]` and `w` `[out, inner]`.
+///
+/// An element is the same sum in the same order however many rows there are.
+pub(crate) fn few_rows<T: Real>(x: &[T], w: &[T], rows: usize, inner: usize) -> Vec<T> {
+    // Columns first, so that what a thread writes lies together.
+    let columns = dots(w, x, rows, inner);
+    if rows == 1 { columns } else { transposed(&columns, rows) }
+}
+
+/// `many few^T` as a dense `[.., count]`, for dense `many` `[.., inner]` and `few` `[count, inner]`.
+pub(crate) fn dots<T: Real>(many: &[T], few: &[T], count: usize, inner: usize) -> Vec<T> {
+    let mut out = vec![T::ZERO; many.len().checked_div(inner).unwrap_or(0) * count];
+    if out.is_empty() {
+        return out;
+    }
+    let step = (GRAIN / (count * inner)).next_multiple_of(ABREAST).max(ABREAST);
+    if out.len() > step * count && rayon::current_num_threads() > 1 {
+        let parts = out.par_chunks_mut(step * count).zip(many.par_chunks(step * inner));
+        parts.for_each(|(out, many)| vectorised(|| fill(out, few, many, count, inner)));
+    } else {
+        vectorised(|| fill(&mut out, few, many, count, inner));
+    }
+    out
+}
+
+/// A dense matrix of rows of `width` elements, transposed.
+pub(crate) fn transposed<T: Real>(x: &[T], width: usize) -> Vec<T> {
+    let mut out = Vec::with_capacity(x.len());
+    for column in 0..width.min(x.len()) {
+        out.extend(x[column..].iter().step_by(width));
+    }
+    out
+}
+
+/// The products of every row of `w` with every row of `x`, the former's index first.
+#[inline(always)]
+pub(crate) fn fill<T: Real>(columns: &mut [T], x: &[T], w: &[T], rows: usize, inner: usize) {
+    let parts = columns.chunks_mut(ABREAST * rows).zip(w.chunks(ABREAST * inner));
+    for (columns, w) in parts {
+        if w.len() < ABREAST * inner {
+            for (column, w) in columns.chunks_exact_mut(rows).zip(w.chunks_exact(inner)) {
+                for (y, x) in column.iter_mut().zip(x.chunks_exact(inner)) {
+                    *y = one(x, w);
+                }
+            }
+            continue;
+        }
+        let (first, second) = w.split_at(2 * inner);
+        let ((a, b), (c, d)) = (first.split_at(inner), second.split_at(inner));
+        let w = [a, b, c, d];
+        let mut pairs = x.chunks_exact(2 * inner);
+        let mut row = 0;
+        for pair in pairs.by_ref() {
+            let [first, second] = eight(pair.split_at(inner), w);
+            for (column, (first, second)) in first.into_iter().zip(second).enumerate() {
+                columns[column * rows + row] = first;
+                columns[column * rows + row + 1] = second;
+            }
+            row += 2;
+        }
+        if row < rows {
+            for (column, y) in four(pairs.remainder(), w).into_iter().enumerate() {
+                columns[column * rows + row] = y;
+            }
+        }
+    }
+}
+
+/// Running sums that fit a register or two.
+#[derive(Clone, Copy)]
+pub(super) struct Sums<T>(pub(super) [T; LANES]);
+
+impl<T: Real> Sums<T> {
+    const ZERO: Self = Self([T::ZERO; LANES]);
+
+    /// Adds a multiple of as many elements.
+    #[inline(always)]
+    pub(super) fn scaled(mut self, factor: T, x: &[T; LANES]) -> Self {
+        for (sum, &x) in self.0.iter_mut().zip(x) {
+            *sum += factor * x;
+        }
+        self
+    }
+
+    /// Adds the products of as many elements.
+    #[inline(always)]
+    fn plus(mut self, x: &[T; LANES], w: &[T; LANES]) -> Self {
+        for (sum, (&x, &w)) in self.0.iter_mut().zip(x.iter().zip(w)) {
+            *sum += x * w;
+        }
+        self
+    }
+
+    /// The sum of all, with the products of what is left beyond the last whole chunk.
+    #[inline(always)]
+    fn finish(mut self, x: &[T], w: &[T]) -> T {
+        for (sum, (&x, &w)) in self.0.iter_mut().zip(x.iter().zip(w)) {
+            *sum += x * w;
+        }
+        let [a, b, c, d, e, f, g, h] = self.0;
+        ((a + e) + (c + g)) + ((b + f) + (d + h))
+    }
+}
+
+#[inline(always)]
+fn one<T: Real>(x: &[T], w: &[T]) -> T {
+    let ((x, x_rest), (w, w_rest)) = (x.as_chunks::<LANES>(), w.as_chunks::<LANES>());
+    let mut sums = Sums::ZERO;
+    for (x, w) in x.iter().zip(w) {
+        sums = sums.plus(x, w);
+    }
+    sums.finish(x_rest, w_rest)
+}
+
+/// One row with four. Written out, so that the sums stay in registers.
+#[inline(always)]
+fn four<T: Real>(x: &[T], w: [&[T]; ABREAST]) -> [T; ABREAST] {
+    let (x, x_rest) = x.as_chunks::<LANES>();
+    let [(a, a_rest), (b, b_rest), (c, c_rest), (d, d_rest)] = w.map(<[T]>::as_chunks::<LANES>);
+    let [mut sa, mut sb, mut sc, mut sd] = [Sums::ZERO; ABREAST];
+    for ((x, (a, b)), (c, d)) in x.iter().zip(a.iter().zip(b)).zip(c.iter().zip(d)) {
+        sa = sa.plus(x, a);
+        sb = sb.plus(x, b);
+        sc = sc.plus(x, c);
+        sd = sd.plus(x, d);
+    }
+    [
+        sa.finish(x_rest, a_rest),
+        sb.finish(x_rest, b_rest),
+        sc.finish(x_rest, c_rest),
+        sd.finish(x_rest, d_rest),
+    ]
+}
+
+/// Two rows with four.
+#[inline(always)]
+fn eight<T: Real>((x, y): (&[T], &[T]), w: [&[T]; ABREAST]) -> [[T; ABREAST]; 2] {
+    let ((x, x_rest), (y, y_rest)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
+    let [(a, a_rest), (b, b_rest), (c, c_rest), (d, d_rest)] = w.map(<[T]>::as_chunks::<LANES>);
+    let [mut xa, mut xb, mut xc, mut xd] = [Sums::ZERO; ABREAST];
+    let [mut ya, mut yb, mut yc, mut yd] = [Sums::ZERO; ABREAST];
+    let rows = x.iter().zip(y);
+    for (((x, y), (a, b)), (c, d)) in rows.zip(a.iter().zip(b)).zip(c.iter().zip(d)) {
+        xa = xa.plus(x, a);
+        ya = ya.plus(y, a);
+        xb = xb.plus(x, b);
+        yb = yb.plus(y, b);
+        xc = xc.plus(x, c);
+        yc = yc.plus(y, c);
+        xd = xd.plus(x, d);
+        yd = yd.plus(y, d);
+    }
+    [
+        [
+            xa.finish(x_rest, a_rest),
+            xb.finish(x_rest, b_rest),
+            xc.finish(x_rest, c_rest),
+            xd.finish(x_rest, d_rest),
+        ],
+        [
+            ya.finish(y_rest, a_rest),
+            yb.finish(y_rest, b_rest),
+            yc.finish(y_rest, c_rest),
+            yd.finish(y_rest, d_rest),
+        ],
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FEW, few_rows};
+
+    fn numbers(n: usize, step: usize) -> Vec<f64> {
+        (0..n).map(|i| ((i * step) % 23) as f64 - 11.0).collect()
+    }
+
+    #[test]
+    fn matches_the_definition_for_every_number_of_rows() {
+        for (inner, out) in [(1, 1), (7, 3), (8, 4), (33, 9), (40, 130), (0, 4)] {
+            for rows in 0..=FEW {
+                let (x, w) = (numbers(rows * inner, 5), numbers(out * inner, 7));
+                let mut expected = Vec::new();
+                for row in 0..rows {
+                    for column in 0..out {
+                        let products =
+                            (0..inner).map(|i| x[row * inner + i] * w[column * inner + i]);
+                        expected.push(products.sum::<f64>());
+                    }
+                }
+                // An empty inner size does not tell how many columns there are.
+                if inner > 0 {
+                    assert_eq!(few_rows(&x, &w, rows, inner), expected, "{rows} {inner} {out}");
+                }
+            }
+        }
+    }
+
+    /// An element has the same bits whatever the rows beside it and whoever computes it.
+    #[test]
+    fn bits_depend_on_the_operands_alone() {
+        let (inner, out) = (301, 1030);
+        let source = |n: usize, seed: u32| -> Vec<f32> {
+            (0..n as u32).map(|i| ((i * 7919 + seed) % 1009) as f32 / 1009.0 - 0.5).collect()
+        };
+        let (x, w) = (source(FEW * inner, 1), source(out * inner, 5));
+        let run = |rows: usize, threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+            pool.expect("threads").install(|| few_rows(&x[..rows * inner], &w, rows, inner))
+        };
+        let bits = |y: &[f32]| y.iter().map(|y| y.to_bits()).collect::<Vec<_>>();
+        let all = run(FEW, 1);
+        for threads in [1, 2, 5] {
+            for rows in [1, 2, 5, FEW] {
+                assert_eq!(bits(&run(rows, threads)), bits(&all[..rows * out]), "{threads} {rows}");
+            }
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! Odd shapes: a single position, a single head, a single key head, widths that fill no vector.
+//!
+//! Each operation against central differences in `f64` and against its composition.
+
+use candle_core::{Result, Tensor};
+use vxf_core::autograd;
+use vxf_nn::{compose, ops};
+
+use crate::common::{Op, Source, bits, check_differences, check_same, values};
+
+/// Both checks of an operation.
+fn check(fused: Op<'_>, slow: Op<'_>, operands: &[Tensor]) -> Result<()> {
+    check_differences(fused, operands)?;
+    check_same(fused, slow, operands)
+}
+
+/// `rows`, `width`.
+const SIZES: [(usize, usize); 5] = [(1, 1), (1, 17), (2, 3), (17, 19), (65, 9)];
+
+#[test]
+fn linear() -> Result<()> {
+    let mut source = Source::new(21);
+    // Few rows take another way than many.
+    for (rows, inner) in SIZES {
+        for out in [1, 5, 18] {
+            let (x, w) = (source.tensor(&[1, rows, inner])?, source.tensor(&[out, inner])?);
+            let slow: Op<'_> = &|o| compose::linear(&o[0], &o[1]);
+            check(&|o| ops::linear(&o[0], &o[1]), slow, &[x.clone(), w.clone()])?;
+            check_differences(&|o| ops::linear(&o[0], &w), std::slice::from_ref(&x))?;
+            check_differences(&|o| ops::linear(&x, &o[0]), std::slice::from_ref(&w))?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn lora_linear() -> Result<()> {
+    let mut source = Source::new(22);
+    for (rows, inner) in SIZES {
+        for (out, rank) in [(1, 1), (18, 3), (5, 17)] {
+            let (x, w) = (source.tensor(&[1, rows, inner])?, source.tensor(&[out, inner])?);
+            let (a, b) = (source.tensor(&[rank, inner])?, source.tensor(&[out, rank])?);
+            let mask = source.mask(&[1, rows, inner])?;
+            for dropped in [false, true] {
+                let of = |o: &[Tensor]| -> Result<_> {
+                    let dtype = o[0].dtype();
+                    Ok((w.to_dtype(dtype)?, dropped.then(|| mask.to_dtype(dtype)).transpose()?))
+                };
+                let fused: Op<'_> = &|o| {
+                    let (w, mask) = of(o)?;
+                    ops::lora_linear(&o[0], &w, &o[1], &o[2], 1.7, mask.as_ref())
+                };
+                let slow: Op<'_> = &|o| {
+                    let (w, mask) = of(o)?;
+                    compose::lora_linear(&o[0], &w, &o[1], &o[2], 1.7, mask.as_ref())
+                };
+                check(fused, slow, &[x.clone(), a.clone(), b.clone()])?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn norms() -> Result<()> {
+    let mut source = Source::new(23);
+    for (rows, width) in SIZES {
+        let x = source.tensor(&[rows, width])?;
+        let (gain, bias) = (source.tensor(&[width])?, source.tensor(&[width])?);
+        check(
+            &|o| ops::rms_norm(&o[0], &o[1], 1e-2),
+            &|o| compose::rms_norm(&o[0], &o[1], 1e-2),
+            &[x.clone(), gain.clone()],
+        )?;
+        check(
+            &|o| ops::layer_norm(&o[0], &o[1], &o[2], 1e-1),
+            &|o| compose::layer_norm(&o[0], &o[1], &o[2], 1e-1),
+            &[x, gain, bias],
+        )?;
+        // Each head by itself.
+        let x = source.tensor(&[1, rows, 3 * width])?;
+        check(
+            &|o| ops::rms_norm(&o[0], &o[1], 1e-2),
+            &|o| compose::rms_norm(&o[0], &o[1], 1e-2),
+            &[x, source.tensor(&[width])?],
+        )?;
+    }
+    Ok(())
+}
+
+#[test]
+fn elements() -> Result<()> {
+    let mut source = Source::new(24);
+    for (rows, width) in SIZES {
+        let (x, y) = (source.tensor(&[rows, width])?, source.tensor(&[rows, width])?);
+        let bias = source.tensor(&[width])?;
+        check(
+            &|o| ops::swiglu(&o[0], &o[1]),
+            &|o| compose::swiglu(&o[0], &o[1]),
+            &[x.clone(), y.clone()],
+        )?;
+        check(
+            &|o| ops::add_bias(&o[0], &o[1]),
+            &|o| compose::add_bias(&o[0], &o[1]),
+            &[x.clone(), bias],
+        )?;
+        check(&|o| ops::relu(&o[0]), &|o| compose::relu(&o[0]), std::slice::from_ref(&x))?;
+        check(&|o| autograd::add(&o[0], &o[1]), &|o| &o[0] + &o[1], &[x.clone(), y.clone()])?;
+        let mask = source.mask(&[rows, width])?;
+        let like = |o: &[Tensor]| mask.to_dtype(o[0].dtype());
+        check(&|o| ops::masked(&o[0], &like(o)?), &|o| &o[0] * like(o)?, &[x])?;
+    }
+    Ok(())
+}
+
+#[test]
+fn heads() -> Result<()> {
+    let mut source = Source::new(25);
+    for (len, heads, half) in [(1, 1, 1), (1, 3, 5), (7, 1, 9), (3, 2, 1)] {
+        let x = source.tensor(&[2, len, heads * 2 * half])?;
+        let (cos, sin) = source.angles(len + 3, half)?;
+        let form = |fused: bool, o: &[Tensor]| {
+            let (cos, sin) = (cos.to_dtype(o[0].dtype())?, sin.to_dtype(o[0].dtype())?);
+            let form = if fused { ops::rotary } else { compose::rotary };
+            form(&o[0], heads, &cos, &sin, 3)
+        };
+        check(&|o| form(true, o), &|o| form(false, o), std::slice::from_ref(&x))?;
+        let slow: Op<'_> = &|o| {
+            let x = o[0].reshape((2, len, heads, 2 * half))?;
+            x.transpose(1, 2)?.contiguous()
+        };
+        check(&|o| ops::split_heads(&o[0], heads), slow, &[x])?;
+    }
+    Ok(())
+}
+
+#[test]
+fn embedding() -> Result<()> {
+    let mut source = Source::new(29);
+    for (rows, width) in SIZES {
+        let table = source.tensor(&[rows, width])?;
+        // Some rows several times, some not at all.
+        let indices: Vec<u32> = (0..7).map(|i| (i * i) % rows as u32).collect();
+        for (count, ignored) in [(1, None), (7, None), (7, Some(0)), (7, Some(4))] {
+            let indices = Tensor::new(&indices[..count], table.device())?.unsqueeze(0)?;
+            let fused: Op<'_> = &|o| ops::embedding(&o[0], &indices, ignored);
+            let slow: Op<'_> = &|o| compose::embedding(&o[0], &indices, ignored);
+            let table = std::slice::from_ref(&table);
+            check_same(fused, slow, table)?;
+            // What is ignored moves the result all the same.
+            if ignored.is_none() {
+                check_differences(fused, table)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn attention() -> Result<()> {
+    let mut source = Source::new(26);
+    // Heads, key heads, queries, keys, width.
+    let sizes = [
+        (1, 1, 1, 1, 1),
+        (1, 1, 1, 6, 17),
+        (4, 1, 1, 9, 3),
+        (3, 3, 2, 2, 19),
+        (4, 1, 5, 7, 9),
+        (1, 1, 65, 65, 2),
+    ];
+    for (heads, kv_heads, len, keys, d) in sizes {
+        let q = source.tensor(&[2, heads, len, d])?;
+        let k = source.tensor(&[2, kv_heads, keys, d])?;
+        let v = source.tensor(&[2, kv_heads, keys, d])?;
+        let lengths = [keys, keys.saturating_sub(1).max(1)];
+        for lengths in [None, Some(&lengths[..])] {
+            for window in [None, Some(1), Some(4)] {
+                let all = [q.clone(), k.clone(), v.clone()];
+                let fused: Op<'_> = &|o| ops::attention(&o[0], &o[1], &o[2], lengths, window);
+                let slow: Op<'_> = &|o| compose::attention(&o[0], &o[1], &o[2], lengths, window);
+                check_same(fused, slow, &all)?;
+                // A query whose window holds padding alone gives gradients that are not slopes, as
+                // the operation's documentation says.
+                if lengths.is_none() || window != Some(1) {
+                    check_differences(fused, &all)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Keys and values that are the beginning of longer tensors give the bits of their copies.
+#[test]
+fn attention_over_a_cache_with_room() -> Result<()> {
+    let mut source = Source::new(27);
+    let sizes = [(1, 1, 1, 1, 8, 5), (2, 2, 1, 1, 5, 8), (3, 4, 2, 1, 70, 7), (2, 4, 1, 6, 33, 16)];
+    for (batch, heads, kv_heads, len, keys, d) in sizes {
+        let f32 = candle_core::DType::F32;
+        let room = |source: &mut Source| -> Result<Tensor> {
+            source.tensor(&[batch, kv_heads, keys + 9, d])?.to_dtype(f32)
+        };
+        let q = source.tensor(&[batch, heads, len, d])?.to_dtype(f32)?;
+        let (k, v) = (room(&mut source)?, room(&mut source)?);
+        // Not from the first position on either.
+        for start in [0, 4] {
+            let (k, v) = (k.narrow(2, start, keys)?, v.narrow(2, start, keys)?);
+            let found = ops::attention(&q, &k, &v, None, Some(5))?;
+            let (own_k, own_v) = (k.force_contiguous()?, v.force_contiguous()?);
+            let copied = ops::attention(&q, &own_k, &own_v, None, Some(5))?;
+            assert_eq!(bits(&found)?, bits(&copied)?);
+            // One of the two with room, the other without.
+            let mixed = ops::attention(&q, &k, &own_v, None, Some(5))?;
+            assert_eq!(bits(&mixed)?, bits(&copied)?);
+            // Differentiated they are copied.
+            let var = candle_core::Var::from_tensor(&q)?;
+            let tracked = ops::attention(&var, &k, &v, None, Some(5))?;
+            assert_eq!(bits(&tracked)?, bits(&copied)?);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn linear_cross_entropy() -> Result<()> {
+    let mut source = Source::new(28);
+    for (rows, width, classes) in [(1, 1, 1), (1, 17, 5), (2, 3, 19), (35, 2, 3)] {
+        let (h, w) = (source.tensor(&[rows, width])?, source.tensor(&[classes, width])?);
+        let targets = source.targets(rows, classes);
+        check(
+            &|o| ops::linear_cross_entropy(&o[0], &o[1], &targets),
+            &|o| compose::linear_cross_entropy(&o[0], &o[1], &targets),
+            &[h.clone(), w.clone()],
+        )?;
+        let only = |o: &[Tensor]| ops::linear_cross_entropy(&h, &o[0], &targets);
+        check_differences(&only, std::slice::from_ref(&w))?;
+        let scalar = ops::linear_cross_entropy(&h, &w, &targets)?;
+        assert!(values(&scalar)?[0] >= 0.0);
+    }
+    Ok(())
+}

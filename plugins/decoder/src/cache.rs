@@ -1,0 +1,102 @@
+//! Keys and values of earlier positions, with room to grow.
+
+use candle_core::Tensor;
+use vxf_core::Result;
+
+/// Positions that there is room for at least.
+const ROOM: usize = 64;
+
+/// What one layer keeps of the positions it has seen.
+#[derive(Debug, Default)]
+pub(crate) struct Cache {
+    /// Keys and values, `[batch, kv heads, room, head]` each, of which the first `length` positions
+    /// are filled.
+    kept: Option<(Tensor, Tensor)>,
+    length: usize,
+}
+
+impl Cache {
+    /// Adds the keys and values `[batch, kv heads, new, head]` of further positions and returns those
+    /// of all, `[batch, kv heads, positions, head]`: views of what is kept, which is written in place.
+    ///
+    /// The room doubles where it is too small, so that a token costs no copy of those before it.
+    pub(crate) fn append(&mut self, key: &Tensor, value: &Tensor) -> Result<(Tensor, Tensor)> {
+        let (start, end) = (self.length, self.length + key.dim(2)?);
+        let (keys, values) = match self.kept.take() {
+            Some((keys, values)) if keys.dim(2)? >= end => (keys, values),
+            Some((keys, values)) => {
+                (grown(Some(&keys), key, end)?, grown(Some(&values), value, end)?)
+            }
+            None => (grown(None, key, end)?, grown(None, value, end)?),
+        };
+        keys.slice_set(&key.detach().contiguous()?, 2, start)?;
+        values.slice_set(&value.detach().contiguous()?, 2, start)?;
+        let all = (keys.narrow(2, 0, end)?, values.narrow(2, 0, end)?);
+        self.kept = Some((keys, values));
+        self.length = end;
+        Ok(all)
+    }
+}
+
+/// Room for `least` positions and more, shaped as `like` otherwise, with what there was `before`.
+fn grown(before: Option<&Tensor>, like: &Tensor, least: usize) -> Result<Tensor> {
+    let (batch, heads, _, width) = like.dims4()?;
+    let room = least.next_power_of_two().max(ROOM);
+    let grown = Tensor::zeros((batch, heads, room, width), like.dtype(), like.device())?;
+    if let Some(before) = before {
+        grown.slice_set(before, 2, 0)?;
+    }
+    Ok(grown)
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device};
+    use vxf_core::Key;
+
+    use super::*;
+
+    /// All that was appended is there, in its order, whatever the room was.
+    #[test]
+    fn holds_what_was_appended() -> Result<()> {
+        let mut cache = Cache::default();
+        let mut parts: Vec<(Tensor, Tensor)> = Vec::new();
+        for (index, new) in [3, 1, 59, 1, 1, 70, 1].into_iter().enumerate() {
+            let draw = |name: &str| {
+                let key = Key::root(index as u64).child(name);
+                key.normal(&[2, 3, new, 4], DType::F32, &Device::Cpu)
+            };
+            parts.push((draw("keys")?, draw("values")?));
+            let (key, value) = &parts[index];
+            let (keys, values) = cache.append(key, value)?;
+            let side = |of: fn(&(Tensor, Tensor)) -> &Tensor| -> Result<Vec<f32>> {
+                let all: Vec<_> = parts.iter().map(of).collect();
+                Ok(Tensor::cat(&all, 2)?.flatten_all()?.to_vec1()?)
+            };
+            assert_eq!(keys.flatten_all()?.to_vec1::<f32>()?, side(|part| &part.0)?);
+            assert_eq!(values.flatten_all()?.to_vec1::<f32>()?, side(|part| &part.1)?);
+        }
+        Ok(())
+    }
+
+    /// A further position within the room copies nothing that was there.
+    #[test]
+    fn grows_where_it_lies() -> Result<()> {
+        let mut cache = Cache::default();
+        let new = |length| Tensor::ones((1, 2, length, 4), DType::F32, &Device::Cpu);
+        let place = |view: &Tensor| -> Result<*const f32> {
+            let (storage, _) = view.storage_and_layout();
+            match &*storage {
+                candle_core::Storage::Cpu(storage) => Ok(storage.as_slice::<f32>()?.as_ptr()),
+                _ => unreachable!("made on the CPU"),
+            }
+        };
+        let (first, _) = cache.append(&new(5)?, &new(5)?)?;
+        let at = place(&first)?;
+        for _ in 5..ROOM {
+            let (keys, _) = cache.append(&new(1)?, &new(1)?)?;
+            assert_eq!(place(&keys)?, at);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,74 @@
+//! The last perturbation, kept for the steps in between and fitted to their batches.
+
+use candle_core::Tensor;
+use vxf_core::defense::State;
+use vxf_core::prelude::*;
+
+const HIDDEN: &str = "hidden/";
+const WEIGHTS: &str = "weights/";
+
+/// `last` where the present batch has a place for it.
+///
+/// Batches differ in rows and columns: what both have is kept, what `last` lacks is zero, and so is
+/// all that falls on padding. Entries are only taken away, thus no norm of any scope grows.
+pub(crate) fn fitted(last: &Perturbation, batch: &Batch) -> Result<Perturbation> {
+    Ok(match last {
+        Perturbation::Hidden(hidden) => {
+            let fit = |(site, tensor): (&Site, &Tensor)| Ok((*site, fit(tensor, batch)?));
+            Perturbation::Hidden(hidden.iter().map(fit).collect::<Result<_>>()?)
+        }
+        other => other.clone(),
+    })
+}
+
+/// A tensor `[rows, columns, width]` for a batch of other rows and columns.
+fn fit(tensor: &Tensor, batch: &Batch) -> Result<Tensor> {
+    let (rows, columns) = batch.shape();
+    let shared = (tensor.dim(0)?.min(rows), tensor.dim(1)?.min(columns));
+    let shown = tensor.narrow(0, 0, shared.0)?.narrow(1, 0, shared.1)?;
+    let shown = shown.pad_with_zeros(0, 0, rows - shared.0)?;
+    let shown = shown.pad_with_zeros(1, 0, columns - shared.1)?;
+    Ok(shown.broadcast_mul(&batch.token_mask(&shown)?)?)
+}
+
+/// A perturbation as a checkpoint keeps it.
+pub(crate) fn saved(last: &Perturbation) -> State {
+    let tensors = match last {
+        Perturbation::None => Params::new(),
+        Perturbation::Hidden(hidden) => {
+            let named =
+                |(site, tensor): (&Site, &Tensor)| (format!("{HIDDEN}{site}"), tensor.clone());
+            hidden.iter().map(named).collect()
+        }
+        Perturbation::Weights(weights) => {
+            weights.iter().map(|(name, it)| (format!("{WEIGHTS}{name}"), it.clone())).collect()
+        }
+    };
+    State { tensors, values: serde_json::Value::Null }
+}
+
+/// What [`saved`] kept.
+///
+/// # Errors
+/// When it is something else.
+pub(crate) fn read(state: State) -> Result<Perturbation> {
+    let mut hidden = Hidden::new();
+    let mut weights = Params::new();
+    for (name, tensor) in state.tensors {
+        if let Some(site) = name.strip_prefix(HIDDEN) {
+            hidden.insert(site.parse()?, tensor);
+        } else if let Some(name) = name.strip_prefix(WEIGHTS) {
+            weights.insert(name, tensor);
+        } else {
+            return Err(Error::State(format!("Vaccine keeps no tensor called `{name}`")));
+        }
+    }
+    Ok(match (hidden.is_empty(), weights.is_empty()) {
+        (true, true) => Perturbation::None,
+        (false, true) => Perturbation::Hidden(hidden),
+        (true, false) => Perturbation::Weights(weights),
+        (false, false) => {
+            return Err(Error::State("Vaccine keeps one perturbation, not two kinds".into()));
+        }
+    })
+}
