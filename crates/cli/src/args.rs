@@ -82,9 +82,12 @@ pub(crate) struct RunArgs {
     /// Where results go [default: runs/<defense>-<task>-<digest>]; never overwritten.
     #[arg(long, value_name = "DIR")]
     pub(crate) output_dir: Option<PathBuf>,
-    /// Print harmful answers of a model of your own in full; they are always kept in files.
+    /// Print a few prompts and answers of a model of your own; all are always kept in files.
     #[arg(long)]
     pub(crate) log_samples: bool,
+    /// Fail if the user's training did not lower its own loss, also where a defence may be why.
+    #[arg(long)]
+    pub(crate) strict: bool,
     /// Print one JSON value with every cell's figures.
     #[arg(long)]
     pub(crate) json: bool,

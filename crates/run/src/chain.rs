@@ -22,7 +22,7 @@ use crate::recipe::Method;
 use crate::record::{Record, SCHEMA_VERSION, write_json, write_lines};
 use crate::settings::TrainingSettings;
 use crate::stage::{self, StagePlan};
-use crate::{Error, Result};
+use crate::{Error, Result, health};
 
 /// A chain of an experiment.
 pub(crate) struct Chain<'a> {
@@ -259,6 +259,7 @@ impl<'a> Chain<'a> {
         if training.next < total {
             return Err(Error::Stopped);
         }
+        health::moved(&start, &training.weights, plan.settings, total)?;
         let weights = training.defense.finish(training.weights)?;
         Ok(Outcome { weights, backbone, start, steps: total, log, begun })
     }
@@ -293,6 +294,12 @@ impl<'a> Chain<'a> {
             trainable: outcome.backbone.trainable().clone(),
             continues: below.is_some() && self.prepared.recipe.fine_tuning.continue_adapter,
             below,
+            training_loss: health::of_attack(
+                stage,
+                &self.prepared.recipe.fine_tuning,
+                outcome.steps,
+                &outcome.log,
+            ),
             measurements,
         };
         let base = &self.prepared.base.name;

@@ -23,6 +23,7 @@ pub mod finished;
 pub mod from;
 pub mod generate;
 pub mod grid;
+pub mod health;
 pub mod layer;
 pub mod manifest;
 pub mod measure;
@@ -41,5 +42,6 @@ pub mod settings;
 pub mod stage;
 pub mod statistics;
 pub mod table;
+mod trust;
 
 pub use error::{Error, Result};

@@ -1,9 +1,9 @@
 //! Chat templates as `transformers` renders them, with bounds on what they may do.
 //!
 //! A template comes with a model and is nobody's to trust. It sees the conversation and the names
-//! of special tokens; it cannot load anything; time, memory and depth are limited. One gap is left:
-//! the engine does not charge for turning a list into text that holds one list many times over, so
-//! a template made for it can still use up the memory, as a model of absurd measures can.
+//! of special tokens; it cannot load anything; steps, length and depth are limited. What the engine
+//! does not charge for (turning a list into text that holds one list many times over) is ended by
+//! [`watch`](super::watch).
 
 use std::io;
 use std::sync::Arc;
