@@ -40,7 +40,7 @@ impl Scenario {
             brief(
                 "kl",
                 3,
-                "--defense=vaccine --perturber=gaussian --fine-tune-defense=kl --seed=1 \
+                "--defense=random --fine-tune-defense=kl --seed=1 \
                  --harmful-ratio=0,0.5 --threads=1 --no-baseline --no-undefended",
             ),
             brief(

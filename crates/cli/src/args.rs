@@ -107,9 +107,12 @@ pub(crate) struct Course {
     /// Save a training stage every so many steps, such as 200, or so often, such as 90s, 10m or 2h.
     #[arg(long, value_name = "STEPS|TIME", default_value = "10m")]
     pub(crate) checkpoint_every: Every,
-    /// Print harmful answers of a model of your own in full; they are always kept in files.
+    /// Print a few prompts and answers of a model of your own; all are always kept in files.
     #[arg(long)]
     pub(crate) log_samples: bool,
+    /// Fail if the user's training did not lower its own loss, also where a defence may be why.
+    #[arg(long)]
+    pub(crate) strict: bool,
     /// Print one JSON value with every cell's figures.
     #[arg(long)]
     pub(crate) json: bool,

@@ -105,6 +105,16 @@ fn hints(error: &Error) -> Vec<String> {
         Error::Checkpoint { .. } => {
             vec!["the disk or the memory is not sound; the checkpoint before it is kept".into()]
         }
+        Error::Unmoved { .. } => vec![
+            "every gradient was zero (answers that are cut off, an adapter of alpha 0), or the \
+             learning rate is too small for the type that weights are computed in (`--dtype f32`)"
+                .into(),
+        ],
+        Error::Doubtful { .. } => vec![
+            "raise `fine_tuning.learning_rate` or `fine_tuning.epochs`; every step's loss is in \
+             metrics.jsonl"
+                .into(),
+        ],
         Error::AllPrompt { .. } => vec![
             "raise `world.max_length`, for files `data.max_length` (0 is the model's own limit), \
              or take a model with more positions"

@@ -5,9 +5,11 @@
 //! or exported, so that a base is never in memory twice.
 
 mod base;
+mod claims;
 mod export;
 mod merge;
 mod open;
+mod pickle;
 mod shard;
 
 use std::path::{Path, PathBuf};
@@ -187,6 +189,32 @@ impl Checkpoint {
     /// When the directory exists and is not empty, or a tensor cannot be read or written.
     pub fn export(&self, path: &Path, max_shard_bytes: u64) -> Result<()> {
         export::export(self, path, max_shard_bytes)
+    }
+
+    /// The tensors of the file `path`, which no configuration says anything about: trained weights,
+    /// as a stage left them.
+    ///
+    /// # Errors
+    /// When it cannot be read, or holds anything but finite weights.
+    pub fn weights(path: &Path, dtype: DType) -> Result<Params> {
+        let fail =
+            |problem: String| Error::Checkpoint { path: path.display().to_string(), problem };
+        if !path.is_file() {
+            return Err(fail("is missing".to_owned()));
+        }
+        let shard = Shard::open(path)?;
+        let mut weights = Params::new();
+        for name in shard.names() {
+            if !shard.info(&name).is_some_and(|info| is_weight(info.dtype)) {
+                return Err(fail(format!("`{name}` must be stored as F32, F16, BF16 or F64")));
+            }
+            let tensor = shard.read(&name)?;
+            if let Some(value) = not_finite(&tensor)? {
+                return Err(fail(format!("`{name}` holds {value}; weights must be finite")));
+            }
+            weights.insert(name, tensor.to_dtype(dtype)?);
+        }
+        Ok(weights)
     }
 
     /// An error saying that this checkpoint is sound but of an unknown kind.

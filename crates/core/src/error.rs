@@ -159,6 +159,16 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// The same, and if it is about a number, the stream that was learnt from.
+    pub(crate) fn on_stream(mut self, stream: &str) -> Self {
+        if let Self::NotFinite { place, .. } = &mut self {
+            place.push_str(&format!(" on stream `{stream}`"));
+        }
+        self
+    }
+}
+
 fn suggestion(nearest: &[String], known: &[String]) -> String {
     match (nearest.is_empty(), known.is_empty()) {
         (false, _) => format!("; did you mean {}?", nearest.join(" or ")),

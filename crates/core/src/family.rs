@@ -40,6 +40,14 @@ impl Outline {
         self.tensors.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum()
     }
 
+    /// The same, unless it is more than can be counted.
+    fn checked_count(&self) -> Option<usize> {
+        self.tensors.iter().try_fold(0_usize, |sum, (_, shape)| {
+            let count = shape.iter().try_fold(1_usize, |count, size| count.checked_mul(*size))?;
+            sum.checked_add(count)
+        })
+    }
+
     /// The shape of the tensor called `name`.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
         let found = self.tensors.iter().find(|(known, _)| known == name);
@@ -106,8 +114,23 @@ fn family(config: &Value, origin: &str) -> Result<Family> {
 /// # Errors
 /// When no registered family reads it, naming those that there are, or its family refuses it.
 pub fn outline(config: &Value, origin: &str) -> Result<Outline> {
-    (family(config, origin)?.outline)(config, origin)
+    let outline = (family(config, origin)?.outline)(config, origin)?;
+    // Whoever counts weights or bytes after this does so without a look at overflow.
+    match outline.checked_count().filter(|count| *count <= MOST_WEIGHTS) {
+        Some(_) => Ok(outline),
+        None => Err(Error::Checkpoint {
+            path: origin.to_owned(),
+            problem: format!(
+                "config.json: its sizes make more than {MOST_WEIGHTS} weights; look at \
+                 `hidden_size`, `intermediate_size`, `vocab_size`, `num_attention_heads` and \
+                 `head_dim`"
+            ),
+        }),
+    }
 }
+
+/// More weights than any model has.
+const MOST_WEIGHTS: usize = 1 << 44;
 
 /// Loads the model in `checkpoint` with the family that reads its `model_type`.
 ///

@@ -110,9 +110,10 @@ impl Training<'_> {
         }
 
         let rate = self.schedule.rate(self.next);
-        let gradient_norm = finite("the gradient norm", gradients.norm()?, self.next)?;
+        let gradient_norm = finite(gradients.norm()?, self.next, &main)?;
         let factor = clip_factor(gradient_norm, self.max_gradient_norm);
-        optimizer.step(weights, &gradients, factor, rate)?;
+        let moved = optimizer.step(weights, &gradients, factor, rate);
+        moved.map_err(|error| error.on_stream(&main))?;
         defense.after_step(&mut Step::new(*backbone, weights, session, at, 0))?;
 
         let figures = session.turn();
@@ -121,11 +122,10 @@ impl Training<'_> {
     }
 }
 
-fn finite(quantity: &str, value: f64, step: u64) -> Result<f64> {
-    match value.is_finite() {
-        true => Ok(value),
-        false => {
-            Err(Error::NotFinite { quantity: quantity.into(), value, step, place: String::new() })
-        }
+fn finite(norm: f64, step: u64, stream: &str) -> Result<f64> {
+    if norm.is_finite() {
+        return Ok(norm);
     }
+    let quantity = "the gradient norm".to_owned();
+    Err(Error::NotFinite { quantity, value: norm, step, place: String::new() }.on_stream(stream))
 }

@@ -1,12 +1,14 @@
 //! AdamW with decoupled weight decay and global-norm clipping, as PyTorch computes them.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use candle_core::{CpuStorage, DType, InplaceOp2, InplaceOp3, Layout, Tensor, Var};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::backbone::Parameter;
+use crate::finite::Finite;
 use crate::{Error, Gradients, Params, Result};
 
 /// AdamW's constants.
@@ -74,6 +76,7 @@ impl AdamW {
             root: (1.0 - beta2.powf(steps)).sqrt(),
             epsilon,
         };
+        let mut finite = Finite::new(self.steps - 1);
         for (name, gradient) in gradients.iter() {
             let missing = || Error::ParameterMismatch { name: name.to_owned() };
             let weight = weights.get(name).ok_or_else(missing)?;
@@ -90,13 +93,18 @@ impl AdamW {
                 update.compose(weight, &first, &second)?;
                 self.first.insert(name, first);
                 self.second.insert(name, second);
+                finite.remember(name, weight)?;
                 continue;
             }
             first.inplace_op2(&gradient, &Moment { keep: beta1, factor, square: false })?;
             second.inplace_op2(&gradient, &Moment { keep: beta2, factor, square: true })?;
-            weight.inplace_op3(first, second, &update)?;
+            let broken = AtomicBool::new(false);
+            weight.inplace_op3(first, second, &Kernel { update, broken: &broken })?;
+            if broken.into_inner() {
+                return Err(finite.error(name, weight));
+            }
         }
-        Ok(())
+        finite.check(weights)
     }
 }
 
@@ -162,14 +170,28 @@ struct Update {
     epsilon: f64,
 }
 
-impl Update {
+/// An update, and whether it left a weight that is no number.
+struct Kernel<'a> {
+    update: Update,
+    broken: &'a AtomicBool,
+}
+
+impl Kernel<'_> {
     fn apply<T: Float>(&self, weight: &mut [T], first: &[T], second: &[T]) {
-        let (shrink, size) = (T::of(self.shrink), T::of(self.size));
-        let (root, epsilon) = (T::of(self.root), T::of(self.epsilon));
+        let Update { shrink, size, root, epsilon } = self.update;
+        let (shrink, size) = (T::of(shrink), T::of(size));
+        let (root, epsilon) = (T::of(root), T::of(epsilon));
         let moments = first.par_chunks(CHUNK).zip(second.par_chunks(CHUNK));
         weight.par_chunks_mut(CHUNK).zip(moments).for_each(|(weight, (first, second))| {
+            // Without a branch inside, so that it stays vector code: the check costs no pass of
+            // its own.
+            let mut finite = true;
             for ((weight, &first), &second) in weight.iter_mut().zip(first).zip(second) {
                 *weight = *weight * shrink - size * (first / (second.root() / root + epsilon));
+                finite &= weight.finite();
+            }
+            if !finite {
+                self.broken.store(true, Ordering::Relaxed);
             }
         });
     }
@@ -184,7 +206,7 @@ impl Update {
     }
 }
 
-impl InplaceOp3 for Update {
+impl InplaceOp3 for Kernel<'_> {
     fn name(&self) -> &'static str {
         "adamw-update"
     }
@@ -248,6 +270,7 @@ trait Float:
 {
     fn of(value: f64) -> Self;
     fn root(self) -> Self;
+    fn finite(self) -> bool;
 }
 
 impl Float for f32 {
@@ -257,6 +280,9 @@ impl Float for f32 {
     fn root(self) -> Self {
         self.sqrt()
     }
+    fn finite(self) -> bool {
+        self.is_finite()
+    }
 }
 
 impl Float for f64 {
@@ -265,6 +291,9 @@ impl Float for f64 {
     }
     fn root(self) -> Self {
         self.sqrt()
+    }
+    fn finite(self) -> bool {
+        self.is_finite()
     }
 }
 
@@ -306,6 +335,28 @@ mod tests {
                 assert!((got - expected).abs() < 1e-9, "{got} {expected}");
             }
         }
+        Ok(())
+    }
+
+    /// The gradient is fine and so is the step before; what the update makes is not.
+    #[test]
+    fn a_weight_that_is_no_number_any_more_is_named_with_its_step() -> Result<()> {
+        let parameter =
+            |name: &str| Parameter { name: name.into(), shape: vec![40_000], decay: false };
+        let parameters = [parameter("fine"), parameter("large")];
+        let value = |value: f32| Tensor::full(value, 40_000, &Device::Cpu);
+        let weights: Params =
+            [("fine".to_owned(), value(1.0)?), ("large".to_owned(), value(-3.395e38)?)]
+                .into_iter()
+                .collect();
+        let gradients = weights.map(|_| Ok(value(1.0)?))?;
+        let mut adam = AdamW::new(AdamWConfig::default(), &parameters, &weights)?;
+        adam.step(&weights, &gradients, 1.0, 0.1)?;
+        let error = adam.step(&weights, &gradients, 1.0, 1e37).expect_err("beyond f32");
+        assert_eq!(
+            error.to_string(),
+            "a weight of `large` is -inf at step 1; training cannot go on"
+        );
         Ok(())
     }
 

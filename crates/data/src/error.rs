@@ -23,8 +23,9 @@ pub enum Error {
         /// The value that was given.
         value: f64,
     },
-    /// The tokenizer cannot represent a word.
-    #[error("the tokenizer does not know the word `{word}` (in `{text}`)")]
+    /// The tokenizer cannot represent a word. Samples are nobody's to print, so the text around it
+    /// is not shown.
+    #[error("the tokenizer does not know the word `{word}`")]
     UnknownWord {
         /// The word.
         word: String,
@@ -32,7 +33,7 @@ pub enum Error {
         text: String,
     },
     /// A prompt or an answer holds a special token, which would end or restart the sequence.
-    #[error("the special token `{token}` may not occur inside a text (in `{text}`)")]
+    #[error("the special token `{token}` may not occur inside a text")]
     SpecialInText {
         /// The special token.
         token: &'static str,

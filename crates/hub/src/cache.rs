@@ -123,6 +123,16 @@ impl Folder {
             .map_err(Error::io("link", &path))
     }
 
+    /// Whether a file that is here lies in this folder, links followed.
+    ///
+    /// Links from a commit to a blob are how the cache is laid out; any other way out of the folder
+    /// was made by someone else. The blobs as a whole may lie on another disk.
+    pub(crate) fn contains(&self, path: &Path) -> bool {
+        let Ok(real) = path.canonicalize() else { return false };
+        let homes = [self.root.clone(), self.root.join("blobs")];
+        homes.iter().any(|home| home.canonicalize().is_ok_and(|home| real.starts_with(home)))
+    }
+
     /// The files of a commit that are here, or `None` if there is not even its directory.
     pub(crate) fn list(&self, commit: &str) -> Result<Option<Vec<String>>> {
         let root = self.snapshot(commit);

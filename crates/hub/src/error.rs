@@ -179,6 +179,17 @@ pub enum Error {
         /// Of what arrived.
         found: String,
     },
+    /// A file in the cache is a link to something that is no part of it.
+    #[error(
+        "{id}: {} in the cache is a link out of the repository's folder; remove it, and it is \
+         fetched again", path.display()
+    )]
+    LeadsAway {
+        /// The repository.
+        id: String,
+        /// The link.
+        path: PathBuf,
+    },
     /// A name of a file leads out of the cache.
     #[error("{id}: the file name {name:?} leads out of the cache; nothing was fetched for it")]
     UnsafeName {

@@ -25,6 +25,9 @@ const WEIGHTS: &str = "model.safetensors";
 const PICKLED: &str = "pytorch_model.bin";
 const ADAPTER: &str = "adapter_model.safetensors";
 
+/// Bytes of an index; that of a model of a thousand layers has two million.
+const LONGEST_INDEX: u64 = 128 << 20;
+
 /// Endings of weights that cannot be read here.
 const FOREIGN: [&str; 9] =
     [".gguf", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".onnx", ".ggml", ".safetensors"];
@@ -84,9 +87,13 @@ impl Repository<'_> {
             return Ok(false);
         }
         let path = self.get(&index)?;
-        let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
         let problem =
             |problem: &str| Error::Content { path: path.clone(), problem: problem.into() };
+        let length = path.metadata().map_err(Error::io("read", &path))?.len();
+        if length > LONGEST_INDEX {
+            return Err(problem("an index of weights that is longer than 128 MiB"));
+        }
+        let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
         let index: Value = serde_json::from_str(&text)
             .map_err(|error| problem(&format!("not an index of weights: {error}")))?;
         let shards: BTreeSet<_> = index["weight_map"]
@@ -97,6 +104,10 @@ impl Repository<'_> {
             return Err(problem("an index of weights that names no file"));
         }
         for shard in shards {
+            // Whoever opens the directory takes plain names alone; nothing is fetched in vain.
+            if shard.contains('/') {
+                return Err(Error::UnsafeName { id: self.id(), name: shard.to_owned() });
+            }
             self.get(shard)?;
         }
         Ok(true)

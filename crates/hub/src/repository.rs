@@ -117,6 +117,9 @@ impl<'a> Repository<'a> {
                 other => other,
             })?;
         }
+        if !self.folder.contains(&path) {
+            return Err(Error::LeadsAway { id: self.id(), path });
+        }
         self.folder.remember(self.reference.revision(), &self.commit);
         Ok(path)
     }

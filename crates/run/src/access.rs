@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use vxf_data::{LocalRepository, Repository, Source};
 use vxf_hub::{Hub, Kind, Reference};
 
-use crate::{Error, Result};
+use crate::{Error, Result, trust};
 
 type Progress = Box<dyn Fn(&str, u64, u64) + Send + Sync>;
 type Notes = Box<dyn Fn(&str) + Send + Sync>;
@@ -20,6 +20,7 @@ pub struct Access {
     progress: Option<Progress>,
     notes: Option<Notes>,
     commits: Mutex<BTreeMap<String, String>>,
+    warnings: Mutex<Vec<String>>,
 }
 
 impl Access {
@@ -28,8 +29,8 @@ impl Access {
     /// # Errors
     /// When a variable of the environment cannot be used.
     pub fn new(offline: bool) -> Result<Self> {
-        let commits = Mutex::default();
-        Ok(Self { hub: Hub::from_env(offline)?, progress: None, notes: None, commits })
+        let (commits, warnings) = (Mutex::default(), Mutex::default());
+        Ok(Self { hub: Hub::from_env(offline)?, progress: None, notes: None, commits, warnings })
     }
 
     /// With someone who is told of downloads: file, bytes that are there, bytes in all.
@@ -55,11 +56,32 @@ impl Access {
     pub fn model(&self, name: &str) -> Result<PathBuf> {
         match Reference::parse(name)? {
             None => match Path::new(name) {
-                path if path.is_dir() => Ok(path.to_owned()),
+                path if path.is_dir() => {
+                    self.examine(path);
+                    Ok(path.to_owned())
+                }
                 path => Err(Error::NoModel { path: path.to_owned() }),
             },
             Some(reference) => Ok(self.repository(Kind::Model, &reference)?.model_files()?),
         }
+    }
+
+    /// Tells of what in a directory others could have changed, once.
+    pub(crate) fn examine(&self, directory: &Path) {
+        let adapter = directory.join("adapter");
+        let places = [directory, &adapter].into_iter().filter(|place| place.is_dir());
+        for remark in places.flat_map(trust::remarks) {
+            let mut known = self.warnings.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            if !known.contains(&remark) {
+                self.note(&format!("warning: {remark}"));
+                known.push(remark);
+            }
+        }
+    }
+
+    /// What was told of directories that others could have changed.
+    pub fn warnings(&self) -> Vec<String> {
+        self.warnings.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }
 
     /// As [`Access::model`], with the core's error, as judges want it.

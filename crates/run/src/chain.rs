@@ -25,7 +25,7 @@ use crate::recipe::Method;
 use crate::record::{Record, SCHEMA_VERSION, write_json, write_lines};
 use crate::settings::TrainingSettings;
 use crate::stage::{self, StagePlan};
-use crate::{Error, Result};
+use crate::{Error, Result, health, step_log};
 
 /// A chain of an experiment.
 pub(crate) struct Chain<'a> {
@@ -288,6 +288,7 @@ impl<'a> Chain<'a> {
         if training.next < total {
             return Err(Error::Stopped);
         }
+        health::moved(&start, &training.weights, plan.settings, total)?;
         let weights = training.defense.finish(training.weights)?;
         Ok(Outcome { weights, backbone, start, steps: total, before, begun })
     }
@@ -310,6 +311,7 @@ impl<'a> Chain<'a> {
         let (measurements, answers) =
             measure::everything(pair, probes, metrics, BTreeMap::new(), &keeper)?;
         let below = self.below(stage)?;
+        let log = checkpoints.root().join(LOG);
         let record = Record {
             schema_version: SCHEMA_VERSION,
             label: cell.label.clone(),
@@ -326,11 +328,16 @@ impl<'a> Chain<'a> {
             trainable: outcome.backbone.trainable().clone(),
             continues: below.is_some() && self.prepared.recipe.fine_tuning.continue_adapter,
             below,
+            training_loss: health::of_attack(
+                stage,
+                &self.prepared.recipe.fine_tuning,
+                outcome.steps,
+                step_log::losses(&log)?,
+            ),
             measurements,
         };
         let base = &self.prepared.base.name;
         self.directory.write_cell(cell, |place| {
-            let log = checkpoints.root().join(LOG);
             fs::copy(&log, place.join(LOG)).map_err(Error::io("copy", &log))?;
             write_lines(&place.join("generations.jsonl"), &answers)?;
             if outcome.steps > 0 {

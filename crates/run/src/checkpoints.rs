@@ -121,6 +121,14 @@ impl<'a> Checkpoints<'a> {
         self.steps().last().copied().unwrap_or(0)
     }
 
+    /// What was saved before `step`, every file checked; removes and repairs nothing.
+    ///
+    /// # Errors
+    /// The file that is not what it should be, and why.
+    pub fn read(&self, step: u64) -> Result<Saved, String> {
+        self.parts(&self.place(step)).map(|(saved, _)| saved)
+    }
+
     /// A new log, in the place of whatever is there.
     pub(crate) fn begin_log(&self) -> Result<StepLog<'a>> {
         self.disk.create_dir(&self.root).map_err(Error::io("create", &self.root))?;
@@ -138,7 +146,7 @@ impl<'a> Checkpoints<'a> {
         self.sweep()?;
         for step in self.steps().into_iter().rev() {
             let place = self.place(step);
-            let problem = match self.read(&place) {
+            let problem = match self.parts(&place) {
                 Ok((saved, state)) if saved.position.next == step => {
                     let log = self.root.join(LOG);
                     match StepLog::resume(self.disk, &log, &state.log)? {
@@ -233,7 +241,7 @@ impl<'a> Checkpoints<'a> {
     }
 
     /// The whole of a checkpoint, every file checked before it is used.
-    fn read(&self, place: &Path) -> Result<(Saved, State), String> {
+    fn parts(&self, place: &Path) -> Result<(Saved, State), String> {
         let listing = listing(place)?;
         let state = checked(place, STATE, &listing)?;
         let state: State =

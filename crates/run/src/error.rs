@@ -191,6 +191,33 @@ pub enum Error {
         /// The parser's reason.
         source: serde_json::Error,
     },
+    /// A record or a manifest on disk is none.
+    #[error("{place}: not a record of vxf: {problem}")]
+    Unreadable {
+        /// The file, and the line where each is a record.
+        place: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A stage trained and nothing came of it.
+    #[error(
+        "after {steps} steps at learning rate {rate} every weight is what it was before: nothing was \
+         learnt"
+    )]
+    Unmoved {
+        /// The learning rate.
+        rate: f64,
+        /// How many steps were taken.
+        steps: u64,
+    },
+    /// An attack did not learn, so that a table says nothing of a defence.
+    #[error("{problem}, {reason}")]
+    Doubtful {
+        /// Which one, and what it did.
+        problem: String,
+        /// Why that is an error.
+        reason: &'static str,
+    },
     /// A cell failed.
     #[error("{cell}: {source}")]
     Cell {

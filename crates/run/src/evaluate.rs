@@ -45,6 +45,7 @@ pub fn of_model(recipe: &Recipe, access: &Access) -> Result<Evaluation> {
 /// # Errors
 /// As [`of_model`], and when the run's weights are gone.
 pub fn of_run(run: &Run, recipe: &Recipe, access: &Access, anew: bool) -> Result<Evaluation> {
+    access.examine(&run.place);
     let base = Base::open(recipe, access)?;
     let probes = probes(recipe, &base, access)?;
     let kept = if anew { BTreeMap::new() } else { kept(run, &probes)? };

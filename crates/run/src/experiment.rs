@@ -71,6 +71,7 @@ impl Prepared {
             from => {
                 let run = Run::aligned(Path::new(from))?;
                 plan.alignments[0].label = run.record.label;
+                access.examine(&run.place);
                 Some(run.place)
             }
         };
@@ -97,6 +98,7 @@ impl Prepared {
             }
         }
         manifest.commits = access.commits();
+        manifest.warnings = access.warnings();
         let data = data.into_iter().map(|(data, _)| data).collect();
         // A judge that is not there is better known now than after hours of training.
         let prepared = Self { recipe, plan, base, data, source, manifest, access, threads };

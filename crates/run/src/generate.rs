@@ -45,6 +45,9 @@ pub fn answers(
     asking: &Asking<'_>,
     access: &Access,
 ) -> Result<Vec<String>> {
+    if let Some(run) = run {
+        access.examine(&run.place);
+    }
     let template = template(recipe, run, asking)?;
     let base = Base::of(&recipe.model, template, device(&recipe.settings.device)?, access)?;
     let sampling = Sampling {

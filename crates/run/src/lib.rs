@@ -26,6 +26,7 @@ pub mod finished;
 pub mod from;
 pub mod generate;
 pub mod grid;
+pub mod health;
 mod kept_answers;
 pub mod layer;
 pub mod manifest;
@@ -46,5 +47,6 @@ pub mod stage;
 pub mod statistics;
 mod step_log;
 pub mod table;
+mod trust;
 
 pub use error::{Error, Result};

@@ -26,6 +26,9 @@ pub struct Manifest {
     /// The commit of everything that came from the hub, by id.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub commits: BTreeMap<String, String>,
+    /// What others could have changed of the models that were read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// The model family.
     pub family: String,
     /// How many weights the model has.
@@ -98,6 +101,7 @@ impl Manifest {
             recipe: recipe.digest(),
             model: base.digests()?,
             commits: BTreeMap::new(),
+            warnings: Vec::new(),
             family: base.outline.architecture.family.clone(),
             weights: base.outline.count(),
             seeds: recipe.settings.seeds.clone(),

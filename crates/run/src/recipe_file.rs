@@ -1,11 +1,13 @@
 //! Recipes as text: TOML into a layer that knows the line of every key.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
+use vxf_core::outside;
 
 use crate::layer::{Layer, Place};
 use crate::{Error, Result};
@@ -20,8 +22,9 @@ pub fn read(path: &Path) -> Result<Layer> {
 
 /// Reads a recipe that those in `above` extend.
 fn read_above(path: &Path, above: &mut Vec<PathBuf>) -> Result<Layer> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| Error::RecipeFile { path: path.to_owned(), source })?;
+    // Not a regular file alone: a recipe may come through a pipe.
+    let text = File::open(path).and_then(|file| outside::utf8(outside::all(file, LONGEST)?));
+    let text = text.map_err(|source| Error::RecipeFile { path: path.to_owned(), source })?;
     let mut layer = parse(&text, &path.display().to_string())?;
     let place = layer.place(EXTENDS);
     let Some(extended) = layer.take(EXTENDS) else { return Ok(layer) };
@@ -32,11 +35,20 @@ fn read_above(path: &Path, above: &mut Vec<PathBuf>) -> Result<Layer> {
     if below.canonicalize().is_ok_and(|below| above.contains(&below)) {
         return Err(refuse("must not lead back to this recipe"));
     }
+    if above.len() > DEEPEST {
+        return Err(refuse(&format!("must not be the last of more than {DEEPEST} recipes")));
+    }
     if !below.is_file() {
         return Err(refuse("must be the path of a recipe, seen from this one's directory"));
     }
     Ok(layer.over(read_above(&below, above)?))
 }
+
+/// Bytes of a recipe; those of the papers have two thousand.
+const LONGEST: u64 = 1 << 20;
+
+/// Recipes that extend one another.
+const DEEPEST: usize = 16;
 
 /// The key of the recipe that another one is laid over.
 const EXTENDS: &str = "extends";
@@ -46,7 +58,7 @@ const EXTENDS: &str = "extends";
 /// # Errors
 /// When it is not TOML, or holds a number that is not finite.
 pub fn parse(text: &str, name: &str) -> Result<Layer> {
-    let lines = Lines { text, name };
+    let lines = Lines::new(text, name);
     let table = DeTable::parse(text).map_err(|error| Error::NotToml {
         place: lines.place(error.span().map_or(0, |span| span.start)),
         message: error.message().to_owned(),
@@ -65,26 +77,31 @@ pub fn parse_value(text: &str, place: &Place, key: &str) -> Result<Value> {
     let Ok(value) = DeValue::parse(text) else {
         return Ok(Value::String(text.to_owned()));
     };
-    let lines = Lines { text, name: "" };
+    let lines = Lines::new(text, "");
     lines.value(value.get_ref(), 0, key, &mut BTreeMap::new()).map_err(|error| match error {
         Error::Setting { problem, .. } => Error::Setting { place: place.clone(), problem },
         other => other,
     })
 }
 
-/// The text of a recipe with a name for messages.
+/// Where the lines of a recipe end, with its name for messages.
 struct Lines<'a> {
-    text: &'a str,
+    ends: Vec<usize>,
     name: &'a str,
+}
+
+impl<'a> Lines<'a> {
+    fn new(text: &str, name: &'a str) -> Self {
+        let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+        Self { ends: ends.map(|(at, _)| at).collect(), name }
+    }
 }
 
 impl Lines<'_> {
     fn place(&self, offset: usize) -> Place {
-        let before = self.text.get(..offset).unwrap_or(self.text);
-        Place::File {
-            path: self.name.to_owned(),
-            line: before.bytes().filter(|&byte| byte == b'\n').count() + 1,
-        }
+        // Counted from the start for each key, a recipe of many would take the square of them.
+        let line = self.ends.partition_point(|end| *end < offset) + 1;
+        Place::File { path: self.name.to_owned(), line }
     }
 
     fn table(
@@ -205,6 +222,31 @@ mod tests {
         let lost = write("lost.toml", "\nextends = \"nowhere.toml\"\n");
         let error = read(&lost).expect_err("there is none").to_string();
         assert!(error.contains("lost.toml:2") && error.contains("nowhere.toml"), "{error}");
+    }
+
+    #[test]
+    fn a_recipe_has_an_end_and_so_have_those_it_extends() {
+        let place = tempfile::tempdir().expect("a temporary directory");
+        for number in 0..20 {
+            let text = format!("extends = \"{}.toml\"\n", number + 1);
+            std::fs::write(place.path().join(format!("{number}.toml")), text).expect("written");
+        }
+        let error = read(&place.path().join("0.toml")).expect_err("a long chain").to_string();
+        assert!(error.contains("16.toml:1") && error.contains("more than 16"), "{error}");
+        let long = place.path().join("long.toml");
+        std::fs::write(&long, "# x\n".repeat(1 << 19)).expect("written");
+        let error = read(&long).expect_err("too long").to_string();
+        assert!(error.contains("long.toml") && error.contains("longer than 1 MiB"), "{error}");
+    }
+
+    #[test]
+    fn many_keys_take_no_longer_than_they_should() {
+        let text: String = (0..40_000).map(|key| format!("key-{key} = {key}\n")).collect();
+        let start = std::time::Instant::now();
+        let layer = parse(&text, "many.toml").expect("TOML");
+        let place = Place::File { path: "many.toml".into(), line: 40_000 };
+        assert_eq!(layer.place("key-39999"), place);
+        assert!(start.elapsed().as_secs() < 5, "{:?}", start.elapsed());
     }
 
     #[test]

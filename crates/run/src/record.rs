@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use vxf_core::outside::{self, LARGE};
 use vxf_core::{Measurement, Stage, Trainable};
 
+use crate::health::TrainingLoss;
 use crate::plan::CellId;
 use crate::{Error, Result};
 
@@ -65,6 +67,9 @@ pub struct Record {
     /// Whether that run's adapter was trained further, and not merged.
     #[serde(default)]
     pub continues: bool,
+    /// The user's own training loss, first and last; none where it cannot be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training_loss: Option<TrainingLoss>,
     /// All figures.
     pub measurements: Vec<Row>,
 }
@@ -97,16 +102,28 @@ pub struct Answer {
 
 /// Reads a JSON file.
 pub(crate) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
-    let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
-    let record = |source| Error::Record { path: path.to_owned(), source };
-    serde_json::from_str(&text).map_err(record)
+    let text = outside::text(path, LARGE).map_err(Error::io("read", path))?;
+    outside::json(&text).map_err(|problem| Error::Unreadable { place: show(path), problem })
 }
+
+fn show(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// Bytes of the answers that a cell keeps.
+const MOST_ANSWERS: u64 = 1 << 30;
 
 /// Reads a file of JSON lines.
 pub(crate) fn read_lines<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
-    let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
-    let record = |source| Error::Record { path: path.to_owned(), source };
-    text.lines().map(|line| serde_json::from_str(line).map_err(record)).collect()
+    let text = outside::text(path, MOST_ANSWERS).map_err(Error::io("read", path))?;
+    let row = |(index, line): (usize, &str)| {
+        outside::json(line).map_err(|problem| {
+            // Each line is read alone, and would be the first.
+            let problem = problem.replace(" at line 1 column ", " at column ");
+            Error::Unreadable { place: format!("{}:{}", show(path), index + 1), problem }
+        })
+    };
+    text.lines().enumerate().map(row).collect()
 }
 
 /// Writes values as JSON lines.

@@ -5,6 +5,8 @@ use crate::experiment::Experiment;
 use crate::plan::{Arm, CellId};
 use crate::record::Answer;
 
+pub use vxf_core::outside::printable;
+
 /// What to show of a set of prompts.
 const SETS: [(&str, &str); 3] = [
     ("harmful", "forbidden, in no training set"),
@@ -13,7 +15,8 @@ const SETS: [(&str, &str); 3] = [
 ];
 
 /// The first prompt of each set, answered by baseline and defence, before and after the user's
-/// stage at the largest ratio under the first seed; without `open`, harmful answers are withheld.
+/// stage at the largest ratio under the first seed; without `open`, what is in the user's files and what
+/// the model said are withheld.
 ///
 /// # Errors
 /// When the stored answers cannot be read.
@@ -41,11 +44,12 @@ pub fn closing(experiment: &Experiment, open: bool) -> Result<String> {
     for (set, about) in SETS {
         let first = |answers: &[Answer]| answers.iter().find(|each| each.probe == set).cloned();
         let Some(asked) = answers.iter().find_map(|(_, _, after)| first(after)) else { continue };
-        text += &format!("\n  {} ({about})\n", asked.prompt);
+        let prompt = if open { printable(&asked.prompt) } else { "[withheld]".to_owned() };
+        text += &format!("\n  {prompt} ({about})\n");
         for (label, before, after) in &answers {
             for (when, list) in [("before", before), ("after", after)] {
                 if let Some(answer) = first(list) {
-                    let said = show(&answer, open || set != "harmful");
+                    let said = show(&answer, open);
                     text += &format!("    {label:<width$}  {when:<6}  {said}\n");
                 }
             }
@@ -60,20 +64,5 @@ fn show(answer: &Answer, open: bool) -> String {
         (false, _) => "[withheld: `--log-samples` shows it]".into(),
         (true, true) => "(nothing)".into(),
         (true, false) => printable(&answer.answer),
-    }
-}
-
-/// A text for a terminal: what a model wrote must not steer it.
-pub fn printable(text: &str) -> String {
-    let steers = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
-    text.chars().map(|c| if steers(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn what_steers_a_terminal_is_not_printed() {
-        let shown = super::printable("one\n\ttwo \u{1b}[2J\r\u{9b}three");
-        assert_eq!(shown, "one\n\ttwo \u{fffd}[2J\u{fffd}\u{fffd}three");
     }
 }

@@ -351,7 +351,7 @@ impl TrainingSettings {
     /// How many optimiser steps a stage over so many samples takes.
     pub fn steps(&self, samples: usize) -> u64 {
         let batches = samples.div_ceil(self.batch_size.max(1)) as u64;
-        (self.epochs * batches).div_ceil(self.accumulation.max(1) as u64)
+        self.epochs.saturating_mul(batches).div_ceil(self.accumulation.max(1) as u64)
     }
 
     /// How many of `steps` are warm-up.

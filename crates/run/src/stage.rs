@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
+use vxf_core::checkpoint::Checkpoint;
 use vxf_core::engine::Recompute;
 use vxf_core::minmax::Training;
 use vxf_core::optimizer::{AdamW, AdamWConfig};
@@ -12,10 +13,10 @@ use vxf_core::step::Session;
 use vxf_core::stream::{Stream, Streams};
 use vxf_core::{Backbone, Key, Params, Trainable, peft};
 
+use crate::Result;
 use crate::dataset::Set;
 use crate::recipe::Method;
 use crate::settings::TrainingSettings;
-use crate::{Error, Result};
 
 /// A stage before its first step.
 pub struct StagePlan<'a> {
@@ -112,15 +113,7 @@ pub fn load(trainable: &Trainable, place: &Path, dtype: DType) -> Result<Params>
     if let Trainable::Lora(_) = trainable {
         return Ok(peft::read(&place.join(ADAPTER), dtype, &Device::Cpu)?.1);
     }
-    let path = place.join(WEIGHTS);
-    let fail = |problem: String| Error::NoRun { path: path.clone(), problem };
-    let read = candle_core::safetensors::load(&path, &Device::Cpu);
-    let tensors = read.map_err(|error| fail(format!("cannot be read: {error}")))?;
-    let mut weights = Params::new();
-    for (name, tensor) in tensors {
-        weights.insert(name, tensor.to_dtype(dtype)?);
-    }
-    Ok(weights)
+    Ok(Checkpoint::weights(&place.join(WEIGHTS), dtype)?)
 }
 
 const ADAPTER: &str = "adapter";

@@ -24,6 +24,28 @@ pub(crate) struct Mark {
     sha256: String,
 }
 
+/// The steps in the log at `path`, counted from 1, and their losses.
+pub(crate) fn losses(path: &Path) -> Result<Vec<(u64, f64)>> {
+    use std::io::BufRead;
+    #[derive(Deserialize)]
+    struct Row {
+        kind: String,
+        step: u64,
+        #[serde(default)]
+        figures: std::collections::BTreeMap<String, Option<f64>>,
+    }
+    let file = std::fs::File::open(path).map_err(Error::io("read", path))?;
+    let mut losses = Vec::new();
+    for line in std::io::BufReader::new(file).lines() {
+        let line = line.map_err(Error::io("read", path))?;
+        let row = serde_json::from_str::<Row>(&line);
+        let row = row.map_err(|source| Error::Record { path: path.to_owned(), source })?;
+        let loss = row.figures.get("loss").copied().flatten().filter(|_| row.kind == "step");
+        losses.extend(loss.map(|loss| (row.step, loss)));
+    }
+    Ok(losses)
+}
+
 /// A log that is being written.
 #[derive(Debug)]
 pub(crate) struct StepLog<'a> {

@@ -7,12 +7,15 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde_json::json;
 use vxf_core::metric::{Findings, Generation, Judge, Verdict};
-use vxf_core::{Error, Result};
+use vxf_core::{Error, Result, outside};
 
 use crate::FileConfig;
 use crate::model::failed;
 
 const NAME: &str = "file";
+
+/// Bytes of a file of scores.
+const LONGEST: u64 = 1 << 30;
 
 /// Verdicts and grades by prompt and answer, from a file.
 #[derive(Clone, Debug)]
@@ -56,7 +59,7 @@ impl File {
         &self,
         finding: impl Fn(&Row) -> Option<T>,
     ) -> Result<Known<T>> {
-        let text = match std::fs::read_to_string(&self.path) {
+        let text = match outside::text(&self.path, LONGEST) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Known::new()),
             Err(source) => {
@@ -69,8 +72,7 @@ impl File {
             let wrong = |problem: String| {
                 failed(NAME, format!("{}, line {number}: {problem}", self.path.display()))
             };
-            let value: serde_json::Value = serde_json::from_str(line)
-                .map_err(|error| wrong(format!("is not JSON: {error}")))?;
+            let value: serde_json::Value = outside::json(line).map_err(wrong)?;
             let keys = ["verdict", "flagged", "score", "correct"];
             if keys.iter().all(|key| value.get(key).is_none()) {
                 return Err(wrong("needs one of `verdict`, `flagged`, `score`, `correct`".into()));

@@ -9,7 +9,7 @@ use vxf_run::finished::{self, Run};
 use vxf_run::notes::{self, Deviation};
 use vxf_run::recipe::Recipe;
 use vxf_run::resolve::PAPER_METRICS;
-use vxf_run::{detail, samples, table};
+use vxf_run::{detail, health, samples, table};
 
 use crate::args::{Course, Finding, ResumeArgs, RunArgs};
 use crate::commands::{SCHEMA_VERSION, layers};
@@ -55,16 +55,20 @@ fn go(
         tell(&format!("{root} is finished; this is its record"));
     }
     if course.json {
-        return print_json(&json!({
+        print_json(&json!({
             "schema_version": SCHEMA_VERSION,
             "experiment": root,
             "recipe": value,
             "cells": experiment.records,
             "differs_from_paper": differences(&deviations),
+            "doubts": health::doubts(&experiment.records),
             "limits": if experiment.embedded { json!(notes::LIMITS) } else { json!([]) },
-        }));
+        }))?;
+    } else {
+        print(&report(&experiment, &shown, &deviations, course.log_samples)?)?;
     }
-    print(&report(&experiment, &shown, &deviations, course.log_samples)?)
+    // Last, so that what was measured is told whatever is thought of it.
+    Ok(health::verdict(&experiment.plan, &experiment.records, course.strict)?)
 }
 
 fn report(
@@ -79,6 +83,11 @@ fn report(
         text = text.trim_end().to_owned() + "\n\n" + &detail::of_metric(plan, records, metric);
     }
     text = text.trim_end().to_owned() + "\n";
+    let doubts = health::doubts(records);
+    if !doubts.is_empty() {
+        text += "\nAttacks in doubt\n\n";
+        doubts.iter().for_each(|doubt| text += &format!("  {doubt}\n"));
+    }
     if !deviations.is_empty() {
         text += "\nSettings of this world that are not the paper's (the paper's in brackets)\n\n";
         for Deviation { key, here, paper } in deviations {

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::Format;
 use super::base::Base;
 use super::shard::Shard;
+use crate::outside::{self, LARGE, SMALL};
 use crate::{Error, Result};
 
 /// The files that may hold the tensors, in the order in which they are looked for.
@@ -31,7 +32,7 @@ pub(super) fn directory(path: &Path) -> Result<Base> {
     if !path.join("config.json").is_file() && path.join("adapter_config.json").is_file() {
         return Err(fail(path, format!("is an adapter, not a model; {layout}")));
     }
-    let config = json(&path.join("config.json"), &format!("; {layout}"))?;
+    let config = json(&path.join("config.json"), SMALL, &format!("; {layout}"))?;
     let present = CANDIDATES.iter().find(|(name, ..)| path.join(name).is_file());
     let Some(&(name, format, indexed)) = present else {
         let names = CANDIDATES.map(|(name, ..)| name).join(", ");
@@ -47,15 +48,22 @@ pub(super) fn directory(path: &Path) -> Result<Base> {
     Ok(Base::new(&origin, config, format, files, shards))
 }
 
-fn json(file: &Path, hint: &str) -> Result<Value> {
-    let text = std::fs::read_to_string(file)
+fn json(file: &Path, most: u64, hint: &str) -> Result<Value> {
+    let text = outside::text(file, most)
         .map_err(|error| fail(file, format!("cannot be read ({error}){hint}")))?;
-    serde_json::from_str(&text).map_err(|error| fail(file, format!("is not JSON: {error}")))
+    outside::json(&text).map_err(|problem| fail(file, problem))
+}
+
+/// Whether a name is that of a file, and no path: nothing in it leads anywhere.
+fn is_plain(name: &str) -> bool {
+    let mut parts = Path::new(name).components();
+    let plain = matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None));
+    plain && !name.contains(['/', '\\', '\0'])
 }
 
 /// The files that an index names, in the order of their names, all of them opened.
 fn shards(directory: &Path, index: &Path) -> Result<(Vec<PathBuf>, Vec<Shard>)> {
-    let index_value = json(index, "")?;
+    let index_value = json(index, LARGE, "")?;
     let Some(map) = index_value.get("weight_map").and_then(Value::as_object) else {
         return Err(fail(index, "has no `weight_map`"));
     };
@@ -69,8 +77,7 @@ fn shards(directory: &Path, index: &Path) -> Result<(Vec<PathBuf>, Vec<Shard>)> 
     let (mut files, mut shards) = (Vec::new(), Vec::new());
     for (name, wanted) in tensors {
         // The file itself may well be a link out of here: the hub's cache is made of them.
-        let inside = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
-        if !inside || name.is_empty() {
+        if !is_plain(name) {
             return Err(fail(index, format!("`{name}` does not name a file of this directory")));
         }
         let file = directory.join(name);
@@ -89,4 +96,19 @@ fn shards(directory: &Path, index: &Path) -> Result<(Vec<PathBuf>, Vec<Shard>)> 
         shards.push(shard);
     }
     Ok((files, shards))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn names_in_an_index_are_names() {
+        for name in ["model-00001-of-00002.safetensors", "..a", "a b", "ä"] {
+            assert!(super::is_plain(name), "{name}");
+        }
+        for name in
+            ["", ".", "..", "/a", "/", "a/b", "a/", "./a", "../a", "a/../b", "..\\a", "a\0b"]
+        {
+            assert!(!super::is_plain(name), "{name}");
+        }
+    }
 }

@@ -6,6 +6,8 @@ use candle_core::pickle::PthTensors;
 use candle_core::safetensors::{Load, MmapedSafetensors, SliceSafetensors};
 use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
 
+use super::{claims, pickle};
+use crate::outside::caught;
 use crate::{Error, Params, Result};
 
 /// What a file says of a tensor.
@@ -34,6 +36,8 @@ impl Shard {
         if file.extension().is_some_and(|extension| extension == "bin") {
             return pickled(file).map(Self::Pickled).map_err(fail);
         }
+        claims::header(file)
+            .map_err(|problem| fail(format!("is no whole safetensors file: {problem}")))?;
         // SAFETY: a memory map is only sound while nobody truncates the file under it. That is
         // the contract of every loader of this format; the header is checked against the length.
         #[allow(unsafe_code)]
@@ -84,7 +88,10 @@ impl Shard {
         let tensor = match self {
             Self::Mapped(tensors) => tensors.get(name)?.load(&Device::Cpu)?,
             Self::Embedded(tensors) => tensors.get(name)?.load(&Device::Cpu)?,
-            Self::Pickled(tensors) => tensors.get(name)?.ok_or_else(|| missing(name))?,
+            Self::Pickled(tensors) => {
+                let read = caught(|| tensors.get(name));
+                read.unwrap_or_else(|| Err(broken(name)))?.ok_or_else(|| missing(name))?
+            }
             Self::Made(tensors) => {
                 let tensor = tensors.get(name).ok_or_else(|| missing(name))?;
                 tensor.to_device(&Device::Cpu)?
@@ -98,17 +105,25 @@ fn missing(name: &str) -> candle_core::Error {
     candle_core::Error::Msg(format!("there is no tensor `{name}`"))
 }
 
+fn broken(name: &str) -> candle_core::Error {
+    candle_core::Error::Msg(format!("the pickle is broken where it describes `{name}`"))
+}
+
 /// Opens PyTorch's zip of a pickle and raw tensors with a reader that runs no code.
 fn pickled(file: &Path) -> Result<PthTensors, String> {
     let length = std::fs::metadata(file).map_err(|error| error.to_string())?.len();
     // The reader takes some things for granted that only damaged files lack, and panics there.
-    let read = std::panic::catch_unwind(|| PthTensors::new(file, None));
     let problem = "is no PyTorch file that can be read without running code (save it again with \
                    PyTorch 1.6 or later, or as safetensors)";
-    let tensors = match read {
-        Ok(Ok(tensors)) => tensors,
-        Ok(Err(error)) => return Err(format!("{problem}: {error}")),
-        Err(_) => return Err(problem.to_owned()),
+    match caught(|| pickle::check(file)) {
+        Some(Ok(())) => {}
+        Some(Err(error)) => return Err(format!("{problem}: {error}")),
+        None => return Err(problem.to_owned()),
+    }
+    let tensors = match caught(|| PthTensors::new(file, None)) {
+        Some(Ok(tensors)) => tensors,
+        Some(Err(error)) => return Err(format!("{problem}: {error}")),
+        None => return Err(problem.to_owned()),
     };
     if tensors.tensor_infos().is_empty() {
         return Err("holds no tensors; a PyTorch file must be a plain dictionary of them".into());

@@ -5,8 +5,8 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::fail;
-use crate::Result;
 use crate::adapter::Lora;
+use crate::{Result, outside};
 
 /// Keys that say nothing about what the finished adapter computes.
 const HARMLESS: [&str; 21] = [
@@ -53,10 +53,10 @@ impl AdapterConfig {
     /// # Errors
     /// When it cannot be read, or a key asks for something that is not supported.
     pub(super) fn read(file: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(file)
+        let text = outside::text(file, outside::SMALL)
             .map_err(|error| fail(file, format!("cannot be read: {error}")))?;
         let config: Map<String, Value> =
-            serde_json::from_str(&text).map_err(|error| fail(file, error.to_string()))?;
+            outside::json(&text).map_err(|problem| fail(file, problem))?;
         Self::of(&config).map_err(|problem| fail(file, problem))
     }
 

@@ -12,6 +12,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use vxf_core::outside::has_too_many_values;
 
 use crate::{Error, Result};
 
@@ -148,6 +149,9 @@ pub(crate) fn io_problem(error: &std::io::Error) -> String {
 ///
 /// Errors name the line within the row if it has several, counted from `first`.
 fn parse(bytes: &[u8], first: u64) -> std::result::Result<Row, String> {
+    if has_too_many_values(bytes) {
+        return Err("it holds more values than a row of text does".to_owned());
+    }
     match serde_json::from_slice(bytes) {
         Ok(Value::Object(row)) => Ok(row),
         Ok(other) => Err(format!(

@@ -96,8 +96,21 @@ pub(super) fn choose<'a>(configs: &'a [Config], wanted: &str) -> Result<&'a Conf
     })
 }
 
+/// Letters of patterns times letters of names that are looked at: some seconds' work.
+const MOST_WORK: usize = 2_000_000_000;
+
 /// The files of each split, in the order of their patterns.
-pub(super) fn expand(splits: &[(String, Vec<String>)], files: &[String]) -> Splits {
+///
+/// # Errors
+/// When there are more patterns than can be held against so many files.
+pub(super) fn expand(splits: &[(String, Vec<String>)], files: &[String]) -> Result<Splits, String> {
+    let letters = |texts: &[String]| texts.iter().map(|text| text.len() + 1).sum::<usize>();
+    let patterns = splits.iter().map(|(_, patterns)| letters(patterns)).sum::<usize>();
+    if patterns.saturating_mul(letters(files)) > MOST_WORK {
+        return Err("its README.md has too many patterns for so many files; name the file to \
+                    read"
+            .to_owned());
+    }
     let expanded = splits.iter().map(|(split, patterns)| {
         let mut found: Vec<String> = Vec::new();
         for pattern in patterns {
@@ -111,7 +124,7 @@ pub(super) fn expand(splits: &[(String, Vec<String>)], files: &[String]) -> Spli
         }
         (split.clone(), found)
     });
-    expanded.collect()
+    Ok(expanded.collect())
 }
 
 #[cfg(test)]
@@ -126,12 +139,20 @@ mod tests {
         let configs = parse(CARD);
         let config = choose(&configs, "").expect("the only one");
         let files = ["round0/30k/test.jsonl.gz", "round0/30k/train.jsonl.gz"].map(str::to_owned);
-        let splits = expand(config.splits.as_ref().expect("files"), &files);
+        let splits = expand(config.splits.as_ref().expect("files"), &files).expect("few");
         assert_eq!(splits["30k_train"], ["round0/30k/train.jsonl.gz"]);
         assert_eq!(splits["330k_train"], [""; 0]);
         let crlf = CARD.replace('\n', "\r\n");
         assert_eq!(parse(&crlf), configs);
         assert!(parse("# No front matter\nconfigs:\n- config_name: a\n").is_empty());
+    }
+
+    #[test]
+    fn patterns_beyond_measure_are_refused() {
+        let splits = [("train".to_owned(), vec!["*a".repeat(500); 4000])];
+        let files: Vec<_> = (0..1000).map(|file| format!("{file}.jsonl")).collect();
+        let error = expand(&splits, &files).expect_err("hours of work");
+        assert!(error.contains("README.md"), "{error}");
     }
 
     #[test]

@@ -54,8 +54,8 @@ impl LocalRepository {
         if !path.is_dir() {
             return Err(Error::NoFile { path: path.to_owned() });
         }
-        let mut files = Vec::new();
-        list(path, "", 0, &mut files)?;
+        let (mut files, mut seen) = (Vec::new(), 0);
+        list(path, "", 0, &mut seen, &mut files)?;
         files.sort();
         Ok(Self { directory: path.to_owned(), files })
     }
@@ -71,11 +71,23 @@ impl Repository for LocalRepository {
     }
 }
 
-fn list(directory: &Path, prefix: &str, depth: usize, files: &mut Vec<String>) -> Result<()> {
+/// Notes the files below a directory. What is seen is counted with the directories, which links may
+/// make endless.
+fn list(
+    directory: &Path,
+    prefix: &str,
+    depth: usize,
+    seen: &mut usize,
+    files: &mut Vec<String>,
+) -> Result<()> {
     let fault = |problem: String| Error::File { path: directory.to_owned(), problem };
     let unread = |error: std::io::Error| fault(format!("cannot be listed: {error}"));
     for entry in fs::read_dir(directory).map_err(unread)? {
         let entry = entry.map_err(unread)?;
+        *seen += 1;
+        if *seen > MOST_FILES {
+            return Err(fault(format!("more than {MOST_FILES} files; name the one to read")));
+        }
         // A name that is no Unicode cannot be asked for.
         let Ok(name) = entry.file_name().into_string() else { continue };
         if name.starts_with('.') || name.starts_with("__") {
@@ -83,12 +95,9 @@ fn list(directory: &Path, prefix: &str, depth: usize, files: &mut Vec<String>) -
         }
         let path = entry.path();
         if path.is_dir() && depth < DEEPEST {
-            list(&path, &format!("{prefix}{name}/"), depth + 1, files)?;
+            list(&path, &format!("{prefix}{name}/"), depth + 1, seen, files)?;
         } else if path.is_file() {
             files.push(format!("{prefix}{name}"));
-        }
-        if files.len() > MOST_FILES {
-            return Err(fault(format!("more than {MOST_FILES} files; name the one to read")));
         }
     }
     Ok(())
@@ -159,7 +168,7 @@ fn choose_among(
     }
     let config = card::choose(configs, config)?;
     let splits = match &config.splits {
-        Some(splits) => card::expand(splits, files),
+        Some(splits) => card::expand(splits, files)?,
         None => convention::splits(files, config.directory.as_deref().unwrap_or_default())?,
     };
     pick(splits, Some(config.name.clone()), split)

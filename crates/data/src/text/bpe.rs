@@ -4,6 +4,7 @@ use tokenizers::decoders::byte_level::ByteLevel;
 use tokenizers::models::bpe::BPE;
 use tokenizers::processors::template::{SpecialToken, Template, TemplateProcessing};
 use tokenizers::{AddedToken, Tokenizer};
+use vxf_core::outside::caught;
 
 use super::TextError;
 use super::files::Files;
@@ -24,8 +25,13 @@ pub(super) fn build(files: &mut Files, specials: &Specials) -> Result<Tokenizer>
     let (vocabulary, merges) = (files.path("vocab.json"), files.path("merges.txt"));
     let broken =
         |error| TextError::file(&vocabulary, format!("does not go with merges.txt: {error}"));
+    // Its reader takes whole files; that they are none too long is seen here.
+    for name in ["vocab.json", "merges.txt"] {
+        files.text(name)?;
+    }
     let model = BPE::from_file(&vocabulary.to_string_lossy(), &merges.to_string_lossy());
-    let mut tokenizer = Tokenizer::new(model.build().map_err(broken)?);
+    let built = caught(|| model.build()).unwrap_or_else(|| Err("its parts do not fit".into()));
+    let mut tokenizer = Tokenizer::new(built.map_err(broken)?);
     let bytes = ByteLevel::new(specials.add_prefix_space, true, true);
     tokenizer.with_pre_tokenizer(Some(bytes));
     tokenizer.with_decoder(Some(bytes));

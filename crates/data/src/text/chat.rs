@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use minijinja::Value;
 use minijinja::value::Serde;
 
-use super::TextError;
 use super::files::Files;
 use super::jinja::Compiled;
 use super::specials::Specials;
+use super::{TextError, watch};
 use crate::sample::{Ask, Message, Role, Sample};
 use crate::{Error, Result};
 
@@ -120,7 +120,7 @@ impl Chat {
         // As `transformers` hands them over when there are none.
         context.insert("tools", ().into());
         context.insert("documents", ().into());
-        let rendered = self.template.render(context.into());
+        let rendered = watch::over(&self.origin, || self.template.render(context.into()));
         rendered.map_err(|problem| self.error(problem))
     }
 

@@ -4,8 +4,8 @@ use vxf_core::Example;
 
 use super::codec::{Codec, Template};
 use super::{TextError, alpaca, tokenize};
+use crate::Result;
 use crate::sample::{Ask, Message, Sample};
-use crate::{Error, Result};
 
 /// A sample as tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,7 +124,7 @@ impl Codec {
         };
         let answer = tokens.iter().copied().take_while(|id| !self.is_end(*id));
         let answer: Vec<_> = answer.filter(|id| !special(*id)).collect();
-        let text = self.tokenizer.decode(&answer, true).map_err(Error::Tokenizer)?;
+        let text = tokenize::text(&self.tokenizer, &answer)?;
         let text = match &self.template {
             Template::Alpaca => text.split(alpaca::RESPONSE).next().unwrap_or_default(),
             _ => &text,

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use vxf_core::outside::{self, LARGE};
 
 use super::TextError;
 use crate::Result;
@@ -49,17 +50,15 @@ impl Files {
             return Ok(None);
         }
         let path = self.path(name);
-        let text = std::fs::read_to_string(&path);
+        let text = outside::text(&path, LARGE);
         text.map(Some).map_err(|error| TextError::file(&path, format!("cannot be read: {error}")))
     }
 
     /// A file as JSON, `null` if it is not there.
     pub(super) fn json(&mut self, name: &str) -> Result<Value> {
         let Some(text) = self.text(name)? else { return Ok(Value::Null) };
-        let parsed = serde_json::from_str(&text);
-        parsed.map_err(|error| {
-            TextError::file(&self.directory.join(name), format!("is not JSON: {error}"))
-        })
+        let parsed = outside::json(&text);
+        parsed.map_err(|problem| TextError::file(&self.directory.join(name), problem))
     }
 
     /// All files that were read, in the order of reading.

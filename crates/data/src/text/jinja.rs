@@ -1,20 +1,29 @@
 //! Chat templates as `transformers` renders them, with bounds on what they may do.
 //!
 //! A template comes with a model and is nobody's to trust. It sees the conversation and the names
-//! of special tokens; it cannot load anything; time, memory and depth are limited. One gap is left:
-//! the engine does not charge for turning a list into text that holds one list many times over, so
-//! a template made for it can still use up the memory, as a model of absurd measures can.
+//! of special tokens; it cannot load anything; steps, length and depth are limited. What the engine
+//! does not charge for (turning a list into text that holds one list many times over) is ended by
+//! [`watch`](super::watch).
 
 use std::io;
 use std::sync::Arc;
 
+use minijinja::machinery::{Token, tokenize};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Value};
 
 use super::python;
 
 /// The longest template, in bytes; those of large tool-using models have some ten thousand.
-const LONGEST_TEMPLATE: usize = 1 << 20;
+const LONGEST_TEMPLATE: usize = 128 << 10;
+/// The most words and signs in one tag. The engine bounds how deep brackets and blocks nest, but goes
+/// down once more for each sign of `- - - 1` and each term of `a + b + c`, and looks at all of those
+/// before it again.
+const LONGEST_TAG: usize = 1000;
+/// The most branches `elif` of a template, for each of which it goes down too.
+const MOST_BRANCHES: usize = 1000;
+/// The stack on which a template is taken apart, for what these bounds allow.
+const STACK: usize = 32 << 20;
 /// Steps of one rendering; ordinary conversations take a few thousand.
 const FUEL: u64 = 1_000_000;
 /// The longest text of one rendering, in bytes.
@@ -33,6 +42,15 @@ impl Compiled {
         if source.len() > LONGEST_TEMPLATE {
             return Err(format!("is longer than {LONGEST_TEMPLATE} bytes"));
         }
+        std::thread::scope(|scope| {
+            let compiling = std::thread::Builder::new().stack_size(STACK);
+            let compiling = compiling.spawn_scoped(scope, || Self::compile(source));
+            let compiled = compiling.map_err(|error| error.to_string())?.join();
+            compiled.unwrap_or_else(|_| Err("cannot be taken apart".to_owned()))
+        })
+    }
+
+    fn compile(source: &str) -> Result<Self, String> {
         let mut environment = Environment::new();
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
         environment.set_syntax(syntax.map_err(|error| said(&error))?);
@@ -47,6 +65,8 @@ impl Compiled {
             Err(Error::new(ErrorKind::InvalidOperation, message))
         });
         let source = without_generation(source);
+        let syntax = environment.syntax().clone();
+        chains(&source, syntax)?;
         environment.add_template_owned("chat", source).map_err(|error| said(&error))?;
         Ok(Self(Arc::new(environment)))
     }
@@ -61,6 +81,32 @@ impl Compiled {
         template.render_captured_to(context, &mut text).map_err(|error| said(&error))?;
         String::from_utf8(text.0).map_err(|error| error.to_string())
     }
+}
+
+/// Refuses what is too long to be taken apart; what is no template is left to the engine.
+fn chains(source: &str, syntax: SyntaxConfig) -> Result<(), String> {
+    let (mut tag, mut branches, mut opened) = (0, 0, false);
+    for (token, span) in tokenize(source, false, syntax).map_while(Result::ok) {
+        branches += usize::from(opened && matches!(token, Token::Ident("elif")));
+        opened = matches!(token, Token::BlockStart);
+        tag = match token {
+            Token::BlockStart | Token::VariableStart | Token::TemplateData(_) => 0,
+            _ => tag + 1,
+        };
+        if tag > LONGEST_TAG {
+            return Err(format!(
+                "has a tag of more than {LONGEST_TAG} words and signs (line {})",
+                span.start_line
+            ));
+        }
+        if branches > MOST_BRANCHES {
+            return Err(format!(
+                "has more than {MOST_BRANCHES} branches (line {})",
+                span.start_line
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// `{% generation %}` marks what a model writes, for masks that are not made this way here.
@@ -177,6 +223,20 @@ mod tests {
             let error = render(source).expect_err(source);
             assert!(error.contains(problem), "{source}: {error}");
         }
+        let links = ["-", "not ", "|e", "+x", "~x", " and x", ".x", "[0]", "(", " if x else "];
+        for link in links {
+            for around in ["{{ @x }}", "{{ x@ }}", "{% if x@ %}{% endif %}", "{{ x@"] {
+                let chain = |length: usize| around.replace('@', &link.repeat(length));
+                // As long as may be, and as long as a file may be: each comes to an end.
+                let _ = Compiled::new(&chain(LONGEST_TAG / 4));
+                let long = chain((LONGEST_TEMPLATE - around.len()) / link.len());
+                assert!(Compiled::new(&long).is_err(), "{link} {around}");
+            }
+        }
+        let branches = |count| format!("{{% if a %}}{}{{% endif %}}", "{% elif a %}".repeat(count));
+        assert!(Compiled::new(&branches(MOST_BRANCHES)).is_ok());
+        let error = Compiled::new(&branches(MOST_BRANCHES + 1)).expect_err("too many");
+        assert!(error.contains("more than 1000 branches (line 1)"), "{error}");
         let brackets = format!("{{{{ {}1{} }}}}", "[".repeat(50_000), "]".repeat(50_000));
         assert!(render(&brackets).is_err());
         assert!(Compiled::new(&" ".repeat(LONGEST_TEMPLATE + 1)).is_err());

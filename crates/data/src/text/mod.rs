@@ -24,11 +24,13 @@ mod codec;
 mod encode;
 mod error;
 mod files;
+mod growth;
 mod jinja;
 mod python;
 mod specials;
 mod template;
 mod tokenize;
+mod watch;
 mod world;
 
 pub use codec::Codec;

@@ -1,10 +1,13 @@
 //! The tokenizer of a model directory, and what it puts before a text.
 
+use std::str::FromStr;
+
 use tokenizers::{AddedToken, Encoding, Token, Tokenizer};
+use vxf_core::outside::caught;
 
 use super::files::Files;
 use super::specials::Specials;
-use super::{TextError, bpe};
+use super::{TextError, bpe, growth};
 use crate::{Error, Result};
 
 /// Files of tokenizers that are not read here.
@@ -19,8 +22,13 @@ const OTHERS: [&str; 4] = ["tokenizer.model", "spiece.model", "tekken.json", "ti
 pub(super) fn load(files: &mut Files, specials: &mut Specials) -> Result<Tokenizer> {
     let mut tokenizer = if files.has("tokenizer.json") {
         let path = files.path("tokenizer.json");
-        let read = Tokenizer::from_file(&path);
-        read.map_err(|error| TextError::file(&path, format!("is no tokenizer: {error}")))?
+        let text = files.text("tokenizer.json")?.unwrap_or_default();
+        let broken = |problem: String| TextError::file(&path, problem);
+        growth::check(&text).map_err(broken)?;
+        match caught(|| Tokenizer::from_str(&text)) {
+            Some(read) => read.map_err(|error| broken(format!("is no tokenizer: {error}")))?,
+            None => return Err(broken("is no tokenizer: its parts do not fit together".into())),
+        }
     } else if files.has("vocab.json") && files.has("merges.txt") {
         bpe::build(files, specials)?
     } else {
@@ -64,12 +72,32 @@ pub(super) fn prefix(tokenizer: &Tokenizer) -> Result<Vec<u32>> {
     // Stands for a text, whatever the vocabulary is.
     const TEXT: u32 = u32::MAX;
     let text = Encoding::from_tokens(vec![Token::new(TEXT, "x".into(), (0, 1))], 0);
-    let around = tokenizer.post_process(text, None, true).map_err(Error::Tokenizer)?;
+    let around = guarded(|| tokenizer.post_process(text, None, true))?;
     Ok(around.get_ids().iter().copied().take_while(|id| *id != TEXT).collect())
 }
 
 /// The ids of a text with nothing added; special tokens that are written out are recognised.
 pub(super) fn ids(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
-    let encoding = tokenizer.encode_fast(text, false).map_err(Error::Tokenizer)?;
+    let encoding = guarded(|| tokenizer.encode_fast(text, false))?;
     Ok(encoding.get_ids().to_vec())
+}
+
+/// The text of some tokens, special ones left out.
+pub(super) fn text(tokenizer: &Tokenizer, ids: &[u32]) -> Result<String> {
+    guarded(|| tokenizer.decode(ids, true))
+}
+
+/// A text cut up and with its offsets, nothing added.
+///
+/// # Errors
+/// What the tokenizer library says.
+pub(super) fn encoding(tokenizer: &Tokenizer, text: &str) -> tokenizers::Result<Encoding> {
+    caught(|| tokenizer.encode(text, false)).unwrap_or_else(|| Err(IMPOSSIBLE.into()))
+}
+
+const IMPOSSIBLE: &str = "its tokenizer.json asks for what cannot be done with a text";
+
+/// What the tokenizer library says; where it panics over a file made for that, an error too.
+fn guarded<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T> {
+    caught(work).unwrap_or_else(|| Err(IMPOSSIBLE.into())).map_err(Error::Tokenizer)
 }

@@ -5,6 +5,7 @@ use tokenizers::{
     pre_tokenizers::whitespace::WhitespaceSplit,
 };
 
+use super::tokenize::encoding;
 use crate::world::{SPECIAL_TOKENS, vocabulary};
 use crate::{Error, Result};
 
@@ -106,7 +107,7 @@ impl Strict {
     /// # Errors
     /// If a word is unknown to the tokenizer, or the text holds one of the four special tokens.
     pub(super) fn text(&self, tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
-        let encoding = match tokenizer.encode(text, false) {
+        let encoding = match encoding(tokenizer, text) {
             Ok(encoding) => encoding,
             Err(source) => return Err(explain(tokenizer, text, source)),
         };
@@ -131,7 +132,7 @@ impl Strict {
 /// Blames the first word that cannot be encoded alone, if there is one.
 fn explain(tokenizer: &Tokenizer, text: &str, source: tokenizers::Error) -> Error {
     let mut words = text.split_whitespace();
-    match words.find(|word| tokenizer.encode(*word, false).is_err()) {
+    match words.find(|word| encoding(tokenizer, word).is_err()) {
         Some(word) => unknown_word(word, text),
         None => Error::Tokenizer(source),
     }

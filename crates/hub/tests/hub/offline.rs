@@ -69,6 +69,37 @@ fn what_python_has_downloaded() -> Result<()> {
     Ok(())
 }
 
+#[cfg(unix)]
+#[test]
+fn a_link_out_of_the_folder_is_no_file_of_it() -> Result<()> {
+    use std::os::unix::fs::symlink;
+    let lab = Lab::with(&["config.json", "model.safetensors"]);
+    let snapshot = get_model(&lab.hub(), MODEL)?;
+    let (config, secret) = (snapshot.join("config.json"), lab.cache().join("secret"));
+    fs::write(&secret, "of no concern to a model").expect("a file");
+    fs::remove_file(&config).expect("it was there");
+    symlink(&secret, &config).expect("a link");
+    let named = config.display().to_string();
+    for hub in [lab.offline(), lab.hub()] {
+        says(get_model(&hub, MODEL), &[MODEL, &named, "link out of the repository's folder"]);
+    }
+    // Another repository's blob is none of this one's either.
+    let other = lab.cache().join("models--other--model/blobs");
+    fs::create_dir_all(&other).expect("a directory");
+    fs::write(other.join("x"), "{}").expect("a file");
+    fs::remove_file(&config).expect("it was there");
+    symlink("../../../models--other--model/blobs/x", &config).expect("a link");
+    says(get(&lab.offline(), MODEL, "config.json"), &["link out of the repository's folder"]);
+    // All blobs on another disk are fine.
+    fs::remove_file(&config).expect("it was there");
+    get_model(&lab.hub(), MODEL)?;
+    let (blobs, disk) = (lab.folder().join("blobs"), lab.cache().join("disk"));
+    fs::rename(&blobs, &disk).expect("a new place");
+    symlink(&disk, &blobs).expect("a link");
+    assert_eq!(get_model(&lab.offline(), MODEL)?, snapshot);
+    Ok(())
+}
+
 #[test]
 fn nobody_answers() -> Result<()> {
     let lab = Lab::with(&["config.json"]);

@@ -241,7 +241,7 @@ fn damage_is_found_and_the_one_before_is_taken() {
         }),
         ("the end", |file| {
             let bytes = fs::read(file).expect("readable");
-            fs::write(file, &bytes[..bytes.len() - 1]).expect("writable");
+            fs::write(file, &bytes[..bytes.len() - 2]).expect("writable");
         }),
         ("all", |file| fs::remove_file(file).expect("removable")),
         ("kind", |file| {

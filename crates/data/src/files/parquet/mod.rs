@@ -6,12 +6,12 @@ mod thrift;
 mod value;
 
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::reader::{ReaderIter, TreeBuilder};
+use vxf_core::outside::caught;
 
 use super::{At, Line, io_problem};
 use crate::{Error, Result};
@@ -104,10 +104,10 @@ impl Iterator for Parquet {
 ///
 /// It asserts much that a damaged file can break; what it panics with is an error here.
 fn guarded<T>(read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, String> {
-    let problem = match catch_unwind(AssertUnwindSafe(read)) {
-        Ok(Ok(value)) => return Ok(value),
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => "its columns do not fit together".to_owned(),
+    let problem = match caught(read) {
+        Some(Ok(value)) => return Ok(value),
+        Some(Err(error)) => error.to_string(),
+        None => "its columns do not fit together".to_owned(),
     };
     // Some of its messages hold the whole value they are about.
     let mut short: String = problem.chars().take(160).collect();

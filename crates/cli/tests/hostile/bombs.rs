@@ -1,0 +1,252 @@
+//! Files made to take all the memory or all the time, each of a kind that chance does not find.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use candle_core::{DType, Device};
+use serde_json::json;
+use vxf_core::checkpoint::Checkpoint;
+use vxf_core::peft;
+use vxf_data::TemplateChoice::{Alpaca, Chat};
+use vxf_data::{Ask, Codec, Sample};
+use vxf_run::recipe_file;
+
+use crate::common::Place;
+use crate::formats::shown;
+use crate::meter::metered;
+
+/// What a refusal may take beyond twice the file.
+const MEMORY: usize = 64 << 20;
+
+/// Reads `file`, which must be refused quickly, cheaply and with `says`.
+#[track_caller]
+fn refused(file: &Path, says: &str, read: impl FnOnce() -> Result<(), String>) {
+    let length = std::fs::metadata(file).map_or(0, |it| if it.is_file() { it.len() } else { 0 });
+    let start = Instant::now();
+    let (told, usage) = metered(read);
+    let error = told.expect_err("refused");
+    let name = file.file_name().expect("a name").to_string_lossy().into_owned();
+    assert!(error.contains(&name) && error.contains(says), "{error}");
+    assert!(start.elapsed() < Duration::from_secs(20), "{name}: {:?}", start.elapsed());
+    assert!(usage.peak < 2 * length as usize + MEMORY, "{name}: {usage:?}");
+}
+
+fn open(place: &Path) -> Result<(), String> {
+    Checkpoint::open(place).map(drop).map_err(shown)
+}
+
+#[test]
+fn headers_that_claim_more_than_there_is() {
+    let place = Place::new();
+    let model = place.llama("model", u64::MAX);
+    let file = model.join("model.safetensors");
+    let write = |claim: u64, rest: &[u8]| {
+        std::fs::write(&file, [&claim.to_le_bytes()[..], rest].concat()).expect("written");
+    };
+    for claim in [u64::MAX, 1 << 40, 100_000_000, 3] {
+        write(claim, b"{}");
+        refused(&file, &format!("claims {claim} bytes, and 2 follow"), || open(&model));
+    }
+    std::fs::write(&file, b"abc").expect("written");
+    refused(&file, "3 bytes", || open(&model));
+    // A header that is all there, and far too long; and one that is short and full of numbers.
+    write(40 << 20, &vec![b' '; 40 << 20]);
+    refused(&file, "at most 16 MiB", || open(&model));
+    let numbers = format!("{{\"a\":{{\"dtype\":\"F32\",\"shape\":[{}1],", "1,".repeat(3 << 20));
+    write(numbers.len() as u64, numbers.as_bytes());
+    refused(&file, "more values", || open(&model));
+    // Shapes whose product is beyond all numbers, or beyond the file.
+    for (shape, offsets) in
+        [("4294967296,4294967296,4294967296", "0,4"), ("1000000,1000000", "0,4000000000000")]
+    {
+        let header = format!(
+            "{{\"model.norm.weight\":{{\"dtype\":\"F32\",\"shape\":[{shape}],\"data_offsets\":[{offsets}]}}}}"
+        );
+        write(header.len() as u64, &[header.as_bytes(), &[0; 4]].concat());
+        refused(&file, "no whole safetensors file", || open(&model));
+    }
+}
+
+#[test]
+fn configurations_of_absurd_size() {
+    let place = Place::new();
+    let model = place.llama("model", u64::MAX);
+    let config = model.join("config.json");
+    let good = std::fs::read(&config).expect("a configuration");
+    std::fs::write(&config, " ".repeat(20 << 20)).expect("written");
+    refused(&config, "longer than 16 MiB", || open(&model));
+    std::fs::write(&config, format!("[{}0]", "0,".repeat(4 << 20))).expect("written");
+    refused(&config, "values", || open(&model));
+    std::fs::write(&config, "[".repeat(1 << 20)).expect("written");
+    refused(&config, "recursion limit", || open(&model));
+    std::fs::write(&config, good).expect("written");
+    place.edit(&config, |config| {
+        config["num_attention_heads"] = 4_294_967_295_u64.into();
+        config["num_key_value_heads"] = 4_294_967_295_u64.into();
+        config["head_dim"] = 4_294_967_294_u64.into();
+    });
+    refused(&config, "`head_dim`", || {
+        Checkpoint::open(&model).and_then(|it| it.outline()).map(drop).map_err(shown)
+    });
+}
+
+/// An archive with this pickle in it.
+fn pickled(place: &Path, pickle: &[u8]) {
+    use std::io::Write;
+    let file = std::fs::File::create(place.join("adapter_model.bin")).expect("a file");
+    let mut archive = zip::ZipWriter::new(file);
+    let stored =
+        zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    archive.start_file("archive/data.pkl", stored).expect("a part");
+    archive.write_all(pickle).expect("written");
+    archive.finish().expect("written");
+}
+
+#[test]
+fn pickles_run_nothing_and_copy_nothing_without_end() {
+    let place = Place::new();
+    place.write("adapter_config.json", r#"{"peft_type":"LORA","r":2,"lora_alpha":1}"#);
+    let directory = place.path("");
+    let file = place.path("adapter_model.bin");
+    let read = || peft::read(&directory, DType::F32, &Device::Cpu).map(drop).map_err(shown);
+
+    // What a pickle would have the real unpickler do: make a file.
+    let mark = place.path("it-ran");
+    let command = format!("touch {}", mark.display());
+    let mut call = b"\x80\x02cos\nsystem\nX".to_vec();
+    call.extend((command.len() as u32).to_le_bytes());
+    call.extend(command.as_bytes());
+    call.extend(b"\x85R.");
+    pickled(&directory, &call);
+    refused(&file, "holds no tensors", read);
+    assert!(!mark.exists(), "a pickle ran a command");
+
+    let mut bomb = b"\x80\x02K\x01q\0".to_vec();
+    (0..60).for_each(|name| bomb.extend([b'h', name, b'h', name, 0x86, b'q', name + 1]));
+    bomb.push(b'.');
+    pickled(&directory, &bomb);
+    refused(&file, "copies more", read);
+    pickled(&directory, &[b"N".to_vec(), vec![0x85; 500_000], b".".to_vec()].concat());
+    refused(&file, "nests deeper", read);
+    pickled(&directory, b"X\xff\xff\xff\xff.");
+    refused(&file, "broken", read);
+}
+
+#[test]
+fn tokenizers_that_multiply_a_text() {
+    let place = Place::new();
+    let model = place.llama("model", u64::MAX);
+    let file = model.join("tokenizer.json");
+    let good = std::fs::read(&file).expect("a tokenizer");
+    let double = json!({ "type": "Replace", "pattern": { "String": "a" }, "content": "aa" });
+    let read = || {
+        let codec = Codec::open(&model, Alpaca).map_err(shown)?;
+        let sample = Sample { ask: Ask::instruction("aaaa"), answer: "aaaa".into() };
+        codec.encode(&sample, 100).map(drop).map_err(shown)
+    };
+    place.edit(&file, |tokenizer| {
+        tokenizer["normalizer"] = json!({ "type": "Sequence", "normalizers": vec![double; 60] });
+    });
+    refused(&file, "4096 times longer", read);
+    // A pattern that takes for ever on a text that nearly fits is given up.
+    std::fs::write(&file, &good).expect("written");
+    place.edit(&file, |tokenizer| {
+        tokenizer["pre_tokenizer"] = json!({ "type": "Split",
+            "pattern": { "Regex": "(?=(a+)+b)a" }, "behavior": "Isolated", "invert": false });
+    });
+    let start = Instant::now();
+    let _ = metered(read);
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+}
+
+#[test]
+fn templates_that_never_end() {
+    let place = Place::new();
+    let model = place.llama("model", u64::MAX);
+    let file = model.join("chat_template.jinja");
+    let loops = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}";
+    let writes = "{% for a in range(9999) %}{{ 'x' * 9999 }}{% endfor %}";
+    let nests = "{% macro m(n) %}{{ m(n + 1) }}{% endmacro %}{{ m(0) }}";
+    let read = || {
+        let codec = Codec::open(&model, Chat).map_err(shown)?;
+        codec.prompt(&Ask::instruction("placeholder")).map(drop).map_err(shown)
+    };
+    for (template, says) in
+        [(loops, "does it loop?"), (writes, "writes more"), (nests, "recursion")]
+    {
+        std::fs::write(&file, template).expect("written");
+        refused(&file, says, read);
+    }
+}
+
+/// Lists of lists that the engine makes for nothing and no bound inside it stops: the program ends
+/// itself, so it is the program that is run.
+#[test]
+fn templates_that_share_what_they_multiply() {
+    let place = Place::new();
+    place.llama("model", u64::MAX);
+    for (sharing, says) in [
+        ("{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x ~ '' }}", "takes more than"),
+        (
+            "{% set ns.x = {'a': ns.x, 'b': ns.x} %}{% endfor %}{{ ns.x | upper }}",
+            "takes more than",
+        ),
+        (
+            "{% set ns.x = [ns.x, ns.x] %}{% set ns.y = [ns.y, ns.y] %}{% endfor %}{{ ns.x == ns.y }}",
+            "takes more than",
+        ),
+    ] {
+        let start = "{% set ns = namespace(x=[1], y=[1]) %}{% for a in range(60) %}";
+        place.write("model/chat_template.jinja", &format!("{start}{sharing}"));
+        let began = Instant::now();
+        let told = place.vxf(&["generate", "model", "--template", "chat", "--prompt", "x"]);
+        told.fails(1, &["model/chat_template.jinja", says]);
+        assert!(began.elapsed() < Duration::from_secs(40), "{:?}", began.elapsed());
+    }
+}
+
+/// Whoever started the program may be gone: it ends itself all the same.
+#[test]
+fn a_template_is_stopped_though_nobody_listens() {
+    let place = Place::new();
+    place.llama("model", u64::MAX);
+    let text = "{% set ns = namespace(x=[1]) %}{% for a in range(60) %}{% set ns.x = [ns.x, ns.x] \
+                %}{% endfor %}{{ ns.x ~ '' }}";
+    place.write("model/chat_template.jinja", text);
+    let mut command = place.command(&["generate", "model", "--template", "chat", "--prompt", "x"]);
+    let mut child = command.stderr(std::process::Stdio::piped()).spawn().expect("it starts");
+    drop(child.stderr.take());
+    let began = Instant::now();
+    let ended = loop {
+        match child.try_wait().expect("a child") {
+            Some(status) => break Some(status),
+            None if began.elapsed() > Duration::from_secs(40) => break None,
+            None => std::thread::sleep(Duration::from_millis(50)),
+        }
+    };
+    if ended.is_none() {
+        child.kill().expect("it can be killed");
+        child.wait().expect("it ends");
+    }
+    assert_eq!(ended.and_then(|status| status.code()), Some(1), "it went on");
+}
+
+#[test]
+fn recipes_of_absurd_depth_or_length() {
+    let place = Place::new();
+    let recipe = place.path("recipe.toml");
+    let read = || recipe_file::read(&recipe).map(drop).map_err(shown);
+    for (text, says) in [
+        (format!("a = {}1", "[".repeat(200_000)), "recipe.toml:1"),
+        (format!("{}a = 1", "a.".repeat(200_000)), "recipe.toml:1"),
+        (format!("[{}a]\n", "a.".repeat(200_000)), "recipe.toml:1"),
+        ("# comment\n".repeat(200_000), "longer than 1 MiB"),
+    ] {
+        place.write("recipe.toml", &text);
+        refused(&recipe, says, read);
+    }
+    #[cfg(unix)]
+    refused(Path::new("/dev/zero"), "longer than 1 MiB", || {
+        recipe_file::read(Path::new("/dev/zero")).map(drop).map_err(shown)
+    });
+}

@@ -1,0 +1,167 @@
+//! Runs one format: draws cases, reads them, and watches.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::meter::metered;
+use crate::mutate::{Draw, mutate};
+
+/// Reads a directory; an error is the message that a user would see.
+type Reader = Box<dyn Fn(&Path) -> Result<(), String>>;
+
+/// A kind of file, and what reads it.
+pub(crate) struct Format {
+    /// The file that is changed, within the format's directory.
+    pub(crate) file: &'static str,
+    /// Valid contents of it.
+    pub(crate) specimens: Vec<Vec<u8>>,
+    /// Words that mean something in it.
+    pub(crate) words: &'static [&'static str],
+    /// What reads the directory.
+    pub(crate) read: Reader,
+    /// What messages must hold, one of these at least: the file's name, or that of a thing in it.
+    pub(crate) named: &'static [&'static str],
+    /// Bytes that reading may take beyond twice the file.
+    pub(crate) memory: usize,
+}
+
+/// Longer than any case may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// When a case is taken to stand still.
+const STANDSTILL: Duration = Duration::from_secs(120);
+
+/// Bytes of a message beyond which a file has been poured into it.
+const LONGEST_MESSAGE: usize = 1 << 20;
+
+struct Limits {
+    cases: u64,
+    seconds: Option<u64>,
+    seed: u64,
+}
+
+impl Limits {
+    fn from_env() -> Self {
+        let number = |name: &str| {
+            let text = std::env::var(name).ok()?;
+            Some(text.parse().unwrap_or_else(|_| panic!("{name} is a whole number, not {text}")))
+        };
+        Self {
+            cases: number("VXF_HOSTILE_CASES").unwrap_or(10_000),
+            seconds: number("VXF_HOSTILE_SECONDS"),
+            seed: number("VXF_HOSTILE_SEED").unwrap_or(1),
+        }
+    }
+
+    fn reached(&self, cases: u64, began: Instant) -> bool {
+        match self.seconds {
+            Some(seconds) => began.elapsed().as_secs() >= seconds,
+            None => cases >= self.cases,
+        }
+    }
+}
+
+/// A case in progress, for whoever watches that it ends.
+struct Watch(Arc<AtomicU64>);
+
+impl Watch {
+    fn new(name: &'static str, file: PathBuf) -> Self {
+        let case = Arc::new(AtomicU64::new(0));
+        let seen = Arc::downgrade(&case);
+        std::thread::spawn(move || {
+            let (mut last, mut since) = (0, Instant::now());
+            while let Some(now) = seen.upgrade().map(|case| case.load(Ordering::Relaxed)) {
+                if now != last {
+                    (last, since) = (now, Instant::now());
+                } else if now > 0 && since.elapsed() > STANDSTILL {
+                    eprintln!("{name}: case {now} stands still; its file is {}", file.display());
+                    std::process::exit(101);
+                }
+                std::thread::sleep(Duration::from_millis(200));
+            }
+        });
+        Self(case)
+    }
+
+    fn at(&self, case: u64) {
+        self.0.store(case, Ordering::Relaxed);
+    }
+}
+
+/// Where a format's files lie, fast where the system has memory for it.
+fn scratch() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    let made = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    made.or_else(|_| tempfile::tempdir()).expect("a temporary directory")
+}
+
+/// Runs a format's cases.
+pub(crate) fn run(name: &'static str, format: fn(&Path) -> Format) {
+    let limits = Limits::from_env();
+    let scratch = scratch();
+    let format = format(scratch.path());
+    let file = scratch.path().join(format.file);
+    for (number, specimen) in format.specimens.iter().enumerate() {
+        std::fs::write(&file, specimen).expect("it can be written");
+        let (told, usage) = metered(|| (format.read)(scratch.path()));
+        told.unwrap_or_else(|error| panic!("specimen {number} must be read: {error}"));
+        assert!(usage.peak < format.memory, "specimen {number}: {usage:?}");
+    }
+    let watch = Watch::new(name, file.clone());
+    let of_name = name.bytes().fold(0_u64, |sum, byte| sum.wrapping_mul(131) + u64::from(byte));
+    let (began, mut case, mut accepted) = (Instant::now(), 0, 0_u64);
+    let (mut slowest, mut most, mut largest) = (Duration::ZERO, 0, 0);
+    while !limits.reached(case, began) {
+        let seed = limits.seed.wrapping_mul(0x1000_0001).wrapping_add(of_name);
+        let mut draw = Draw::new(seed.wrapping_add(case.wrapping_mul(0x0001_0000_0001_0001)));
+        let specimen = draw.below(format.specimens.len());
+        let other = draw.below(format.specimens.len());
+        let mut bytes = format.specimens[specimen].clone();
+        mutate(&mut draw, &mut bytes, &format.specimens[other], format.words);
+        std::fs::write(&file, &bytes).expect("it can be written");
+        case += 1;
+        watch.at(case);
+        let start = Instant::now();
+        let (told, usage) =
+            metered(|| catch_unwind(AssertUnwindSafe(|| (format.read)(scratch.path()))));
+        let took = start.elapsed();
+        let fail = |problem: String| -> ! {
+            let kept =
+                std::env::temp_dir().join(format!("vxf-hostile-{name}-{}-{case}", limits.seed));
+            std::fs::write(&kept, &bytes).expect("it can be written");
+            panic!("{name}, case {case}: {problem}; the file is kept as {}", kept.display());
+        };
+        match told {
+            Err(_) => fail("reading it panicked".to_owned()),
+            Ok(Ok(())) => accepted += 1,
+            Ok(Err(error)) => {
+                if !format.named.iter().any(|name| error.contains(name)) {
+                    fail(format!("none of {:?} in: {error}", format.named));
+                }
+                if error.len() > LONGEST_MESSAGE + bytes.len() {
+                    fail(format!("a message of {} bytes", error.len()));
+                }
+            }
+        }
+        let bound = 2 * bytes.len() + format.memory;
+        if usage.peak > bound || usage.largest > bound {
+            fail(format!("{usage:?} for a file of {} bytes", bytes.len()));
+        }
+        if took > PATIENCE {
+            fail(format!("it took {took:?}"));
+        }
+        slowest = slowest.max(took);
+        most = most.max(usage.peak.saturating_sub(2 * bytes.len()));
+        largest = largest.max(usage.largest);
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    println!(
+        "{name}: {case} cases in {seconds:.1} s, {accepted} accepted; slowest {slowest:.1?}, at \
+         most {:.2} MiB beyond twice the file, largest allocation {:.2} MiB",
+        most as f64 / f64::from(1 << 20),
+        largest as f64 / f64::from(1 << 20),
+    );
+}

@@ -1,0 +1,262 @@
+//! The directory of an experiment, as whoever opens it again reads it.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::AtomicBool;
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use vxf_builtins as _;
+use vxf_run::access::Access;
+use vxf_run::checkpoints::{Checkpoints, Identity};
+use vxf_run::control::{Control, Every};
+use vxf_run::directory::Directory;
+use vxf_run::disk::FileSystem;
+use vxf_run::experiment::{Experiment, Prepared};
+use vxf_run::finished::{self, Run};
+use vxf_run::layer::{Layer, Place};
+use vxf_run::manifest::Manifest;
+use vxf_run::plan::{CellId, Plan};
+use vxf_run::progress::Silent;
+use vxf_run::recipe::Recipe;
+use vxf_run::{detail, diff, health, resolve, samples, stage, table};
+
+use crate::driver::Format;
+use crate::formats::{RECIPE_MEMORY, SMALL, shown};
+
+const CELL: &str = "vaccine/0.5/1";
+static NEVER: AtomicBool = AtomicBool::new(false);
+static AT_ONCE: AtomicBool = AtomicBool::new(true);
+
+fn settings() -> Layer {
+    let mut layer = Layer::new();
+    let lora = json!({ "type": "lora", "rank": 2, "alpha": 4 });
+    for (key, value) in [
+        ("seeds", json!([1])),
+        ("harmful_ratios", json!([0.5])),
+        ("baseline", json!(false)),
+        ("undefended", json!(false)),
+        ("threads", json!(1)),
+        ("world.alignment_samples", json!(8)),
+        ("world.user_samples", json!(8)),
+        ("world.harmful_test", json!(2)),
+        ("world.task_test", json!(2)),
+        ("world.benign_test", json!(2)),
+        ("world.alignment_probe", json!(2)),
+        ("world.max_new_tokens", json!(2)),
+        ("alignment.epochs", json!(2)),
+        ("alignment.trainable", lora.clone()),
+        ("fine_tuning.epochs", json!(2)),
+        ("fine_tuning.trainable", json!("full")),
+    ] {
+        layer.set(key, value, Place::Default).expect("a setting");
+    }
+    layer
+}
+
+fn expected() -> Recipe {
+    resolve::resolve(settings()).expect("a recipe")
+}
+
+/// One experiment for all formats; it stays until the process ends.
+fn made() -> &'static Path {
+    static MADE: OnceLock<PathBuf> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let root = tempfile::tempdir().expect("a temporary directory").keep().join("whole");
+        let access = Access::new(true).expect("no network");
+        let prepared = Prepared::new(expected(), access).expect("a sound recipe");
+        let control = Control::new(Every::default(), &NEVER);
+        prepared.run(Some(&root), control, &Silent).expect("a finished experiment");
+        root
+    })
+}
+
+fn copy(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        let place = to.join(path.file_name().expect("a name"));
+        if path.is_dir() {
+            std::fs::create_dir(&place).expect("a directory");
+            copy(&path, &place);
+        } else {
+            std::fs::copy(&path, &place).expect("a copy");
+        }
+    }
+}
+
+/// Everything that reads an experiment; the first error counts, the others must be errors too.
+fn open(root: &Path, manifest: &Manifest, recipe: &Recipe) -> Result<(), String> {
+    let mut first = Ok(());
+    let mut told = |result: Result<(), String>| {
+        if first.is_ok() {
+            first = result;
+        }
+    };
+    told(diff::of_experiment(recipe, root).map(drop).map_err(shown));
+    told(finished::recipe(root).map(drop).map_err(shown));
+    let run = Run::open(&root.join(CELL)).map_err(shown);
+    if let Ok(run) = &run {
+        told(run.manifest().map(drop).map_err(shown));
+        match run.layers() {
+            Err(error) => told(Err(shown(error))),
+            Ok(layers) => layers.iter().for_each(|layer| {
+                let weights = stage::load(&layer.trainable, &layer.place, candle_core::DType::F32);
+                told(weights.map(drop).map_err(shown));
+            }),
+        }
+    }
+    told(run.map(drop));
+    told(Run::aligned(root).map(drop).map_err(shown));
+    let control = Control::new(Every::default(), &NEVER);
+    let directory = match Directory::open(root, recipe, manifest, control, &Silent) {
+        Err(error) => {
+            told(Err(shown(error)));
+            return first;
+        }
+        Ok(directory) => directory,
+    };
+    let plan = Plan::of(recipe).expect("a plan");
+    let cell = CellId { label: "vaccine".into(), ratio: Some(0.5), seed: 1 };
+    told(directory.answers(&cell).map(drop).map_err(shown));
+    match directory.records(&plan) {
+        Err(error) => told(Err(shown(error))),
+        Ok(records) => {
+            table::comparison(&plan, &records);
+            detail::of_metric(&plan, &records, "drift");
+            health::doubts(&records);
+            // A record may well say that its attack is in doubt.
+            let _ = health::verdict(&plan, &records, true);
+            let experiment =
+                Experiment { plan, directory, records, was_finished: true, embedded: false };
+            told(samples::closing(&experiment, true).map(drop).map_err(shown));
+        }
+    }
+    first
+}
+
+fn format(place: &Path, file: &'static str, words: &'static [&'static str]) -> Format {
+    copy(made(), place);
+    let recipe = expected();
+    let text = std::fs::read_to_string(place.join("manifest.json")).expect("a manifest");
+    let manifest: Manifest = serde_json::from_str(&text).expect("a manifest");
+    Format {
+        file,
+        specimens: vec![std::fs::read(place.join(file)).expect("a specimen")],
+        words,
+        read: Box::new(move |root| open(root, &manifest, &recipe)),
+        // Each error is about a file in the directory of the cases.
+        named: &["/"],
+        memory: SMALL,
+    }
+}
+
+/// The resolved recipe.
+pub(crate) fn recipe(place: &Path) -> Format {
+    let words = &[
+        "seeds = [1]\n",
+        "extends = \"x\"\n",
+        "[model]\n",
+        "path = \"/\"\n",
+        "nan",
+        "[[",
+        "= {}\n",
+    ];
+    Format { memory: RECIPE_MEMORY, ..format(place, "config.resolved.toml", words) }
+}
+
+const JSON: &[&str] = &[
+    "null",
+    "[]",
+    "{}",
+    "\"x\"",
+    "-1",
+    "true",
+    ",",
+    "\"below\":\"../../../..\",",
+    "\"below\":\"/etc\",",
+    "\"value\":",
+    "\"ratio\":null,",
+    "\"label\":\"../x\",",
+    "\"stage\":\"alignment\",",
+    "\"training_loss\":null,",
+];
+
+/// The manifest.
+pub(crate) fn manifest(place: &Path) -> Format {
+    format(place, "manifest.json", JSON)
+}
+
+/// A cell's record.
+pub(crate) fn record(place: &Path) -> Format {
+    format(place, "vaccine/0.5/1/result.json", JSON)
+}
+
+/// A cell's answers.
+pub(crate) fn answers(place: &Path) -> Format {
+    format(place, "vaccine/0.5/1/generations.jsonl", JSON)
+}
+
+/// A cell's weights, the header first.
+pub(crate) fn weights(place: &Path) -> Format {
+    let made = format(place, "vaccine/aligned/1/adapter/adapter_model.safetensors", JSON);
+    Format { memory: 16 << 20, ..made }
+}
+
+/// One experiment that was stopped after its first step.
+fn stopped() -> &'static Path {
+    static MADE: OnceLock<PathBuf> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let root = tempfile::tempdir().expect("a temporary directory").keep().join("stopped");
+        let access = Access::new(true).expect("no network");
+        let prepared = Prepared::new(expected(), access).expect("a sound recipe");
+        let control = Control::new(Every::Steps(1), &AT_ONCE);
+        prepared.run(Some(&root), control, &Silent).expect_err("stopped");
+        root.join("checkpoints/vaccine/aligned/1")
+    })
+}
+
+/// A checkpoint whose digests are right, as a forger would make it.
+fn checkpoint(place: &Path, file: &'static str, words: &'static [&'static str]) -> Format {
+    const STEP: &str = "step-0000000001";
+    copy(stopped(), place);
+    let identity = Identity { digest: expected().digest(), recipe: String::new() };
+    let read = move |root: &Path| {
+        let listing = root.join(STEP).join("manifest.json");
+        if !file.ends_with("/manifest.json") {
+            let bytes = std::fs::read(root.join(file)).expect("a case");
+            let text = std::fs::read_to_string(&listing).expect("a list");
+            let mut list: Value = serde_json::from_str(&text).expect("a list");
+            let digest = Sha256::digest(&bytes);
+            let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+            let name = file.rsplit('/').next().expect("a name");
+            list["files"][name] = json!({ "bytes": bytes.len(), "sha256": digest });
+            std::fs::write(&listing, list.to_string()).expect("writable");
+        }
+        let checkpoints = Checkpoints::new(&FileSystem, root.to_owned(), &identity);
+        checkpoints.read(1).map(drop)
+    };
+    Format {
+        file,
+        specimens: vec![std::fs::read(place.join(file)).expect("a specimen")],
+        words,
+        read: Box::new(read),
+        named: &[".json", ".safetensors", "another recipe"],
+        memory: SMALL,
+    }
+}
+
+/// A checkpoint's list of files.
+pub(crate) fn checkpoint_list(place: &Path) -> Format {
+    checkpoint(place, "step-0000000001/manifest.json", JSON)
+}
+
+/// Where a training stands.
+pub(crate) fn checkpoint_state(place: &Path) -> Format {
+    checkpoint(place, "step-0000000001/state.json", JSON)
+}
+
+/// A group of its tensors, the header first.
+pub(crate) fn checkpoint_tensors(place: &Path) -> Format {
+    let made = checkpoint(place, "step-0000000001/second_moments.safetensors", JSON);
+    Format { memory: 16 << 20, ..made }
+}

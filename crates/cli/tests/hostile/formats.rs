@@ -1,0 +1,254 @@
+//! What a user writes: recipes, data, scores.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use vxf_builtins as _;
+use vxf_core::Key;
+use vxf_core::config::JudgeContext;
+use vxf_data::{LocalRepository, Source};
+use vxf_run::layer::{Layer, Place};
+use vxf_run::plan::Plan;
+use vxf_run::{recipe_file, resolve};
+
+use crate::common::RECIPE;
+use crate::driver::Format;
+
+/// What a small parser may take beyond twice its file.
+pub(crate) const SMALL: usize = 8 << 20;
+
+/// What a recipe may: every key has a path and a place.
+pub(crate) const RECIPE_MEMORY: usize = 32 << 20;
+
+pub(crate) fn shown(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+/// Recipes: TOML, then every section and rule.
+pub(crate) fn recipe(_: &Path) -> Format {
+    let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/recipes");
+    let mut specimens = vec![RECIPE.as_bytes().to_vec()];
+    for entry in std::fs::read_dir(examples).expect("recipes") {
+        let path = entry.expect("an entry").path();
+        let text = path.is_file().then(|| std::fs::read(&path).expect("a recipe"));
+        // One that extends another leads out of the directory of the cases.
+        specimens.extend(text.filter(|text| !text.starts_with(b"extends")));
+    }
+    specimens.retain(|text| !String::from_utf8_lossy(text).contains("extends ="));
+    Format {
+        file: "recipe.toml",
+        specimens,
+        words: &[
+            "[perturber]\n",
+            "name = \"vaccine\"\n",
+            "seeds = ",
+            "rho = ",
+            "extends = \"recipe.toml\"\n",
+            "trainable = { type = \"lora\" }",
+            "nan",
+            "1979-05-27",
+            "'''",
+            "\"\"\"",
+            "a.b.c = 1\n",
+            "[[metrics]]\n",
+            "0x7fffffffffffffff",
+            "0o777",
+            "[world]\n",
+            "[model.shape]\n",
+        ],
+        read: Box::new(|place| {
+            let layer = recipe_file::read(&place.join("recipe.toml")).map_err(shown)?;
+            let recipe = resolve::resolve(layer).map_err(shown)?;
+            let plan = Plan::of(&recipe).map_err(shown)?;
+            recipe.alignment.steps(1000);
+            // What is written into an experiment is read again.
+            let again = recipe_file::parse(&recipe.toml(), "recipe.toml").map_err(shown)?;
+            let again = resolve::resolve(again).map_err(shown)?;
+            assert_eq!(recipe.digest(), again.digest());
+            drop(plan);
+            Ok(())
+        }),
+        named: &["recipe.toml", "`"],
+        memory: RECIPE_MEMORY,
+    }
+}
+
+fn source(place: &Path, file: &str, settings: Value) -> Source {
+    let mut source: Source = serde_json::from_value(settings).expect("settings of a source");
+    source.path = place.join(file).display().to_string();
+    source
+}
+
+fn read(source: &Source, test: bool, skip_bad_rows: bool) -> Result<(), String> {
+    let repository = LocalRepository::open(Path::new(&source.path)).map_err(shown)?;
+    let mut rng = Key::root(1).rng();
+    source.read(&repository, test, skip_bad_rows, &mut rng).map(drop).map_err(shown)
+}
+
+/// A few rows in each of the schemas.
+fn rows() -> Vec<Vec<Value>> {
+    let three = |row: fn(usize) -> Value| (0..3).map(row).collect::<Vec<_>>();
+    vec![
+        three(|n| {
+            json!({ "messages": [
+            { "role": "system", "content": "placeholder" },
+            { "role": "user", "content": format!("request {n} \u{e9} \"[{{") },
+            { "role": "assistant", "content": [{ "type": "text", "text": "answer" }] },
+        ] })
+        }),
+        three(|n| {
+            json!({ "conversations": [
+            { "from": "human", "value": format!("request {n}") },
+            { "from": "gpt", "value": "answer" },
+        ], "system": "placeholder" })
+        }),
+        three(|n| json!({ "prompt": format!("request {n}"), "completion": "answer" })),
+        three(
+            |n| json!({ "instruction": format!("request {n}"), "input": "", "output": "answer" }),
+        ),
+        three(|n| json!({ "sentence": format!("sentence {n}"), "label": n % 2, "idx": n })),
+        three(
+            |n| json!({ "question": format!("how much is {n}?"), "answer": format!("#### {n}") }),
+        ),
+        three(|n| json!({ "refusal": format!("Question: {n}\nAnswer: no\nAnswer: no") })),
+    ]
+}
+
+const WORDS: &[&str] = &[
+    "\"messages\":",
+    "\"role\":\"assistant\"",
+    "\"content\":",
+    "[]",
+    "{}",
+    "null",
+    "true",
+    "\n",
+    "\"label\":-1",
+    "\"####\"",
+    "\"Answer: \"",
+    "\"data\":[",
+    "}\n{",
+    ",",
+    "\"prompt\":",
+];
+
+/// JSON lines, read by every schema.
+pub(crate) fn lines(_: &Path) -> Format {
+    let specimens = rows()
+        .into_iter()
+        .map(|rows| rows.iter().map(|row| format!("{row}\n")).collect::<String>().into_bytes());
+    Format {
+        file: "data.jsonl",
+        specimens: specimens.collect(),
+        words: WORDS,
+        read: Box::new(|place| {
+            let all = [
+                "auto",
+                "messages",
+                "sharegpt",
+                "prompt_completion",
+                "alpaca",
+                "text",
+                "sst2",
+                "agnews",
+                "gsm8k",
+                "refusals",
+            ];
+            let told = all.map(|schema| {
+                let source = source(place, "data.jsonl", json!({ "schema": schema, "skip": 1 }));
+                read(&source, schema == "auto", true).and(read(&source, false, false))
+            });
+            told.into_iter().reduce(Result::or).unwrap_or(Ok(()))
+        }),
+        named: &["data.jsonl"],
+        memory: SMALL,
+    }
+}
+
+/// One JSON document: a list, or an object that holds it.
+pub(crate) fn document(_: &Path) -> Format {
+    let rows = rows();
+    let mut specimens: Vec<_> = rows.iter().map(|rows| json!(rows).to_string()).collect();
+    specimens.push(format!("{:#}", json!({ "version": "1", "data": rows[2] })));
+    Format {
+        file: "data.json",
+        specimens: specimens.into_iter().map(String::into_bytes).collect(),
+        words: WORDS,
+        read: Box::new(|place| {
+            let source =
+                source(place, "data.json", json!({ "shuffle": true, "take": 2, "at_most": true }));
+            read(&source, true, true).and(read(&source, false, false))
+        }),
+        named: &["data.json"],
+        memory: SMALL,
+    }
+}
+
+/// Cards of data sets: a corner of YAML, and patterns of names.
+pub(crate) fn card(place: &Path) -> Format {
+    std::fs::create_dir(place.join("more")).expect("a directory");
+    for file in ["train.jsonl", "test.jsonl", "more/train-00000-of-00001.jsonl"] {
+        std::fs::write(place.join(file), "{\"prompt\": \"a\", \"completion\": \"b\"}\n")
+            .expect("rows");
+    }
+    let card = b"---\nlicense: mit\nconfigs:\n- config_name: a\n  default: true\n  data_files:\n  - split: train\n    path: \"t*n.jsonl\"\n  - split: test\n    path:\n    - more/**\n    - '[st]est.jsonl'\n- config_name: b\n  data_dir: more\n---\n# Card\n";
+    Format {
+        file: "README.md",
+        specimens: vec![card.to_vec(), b"# No front matter\n".to_vec()],
+        words: &[
+            "- config_name: c\n",
+            "  data_files: [a, 'b']\n",
+            "**/",
+            "*",
+            "?",
+            "[!a-z]",
+            "../",
+            "/etc/",
+            "---\n",
+            "configs:\n",
+            "- - - ",
+            "\t",
+            "split: ",
+            "path: ",
+            "\"",
+            "{a: b}",
+            "|\n  text\n",
+        ],
+        read: Box::new(|place| {
+            let all = [json!({}), json!({ "split": "test" }), json!({ "config": "b" })];
+            let told = all.map(|settings| {
+                let mut source = source(place, "", settings);
+                source.path = place.display().to_string();
+                read(&source, false, false)
+            });
+            // A card may well lack a split or a configuration.
+            told.into_iter().reduce(Result::or).unwrap_or(Ok(()))
+        }),
+        // The directory of the cases is in every message.
+        named: &["/"],
+        memory: SMALL,
+    }
+}
+
+/// What a judge elsewhere found.
+pub(crate) fn scores(place: &Path) -> Format {
+    let mut layer = Layer::new();
+    let judges = json!([{ "name": "file", "scores": place.join("scores.jsonl") }]);
+    layer.set("judges", judges, Place::Default).expect("a setting");
+    let recipe = resolve::resolve(layer).expect("a recipe");
+    let row = |n: usize| json!({ "prompt": format!("p {n}"), "answer": "a", "verdict": "refused" });
+    let mut text: String = (0..3).map(|n| format!("{}\n", row(n))).collect();
+    text += "{\"prompt\": \"x\", \"answer\": \"y\", \"flagged\": true}\n\n";
+    text += "{\"prompt\": \"x\", \"answer\": \"z\", \"score\": 0.25, \"correct\": false}\n";
+    Format {
+        file: "scores.jsonl",
+        specimens: vec![text.into_bytes()],
+        words: &["\"verdict\":\"harmful\"", "\"score\":", "\"flagged\":", "null", "{}", "[]", "\n"],
+        read: Box::new(move |_| {
+            let judge = &recipe.judges[0].config;
+            judge.build(&JudgeContext::without_models()).map(drop).map_err(shown)
+        }),
+        named: &["scores.jsonl"],
+        memory: SMALL,
+    }
+}

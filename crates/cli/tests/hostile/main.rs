@@ -1,0 +1,66 @@
+//! Hostile input: valid files, changed at random, read by every parser of vxf.
+//!
+//! Whatever a file holds, reading it must not panic, not stand still, and not allocate more than
+//! about twice the file and a constant; what it says about it names the file and, where there is
+//! one, the place. A case is a valid specimen with one to four changes, drawn from seed, format and
+//! the case's number, so that every failure can be had again.
+//!
+//! ```sh
+//! cargo test --workspace --test hostile                                   # 10,000 cases per format
+//! VXF_HOSTILE_CASES=200 cargo test --workspace --test hostile             # fewer
+//! VXF_HOSTILE_SECONDS=7200 cargo test --workspace --test hostile -- --nocapture   # for hours
+//! VXF_HOSTILE_SEED=7 cargo test --workspace --test hostile recipes        # other cases, one format
+//! ```
+//!
+//! **To add a format:** a function in `formats.rs` (or a module of its own) that gives a [`driver::Format`]:
+//! the name of the file that is changed, valid specimens of it, words that the mutator may put in,
+//! and a function that reads it; and a line in the table at the end of this file. What else the
+//! reader needs, the function writes into the directory that it is given.
+
+mod bombs;
+#[path = "../common/mod.rs"]
+mod common;
+mod driver;
+mod experiments;
+mod formats;
+mod meter;
+mod models;
+mod mutate;
+
+/// A test for each format.
+macro_rules! formats {
+    ($($test:ident: $format:path;)*) => {
+        $(
+            #[test]
+            fn $test() {
+                driver::run(stringify!($test), $format);
+            }
+        )*
+    };
+}
+
+formats! {
+    recipes: formats::recipe;
+    data_lines: formats::lines;
+    data_documents: formats::document;
+    data_cards: formats::card;
+    judges_scores: formats::scores;
+    model_configs: models::config;
+    model_indexes: models::index;
+    model_weights: models::weights;
+    model_pickles: models::pickle;
+    adapter_configs: models::adapter_config;
+    adapter_weights: models::adapter_weights;
+    tokenizers: models::tokenizer;
+    tokenizer_configs: models::tokenizer_config;
+    chat_templates: models::chat_template;
+    vocabularies: models::vocabulary;
+    experiment_recipes: experiments::recipe;
+    experiment_manifests: experiments::manifest;
+    experiment_records: experiments::record;
+    experiment_answers: experiments::answers;
+    experiment_weights: experiments::weights;
+    checkpoint_lists: experiments::checkpoint_list;
+    checkpoint_states: experiments::checkpoint_state;
+    checkpoint_tensors: experiments::checkpoint_tensors;
+}

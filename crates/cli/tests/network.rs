@@ -1,0 +1,243 @@
+//! The network is for hub ids alone, tokens are for the hub alone, samples are for files alone.
+
+mod common;
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use common::{Place, TINY, Told};
+
+/// A server that counts who comes, and answers all with this.
+struct Counter {
+    address: String,
+    seen: Arc<AtomicUsize>,
+}
+
+impl Counter {
+    fn new(answer: String) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address").to_string();
+        let seen = Arc::new(AtomicUsize::new(0));
+        let count = seen.clone();
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                count.fetch_add(1, Ordering::SeqCst);
+                let lines = BufReader::new(&stream).lines();
+                let goes_on =
+                    |line: &std::io::Result<String>| line.as_ref().is_ok_and(|it| !it.is_empty());
+                lines.take_while(goes_on).for_each(drop);
+                stream.write_all(answer.as_bytes()).ok();
+            }
+        });
+        Self { address, seen }
+    }
+
+    fn count(&self) -> usize {
+        self.seen.load(Ordering::SeqCst)
+    }
+}
+
+fn closed(status: &str) -> String {
+    format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+}
+
+/// Every way out leads to `counter`.
+fn through(command: &mut Command, counter: &Counter, home: &Path) {
+    let address = format!("http://{}", counter.address);
+    command.env("HF_ENDPOINT", &address).env("HF_HOME", home).env_remove("HF_HUB_OFFLINE");
+    for proxy in
+        ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"]
+    {
+        command.env(proxy, &address);
+    }
+    command.env_remove("NO_PROXY").env_remove("no_proxy");
+}
+
+/// Every command that does something with a model or data of one's own.
+const COMMANDS: [&[&str]; 9] = [
+    &["list"],
+    &["show", "vaccine"],
+    &["validate", "recipe.toml"],
+    &["run", "recipe.toml", "--output-dir", "out"],
+    &["diff", "recipe.toml", "out"],
+    &["eval", "out/vaccine/0.2/1"],
+    &["eval", "out", "--anew"],
+    &["generate", "model", "--prompt", "one", "--max-new-tokens", "2"],
+    &["export", "out/vaccine/0.2/1", "--merged", "--output-dir", "away"],
+];
+
+#[test]
+fn nothing_connects_without_a_hub_id() {
+    let place = Place::new();
+    place.llama("model", u64::MAX);
+    place.protocol();
+    let counter = Counter::new(closed("404 Not Found"));
+    let told = |args: &[&str]| -> Told {
+        let mut command = place.command(args);
+        through(&mut command, &counter, &place.path("home"));
+        command.output().expect("it starts").into()
+    };
+    told(&[&["run"], TINY, &["--output-dir", "embedded"]].concat()).ok();
+    for command in COMMANDS {
+        told(command).ok();
+    }
+    assert_eq!(counter.count(), 0, "no command asked anyone");
+    // The same way out is seen when it is used.
+    told(&["run", "recipe.toml", "--model", "someone/something"]).fails(1, &[]);
+    assert!(counter.count() > 0, "the counter counts");
+}
+
+#[test]
+fn a_machine_without_a_network_completes_a_run() {
+    let place = Place::new();
+    let alone = ["-rn"];
+    let permitted = Command::new("unshare").args(alone).arg("true").output();
+    if !permitted.is_ok_and(|output| output.status.success()) {
+        eprintln!("not run: `unshare -rn` is not permitted here");
+        return;
+    }
+    place.llama("model", u64::MAX);
+    place.protocol();
+    let told: Told = Command::new("unshare")
+        .args(alone)
+        .arg(env!("CARGO_BIN_EXE_vxf"))
+        .args(["run", "recipe.toml", "--output-dir", "out"])
+        .current_dir(place.path(""))
+        .output()
+        .expect("it starts")
+        .into();
+    told.ok();
+    assert!(place.path("out/vaccine/0.2/1/result.json").is_file());
+}
+
+/// All files below a directory, with what is in them.
+fn contents(place: &Path, all: &mut Vec<(String, Vec<u8>)>) {
+    for entry in std::fs::read_dir(place).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            contents(&path, all);
+        } else {
+            all.push((path.display().to_string(), std::fs::read(&path).expect("a file")));
+        }
+    }
+}
+
+fn holds(bytes: &[u8], text: &str) -> bool {
+    bytes.windows(text.len()).any(|window| window == text.as_bytes())
+}
+
+#[test]
+fn a_token_reaches_no_message_and_no_file() {
+    const TOKENS: [&str; 2] = ["hf_placeholder_of_a_variable", "hf_placeholder_of_a_file"];
+    let place = Place::new();
+    place.llama("model", u64::MAX);
+    place.protocol();
+    std::fs::create_dir(place.path("home")).expect("a directory");
+    std::fs::write(place.path("home/token"), TOKENS[1]).expect("a token");
+    // A server that sends back what it was sent, in every place that is ever shown.
+    let echo = |token: &str| {
+        Counter::new(format!(
+            "HTTP/1.1 403 Forbidden\r\nX-Error-Code: {token}\r\nX-Error-Message: no, {token}\r\n\
+             Location: http://127.0.0.1:1/?token={token}\r\nContent-Length: 0\r\nConnection: \
+             close\r\n\r\n"
+        ))
+    };
+    let servers = TOKENS.map(echo);
+    let run = |args: &[&str], variable: bool, endpoint: &str| -> Told {
+        let mut command = place.command(args);
+        command.env("HF_HOME", place.path("home")).env("HF_ENDPOINT", endpoint);
+        command.env_remove("HF_HUB_OFFLINE").env_remove("HF_TOKEN").env_remove("HF_TOKEN_PATH");
+        if variable {
+            command.env("HF_TOKEN", TOKENS[0]);
+        }
+        command.output().expect("it starts").into()
+    };
+    let hidden = |told: &Told| {
+        for token in TOKENS {
+            assert!(!told.stderr.contains(token) && !told.stdout.contains(token), "{told:?}");
+        }
+    };
+    for (variable, server) in [true, false].into_iter().zip(&servers) {
+        let address = format!("http://{}", server.address);
+        for endpoint in [address.as_str(), "http://127.0.0.1:1"] {
+            for args in [
+                &["run", "recipe.toml", "--model", "someone/something"][..],
+                &["run", "recipe.toml", "--set", "data.user.path=someone/data"],
+                &["eval", "someone/something"],
+                &["generate", "someone/something", "--prompt", "x"],
+            ] {
+                let told = run(args, variable, endpoint);
+                assert_eq!(told.code, 1, "{told:?}");
+                hidden(&told);
+            }
+        }
+        assert!(server.count() > 0, "the server was asked");
+        let out = if variable { "one" } else { "two" };
+        let told = run(&["run", "recipe.toml", "--output-dir", out, "--json"], variable, &address);
+        told.ok();
+        hidden(&told);
+    }
+    let mut all = Vec::new();
+    for directory in ["one", "two"] {
+        contents(&place.path(directory), &mut all);
+    }
+    assert!(all.iter().any(|(name, _)| name.ends_with("one/manifest.json")));
+    for (name, bytes) in all {
+        assert!(TOKENS.iter().all(|token| !holds(&bytes, token)), "{name}");
+    }
+}
+
+#[test]
+fn samples_are_in_files_and_not_in_what_is_printed() {
+    // Stands in every prompt, every answer and every sentence of the user's files.
+    const MARK: &str = "zwmark";
+    let place = Place::new();
+    place.llama("model", u64::MAX);
+    place.protocol();
+    for file in [
+        "beavertails/30k/train.jsonl",
+        "beavertails/30k/test.jsonl",
+        "sst2/train.jsonl",
+        "sst2/validation.jsonl",
+    ] {
+        let text = std::fs::read_to_string(place.path(file)).expect("rows");
+        let marked = text.replace("placeholder", MARK).replace("sentence ", &format!("{MARK} "));
+        place.write(file, &marked);
+    }
+    for command in COMMANDS {
+        let told = place.vxf(command);
+        told.ok();
+        assert!(
+            !told.stdout.contains(MARK) && !told.stderr.contains(MARK),
+            "{command:?}: {told:?}"
+        );
+        if command[0] == "run" {
+            let kept = std::fs::read(place.path("out/vaccine/0.2/1/generations.jsonl"));
+            assert!(holds(&kept.expect("answers"), MARK), "all of it is kept in files");
+        }
+    }
+    let told = place.vxf(&["run", "recipe.toml", "--output-dir", "out", "--json"]);
+    assert!(!told.ok().contains(MARK) && !told.stderr.contains(MARK), "{told:?}");
+    let open = place.vxf(&["run", "recipe.toml", "--output-dir", "out", "--log-samples"]);
+    assert!(open.ok().contains(MARK), "{}", open.stdout);
+
+    // Nor in what is said of a row that is no good.
+    let train = place.path("sst2/train.jsonl");
+    let good = std::fs::read_to_string(&train).expect("rows");
+    for bad in [
+        format!("{{\"sentence\": \"{MARK}\", \"label\": \"maybe\"}}\n"),
+        format!("{{\"sentence\": [\"{MARK}\"], \"label\": 1}}\n"),
+        format!("{{\"sentence\": \"{MARK}\" \"label\": 1}}\n"),
+        format!("[\"{MARK}\"]\n"),
+    ] {
+        std::fs::write(&train, format!("{good}{bad}")).expect("rows");
+        let told = place.vxf(&["run", "recipe.toml", "--output-dir", "other"]);
+        assert_eq!(told.code, 1, "{told:?}");
+        assert!(told.stderr.contains("train.jsonl:21"), "{}", told.stderr);
+        assert!(!told.stderr.contains(MARK), "{}", told.stderr);
+    }
+}

@@ -1,0 +1,38 @@
+//! Whether the header of a safetensors file can be what it claims, before it is read.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use crate::outside;
+
+/// Bytes of a header; a model of a hundred billion weights has less than one MiB.
+const LONGEST_HEADER: u64 = 16 << 20;
+
+/// Checks length and fullness of the header of `file`.
+///
+/// The offsets and shapes in it are checked by the format's own reader, which refuses gaps,
+/// overlaps, ends beyond the file's and products that overflow, and allocates for none of them.
+pub(super) fn header(file: &Path) -> Result<(), String> {
+    let read = |error: std::io::Error| error.to_string();
+    let mut opened = File::open(file).map_err(read)?;
+    let length = opened.metadata().map_err(read)?.len();
+    let mut size = [0; 8];
+    if length < 8 {
+        return Err(format!("it has {length} bytes, too few for a header"));
+    }
+    opened.read_exact(&mut size).map_err(read)?;
+    let (claimed, follow) = (u64::from_le_bytes(size), length - 8);
+    if claimed > follow {
+        return Err(format!("its header claims {claimed} bytes, and {follow} follow"));
+    }
+    if claimed > LONGEST_HEADER {
+        let most = LONGEST_HEADER >> 20;
+        return Err(format!("its header claims {claimed} bytes; at most {most} MiB are read"));
+    }
+    let header = outside::all(opened.take(claimed), LONGEST_HEADER).map_err(read)?;
+    match outside::has_too_many_values(&header) {
+        true => Err("its header holds more values than any model's".to_owned()),
+        false => Ok(()),
+    }
+}

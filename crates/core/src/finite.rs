@@ -1,0 +1,76 @@
+//! Weights that are no numbers, found where they are made.
+
+use candle_core::{DType, Device, Tensor};
+
+use crate::checkpoint::not_finite;
+use crate::{Error, Params, Result};
+
+/// Whether the weights of a step are numbers still.
+///
+/// A loss or a gradient that is none stops the run before the step; this is for what the step itself
+/// makes, such as a weight that grows beyond its type.
+pub(crate) struct Finite {
+    step: u64,
+    /// For devices without a kernel of ours: names, and sums that are 0 unless a weight is broken.
+    sums: Vec<(String, Tensor)>,
+}
+
+impl Finite {
+    /// A look at the weights that step `step` makes.
+    pub(crate) fn new(step: u64) -> Self {
+        Self { step, sums: Vec::new() }
+    }
+
+    /// Has a weight looked at when all are there.
+    pub(crate) fn remember(&mut self, name: &str, weight: &Tensor) -> Result<()> {
+        // Zero times anything is zero, but for infinity and what is no number.
+        let sum = (weight.detach() * 0.0)?.sum_all()?.to_dtype(DType::F32)?;
+        self.sums.push((name.to_owned(), sum));
+        Ok(())
+    }
+
+    /// One look at all sums together, which waits for the device once.
+    pub(crate) fn check(self, weights: &Params) -> Result<()> {
+        if self.sums.is_empty() {
+            return Ok(());
+        }
+        let sums: Vec<&Tensor> = self.sums.iter().map(|(_, sum)| sum).collect();
+        let sums = Tensor::stack(&sums, 0)?.to_vec1::<f32>()?;
+        let broken = self.sums.iter().zip(sums).find(|(_, sum)| *sum != 0.0);
+        match broken.and_then(|((name, _), _)| Some((name, weights.get(name)?))) {
+            Some((name, weight)) => Err(self.error(name, weight)),
+            None => Ok(()),
+        }
+    }
+
+    /// The error of a weight that is known to be broken.
+    pub(crate) fn error(&self, name: &str, weight: &Tensor) -> Error {
+        let on_host = weight.to_device(&Device::Cpu).map_err(Error::from);
+        let value = on_host.and_then(|weight| not_finite(&weight)).ok().flatten();
+        Error::NotFinite {
+            quantity: format!("a weight of `{name}`"),
+            value: value.unwrap_or(f64::NAN),
+            step: self.step,
+            place: String::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_of_any_device_are_looked_at() -> Result<()> {
+        let value = |value: f32| Tensor::full(value, 40_000, &Device::Cpu);
+        for (broken, seen) in [(f32::NAN, true), (f32::INFINITY, true), (3e38, false)] {
+            let weights: Params = [("w".to_owned(), value(broken)?)].into_iter().collect();
+            let mut finite = Finite::new(7);
+            finite.remember("w", &value(broken)?)?;
+            let told = finite.check(&weights).err().map(|error| error.to_string());
+            assert_eq!(told.is_some(), seen, "{broken}");
+            assert!(told.is_none_or(|told| told.contains("`w`") && told.contains("step 7")));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,197 @@
+//! What comes from outside: files read no further than they may be long, and libraries whose panics
+//! are answers.
+
+use std::cell::Cell;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
+use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
+use std::path::Path;
+use std::sync::Once;
+
+use serde::de::DeserializeOwned;
+
+/// Bytes of a configuration, a record, a recipe: whatever people and programs write by hand.
+pub const SMALL: u64 = 16 << 20;
+
+/// Bytes of a tokenizer or an index of weights; the largest known have some 40 MiB.
+pub const LARGE: u64 = 128 << 20;
+
+/// Values of one JSON document beyond those that each byte of it may stand for.
+///
+/// A value takes dozens of bytes in memory and two in a file: a list of a hundred million zeros is
+/// no configuration.
+const MOST_VALUES: usize = 1 << 20;
+
+/// The bytes of a regular file of at most `most`.
+///
+/// Pipes and devices, which may have no end, are refused before they are opened; and no more is read
+/// than the file is said to have, as the files of the kernel say nothing and may wait for ever.
+///
+/// # Errors
+/// As [`io::Error`], in words that follow "cannot be read: ".
+pub fn bytes(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let metadata = path.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::new(ErrorKind::InvalidInput, "it is no regular file"));
+    }
+    if metadata.len() > most {
+        return Err(too_long(most));
+    }
+    all(File::open(path)?.take(metadata.len()), most)
+}
+
+fn too_long(most: u64) -> io::Error {
+    io::Error::new(ErrorKind::FileTooLarge, format!("it is longer than {} MiB", most >> 20))
+}
+
+/// All that `source` gives, which may be at most `most` bytes.
+///
+/// # Errors
+/// As [`bytes`].
+pub fn all(source: impl Read, most: u64) -> io::Result<Vec<u8>> {
+    let mut read = Vec::new();
+    source.take(most + 1).read_to_end(&mut read)?;
+    match read.len() as u64 > most {
+        true => Err(too_long(most)),
+        false => Ok(read),
+    }
+}
+
+/// Bytes as UTF-8.
+///
+/// # Errors
+/// Says at which byte and line they are none.
+pub fn utf8(bytes: Vec<u8>) -> io::Result<String> {
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let line = 1 + error.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count();
+        let problem = format!("it is not UTF-8 (line {line}, byte {at})");
+        io::Error::new(ErrorKind::InvalidData, problem)
+    })
+}
+
+/// The text of a regular file of at most `most` bytes.
+///
+/// # Errors
+/// As [`bytes`] and [`utf8`].
+pub fn text(path: &Path, most: u64) -> io::Result<String> {
+    utf8(bytes(path, most)?)
+}
+
+/// A JSON document from its text; free documents are to be told from typed ones by the caller's
+/// `T`, the bound on values holds for both.
+///
+/// # Errors
+/// Says what is wrong and where, in words that follow the name of the file.
+pub fn json<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+    if has_too_many_values(text.as_bytes()) {
+        return Err(format!("holds more than {MOST_VALUES} values"));
+    }
+    serde_json::from_str(text).map_err(|error| match error.classify() {
+        serde_json::error::Category::Data => error.to_string(),
+        _ => format!("is not JSON: {error}"),
+    })
+}
+
+/// Whether a JSON text may hold more values than are made of it here.
+///
+/// Counts what separates values outside of quotes, so that texts of any length pass.
+pub fn has_too_many_values(json: &[u8]) -> bool {
+    // A document this short cannot.
+    if json.len() <= MOST_VALUES {
+        return false;
+    }
+    let (mut count, mut quoted, mut escaped) = (0_usize, false, false);
+    for &byte in json {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b',' | b':' | b'[' | b'{' if !quoted => count += 1,
+            _ => {}
+        }
+    }
+    count > MOST_VALUES
+}
+
+/// What `work` gives; nothing if it panicked, which is then not printed either.
+///
+/// For libraries that take for granted what a damaged file lacks. Whatever `work` was changing must
+/// not be used afterwards.
+pub fn caught<T>(work: impl FnOnce() -> T) -> Option<T> {
+    thread_local! {
+        static EXPECTED: Cell<bool> = const { Cell::new(false) };
+    }
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let before = take_hook();
+        set_hook(Box::new(move |panic| {
+            if !EXPECTED.get() {
+                before(panic);
+            }
+        }));
+    });
+    let outer = EXPECTED.replace(true);
+    let result = catch_unwind(AssertUnwindSafe(work));
+    EXPECTED.set(outer);
+    result.ok()
+}
+
+/// A text for a terminal or a log: what came from outside must not steer it.
+pub fn printable(text: &str) -> String {
+    let steers = |c: char| {
+        (c.is_control() && !matches!(c, '\n' | '\t'))
+            // Marks that turn the direction of writing, so that a line reads as another one.
+            || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.chars().map(|c| if steers(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_no_end_is_not_read_to_its_end() {
+        let error = all(io::repeat(b'a'), 1 << 20).expect_err("endless").to_string();
+        assert_eq!(error, "it is longer than 1 MiB");
+        assert_eq!(all(&b"ab"[..], 2).expect("two bytes"), b"ab");
+        #[cfg(unix)]
+        for path in ["/dev/zero", "/"] {
+            let error = bytes(Path::new(path), SMALL).expect_err(path).to_string();
+            assert_eq!(error, "it is no regular file", "{path}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_have_a_place() {
+        let error = utf8(b"a\nb\xff".to_vec()).expect_err("no text").to_string();
+        assert_eq!(error, "it is not UTF-8 (line 2, byte 3)");
+    }
+
+    #[test]
+    fn values_are_counted_and_texts_are_not() {
+        let zeros = format!("[{}0]", "0,".repeat(MOST_VALUES + 1));
+        assert!(json::<serde_json::Value>(&zeros).expect_err("too many").contains("values"));
+        let commas = format!("[\"{}\\\"{}\"]", ",".repeat(MOST_VALUES), ",".repeat(MOST_VALUES));
+        assert!(json::<serde_json::Value>(&commas).is_ok());
+        let error = json::<serde_json::Value>("{\n\"a\" 1}").expect_err("no JSON");
+        assert!(error.starts_with("is not JSON: ") && error.contains("line 2"), "{error}");
+        let error = json::<Vec<u8>>("[1,\n300]").expect_err("no byte");
+        assert!(error.contains("300") && error.contains("line 2"), "{error}");
+    }
+
+    #[test]
+    fn panics_are_answers() {
+        assert_eq!(caught(|| 1), Some(1));
+        assert_eq!(caught(|| -> u8 { panic!("as expected") }), None);
+        // Within another one, and after it.
+        assert_eq!(caught(|| caught(|| -> u8 { panic!("as expected") })), Some(None));
+    }
+
+    #[test]
+    fn what_steers_a_terminal_is_not_printed() {
+        let shown = printable("one\n\ttwo \u{1b}[2J\r\u{9b}three\u{202e}");
+        assert_eq!(shown, "one\n\ttwo \u{fffd}[2J\u{fffd}\u{fffd}three\u{fffd}");
+    }
+}
