@@ -288,7 +288,8 @@ impl<'a> Chain<'a> {
         if training.next < total {
             return Err(Error::Stopped);
         }
-        health::moved(&start, &training.weights, plan.settings, total)?;
+        let rates = (0..total).map(|step| training.schedule.rate(step));
+        health::moved(&start, &training.weights, rates.fold(0.0, f64::max), total)?;
         let weights = training.defense.finish(training.weights)?;
         Ok(Outcome { weights, backbone, start, steps: total, before, begun })
     }

@@ -94,17 +94,12 @@ pub(crate) fn of_attack(
     attacks.then(|| TrainingLoss::of(losses, total, settings.epochs)).flatten()
 }
 
-/// Whether a stage that was to move weights did.
+/// Whether a stage of `steps` steps that was to move weights did; `rate` is the highest learning rate
+/// that it had, which warm-up may keep at zero in a very short one.
 ///
 /// # Errors
 /// When every weight is what it was before.
-pub(crate) fn moved(
-    start: &Params,
-    weights: &Params,
-    settings: &TrainingSettings,
-    steps: u64,
-) -> Result<()> {
-    let rate = settings.learning_rate;
+pub(crate) fn moved(start: &Params, weights: &Params, rate: f64, steps: u64) -> Result<()> {
     if steps == 0 || rate <= 0.0 {
         return Ok(());
     }
@@ -206,15 +201,13 @@ mod tests {
             let all = [("a".to_owned(), tensor(1.0)?), ("b".to_owned(), tensor(value)?)];
             Ok(all.into_iter().collect())
         };
-        let settings = TrainingSettings { learning_rate: 1e-3, ..Default::default() };
         let (start, nudged) = (weights(1.0)?, weights(1.0 + f32::EPSILON)?);
-        let error = moved(&start, &weights(1.0)?, &settings, 7).expect_err("nothing moved");
+        let error = moved(&start, &weights(1.0)?, 1e-3, 7).expect_err("nothing moved");
         let error = error.to_string();
         assert!(error.contains("7 steps") && error.contains("0.001"), "{error}");
-        moved(&start, &nudged, &settings, 7)?;
-        moved(&start, &weights(1.0)?, &settings, 0)?;
-        let still = TrainingSettings { learning_rate: 0.0, ..Default::default() };
-        moved(&start, &weights(1.0)?, &still, 7)
+        moved(&start, &nudged, 1e-3, 7)?;
+        moved(&start, &weights(1.0)?, 1e-3, 0)?;
+        moved(&start, &weights(1.0)?, 0.0, 7)
     }
 
     fn record(label: &str, seed: u64, loss: Option<(f64, f64)>) -> Record {
