@@ -30,7 +30,8 @@ max_position_embeddings = 512
 epochs = 2
 
 [fine_tuning]
-epochs = 2
+epochs = 3
+learning_rate = 1e-2
 
 [data]
 user_samples = 8

@@ -124,9 +124,11 @@ impl<'a> Checkpoints<'a> {
     /// What was saved before `step`, every file checked; removes and repairs nothing.
     ///
     /// # Errors
-    /// The file that is not what it should be, and why.
+    /// The checkpoint, which of its files is not what it should be, and why.
     pub fn read(&self, step: u64) -> Result<Saved, String> {
-        self.parts(&self.place(step)).map(|(saved, _)| saved)
+        let place = self.place(step);
+        let parts = self.parts(&place);
+        parts.map(|(saved, _)| saved).map_err(|problem| format!("{}: {problem}", place.display()))
     }
 
     /// A new log, in the place of whatever is there.

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
+use toml_parser::Source;
+use toml_parser::lexer::TokenKind;
 use vxf_core::outside;
 
 use crate::layer::{Layer, Place};
@@ -47,6 +49,9 @@ fn read_above(path: &Path, above: &mut Vec<PathBuf>) -> Result<Layer> {
 /// Bytes of a recipe; those of the papers have two thousand.
 const LONGEST: u64 = 1 << 20;
 
+/// Brackets within brackets.
+const MOST_BRACKETS: usize = 100;
+
 /// Recipes that extend one another.
 const DEEPEST: usize = 16;
 
@@ -59,6 +64,14 @@ const EXTENDS: &str = "extends";
 /// When it is not TOML, or holds a number that is not finite.
 pub fn parse(text: &str, name: &str) -> Result<Layer> {
     let lines = Lines::new(text, name);
+    if let Some(offset) = too_deep(text) {
+        let message = format!("brackets within more than {MOST_BRACKETS} others");
+        return Err(Error::NotToml {
+            place: lines.place(offset),
+            excerpt: message.clone(),
+            message,
+        });
+    }
     let table = DeTable::parse(text).map_err(|error| Error::NotToml {
         place: lines.place(error.span().map_or(0, |span| span.start)),
         message: error.message().to_owned(),
@@ -74,7 +87,7 @@ pub fn parse(text: &str, name: &str) -> Result<Layer> {
 /// # Errors
 /// When it holds a number that is not finite.
 pub fn parse_value(text: &str, place: &Place, key: &str) -> Result<Value> {
-    let Ok(value) = DeValue::parse(text) else {
+    let Some(Ok(value)) = too_deep(text).is_none().then(|| DeValue::parse(text)) else {
         return Ok(Value::String(text.to_owned()));
     };
     let lines = Lines::new(text, "");
@@ -82,6 +95,28 @@ pub fn parse_value(text: &str, place: &Place, key: &str) -> Result<Value> {
         Error::Setting { problem, .. } => Error::Setting { place: place.clone(), problem },
         other => other,
     })
+}
+
+/// Where brackets lie within too many others: the parser goes down once for each, and has but one
+/// stack to do it on, also where it has already found a mistake.
+fn too_deep(text: &str) -> Option<usize> {
+    let mut open = Vec::new();
+    for token in Source::new(text).lex() {
+        match token.kind() {
+            kind @ (TokenKind::LeftSquareBracket | TokenKind::LeftCurlyBracket) => open.push(kind),
+            TokenKind::RightSquareBracket => {
+                open.pop_if(|last| *last == TokenKind::LeftSquareBracket);
+            }
+            TokenKind::RightCurlyBracket => {
+                open.pop_if(|last| *last == TokenKind::LeftCurlyBracket);
+            }
+            _ => {}
+        }
+        if open.len() > MOST_BRACKETS {
+            return Some(token.span().start());
+        }
+    }
+    None
 }
 
 /// Where the lines of a recipe end, with its name for messages.
@@ -237,6 +272,19 @@ mod tests {
         std::fs::write(&long, "# x\n".repeat(1 << 19)).expect("written");
         let error = read(&long).expect_err("too long").to_string();
         assert!(error.contains("long.toml") && error.contains("longer than 1 MiB"), "{error}");
+    }
+
+    #[test]
+    fn brackets_have_an_end() {
+        for open in ["[", "{a=", "[{a=", "{a=[]]}x{a=", "[}"] {
+            let text = format!("\nseeds = {}", open.repeat(20_000));
+            let error = parse(&text, "deep.toml").expect_err("too deep").to_string();
+            assert!(error.contains("deep.toml:2") && error.contains("more than 100"), "{error}");
+            let value = parse_value(&open.repeat(20_000), &Place::Flag("--set".into()), "seeds");
+            assert!(value.is_ok_and(|value| value.is_string()), "a text like any other");
+        }
+        assert!(parse(&format!("a = {}{}", "[".repeat(60), "]".repeat(60)), "x").is_ok());
+        assert!(parse(&format!("a = '{}'", "[".repeat(2000)), "x").is_ok());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -17,7 +17,7 @@ use vxf_run::finished::{self, Run};
 use vxf_run::layer::{Layer, Place};
 use vxf_run::manifest::Manifest;
 use vxf_run::plan::{CellId, Plan};
-use vxf_run::progress::Silent;
+use vxf_run::progress::{Progress, Silent};
 use vxf_run::recipe::Recipe;
 use vxf_run::{detail, diff, health, resolve, samples, stage, table};
 
@@ -26,7 +26,7 @@ use crate::formats::{RECIPE_MEMORY, SMALL, shown};
 
 const CELL: &str = "vaccine/0.5/1";
 static NEVER: AtomicBool = AtomicBool::new(false);
-static AT_ONCE: AtomicBool = AtomicBool::new(true);
+static AT_ONCE: AtomicBool = AtomicBool::new(false);
 
 fn settings() -> Layer {
     let mut layer = Layer::new();
@@ -202,6 +202,19 @@ pub(crate) fn weights(place: &Path) -> Format {
     Format { memory: 16 << 20, ..made }
 }
 
+/// Asks for a stop at the first step.
+struct AfterOne;
+
+impl Progress for AfterOne {
+    fn begin(&self, _: u64) {}
+    fn cell(&self, _: &CellId) {}
+    fn step(&self, _: Option<f64>) {
+        AT_ONCE.store(true, Ordering::Relaxed);
+    }
+    fn note(&self, _: &str) {}
+    fn end(&self) {}
+}
+
 /// One experiment that was stopped after its first step.
 fn stopped() -> &'static Path {
     static MADE: OnceLock<PathBuf> = OnceLock::new();
@@ -210,14 +223,15 @@ fn stopped() -> &'static Path {
         let access = Access::new(true).expect("no network");
         let prepared = Prepared::new(expected(), access).expect("a sound recipe");
         let control = Control::new(Every::Steps(1), &AT_ONCE);
-        prepared.run(Some(&root), control, &Silent).expect_err("stopped");
+        prepared.run(Some(&root), control, &AfterOne).expect_err("stopped");
         root.join("checkpoints/vaccine/aligned/1")
     })
 }
 
+const STEP: &str = "step-0000000001";
+
 /// A checkpoint whose digests are right, as a forger would make it.
 fn checkpoint(place: &Path, file: &'static str, words: &'static [&'static str]) -> Format {
-    const STEP: &str = "step-0000000001";
     copy(stopped(), place);
     let identity = Identity { digest: expected().digest(), recipe: String::new() };
     let read = move |root: &Path| {
@@ -240,7 +254,7 @@ fn checkpoint(place: &Path, file: &'static str, words: &'static [&'static str]) 
         specimens: vec![std::fs::read(place.join(file)).expect("a specimen")],
         words,
         read: Box::new(read),
-        named: &[".json", ".safetensors", "another recipe"],
+        named: &[STEP],
         memory: SMALL,
     }
 }

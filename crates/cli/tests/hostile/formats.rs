@@ -28,8 +28,11 @@ pub(crate) fn shown(error: impl std::fmt::Display) -> String {
 pub(crate) fn recipe(_: &Path) -> Format {
     let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/recipes");
     let mut specimens = vec![RECIPE.as_bytes().to_vec()];
-    for entry in std::fs::read_dir(examples).expect("recipes") {
-        let path = entry.expect("an entry").path();
+    let entries = std::fs::read_dir(examples).expect("recipes");
+    let mut paths: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    // In one order everywhere, so that a case is the same case.
+    paths.sort();
+    for path in paths {
         let text = path.is_file().then(|| std::fs::read(&path).expect("a recipe"));
         // One that extends another leads out of the directory of the cases.
         specimens.extend(text.filter(|text| !text.starts_with(b"extends")));

@@ -18,8 +18,9 @@ use crate::common::Place;
 use crate::driver::Format;
 use crate::formats::{SMALL, shown};
 
-/// What opening a tokenizer may take beyond twice its file: patterns are compiled.
-const TOKENIZER: usize = 48 << 20;
+/// What opening a tokenizer and using it may take beyond twice its file: patterns are compiled, and a
+/// template as long as the largest of these files may be turned into as many tokens, many times.
+const TOKENIZER: usize = 96 << 20;
 
 fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)

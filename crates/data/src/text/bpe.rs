@@ -1,5 +1,7 @@
 //! A byte-level BPE tokenizer from `vocab.json` and `merges.txt`, as GPT-2 and OPT ship them.
 
+use std::collections::HashMap;
+
 use tokenizers::decoders::byte_level::ByteLevel;
 use tokenizers::models::bpe::BPE;
 use tokenizers::processors::template::{SpecialToken, Template, TemplateProcessing};
@@ -10,6 +12,9 @@ use super::TextError;
 use super::files::Files;
 use super::specials::Specials;
 use crate::{Error, Result};
+
+/// No model has as many tokens.
+const HIGHEST_ID: u64 = 1 << 30;
 
 /// The special token of GPT-2, where no file names one.
 const GPT2: &str = "<|endoftext|>";
@@ -26,8 +31,13 @@ pub(super) fn build(files: &mut Files, specials: &Specials) -> Result<Tokenizer>
     let broken =
         |error| TextError::file(&vocabulary, format!("does not go with merges.txt: {error}"));
     // Its reader takes whole files; that they are none too long is seen here.
-    for name in ["vocab.json", "merges.txt"] {
-        files.text(name)?;
+    files.text("merges.txt")?;
+    // It takes an id for 32 bits of it, and counts on from the highest.
+    let text = files.text("vocab.json")?.unwrap_or_default();
+    let ids: HashMap<String, u64> = serde_json::from_str(&text).unwrap_or_default();
+    if let Some((token, id)) = ids.iter().find(|(_, id)| **id > HIGHEST_ID) {
+        let problem = format!("the token {token:?} has id {id}; none is above {HIGHEST_ID}");
+        return Err(TextError::file(&vocabulary, problem));
     }
     let model = BPE::from_file(&vocabulary.to_string_lossy(), &merges.to_string_lossy());
     let built = caught(|| model.build()).unwrap_or_else(|| Err("its parts do not fit".into()));
