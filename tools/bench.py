@@ -20,7 +20,8 @@ from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle workers sleep: spinning spoils both sides
 os.environ.setdefault("CANDLE_NUM_THREADS", "1")  # as the program sets it for itself
 ROOT = Path(__file__).resolve().parent.parent
-TIMING = ROOT / "target/release/examples/timing"
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+TIMING = TARGET / "release/examples/timing"
 SHAPES = {
     "S": (dict(hidden_size=256, num_hidden_layers=6, num_attention_heads=8, intermediate_size=688, vocab_size=4096), 8, 128),
     "M": (dict(hidden_size=768, num_hidden_layers=12, num_attention_heads=12, intermediate_size=2048, vocab_size=32000), 4, 256),

@@ -2,8 +2,10 @@
 //!
 //! `tools/bench.py` runs this beside the same work in PyTorch. Shapes: `S` (hidden 256, 6 layers,
 //! vocabulary 4096, sequence 128, batch 8), `M` (hidden 768, 12 layers, vocabulary 32000, sequence
-//! 256, batch 4).
+//! 256, batch 4), `7B` (Llama-2-7B, sequence 200, batch 5; give its weights with `--checkpoint`).
+//! `tools/cuda/gpu.py` runs it on a GPU.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,6 +14,7 @@ use candle_core::{DType, Device, Tensor};
 use clap::{Parser, ValueEnum};
 use serde_json::{Value, json};
 use vxf as _;
+use vxf_core::checkpoint::Checkpoint;
 use vxf_core::config::{DefenseConfig, PerturberConfig, load_backbone};
 use vxf_core::engine::Recompute;
 use vxf_core::minmax::Training;
@@ -21,6 +24,7 @@ use vxf_core::schedule::{Decay, Schedule};
 use vxf_core::step::Session;
 use vxf_core::stream::{Order, Stream, Streams};
 use vxf_core::{Backbone, Example, Key, Lora, Result, Trainable};
+use vxf_run::device::device;
 use vxf_testkit::checkpoint::LlamaShape;
 
 #[derive(Parser)]
@@ -46,6 +50,14 @@ struct Args {
     seq: Option<usize>,
     #[arg(long)]
     layers: Option<usize>,
+    #[arg(long, default_value = "cpu")]
+    device: String,
+    /// f32 or bf16.
+    #[arg(long, default_value = "f32")]
+    dtype: String,
+    /// A model directory to take the weights from, of the shape that is named.
+    #[arg(long, value_name = "DIR")]
+    checkpoint: Option<PathBuf>,
     /// Generates so many tokens after a prompt of 32 instead of training.
     #[arg(long, value_name = "TOKENS")]
     generate: Option<usize>,
@@ -78,6 +90,7 @@ impl Size {
         let (hidden, layers, heads, intermediate, vocabulary, seq, batch) = match &*args.shape {
             "S" => (256, 6, 8, 688, 4096, 128, 8),
             "M" => (768, 12, 12, 2048, 32_000, 256, 4),
+            "7B" => (4096, 32, 32, 11_008, 32_000, 200, 5),
             _ => return None,
         };
         let seq = args.seq.unwrap_or(seq);
@@ -108,12 +121,39 @@ impl Size {
         passes * (2.0 * forward + weights)
     }
 
+    fn model(&self, args: &Args) -> Result<Arc<dyn Backbone>> {
+        let dtype = match &*args.dtype {
+            "bf16" => DType::BF16,
+            _ => DType::F32,
+        };
+        let checkpoint = match &args.checkpoint {
+            Some(directory) => Checkpoint::open(directory)?,
+            None => self.shape.checkpoint(0)?,
+        };
+        load_backbone(&checkpoint, dtype, &on(args)?)
+    }
+
     fn examples(&self) -> Arc<Vec<Example>> {
         let vocabulary = self.shape.vocabulary as u32;
         let token = |row: usize, at: usize| (row as u32 * 1009 + at as u32 * 31 + 7) % vocabulary;
         let tokens = |row| (0..self.seq).map(|at| token(row, at)).collect();
         Arc::new((0..self.batch).map(|row| Example { tokens: tokens(row), prompt: 0 }).collect())
     }
+}
+
+/// Where to compute.
+fn on(args: &Args) -> Result<Device> {
+    device(&args.device).map_err(|error| vxf_core::Error::State(error.to_string()))
+}
+
+/// The most MiB of a GPU's memory in use since this was last asked.
+fn gpu_memory(device: &Device) -> Result<Option<f64>> {
+    #[cfg(feature = "cuda")]
+    if let candle_core::DeviceLocation::Cuda { gpu_id } = device.location() {
+        return Ok(Some(vxf_cuda::peak(gpu_id)? as f64 / f64::from(1 << 20)));
+    }
+    let _ = device;
+    Ok(None)
 }
 
 /// Processor seconds of this process so far.
@@ -170,14 +210,15 @@ fn training<'a>(backbone: &'a dyn Backbone, args: &Args, size: &Size) -> Result<
 }
 
 fn steps(args: &Args, size: &Size) -> Result<Value> {
-    let base = load_backbone(&size.shape.checkpoint(0)?, DType::F32, &Device::Cpu)?;
+    let base = size.model(args)?;
     let lora = Trainable::Lora(Lora { dropout: 0.0, ..Lora::default() });
     let backbone = match args.train {
         Train::Lora => base.with_trainable(&lora)?,
         Train::Full => base.with_trainable(&Trainable::Full)?,
     };
     drop(base);
-    let loaded = memory("VmRSS");
+    let device = backbone.device();
+    let (loaded, gpu_loaded) = (memory("VmRSS"), gpu_memory(device)?);
     // What loading took is over: where the system lets it, the peak begins anew.
     std::fs::write("/proc/self/clear_refs", "5").ok();
     let mut training = training(&*backbone, args, size)?;
@@ -188,6 +229,7 @@ fn steps(args: &Args, size: &Size) -> Result<Value> {
     for _ in 0..args.steps {
         let begin = Instant::now();
         training.step()?;
+        device.synchronize()?;
         times.push(begin.elapsed().as_secs_f64());
     }
     let used = (processor() - start) / args.steps as f64;
@@ -202,15 +244,17 @@ fn steps(args: &Args, size: &Size) -> Result<Value> {
         "tokens_per_s": (size.batch * size.seq) as f64 / middle,
         "gflops": size.operations(args.train, &args.rule) / middle / 1e9,
         "rss_loaded_mib": loaded, "peak_rss_mib": memory("VmHWM"),
+        "device": args.device, "dtype": args.dtype,
+        "gpu_loaded_mib": gpu_loaded, "gpu_peak_mib": gpu_memory(device)?,
     }))
 }
 
 fn generation(args: &Args, size: &Size, tokens: usize) -> Result<Value> {
-    let backbone = load_backbone(&size.shape.checkpoint(0)?, DType::F32, &Device::Cpu)?;
+    let backbone = size.model(args)?;
     let weights = vxf_core::Params::new();
     let prompts: Vec<u32> =
         size.examples().iter().flat_map(|example| example.tokens[..32].to_vec()).collect();
-    let prompts = Tensor::from_vec(prompts, (size.batch, 32), &Device::Cpu)?;
+    let prompts = Tensor::from_vec(prompts, (size.batch, 32), backbone.device())?;
     let mut times = Vec::new();
     for _ in 0..args.steps {
         let begin = Instant::now();
@@ -219,6 +263,7 @@ fn generation(args: &Args, size: &Size, tokens: usize) -> Result<Value> {
         for _ in 0..tokens {
             next = decoder.advance(&next)?.argmax_keepdim(1)?;
         }
+        backbone.device().synchronize()?;
         times.push(begin.elapsed().as_secs_f64());
     }
     let middle = median(&mut times);
@@ -230,15 +275,21 @@ fn generation(args: &Args, size: &Size, tokens: usize) -> Result<Value> {
 }
 
 /// The best rate of large matrix products of our own.
-fn matmul() -> Result<Value> {
-    let mut best: f64 = 0.0;
-    for size in [1024, 2048] {
+fn matmul(args: &Args) -> Result<Value> {
+    let (device, mut best) = (on(args)?, 0f64);
+    let (sizes, dtype) = match (device.is_cpu(), &*args.dtype) {
+        (true, _) => ([1024, 2048], DType::F32),
+        (false, "bf16") => ([4096, 8192], DType::BF16),
+        (false, _) => ([4096, 8192], DType::F32),
+    };
+    for size in sizes {
         let key = Key::root(1);
-        let square = |name| key.child(name).normal(&[size, size], DType::F32, &Device::Cpu);
+        let square = |name| key.child(name).normal(&[size, size], dtype, &device);
         let (x, w): (Tensor, Tensor) = (square("x")?, square("w")?);
         for _ in 0..8 {
             let begin = Instant::now();
             vxf_nn::ops::linear(&x, &w)?;
+            device.synchronize()?;
             let seconds = begin.elapsed().as_secs_f64();
             best = best.max(2.0 * (size as f64).powi(3) / seconds / 1e9);
         }
@@ -249,12 +300,12 @@ fn matmul() -> Result<Value> {
 fn main() -> ExitCode {
     let args = Args::parse();
     let Some(size) = Size::of(&args) else {
-        eprintln!("--shape {}: must be S or M", args.shape);
+        eprintln!("--shape {}: must be S, M or 7B", args.shape);
         return ExitCode::from(2);
     };
     let pool = rayon::ThreadPoolBuilder::new().num_threads(args.threads).build();
     let work = || match args.generate {
-        _ if args.matmul => matmul(),
+        _ if args.matmul => matmul(&args),
         Some(tokens) => generation(&args, &size, tokens),
         None => steps(&args, &size),
     };

@@ -44,6 +44,16 @@ pub(crate) enum Command {
     Parity(ParityArgs),
     /// Make a base model of the embedded world, as the shipped one was made.
     Pretrain(PretrainArgs),
+    /// Tell what this program was built with and what this machine has for it.
+    Doctor(DoctorArgs),
+}
+
+#[derive(Debug, Group)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct DoctorArgs {
+    /// Print one JSON value.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Group)]
@@ -51,7 +61,7 @@ pub(crate) enum Command {
 pub(crate) struct ParityArgs {
     /// A folder of recordings: manifest.json and a directory for each model.
     pub(crate) directory: PathBuf,
-    /// Where to compute: cpu, cuda or cuda:N.
+    /// Where to compute: auto, cpu, cuda or cuda:N.
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     pub(crate) device: String,
     /// Print one JSON value.
@@ -162,7 +172,7 @@ pub(crate) struct EvalArgs {
     /// Write every answer here as JSON lines; it must not exist yet.
     #[arg(long, value_name = "FILE")]
     pub(crate) generations: Option<PathBuf>,
-    /// Where to compute: cpu, cuda or cuda:N.
+    /// Where to compute: auto, cpu, cuda or cuda:N.
     #[arg(long, value_name = "DEVICE")]
     pub(crate) device: Option<String>,
     #[command(flatten)]
@@ -201,7 +211,7 @@ pub(crate) struct GenerateArgs {
     /// The type to compute in: f32, f64, bf16 or f16.
     #[arg(long, value_name = "TYPE")]
     pub(crate) dtype: Option<String>,
-    /// Where to compute: cpu, cuda or cuda:N.
+    /// Where to compute: auto, cpu, cuda or cuda:N.
     #[arg(long, value_name = "DEVICE")]
     pub(crate) device: Option<String>,
     #[command(flatten)]
@@ -295,7 +305,7 @@ pub(crate) struct Choices {
     /// Measure drift and alignment loss every so many steps of the user's stage.
     #[arg(long, value_name = "STEPS")]
     pub(crate) eval_every: Option<u64>,
-    /// Where to compute: cpu, cuda or cuda:N [default: cpu].
+    /// Where to compute: auto, cpu, cuda or cuda:N [default: cpu].
     #[arg(long, value_name = "DEVICE")]
     pub(crate) device: Option<String>,
     /// Worker threads [default: all cores]; figures do not depend on it.

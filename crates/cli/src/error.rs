@@ -94,6 +94,12 @@ fn hints(error: &Error) -> Vec<String> {
         Error::WrongStage { name, .. } => {
             vec![format!("write `--defense {name}`, or `[defense] name = \"{name}\"` in a recipe")]
         }
+        Error::Core(vxf_core::Error::OutOfMemory { .. }) => vec![
+            "keep less of the forward pass (`--set recompute=block`), take smaller batches \
+             (`batch_size` with `accumulation`), or compute in half the bytes (`--dtype bf16`); \
+             `vxf validate RECIPE` tells what a recipe takes"
+                .into(),
+        ],
         Error::Name { source, .. } => registered(source),
         Error::Exists { .. } => vec!["give another directory with `--output-dir`".into()],
         Error::OtherExperiment { .. } | Error::NotAnExperiment { .. } => {

@@ -62,6 +62,7 @@ pub fn main() -> ExitCode {
         Command::Export(args) => commands::export::run(&args),
         Command::Parity(args) => commands::parity::run(&args),
         Command::Pretrain(args) => commands::pretrain::run(&args),
+        Command::Doctor(args) => commands::doctor::run(&args),
     };
     match done {
         Ok(()) => ExitCode::from(EXIT_DONE),

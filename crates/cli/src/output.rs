@@ -37,3 +37,12 @@ pub(crate) fn tell(text: &str) {
     // Nowhere to complain if stderr is closed.
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
+
+/// A number of bytes, in a unit that suits it.
+pub(crate) fn bytes(value: u64) -> String {
+    const MIB: f64 = 1024.0 * 1024.0;
+    match value as f64 / MIB {
+        mib if mib >= 1024.0 => format!("{:.1} GiB", mib / 1024.0),
+        mib => format!("{mib:.1} MiB"),
+    }
+}

@@ -9,6 +9,9 @@ use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
+use candle_core::backend::BackendStorage;
 use candle_core::backprop::GradStore;
 use candle_core::{
     CpuStorage, CustomOp1, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, TensorId,
@@ -123,12 +126,46 @@ pub fn apply3(
     Ok(remember(output, || Made::Three([x.clone(), y.clone(), z.clone()], op)))
 }
 
+/// The same values in elements of another type; the gradient is of the operand's own type.
+///
+/// # Errors
+/// When there is no conversion.
+pub fn cast(x: &Tensor, dtype: DType) -> Result<Tensor> {
+    if x.dtype() == dtype {
+        return Ok(x.clone());
+    }
+    apply1(x, Cast(dtype))
+}
+
+struct Cast(DType);
+
+impl CustomOp1 for Cast {
+    fn name(&self) -> &'static str {
+        "cast"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        Ok((x.to_dtype(layout, self.0)?, layout.shape().clone()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, x: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        Ok((x.to_dtype(layout, self.0)?, layout.shape().clone()))
+    }
+
+    fn bwd(&self, x: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
+        x.track_op().then(|| gradient.to_dtype(x.dtype())).transpose()
+    }
+}
+
 /// The sum of two tensors of one shape.
 ///
 /// # Errors
 /// When the shapes, dtypes or devices differ.
 pub fn add(x: &Tensor, y: &Tensor) -> Result<Tensor> {
     let plain = x.device().is_cpu() && matches!(x.dtype(), DType::F32 | DType::F64);
+    #[cfg(feature = "cuda")]
+    let plain = plain || crate::numeric::in_kernels(x);
     if !plain || x.shape() != y.shape() || x.dtype() != y.dtype() {
         return x + y;
     }
@@ -169,6 +206,19 @@ impl CustomOp2 for Sum {
             (CpuStorage::F64(x), CpuStorage::F64(y)) => CpuStorage::F64(sum!(x, y)),
             _ => bail!("sum: operands of other types than f32 and f64"),
         };
+        Ok((sum, x_layout.shape().clone()))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        x: &CudaStorage,
+        x_layout: &Layout,
+        y: &CudaStorage,
+        y_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        use vxf_cuda::Operand;
+        let sum = vxf_cuda::add(Operand::new(x, x_layout)?, Operand::new(y, y_layout)?)?;
         Ok((sum, x_layout.shape().clone()))
     }
 

@@ -6,6 +6,7 @@ use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::adapter::Trainable;
+use crate::autograd::cast;
 use crate::batch::Batch;
 use crate::rng::Key;
 use crate::site::Site;
@@ -65,6 +66,14 @@ impl<'a> Pass<'a> {
     /// perturbed or snapshot weights, and how recompute sees the very weights of its forward.
     pub fn weight(&self, name: &str) -> Option<&'a Tensor> {
         self.weights.get(name)
+    }
+
+    /// The same, rounded to the type of `frozen`; without a trained one, `frozen` itself.
+    pub fn weight_or(&self, name: &str, frozen: &Tensor) -> Result<Tensor> {
+        match self.weight(name) {
+            Some(trained) => Ok(cast(trained, frozen.dtype())?),
+            None => Ok(frozen.clone()),
+        }
     }
 
     /// Hands the tensor of `site` to whoever listens and returns what to go on with.

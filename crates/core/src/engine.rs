@@ -13,8 +13,8 @@ use candle_core::{Tensor, Var};
 use crate::autograd::Store;
 use crate::backbone::{Backbone, Pass, Tap, Untouched};
 use crate::batch::Batch;
-use crate::numeric::scalar;
 use crate::rng::Key;
+use crate::scalar::Scalar;
 use crate::site::{Hidden, Site};
 use crate::{Gradients, Params, Result};
 use segment::{Injection, Input, Kept, Segment};
@@ -80,7 +80,7 @@ pub struct Evaluation<'a> {
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
     /// The value of the whole objective.
-    pub loss: f64,
+    pub loss: Scalar,
     /// Its gradient with respect to the weights; empty when none was wanted.
     pub gradients: Gradients,
     /// Its gradient at the wanted sites.
@@ -169,7 +169,7 @@ impl<'a> Evaluation<'a> {
             let top = Segment::new(self, leaf, |leaf, _| {
                 self.head_objective(leaf.unwrap_or(&hidden), weights)
             })?;
-            outcome.loss += scalar(&top.output)?;
+            outcome.loss = outcome.loss.plus(&Scalar::of(&top.output)?)?;
             let seed = (top.output.clone(), top.output.ones_like()?);
             gradient = outcome.descend(top, vec![seed], weights)?;
         }
@@ -231,7 +231,7 @@ impl<'a> Evaluation<'a> {
             });
         }
         let Some(loss) = loss else { return Ok(outcome) };
-        outcome.loss = scalar(&loss)?;
+        outcome.loss = Scalar::of(&loss)?;
         let mut store = Store::Candle(loss.backward()?);
         outcome.collect(&mut store, weights)?;
         tap.collect(&mut store, &mut outcome.at_sites)?;
@@ -259,7 +259,7 @@ impl<'a> Evaluation<'a> {
     }
 
     /// Evaluates the hidden loss on detached leaves; its gradients are injected at recompute.
-    fn hidden_loss(&self, visited: Hidden, total: &mut f64) -> Result<Hidden> {
+    fn hidden_loss(&self, visited: Hidden, total: &mut Scalar) -> Result<Hidden> {
         let Some((sites, term)) = self.objective.hidden else { return Ok(Hidden::new()) };
         let mut leaves = Hidden::new();
         for &site in sites {
@@ -267,7 +267,7 @@ impl<'a> Evaluation<'a> {
             leaves.insert(site, Var::from_tensor(&hidden.detach())?.into_inner());
         }
         let loss = term(&leaves)?;
-        *total += scalar(&loss)?;
+        *total = total.plus(&Scalar::of(&loss)?)?;
         let store = loss.backward()?;
         let gradient = |(site, leaf): (Site, Tensor)| Some((site, store.get(&leaf)?.detach()));
         Ok(leaves.into_iter().filter_map(gradient).collect())

@@ -8,7 +8,20 @@ use crate::registry::ConfigError;
 pub enum Error {
     /// A tensor operation failed.
     #[error("tensor operation failed: {0}")]
-    Tensor(#[from] candle_core::Error),
+    Tensor(#[source] candle_core::Error),
+    /// A GPU has not the memory that was asked of it.
+    #[error(
+        "the GPU's memory does not suffice{}: {free} MiB of {total} MiB are free",
+        .asked.map_or(String::new(), |asked| format!(" for {asked} MiB more"))
+    )]
+    OutOfMemory {
+        /// MiB asked for, where that is known.
+        asked: Option<usize>,
+        /// MiB that were free.
+        free: usize,
+        /// MiB in all.
+        total: usize,
+    },
     /// A loss, norm or weight is NaN or infinite.
     #[error("{quantity} is {value} at step {step}{place}; training cannot go on")]
     NotFinite {
@@ -157,6 +170,18 @@ pub enum Error {
         /// Its own error.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+}
+
+impl From<candle_core::Error> for Error {
+    fn from(error: candle_core::Error) -> Self {
+        #[cfg(feature = "cuda")]
+        if let Some(asked) = vxf_cuda::out_of_memory(&error) {
+            let mib = |bytes: usize| bytes.div_ceil(1 << 20);
+            let (free, total) = vxf_cuda::free_and_total().unwrap_or_default();
+            return Self::OutOfMemory { asked: asked.map(mib), free: mib(free), total: mib(total) };
+        }
+        Self::Tensor(error)
+    }
 }
 
 impl Error {

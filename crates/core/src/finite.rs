@@ -43,6 +43,16 @@ impl Finite {
         }
     }
 
+    /// Looks at every weight, on the host.
+    pub(crate) fn search(&self, weights: &Params) -> Result<()> {
+        for (name, weight) in weights.iter() {
+            if not_finite(&weight.to_device(&Device::Cpu)?)?.is_some() {
+                return Err(self.error(name, weight));
+            }
+        }
+        Ok(())
+    }
+
     /// The error of a weight that is known to be broken.
     pub(crate) fn error(&self, name: &str, weight: &Tensor) -> Error {
         let on_host = weight.to_device(&Device::Cpu).map_err(Error::from);

@@ -28,6 +28,7 @@ pub mod perturber;
 pub mod registry;
 pub mod resume;
 pub mod rng;
+pub mod scalar;
 pub mod schedule;
 pub mod site;
 pub mod step;
@@ -43,6 +44,7 @@ pub use params::{Gradients, Params};
 pub use perturber::{Perturbation, Perturber};
 pub use registry::ConfigError;
 pub use rng::Key;
+pub use scalar::Scalar;
 pub use site::{Hidden, Site, SiteKind, SiteSelection};
 pub use step::Step;
 
@@ -55,7 +57,8 @@ pub mod prelude {
     pub use crate::config::{DefenseConfig, JudgeConfig, MetricConfig, PerturberConfig};
     pub use crate::{
         Backbone, Batch, ConfigError, Defense, Error, Gradients, Hidden, Key, Measurement, Metric,
-        Params, Pass, Perturbation, Perturber, Result, Site, SiteKind, SiteSelection, Stage, Step,
+        Params, Pass, Perturbation, Perturber, Result, Scalar, Site, SiteKind, SiteSelection,
+        Stage, Step,
     };
     pub use typetag;
 }

@@ -76,7 +76,7 @@ impl Training<'_> {
                 break;
             }
         }
-        Ok(())
+        Ok(self.optimizer.look(&self.weights)?)
     }
 
     /// Lets the defence look at model and streams before the first step, a batch at a time.
@@ -86,8 +86,7 @@ impl Training<'_> {
         let at = (0, schedule.total);
         let done = defense.prepare(&mut Step::new(*backbone, weights, session, at, 0));
         session.accumulation = accumulation;
-        session.turn();
-        done
+        done.and(session.turn(0).map(drop))
     }
 
     /// One optimiser step.
@@ -109,14 +108,20 @@ impl Training<'_> {
             }
         }
 
+        // Whatever lies on a GPU still is fetched here, in one go: figures, what has to be finite, and
+        // the norm to clip by.
+        let norm = gradients.pending_norm()?;
+        let settled = session.settle(self.next, &[&optimizer.suspicion(), &norm])?;
+        optimizer.clear(settled[0], weights)?;
+        let gradient_norm = finite(settled[1], self.next, &main)?;
+
         let rate = self.schedule.rate(self.next);
-        let gradient_norm = finite(gradients.norm()?, self.next, &main)?;
         let factor = clip_factor(gradient_norm, self.max_gradient_norm);
         let moved = optimizer.step(weights, &gradients, factor, rate);
         moved.map_err(|error| error.on_stream(&main))?;
         defense.after_step(&mut Step::new(*backbone, weights, session, at, 0))?;
 
-        let figures = session.turn();
+        let figures = session.turn(self.next)?;
         self.next += 1;
         Ok(Observation { step: at.0, rate, gradient_norm, figures })
     }

@@ -3,6 +3,7 @@
 use candle_core::{CpuStorage, DType, Storage, Tensor};
 
 use crate::Result;
+use crate::scalar::Scalar;
 
 /// The sum of the squares of all entries, accumulated in f64 in a fixed order.
 pub fn sum_of_squares(tensor: &Tensor) -> Result<f64> {
@@ -18,6 +19,52 @@ pub fn sum_of_squares(tensor: &Tensor) -> Result<f64> {
     Ok(tensor.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar()?)
 }
 
+/// The sum of the squares of each tensor's entries; does not wait for a device.
+pub fn squares(tensors: &[&Tensor]) -> Result<Vec<Scalar>> {
+    #[cfg(feature = "cuda")]
+    if let Some(sums) = on_device(tensors)? {
+        let one = |index| Scalar::of(&sums.narrow(0, index, 1)?.squeeze(0)?);
+        return (0..tensors.len()).map(one).collect();
+    }
+    tensors.iter().map(|tensor| own_square(tensor)).collect()
+}
+
+/// The L2 norm over all tensors; does not wait for a device.
+pub fn norm(tensors: &[&Tensor]) -> Result<Scalar> {
+    #[cfg(feature = "cuda")]
+    if let Some(sums) = on_device(tensors)? {
+        return Scalar::of(&vxf_cuda::total(&sums)?)?.root();
+    }
+    let mut sum = Scalar::default();
+    for tensor in tensors {
+        sum = sum.plus(&own_square(tensor)?)?;
+    }
+    sum.root()
+}
+
+fn own_square(tensor: &Tensor) -> Result<Scalar> {
+    match tensor.device().is_cpu() {
+        true => Ok(sum_of_squares(tensor)?.into()),
+        false => Scalar::of(&tensor.to_dtype(DType::F64)?.sqr()?.sum_all()?),
+    }
+}
+
+/// Sums of squares by our kernels, where all tensors are of a kind that they take.
+#[cfg(feature = "cuda")]
+fn on_device(tensors: &[&Tensor]) -> Result<Option<Tensor>> {
+    if tensors.is_empty() || !tensors.iter().all(|tensor| in_kernels(tensor)) {
+        return Ok(None);
+    }
+    let dense = tensors.iter().map(|x| x.contiguous()).collect::<candle_core::Result<Vec<_>>>()?;
+    Ok(Some(vxf_cuda::squares(&dense.iter().collect::<Vec<_>>())?))
+}
+
+/// Whether the CUDA kernels take this tensor.
+#[cfg(feature = "cuda")]
+pub fn in_kernels(tensor: &Tensor) -> bool {
+    tensor.device().is_cuda() && matches!(tensor.dtype(), DType::F32 | DType::BF16)
+}
+
 /// Eight independent partial sums: vectorises, and the order never depends on threads.
 fn lanes<T: Copy + Into<f64>>(values: &[T]) -> f64 {
     let mut sums = [0.0f64; 8];
@@ -30,6 +77,15 @@ fn lanes<T: Copy + Into<f64>>(values: &[T]) -> f64 {
         }
     }
     sums.iter().sum::<f64>() + rest
+}
+
+/// The type that weights are trained in where a model computes in `dtype`: small steps are lost in
+/// half types, whatever the model does with the weights then.
+pub fn trained_in(dtype: DType) -> DType {
+    match dtype {
+        DType::F64 => DType::F64,
+        _ => DType::F32,
+    }
 }
 
 /// A scalar tensor's value.

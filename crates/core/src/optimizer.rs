@@ -1,5 +1,8 @@
 //! AdamW with decoupled weight decay and global-norm clipping, as PyTorch computes them.
 
+#[cfg(feature = "cuda")]
+mod cuda;
+
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backbone::Parameter;
 use crate::finite::Finite;
+use crate::scalar::Scalar;
 use crate::{Error, Gradients, Params, Result};
 
 /// AdamW's constants.
@@ -44,6 +48,8 @@ pub struct AdamW {
     pub second: Params,
     /// Steps taken.
     pub steps: u64,
+    /// On a GPU: how many tensors the last step left with a weight that is no number.
+    broken: Scalar,
 }
 
 impl AdamW {
@@ -56,6 +62,7 @@ impl AdamW {
             first: weights.zeros_like()?,
             second: weights.zeros_like()?,
             steps: 0,
+            broken: Scalar::default(),
         })
     }
 
@@ -76,6 +83,10 @@ impl AdamW {
             root: (1.0 - beta2.powf(steps)).sqrt(),
             epsilon,
         };
+        #[cfg(feature = "cuda")]
+        if self.on_cuda(weights, gradients, factor, rate, update)? {
+            return Ok(());
+        }
         let mut finite = Finite::new(self.steps - 1);
         for (name, gradient) in gradients.iter() {
             let missing = || Error::ParameterMismatch { name: name.to_owned() };
@@ -105,6 +116,31 @@ impl AdamW {
             }
         }
         finite.check(weights)
+    }
+
+    /// Not zero if the last step left a weight that is no number, which on a GPU is not known at once.
+    pub(crate) fn suspicion(&self) -> Scalar {
+        self.broken.clone()
+    }
+
+    /// Hears what the suspicion came to.
+    ///
+    /// # Errors
+    /// When it was right, naming the weight.
+    pub(crate) fn clear(&mut self, suspicion: f64, weights: &Params) -> Result<()> {
+        self.broken = Scalar::default();
+        if suspicion == 0.0 { Ok(()) } else { Finite::new(self.steps - 1).search(weights) }
+    }
+
+    /// Waits for what the last step left.
+    ///
+    /// # Errors
+    /// When a weight is no number, naming it.
+    pub(crate) fn look(&self, weights: &Params) -> Result<()> {
+        match self.broken.value()? {
+            0.0 => Ok(()),
+            _ => Finite::new(self.steps - 1).search(weights),
+        }
     }
 }
 

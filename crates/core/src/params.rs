@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use candle_core::{Tensor, Var};
 
 use crate::numeric::sum_of_squares;
+use crate::scalar::Scalar;
 use crate::{Error, Result};
 
 /// Trainable weights, gradients, moments: an ordered map from name to tensor.
@@ -135,6 +136,11 @@ impl Params {
     /// The L2 norm over all tensors, in f64.
     pub fn norm(&self) -> Result<f64> {
         Ok(self.0.values().map(sum_of_squares).sum::<Result<f64>>()?.sqrt())
+    }
+
+    /// The same, without waiting for the device.
+    pub fn pending_norm(&self) -> Result<Scalar> {
+        crate::numeric::norm(&self.0.values().collect::<Vec<_>>())
     }
 
     /// Adds `gradient` into the entry called `name`.

@@ -62,9 +62,10 @@ impl Training<'_> {
     /// Everything that the next step depends on.
     ///
     /// # Errors
-    /// When a player cannot say what it carries.
+    /// When a player cannot say what it carries; when the last step left a weight that is no number.
     pub fn save(&self) -> Result<Saved> {
         let Self { defense, perturber, session, optimizer, .. } = self;
+        optimizer.look(&self.weights)?;
         let (outer, inner) = (defense.state()?, perturber.state()?);
         let copies = session.snapshots.iter().flat_map(|(copy, weights)| {
             weights.iter().map(move |(name, tensor)| (format!("{copy}/{name}"), tensor.clone()))
@@ -112,6 +113,10 @@ impl Training<'_> {
             return Err(Error::State(format!(
                 "it has read a stream `{name}`, of which there is none"
             )));
+        }
+        let device = self.backbone.device();
+        for group in tensors.values_mut() {
+            *group = group.map(|tensor| Ok(tensor.to_device(device)?))?;
         }
         let mut take = |group: &str| tensors.remove(group).unwrap_or_default();
         let (weights, first, second) = (take(WEIGHTS), take(FIRST), take(SECOND));

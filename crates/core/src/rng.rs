@@ -82,6 +82,11 @@ impl Key {
         dtype: DType,
         device: &Device,
     ) -> Result<Tensor> {
+        #[cfg(feature = "cuda")]
+        if let (Device::Cuda(cuda), DType::F32 | DType::BF16) = (device, dtype) {
+            let mask = vxf_cuda::dropout(cuda, self.0, p, shape.iter().product(), dtype)?;
+            return Ok(vxf_cuda::tensor(mask, shape));
+        }
         let keep = 1.0 / (1.0 - p);
         let mask = match dtype {
             DType::F32 => Tensor::from_vec(self.mask(p, keep as f32, shape), shape, &Device::Cpu)?,

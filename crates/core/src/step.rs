@@ -10,6 +10,7 @@ use crate::batch::Batch;
 use crate::engine::{Evaluation, Objective, Outcome, Recompute};
 use crate::perturber::Perturbation;
 use crate::rng::Key;
+use crate::scalar::{Scalar, settle};
 use crate::site::{Hidden, Site};
 use crate::stream::Streams;
 use crate::{Error, Gradients, Params, Result};
@@ -44,7 +45,17 @@ pub struct Session {
     /// Batches of the present step by stream, drawn when first asked for.
     drawn: BTreeMap<String, Vec<Arc<Batch>>>,
     /// Figures of the present step.
-    record: BTreeMap<String, f64>,
+    record: BTreeMap<String, Scalar>,
+    /// Numbers of the present step that are still to be looked at.
+    watched: Vec<Watched>,
+}
+
+/// A number that has to be finite, and what to say of it if it is not.
+#[derive(Debug)]
+struct Watched {
+    value: Scalar,
+    quantity: String,
+    place: String,
 }
 
 impl Session {
@@ -59,13 +70,38 @@ impl Session {
             accumulation: 1,
             drawn: BTreeMap::new(),
             record: BTreeMap::new(),
+            watched: Vec::new(),
         }
     }
 
-    /// Forgets the batches of the last step and hands over its figures.
-    pub(crate) fn turn(&mut self) -> BTreeMap<String, f64> {
+    /// Fetches all numbers of this step that are still on their way, together with `further` ones,
+    /// which it returns: the one time that a step waits for its device.
+    ///
+    /// # Errors
+    /// When a number that was watched is not finite.
+    pub(crate) fn settle(&mut self, step: u64, further: &[&Scalar]) -> Result<Vec<f64>> {
+        let watched = std::mem::take(&mut self.watched);
+        let looked_at = watched.iter().map(|it| &it.value);
+        let all: Vec<_> =
+            looked_at.chain(self.record.values()).chain(further.iter().copied()).collect();
+        let mut values = settle(&all)?.into_iter();
+        for (Watched { quantity, place, .. }, value) in watched.into_iter().zip(&mut values) {
+            if !value.is_finite() {
+                return Err(Error::NotFinite { quantity, value, step, place });
+            }
+        }
+        for (figure, value) in self.record.values_mut().zip(&mut values) {
+            *figure = value.into();
+        }
+        Ok(values.collect())
+    }
+
+    /// Forgets the batches of step `step` and hands over its figures.
+    pub(crate) fn turn(&mut self, step: u64) -> Result<BTreeMap<String, f64>> {
+        self.settle(step, &[])?;
         self.drawn.clear();
-        std::mem::take(&mut self.record)
+        let figures = std::mem::take(&mut self.record);
+        figures.into_iter().map(|(name, figure)| Ok((name, figure.value()?))).collect()
     }
 }
 
@@ -170,11 +206,30 @@ impl<'a> Step<'a> {
     }
 
     /// Adds to the figure `name` of this step; accumulated micro-batches count by their share.
-    pub fn record(&mut self, name: &str, value: f64) -> Result<()> {
+    pub fn record(&mut self, name: &str, value: impl Into<Scalar>) -> Result<()> {
         let main = self.main();
-        let share = self.share(&main)?;
-        *self.session.record.entry(name.to_owned()).or_default() += value * share;
+        let value = value.into().times(self.share(&main)?)?;
+        let figure = self.session.record.entry(name.to_owned()).or_default();
+        *figure = figure.plus(&value)?;
         Ok(())
+    }
+
+    /// Sees to it that the run stops here if `value` is not finite; `place` is ` on stream ...` or
+    /// empty. A number that is not at hand is looked at when the step waits for its device anyway,
+    /// before any weight moves.
+    ///
+    /// # Errors
+    /// When the number is at hand and not finite.
+    pub fn watch(&mut self, quantity: &str, place: &str, value: &Scalar) -> Result<()> {
+        let (quantity, place) = (quantity.to_owned(), place.to_owned());
+        match value.known() {
+            Some(value) if value.is_finite() => Ok(()),
+            Some(value) => Err(Error::NotFinite { quantity, value, step: self.index, place }),
+            None => {
+                self.session.watched.push(Watched { value: value.clone(), quantity, place });
+                Ok(())
+            }
+        }
     }
 
     /// Keeps an independent copy of the present weights under `name`.
@@ -264,7 +319,7 @@ impl<'s> Query<'s, '_> {
     /// The loop weighs what a defence returns by the main stream's share of labelled tokens.
     /// Gradients of other streams are scaled here so that their sum over micro-batches is the
     /// gradient of their own large batch.
-    pub fn loss_and_gradients(self) -> Result<(f64, Gradients)> {
+    pub fn loss_and_gradients(self) -> Result<(Scalar, Gradients)> {
         let main = self.step.main();
         let balance = match self.stream == main {
             true => 1.0,
@@ -274,16 +329,16 @@ impl<'s> Query<'s, '_> {
         Ok((outcome.loss, outcome.gradients.scale(balance)?))
     }
 
-    /// The loss alone.
+    /// The loss alone; waits for the device.
     pub fn loss(self) -> Result<f64> {
-        Ok(self.run(&[], false)?.loss)
+        self.run(&[], false)?.loss.value()
     }
 
     /// Gradients at sites; takes none of the weights.
     ///
     /// Of this micro-batch's contribution to the step's loss: the mean over *its* labelled tokens
     /// times its share of the step's. Returns the mean loss of the micro-batch beside them.
-    pub fn site_gradients(self, sites: &[Site]) -> Result<(f64, Hidden)> {
+    pub fn site_gradients(self, sites: &[Site]) -> Result<(Scalar, Hidden)> {
         let share = self.step.share(&self.stream)?;
         let mut outcome = self.run(sites, false)?;
         if share != 1.0 {
@@ -356,14 +411,8 @@ impl<'s> Query<'s, '_> {
             recompute: self.step.session.recompute,
         }
         .run()?;
-        if !outcome.loss.is_finite() {
-            return Err(Error::NotFinite {
-                quantity: "the loss".into(),
-                value: outcome.loss,
-                step: self.step.index,
-                place: format!(" on stream `{}`", self.stream),
-            });
-        }
+        let place = format!(" on stream `{}`", self.stream);
+        self.step.watch("the loss", &place, &outcome.loss)?;
         Ok(outcome)
     }
 }

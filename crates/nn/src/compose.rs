@@ -224,5 +224,5 @@ pub fn linear_cross_entropy(h: &Tensor, w: &Tensor, targets: &[i64]) -> Result<T
     let logits = linear(&picked, w)?.to_dtype(wide(h))?;
     let shifted = logits.broadcast_sub(&logits.detach().max_keepdim(D::Minus1)?)?;
     let sums = shifted.exp()?.sum_keepdim(D::Minus1)?.log()?;
-    sums.sub(&shifted.gather(&classes, 1)?)?.mean_all()?.to_dtype(h.dtype())
+    sums.sub(&shifted.gather(&classes, 1)?)?.mean_all()
 }

@@ -17,8 +17,8 @@ impl Weight {
         Self { name, frozen }
     }
 
-    fn of<'a>(&'a self, pass: &Pass<'a>) -> &'a Tensor {
-        pass.weight(&self.name).unwrap_or(&self.frozen)
+    fn of(&self, pass: &Pass<'_>) -> Result<Tensor> {
+        pass.weight_or(&self.name, &self.frozen)
     }
 }
 
@@ -56,7 +56,7 @@ impl Linear {
 
     /// `[..., in]` to `[..., out]`.
     pub fn forward(&self, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
-        let weight = self.weight.of(pass);
+        let weight = &self.weight.of(pass)?;
         let adapter = self.adapter.as_ref().and_then(|adapter| {
             Some((adapter, pass.weight(&adapter.a_name)?, pass.weight(&adapter.b_name)?))
         });
@@ -69,7 +69,7 @@ impl Linear {
         };
         match &self.bias {
             None => Ok(y),
-            Some(bias) => Ok(ops::add_bias(&y, bias.of(pass))?),
+            Some(bias) => Ok(ops::add_bias(&y, &bias.of(pass)?)?),
         }
     }
 
@@ -111,10 +111,10 @@ impl Norm {
 
     /// `[..., width]` to the same.
     pub fn forward(&self, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
-        let gain = self.gain.of(pass);
+        let gain = &self.gain.of(pass)?;
         Ok(match &self.bias {
             None => ops::rms_norm(x, gain, self.epsilon)?,
-            Some(bias) => ops::layer_norm(x, gain, bias.of(pass), self.epsilon)?,
+            Some(bias) => ops::layer_norm(x, gain, &bias.of(pass)?, self.epsilon)?,
         })
     }
 }

@@ -142,7 +142,7 @@ impl<'a> Chain<'a> {
         let trains = self.method().defense.config.build().trains();
         let place = source.clone().unwrap_or_else(|| self.directory.cell(cell));
         if source.is_some() || self.directory.holds(cell) {
-            let load = || stage::load(&settings.trainable, &place, base.dtype());
+            let load = || stage::load(&settings.trainable, &place, base.dtype(), base.device());
             return trains.then(load).transpose();
         }
         self.control.check()?;

@@ -10,6 +10,7 @@ use vxf_core::{Stage, Trainable};
 use crate::Result;
 use crate::data_settings::{DataSettings, Part};
 use crate::dataset::{SeedData, Set};
+use crate::device;
 use crate::estimate::StageCost;
 use crate::recipe::{Data, Method, Recipe};
 use crate::settings::{Keep, TrainingSettings};
@@ -69,8 +70,8 @@ pub(crate) fn longest(recipe: &Recipe, data: Option<&SeedData>) -> usize {
     sets.map(|set| Load::counted(set).longest).max().unwrap_or(0)
 }
 
-/// What is kept for the backward pass: as `recipe` says, or by the memory there is for each of
-/// `at_once` stages that train side by side on samples of up to `longest` tokens.
+/// What is kept for the backward pass: as `recipe` says, or by the memory there is `on` a device for
+/// each of `at_once` stages that train side by side on samples of up to `longest` tokens.
 ///
 /// # Errors
 /// When the model has no layer that an adapter asks for.
@@ -79,13 +80,14 @@ pub(crate) fn recompute(
     outline: &Outline,
     longest: usize,
     at_once: usize,
+    on: &Device,
 ) -> Result<Recompute> {
     match recipe.settings.recompute {
         Keep::None => return Ok(Recompute::None),
         Keep::Block => return Ok(Recompute::Block),
         Keep::Auto => {}
     }
-    let Some(available) = available().filter(|_| recipe.settings.device == "cpu") else {
+    let Some(available) = device::free(on) else {
         return Ok(Recompute::Block);
     };
     let bytes_each = DType::from(recipe.model.dtype).size_in_bytes() as u64;
@@ -98,18 +100,6 @@ pub(crate) fn recompute(
     // A fifth is left to what else is there.
     let fits = most * at_once as u64 <= available / 5 * 4;
     Ok(if fits { Recompute::None } else { Recompute::Block })
-}
-
-/// Bytes of memory that may still be taken, if the system tells.
-fn available() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let free = line.split_whitespace().next()?.parse::<u64>().ok()? * 1024;
-    let number = |name: &str| -> Option<u64> {
-        std::fs::read_to_string(format!("/sys/fs/cgroup/{name}")).ok()?.trim().parse().ok()
-    };
-    let limit = number("memory.max").zip(number("memory.current"));
-    Some(limit.map_or(free, |(most, taken)| free.min(most.saturating_sub(taken))))
 }
 
 impl Sizes<'_> {
@@ -187,12 +177,18 @@ impl Sizes<'_> {
         // The values, a gradient and Adam's two moments.
         let trained = 4 * trainable as u64 * self.bytes_each.max(4);
         let positions = (settings.batch_size * length) as u64;
-        // Inside one block: the outputs of its matrices, the product inside the MLP, and norms,
-        // sums, heads and their mixture, which are as wide as the model.
-        let first = self.matrices().filter(|(name, _)| name.contains(".layers.0."));
-        let outputs: Vec<usize> = first.map(|(_, [out, _])| out).collect();
-        let widest = outputs.iter().max().copied().unwrap_or(0);
-        let inside = outputs.iter().sum::<usize>() + widest + 11 * architecture.width;
+        // Inside one block: the outputs of its matrices, the product inside the MLP, norms, sums, heads
+        // and their mixture, which are as wide as the model, and the masks of adapters' inputs.
+        let first = || self.matrices().filter(|(name, _)| name.contains(".layers.0."));
+        let widest = first().map(|(_, [out, _])| out).max().unwrap_or(0);
+        let masks: usize = match &settings.trainable {
+            Trainable::Lora(lora) if lora.dropout > 0.0 => {
+                first().filter(|(name, _)| lora.targets(name)).map(|(_, [_, input])| input).sum()
+            }
+            _ => 0,
+        };
+        let outputs: usize = first().map(|(_, [out, _])| out).sum();
+        let inside = outputs + widest + 11 * architecture.width + masks;
         // Block inputs, and one perturbation for each; or all of every block.
         let each = match self.recompute {
             Recompute::Block if perturbed => 2 * architecture.width,

@@ -10,7 +10,8 @@ use crate::check;
 use crate::cost::{self, Load, Sizes, rate, taken, user_samples};
 use crate::data_settings::Part;
 use crate::dataset::{Corpus, SeedData};
-use crate::model::{Base, device};
+use crate::device::device;
+use crate::model::Base;
 use crate::plan::Plan;
 use crate::recipe::Recipe;
 use crate::settings::{Keep, TrainingSettings};
@@ -106,10 +107,11 @@ impl Prospect {
             data = Some(drawn);
         }
 
-        let rate = rate(&device(&recipe.settings.device)?)?;
+        let device = device(&recipe.settings.device)?;
+        let rate = rate(&device)?;
         let bytes_each = DType::from(recipe.model.dtype).size_in_bytes() as u64;
         let longest = cost::longest(recipe, data.as_ref());
-        let recompute = cost::recompute(recipe, &outline, longest, 1)?;
+        let recompute = cost::recompute(recipe, &outline, longest, 1, &device)?;
         let sizes = Sizes { outline: &outline, bytes_each, recompute, rate };
         let mut stages = Vec::new();
         if recipe.settings.stages.include(Stage::Alignment) {

@@ -204,7 +204,8 @@ impl Prepared {
     fn recompute(&self) -> Result<Recompute> {
         let longest = self.data.iter().map(|data| cost::longest(&self.recipe, Some(data))).max();
         let at_once = self.threads.min(self.chains_at_once());
-        cost::recompute(&self.recipe, &self.base.outline, longest.unwrap_or(0), at_once)
+        let device = self.base.device();
+        cost::recompute(&self.recipe, &self.base.outline, longest.unwrap_or(0), at_once, device)
     }
 
     /// How many chains may run side by side. A model of a user's own is held once; the embedded

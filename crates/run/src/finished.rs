@@ -173,7 +173,7 @@ impl Layered {
     /// # Errors
     /// When they are missing or damaged.
     pub fn weights(&self, base: &Base) -> Result<Params> {
-        stage::load(&self.trainable, &self.place, base.dtype())
+        stage::load(&self.trainable, &self.place, base.dtype(), base.device())
     }
 }
 

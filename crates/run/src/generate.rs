@@ -10,8 +10,9 @@ use vxf_data::{Ask, TemplateChoice};
 use vxf_sampling::Sampling;
 
 use crate::access::Access;
+use crate::device::device;
 use crate::finished::{self, Run};
-use crate::model::{Base, device};
+use crate::model::Base;
 use crate::recipe::{Data, Recipe};
 use crate::settings::EMBEDDED;
 use crate::{Error, Result};

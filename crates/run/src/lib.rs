@@ -14,6 +14,7 @@ mod cost;
 pub mod data_settings;
 pub mod dataset;
 pub mod detail;
+pub mod device;
 pub mod diff;
 pub mod directory;
 pub mod disk;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use vxf_data::DataReport;
 
 use crate::Result;
+use crate::device;
 use crate::model::{Base, ModelDigests};
 use crate::recipe::Recipe;
 use crate::record::SCHEMA_VERSION;
@@ -110,7 +111,7 @@ impl Manifest {
             host: Host::here(),
             threads,
             directory: std::env::current_dir().unwrap_or_default(),
-            device: recipe.settings.device.clone(),
+            device: device::name(base.device()),
             started: now(),
             finished: None,
             resumed: Vec::new(),

@@ -15,6 +15,7 @@ use vxf_core::{Backbone, Params, Trainable, peft};
 use vxf_data::{Codec, TemplateChoice};
 
 use crate::access::Access;
+use crate::device::device;
 use crate::recipe::{Data, Recipe, hex};
 use crate::settings::{EMBEDDED, ModelSettings};
 use crate::{Error, Result};
@@ -50,22 +51,6 @@ pub struct Base {
     shared: Mutex<Option<Weak<dyn Backbone>>>,
     /// Loaded ahead, for the first who asks.
     ready: Mutex<Option<Arc<dyn Backbone>>>,
-}
-
-/// The device called `name`.
-///
-/// # Errors
-/// When there is none of that name, or this program was built without it.
-pub fn device(name: &str) -> Result<Device> {
-    let fail = |problem: String| Error::Device { name: name.to_owned(), problem };
-    let number = match (name, name.strip_prefix("cuda:")) {
-        ("cpu", _) => return Ok(Device::Cpu),
-        ("cuda", _) => Some(0),
-        (_, Some(number)) => number.parse().ok(),
-        _ => None,
-    };
-    let number = number.ok_or_else(|| fail("write cpu, cuda or cuda:N".into()))?;
-    Device::new_cuda(number).map_err(|error| fail(error.to_string()))
 }
 
 impl Base {
@@ -254,17 +239,5 @@ pub(crate) fn file_digest(path: &Path) -> Result<String> {
             0 => return Ok(hex(&hash.finalize())),
             n => hash.update(&buffer[..n]),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn devices_have_names() {
-        assert!(device("cpu").is_ok_and(|device| device.is_cpu()));
-        let error = device("tpu").expect_err("no such device");
-        assert!(error.to_string().contains("write cpu, cuda or cuda:N"), "{error}");
     }
 }

@@ -100,7 +100,7 @@ vxf_core::config! {
         pub from: String = String::new(),
         /// Steps between measurements during the user's stage; 0 measures at its end alone.
         pub eval_every: u64 = 0,
-        /// Where to compute: cpu, cuda or cuda:N.
+        /// Where to compute: cpu, cuda, cuda:N, or auto, a GPU if there is one that can be used.
         pub device: String = "cpu".to_owned(),
         /// Worker threads; 0 takes all cores. Figures do not depend on it.
         pub threads: usize = 0,

@@ -7,6 +7,7 @@ use candle_core::{DType, Device, Tensor};
 use vxf_core::checkpoint::Checkpoint;
 use vxf_core::engine::Recompute;
 use vxf_core::minmax::Training;
+use vxf_core::numeric::trained_in;
 use vxf_core::optimizer::{AdamW, AdamWConfig};
 use vxf_core::schedule::Schedule;
 use vxf_core::step::Session;
@@ -105,15 +106,17 @@ pub fn save(trainable: &Trainable, weights: &Params, base: &str, place: &Path) -
     Ok(())
 }
 
-/// Reads what [`save`] wrote into `place`, in the type that it was trained in.
+/// Reads what [`save`] wrote into `place`, for a model that computes in `dtype` on `device`.
 ///
 /// # Errors
 /// When it is missing or damaged.
-pub fn load(trainable: &Trainable, place: &Path, dtype: DType) -> Result<Params> {
+pub fn load(trainable: &Trainable, place: &Path, dtype: DType, device: &Device) -> Result<Params> {
+    let dtype = trained_in(dtype);
     if let Trainable::Lora(_) = trainable {
-        return Ok(peft::read(&place.join(ADAPTER), dtype, &Device::Cpu)?.1);
+        return Ok(peft::read(&place.join(ADAPTER), dtype, device)?.1);
     }
-    Ok(Checkpoint::weights(&place.join(WEIGHTS), dtype)?)
+    let weights = Checkpoint::weights(&place.join(WEIGHTS), dtype)?;
+    Ok(weights.map(|weight| Ok(weight.to_device(device)?))?)
 }
 
 const ADAPTER: &str = "adapter";

@@ -73,7 +73,7 @@ impl Embedding {
                 ),
             });
         }
-        let table = pass.weight(&self.name).unwrap_or(&self.table);
+        let table = &pass.weight_or(&self.name, &self.table)?;
         let hidden = ops::embedding(table, tokens, self.padding)?;
         let hidden = match &self.project {
             Some(project) => project.forward(&hidden, pass)?,
@@ -92,7 +92,7 @@ impl Embedding {
 impl Learned {
     /// The rows of the table for a batch, `[batch, sequence, width]`.
     fn rows(&self, rows: usize, columns: usize, offset: usize, pass: &Pass<'_>) -> Result<Tensor> {
-        let table = pass.weight(&self.name).unwrap_or(&self.table);
+        let table = &pass.weight_or(&self.name, &self.table)?;
         let index = |row: usize, column: usize| match pass.lengths() {
             Some(lengths) if offset + column >= lengths[row] => self.offset - 1,
             _ => self.offset + offset + column,

@@ -6,6 +6,7 @@ use candle_core::{DType, Device, Tensor};
 use vxf_core::backbone::{Architecture, Backbone, Decoder, Parameter, Pass};
 use vxf_core::checkpoint::Checkpoint;
 use vxf_core::config::Outline;
+use vxf_core::numeric::trained_in;
 use vxf_core::{Key, Lora, Params, Result, Site, Trainable};
 use vxf_nn::layers::{Linear, Norm};
 use vxf_nn::ops;
@@ -115,8 +116,8 @@ impl Transformer {
         }
     }
 
-    fn projection<'a>(&'a self, pass: &Pass<'a>) -> &'a Tensor {
-        pass.weight(&self.output_name).unwrap_or(&self.output)
+    fn projection(&self, pass: &Pass<'_>) -> Result<Tensor> {
+        pass.weight_or(&self.output_name, &self.output)
     }
 }
 
@@ -142,12 +143,12 @@ impl Backbone for Transformer {
     }
 
     fn head(&self, hidden: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
-        Ok(ops::linear(&self.last(hidden, pass)?, self.projection(pass))?)
+        Ok(ops::linear(&self.last(hidden, pass)?, &self.projection(pass)?)?)
     }
 
     fn head_loss(&self, hidden: &Tensor, targets: &[i64], pass: &Pass<'_>) -> Result<Tensor> {
         let last = self.last(hidden, pass)?;
-        Ok(ops::linear_cross_entropy(&last, self.projection(pass), targets)?)
+        Ok(ops::linear_cross_entropy(&last, &self.projection(pass)?, targets)?)
     }
 
     fn decoder<'a>(&'a self, weights: &'a Params) -> Option<Box<dyn Decoder + 'a>> {
@@ -160,9 +161,10 @@ impl Backbone for Transformer {
     }
 
     fn initial(&self, key: &Key) -> Result<Params> {
+        let dtype = trained_in(self.dtype);
         match &self.trainable {
-            Trainable::Full => self.tensors.copy(),
-            Trainable::Lora(_) => Lora::fresh(&self.parameters(), key, self.dtype, &self.device),
+            Trainable::Full => self.tensors.map(|tensor| Ok(tensor.copy()?.to_dtype(dtype)?)),
+            Trainable::Lora(_) => Lora::fresh(&self.parameters(), key, dtype, &self.device),
         }
     }
 

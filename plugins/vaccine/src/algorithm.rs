@@ -1,8 +1,10 @@
 //! The method: a defence of three lines and the inner player that it lives by.
 
+use std::collections::BTreeMap;
+
 use candle_core::{DType, Tensor};
 use vxf_core::defense::State;
-use vxf_core::numeric::sum_of_squares;
+use vxf_core::numeric::squares;
 use vxf_core::prelude::*;
 use vxf_core::step::Role;
 
@@ -88,32 +90,27 @@ impl Perturber for GradientPerturber {
         let main = step.main();
         let (loss, mut hidden) = step.on(&main).role(role).site_gradients(&sites)?;
         let norms = norms(&hidden)?;
-        let norm = norms.iter().map(|(_, norm)| norm * norm).sum::<f64>().sqrt();
-        if !norm.is_finite() {
-            let (site, value) = norms
-                .iter()
-                .find(|(_, norm)| !norm.is_finite())
-                .copied()
-                .unwrap_or((sites[0], norm));
-            return Err(Error::NotFinite {
-                quantity: format!("the loss gradient at {site}"),
-                value,
-                step: step.index(),
-                place: format!(" on stream `{main}`"),
-            });
+        let mut norm = Scalar::default();
+        for own in norms.values() {
+            norm = norm.plus(&own.squared()?)?;
         }
+        let norm = norm.root()?;
         step.record("loss_clean", loss)?;
-        step.record("hidden_gradient_norm", norm)?;
-        for (site, norm) in &norms {
-            step.record(&format!("hidden_gradient_norm.{site}"), *norm)?;
+        step.record("hidden_gradient_norm", norm.clone())?;
+        let place = format!(" on stream `{main}`");
+        for (site, own) in &norms {
+            step.watch(&format!("the loss gradient at {site}"), &place, own)?;
+            step.record(&format!("hidden_gradient_norm.{site}"), own.clone())?;
         }
+        step.watch("the norm of the loss gradient at all sites", &place, &norm)?;
 
+        let factor = |norm: &Scalar| norm.plus(&GUARD.into())?.under(*rho);
         match scope {
-            Scope::Global => scale(&mut hidden, |_| rho / (norm + GUARD))?,
-            Scope::PerSite => {
-                let own = |site| norms.iter().find(|(at, _)| *at == site).map_or(0.0, |(_, n)| *n);
-                scale(&mut hidden, |site| rho / (own(site) + GUARD))?;
+            Scope::Global => {
+                let factor = factor(&norm)?;
+                scale(&mut hidden, |_| Ok(factor.clone()))?;
             }
+            Scope::PerSite => scale(&mut hidden, |site| factor(&norms[&site]))?,
             Scope::PerExample => scale_groups(&mut hidden, *rho, &[1, 2])?,
             Scope::PerToken => scale_groups(&mut hidden, *rho, &[2])?,
         }
@@ -122,13 +119,14 @@ impl Perturber for GradientPerturber {
 }
 
 /// The L2 norm at each site, in f64.
-fn norms(hidden: &Hidden) -> Result<Vec<(Site, f64)>> {
-    hidden.iter().map(|(site, tensor)| Ok((*site, sum_of_squares(tensor)?.sqrt()))).collect()
+fn norms(hidden: &Hidden) -> Result<BTreeMap<Site, Scalar>> {
+    let squares = squares(&hidden.values().collect::<Vec<_>>())?;
+    hidden.keys().zip(squares).map(|(site, square)| Ok((*site, square.root()?))).collect()
 }
 
-fn scale(hidden: &mut Hidden, factor: impl Fn(Site) -> f64) -> Result<()> {
+fn scale(hidden: &mut Hidden, factor: impl Fn(Site) -> Result<Scalar>) -> Result<()> {
     for (site, tensor) in hidden.iter_mut() {
-        *tensor = (&*tensor * factor(*site))?;
+        *tensor = factor(*site)?.scale(tensor)?;
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 pub(crate) mod diff;
+pub(crate) mod doctor;
 pub(crate) mod eval;
 pub(crate) mod export;
 pub(crate) mod generate;

@@ -2,8 +2,8 @@
 
 use serde_json::json;
 use vxf_parity::Report;
+use vxf_run::device::device;
 use vxf_run::grid::Grid;
-use vxf_run::model::device;
 
 use crate::args::ParityArgs;
 use crate::commands::SCHEMA_VERSION;

@@ -8,7 +8,7 @@ use vxf_run::settings::Keep;
 use crate::args::ValidateArgs;
 use crate::commands::{SCHEMA_VERSION, layers};
 use crate::error::CommandError;
-use crate::output::{print, print_json};
+use crate::output::{bytes, print, print_json};
 use crate::progress::access;
 
 pub(crate) fn run(args: &ValidateArgs) -> Result<(), CommandError> {
@@ -113,14 +113,6 @@ fn count(value: f64) -> String {
         v if v >= 1e9 => format!("{:.2} billion", v / 1e9),
         v if v >= 1e6 => format!("{:.2} million", v / 1e6),
         v => v.to_string(),
-    }
-}
-
-fn bytes(value: u64) -> String {
-    const MIB: f64 = 1024.0 * 1024.0;
-    match value as f64 / MIB {
-        mib if mib >= 1024.0 => format!("{:.1} GiB", mib / 1024.0),
-        mib => format!("{mib:.1} MiB"),
     }
 }
 

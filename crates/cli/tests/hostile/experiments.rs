@@ -100,7 +100,12 @@ fn open(root: &Path, manifest: &Manifest, recipe: &Recipe) -> Result<(), String>
         match run.layers() {
             Err(error) => told(Err(shown(error))),
             Ok(layers) => layers.iter().for_each(|layer| {
-                let weights = stage::load(&layer.trainable, &layer.place, candle_core::DType::F32);
+                let weights = stage::load(
+                    &layer.trainable,
+                    &layer.place,
+                    candle_core::DType::F32,
+                    &candle_core::Device::Cpu,
+                );
                 told(weights.map(drop).map_err(shown));
             }),
         }

@@ -16,7 +16,7 @@ const LOGITS: usize = 1 << 21;
 /// Averages the cross-entropy of the logits `h w^T` over the labelled rows.
 ///
 /// `h` is `[.., H]`, `w` is `[V, H]`, `targets` has one class for each row of `h`, negative where
-/// the row is to be ignored. The result is a scalar of the dtype of `h`. Only the labelled rows
+/// the row is to be ignored. The result is a scalar, `f64` if `h` is, else `f32`. Only the labelled rows
 /// are computed, a few at a time, so that the logits never exist as a whole. The gradients are
 /// made along with the loss, those of `h` and `w` each only if it is tracked.
 ///
@@ -26,6 +26,10 @@ const LOGITS: usize = 1 << 21;
 /// target is negative.
 pub fn linear_cross_entropy(h: &Tensor, w: &Tensor, targets: &[i64]) -> Result<Tensor> {
     let labelled = labelled_rows(h, w, targets)?;
+    #[cfg(feature = "cuda")]
+    if crate::cuda::takes(h) {
+        return crate::cuda::linear_cross_entropy(h, w, &labelled);
+    }
     if !fused(h) {
         return compose::linear_cross_entropy(h, w, targets);
     }

@@ -20,11 +20,15 @@ use crate::kernel::{Real, View, multiplied};
 /// When the shapes, dtypes or devices do not fit each other.
 pub fn linear(x: &Tensor, w: &Tensor) -> Result<Tensor> {
     let sizes = Sizes::new("linear", x, w)?;
+    let shape = with_last(x, sizes.out);
+    #[cfg(feature = "cuda")]
+    if crate::cuda::takes(x) {
+        return crate::cuda::linear(x, w, sizes, shape);
+    }
     if !fused(x) {
         return compose::linear(x, w);
     }
     let x = x.contiguous()?;
-    let shape = with_last(&x, sizes.out);
     if w.track_op() {
         apply2([&x, &w.contiguous()?], Linear { sizes, shape })
     } else {
@@ -34,10 +38,10 @@ pub fn linear(x: &Tensor, w: &Tensor) -> Result<Tensor> {
 
 /// Sizes of a linear layer: rows of `x`, columns of `x`, rows of `w`.
 #[derive(Clone, Copy)]
-pub(super) struct Sizes {
-    pub(super) rows: usize,
-    pub(super) inner: usize,
-    pub(super) out: usize,
+pub(crate) struct Sizes {
+    pub(crate) rows: usize,
+    pub(crate) inner: usize,
+    pub(crate) out: usize,
 }
 
 impl Sizes {

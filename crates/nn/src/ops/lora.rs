@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp3, Layout, Result, Shape, Tensor, bail};
-use vxf_core::autograd::{apply1, apply3};
+use vxf_core::autograd::{apply1, apply3, cast};
 
 use super::linear::Sizes;
 use super::mask::product;
@@ -20,7 +20,8 @@ use crate::kernel::{
 /// Computes `x w^T + scale ((x * mask) a^T) b^T` for `x` `[.., in]`, `w` `[out, in]`, `a`
 /// `[r, in]` and `b` `[out, r]`; the result is `[.., out]`. `mask`, of the shape of `x`, is the
 /// dropout of the adapter's input, already multiplied by `1 / (1 - p)`. `w` and `mask` never get
-/// a gradient, even when tracked; `x`, `a` and `b` get theirs if tracked.
+/// a gradient, even when tracked; `x`, `a` and `b` get theirs if tracked. `a` and `b` may be of another
+/// type than `x`: they are rounded to it, and their gradients are of their own.
 ///
 /// # Errors
 ///
@@ -34,7 +35,7 @@ pub fn lora_linear(
     mask: Option<&Tensor>,
 ) -> Result<Tensor> {
     let sizes = Sizes::new("lora_linear", x, w)?;
-    same_kind("lora_linear", &[x, a, b])?;
+    same_kind("lora_linear", &[a, b])?;
     let Sizes { inner, out, .. } = sizes;
     let rank = match (a.dims(), b.dims()) {
         (&[rank, a_inner], &[b_out, b_rank])
@@ -53,6 +54,13 @@ pub fn lora_linear(
             bail!("lora_linear: the mask is {:?} but x is {:?}", mask.dims(), x.dims());
         }
     }
+    #[cfg(feature = "cuda")]
+    if crate::cuda::takes(x) {
+        let shape = with_last(x, out);
+        return crate::cuda::lora_linear(x, w, [a, b], scale, mask, (sizes, shape));
+    }
+    let (a, b) = (&cast(a, x.dtype())?, &cast(b, x.dtype())?);
+    same_kind("lora_linear", &[x, a, b])?;
     if !fused(x) {
         return compose::lora_linear(x, &w.detach(), a, b, scale, mask);
     }

@@ -17,6 +17,10 @@ pub fn masked(x: &Tensor, mask: &Tensor) -> Result<Tensor> {
     if x.dims() != mask.dims() {
         bail!("masked: x is {:?} but the mask is {:?}", x.dims(), mask.dims());
     }
+    #[cfg(feature = "cuda")]
+    if crate::cuda::takes(x) {
+        return crate::cuda::masked(x, mask);
+    }
     if !fused(x) {
         return x * mask.detach();
     }

@@ -2,8 +2,9 @@
 //!
 //! Common to all of them:
 //!
-//! - CPU tensors of `f32` or `f64` run the fused kernels; anything else runs the composition of
-//!   the same name in [`crate::compose`].
+//! - CPU tensors of `f32` or `f64` run the fused kernels, CUDA tensors of `f32` or `bf16` those of
+//!   `vxf-cuda` where there are some; anything else runs the composition of the same name in
+//!   [`crate::compose`].
 //! - Operands that need no gradient (see [`Tensor::track_op`]) cost none: the operation captures
 //!   them, or returns nothing for them, and they get no entry in candle's `GradStore`.
 //! - Operands may have any layout; results and gradients are contiguous.
@@ -43,6 +44,8 @@ pub use swiglu::swiglu;
 
 pub(crate) use attention::Dims as AttentionDims;
 pub(crate) use cross_entropy::labelled_rows;
+#[cfg(feature = "cuda")]
+pub(crate) use linear::Sizes;
 
 use crate::kernel::Real;
 

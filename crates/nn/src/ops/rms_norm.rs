@@ -24,6 +24,10 @@ pub fn rms_norm(x: &Tensor, gain: &Tensor, eps: f64) -> Result<Tensor> {
         [width] if width > 0 && last % width == 0 => width,
         ref gain => bail!("rms_norm: x is {:?} but the gain is {gain:?}, not [{last}]", x.dims()),
     };
+    #[cfg(feature = "cuda")]
+    if crate::cuda::takes(x) {
+        return crate::cuda::rms_norm(x, gain, eps);
+    }
     if !fused(x) {
         return compose::rms_norm(x, gain, eps);
     }

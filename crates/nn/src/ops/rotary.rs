@@ -17,6 +17,10 @@ use crate::kernel::{Real, filled};
 /// When `x` has not three dimensions or its width is not a multiple of `heads`.
 pub fn split_heads(x: &Tensor, heads: usize) -> Result<Tensor> {
     let (batch, len, d) = head_sizes("split_heads", x, heads)?;
+    #[cfg(feature = "cuda")]
+    if crate::cuda::takes(x) {
+        return crate::cuda::heads(x, None, [batch, len, heads, d]);
+    }
     if !fused(x) {
         return x.reshape((batch, len, heads, d))?.transpose(1, 2)?.contiguous();
     }
@@ -57,8 +61,14 @@ pub fn rotary(
             bail!("rotary: cos is {cos:?} and sin is {sin:?}, not [positions, {}]", d / 2)
         }
     }
+    let (cos, sin) = (cos.detach(), sin.detach());
+    #[cfg(feature = "cuda")]
+    if crate::cuda::takes(x) {
+        let (cos, sin) = (cos.narrow(0, offset, len)?, sin.narrow(0, offset, len)?);
+        return crate::cuda::heads(x, Some([&cos, &sin]), [batch, len, heads, d]);
+    }
     if !fused(x) {
-        return compose::rotary(x, heads, &cos.detach(), &sin.detach(), offset);
+        return compose::rotary(x, heads, &cos, &sin, offset);
     }
     let (cos, sin) = (cos.narrow(0, offset, len)?, sin.narrow(0, offset, len)?);
     let shape = Shape::from((batch, heads, len, d));

@@ -20,6 +20,10 @@ pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     if gate.dims() != up.dims() {
         bail!("swiglu: gate is {:?} but up is {:?}", gate.dims(), up.dims());
     }
+    #[cfg(feature = "cuda")]
+    if crate::cuda::takes(gate) {
+        return crate::cuda::swiglu(gate, up);
+    }
     if !fused(gate) {
         return compose::swiglu(gate, up);
     }

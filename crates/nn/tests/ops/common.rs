@@ -1,5 +1,7 @@
 //! Random tensors and the two ways of checking an operation.
 
+use std::sync::OnceLock;
+
 use candle_core::{DType, Device, Result, Tensor, Var};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -53,6 +55,32 @@ impl Source {
     }
 }
 
+/// Where the fused operations are checked: the CPU, unless `VXF_TEST_DEVICE` names another, such as
+/// `cuda:0`.
+pub(crate) fn device() -> &'static Device {
+    static DEVICE: OnceLock<Device> = OnceLock::new();
+    DEVICE.get_or_init(|| match std::env::var("VXF_TEST_DEVICE").as_deref() {
+        Err(_) | Ok("cpu") => Device::Cpu,
+        Ok(name) => cuda(name),
+    })
+}
+
+#[cfg(feature = "cuda")]
+fn cuda(name: &str) -> Device {
+    let number = name.strip_prefix("cuda:").and_then(|number| number.parse().ok());
+    vxf_cuda::open(number.expect("VXF_TEST_DEVICE is cpu or cuda:N")).expect("the device")
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda(name: &str) -> Device {
+    panic!("VXF_TEST_DEVICE is {name}, and these tests were built without the feature `cuda`")
+}
+
+/// A further operand beside `first`: of its type, where it is.
+pub(crate) fn beside(first: &Tensor, x: &Tensor) -> Result<Tensor> {
+    x.to_device(first.device())?.to_dtype(first.dtype())
+}
+
 /// An operation over the operands whose gradients are checked.
 pub(crate) type Op<'a> = &'a dyn Fn(&[Tensor]) -> Result<Tensor>;
 
@@ -72,7 +100,7 @@ pub(crate) fn evaluate(op: Op<'_>, operands: &[Tensor]) -> Result<(Tensor, Vec<T
     let vars: Vec<Var> = operands.iter().map(Var::from_tensor).collect::<Result<_>>()?;
     let tracked: Vec<Tensor> = vars.iter().map(|var| var.as_tensor().clone()).collect();
     let out = op(&tracked)?;
-    let cotangent = Source::new(99).tensor(out.dims())?.to_dtype(out.dtype())?;
+    let cotangent = beside(&out, &Source::new(99).tensor(out.dims())?)?;
     let grads = out.mul(&cotangent)?.sum_all()?.backward()?;
     let missing = || candle_core::Error::Msg("an operand without a gradient".into());
     let grads = vars.iter().map(|var| grads.get(var).cloned().ok_or_else(missing));
@@ -95,7 +123,8 @@ pub(crate) fn assert_close(
     tolerance: f64,
 ) -> Result<()> {
     assert_eq!(found.dims(), expected.dims(), "{what}: shape");
-    assert_eq!(found.dtype(), expected.dtype(), "{what}: dtype");
+    let alike = !device().is_cpu() || found.dtype() == expected.dtype();
+    assert!(alike, "{what}: {:?} instead of {:?}", found.dtype(), expected.dtype());
     let (found, expected) = (values(found)?, values(expected)?);
     let size = expected.iter().fold(0.5_f64, |size, x| size.max(x.abs()));
     for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
@@ -132,13 +161,23 @@ pub(crate) fn check_differences(op: Op<'_>, operands: &[Tensor]) -> Result<()> {
     Ok(())
 }
 
-/// Checks the result and the gradients against another form of the operation, in both types.
+/// Checks the result and the gradients against another form of the operation, in both types; on
+/// another device than the CPU against that form on the CPU, in the types that there are kernels for.
 pub(crate) fn check_same(fused: Op<'_>, slow: Op<'_>, operands: &[Tensor]) -> Result<()> {
-    for (dtype, tolerance) in [(DType::F64, 1e-11), (DType::F32, 3e-5)] {
+    let cases = match device().is_cpu() {
+        true => [(DType::F64, DType::F64, 1e-11), (DType::F32, DType::F32, 3e-5)],
+        // The slow form of rounded operands, not itself rounded: bf16 has 8 binary digits.
+        false => [(DType::F32, DType::F64, 3e-5), (DType::BF16, DType::F64, 6e-2)],
+    };
+    for (dtype, slow_dtype, tolerance) in cases {
         let operands: Vec<Tensor> =
             operands.iter().map(|x| x.to_dtype(dtype)).collect::<Result<_>>()?;
-        let (found, found_grads) = evaluate(fused, &operands)?;
-        let (expected, expected_grads) = evaluate(slow, &operands)?;
+        let there: Vec<Tensor> =
+            operands.iter().map(|x| x.to_device(device())).collect::<Result<_>>()?;
+        let wide: Vec<Tensor> =
+            operands.iter().map(|x| x.to_dtype(slow_dtype)).collect::<Result<_>>()?;
+        let (found, found_grads) = evaluate(fused, &there)?;
+        let (expected, expected_grads) = evaluate(slow, &wide)?;
         assert_close("result", &found, &expected, tolerance)?;
         for (which, (found, expected)) in found_grads.iter().zip(&expected_grads).enumerate() {
             assert_close(&format!("gradient {which}, element"), found, expected, tolerance)?;

@@ -4,5 +4,6 @@
 mod common;
 mod contract;
 mod gradients;
+mod mixed;
 mod odd;
 mod oracle;

@@ -6,7 +6,7 @@ use candle_core::{Result, Tensor};
 use vxf_core::autograd;
 use vxf_nn::{compose, ops};
 
-use crate::common::{Op, Source, bits, check_differences, check_same, values};
+use crate::common::{Op, Source, beside, bits, check_differences, check_same, values};
 
 /// Both checks of an operation.
 fn check(fused: Op<'_>, slow: Op<'_>, operands: &[Tensor]) -> Result<()> {
@@ -43,8 +43,8 @@ fn lora_linear() -> Result<()> {
             let mask = source.mask(&[1, rows, inner])?;
             for dropped in [false, true] {
                 let of = |o: &[Tensor]| -> Result<_> {
-                    let dtype = o[0].dtype();
-                    Ok((w.to_dtype(dtype)?, dropped.then(|| mask.to_dtype(dtype)).transpose()?))
+                    let mask = dropped.then(|| beside(&o[0], &mask)).transpose()?;
+                    Ok((beside(&o[0], &w)?, mask))
                 };
                 let fused: Op<'_> = &|o| {
                     let (w, mask) = of(o)?;
@@ -107,7 +107,7 @@ fn elements() -> Result<()> {
         check(&|o| ops::relu(&o[0]), &|o| compose::relu(&o[0]), std::slice::from_ref(&x))?;
         check(&|o| autograd::add(&o[0], &o[1]), &|o| &o[0] + &o[1], &[x.clone(), y.clone()])?;
         let mask = source.mask(&[rows, width])?;
-        let like = |o: &[Tensor]| mask.to_dtype(o[0].dtype());
+        let like = |o: &[Tensor]| beside(&o[0], &mask);
         check(&|o| ops::masked(&o[0], &like(o)?), &|o| &o[0] * like(o)?, &[x])?;
     }
     Ok(())
@@ -120,7 +120,7 @@ fn heads() -> Result<()> {
         let x = source.tensor(&[2, len, heads * 2 * half])?;
         let (cos, sin) = source.angles(len + 3, half)?;
         let form = |fused: bool, o: &[Tensor]| {
-            let (cos, sin) = (cos.to_dtype(o[0].dtype())?, sin.to_dtype(o[0].dtype())?);
+            let (cos, sin) = (beside(&o[0], &cos)?, beside(&o[0], &sin)?);
             let form = if fused { ops::rotary } else { compose::rotary };
             form(&o[0], heads, &cos, &sin, 3)
         };
@@ -143,8 +143,9 @@ fn embedding() -> Result<()> {
         let indices: Vec<u32> = (0..7).map(|i| (i * i) % rows as u32).collect();
         for (count, ignored) in [(1, None), (7, None), (7, Some(0)), (7, Some(4))] {
             let indices = Tensor::new(&indices[..count], table.device())?.unsqueeze(0)?;
-            let fused: Op<'_> = &|o| ops::embedding(&o[0], &indices, ignored);
-            let slow: Op<'_> = &|o| compose::embedding(&o[0], &indices, ignored);
+            let there = |o: &[Tensor]| indices.to_device(o[0].device());
+            let fused: Op<'_> = &|o| ops::embedding(&o[0], &there(o)?, ignored);
+            let slow: Op<'_> = &|o| compose::embedding(&o[0], &there(o)?, ignored);
             let table = std::slice::from_ref(&table);
             check_same(fused, slow, table)?;
             // What is ignored moves the result all the same.

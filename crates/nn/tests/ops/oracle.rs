@@ -4,7 +4,7 @@ use candle_core::{D, DType, Result, Tensor};
 use proptest::prelude::*;
 use vxf_nn::{compose, ops};
 
-use crate::common::{Source, check_same};
+use crate::common::{Source, beside, check_same};
 
 /// Turns candle's error into proptest's, for `?` in a property.
 fn ran(result: Result<()>) -> std::result::Result<(), TestCaseError> {
@@ -52,7 +52,7 @@ proptest! {
             type Form = fn(&Tensor, &Tensor, &Tensor, &Tensor, f64, Option<&Tensor>)
                 -> Result<Tensor>;
             let run = |form: Form, o: &[Tensor]| {
-                let (w, mask) = (w.to_dtype(o[0].dtype())?, mask.to_dtype(o[0].dtype())?);
+                let (w, mask) = (beside(&o[0], &w)?, beside(&o[0], &mask)?);
                 form(&o[0], &w, &o[1], &o[2], 2.5, dropped.then_some(&mask))
             };
             check_same(
@@ -131,7 +131,7 @@ proptest! {
             let mut source = Source::new(seed);
             let (cos, sin) = source.angles(len + offset, half)?;
             let run = |fused: bool, o: &[Tensor]| {
-                let (cos, sin) = (cos.to_dtype(o[0].dtype())?, sin.to_dtype(o[0].dtype())?);
+                let (cos, sin) = (beside(&o[0], &cos)?, beside(&o[0], &sin)?);
                 let form = if fused { ops::rotary } else { compose::rotary };
                 form(&o[0], heads, &cos, &sin, offset)
             };

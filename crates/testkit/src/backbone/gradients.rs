@@ -61,7 +61,7 @@ pub fn every_parameter_has_its_gradient(make: impl Fn(DType) -> Arc<dyn Backbone
             ..Evaluation::new(&*backbone, &weights, &batch)
         };
         let at = |weights: &Params| -> Result<f64> {
-            Ok(Evaluation { weights, weight_gradients: false, ..evaluation }.run()?.loss)
+            Evaluation { weights, weight_gradients: false, ..evaluation }.run()?.loss.value()
         };
         let outcome = evaluation.run()?;
 
@@ -111,7 +111,7 @@ pub fn site_gradients_are_right(make: impl Fn(DType) -> Arc<dyn Backbone>) {
                 let at = |by| -> Result<f64> {
                     let added = nudged(&tensor.zeros_like()?, index, by)?;
                     let added = Hidden::from([(site, added)]);
-                    Ok(Evaluation { perturbation: Some(&added), ..quiet }.run()?.loss)
+                    Evaluation { perturbation: Some(&added), ..quiet }.run()?.loss.value()
                 };
                 let difference = (at(STEP)? - at(-STEP)?) / (2.0 * STEP);
                 assert_agrees(&format!("{site}[{index}]"), gradient[index], difference);
@@ -139,7 +139,7 @@ pub fn block_by_block_is_one_graph_to_the_bit(make: impl Fn(DType) -> Arc<dyn Ba
         let graph = evaluation.run_as_one_graph()?;
         for recompute in [Recompute::Block, Recompute::None] {
             let blocks = Evaluation { recompute, ..evaluation }.run()?;
-            assert_eq!(blocks.loss.to_bits(), graph.loss.to_bits(), "loss");
+            assert_eq!(blocks.loss.value()?.to_bits(), graph.loss.value()?.to_bits(), "loss");
             let differs = first_difference(&blocks.gradients, &graph.gradients)?;
             assert_eq!(differs, None, "a gradient that differs");
             for (site, gradient) in &blocks.at_sites {

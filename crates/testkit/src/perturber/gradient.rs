@@ -23,7 +23,7 @@ pub(super) fn clean(
     let outcome =
         Evaluation { sites, weight_gradients: false, ..Evaluation::new(backbone, weights, batch) }
             .run_as_one_graph()?;
-    Ok((outcome.loss, outcome.at_sites))
+    Ok((outcome.loss.value()?, outcome.at_sites))
 }
 
 /// Only the sites of `wanted`.

@@ -77,6 +77,12 @@ impl Dims {
         }
     }
 
+    /// How many of the last keys a query sees.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn window(&self) -> Option<usize> {
+        self.window
+    }
+
     /// What scores are multiplied by.
     pub(crate) fn scale(&self) -> f64 {
         1.0 / (self.d as f64).sqrt()

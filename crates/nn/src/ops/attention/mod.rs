@@ -47,17 +47,22 @@ pub fn attention(
 ) -> Result<Tensor> {
     same_kind("attention", &[q, k, v])?;
     let dims = Dims::new(q, k, v, lengths, window)?;
+    let differentiated = [q, k, v].iter().any(|x| x.track_op());
+    let pitch = pitch(k).filter(|_| !differentiated && pitch(k) == pitch(v));
+    let all = || lengths.map_or_else(|| vec![dims.keys; dims.batch], <[usize]>::to_vec);
+    #[cfg(feature = "cuda")]
+    if crate::cuda::takes(q)
+        && let Some(y) = crate::cuda::attention([q, k, v], dims, &all(), pitch)?
+    {
+        return Ok(y);
+    }
     if !fused(q) {
         return compose::attention(q, k, v, lengths, window);
     }
-    let lengths = lengths.map_or_else(|| vec![dims.keys; dims.batch], <[usize]>::to_vec);
-    let q = q.contiguous()?;
-    let differentiated = [&q, k, v].iter().any(|x| x.track_op());
-    match (pitch(k), pitch(v)) {
-        (Some(pitch), Some(other)) if pitch == other && !differentiated => {
-            apply3([&q, k, v], Attention { dims, pitch, lengths })
-        }
-        _ => {
+    let (q, lengths) = (q.contiguous()?, all());
+    match pitch {
+        Some(pitch) => apply3([&q, k, v], Attention { dims, pitch, lengths }),
+        None => {
             let op = Attention { dims, pitch: dims.keys * dims.d, lengths };
             apply3([&q, &k.contiguous()?, &v.contiguous()?], op)
         }

@@ -1,0 +1,183 @@
+//! A number that may still lie on the device that makes it.
+//!
+//! To read a number off a GPU is to wait for everything before it. A step makes dozens: two losses, a
+//! norm for each site, one of the gradient. They stay where they are, as [`Scalar`]s, until
+//! [`settle`] fetches all of them in one go.
+
+use candle_core::{DType, Device, Tensor};
+
+use crate::Result;
+
+/// A number: at hand on the CPU, possibly still to be computed elsewhere.
+#[derive(Clone, Debug)]
+pub struct Scalar(Kind);
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Known(f64),
+    /// A scalar in `f64` on a device.
+    Pending(Tensor),
+}
+
+impl From<f64> for Scalar {
+    fn from(value: f64) -> Self {
+        Self(Kind::Known(value))
+    }
+}
+
+impl Default for Scalar {
+    fn default() -> Self {
+        0.0.into()
+    }
+}
+
+impl Scalar {
+    /// The number in a scalar tensor; does not wait for its device.
+    pub fn of(tensor: &Tensor) -> Result<Self> {
+        let tensor = tensor.detach().to_dtype(DType::F64)?;
+        Ok(Self(match tensor.device() {
+            Device::Cpu => Kind::Known(tensor.to_scalar()?),
+            _ => Kind::Pending(tensor),
+        }))
+    }
+
+    /// The number itself; waits for the device if it is not at hand.
+    pub fn value(&self) -> Result<f64> {
+        match &self.0 {
+            Kind::Known(value) => Ok(*value),
+            Kind::Pending(tensor) => Ok(tensor.to_scalar()?),
+        }
+    }
+
+    /// The number, if it is at hand.
+    pub fn known(&self) -> Option<f64> {
+        match &self.0 {
+            Kind::Known(value) => Some(*value),
+            Kind::Pending(_) => None,
+        }
+    }
+
+    /// The sum of both.
+    pub fn plus(&self, other: &Self) -> Result<Self> {
+        Ok(match (&self.0, &other.0) {
+            (Kind::Known(a), Kind::Known(b)) => (a + b).into(),
+            (Kind::Known(a), Kind::Pending(b)) | (Kind::Pending(b), Kind::Known(a)) => {
+                Self(Kind::Pending((b + *a)?))
+            }
+            (Kind::Pending(a), Kind::Pending(b)) => Self(Kind::Pending((a + b)?)),
+        })
+    }
+
+    /// Its product with `factor`.
+    pub fn times(&self, factor: f64) -> Result<Self> {
+        self.map(|value| value * factor, |tensor| tensor * factor)
+    }
+
+    /// Its square.
+    pub fn squared(&self) -> Result<Self> {
+        self.map(|value| value * value, Tensor::sqr)
+    }
+
+    /// Its square root.
+    pub fn root(&self) -> Result<Self> {
+        self.map(f64::sqrt, Tensor::sqrt)
+    }
+
+    /// `numerator` divided by it.
+    pub fn under(&self, numerator: f64) -> Result<Self> {
+        self.map(|value| numerator / value, |tensor| tensor.recip()? * numerator)
+    }
+
+    /// The product of a tensor with it, rounded once to the tensor's type.
+    pub fn scale(&self, tensor: &Tensor) -> Result<Tensor> {
+        let factor = match &self.0 {
+            Kind::Known(value) => return Ok((tensor * *value)?),
+            Kind::Pending(factor) => factor,
+        };
+        #[cfg(feature = "cuda")]
+        if crate::numeric::in_kernels(tensor) {
+            let x = tensor.detach().contiguous()?;
+            let scaled =
+                vxf_cuda::with([&x, factor], |[x, factor]| vxf_cuda::scaled_by(x, factor))?;
+            return Ok(vxf_cuda::tensor(scaled, tensor.shape()));
+        }
+        let wide = tensor.to_dtype(DType::F64)?.broadcast_mul(factor)?;
+        Ok(wide.to_dtype(tensor.dtype())?)
+    }
+
+    fn map(
+        &self,
+        known: impl FnOnce(f64) -> f64,
+        pending: impl FnOnce(&Tensor) -> candle_core::Result<Tensor>,
+    ) -> Result<Self> {
+        Ok(Self(match &self.0 {
+            Kind::Known(value) => Kind::Known(known(*value)),
+            Kind::Pending(tensor) => Kind::Pending(pending(tensor)?),
+        }))
+    }
+}
+
+/// The values of all `scalars`, in their order; waits for a device once at most.
+///
+/// # Errors
+/// When a device fails; when numbers are pending on several devices.
+pub fn settle(scalars: &[&Scalar]) -> Result<Vec<f64>> {
+    let pending: Vec<Tensor> = scalars
+        .iter()
+        .filter_map(|scalar| match &scalar.0 {
+            Kind::Known(_) => None,
+            Kind::Pending(tensor) => Some(tensor.reshape(1)),
+        })
+        .collect::<candle_core::Result<_>>()?;
+    let fetched = match pending.is_empty() {
+        true => Vec::new(),
+        false => Tensor::cat(&pending, 0)?.to_vec1::<f64>()?,
+    };
+    let mut fetched = fetched.into_iter();
+    let value = |scalar: &&Scalar| scalar.known().or_else(|| fetched.next()).unwrap_or(f64::NAN);
+    Ok(scalars.iter().map(value).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pending(value: f64) -> Result<Scalar> {
+        Ok(Scalar(Kind::Pending(Tensor::new(value, &Device::Cpu)?)))
+    }
+
+    /// What is pending comes to the same numbers as what is at hand.
+    #[test]
+    fn pending_numbers_reckon_like_known_ones() -> Result<()> {
+        let reckon = |a: &Scalar, b: &Scalar| -> Result<Vec<f64>> {
+            let all = [
+                a.plus(b)?,
+                b.plus(a)?,
+                a.times(0.3)?,
+                a.squared()?,
+                b.root()?,
+                b.under(2.0)?,
+                Scalar::from(7.0),
+            ];
+            settle(&all.iter().collect::<Vec<_>>())
+        };
+        let (a, b) = (-1.7, 0.9);
+        let known = reckon(&a.into(), &b.into())?;
+        for (a, b) in [(pending(a)?, pending(b)?), (a.into(), pending(b)?)] {
+            for (got, expected) in reckon(&a, &b)?.iter().zip(&known) {
+                assert!((got - expected).abs() < 1e-15, "{got} {expected}");
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn tensors_are_scaled_alike() -> Result<()> {
+        let x = Tensor::new(&[1.5f32, -2.25, 0.1], &Device::Cpu)?;
+        let known = Scalar::from(0.7).scale(&x)?.to_vec1::<f32>()?;
+        for (got, expected) in pending(0.7)?.scale(&x)?.to_vec1::<f32>()?.iter().zip(known) {
+            assert!((got - expected).abs() <= f32::EPSILON * expected.abs());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,122 @@
+// Operations element by element, each result rounded once.
+//
+//   plus:         z = x + y
+//   masked:       y = x mask
+//   add_masked:   y = y + x mask
+//   scaled_by:    y = x factor[0], in double
+//   f32_to_bf16, bf16_to_f32: casts
+//   dropout:      0 with probability p, else keep: the very draws of vxf_core::rng::Key::mask
+//
+// Launch: 1-d, 256 threads, any number of blocks; a thread makes 4 elements at a time, for which
+// ceil(n / 1024) blocks are enough, and with dropout 8, ceil(n / 2048) blocks.
+
+#include "common.cuh"
+
+struct Multiply {
+    __device__ float operator()(float x, float mask) const { return x * mask; }
+};
+struct AddProduct {
+    __device__ float operator()(float y, float x, float mask) const { return y + x * mask; }
+};
+struct Same {
+    __device__ float operator()(float x) const { return x; }
+};
+
+template <class T>
+__device__ void scale(const T *x, const double *factor, T *y, u64 n) {
+    double by = factor[0];
+    for (u64 i = walk_start(); i < n; i += walk_step()) {
+        y[i] = from_double<T>(static_cast<double>(to_float(x[i])) * by);
+    }
+}
+
+__device__ inline u32 rotated(u32 x, u32 by) { return x << by | x >> (32 - by); }
+
+__device__ inline void quarter_round(u32 &a, u32 &b, u32 &c, u32 &d) {
+    a += b;
+    d = rotated(d ^ a, 16);
+    c += d;
+    b = rotated(b ^ c, 12);
+    a += b;
+    d = rotated(d ^ a, 8);
+    c += d;
+    b = rotated(b ^ c, 7);
+}
+
+// Words of one block of ChaCha, and how many of them one draw takes.
+constexpr u32 BLOCK_WORDS = 16;
+constexpr u32 DRAW_WORDS = 2;
+
+// One block of ChaCha with 8 rounds: 64 bits of counter, stream 0.
+__device__ inline void chacha8(const u32 *key, u64 counter, u32 *words) {
+    const u32 start[BLOCK_WORDS] = {
+        0x61707865u, 0x3320646eu, 0x79622d32u, 0x6b206574u,
+        key[0], key[1], key[2], key[3], key[4], key[5], key[6], key[7],
+        static_cast<u32>(counter), static_cast<u32>(counter >> 32), 0, 0,
+    };
+#pragma unroll
+    for (u32 i = 0; i < BLOCK_WORDS; ++i) {
+        words[i] = start[i];
+    }
+#pragma unroll
+    for (u32 pair = 0; pair < 4; ++pair) {
+        quarter_round(words[0], words[4], words[8], words[12]);
+        quarter_round(words[1], words[5], words[9], words[13]);
+        quarter_round(words[2], words[6], words[10], words[14]);
+        quarter_round(words[3], words[7], words[11], words[15]);
+        quarter_round(words[0], words[5], words[10], words[15]);
+        quarter_round(words[1], words[6], words[11], words[12]);
+        quarter_round(words[2], words[7], words[8], words[13]);
+        quarter_round(words[3], words[4], words[9], words[14]);
+    }
+#pragma unroll
+    for (u32 i = 0; i < BLOCK_WORDS; ++i) {
+        words[i] += start[i];
+    }
+}
+
+template <class T>
+__device__ void draw_mask(const u32 *key, T *mask, u64 n, double p, float keep) {
+    constexpr u32 DRAWS = BLOCK_WORDS / DRAW_WORDS;
+    T kept = from_float<T>(keep);
+    T dropped = from_float<T>(0.0f);
+    u64 blocks = (n + DRAWS - 1) / DRAWS;
+    for (u64 block = walk_start(); block < blocks; block += walk_step()) {
+        u32 words[BLOCK_WORDS];
+        chacha8(key, block, words);
+#pragma unroll
+        for (u32 i = 0; i < DRAWS; ++i) {
+            u64 bits = static_cast<u64>(words[DRAW_WORDS * i + 1]) << 32 | words[DRAW_WORDS * i];
+            double draw = static_cast<double>(bits >> 11) * (1.0 / 9007199254740992.0);
+            u64 at = block * DRAWS + i;
+            if (at < n) {
+                mask[at] = draw >= p ? kept : dropped;
+            }
+        }
+    }
+}
+
+#define KERNELS(T, SUFFIX)                                                                         \
+    extern "C" __global__ void plus_##SUFFIX(const T *x, const T *y, T *z, u64 n) {                 \
+        map(n, Add(), z, x, y);                                                                    \
+    }                                                                                              \
+    extern "C" __global__ void masked_##SUFFIX(const T *x, const T *mask, T *y, u64 n) {           \
+        map(n, Multiply(), y, x, mask);                                                            \
+    }                                                                                              \
+    extern "C" __global__ void add_masked_##SUFFIX(T *y, const T *x, const T *mask, u64 n) {       \
+        map(n, AddProduct(), y, static_cast<const T *>(y), x, mask);                               \
+    }                                                                                              \
+    extern "C" __global__ void scaled_by_##SUFFIX(const T *x, const double *factor, T *y,          \
+                                                  u64 n) {                                         \
+        scale(x, factor, y, n);                                                                    \
+    }                                                                                              \
+    extern "C" __global__ void dropout_##SUFFIX(const u32 *key, T *mask, u64 n, double p,          \
+                                                float keep) {                                      \
+        draw_mask(key, mask, n, p, keep);                                                          \
+    }
+
+KERNELS(float, f32)
+KERNELS(bf16, bf16)
+
+extern "C" __global__ void f32_to_bf16(const float *x, bf16 *y, u64 n) { map(n, Same(), y, x); }
+extern "C" __global__ void bf16_to_f32(const bf16 *x, float *y, u64 n) { map(n, Same(), y, x); }

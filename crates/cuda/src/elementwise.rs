@@ -1,0 +1,160 @@
+//! Element by element.
+
+use candle_core::cuda_backend::WrapErr;
+use candle_core::{CudaDevice, CudaStorage, DType, Result, bail};
+use half::bf16;
+
+use crate::buffer::{Operand, room};
+use crate::launch::{ELEMENTWISE, File, HEADS, Launch, SWIGLU};
+
+fn of_two(file: File, name: &str, x: Operand<'_>, y: Operand<'_>) -> Result<CudaStorage> {
+    let z = room(x.device(), x.dtype(), x.count())?;
+    Launch::of(x.device(), file, name, x.dtype())?
+        .buffers([x, y, Operand::whole(&z, x.count())])?
+        .count(x.count())
+        .over(x.count())?;
+    Ok(z)
+}
+
+/// `x + y`.
+///
+/// # Errors
+/// When a launch fails.
+pub fn add(x: Operand<'_>, y: Operand<'_>) -> Result<CudaStorage> {
+    of_two(ELEMENTWISE, "plus", x, y)
+}
+
+/// `x mask`.
+///
+/// # Errors
+/// When a launch fails.
+pub fn masked(x: Operand<'_>, mask: Operand<'_>) -> Result<CudaStorage> {
+    of_two(ELEMENTWISE, "masked", x, mask)
+}
+
+/// Adds `x mask` to `y`.
+///
+/// # Errors
+/// When a launch fails.
+pub fn add_masked(y: Operand<'_>, x: Operand<'_>, mask: Operand<'_>) -> Result<()> {
+    Launch::of(x.device(), ELEMENTWISE, "add_masked", x.dtype())?
+        .buffers([y, x, mask])?
+        .count(x.count())
+        .over(x.count())
+}
+
+/// `x` times the one `f64` that `factor` holds, rounded once.
+///
+/// # Errors
+/// When a launch fails.
+pub fn scaled_by(x: Operand<'_>, factor: Operand<'_>) -> Result<CudaStorage> {
+    let y = room(x.device(), x.dtype(), x.count())?;
+    Launch::of(x.device(), ELEMENTWISE, "scaled_by", x.dtype())?
+        .buffers([x, factor, Operand::whole(&y, x.count())])?
+        .count(x.count())
+        .over(x.count())?;
+    Ok(y)
+}
+
+/// `x` in elements of another type.
+///
+/// # Errors
+/// When there is no kernel for the two types, or a launch fails.
+pub fn cast(x: Operand<'_>, dtype: DType) -> Result<CudaStorage> {
+    let name = match (x.dtype(), dtype) {
+        (DType::F32, DType::BF16) => "f32_to_bf16",
+        (DType::BF16, DType::F32) => "bf16_to_f32",
+        (from, to) => bail!("no kernel makes {to:?} of {from:?}"),
+    };
+    let y = room(x.device(), dtype, x.count())?;
+    Launch::new(x.device(), ELEMENTWISE, name)?
+        .buffers([x, Operand::whole(&y, x.count())])?
+        .count(x.count())
+        .over(x.count())?;
+    Ok(y)
+}
+
+/// `gate sigmoid(gate) up`.
+///
+/// # Errors
+/// When a launch fails.
+pub fn swiglu(gate: Operand<'_>, up: Operand<'_>) -> Result<CudaStorage> {
+    of_two(SWIGLU, "swiglu", gate, up)
+}
+
+/// The gradients of `gate` and `up`.
+///
+/// # Errors
+/// When a launch fails.
+pub fn swiglu_back(
+    gate: Operand<'_>,
+    up: Operand<'_>,
+    dy: Operand<'_>,
+) -> Result<[CudaStorage; 2]> {
+    let (device, dtype, count) = (gate.device(), gate.dtype(), gate.count());
+    let (dgate, dup) = (room(device, dtype, count)?, room(device, dtype, count)?);
+    Launch::of(device, SWIGLU, "swiglu_back", dtype)?
+        .buffers([gate, up, dy, Operand::whole(&dgate, count), Operand::whole(&dup, count)])?
+        .count(count)
+        .over(count)?;
+    Ok([dgate, dup])
+}
+
+/// `[batch, len, heads, d]` as `[batch, heads, len, d]`, each head rotated by its position where
+/// there are tables `[len, d / 2]` of cosines and sines; or, `back`, the transpose of that.
+///
+/// # Errors
+/// When a launch fails.
+pub fn heads(
+    x: Operand<'_>,
+    rotation: Option<[Operand<'_>; 2]>,
+    sizes: [usize; 4],
+    back: bool,
+) -> Result<CudaStorage> {
+    let y = room(x.device(), x.dtype(), x.count())?;
+    let launch = Launch::of(x.device(), HEADS, "heads", x.dtype())?.buffer(x)?;
+    let launch = match rotation {
+        Some(tables) => launch.buffers(tables)?,
+        None => launch.nowhere().nowhere(),
+    };
+    launch
+        .buffer(Operand::whole(&y, x.count()))?
+        .sizes(sizes)?
+        .flag(back)
+        .flag(rotation.is_some())
+        .over(x.count())?;
+    Ok(y)
+}
+
+/// Zeros with probability `p`, else `1 / (1 - p)`: the draws of ChaCha8 under `key`, those that the
+/// CPU makes.
+///
+/// # Errors
+/// When a launch fails.
+pub fn dropout(
+    device: &CudaDevice,
+    key: [u8; 32],
+    p: f64,
+    count: usize,
+    dtype: DType,
+) -> Result<CudaStorage> {
+    /// Draws of one block of the generator.
+    const DRAWS: usize = 8;
+    let words: Vec<u32> = key
+        .chunks_exact(4)
+        .map(|word| word.iter().rev().fold(0, |value, &byte| value << 8 | u32::from(byte)))
+        .collect();
+    let words = device.cuda_stream().clone_htod(&words).w()?;
+    let words = CudaStorage::wrap_cuda_slice(words, device.clone());
+    let mask = room(device, dtype, count)?;
+    let keep = 1.0 / (1.0 - p);
+    // Rounded once, as the CPU does it.
+    let keep = if dtype == DType::BF16 { bf16::from_f64(keep).to_f64() } else { keep };
+    Launch::of(device, ELEMENTWISE, "dropout", dtype)?
+        .buffers([Operand::whole(&words, 8), Operand::whole(&mask, count)])?
+        .count(count)
+        .double(p)
+        .single(keep)
+        .over(count.div_ceil(DRAWS))?;
+    Ok(mask)
+}

@@ -1,0 +1,34 @@
+//! CUDA kernels and what launches them.
+//!
+//! Everything here takes tensors that lie on a CUDA device, contiguous ones unless said otherwise,
+//! and knows no graph: the operations with a backward are made from these in `vxf-nn`, the optimiser
+//! and the norms in `vxf-core`. Element types are `f32` and `bf16`; all sums are taken in `f32` at
+//! least, in a fixed order.
+//!
+//! Without the feature `cuda` this crate is empty, so that a workspace builds with no toolkit at hand.
+#![cfg(feature = "cuda")]
+
+mod attention;
+mod buffer;
+mod device;
+mod elementwise;
+mod entropy;
+mod gemm;
+mod launch;
+mod memory;
+mod norm;
+mod reduce;
+mod update;
+
+pub use attention::{Attention, WIDEST, attention, attention_back, counts};
+pub use buffer::{Operand, tensor, with};
+pub use device::{Facts, LOWEST, facts, open};
+pub use elementwise::{
+    add, add_masked, cast, dropout, heads, masked, scaled_by, swiglu, swiglu_back,
+};
+pub use entropy::{cross_entropy, gathered, mean, scattered};
+pub use gemm::{Side, product, product_into};
+pub use memory::{free_and_total, out_of_memory, peak};
+pub use norm::{rms_norm, rms_norm_back_gain, rms_norm_back_x};
+pub use reduce::{squares, total};
+pub use update::{AdamW, adamw};

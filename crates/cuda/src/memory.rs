@@ -1,0 +1,92 @@
+//! The memory of a device: what is taken of it, and errors where it does not suffice.
+
+use std::ffi::c_void;
+
+use candle_core::cuda_backend::cudarc::driver::sys::CUmemPool_attribute as Attribute;
+use candle_core::cuda_backend::cudarc::driver::{DriverError, result, sys};
+use candle_core::cuda_backend::{CudaError, WrapErr};
+use candle_core::{Error, Result};
+
+/// What a kernel's operands would have taken.
+#[derive(Debug)]
+struct TooLittle {
+    asked: usize,
+}
+
+impl std::fmt::Display for TooLittle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "no {} bytes of GPU memory are free", self.asked)
+    }
+}
+
+impl std::error::Error for TooLittle {}
+
+/// The error of an allocation of `bytes`, with that number if it is for want of memory.
+pub(crate) fn with_size(error: Error, bytes: usize) -> Error {
+    match out_of_memory(&error) {
+        Some(_) => Error::Cuda(Box::new(TooLittle { asked: bytes })),
+        None => error,
+    }
+}
+
+/// Whether an error says that a GPU has no memory left, and how many bytes were asked for if known.
+pub fn out_of_memory(error: &Error) -> Option<Option<usize>> {
+    match error {
+        Error::Cuda(inner) => {
+            if let Some(TooLittle { asked }) = inner.downcast_ref() {
+                return Some(Some(*asked));
+            }
+            let full = sys::cudaError_enum::CUDA_ERROR_OUT_OF_MEMORY;
+            match inner.downcast_ref() {
+                Some(CudaError::Cuda(DriverError(code))) if *code == full => Some(None),
+                _ => None,
+            }
+        }
+        Error::WithBacktrace { inner, .. } | Error::Context { inner, .. } => out_of_memory(inner),
+        Error::WithPath { inner, .. } => out_of_memory(inner),
+        _ => None,
+    }
+}
+
+/// Bytes free and in all, on the device that was used last.
+///
+/// # Errors
+/// When no device is in use.
+pub fn free_and_total() -> Result<(usize, usize)> {
+    result::mem_get_info().w()
+}
+
+/// Has the pool of device `number` keep what is given back to it: else the driver hands all of it to
+/// the system whenever somebody waits, and takes it anew in the next step.
+pub(crate) fn keep(number: usize) -> Result<()> {
+    let mut threshold = u64::MAX;
+    // SAFETY: the attribute is a number of 64 bits.
+    unsafe {
+        let pool = pool(number)?;
+        let value = (&raw mut threshold).cast::<c_void>();
+        let attribute = Attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+        result::mem_pool::set_attribute(pool, attribute, value).w()
+    }
+}
+
+/// The most bytes of device `number` that were in use at one time since the last call.
+///
+/// # Errors
+/// When there is no such device.
+pub fn peak(number: usize) -> Result<usize> {
+    let (mut most, mut anew) = (0u64, 0u64);
+    let attribute = Attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH;
+    // SAFETY: the attribute is a number of 64 bits; writing zero begins it anew.
+    unsafe {
+        let pool = pool(number)?;
+        result::mem_pool::get_attribute(pool, attribute, (&raw mut most).cast()).w()?;
+        result::mem_pool::set_attribute(pool, attribute, (&raw mut anew).cast()).w()?;
+    }
+    Ok(most as usize)
+}
+
+unsafe fn pool(number: usize) -> Result<sys::CUmemoryPool> {
+    let device = result::device::get(number as i32).w()?;
+    // SAFETY: the device is one that the driver has just named.
+    unsafe { result::device::get_default_mem_pool(device).w() }
+}

@@ -1,0 +1,53 @@
+//! Sums of squares, and the factors made of them.
+
+use candle_core::{DType, Result, Tensor, bail};
+
+use crate::buffer::{Operand, room, tensor, with};
+use crate::launch::{Launch, REDUCE, THREADS};
+
+/// The sum of the squares of each tensor, `[tensors]` in `f64`, in two stages.
+///
+/// # Errors
+/// When there is no tensor, one is strided or elsewhere, or a launch fails.
+pub fn squares(tensors: &[&Tensor]) -> Result<Tensor> {
+    /// Elements that a thread squares before another block is worth its while.
+    const EACH: usize = 16;
+    /// Partial sums of a tensor, at most.
+    const MOST: usize = 256;
+    let Some(first) = tensors.first() else { bail!("sums of squares of no tensor") };
+    let device = first.device().as_cuda_device()?;
+    let sums = room(device, DType::F64, tensors.len())?;
+    let partial = room(device, DType::F64, MOST)?;
+    for (index, x) in tensors.iter().enumerate() {
+        let blocks = x.elem_count().div_ceil(THREADS * EACH).clamp(1, MOST);
+        let partial = Operand::whole(&partial, blocks);
+        with([*x], |[x]| {
+            Launch::of(device, REDUCE, "sum_of_squares", x.dtype())?
+                .buffers([x, partial])?
+                .count(x.count())
+                .grid([blocks, 1, 1], THREADS, 0)
+        })?;
+        Launch::new(device, REDUCE, "total")?
+            .buffer(partial)?
+            .behind(Operand::whole(&sums, tensors.len()), index, size_of::<f64>())?
+            .sizes([blocks])?
+            .grid([1, 1, 1], THREADS, 0)?;
+    }
+    Ok(tensor(sums, tensors.len()))
+}
+
+/// The sum of `f64` numbers, as a scalar.
+///
+/// # Errors
+/// When the tensor is strided or elsewhere, or a launch fails.
+pub fn total(numbers: &Tensor) -> Result<Tensor> {
+    let device = numbers.device().as_cuda_device()?;
+    let sum = room(device, DType::F64, 1)?;
+    with([numbers], |[numbers]| {
+        Launch::new(device, REDUCE, "total")?
+            .buffers([numbers, Operand::whole(&sum, 1)])?
+            .sizes([numbers.count()])?
+            .grid([1, 1, 1], THREADS, 0)
+    })?;
+    Ok(tensor(sum, ()))
+}

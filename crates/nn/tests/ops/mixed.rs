@@ -1,0 +1,51 @@
+//! Half-precision activations beside single-precision weights, and what a device draws.
+
+use candle_core::{DType, Device, Result, Tensor, Var};
+use vxf_core::Key;
+use vxf_nn::ops;
+
+use crate::common::{Source, assert_close, device, values};
+
+/// An adapter trained in f32 on a bf16 base gets f32 gradients, near those of the whole in f64.
+#[test]
+fn adapters_may_be_wider_than_activations() -> Result<()> {
+    let mut source = Source::new(41);
+    let half = |x: Tensor| x.to_dtype(DType::BF16);
+    let (x, w) = (half(source.tensor(&[2, 9, 24])?)?, half(source.tensor(&[17, 24])?)?);
+    let mask = half(source.mask(&[2, 9, 24])?)?;
+    let (a, b) = (source.tensor(&[4, 24])?, source.tensor(&[17, 4])?);
+    let cotangent = half(source.tensor(&[2, 9, 17])?)?;
+    let run = |device: &Device, wide: bool| -> Result<Vec<Tensor>> {
+        let activations = if wide { DType::F64 } else { DType::BF16 };
+        let trained = if wide { DType::F64 } else { DType::F32 };
+        let there = |x: &Tensor, dtype| x.to_device(device)?.to_dtype(dtype);
+        let x = Var::from_tensor(&there(&x, activations)?)?;
+        let a = Var::from_tensor(&there(&a, trained)?)?;
+        let b = Var::from_tensor(&there(&b, trained)?)?;
+        let (w, mask) = (there(&w, activations)?, there(&mask, activations)?);
+        let y = ops::lora_linear(&x, &w, &a, &b, 0.5, Some(&mask))?;
+        let grads = (y * there(&cotangent, activations)?)?.sum_all()?.backward()?;
+        let found: Vec<Tensor> =
+            [&x, &a, &b].iter().filter_map(|var| grads.get(var)).cloned().collect();
+        let dtypes: Vec<DType> = found.iter().map(Tensor::dtype).collect();
+        assert_eq!(dtypes, [activations, trained, trained]);
+        found.iter().map(|gradient| gradient.to_dtype(DType::F64)).collect()
+    };
+    let expected = run(&Device::Cpu, true)?;
+    for (found, expected) in run(device(), false)?.iter().zip(&expected) {
+        assert_close("gradient", &found.to_device(&Device::Cpu)?, expected, 3e-2)?;
+    }
+    Ok(())
+}
+
+/// Every device drops the same elements.
+#[test]
+fn masks_are_those_of_the_cpu() -> vxf_core::Result<()> {
+    for dtype in [DType::F32, DType::BF16] {
+        for (seed, count) in [(1, 1), (2, 7), (3, 8), (4, 10_007)] {
+            let draw = |device| Key::root(seed).child("mask").dropout(0.1, &[count], dtype, device);
+            assert_eq!(values(&draw(device())?)?, values(&draw(&Device::Cpu)?)?, "{dtype:?}");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Type-checks and lints the feature `cuda` with no CUDA on the machine.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+export PATH="$PWD/tools/cuda/standin:$PATH" CUDA_COMPUTE_CAP=80
+# A folder of its own: it holds files without kernels, which no real build may find.
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/cuda-check
+cargo clippy --locked -p vxf --features cuda --lib --bins "$@" -- -D warnings

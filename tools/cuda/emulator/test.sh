@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# Runs what a GPU would run, on the emulated device: the operations against the CPU's, parity with the
+# recordings, an experiment that is stopped and gone on with, and how often a step waits.
+#
+#   tools/cuda/emulator/test.sh [operations|parity|experiment|waits]...      default: all of them
+set -euo pipefail
+cd "$(dirname "$0")/../../.."
+
+target=$(realpath -m "${CARGO_TARGET_DIR:-target}")/cuda-emulated
+# Build scripts want an nvcc; the kernels that run are in the emulator's library.
+export PATH="$PWD/tools/cuda/standin:$PATH" CUDA_COMPUTE_CAP=80 CARGO_TARGET_DIR=$target
+export CUDA_HOME=$target/lazy CANDLE_NUM_THREADS=1
+cudarc=$(cargo metadata --locked --format-version 1 --features vxf/cuda | python3 -c '
+import json, os, sys
+packages = json.load(sys.stdin)["packages"]
+print(*(os.path.dirname(p["manifest_path"]) for p in packages if p["name"] == "cudarc"))')
+python3 tools/cuda/lazy.py "$cudarc" "$target/lazy/lib" >/dev/null
+tools/cuda/emulator/build.sh "$target/emulator"
+
+cargo build --locked -p vxf --features cuda --bin vxf --example timing
+vxf=$target/debug/vxf timing=$target/debug/examples/timing
+export VXF_TEST_DEVICE=cuda:0 EMULATED_CHECK=${EMULATED_CHECK:-}
+on_the_device() { LD_LIBRARY_PATH=$target/emulator "$@"; }
+
+operations() {
+  local tests
+  tests=$(cargo test --locked -p vxf -p vxf-nn --features vxf/cuda,vxf-nn/cuda --test ops --no-run --message-format json |
+    python3 -c '
+import json, sys
+found = [json.loads(line).get("executable") for line in sys.stdin if line.startswith("{")]
+print(*filter(None, found))')
+  on_the_device "$tests"
+}
+
+parity() {
+  for folder in goldens recordings; do
+    on_the_device "$vxf" parity "tests/$folder" --device cuda:0
+  done
+}
+
+# Two stages, stopped once on the way and gone on with; then the same in bf16.
+experiment() {
+  local scratch
+  scratch=$(mktemp -d)
+  local job=("$vxf" run --defense vaccine --device cuda:0 --seed 1 --harmful-ratio 0.2 --no-undefended
+    --no-baseline --set world.alignment_samples=24 --set world.user_samples=24 --set fine_tuning.epochs=2
+    --set alignment.epochs=4 --checkpoint-every 3)
+  on_the_device "${job[@]}" --output-dir "$scratch/whole"
+  on_the_device timeout --signal TERM 20 "${job[@]}" --output-dir "$scratch/parts" || true
+  on_the_device "${job[@]}" --output-dir "$scratch/parts" >/dev/null
+  (cd "$scratch/whole" && find vaccine -name '*.safetensors' -exec sha256sum {} +) >"$scratch/weights"
+  (cd "$scratch/parts" && sha256sum --check --quiet "$scratch/weights")
+  on_the_device "${job[@]}" --output-dir "$scratch/bf16" --dtype bf16
+  rm -rf "$scratch"
+}
+
+# A step of either rule copies to the host once: what more steps take more, divided by their number.
+waits() {
+  local rule
+  for rule in sft vaccine; do
+    copies() {
+      EMULATED_STATS=1 on_the_device "$timing" --shape S --layers 2 --batch 2 --seq 16 --rule "$rule" \
+        --device cuda:0 --dtype bf16 --warmup 1 --steps "$1" 2>&1 >/dev/null
+    }
+    python3 - "$rule" "$(copies 1)" "$(copies 4)" <<'PYTHON'
+import re
+import sys
+
+rule, *outputs = sys.argv[1:]
+wanted = ("launches", "copies to the host", "synchronisations")
+fewer, more = ({name: int(re.search(rf"(\d+) {name}", text)[1]) for name in wanted} for text in outputs)
+each = {name: (more[name] - fewer[name]) / 3 for name in wanted}
+print(f"{rule}, one step:", ", ".join(f"{count:g} {name}" for name, count in each.items()))
+# The timing program waits once after each step, which is no part of the step.
+assert each["copies to the host"] == 1 and each["synchronisations"] <= 2, "a step waits more than once"
+PYTHON
+  done
+}
+
+for part in "${@:-operations parity experiment waits}"; do
+  for name in $part; do
+    echo "== $name"
+    "$name"
+  done
+done
