@@ -61,6 +61,13 @@ pub(crate) struct Sizes<'a> {
     pub(crate) recompute: Recompute,
     /// Operations per second.
     pub(crate) rate: f64,
+    /// Logits that are held at one time.
+    pub(crate) logits: usize,
+}
+
+/// Logits that the cross-entropy holds at one time on a device, at most.
+pub(crate) fn logits(on: &Device) -> usize {
+    if on.is_cpu() { 1 << 21 } else { 1 << 24 }
 }
 
 /// The longest sample that a stage of `recipe` trains on, in tokens.
@@ -91,7 +98,8 @@ pub(crate) fn recompute(
         return Ok(Recompute::Block);
     };
     let bytes_each = DType::from(recipe.model.dtype).size_in_bytes() as u64;
-    let sizes = Sizes { outline, bytes_each, recompute: Recompute::None, rate: 1.0 };
+    let sizes =
+        Sizes { outline, bytes_each, recompute: Recompute::None, rate: 1.0, logits: logits(on) };
     let mut most = 0;
     for settings in [&recipe.alignment, &recipe.fine_tuning] {
         let trainable = sizes.trainable(&settings.trainable)?;
@@ -196,9 +204,11 @@ impl Sizes<'_> {
             Recompute::None if perturbed => inside + architecture.width,
             Recompute::None => inside,
         };
-        // One block with its gradients is at work.
-        let all = architecture.layers * each + 2 * inside;
-        weights + trained + positions * all as u64 * self.bytes_each
+        let kept = positions * (architecture.layers * each) as u64 * self.bytes_each;
+        // At work is one block with its gradients, or the head: logits in f32 and their gradients.
+        let block = positions * (2 * inside) as u64 * self.bytes_each;
+        let logits = (positions * architecture.vocabulary as u64).min(self.logits as u64);
+        weights + trained + kept + block.max(logits * (4 + self.bytes_each))
     }
 }
 
@@ -238,7 +248,7 @@ mod tests {
     }
 
     fn sizes(outline: &Outline, recompute: Recompute) -> Sizes<'_> {
-        Sizes { outline, bytes_each: 4, recompute, rate: 1e9 }
+        Sizes { outline, bytes_each: 4, recompute, rate: 1e9, logits: 1 << 21 }
     }
 
     #[test]

@@ -112,7 +112,8 @@ impl Prospect {
         let bytes_each = DType::from(recipe.model.dtype).size_in_bytes() as u64;
         let longest = cost::longest(recipe, data.as_ref());
         let recompute = cost::recompute(recipe, &outline, longest, 1, &device)?;
-        let sizes = Sizes { outline: &outline, bytes_each, recompute, rate };
+        let logits = cost::logits(&device);
+        let sizes = Sizes { outline: &outline, bytes_each, recompute, rate, logits };
         let mut stages = Vec::new();
         if recipe.settings.stages.include(Stage::Alignment) {
             let load = match (&data, &recipe.data) {

@@ -421,7 +421,10 @@ EXPORT Result cuDeviceSetMemPool(int, void *) { return SUCCESS; }
 EXPORT Result cuMemPoolCreate(void **pool, const void *) { return *pool = &driver().context[0], SUCCESS; }
 EXPORT Result cuMemPoolDestroy(void *) { return SUCCESS; }
 EXPORT Result cuMemPoolTrimTo(void *, size_t) { return SUCCESS; }
-EXPORT Result cuMemPoolSetAttribute(void *, int, void *) { return SUCCESS; }
+EXPORT Result cuMemPoolSetAttribute(void *, int which, void *) {
+  if (which == 6 || which == 8) emulated_reset_peak();  // reserved, used: writing begins the peak anew
+  return SUCCESS;
+}
 EXPORT Result cuMemPoolGetAttribute(void *, int which, void *value) {
   Driver &d = driver();
   std::lock_guard<std::mutex> guard(d.lock);
