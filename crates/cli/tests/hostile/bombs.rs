@@ -148,6 +148,13 @@ fn tokenizers_that_multiply_a_text() {
         tokenizer["normalizer"] = json!({ "type": "Sequence", "normalizers": vec![double; 60] });
     });
     refused(&file, "4096 times longer", read);
+    // A piece so long that the reader could not let go of it.
+    std::fs::write(&file, &good).expect("written");
+    place.edit(&file, |tokenizer| {
+        tokenizer["model"] = json!({ "type": "Unigram", "unk_id": 0, "byte_fallback": false,
+            "vocab": [["<unk>", 0.0], ["[".repeat(40_000), -1.0]] });
+    });
+    refused(&file, "a piece of 40000 letters", read);
     // A pattern that takes for ever on a text that nearly fits is given up.
     std::fs::write(&file, &good).expect("written");
     place.edit(&file, |tokenizer| {

@@ -1,13 +1,63 @@
-//! How much longer a tokenizer may make a text before it cuts it up.
+//! How much longer a tokenizer may make a text before it cuts it up, and how long its pieces may be.
 //!
 //! A tokenizer's file may replace one letter with two, forty times over: a text of one letter would
 //! become one of a million million. Nobody's tokenizer needs that, so it is refused unread.
 
+use std::fmt;
+
 use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
 /// What all replacements together may multiply the length of a text by.
 const MOST: u64 = 4096;
+
+/// The longest piece of a vocabulary, in letters. The reader keeps pieces in a tree a letter to a level,
+/// which it takes down by recursion: tens of thousands of levels are more than a stack holds.
+const LONGEST: usize = 1024;
+
+/// The part of `tokenizer.json` that lists pieces.
+#[derive(Deserialize)]
+struct Pieces {
+    #[serde(default)]
+    model: Model,
+}
+
+#[derive(Default, Deserialize)]
+struct Model {
+    #[serde(default, deserialize_with = "longest")]
+    vocab: usize,
+}
+
+/// The letters of the longest key of a map, or of the longest first part of the pairs in a list; none of
+/// them is kept.
+fn longest<'de, D: Deserializer<'de>>(vocabulary: D) -> Result<usize, D::Error> {
+    struct Longest;
+    impl<'de> Visitor<'de> for Longest {
+        type Value = usize;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a vocabulary")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut pairs: A) -> Result<usize, A::Error> {
+            let mut longest = 0;
+            while let Some((piece, _)) = pairs.next_element::<(String, IgnoredAny)>()? {
+                longest = longest.max(piece.chars().count());
+            }
+            Ok(longest)
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut pieces: A) -> Result<usize, A::Error> {
+            let mut longest = 0;
+            while let Some((piece, _)) = pieces.next_entry::<String, IgnoredAny>()? {
+                longest = longest.max(piece.chars().count());
+            }
+            Ok(longest)
+        }
+    }
+    vocabulary.deserialize_any(Longest)
+}
 
 /// The parts of `tokenizer.json` that change a text or put it together.
 #[derive(Deserialize)]
@@ -20,7 +70,15 @@ struct Steps {
 
 /// Checks the text of a `tokenizer.json`; one that is no JSON is left to its reader.
 pub(super) fn check(text: &str) -> Result<(), String> {
-    let Ok(steps) = serde_json::from_str::<Steps>(text) else { return Ok(()) };
+    // What is JSON and still cannot be looked at, such as a key given twice, is not handed on unseen.
+    let unfit = |error: serde_json::Error| match error.is_data() {
+        true => Err(format!("is no tokenizer: {error}")),
+        false => Ok(()),
+    };
+    let steps = match serde_json::from_str::<Steps>(text) {
+        Ok(steps) => steps,
+        Err(error) => return unfit(error),
+    };
     for (name, step) in [("normalizer", &steps.normalizer), ("decoder", &steps.decoder)] {
         if factor(step) > MOST {
             return Err(format!(
@@ -29,7 +87,13 @@ pub(super) fn check(text: &str) -> Result<(), String> {
             ));
         }
     }
-    Ok(())
+    match serde_json::from_str::<Pieces>(text) {
+        Ok(Pieces { model: Model { vocab } }) if vocab > LONGEST => Err(format!(
+            "its vocabulary has a piece of {vocab} letters, and {LONGEST} are the most that is read"
+        )),
+        Ok(_) => Ok(()),
+        Err(error) => unfit(error),
+    }
 }
 
 /// How much longer a text may get in a step and all that is within it.
@@ -78,5 +142,19 @@ mod tests {
             json!({ "type": "Replace", "pattern": { "Regex": "" }, "content": "x".repeat(9999) });
         assert!(check(&json!({ "decoder": regex }).to_string()).is_err());
         assert_eq!(check("{"), Ok(()));
+    }
+
+    #[test]
+    fn pieces_have_an_end() {
+        for (length, fits) in [(1024, true), (1025, false)] {
+            let piece = "é".repeat(length);
+            for vocab in [json!([["<unk>", 0.0], [piece, -1.5]]), json!({ "<unk>": 0, &piece: 1 })]
+            {
+                let text = json!({ "model": { "type": "Unigram", "vocab": vocab } }).to_string();
+                assert_eq!(check(&text).is_ok(), fits, "{length}");
+            }
+        }
+        let twice = r#"{"model": {"vocab": {}}, "model": {"vocab": {}}}"#;
+        assert!(check(twice).expect_err("two models").contains("duplicate"));
     }
 }
