@@ -171,12 +171,31 @@ impl Recipe {
     }
 }
 
-/// SHA-256 of a value's JSON, in hexadecimal.
+/// SHA-256 of a value's JSON, its keys in the order of the alphabet, in hexadecimal.
 pub(crate) fn digest(value: &Value) -> String {
+    // TOML writes tables after plain values, whatever the order was.
+    let mut value = value.clone();
+    value.sort_all_objects();
     hex(&Sha256::digest(value.to_string()))
 }
 
 /// Bytes in hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::digest;
+
+    /// A recipe that was written and read again has its tables behind its plain values.
+    #[test]
+    fn a_digest_knows_no_order_of_keys() {
+        let one = json!({ "a": { "z": 1, "b": { "c": 1 } }, "d": [{ "y": 1, "x": 2 }] });
+        let other = json!({ "d": [{ "x": 2, "y": 1 }], "a": { "b": { "c": 1 }, "z": 1 } });
+        assert_eq!(digest(&one), digest(&other));
+        assert_ne!(digest(&one), digest(&json!({ "a": 1 })));
+    }
 }

@@ -1,12 +1,18 @@
 //! Patterns of file names, as cards of data sets have them.
 
+/// The longest pattern: that of the longest path that a file can have.
+const LONGEST: usize = 4096;
+
 /// Whether `name` matches `pattern`: `*` and `?` stay within a directory, `**` does not, and
 /// `[a-z0]` is one of several characters.
 ///
 /// A pattern that names a directory matches all that is in it. The work is bounded by the product
-/// of the lengths.
+/// of the lengths, and a pattern of more than 4096 bytes matches nothing.
 pub(super) fn matches(pattern: &str, name: &str) -> bool {
     let pattern = pattern.strip_prefix("./").unwrap_or(pattern).trim_end_matches('/');
+    if pattern.len() > LONGEST {
+        return false;
+    }
     if name.strip_prefix(pattern).is_some_and(|rest| rest.starts_with('/')) {
         return true;
     }
@@ -111,6 +117,12 @@ fn class(text: &str) -> Option<(Piece, &str)> {
 #[cfg(test)]
 mod tests {
     use super::matches;
+
+    #[test]
+    fn a_pattern_longer_than_any_path_matches_nothing() {
+        assert!(matches(&"*".repeat(4096), "a"));
+        assert!(!matches(&"*".repeat(4097), "a"));
+    }
 
     #[test]
     fn patterns_of_cards_match() {

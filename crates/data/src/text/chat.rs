@@ -120,7 +120,8 @@ impl Chat {
         // As `transformers` hands them over when there are none.
         context.insert("tools", ().into());
         context.insert("documents", ().into());
-        let rendered = watch::over(&self.origin, || self.template.render(context.into()));
+        let given = turns.iter().map(|turn| turn.content.len()).sum();
+        let rendered = watch::over(&self.origin, || self.template.render(context.into(), given));
         rendered.map_err(|problem| self.error(problem))
     }
 

@@ -26,8 +26,11 @@ const MOST_BRANCHES: usize = 1000;
 const STACK: usize = 32 << 20;
 /// Steps of one rendering; ordinary conversations take a few thousand.
 const FUEL: u64 = 1_000_000;
-/// The longest text of one rendering, in bytes.
-const LONGEST_TEXT: usize = 8 << 20;
+/// What one rendering may write beside the conversation, in bytes. Taking a text apart takes some hundred
+/// times its length in memory.
+const BESIDE: usize = 64 << 10;
+/// How often one rendering may write the whole conversation.
+const TIMES: usize = 8;
 /// How deep a template may nest what it does.
 const DEPTH: usize = 200;
 
@@ -71,15 +74,15 @@ impl Compiled {
         Ok(Self(Arc::new(environment)))
     }
 
-    /// The text that the template makes of `context`.
+    /// The text that the template makes of `context`, which holds a conversation of `given` bytes.
     ///
     /// # Errors
     /// Says what the template said, or which bound it met.
-    pub(super) fn render(&self, context: Value) -> Result<String, String> {
-        let mut text = Bounded(Vec::new());
+    pub(super) fn render(&self, context: Value, given: usize) -> Result<String, String> {
+        let mut text = Bounded { text: Vec::new(), most: BESIDE + given.saturating_mul(TIMES) };
         let template = self.0.get_template("chat").map_err(|error| said(&error))?;
         template.render_captured_to(context, &mut text).map_err(|error| said(&error))?;
-        String::from_utf8(text.0).map_err(|error| error.to_string())
+        String::from_utf8(text.text).map_err(|error| error.to_string())
     }
 }
 
@@ -135,20 +138,25 @@ fn said(error: &Error) -> String {
     let line = error.line().map_or(String::new(), |line| format!(" (line {line})"));
     match error.kind() {
         ErrorKind::OutOfFuel => format!("takes more than {FUEL} steps{line}; does it loop?"),
-        ErrorKind::WriteFailure => format!("writes more than {LONGEST_TEXT} bytes{line}"),
+        ErrorKind::WriteFailure => {
+            format!("writes more than {TIMES} conversations and {BESIDE} bytes{line}")
+        }
         kind => format!("{}{line}", error.detail().map_or(kind.to_string(), str::to_owned)),
     }
 }
 
 /// Takes so much text and no more.
-struct Bounded(Vec<u8>);
+struct Bounded {
+    text: Vec<u8>,
+    most: usize,
+}
 
 impl io::Write for Bounded {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.0.len() + bytes.len() > LONGEST_TEXT {
+        if self.text.len() + bytes.len() > self.most {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
-        self.0.extend_from_slice(bytes);
+        self.text.extend_from_slice(bytes);
         Ok(bytes.len())
     }
 
@@ -165,7 +173,7 @@ mod tests {
 
     fn render(source: &str) -> Result<String, String> {
         let turn = context! { role => "user", content => "Straße <b>" };
-        Compiled::new(source)?.render(context! { messages => vec![turn] })
+        Compiled::new(source)?.render(context! { messages => vec![turn] }, 12)
     }
 
     #[test]
