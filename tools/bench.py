@@ -8,6 +8,7 @@ all gradients and throws the weights' away. Both f32 on two threads. Memory is t
 loaded model takes. Needs torch, transformers and peft.
 """
 import argparse
+import contextlib
 import json
 import os
 import resource
@@ -56,15 +57,31 @@ def their_steps(shape, train, rule, steps):
         model = get_peft_model(model, LoraConfig(r=RANK, lora_alpha=4, lora_dropout=0.0, target_modules=names))
     model.train()
     model.config.use_cache = False
+    _, batch, length = SHAPES[shape]
+    step = their_step(model, rule, torch.randint(0, model.config.vocab_size, (batch, length)))
+    loaded, times = rss(), []
+    for turn in range(steps + 2):
+        if turn == 2:
+            used = time.process_time()
+        start = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - start)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return dict(median_s=statistics.median(times[2:]), cpu_s=(time.process_time() - used) / steps, memory_mib=peak - loaded)
+
+
+def their_step(model, rule, ids, forward=contextlib.nullcontext, **adam):
+    """One optimiser step of a rule in PyTorch, as a function; tools/cuda/gpu.py takes it on a GPU."""
+    import torch
+
     trained = [p for p in model.parameters() if p.requires_grad]
     sites = [m for n, m in model.named_modules() if n.endswith("self_attn")]
-    optimizer = torch.optim.AdamW(trained, lr=1e-5, weight_decay=0.1)
-    _, batch, length = SHAPES[shape]
-    ids = torch.randint(0, model.config.vocab_size, (batch, length))
+    optimizer = torch.optim.AdamW(trained, lr=1e-5, weight_decay=0.1, **adam)
 
     def loss(hook_of=None):
         hooks = [s.register_forward_hook(hook_of(i)) for i, s in enumerate(sites)] if hook_of else []
-        value = model(input_ids=ids, labels=ids).loss
+        with forward():
+            value = model(input_ids=ids, labels=ids).loss
         for hook in hooks:
             hook.remove()
         return value
@@ -79,22 +96,13 @@ def their_steps(shape, train, rule, steps):
             def catch(i):
                 return lambda _m, _i, out: out[0].register_hook(lambda g: grads.__setitem__(i, g)) and None
             loss(catch).backward()
-            norm = torch.stack([g.norm() for g in grads.values()]).norm()
-            eps = {i: g * (RHO / (norm + 1e-7)) for i, g in grads.items()}
+            norm = torch.stack([g.float().norm() for g in grads.values()]).norm()
+            eps = {i: (g * (RHO / (norm + 1e-7))).to(g.dtype) for i, g in grads.items()}
             optimizer.zero_grad()
             loss(lambda i: lambda _m, _i, out: (out[0] + eps[i], *out[1:])).backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
-
-    loaded, times = rss(), []
-    for turn in range(steps + 2):
-        if turn == 2:
-            used = time.process_time()
-        start = time.perf_counter()
-        step()
-        times.append(time.perf_counter() - start)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return dict(median_s=statistics.median(times[2:]), cpu_s=(time.process_time() - used) / steps, memory_mib=peak - loaded)
+    return step
 
 
 def their_generation(shape, batch, tokens):

@@ -2,7 +2,7 @@
 """Everything that needs a GPU, within ten minutes: the checks, then our step beside PyTorch's at 7B.
 
     tools/cuda/pack.sh                        where the program is built
-    python tools/cuda/gpu.py [--device cuda:0] [--quick] [--out FILE]      on the machine with the GPU
+    python tools/cuda/gpu.py [--device cuda:0] [--quick]      on the machine with the GPU
 
 Prints Markdown, and each check's outcome; exits 1 if a check failed. PyTorch's half wants torch,
 transformers and peft; without them our half is timed alone. The model is Llama-2-7B's shape with random
@@ -20,8 +20,11 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tools"))
+from bench import RANK, their_step  # noqa: E402  (the same step as on the CPU)
+
 RULES = ("sft", "vaccine")
-BATCH, LENGTH, RANK, RHO = 5, 200, 8, 2.0
+BATCH, LENGTH = 5, 200
 SEVEN = dict(hidden_size=4096, num_hidden_layers=32, num_attention_heads=32, num_key_value_heads=32,
              intermediate_size=11008, vocab_size=32000, max_position_embeddings=4096, tie_word_embeddings=False)
 failed = []
@@ -77,41 +80,11 @@ def their_steps(folder, rule, steps):
     model = get_peft_model(model, LoraConfig(r=RANK, lora_alpha=4, lora_dropout=0.0, target_modules=names))
     model.train()
     model.config.use_cache = False
-    trained = [p for p in model.parameters() if p.requires_grad]
-    for p in trained:
-        p.data = p.data.float()
-    sites = [m for n, m in model.named_modules() if n.endswith("self_attn")]
-    optimizer = torch.optim.AdamW(trained, lr=1e-5, weight_decay=0.1, fused=True)
+    for p in model.parameters():
+        if p.requires_grad:
+            p.data = p.data.float()
     ids = torch.randint(0, SEVEN["vocab_size"], (BATCH, LENGTH), device="cuda")
-
-    def loss(hook_of=None):
-        hooks = [s.register_forward_hook(hook_of(i)) for i, s in enumerate(sites)] if hook_of else []
-        with torch.autocast("cuda", torch.bfloat16):
-            value = model(input_ids=ids, labels=ids).loss
-        for hook in hooks:
-            hook.remove()
-        return value
-
-    def step():
-        optimizer.zero_grad()
-        if rule == "sft":
-            value = loss()
-            value.backward()
-        else:
-            grads = {}
-
-            def catch(i):
-                return lambda _m, _i, out: out[0].register_hook(lambda g: grads.__setitem__(i, g)) and None
-            loss(catch).backward()
-            norm = torch.stack([g.float().norm() for g in grads.values()]).norm()
-            eps = {i: g * (RHO / (norm + 1e-7)) for i, g in grads.items()}
-            optimizer.zero_grad()
-            value = loss(lambda i: lambda _m, _i, out: (out[0] + eps[i].to(out[0].dtype), *out[1:]))
-            value.backward()
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        optimizer.step()
-        return value.item()
-
+    step = their_step(model, rule, ids, lambda: torch.autocast("cuda", torch.bfloat16), fused=True)
     torch.cuda.reset_peak_memory_stats()
     times = []
     for _ in range(steps + 3):

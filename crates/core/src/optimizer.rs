@@ -1,19 +1,20 @@
 //! AdamW with decoupled weight decay and global-norm clipping, as PyTorch computes them.
 
+mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
-use candle_core::{CpuStorage, DType, InplaceOp2, InplaceOp3, Layout, Tensor, Var};
-use rayon::prelude::*;
+use candle_core::{Tensor, Var};
 use serde::{Deserialize, Serialize};
 
 use crate::backbone::Parameter;
 use crate::finite::Finite;
 use crate::scalar::Scalar;
 use crate::{Error, Gradients, Params, Result};
+use cpu::{Kernel, Moment};
 
 /// AdamW's constants.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,7 +49,7 @@ pub struct AdamW {
     pub second: Params,
     /// Steps taken.
     pub steps: u64,
-    /// On a GPU: how many tensors the last step left with a weight that is no number.
+    /// On a GPU: not zero if the last step left a weight that is no number.
     broken: Scalar,
 }
 
@@ -84,9 +85,7 @@ impl AdamW {
             epsilon,
         };
         #[cfg(feature = "cuda")]
-        if self.on_cuda(weights, gradients, factor, rate, update)? {
-            return Ok(());
-        }
+        let on_cuda = cuda::Launches::on(weights)?;
         let mut finite = Finite::new(self.steps - 1);
         for (name, gradient) in gradients.iter() {
             let missing = || Error::ParameterMismatch { name: name.to_owned() };
@@ -97,6 +96,12 @@ impl AdamW {
             let decayed = self.decayed.contains(name);
             let shrink = if decayed { 1.0 - rate * weight_decay } else { 1.0 };
             let update = Update { shrink, ..update };
+            #[cfg(feature = "cuda")]
+            if let Some(launches) = &on_cuda {
+                let moments = [(first, beta1), (second, beta2)];
+                launches.update(weight, moments, &gradient, factor, update)?;
+                continue;
+            }
             if !weight.device().is_cpu() {
                 let gradient = (gradient * factor)?;
                 let first = ((first * beta1)? + (&gradient * (1.0 - beta1))?)?;
@@ -114,6 +119,10 @@ impl AdamW {
             if broken.into_inner() {
                 return Err(finite.error(name, weight));
             }
+        }
+        #[cfg(feature = "cuda")]
+        if let Some(launches) = on_cuda {
+            self.broken = launches.broken()?;
         }
         finite.check(weights)
     }
@@ -150,53 +159,6 @@ pub fn clip_factor(norm: f64, limit: Option<f64>) -> f64 {
     limit.map_or(1.0, |limit| (limit / (norm + 1e-6)).min(1.0))
 }
 
-/// Elements that a thread moves at a time.
-const CHUNK: usize = 1 << 14;
-
-/// `m <- keep * m + (1 - keep) * g`, with `g` or its square.
-struct Moment {
-    keep: f64,
-    factor: f64,
-    square: bool,
-}
-
-impl Moment {
-    fn apply<T: Float>(&self, moment: &mut [T], gradient: &[T]) {
-        let (keep, rest) = (T::of(self.keep), T::of(1.0 - self.keep));
-        let factor = T::of(self.factor);
-        let chunks = moment.par_chunks_mut(CHUNK).zip(gradient.par_chunks(CHUNK));
-        chunks.for_each(|(moment, gradient)| {
-            for (moment, &gradient) in moment.iter_mut().zip(gradient) {
-                let gradient = gradient * factor;
-                let value = if self.square { gradient * gradient } else { gradient };
-                *moment = keep * *moment + rest * value;
-            }
-        });
-    }
-}
-
-impl InplaceOp2 for Moment {
-    fn name(&self) -> &'static str {
-        "adamw-moment"
-    }
-
-    fn cpu_fwd(
-        &self,
-        moment: &mut CpuStorage,
-        own: &Layout,
-        gradient: &CpuStorage,
-        other: &Layout,
-    ) -> candle_core::Result<()> {
-        use CpuStorage::{F32, F64};
-        match (moment, gradient) {
-            (F32(m), F32(g)) => self.apply(part_mut(m, own)?, part(g, other)?),
-            (F64(m), F64(g)) => self.apply(part_mut(m, own)?, part(g, other)?),
-            (m, _) => return Err(unsupported(m)),
-        }
-        Ok(())
-    }
-}
-
 /// `w <- shrink * w - size * m / (sqrt(v) / root + epsilon)`.
 #[derive(Clone, Copy)]
 struct Update {
@@ -206,130 +168,12 @@ struct Update {
     epsilon: f64,
 }
 
-/// An update, and whether it left a weight that is no number.
-struct Kernel<'a> {
-    update: Update,
-    broken: &'a AtomicBool,
-}
-
-impl Kernel<'_> {
-    fn apply<T: Float>(&self, weight: &mut [T], first: &[T], second: &[T]) {
-        let Update { shrink, size, root, epsilon } = self.update;
-        let (shrink, size) = (T::of(shrink), T::of(size));
-        let (root, epsilon) = (T::of(root), T::of(epsilon));
-        let moments = first.par_chunks(CHUNK).zip(second.par_chunks(CHUNK));
-        weight.par_chunks_mut(CHUNK).zip(moments).for_each(|(weight, (first, second))| {
-            // Without a branch inside, so that it stays vector code: the check costs no pass of
-            // its own.
-            let mut finite = true;
-            for ((weight, &first), &second) in weight.iter_mut().zip(first).zip(second) {
-                *weight = *weight * shrink - size * (first / (second.root() / root + epsilon));
-                finite &= weight.finite();
-            }
-            if !finite {
-                self.broken.store(true, Ordering::Relaxed);
-            }
-        });
-    }
-}
-
 impl Update {
     /// The same from candle operations, for devices without a kernel of ours.
     fn compose(&self, weight: &Tensor, first: &Tensor, second: &Tensor) -> Result<()> {
         let direction = (first / ((second.sqrt()? / self.root)? + self.epsilon)?)?;
         let moved = ((weight.detach() * self.shrink)? - (direction * self.size)?)?;
         Ok(Var::from_tensor(weight)?.set(&moved)?)
-    }
-}
-
-impl InplaceOp3 for Kernel<'_> {
-    fn name(&self) -> &'static str {
-        "adamw-update"
-    }
-
-    fn cpu_fwd(
-        &self,
-        weight: &mut CpuStorage,
-        own: &Layout,
-        first: &CpuStorage,
-        layout1: &Layout,
-        second: &CpuStorage,
-        layout2: &Layout,
-    ) -> candle_core::Result<()> {
-        use CpuStorage::{F32, F64};
-        match (weight, first, second) {
-            (F32(w), F32(m), F32(v)) => {
-                self.apply(part_mut(w, own)?, part(m, layout1)?, part(v, layout2)?);
-            }
-            (F64(w), F64(m), F64(v)) => {
-                self.apply(part_mut(w, own)?, part(m, layout1)?, part(v, layout2)?);
-            }
-            (w, _, _) => return Err(unsupported(w)),
-        }
-        Ok(())
-    }
-}
-
-fn unsupported(storage: &CpuStorage) -> candle_core::Error {
-    use candle_core::backend::BackendStorage;
-    let found = storage.dtype();
-    candle_core::Error::Msg(format!(
-        "AdamW keeps weights in {:?} or F64, not {found:?}",
-        DType::F32
-    ))
-}
-
-fn part<'a, T>(values: &'a [T], layout: &Layout) -> candle_core::Result<&'a [T]> {
-    let (start, end) = range(layout)?;
-    Ok(&values[start..end])
-}
-
-fn part_mut<'a, T>(values: &'a mut [T], layout: &Layout) -> candle_core::Result<&'a mut [T]> {
-    let (start, end) = range(layout)?;
-    Ok(&mut values[start..end])
-}
-
-fn range(layout: &Layout) -> candle_core::Result<(usize, usize)> {
-    let message = || candle_core::Error::Msg("AdamW needs contiguous tensors".into());
-    layout.contiguous_offsets().ok_or_else(message)
-}
-
-/// The arithmetic both element types share.
-trait Float:
-    Copy
-    + Send
-    + Sync
-    + std::ops::Add<Output = Self>
-    + std::ops::Sub<Output = Self>
-    + std::ops::Mul<Output = Self>
-    + std::ops::Div<Output = Self>
-{
-    fn of(value: f64) -> Self;
-    fn root(self) -> Self;
-    fn finite(self) -> bool;
-}
-
-impl Float for f32 {
-    fn of(value: f64) -> Self {
-        value as f32
-    }
-    fn root(self) -> Self {
-        self.sqrt()
-    }
-    fn finite(self) -> bool {
-        self.is_finite()
-    }
-}
-
-impl Float for f64 {
-    fn of(value: f64) -> Self {
-        value
-    }
-    fn root(self) -> Self {
-        self.sqrt()
-    }
-    fn finite(self) -> bool {
-        self.is_finite()
     }
 }
 

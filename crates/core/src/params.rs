@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use candle_core::{Tensor, Var};
 
-use crate::numeric::sum_of_squares;
 use crate::scalar::Scalar;
 use crate::{Error, Result};
 
@@ -135,7 +134,7 @@ impl Params {
 
     /// The L2 norm over all tensors, in f64.
     pub fn norm(&self) -> Result<f64> {
-        Ok(self.0.values().map(sum_of_squares).sum::<Result<f64>>()?.sqrt())
+        self.pending_norm()?.value()
     }
 
     /// The same, without waiting for the device.

@@ -22,8 +22,8 @@ pub struct AdamW {
     pub epsilon: f64,
 }
 
-/// Moves `[weight, first, second]`, `f32`, in place along `gradient`, and sets the `u32` number
-/// `index` of `broken` where a weight is no number any more.
+/// Moves `[weight, first, second]`, `f32`, in place along `gradient`, and sets the one `u32` of `broken`
+/// if a weight is no number any more.
 ///
 /// # Errors
 /// When a tensor is strided, elsewhere or of another type, or a launch fails.
@@ -31,7 +31,7 @@ pub fn adamw(
     [weight, first, second]: [&Tensor; 3],
     gradient: &Tensor,
     update: AdamW,
-    (broken, index): (&Tensor, usize),
+    broken: &Tensor,
 ) -> Result<()> {
     let AdamW { factor, keep: [keep1, keep2], shrink, size, root, epsilon } = update;
     with([weight, first, second, gradient, broken], |[weight, first, second, gradient, broken]| {
@@ -48,7 +48,7 @@ pub fn adamw(
             .single(size)
             .single(root)
             .single(epsilon)
-            .behind(broken, index, size_of::<u32>())?
+            .buffer(broken)?
             .over(count)
     })
 }

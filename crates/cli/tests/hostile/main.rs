@@ -26,6 +26,7 @@ mod formats;
 mod meter;
 mod models;
 mod mutate;
+mod tokenizers;
 
 /// A test for each format.
 macro_rules! formats {
@@ -51,10 +52,10 @@ formats! {
     model_pickles: models::pickle;
     adapter_configs: models::adapter_config;
     adapter_weights: models::adapter_weights;
-    tokenizers: models::tokenizer;
-    tokenizer_configs: models::tokenizer_config;
-    chat_templates: models::chat_template;
-    vocabularies: models::vocabulary;
+    tokenizers: tokenizers::tokenizer;
+    tokenizer_configs: tokenizers::tokenizer_config;
+    chat_templates: tokenizers::chat_template;
+    vocabularies: tokenizers::vocabulary;
     experiment_recipes: experiments::recipe;
     experiment_manifests: experiments::manifest;
     experiment_records: experiments::record;

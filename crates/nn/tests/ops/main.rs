@@ -7,3 +7,4 @@ mod gradients;
 mod mixed;
 mod odd;
 mod oracle;
+mod repeatable;
