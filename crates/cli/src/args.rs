@@ -64,9 +64,20 @@ pub(crate) struct ParityArgs {
     /// Where to compute: auto, cpu, cuda or cuda:N.
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     pub(crate) device: String,
+    /// The type to compute in; each has its bounds.
+    #[arg(long, value_name = "TYPE", value_enum, default_value_t = ParityType::F32)]
+    pub(crate) dtype: ParityType,
     /// Print one JSON value.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// The types for which bounds are stated.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum ParityType {
+    F32,
+    F64,
+    Bf16,
 }
 
 #[derive(Debug, Group)]

@@ -10,13 +10,13 @@ mod segment;
 
 use candle_core::{Tensor, Var};
 
-use crate::autograd::Store;
+use crate::autograd::{self, Store};
 use crate::backbone::{Backbone, Pass, Tap, Untouched};
 use crate::batch::Batch;
 use crate::rng::Key;
 use crate::scalar::Scalar;
 use crate::site::{Hidden, Site};
-use crate::{Gradients, Params, Result};
+use crate::{Gradients, Params, Result, numeric};
 use segment::{Injection, Input, Kept, Segment};
 
 /// A loss over logits `[batch, sequence, vocabulary]`, a differentiable scalar.
@@ -226,7 +226,7 @@ impl<'a> Evaluation<'a> {
         if let Some((_, term)) = self.objective.hidden {
             let term = term(&tap.visited.borrow())?;
             loss = Some(match loss {
-                Some(loss) => (loss + term)?,
+                Some(loss) => (&loss + autograd::cast(&term, loss.dtype())?)?,
                 None => term,
             });
         }
@@ -249,7 +249,7 @@ impl<'a> Evaluation<'a> {
         let Some(term) = term else {
             return scaled(self.backbone.head_loss(hidden, &self.batch.targets, &pass)?);
         };
-        let logits = self.backbone.head(hidden, &pass)?;
+        let logits = numeric::widened(&self.backbone.head(hidden, &pass)?)?;
         let loss = term(&logits, self.batch)?;
         if cross_entropy == 0.0 {
             return Ok(loss);

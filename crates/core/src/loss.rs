@@ -1,8 +1,9 @@
 //! Losses made of plain candle operations.
 
-use candle_core::{D, DType, Tensor};
+use candle_core::{D, Tensor};
 
 use crate::Result;
+use crate::numeric::widened;
 
 /// `log(softmax(logits))` over the last axis, from operations that have a gradient.
 pub fn log_softmax(logits: &Tensor, axis: impl candle_core::shape::Dim) -> Result<Tensor> {
@@ -29,11 +30,6 @@ pub fn cross_entropy(logits: &Tensor, targets: &[i64]) -> Result<Tensor> {
     let positions = Tensor::from_vec(positions, count, logits.device())?;
     let classes = Tensor::from_vec(classes, (count, 1), logits.device())?;
     let logits = logits.reshape((rows * columns, vocabulary))?.index_select(&positions, 0)?;
-    // Half-precision logits are widened: their sums lose too much.
-    let wide = match logits.dtype() {
-        DType::F64 => DType::F64,
-        _ => DType::F32,
-    };
-    let picked = log_softmax(&logits.to_dtype(wide)?, D::Minus1)?.gather(&classes, 1)?;
+    let picked = log_softmax(&widened(&logits)?, D::Minus1)?.gather(&classes, 1)?;
     Ok(picked.mean_all()?.neg()?)
 }

@@ -325,11 +325,11 @@ impl Model<'_> {
         crate::numeric::scalar(&self.backbone.head_loss(&hidden, &batch.targets, &pass)?)
     }
 
-    /// The logits `[batch, sequence, vocabulary]`, without dropout.
+    /// The logits `[batch, sequence, vocabulary]` in `f32` or wider, without dropout.
     pub fn logits(&self, batch: &Batch) -> Result<candle_core::Tensor> {
         let weights = self.weights.detach();
         let pass = Pass::new(&weights).with_padding_of(batch);
-        self.backbone.head(&self.walk(batch, &pass)?, &pass)
+        crate::numeric::widened(&self.backbone.head(&self.walk(batch, &pass)?, &pass)?)
     }
 
     /// The hidden embeddings at `sites`, without dropout.

@@ -2,8 +2,8 @@
 
 use candle_core::{CpuStorage, DType, Storage, Tensor};
 
-use crate::Result;
 use crate::scalar::Scalar;
+use crate::{Result, autograd};
 
 /// The sum of the squares of all entries, accumulated in f64 in a fixed order.
 pub fn sum_of_squares(tensor: &Tensor) -> Result<f64> {
@@ -86,6 +86,15 @@ pub fn trained_in(dtype: DType) -> DType {
         DType::F64 => DType::F64,
         _ => DType::F32,
     }
+}
+
+/// The same values in a type that sums over many of them can be taken in; the gradient is of the
+/// operand's own type.
+///
+/// # Errors
+/// When there is no conversion.
+pub fn widened(x: &Tensor) -> Result<Tensor> {
+    Ok(autograd::cast(x, trained_in(x.dtype()))?)
 }
 
 /// A scalar tensor's value.

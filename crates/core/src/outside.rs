@@ -94,24 +94,32 @@ pub fn json<T: DeserializeOwned>(text: &str) -> Result<T, String> {
 }
 
 /// Whether a JSON text may hold more values than are made of it here.
-///
-/// Counts what separates values outside of quotes, so that texts of any length pass.
 pub fn has_too_many_values(json: &[u8]) -> bool {
-    // A document this short cannot.
-    if json.len() <= MOST_VALUES {
+    more_than(MOST_VALUES, b",:[{", json)
+}
+
+/// Whether a JSON text may hold more than `most` objects, each of which takes hundreds of bytes.
+pub fn has_more_objects_than(most: usize, json: &[u8]) -> bool {
+    more_than(most, b"{", json)
+}
+
+/// Whether there are more than `most` of these marks outside of quotes; texts of any length pass.
+fn more_than(most: usize, marks: &[u8], json: &[u8]) -> bool {
+    // A document this short cannot have them.
+    if json.len() <= most {
         return false;
     }
     let (mut count, mut quoted, mut escaped) = (0_usize, false, false);
-    for &byte in json {
+    for byte in json {
         match byte {
             _ if escaped => escaped = false,
             b'\\' if quoted => escaped = true,
             b'"' => quoted = !quoted,
-            b',' | b':' | b'[' | b'{' if !quoted => count += 1,
+            _ if !quoted && marks.contains(byte) => count += 1,
             _ => {}
         }
     }
-    count > MOST_VALUES
+    count > most
 }
 
 /// What `work` gives; nothing if it panicked, which is then not printed either.

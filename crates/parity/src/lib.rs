@@ -5,27 +5,29 @@
 //! here through the same loop, defences and perturbers that users get, and every recorded number
 //! is held against ours.
 
+mod bounds;
 mod recording;
 mod replay;
 mod report;
 
 use std::path::Path;
 
-use candle_core::{DType, Device};
+use candle_core::Device;
 use vxf_core::{Error, Result};
 
+pub use bounds::Bounds;
 pub use report::{Bound, Quantity, Report};
 
-/// Replays everything recorded in the folder `path`.
+/// Replays everything recorded in the folder `path`, in the type that the bounds are for.
 ///
 /// # Errors
 /// When the folder or a file in it cannot be read. Deviations are no error but part of the report;
 /// families that cannot be loaded are listed in it.
-pub fn compare(path: &Path, device: &Device) -> Result<Report> {
-    let mut report = Report::default();
+pub fn compare(path: &Path, device: &Device, bounds: &Bounds) -> Result<Report> {
+    let mut report = Report::new(*bounds);
     for directory in recording::models(path)? {
         let name = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let backbone = match vxf_core::config::load_directory(&directory, DType::F32, device) {
+        let backbone = match vxf_core::config::load_directory(&directory, bounds.dtype, device) {
             Ok(backbone) => backbone,
             Err(error @ Error::Unsupported { .. }) => {
                 report.skip(&name, error.to_string());

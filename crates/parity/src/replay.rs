@@ -19,11 +19,6 @@ use vxf_core::{
 use crate::recording::{Model, Run};
 use crate::report::{Bound, Report};
 
-const LOSS: Bound = Bound::Absolute(1e-5);
-const TENSOR: Bound = Bound::Absolute(1e-5);
-const NORM: Bound = Bound::Relative(1e-5);
-const DRIFT: Bound = Bound::Relative(1e-4);
-
 /// Compares the base model's logits on real positions.
 pub(crate) fn logits(
     name: &str,
@@ -31,6 +26,7 @@ pub(crate) fn logits(
     model: &Model,
     report: &mut Report,
 ) -> Result<()> {
+    let bounds = report.bounds;
     let none = Params::new();
     let ours = Measured { backbone, weights: &none }.logits(&model.batch)?;
     let real = |tensor: &Tensor| -> Result<Vec<f64>> {
@@ -38,7 +34,7 @@ pub(crate) fn logits(
         let kept = rows.into_iter().zip(&model.batch.lengths);
         Ok(kept.flat_map(|(row, &length)| row.into_iter().take(length).flatten()).collect())
     };
-    report.compare("logits", TENSOR, name, &real(&ours)?, &real(&model.logits)?);
+    report.compare("logits", bounds.tensor, name, &real(&ours)?, &real(&model.logits)?);
     Ok(())
 }
 
@@ -66,6 +62,7 @@ pub(crate) fn run(
     scalars(&name, &seen, run, &sites, report);
     tensors(&name, &seen, run, &sites, report)?;
 
+    let bounds = report.bounds;
     let alternative = &run.record.mended;
     // What is recorded of KL beside the reference mends the axis alone.
     let form = if run.record.spec.rule == "kl" { "axis_corrected" } else { "corrected" };
@@ -74,11 +71,11 @@ pub(crate) fn run(
     {
         let ours = seen.figures("loss");
         let theirs: Vec<_> = alternative.iter().map(|step| step.loss_second).collect();
-        report.compare("loss, mended form", LOSS, &name, &ours, &theirs);
+        report.compare("loss, mended form", bounds.loss, &name, &ours, &theirs);
         let ours: Vec<_> = seen.steps.iter().map(|step| step.gradient_norm).collect();
         for (ours, theirs) in ours.iter().zip(alternative) {
             let theirs = [theirs.param_grad_norm];
-            report.compare("gradient norm, mended form", NORM, &name, &[*ours], &theirs);
+            report.compare("gradient norm, mended form", bounds.norm, &name, &[*ours], &theirs);
         }
     }
     Ok(())
@@ -194,15 +191,16 @@ fn train(
 }
 
 fn scalars(name: &str, seen: &Seen, run: &Run, sites: &[Site], report: &mut Report) {
+    let bounds = report.bounds;
     let steps = &run.record.steps;
     let column =
         |f: &dyn Fn(&crate::recording::Step) -> f64| steps.iter().map(f).collect::<Vec<_>>();
     let rates: Vec<_> = seen.steps.iter().map(|step| step.rate).collect();
     report.compare("learning rate", Bound::Absolute(1e-9), name, &rates, &column(&|s| s.lr));
-    report.compare("loss", LOSS, name, &seen.figures("loss"), &column(&|s| s.loss_second));
+    report.compare("loss", bounds.loss, name, &seen.figures("loss"), &column(&|s| s.loss_second));
     if steps.iter().all(|step| step.loss_first.is_some()) {
         let theirs = column(&|step| step.loss_first.unwrap_or(f64::NAN));
-        report.compare("loss, clean pass", LOSS, name, &seen.figures("loss_clean"), &theirs);
+        report.compare("loss, clean pass", bounds.loss, name, &seen.figures("loss_clean"), &theirs);
     }
     // Relative to each step's own value.
     for (index, step) in steps.iter().enumerate() {
@@ -210,23 +208,24 @@ fn scalars(name: &str, seen: &Seen, run: &Run, sites: &[Site], report: &mut Repo
         let ours = seen.steps.get(index);
         let figure = |key: &str| ours.and_then(|o| o.figures.get(key).copied()).unwrap_or(f64::NAN);
         let norm = ours.map_or(f64::NAN, |o| o.gradient_norm);
-        report.compare("gradient norm", NORM, &at, &[norm], &[step.param_grad_norm]);
+        report.compare("gradient norm", bounds.norm, &at, &[norm], &[step.param_grad_norm]);
         if let Some(global) = step.hidden_grad_norm_global {
             let own = figure("hidden_gradient_norm");
-            report.compare("hidden gradient norm", NORM, &at, &[own], &[global]);
+            report.compare("hidden gradient norm", bounds.norm, &at, &[own], &[global]);
         }
         for (index, theirs) in step.hidden_grad_norm_per_layer.iter().enumerate() {
             let own = sites.get(index).map(|site| figure(&format!("hidden_gradient_norm.{site}")));
             let own = own.unwrap_or(f64::NAN);
-            report.compare("hidden gradient norm per layer", NORM, &at, &[own], &[*theirs]);
+            report.compare("hidden gradient norm per layer", bounds.norm, &at, &[own], &[*theirs]);
         }
     }
-    if let Some(theirs) = run.record.drift_final_vs_initial {
-        report.compare("drift", DRIFT, name, &[seen.drift], &[theirs]);
+    if let (Some(theirs), Some(bound)) = (run.record.drift_final_vs_initial, bounds.drift) {
+        report.compare("drift", bound, name, &[seen.drift], &[theirs]);
     }
 }
 
 fn tensors(name: &str, seen: &Seen, run: &Run, sites: &[Site], report: &mut Report) -> Result<()> {
+    let bounds = report.bounds;
     let first = seen.first.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let (mut ours_after, mut theirs_after) = (Vec::new(), Vec::new());
     for (key, theirs) in &run.tensors {
@@ -235,12 +234,12 @@ fn tensors(name: &str, seen: &Seen, run: &Run, sites: &[Site], report: &mut Repo
         let found = if let Some(rest) = key.strip_prefix("perturbation.step1.layer") {
             let site = rest.parse::<usize>().ok().and_then(|index| sites.get(index));
             let tensor = site.and_then(|site| first.perturbation.as_ref()?.get(site));
-            Some(("perturbation", TENSOR, tensor))
+            Some(("perturbation", bounds.tensor, tensor))
         } else if let Some(rest) = key.strip_prefix("grad.step1.") {
             let tensor = first.gradients.as_ref().and_then(|gradients| gradients.get(rest));
-            Some(("first gradient", TENSOR, tensor))
+            Some(("first gradient", bounds.tensor, tensor))
         } else if key.starts_with("fisher.") {
-            Some(("Fisher information", NORM, seen.fisher.get(key)))
+            Some(("Fisher information", bounds.fisher, seen.fisher.get(key)))
         } else if key.starts_with("step") {
             let tensor = after_step(seen, key);
             let ours = tensor.map_or(Ok(vec![f64::NAN; theirs.len()]), entries)?;
@@ -257,15 +256,23 @@ fn tensors(name: &str, seen: &Seen, run: &Run, sites: &[Site], report: &mut Repo
     }
     if !theirs_after.is_empty() {
         let (ours, theirs) = (&ours_after, &theirs_after);
-        report.compare("parameters, rms", Bound::Rms(1e-5), name, ours, theirs);
-        report.compare("parameters, beyond 1e-5", Bound::Share(1e-3), name, ours, theirs);
+        report.compare("parameters, rms", bounds.parameters, name, ours, theirs);
+        if let Some(bound) = bounds.parameters_off {
+            report.compare("parameters, beyond 1e-5", bound, name, ours, theirs);
+        }
     }
     for (key, theirs) in &run.record.param_l2_after {
         let tensor = seen.weights.last().and_then(|weights| weights.get(key));
         let ours = tensor.map_or(Ok(f64::NAN), |tensor| {
             Ok::<_, Error>(vxf_core::numeric::sum_of_squares(tensor)?.sqrt())
         })?;
-        report.compare("parameter norm", NORM, &format!("{name} {key}"), &[ours], &[*theirs]);
+        report.compare(
+            "parameter norm",
+            bounds.parameter_norm,
+            &format!("{name} {key}"),
+            &[ours],
+            &[*theirs],
+        );
     }
     Ok(())
 }

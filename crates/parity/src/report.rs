@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::bounds::Bounds;
+
 /// How far a quantity may be from its recording.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -12,6 +14,8 @@ pub enum Bound {
     Absolute(f64),
     /// Largest difference relative to the recorded value.
     Relative(f64),
+    /// L2 norm of the differences relative to that of the recorded values.
+    Norm(f64),
     /// Root of the mean squared difference.
     Rms(f64),
     /// Share of entries further off than 1e-5.
@@ -21,7 +25,7 @@ pub enum Bound {
 impl Bound {
     fn limit(self) -> f64 {
         match self {
-            Self::Absolute(limit) | Self::Relative(limit) => limit,
+            Self::Absolute(limit) | Self::Relative(limit) | Self::Norm(limit) => limit,
             Self::Rms(limit) | Self::Share(limit) => limit,
         }
     }
@@ -32,6 +36,7 @@ impl std::fmt::Display for Bound {
         let kind = match self {
             Self::Absolute(_) => "absolute",
             Self::Relative(_) => "relative",
+            Self::Norm(_) => "of the norm",
             Self::Rms(_) => "rms",
             Self::Share(_) => "share beyond 1e-5",
         };
@@ -60,8 +65,10 @@ impl Quantity {
 }
 
 /// The outcome of a comparison.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Report {
+    #[serde(skip)]
+    pub(crate) bounds: Bounds,
     /// Per quantity, the largest deviation.
     pub quantities: BTreeMap<String, Quantity>,
     /// Runs replayed, as `model/run`.
@@ -71,6 +78,11 @@ pub struct Report {
 }
 
 impl Report {
+    /// Nothing compared yet.
+    pub(crate) fn new(bounds: Bounds) -> Self {
+        Self { bounds, quantities: BTreeMap::new(), runs: Vec::new(), skipped: Vec::new() }
+    }
+
     /// Whether something was compared and every bound holds.
     pub fn passed(&self) -> bool {
         self.compared() > 0 && self.quantities.values().all(Quantity::holds)
@@ -126,6 +138,10 @@ fn deviation(bound: Bound, ours: &[f64], theirs: &[f64]) -> f64 {
             let scale = worst(&mut theirs.iter().map(|x| x.abs())).max(f64::MIN_POSITIVE);
             worst(&mut gaps()) / scale
         }
+        Bound::Norm(_) => {
+            let scale = theirs.iter().map(|x| x * x).sum::<f64>().max(f64::MIN_POSITIVE);
+            (gaps().map(|gap| gap * gap).sum::<f64>() / scale).sqrt()
+        }
         Bound::Rms(_) => (gaps().map(|gap| gap * gap).sum::<f64>() / count).sqrt(),
         Bound::Share(_) => gaps().filter(|gap| gap.is_nan() || *gap > 1e-5).count() as f64 / count,
     }
@@ -137,14 +153,14 @@ mod tests {
 
     #[test]
     fn what_is_off_or_not_a_number_is_seen() {
-        let mut report = Report::default();
+        let mut report = Report::new(Bounds::F32);
         assert!(!report.passed(), "nothing compared is no pass");
         report.compare("loss", Bound::Absolute(1e-5), "a", &[1.0, 2.0], &[1.0, 2.0]);
         assert!(report.passed());
         report.compare("loss", Bound::Absolute(1e-5), "b", &[1.0, 2.1], &[1.0, 2.0]);
         assert!(!report.passed());
         for (ours, theirs) in [(vec![f64::NAN], vec![1.0]), (vec![], vec![1.0])] {
-            let mut report = Report::default();
+            let mut report = Report::new(Bounds::F32);
             report.compare("x", Bound::Relative(1e-5), "c", &ours, &theirs);
             assert!(!report.passed());
         }

@@ -4,11 +4,11 @@ use std::path::Path;
 
 use candle_core::Device;
 use vxf_builtins as _;
-use vxf_parity::Report;
+use vxf_parity::{Bounds, Report};
 
-fn replay(folder: &str) -> vxf_core::Result<Report> {
+fn replay(folder: &str, bounds: &Bounds) -> vxf_core::Result<Report> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests").join(folder);
-    let report = vxf_parity::compare(&folder, &Device::Cpu)?;
+    let report = vxf_parity::compare(&folder, &Device::Cpu, bounds)?;
     let broken = report.quantities.iter().filter(|(_, quantity)| !quantity.holds());
     assert_eq!(broken.collect::<Vec<_>>(), [], "bounds are broken");
     assert!(report.passed());
@@ -18,7 +18,7 @@ fn replay(folder: &str) -> vxf_core::Result<Report> {
 /// The official trainer's steps.
 #[test]
 fn the_reference_is_reproduced() -> vxf_core::Result<()> {
-    let report = replay("goldens")?;
+    let report = replay("goldens", &Bounds::F32)?;
     let of = |model: &str| report.runs.iter().filter(|run| run.starts_with(model)).count();
     assert_eq!((of("llama_gqa/"), of("opt/")), (9, 7), "{:?}", report.runs);
     assert_eq!(report.quantities["logits"].compared, logits("goldens"), "of all five models");
@@ -32,10 +32,19 @@ fn the_reference_is_reproduced() -> vxf_core::Result<()> {
 /// projected embeddings and norms after the sums, all kinds of files, adapters in use.
 #[test]
 fn other_shapes_are_reproduced() -> vxf_core::Result<()> {
-    let report = replay("recordings")?;
+    let report = replay("recordings", &Bounds::F32)?;
     assert_eq!(report.runs.len(), 28, "{:?}", report.runs);
     assert_eq!(report.quantities["logits"].compared, logits("recordings"));
     assert!(report.skipped.is_empty(), "{:?}", report.skipped);
+    Ok(())
+}
+
+/// The same in half the bytes, within what rounding to them costs: the arithmetic of a GPU.
+#[test]
+fn half_the_bytes_keep_their_bounds() -> vxf_core::Result<()> {
+    for folder in ["goldens", "recordings"] {
+        replay(folder, &Bounds::BF16)?;
+    }
     Ok(())
 }
 

@@ -1,9 +1,12 @@
 //! Noise in place of the worst case.
 
-use vxf_core::numeric::sum_of_squares;
+use vxf_core::numeric::norm;
 use vxf_core::prelude::*;
 
 use crate::config::{Form, GaussianConfig};
+
+/// Keeps what has no length, as where all is padding, at zero; any other length is the same with it.
+const GUARD: f64 = 1e-30;
 
 /// The defence: the min-max step, whose inner player draws noise.
 pub struct Random;
@@ -35,22 +38,21 @@ impl Perturber for Gaussian {
         let key = step.key("noise");
 
         let mut noise = Hidden::new();
-        let mut squares = 0.0;
         for site in sites.resolve(step.architecture().layers)? {
             let (dtype, device) = (step.dtype(), step.device());
             let drawn = key.child(&site.to_string()).normal(&shape, dtype, device)?;
             let drawn = drawn.broadcast_mul(&batch.token_mask(&drawn)?)?;
-            squares += sum_of_squares(&drawn)?;
             noise.insert(site, drawn);
         }
-        let factor = match form {
-            Form::Reference => rho.sqrt(),
-            Form::NormMatched => rho / squares.sqrt().max(f64::MIN_POSITIVE),
+        let length = norm(&noise.values().collect::<Vec<_>>())?;
+        let (factor, scaled) = match form {
+            Form::Reference => (Scalar::from(rho.sqrt()), length.times(rho.sqrt())?),
+            Form::NormMatched => (length.plus(&GUARD.into())?.under(*rho)?, Scalar::from(*rho)),
         };
         for tensor in noise.values_mut() {
-            *tensor = (&*tensor * factor)?;
+            *tensor = factor.scale(tensor)?;
         }
-        step.record("perturbation_norm", factor * squares.sqrt())?;
+        step.record("perturbation_norm", scaled)?;
         Ok(Perturbation::Hidden(noise))
     }
 }

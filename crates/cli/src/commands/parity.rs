@@ -1,22 +1,28 @@
 //! `vxf parity`: recorded steps of the reference trainer, replayed and compared.
 
 use serde_json::json;
-use vxf_parity::Report;
+use vxf_parity::{Bounds, Report};
 use vxf_run::device::device;
 use vxf_run::grid::Grid;
 
-use crate::args::ParityArgs;
+use crate::args::{ParityArgs, ParityType};
 use crate::commands::SCHEMA_VERSION;
 use crate::error::CommandError;
 use crate::output::{print, print_json};
 
 pub(crate) fn run(args: &ParityArgs) -> Result<(), CommandError> {
-    let report = vxf_parity::compare(&args.directory, &device(&args.device)?)?;
+    let bounds = match args.dtype {
+        ParityType::F32 => Bounds::F32,
+        ParityType::F64 => Bounds::F64,
+        ParityType::Bf16 => Bounds::BF16,
+    };
+    let report = vxf_parity::compare(&args.directory, &device(&args.device)?, &bounds)?;
     if args.json {
         print_json(&json!({
             "schema_version": SCHEMA_VERSION,
             "passed": report.passed(),
             "compared": report.compared(),
+            "dtype": bounds.dtype.as_str(),
             "report": report,
         }))?;
     } else {

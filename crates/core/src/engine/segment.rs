@@ -98,7 +98,7 @@ impl Tap for Injection<'_> {
     fn tap(&self, site: Site, hidden: &Tensor) -> Result<Tensor> {
         let mut hidden = hidden.clone();
         if let Some(added) = self.evaluation.perturbation.and_then(|all| all.get(&site)) {
-            hidden = autograd::add(&hidden, added)?;
+            hidden = autograd::add(&hidden, &added.to_dtype(hidden.dtype())?)?;
         }
         if self.differentiate && self.evaluation.wants(site) {
             let leaf = Var::zeros(hidden.shape(), hidden.dtype(), hidden.device())?.into_inner();

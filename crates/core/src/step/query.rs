@@ -9,7 +9,7 @@ use crate::perturber::Perturbation;
 use crate::rng::Key;
 use crate::scalar::Scalar;
 use crate::site::{Hidden, Site};
-use crate::{Error, Gradients, Result};
+use crate::{Error, Gradients, Result, numeric};
 
 /// A question about a stream, put together word by word and ended by a verb.
 #[must_use = "end the query with a verb such as `gradients`"]
@@ -89,7 +89,7 @@ impl<'s> Query<'s, '_> {
         Ok(seen.take())
     }
 
-    /// The logits `[batch, sequence, vocabulary]`, cut off from any graph.
+    /// The logits `[batch, sequence, vocabulary]` in `f32` or wider, cut off from any graph.
     pub fn logits(self) -> Result<Tensor> {
         self.forward(&crate::backbone::Untouched)
     }
@@ -114,7 +114,7 @@ impl<'s> Query<'s, '_> {
         for layer in 0..backbone.architecture().layers {
             hidden = backbone.block(layer, &hidden, &tapped)?;
         }
-        Ok(backbone.head(&hidden, &pass)?.detach())
+        numeric::widened(&backbone.head(&hidden, &pass)?.detach())
     }
 
     fn run(self, sites: &[Site], weight_gradients: bool) -> Result<Outcome> {

@@ -12,7 +12,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use vxf_core::outside::has_too_many_values;
+use vxf_core::outside::{has_more_objects_than, has_too_many_values};
 
 use crate::{Error, Result};
 
@@ -21,6 +21,9 @@ pub(crate) type Row = serde_json::Map<String, Value>;
 
 /// The longest row in bytes, expanded.
 pub(crate) const LONGEST_ROW: usize = 64 << 20;
+
+/// The most objects in a row, such as the turns of a conversation.
+const MOST_OBJECTS: usize = 1 << 13;
 
 /// Where in a file a row is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -151,6 +154,11 @@ pub(crate) fn io_problem(error: &std::io::Error) -> String {
 fn parse(bytes: &[u8], first: u64) -> std::result::Result<Row, String> {
     if has_too_many_values(bytes) {
         return Err("it holds more values than a row of text does".to_owned());
+    }
+    if has_more_objects_than(MOST_OBJECTS, bytes) {
+        return Err(format!(
+            "it holds more than {MOST_OBJECTS} objects; no conversation is so long"
+        ));
     }
     match serde_json::from_slice(bytes) {
         Ok(Value::Object(row)) => Ok(row),

@@ -44,7 +44,7 @@ fn parse(card: &str) -> Vec<Config> {
     }
 }
 
-fn config(item: &Yaml) -> Option<Config> {
+fn config(item: &Yaml<'_>) -> Option<Config> {
     let text = |key| item.get(key).and_then(Yaml::text).filter(|text| !text.is_empty());
     Some(Config {
         name: text("config_name")?.to_owned(),
@@ -55,10 +55,12 @@ fn config(item: &Yaml) -> Option<Config> {
 }
 
 /// The patterns of each split; what names no split is `train`.
-fn splits(files: &Yaml) -> Vec<(String, Vec<String>)> {
+fn splits(files: &Yaml<'_>) -> Vec<(String, Vec<String>)> {
     let train = || "train".to_owned();
     match files {
-        Yaml::Map(entries) => entries.iter().map(|(name, of)| (name.clone(), texts(of))).collect(),
+        Yaml::Map(entries) => {
+            entries.iter().map(|(name, of)| ((*name).to_owned(), texts(of))).collect()
+        }
         Yaml::List(items) if items.iter().any(|item| item.get("path").is_some()) => items
             .iter()
             .filter_map(|item| {
@@ -71,9 +73,9 @@ fn splits(files: &Yaml) -> Vec<(String, Vec<String>)> {
     }
 }
 
-fn texts(value: &Yaml) -> Vec<String> {
+fn texts(value: &Yaml<'_>) -> Vec<String> {
     match value {
-        Yaml::Text(text) => vec![text.clone()],
+        Yaml::Text(text) => vec![(*text).to_owned()],
         Yaml::List(items) => items.iter().filter_map(Yaml::text).map(str::to_owned).collect(),
         Yaml::Map(_) => Vec::new(),
     }

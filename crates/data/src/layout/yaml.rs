@@ -3,26 +3,26 @@
 //! Block mappings, block lists, one-line lists, and scalars plain or quoted. All else is text of no
 //! meaning, which no card with files has.
 
-/// A value.
+/// A value, whose text is the document's: a card of nothing but tiny entries stays small in memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Yaml {
+pub(super) enum Yaml<'a> {
     /// A scalar; empty where nothing is written.
-    Text(String),
+    Text(&'a str),
     /// A list.
-    List(Vec<Yaml>),
+    List(Vec<Yaml<'a>>),
     /// A mapping, in order.
-    Map(Vec<(String, Yaml)>),
+    Map(Vec<(&'a str, Yaml<'a>)>),
 }
 
-impl Yaml {
+impl<'a> Yaml<'a> {
     /// The value of a key, if this is a mapping that has it.
-    pub(super) fn get(&self, key: &str) -> Option<&Yaml> {
+    pub(super) fn get(&self, key: &str) -> Option<&Yaml<'a>> {
         let Self::Map(entries) = self else { return None };
-        entries.iter().find(|(name, _)| name == key).map(|(_, value)| value)
+        entries.iter().find(|(name, _)| *name == key).map(|(_, value)| value)
     }
 
     /// The scalar.
-    pub(super) fn text(&self) -> Option<&str> {
+    pub(super) fn text(&self) -> Option<&'a str> {
         match self {
             Self::Text(text) => Some(text),
             _ => None,
@@ -34,15 +34,15 @@ impl Yaml {
 const DEEPEST: usize = 16;
 
 /// The value of a key at the left margin of a document; nothing if it is not there.
-pub(super) fn section(document: &str, key: &str) -> Option<Yaml> {
+pub(super) fn section<'a>(document: &'a str, key: &str) -> Option<Yaml<'a>> {
     let mut lines = document.lines();
     let rest = lines.by_ref().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
     if !bare(rest).is_empty() {
         return Some(scalar(bare(rest)));
     }
     let block = lines.take_while(|line| line.is_empty() || line.starts_with([' ', '-', '#', '\t']));
-    let lines: Vec<(usize, String)> = block
-        .map(|line| (line.len() - line.trim_start().len(), bare(line).to_owned()))
+    let lines: Vec<(usize, &str)> = block
+        .map(|line| (line.len() - line.trim_start().len(), bare(line)))
         .filter(|(_, text)| !text.is_empty())
         .collect();
     Some(Reader { lines, at: 0 }.block(0, 0))
@@ -61,20 +61,20 @@ fn bare(line: &str) -> &str {
     }
 }
 
-struct Reader {
+struct Reader<'a> {
     /// Indentation and text.
-    lines: Vec<(usize, String)>,
+    lines: Vec<(usize, &'a str)>,
     at: usize,
 }
 
-impl Reader {
-    fn line(&self) -> Option<(usize, &str)> {
-        self.lines.get(self.at).map(|(indent, text)| (*indent, text.as_str()))
+impl<'a> Reader<'a> {
+    fn line(&self) -> Option<(usize, &'a str)> {
+        self.lines.get(self.at).copied()
     }
 
     /// The block at hand, which is indented by at least `least`.
-    fn block(&mut self, least: usize, depth: usize) -> Yaml {
-        let nothing = Yaml::Text(String::new());
+    fn block(&mut self, least: usize, depth: usize) -> Yaml<'a> {
+        let nothing = Yaml::Text("");
         let Some((indent, text)) = self.line() else { return nothing };
         if indent < least || depth > DEEPEST {
             return nothing;
@@ -90,7 +90,7 @@ impl Reader {
         }
     }
 
-    fn list(&mut self, indent: usize, depth: usize) -> Yaml {
+    fn list(&mut self, indent: usize, depth: usize) -> Yaml<'a> {
         let mut items = Vec::new();
         while let Some((found, text)) = self.line() {
             if found < indent || (found == indent && !is_item(text)) {
@@ -107,36 +107,34 @@ impl Reader {
                 items.push(self.block(indent + 1, depth + 1));
             } else {
                 // What follows the dash is a block of its own, indented past the dash.
-                let shifted = (indent + text.len() - inner.len(), inner.to_owned());
-                self.lines[self.at] = shifted;
+                self.lines[self.at] = (indent + text.len() - inner.len(), inner);
                 items.push(self.block(indent + 1, depth + 1));
             }
         }
         Yaml::List(items)
     }
 
-    fn map(&mut self, indent: usize, depth: usize) -> Yaml {
-        let mut entries = Vec::new();
+    fn map(&mut self, indent: usize, depth: usize) -> Yaml<'a> {
+        // Most have one entry or a few, and a vector that grows has room for four at once.
+        let mut entries = Vec::with_capacity(1);
         while let Some((found, text)) = self.line() {
             if found < indent || (found == indent && is_item(text)) {
                 break;
             }
-            let entry = entry(text).filter(|_| found == indent);
-            let Some((key, rest)) = entry.map(|(key, rest)| (unquoted(key), rest.to_owned()))
-            else {
+            let Some((key, rest)) = entry(text).filter(|_| found == indent) else {
                 self.at += 1;
                 continue;
             };
             self.at += 1;
             let value = match (rest.is_empty(), self.line()) {
-                (false, _) => scalar(&rest),
+                (false, _) => scalar(rest),
                 // The items of a list may stand under their key without indentation.
                 (true, Some((next, text))) if next == indent && is_item(text) => {
                     self.list(indent, depth + 1)
                 }
                 (true, _) => self.block(indent + 1, depth + 1),
             };
-            entries.push((key, value));
+            entries.push((unquoted(key), value));
         }
         Yaml::Map(entries)
     }
@@ -164,7 +162,7 @@ fn entry(text: &str) -> Option<(&str, &str)> {
     Some((&text[..colon], text[colon + 1..].trim()))
 }
 
-fn scalar(text: &str) -> Yaml {
+fn scalar(text: &str) -> Yaml<'_> {
     match text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
         Some(inner) => {
             let items = inner.split(',').map(str::trim).filter(|item| !item.is_empty());
@@ -174,17 +172,17 @@ fn scalar(text: &str) -> Yaml {
     }
 }
 
-fn unquoted(text: &str) -> String {
+fn unquoted(text: &str) -> &str {
     let within = |quote| text.strip_prefix(quote)?.strip_suffix(quote);
-    within('"').or_else(|| within('\'')).unwrap_or(text).to_owned()
+    within('"').or_else(|| within('\'')).unwrap_or(text)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn text(text: &str) -> Yaml {
-        Yaml::Text(text.to_owned())
+    fn text(text: &str) -> Yaml<'_> {
+        Yaml::Text(text)
     }
 
     #[test]

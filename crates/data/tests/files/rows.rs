@@ -129,4 +129,6 @@ fn a_row_may_not_fill_the_memory() {
     let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
     let deep = format!("{{\"prompt\": {deep}}}\n");
     assert_says(&fault("deep.jsonl", deep.as_bytes(), json!({})), &["deep.jsonl:1", "recursion"]);
+    let turns = format!("{{\"messages\": [{}{{}}]}}\n", "{\"a\":1},".repeat(1 << 13));
+    assert_says(&fault("turns.jsonl", turns.as_bytes(), json!({})), &["turns.jsonl:1", "objects"]);
 }
