@@ -141,9 +141,9 @@ def main():
     print("## Checks\n")
     check("vxf doctor", [vxf, "doctor"], dict(env, VXF_CUDA_DEBUG="1"), show=12)
     check("operations against the CPU's, f32 and bf16", [ops, "--test-threads", 2], env, 240, show=3)
-    for folder in ("goldens", "recordings"):
-        check(f"parity with tests/{folder}, f32", [vxf, "parity", f"tests/{folder}", "--device", a.device], env, 240,
-              show=28)
+    for folder, dtype in ((folder, dtype) for folder in ("goldens", "recordings") for dtype in ("f32", "bf16")):
+        check(f"parity with tests/{folder}, {dtype}",
+              [vxf, "parity", f"tests/{folder}", "--device", a.device, "--dtype", dtype], env, 240, show=28)
     with tempfile.TemporaryDirectory() as scratch:
         job = [vxf, "run", "--defense", "vaccine", "--metric", "drift", "--device", a.device, "--seed", 1,
                "--harmful-ratio", 0.2, "--output-dir", f"{scratch}/run"]
@@ -168,7 +168,7 @@ def table(a, env, timing, model):
     ours_rate = json.loads(out)["matmul_gflops"] / 1000 if out else float("nan")
     print(f"Best bf16 product: ours {ours_rate:.0f} TFLOP/s, PyTorch's {rate and rate['tflops'] or float('nan'):.0f}.\n")
     print("| step | recompute | ours, s | PyTorch, s | PyTorch / ours | tokens per second | peak, ours / PyTorch, MiB "
-          "| share of our best product |\n|---|---|---|---|---|---|---|---|")
+          "| foretold | share of our best product |\n|---|---|---|---|---|---|---|---|---|")
     median = {}
     for rule in RULES:
         other = theirs(env, "steps", model, rule, a.steps) or dict(median_s=float("nan"), gpu_peak_mib=float("nan"))
@@ -185,6 +185,7 @@ def table(a, env, timing, model):
             print(f"| {rule} | {keep} | {mine['median_s']:.3f} | {other['median_s']:.3f} "
                   f"| {other['median_s'] / mine['median_s']:.2f} | {mine['tokens_per_s']:.0f} "
                   f"| {mine['gpu_peak_mib']:.0f} / {other['gpu_peak_mib']:.0f} "
+                  f"| {mine['foretold_mib'] / mine['gpu_peak_mib']:.0%} of it "
                   f"| {mine['gflops'] / 1000 / ours_rate:.0%} |", flush=True)
     for keep in ("none", "block"):
         if ("vaccine", keep) in median and ("sft", keep) in median:

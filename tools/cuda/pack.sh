@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Puts what a GPU machine needs into one folder, target/gpu: the program, the timing example and the
-# tests of the operations, stripped. Copy the repository with that folder there, and run gpu.py.
+# tests of the operations, stripped; and that folder into an archive. Copy the repository with either
+# there (tar -xJf target/gpu.tar.xz -C target), and run gpu.py.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -19,4 +20,5 @@ mkdir -p "$target/gpu"
 strip -o "$target/gpu/vxf" "$target/cuda/release/vxf"
 strip -o "$target/gpu/timing" "$target/cuda/release/examples/timing"
 strip -o "$target/gpu/ops" "$ops"
-du -sh "$target/gpu"
+tar -C "$target" -cJf "$target/gpu.tar.xz" gpu
+du -sh "$target/gpu" "$target/gpu.tar.xz"

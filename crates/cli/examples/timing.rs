@@ -23,8 +23,12 @@ use vxf_core::registry;
 use vxf_core::schedule::{Decay, Schedule};
 use vxf_core::step::Session;
 use vxf_core::stream::{Order, Stream, Streams};
-use vxf_core::{Backbone, Example, Key, Lora, Result, Trainable};
+use vxf_core::{Backbone, Error, Example, Key, Lora, Result, Trainable};
+use vxf_run::access::Access;
 use vxf_run::device::device;
+use vxf_run::estimate::Prospect;
+use vxf_run::layer::{Layer, Place};
+use vxf_run::resolve::resolve;
 use vxf_testkit::checkpoint::LlamaShape;
 
 #[derive(Parser)]
@@ -143,7 +147,7 @@ impl Size {
 
 /// Where to compute.
 fn on(args: &Args) -> Result<Device> {
-    device(&args.device).map_err(|error| vxf_core::Error::State(error.to_string()))
+    device(&args.device).map_err(|error| Error::State(error.to_string()))
 }
 
 /// The most MiB of a GPU's memory in use since this was last asked.
@@ -209,7 +213,33 @@ fn training<'a>(backbone: &'a dyn Backbone, args: &Args, size: &Size) -> Result<
     })
 }
 
+/// MiB that `vxf validate` foretells for such a stage.
+fn foretold(args: &Args, size: &Size) -> Result<f64, vxf_run::Error> {
+    let trainable = match args.train {
+        Train::Lora => json!({ "type": "lora", "dropout": 0.0 }),
+        Train::Full => json!("full"),
+    };
+    let recipe = json!({
+        "defense": args.rule,
+        "device": args.device,
+        "stages": "alignment",
+        "metrics": ["alignment-loss"],
+        "recompute": if matches!(args.recompute, Keep::None) { "none" } else { "block" },
+        "model": { "path": "random/weights", "dtype": args.dtype, "shape": size.shape.config() },
+        "data": {
+            "max_length": size.seq,
+            "alignment": { "path": "placeholder.jsonl", "take": size.batch },
+        },
+        "alignment": { "batch_size": size.batch, "trainable": trainable },
+    });
+    let Value::Object(recipe) = recipe else { unreachable!("it is written as one") };
+    let prospect =
+        Prospect::of(&resolve(Layer::of(recipe, &Place::Default))?, &Access::new(true)?)?;
+    Ok(prospect.stages[0].bytes as f64 / f64::from(1 << 20))
+}
+
 fn steps(args: &Args, size: &Size) -> Result<Value> {
+    let foretold = foretold(args, size).map_err(|error| Error::State(error.to_string()))?;
     let base = size.model(args)?;
     let lora = Trainable::Lora(Lora { dropout: 0.0, ..Lora::default() });
     let backbone = match args.train {
@@ -246,6 +276,7 @@ fn steps(args: &Args, size: &Size) -> Result<Value> {
         "rss_loaded_mib": loaded, "peak_rss_mib": memory("VmHWM"),
         "device": args.device, "dtype": args.dtype,
         "gpu_loaded_mib": gpu_loaded, "gpu_peak_mib": gpu_memory(device)?,
+        "foretold_mib": foretold,
     }))
 }
 

@@ -182,8 +182,8 @@ impl Sizes<'_> {
     ) -> u64 {
         let Outline { architecture, .. } = self.outline;
         let weights = self.outline.count() as u64 * self.bytes_each;
-        // The values, a gradient and Adam's two moments.
-        let trained = 4 * trainable as u64 * self.bytes_each.max(4);
+        // The values and Adam's two moments; gradients come while what the pass kept goes.
+        let own = trainable as u64 * self.bytes_each.max(4);
         let positions = (settings.batch_size * length) as u64;
         // Inside one block: the outputs of its matrices, the product inside the MLP, norms, sums, heads
         // and their mixture, which are as wide as the model, and the masks of adapters' inputs.
@@ -208,7 +208,16 @@ impl Sizes<'_> {
         // At work is one block with its gradients, or the head: logits in f32 and their gradients.
         let block = positions * (2 * inside) as u64 * self.bytes_each;
         let logits = (positions * architecture.vocabulary as u64).min(self.logits as u64);
-        weights + trained + kept + block.max(logits * (4 + self.bytes_each))
+        let descending = kept + block.max(logits * (4 + self.bytes_each));
+        // The last gradient is that of the embedding: zeros, what is scattered over them, and in half
+        // types the same once more in f32, with zeros to add it to.
+        let table = (architecture.vocabulary * architecture.width) as u64;
+        let embedding = match &settings.trainable {
+            Trainable::Full if self.bytes_each < 4 => table * (2 * self.bytes_each + 8),
+            Trainable::Full => table * self.bytes_each,
+            Trainable::Lora(_) => 0,
+        };
+        weights + 3 * own + descending.max(own + embedding)
     }
 }
 
@@ -259,6 +268,19 @@ mod tests {
         // Rank 8 on all seven projections: 32 layers of 8 * (4 * 8192 + 3 * 15104).
         let lora = Trainable::Lora(vxf_core::Lora::default());
         assert_eq!(sizes.trainable(&lora).ok(), Some(19_988_480));
+    }
+
+    /// Batch 5 of length 200, as published, on a card of 24 GB with what CUDA itself takes of it.
+    #[test]
+    fn seven_billion_weights_fit_a_small_card() {
+        let outline = llama();
+        let sizes = Sizes { bytes_each: 2, logits: 1 << 24, ..sizes(&outline, Recompute::Block) };
+        let lora = vxf_core::Lora { dropout: 0.1, ..vxf_core::Lora::default() };
+        let trainable = Trainable::Lora(lora);
+        let count = sizes.trainable(&trainable).expect("seven projections");
+        let settings = TrainingSettings { trainable, batch_size: 5, ..TrainingSettings::default() };
+        let bytes = sizes.bytes(&settings, 200, true, count);
+        assert!((13 << 30..16 << 30).contains(&bytes), "{} MiB", bytes >> 20);
     }
 
     #[test]

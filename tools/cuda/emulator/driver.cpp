@@ -209,8 +209,8 @@ Result launch(Function *f, dim3 grid, dim3 block, unsigned shared, void **params
   std::lock_guard<std::mutex> guard(d.lock);
   d.launches++;
   if (d.trace)
-    fprintf(stderr, "emulated device: %s, grid (%u,%u,%u), block (%u,%u,%u), %u bytes shared\n", f->kernel->name,
-            grid.x, grid.y, grid.z, block.x, block.y, block.z, shared);
+    fprintf(stderr, "emulated device: %s, grid (%u,%u,%u), block (%u,%u,%u), %u bytes shared, %zu in use\n",
+            f->kernel->name, grid.x, grid.y, grid.z, block.x, block.y, block.z, shared, d.memory.used_everywhere);
   emulator::launch(*f->kernel, grid, block, shared, params);
   if (d.check) d.memory.check_all(f->kernel->name);
   return SUCCESS;

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Runs what a GPU would run, on the emulated device: the operations against the CPU's, parity with the
-# recordings, an experiment that is stopped and gone on with, and how often a step waits.
+# recordings, an experiment that is stopped and gone on with, how often a step waits, and whether it takes
+# the memory that was foretold.
 #
-#   tools/cuda/emulator/test.sh [operations|parity|experiment|waits]...      default: all of them
+#   tools/cuda/emulator/test.sh [operations|parity|experiment|waits|memory]...      default: all of them
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 
@@ -33,8 +34,11 @@ print(*filter(None, found))')
 }
 
 parity() {
+  local folder dtype
   for folder in goldens recordings; do
-    on_the_device "$vxf" parity "tests/$folder" --device cuda:0
+    for dtype in f32 bf16; do
+      on_the_device "$vxf" parity "tests/$folder" --device cuda:0 --dtype "$dtype"
+    done
   done
 }
 
@@ -77,7 +81,25 @@ PYTHON
   done
 }
 
-for part in "${@:-operations parity experiment waits}"; do
+# What `vxf validate` foretells is within a tenth of the peak.
+memory() {
+  local train dtype recompute
+  for train in lora full; do
+    for dtype in f32 bf16; do
+      for recompute in none block; do
+        on_the_device "$timing" --shape S --layers 4 --batch 2 --seq 64 --device cuda:0 --train "$train" \
+          --dtype "$dtype" --recompute "$recompute" --warmup 1 --steps 1 | python3 -c '
+import json, sys
+it = json.load(sys.stdin)
+share = it["foretold_mib"] / it["gpu_peak_mib"]
+print(f"{it[\"train\"]}, {it[\"dtype\"]}, {it[\"recompute\"]}: peak {it[\"gpu_peak_mib\"]:.1f} MiB, foretold {share:.0%}")
+assert 0.9 <= share <= 1.1, "more than a tenth off"'
+      done
+    done
+  done
+}
+
+for part in "${@:-operations parity experiment waits memory}"; do
   for name in $part; do
     echo "== $name"
     "$name"
