@@ -3,7 +3,7 @@
 # recordings, an experiment that is stopped and gone on with, how often a step waits, and whether it takes
 # the memory that was foretold.
 #
-#   tools/cuda/emulator/test.sh [operations|parity|experiment|waits|memory]...      default: all of them
+#   tools/cuda/emulator/test.sh [operations|parity|experiment|waits|memory]...   default: all of them
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 
@@ -91,8 +91,8 @@ memory() {
           --dtype "$dtype" --recompute "$recompute" --warmup 1 --steps 1 | python3 -c '
 import json, sys
 it = json.load(sys.stdin)
-share = it["foretold_mib"] / it["gpu_peak_mib"]
-print(f"{it[\"train\"]}, {it[\"dtype\"]}, {it[\"recompute\"]}: peak {it[\"gpu_peak_mib\"]:.1f} MiB, foretold {share:.0%}")
+peak, share = it["gpu_peak_mib"], it["foretold_mib"] / it["gpu_peak_mib"]
+print(it["train"], it["dtype"], it["recompute"], f"peak {peak:.1f} MiB, foretold {share:.0%} of it")
 assert 0.9 <= share <= 1.1, "more than a tenth off"'
       done
     done
