@@ -13,7 +13,6 @@ use std::time::Instant;
 use candle_core::{DType, Device, Tensor};
 use clap::{Parser, ValueEnum};
 use serde_json::{Value, json};
-use vxf as _;
 use vxf_core::checkpoint::Checkpoint;
 use vxf_core::config::{DefenseConfig, PerturberConfig, load_backbone};
 use vxf_core::engine::Recompute;
@@ -329,6 +328,8 @@ fn matmul(args: &Args) -> Result<Value> {
 }
 
 fn main() -> ExitCode {
+    // SAFETY: no other thread is running yet.
+    unsafe { vxf::prepare() };
     let args = Args::parse();
     let Some(size) = Size::of(&args) else {
         eprintln!("--shape {}: must be S, M or 7B", args.shape);

@@ -17,12 +17,27 @@ pub(crate) fn worth_sharing(elements: usize) -> bool {
     elements >= SMALL && rayon::current_num_threads() > 1
 }
 
-/// Does `work` compiled for the widest vectors that this processor has.
+/// Does `$work` compiled for the widest vectors that this processor has.
 ///
-/// The compiler never joins a product and a sum into one rounding, so the bits are those of the
-/// plain compilation.
+/// A closure in it that is not `#[inline(always)]`, and whatever it calls that is not, is compiled apart
+/// and for the oldest processor there is; a test looks for the attribute where closures are handed on.
+///
+/// The compiler never joins a product and a sum into one rounding of its own accord, so the bits are
+/// those of the plain compilation.
+macro_rules! vectorised {
+    ($work:expr) => {
+        $crate::kernel::for_this_processor(
+            #[inline(always)]
+            || $work,
+        )
+    };
+}
+pub(crate) use vectorised;
+
+/// What [`vectorised`] calls. Its bound makes a closure one that is called once: of any other kind,
+/// what calls it would not be inlined.
 #[inline(always)]
-pub(crate) fn vectorised<R>(work: impl FnOnce() -> R) -> R {
+pub(crate) fn for_this_processor<R>(work: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(work)
 }
 
@@ -38,9 +53,9 @@ pub(crate) fn blocks<A: Send>(
     let step = (GRAIN / unit).max(1);
     if worth_sharing(rows.len()) {
         let chunks = rows.par_chunks_mut(step * unit).enumerate();
-        chunks.for_each(|(i, chunk)| vectorised(|| work(i * step, chunk)));
+        chunks.for_each(|(i, chunk)| vectorised!(work(i * step, chunk)));
     } else {
-        vectorised(|| work(0, rows));
+        vectorised!(work(0, rows));
     }
 }
 
@@ -54,7 +69,12 @@ pub(crate) fn filled<T: Real>(
     work: impl Fn(usize, &mut [T]) + Send + Sync,
 ) -> Vec<T> {
     let mut out = Vec::with_capacity(len);
-    blocks(&mut out.spare_capacity_mut()[..len], unit, |first, block| work(first, cleared(block)));
+    blocks(
+        &mut out.spare_capacity_mut()[..len],
+        unit,
+        #[inline(always)]
+        |first, block| work(first, cleared(block)),
+    );
     // SAFETY: `blocks` hands every element to its closure once, which writes it; a panic in one
     // does not reach this line.
     unsafe { out.set_len(len) };
@@ -68,7 +88,12 @@ pub(crate) fn filled2<T: Real>(
 ) -> (Vec<T>, Vec<T>) {
     let (mut a, mut b) = (Vec::with_capacity(len), Vec::with_capacity(len));
     let spare = (&mut a.spare_capacity_mut()[..len], &mut b.spare_capacity_mut()[..len]);
-    blocks2((spare.0, 1), (spare.1, 1), |first, a, b| work(first, cleared(a), cleared(b)));
+    blocks2(
+        (spare.0, 1),
+        (spare.1, 1),
+        #[inline(always)]
+        |first, a, b| work(first, cleared(a), cleared(b)),
+    );
     // SAFETY: as in `filled`; both slices have `len` rows of one element.
     unsafe {
         a.set_len(len);
@@ -99,9 +124,9 @@ pub(crate) fn blocks2<A: Send, B: Send>(
     let step = (GRAIN / unit_a).max(1);
     if worth_sharing(a.len()) {
         let chunks = a.par_chunks_mut(step * unit_a).zip(b.par_chunks_mut(step * unit_b));
-        chunks.enumerate().for_each(|(i, (a, b))| vectorised(|| work(i * step, a, b)));
+        chunks.enumerate().for_each(|(i, (a, b))| vectorised!(work(i * step, a, b)));
     } else {
-        vectorised(|| work(0, a, b));
+        vectorised!(work(0, a, b));
     }
 }
 
@@ -120,11 +145,16 @@ pub(crate) fn sum_over_rows<T: Real>(
         return total;
     }
     let mut partial = vec![T::ZERO; rows.div_ceil(GROUP) * width];
-    blocks(&mut partial, width, |first, partial| {
-        for (group, sum) in (first..).zip(partial.chunks_exact_mut(width)) {
-            (group * GROUP..rows.min((group + 1) * GROUP)).for_each(|row| add(row, sum));
-        }
-    });
+    blocks(
+        &mut partial,
+        width,
+        #[inline(always)]
+        |first, partial| {
+            for (group, sum) in (first..).zip(partial.chunks_exact_mut(width)) {
+                (group * GROUP..rows.min((group + 1) * GROUP)).for_each(|row| add(row, sum));
+            }
+        },
+    );
     for part in partial.chunks_exact(width) {
         add_scaled(&mut total, T::ONE, part);
     }
@@ -133,7 +163,45 @@ pub(crate) fn sum_over_rows<T: Real>(
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::{GRAIN, SMALL, filled, filled2, sum_over_rows};
+
+    /// What is compiled for wide vectors must be put into the function that is, as nothing else shows
+    /// that it was not: it is only slow.
+    #[test]
+    fn every_vectorised_closure_is_inlined() {
+        let calls = ["blocks(", "blocks2(", "filled(", "filled2(", "sum_over_rows("];
+        let mut seen = 0;
+        let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).expect("a folder") {
+                let path = entry.expect("an entry").path();
+                if path.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                let text = std::fs::read_to_string(&path).expect("a source file");
+                let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+                for call in calls {
+                    for (at, _) in code.match_indices(call) {
+                        let before = &code[..at];
+                        if before.ends_with(|c: char| c.is_alphanumeric() || c == '_')
+                            || before.ends_with("fn ")
+                        {
+                            continue;
+                        }
+                        let until = code[at..].split('|').next().unwrap_or_default();
+                        let line = 1 + before.matches('\n').count();
+                        let path = path.display();
+                        assert!(until.contains("#[inline(always)]"), "{path}:{line}: {call}");
+                        seen += 1;
+                    }
+                }
+            }
+        }
+        assert!(seen > 10, "{seen} calls");
+    }
 
     /// Every element is cleared before it is handed out and has the value it was given, in one
     /// block and in many, on one thread and on several.

@@ -9,7 +9,7 @@ mod reduce;
 mod thin;
 
 pub(crate) use blocks::{
-    blocks, blocks2, filled, filled2, sum_over_rows, vectorised, worth_sharing,
+    blocks, blocks2, filled, filled2, for_this_processor, sum_over_rows, vectorised, worth_sharing,
 };
 pub(crate) use gemm::{View, matmul, matmul_into, multiplied, parallelism};
 pub(crate) use narrow::{FEW, dots, fill, transposed};

@@ -37,9 +37,9 @@ pub(crate) fn dots<T: Real>(many: &[T], few: &[T], count: usize, inner: usize) -
     let step = (GRAIN / (count * inner)).next_multiple_of(ABREAST).max(ABREAST);
     if out.len() > step * count && rayon::current_num_threads() > 1 {
         let parts = out.par_chunks_mut(step * count).zip(many.par_chunks(step * inner));
-        parts.for_each(|(out, many)| vectorised(|| fill(out, few, many, count, inner)));
+        parts.for_each(|(out, many)| vectorised!(fill(out, few, many, count, inner)));
     } else {
-        vectorised(|| fill(&mut out, few, many, count, inner));
+        vectorised!(fill(&mut out, few, many, count, inner));
     }
     out
 }
@@ -98,7 +98,7 @@ impl<T: Real> Sums<T> {
     #[inline(always)]
     pub(super) fn scaled(mut self, factor: T, x: &[T; LANES]) -> Self {
         for (sum, &x) in self.0.iter_mut().zip(x) {
-            *sum += factor * x;
+            *sum = sum.plus_product(factor, x);
         }
         self
     }
@@ -107,7 +107,7 @@ impl<T: Real> Sums<T> {
     #[inline(always)]
     fn plus(mut self, x: &[T; LANES], w: &[T; LANES]) -> Self {
         for (sum, (&x, &w)) in self.0.iter_mut().zip(x.iter().zip(w)) {
-            *sum += x * w;
+            *sum = sum.plus_product(x, w);
         }
         self
     }
@@ -116,7 +116,7 @@ impl<T: Real> Sums<T> {
     #[inline(always)]
     fn finish(mut self, x: &[T], w: &[T]) -> T {
         for (sum, (&x, &w)) in self.0.iter_mut().zip(x.iter().zip(w)) {
-            *sum += x * w;
+            *sum = sum.plus_product(x, w);
         }
         let [a, b, c, d, e, f, g, h] = self.0;
         ((a + e) + (c + g)) + ((b + f) + (d + h))

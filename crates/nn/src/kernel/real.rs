@@ -25,6 +25,11 @@ pub(crate) trait Real: WithDType + Neg<Output = Self> {
     fn fast_exp(self) -> Self;
     /// The square root.
     fn root(self) -> Self;
+    /// `self + a b`, rounded once.
+    ///
+    /// One instruction where the caller is [`vectorised`](super::vectorised) and the processor is of
+    /// the last ten years; elsewhere the same bits, slowly.
+    fn plus_product(self, a: Self, b: Self) -> Self;
 
     /// `1 / (1 + e^-self)`.
     #[inline(always)]
@@ -59,6 +64,11 @@ impl Real for f32 {
     fn root(self) -> Self {
         self.sqrt()
     }
+
+    #[inline(always)]
+    fn plus_product(self, a: Self, b: Self) -> Self {
+        a.mul_add(b, self)
+    }
 }
 
 impl Real for f64 {
@@ -85,5 +95,10 @@ impl Real for f64 {
     #[inline(always)]
     fn root(self) -> Self {
         self.sqrt()
+    }
+
+    #[inline(always)]
+    fn plus_product(self, a: Self, b: Self) -> Self {
+        a.mul_add(b, self)
     }
 }

@@ -55,6 +55,14 @@ fn plus<T: Real>(
     (first.scaled(factor, x), second.scaled(factor, y))
 }
 
+/// Adds a multiple of a row to another, rounding as the vectors do.
+#[inline(always)]
+fn add_multiple<T: Real>(into: &mut [T], factor: T, row: &[T]) {
+    for (into, &x) in into.iter_mut().zip(row) {
+        *into = into.plus_product(factor, x);
+    }
+}
+
 /// Adds `u m` to `y`, for dense `u` `[rows, rank]`, `m` `[rank, width]` and `y` `[rows, width]`.
 pub(crate) fn spread<T: Real>(y: &mut [T], u: &[T], m: &[T], rank: usize) {
     let width = m.len().checked_div(rank).unwrap_or(0);
@@ -64,9 +72,9 @@ pub(crate) fn spread<T: Real>(y: &mut [T], u: &[T], m: &[T], rank: usize) {
     let step = (GRAIN / m.len()).next_multiple_of(ABREAST).max(ABREAST);
     if y.len() > step * width && rayon::current_num_threads() > 1 {
         let parts = y.par_chunks_mut(step * width).zip(u.par_chunks(step * rank));
-        parts.for_each(|(y, u)| vectorised(|| spread_rows(y, u, m, (rank, width))));
+        parts.for_each(|(y, u)| vectorised!(spread_rows(y, u, m, (rank, width))));
     } else {
-        vectorised(|| spread_rows(y, u, m, (rank, width)));
+        vectorised!(spread_rows(y, u, m, (rank, width)));
     }
 }
 
@@ -98,7 +106,7 @@ fn spread_rows<T: Real>(y: &mut [T], u: &[T], m: &[T], (rank, width): (usize, us
         }
         for (y, u) in y.chunks_exact_mut(width).zip(u.chunks_exact(rank)) {
             for (&u, m) in u.iter().zip(m.chunks_exact(width)) {
-                add_scaled(&mut y[start..], u, &m[start..]);
+                add_multiple(&mut y[start..], u, &m[start..]);
             }
         }
     }
@@ -116,11 +124,11 @@ pub(crate) fn outer_sum<T: Real>(p: &[T], x: &[T], rank: usize, width: usize) ->
     if rows > GROUP && rayon::current_num_threads() > 1 {
         let groups = p.par_chunks(GROUP * rank).zip(x.par_chunks(GROUP * width));
         let all = parts.par_chunks_mut(len).zip(groups);
-        all.for_each(|(part, (p, x))| vectorised(|| add_outer(part, p, x, sizes)));
+        all.for_each(|(part, (p, x))| vectorised!(add_outer(part, p, x, sizes)));
     } else {
         let groups = p.chunks(GROUP * rank).zip(x.chunks(GROUP * width));
         let all = parts.chunks_mut(len).zip(groups);
-        all.for_each(|(part, (p, x))| vectorised(|| add_outer(part, p, x, sizes)));
+        all.for_each(|(part, (p, x))| vectorised!(add_outer(part, p, x, sizes)));
     }
     let (sum, rest) = parts.split_at_mut(len);
     for part in rest.chunks_exact(len) {
@@ -167,7 +175,7 @@ fn add_outer<T: Real>(out: &mut [T], p: &[T], x: &[T], (rank, width): (usize, us
         if whole < width {
             for (p, x) in rows() {
                 for (&p, out) in p.iter().zip(out.chunks_exact_mut(width)) {
-                    add_scaled(&mut out[whole..], p, &x[whole..]);
+                    add_multiple(&mut out[whole..], p, &x[whole..]);
                 }
             }
         }

@@ -34,9 +34,14 @@ pub fn add_bias(x: &Tensor, bias: &Tensor) -> Result<Tensor> {
 
 fn forward<T: Real>(x: &[T], bias: &[T]) -> Vec<T> {
     let mut y = x.to_vec();
-    blocks(&mut y, bias.len(), |_, y| {
-        y.chunks_exact_mut(bias.len()).for_each(|y| add_scaled(y, T::ONE, bias));
-    });
+    blocks(
+        &mut y,
+        bias.len(),
+        #[inline(always)]
+        |_, y| {
+            y.chunks_exact_mut(bias.len()).for_each(|y| add_scaled(y, T::ONE, bias));
+        },
+    );
     y
 }
 
@@ -94,7 +99,7 @@ impl CustomOp2 for Bias {
         let dbias = by_dtype!(x.dtype(), T => {
             let dy = flat(&dy)?;
             let dy = dy.slice::<T>()?;
-            let sum = sum_over_rows(rows, width, |row, sum| {
+            let sum = sum_over_rows(rows, width, #[inline(always)] |row, sum| {
                 add_scaled(sum, T::ONE, &dy[row * width..(row + 1) * width]);
             });
             gradient(sum, bias.shape())?

@@ -118,12 +118,17 @@ impl Head {
                 gathered[to * width..][..width].copy_from_slice(&h[row * width..][..width]);
             }
             matmul(logits, View::new(gathered, rows, width), weights.t());
-            blocks2((&mut *logits, classes), (&mut *losses, 1), |first, logits, losses| {
-                let rows = logits.chunks_exact_mut(classes).zip(losses);
-                for ((logits, loss), &(_, class)) in rows.zip(&labelled[first..]) {
-                    *loss = row_loss(logits, class, (need_h || need_w).then_some(share));
-                }
-            });
+            blocks2(
+                (&mut *logits, classes),
+                (&mut *losses, 1),
+                #[inline(always)]
+                |first, logits, losses| {
+                    let rows = logits.chunks_exact_mut(classes).zip(losses);
+                    for ((logits, loss), &(_, class)) in rows.zip(&labelled[first..]) {
+                        *loss = row_loss(logits, class, (need_h || need_w).then_some(share));
+                    }
+                },
+            );
             total += losses.iter().sum::<f64>();
 
             let slopes = View::new(logits, rows, classes);

@@ -42,11 +42,16 @@ struct Lookup {
 impl Lookup {
     fn forward<T: Real>(&self, table: &[T]) -> Vec<T> {
         let width = self.width;
-        filled(self.list.len() * width, width, |first, out| {
-            for (out, &index) in out.chunks_exact_mut(width).zip(&self.list[first..]) {
-                out.copy_from_slice(&table[index as usize * width..][..width]);
-            }
-        })
+        filled(
+            self.list.len() * width,
+            width,
+            #[inline(always)]
+            |first, out| {
+                for (out, &index) in out.chunks_exact_mut(width).zip(&self.list[first..]) {
+                    out.copy_from_slice(&table[index as usize * width..][..width]);
+                }
+            },
+        )
     }
 
     /// The gradient of a table of `len` elements.

@@ -45,6 +45,7 @@ struct Norm {
 
 impl Norm {
     /// A row's mean and what the distance from it is multiplied by.
+    #[inline(always)]
     fn moments<T: Real>(&self, row: &[T]) -> (T, T) {
         let count = T::of(self.width as f64);
         let mean = sum(row) / count;
@@ -62,59 +63,79 @@ impl Norm {
     }
 
     fn forward<T: Real>(&self, x: &[T], gain: &[T], bias: &[T]) -> Vec<T> {
-        filled(x.len(), self.width, |row, y| {
-            let x = x[row * self.width..].chunks_exact(self.width);
-            for (y, x) in y.chunks_exact_mut(self.width).zip(x) {
-                let (mean, factor) = self.moments(x);
-                let affine = gain.iter().zip(bias);
-                for (y, (&x, (&gain, &bias))) in y.iter_mut().zip(x.iter().zip(affine)) {
-                    *y = (x - mean) * factor * gain + bias;
+        filled(
+            x.len(),
+            self.width,
+            #[inline(always)]
+            |row, y| {
+                let x = x[row * self.width..].chunks_exact(self.width);
+                for (y, x) in y.chunks_exact_mut(self.width).zip(x) {
+                    let (mean, factor) = self.moments(x);
+                    let affine = gain.iter().zip(bias);
+                    for (y, (&x, (&gain, &bias))) in y.iter_mut().zip(x.iter().zip(affine)) {
+                        *y = (x - mean) * factor * gain + bias;
+                    }
                 }
-            }
-        })
+            },
+        )
     }
 
     /// With `n` the normalised row, `r` its factor and `g = gain dy`:
     /// `r (g - mean(g) - n mean(g n))`.
     fn back_x<T: Real>(&self, x: &[T], gain: &[T], dy: &[T]) -> Vec<T> {
         let count = T::of(self.width as f64);
-        filled(x.len(), self.width, |row, dx| {
-            let rows = x[row * self.width..].chunks_exact(self.width);
-            let rows = rows.zip(dy[row * self.width..].chunks_exact(self.width));
-            let mut normed = vec![T::ZERO; self.width];
-            for (dx, (x, dy)) in dx.chunks_exact_mut(self.width).zip(rows) {
-                let (mean, factor) = self.moments(x);
-                let operands = x.iter().zip(dy.iter().zip(gain));
-                for ((dx, normed), (&x, (&dy, &gain))) in
-                    dx.iter_mut().zip(&mut normed).zip(operands)
-                {
-                    *normed = (x - mean) * factor;
-                    *dx = dy * gain * factor;
+        filled(
+            x.len(),
+            self.width,
+            #[inline(always)]
+            |row, dx| {
+                let rows = x[row * self.width..].chunks_exact(self.width);
+                let rows = rows.zip(dy[row * self.width..].chunks_exact(self.width));
+                let mut normed = vec![T::ZERO; self.width];
+                for (dx, (x, dy)) in dx.chunks_exact_mut(self.width).zip(rows) {
+                    let (mean, factor) = self.moments(x);
+                    let operands = x.iter().zip(dy.iter().zip(gain));
+                    for ((dx, normed), (&x, (&dy, &gain))) in
+                        dx.iter_mut().zip(&mut normed).zip(operands)
+                    {
+                        *normed = (x - mean) * factor;
+                        *dx = dy * gain * factor;
+                    }
+                    let (shift, along) = (sum(dx) / count, dot(dx, &normed) / count);
+                    dx.iter_mut().for_each(|dx| *dx -= shift);
+                    add_scaled(dx, -along, &normed);
                 }
-                let (shift, along) = (sum(dx) / count, dot(dx, &normed) / count);
-                dx.iter_mut().for_each(|dx| *dx -= shift);
-                add_scaled(dx, -along, &normed);
-            }
-        })
+            },
+        )
     }
 
     /// The sum over rows of `dy n`.
     fn back_gain<T: Real>(&self, x: &[T], dy: &[T]) -> Vec<T> {
-        sum_over_rows(self.rows(x), self.width, |row, sum| {
-            let row = row * self.width..(row + 1) * self.width;
-            let (x, dy) = (&x[row.clone()], &dy[row]);
-            let (mean, factor) = self.moments(x);
-            for (sum, (&x, &dy)) in sum.iter_mut().zip(x.iter().zip(dy)) {
-                *sum += dy * ((x - mean) * factor);
-            }
-        })
+        sum_over_rows(
+            self.rows(x),
+            self.width,
+            #[inline(always)]
+            |row, sum| {
+                let row = row * self.width..(row + 1) * self.width;
+                let (x, dy) = (&x[row.clone()], &dy[row]);
+                let (mean, factor) = self.moments(x);
+                for (sum, (&x, &dy)) in sum.iter_mut().zip(x.iter().zip(dy)) {
+                    *sum += dy * ((x - mean) * factor);
+                }
+            },
+        )
     }
 
     /// The sum over rows of `dy`.
     fn back_bias<T: Real>(&self, dy: &[T]) -> Vec<T> {
-        sum_over_rows(self.rows(dy), self.width, |row, sum| {
-            add_scaled(sum, T::ONE, &dy[row * self.width..(row + 1) * self.width]);
-        })
+        sum_over_rows(
+            self.rows(dy),
+            self.width,
+            #[inline(always)]
+            |row, sum| {
+                add_scaled(sum, T::ONE, &dy[row * self.width..(row + 1) * self.width]);
+            },
+        )
     }
 
     fn rows<T>(&self, x: &[T]) -> usize {

@@ -163,13 +163,18 @@ impl Base {
                 self.up(&mut adapter, du, a);
                 let mask = flat(mask)?;
                 let mask = mask.slice::<T>()?;
-                blocks(&mut dx, 1, |start, dx| {
-                    let end = start + dx.len();
-                    let terms = adapter[start..end].iter().zip(&mask[start..end]);
-                    for (dx, (&adapter, &mask)) in dx.iter_mut().zip(terms) {
-                        *dx += adapter * mask;
-                    }
-                });
+                blocks(
+                    &mut dx,
+                    1,
+                    #[inline(always)]
+                    |start, dx| {
+                        let end = start + dx.len();
+                        let terms = adapter[start..end].iter().zip(&mask[start..end]);
+                        for (dx, (&adapter, &mask)) in dx.iter_mut().zip(terms) {
+                            *dx += adapter * mask;
+                        }
+                    },
+                );
             }
         }
         Ok(dx)

@@ -29,12 +29,17 @@ pub fn masked(x: &Tensor, mask: &Tensor) -> Result<Tensor> {
 
 /// The element-wise product.
 pub(super) fn product<T: Real>(x: &[T], y: &[T]) -> Vec<T> {
-    filled(x.len(), 1, |start, out| {
-        let end = start + out.len();
-        for (out, (&x, &y)) in out.iter_mut().zip(x[start..end].iter().zip(&y[start..end])) {
-            *out = x * y;
-        }
-    })
+    filled(
+        x.len(),
+        1,
+        #[inline(always)]
+        |start, out| {
+            let end = start + out.len();
+            for (out, (&x, &y)) in out.iter_mut().zip(x[start..end].iter().zip(&y[start..end])) {
+                *out = x * y;
+            }
+        },
+    )
 }
 
 /// The operation with its mask.

@@ -22,11 +22,16 @@ pub fn relu(x: &Tensor) -> Result<Tensor> {
 
 /// `values` where `x` is positive or not a number, zero elsewhere.
 fn where_positive<T: Real>(x: &[T], values: &[T]) -> Vec<T> {
-    filled(x.len(), 1, |start, y| {
-        for (y, (&x, &value)) in y.iter_mut().zip(x[start..].iter().zip(&values[start..])) {
-            *y = if x <= T::ZERO { T::ZERO } else { value };
-        }
-    })
+    filled(
+        x.len(),
+        1,
+        #[inline(always)]
+        |start, y| {
+            for (y, (&x, &value)) in y.iter_mut().zip(x[start..].iter().zip(&values[start..])) {
+                *y = if x <= T::ZERO { T::ZERO } else { value };
+            }
+        },
+    )
 }
 
 /// The operation; it has no settings.

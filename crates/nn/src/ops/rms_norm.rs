@@ -54,44 +54,59 @@ impl Norm {
     }
 
     fn forward<T: Real>(&self, x: &[T], gain: &[T]) -> Vec<T> {
-        filled(x.len(), self.width, |row, y| {
-            let x = x[row * self.width..].chunks_exact(self.width);
-            for (y, x) in y.chunks_exact_mut(self.width).zip(x) {
-                let factor = self.factor(x);
-                for (y, (&x, &gain)) in y.iter_mut().zip(x.iter().zip(gain)) {
-                    *y = x * factor * gain;
+        filled(
+            x.len(),
+            self.width,
+            #[inline(always)]
+            |row, y| {
+                let x = x[row * self.width..].chunks_exact(self.width);
+                for (y, x) in y.chunks_exact_mut(self.width).zip(x) {
+                    let factor = self.factor(x);
+                    for (y, (&x, &gain)) in y.iter_mut().zip(x.iter().zip(gain)) {
+                        *y = x * factor * gain;
+                    }
                 }
-            }
-        })
+            },
+        )
     }
 
     /// With `r` the row's factor: `r (gain dy - x r^2 mean(gain dy x))`.
     fn back_x<T: Real>(&self, x: &[T], gain: &[T], dy: &[T]) -> Vec<T> {
-        filled(x.len(), self.width, |row, dx| {
-            let rows = x[row * self.width..].chunks_exact(self.width);
-            let rows = rows.zip(dy[row * self.width..].chunks_exact(self.width));
-            for (dx, (x, dy)) in dx.chunks_exact_mut(self.width).zip(rows) {
-                let factor = self.factor(x);
-                for (dx, (&dy, &gain)) in dx.iter_mut().zip(dy.iter().zip(gain)) {
-                    *dx = dy * gain * factor;
+        filled(
+            x.len(),
+            self.width,
+            #[inline(always)]
+            |row, dx| {
+                let rows = x[row * self.width..].chunks_exact(self.width);
+                let rows = rows.zip(dy[row * self.width..].chunks_exact(self.width));
+                for (dx, (x, dy)) in dx.chunks_exact_mut(self.width).zip(rows) {
+                    let factor = self.factor(x);
+                    for (dx, (&dy, &gain)) in dx.iter_mut().zip(dy.iter().zip(gain)) {
+                        *dx = dy * gain * factor;
+                    }
+                    let along = dot(dx, x) * factor * factor / T::of(self.width as f64);
+                    add_scaled(dx, -along, x);
                 }
-                let along = dot(dx, x) * factor * factor / T::of(self.width as f64);
-                add_scaled(dx, -along, x);
-            }
-        })
+            },
+        )
     }
 
     /// The sum over rows of `dy x r`.
     fn back_gain<T: Real>(&self, x: &[T], dy: &[T]) -> Vec<T> {
         let rows = x.len().checked_div(self.width).unwrap_or(0);
-        sum_over_rows(rows, self.width, |row, sum| {
-            let row = row * self.width..(row + 1) * self.width;
-            let (x, dy) = (&x[row.clone()], &dy[row]);
-            let factor = self.factor(x);
-            for (sum, (&x, &dy)) in sum.iter_mut().zip(x.iter().zip(dy)) {
-                *sum += dy * x * factor;
-            }
-        })
+        sum_over_rows(
+            rows,
+            self.width,
+            #[inline(always)]
+            |row, sum| {
+                let row = row * self.width..(row + 1) * self.width;
+                let (x, dy) = (&x[row.clone()], &dy[row]);
+                let factor = self.factor(x);
+                for (sum, (&x, &dy)) in sum.iter_mut().zip(x.iter().zip(dy)) {
+                    *sum += dy * x * factor;
+                }
+            },
+        )
     }
 }
 

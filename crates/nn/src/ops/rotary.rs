@@ -123,20 +123,26 @@ impl Heads {
         };
         // The sizes as the output has them.
         let (outer, inner) = if turn == T::ONE { (heads, len) } else { (len, heads) };
-        Ok(filled(x.len(), d, |first, y| {
-            for (row, y) in (first..).zip(y.chunks_exact_mut(d)) {
-                let (minor, major, batch) = (row % inner, row / inner % outer, row / inner / outer);
-                let x = &x[((batch * inner + minor) * outer + major) * d..][..d];
-                match tables {
-                    None => y.copy_from_slice(x),
-                    Some((cos, sin)) => {
-                        let t = if turn == T::ONE { minor } else { major };
-                        let angle = t * d / 2..(t + 1) * d / 2;
-                        rotate(y, x, (&cos[angle.clone()], &sin[angle]), turn);
+        Ok(filled(
+            x.len(),
+            d,
+            #[inline(always)]
+            |first, y| {
+                for (row, y) in (first..).zip(y.chunks_exact_mut(d)) {
+                    let (minor, major, batch) =
+                        (row % inner, row / inner % outer, row / inner / outer);
+                    let x = &x[((batch * inner + minor) * outer + major) * d..][..d];
+                    match tables {
+                        None => y.copy_from_slice(x),
+                        Some((cos, sin)) => {
+                            let t = if turn == T::ONE { minor } else { major };
+                            let angle = t * d / 2..(t + 1) * d / 2;
+                            rotate(y, x, (&cos[angle.clone()], &sin[angle]), turn);
+                        }
                     }
                 }
-            }
-        }))
+            },
+        ))
     }
 }
 

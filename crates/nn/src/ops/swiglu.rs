@@ -40,22 +40,31 @@ fn slope<T: Real>(gate: T, s: T, up: T) -> T {
 }
 
 fn forward<T: Real>(gate: &[T], up: &[T]) -> Vec<T> {
-    filled(gate.len(), 1, |start, y| {
-        for (y, (&gate, &up)) in y.iter_mut().zip(gate[start..].iter().zip(&up[start..])) {
-            *y = gate * gate.sigmoid() * up;
-        }
-    })
+    filled(
+        gate.len(),
+        1,
+        #[inline(always)]
+        |start, y| {
+            for (y, (&gate, &up)) in y.iter_mut().zip(gate[start..].iter().zip(&up[start..])) {
+                *y = gate * gate.sigmoid() * up;
+            }
+        },
+    )
 }
 
 fn backward<T: Real>(gate: &[T], up: &[T], dy: &[T]) -> (Vec<T>, Vec<T>) {
-    filled2(gate.len(), |start, dgate, dup| {
-        let operands = gate[start..].iter().zip(&up[start..]).zip(&dy[start..]);
-        for ((dgate, dup), ((&gate, &up), &dy)) in dgate.iter_mut().zip(dup).zip(operands) {
-            let s = gate.sigmoid();
-            *dgate = dy * slope(gate, s, up);
-            *dup = dy * gate * s;
-        }
-    })
+    filled2(
+        gate.len(),
+        #[inline(always)]
+        |start, dgate, dup| {
+            let operands = gate[start..].iter().zip(&up[start..]).zip(&dy[start..]);
+            for ((dgate, dup), ((&gate, &up), &dy)) in dgate.iter_mut().zip(dup).zip(operands) {
+                let s = gate.sigmoid();
+                *dgate = dy * slope(gate, s, up);
+                *dup = dy * gate * s;
+            }
+        },
+    )
 }
 
 impl CustomOp2 for Swiglu {

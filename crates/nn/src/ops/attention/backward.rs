@@ -79,7 +79,7 @@ impl Attention {
     /// Turns the gradients of the probabilities `p` into those of the unscaled scores.
     fn through_softmax<T: Real>(&self, p: &[T], slopes: &mut [T], width: usize) {
         let scale = T::of(self.dims.scale());
-        vectorised(|| {
+        vectorised!({
             for (p, slopes) in p.chunks_exact(width).zip(slopes.chunks_exact_mut(width)) {
                 let mean = dot(p, slopes);
                 for (slope, &p) in slopes.iter_mut().zip(p) {

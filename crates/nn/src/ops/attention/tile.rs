@@ -69,7 +69,7 @@ impl Attention {
         if tile.rows == 1 {
             // One query of a decoder: packing its keys would cost more than the product.
             let (d, len) = (self.dims.d, scores.len());
-            vectorised(|| {
+            vectorised!({
                 fill(scores, &q.data()[..d], &k.data()[..len * d], 1, d);
                 scores.iter_mut().for_each(|score| *score *= scale);
             });
@@ -77,22 +77,23 @@ impl Attention {
             matmul_into(scores, false, scale, q, k.t(), Parallelism::None);
         }
         let seen = self.seen(tile);
-        let softmax = |(i, scores): (usize, &mut [T])| {
-            let sum = match self.dims.visible(tile.first + i, self.lengths[tile.batch]) {
-                Some(shown) => {
-                    let (start, end) = (shown.start - seen.start, shown.end - seen.start);
-                    scores[..start].fill(T::ZERO);
-                    scores[end..].fill(T::ZERO);
-                    exponentiate(&mut scores[start..end])
-                }
-                None => {
-                    scores.fill(T::ONE);
-                    T::of(scores.len() as f64)
-                }
-            };
-            row(i, scores, sum);
-        };
-        vectorised(|| scores.chunks_exact_mut(seen.len()).enumerate().for_each(softmax));
+        vectorised!({
+            for (i, scores) in scores.chunks_exact_mut(seen.len()).enumerate() {
+                let sum = match self.dims.visible(tile.first + i, self.lengths[tile.batch]) {
+                    Some(shown) => {
+                        let (start, end) = (shown.start - seen.start, shown.end - seen.start);
+                        scores[..start].fill(T::ZERO);
+                        scores[end..].fill(T::ZERO);
+                        exponentiate(&mut scores[start..end])
+                    }
+                    None => {
+                        scores.fill(T::ONE);
+                        T::of(scores.len() as f64)
+                    }
+                };
+                row(i, scores, sum);
+            }
+        });
     }
 
     pub(super) fn forward<T: Real>(&self, q: &[T], k: &[T], v: &[T]) -> Vec<T> {
@@ -118,7 +119,7 @@ impl Attention {
                 let context = self.context(v, tile);
                 if rows == 1 {
                     mixed.fill(T::ZERO);
-                    vectorised(|| {
+                    vectorised!({
                         for (&share, v) in scores.iter().zip(context.data().chunks_exact(d)) {
                             add_scaled(mixed, share, v);
                         }
