@@ -1,6 +1,6 @@
 """Times our training step and generation beside PyTorch's, in turns, and prints tables as Markdown.
 
-    python tools/bench.py [--shapes S,M] [--rounds 3] [--steps 8]
+    python tools/bench.py [--shapes nano,S,M] [--rounds 3] [--steps 8]
 
 Ours: `cargo run --release -p vxf --example timing`, which knows the shapes. Theirs: stock transformers
 (sdpa, uncompiled) and PEFT, the two-pass rule as the official trainer runs it: the first pass takes
@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 TIMING = TARGET / "release/examples/timing"
 SHAPES = {
+    "nano": (dict(hidden_size=64, num_hidden_layers=4, num_attention_heads=4, intermediate_size=176, vocab_size=408), 8, 32),
     "S": (dict(hidden_size=256, num_hidden_layers=6, num_attention_heads=8, intermediate_size=688, vocab_size=4096), 8, 128),
     "M": (dict(hidden_size=768, num_hidden_layers=12, num_attention_heads=12, intermediate_size=2048, vocab_size=32000), 4, 256),
 }
@@ -176,7 +177,9 @@ def main():
 
     def spread(key):
         values = [found["median_s"] for found in seen[key]]
-        return f"{statistics.median(values):.3f} ({min(values):.3f} to {max(values):.3f})"
+        digits = 3 if min(values) > 0.05 else 4
+        middle, least, most = (f"{value:.{digits}f}" for value in (statistics.median(values), min(values), max(values)))
+        return f"{middle} ({least} to {most})"
 
     # The share of one round's best matrix product is of that round.
     def share(key):

@@ -1,8 +1,9 @@
 //! Times training steps and generation on random models, one JSON object to a line.
 //!
-//! `tools/bench.py` runs this beside the same work in PyTorch. Shapes: `S` (hidden 256, 6 layers,
-//! vocabulary 4096, sequence 128, batch 8), `M` (hidden 768, 12 layers, vocabulary 32000, sequence
-//! 256, batch 4), `7B` (Llama-2-7B, sequence 200, batch 5; give its weights with `--checkpoint`).
+//! `tools/bench.py` runs this beside the same work in PyTorch. Shapes: `nano` (the embedded model,
+//! sequence 32, batch 8), `S` (hidden 256, 6 layers, vocabulary 4096, sequence 128, batch 8), `M`
+//! (hidden 768, 12 layers, vocabulary 32000, sequence 256, batch 4), `7B` (Llama-2-7B, sequence 200,
+//! batch 5; give its weights with `--checkpoint`).
 //! `tools/cuda/gpu.py` runs it on a GPU.
 
 use std::path::PathBuf;
@@ -91,6 +92,7 @@ struct Size {
 impl Size {
     fn of(args: &Args) -> Option<Self> {
         let (hidden, layers, heads, intermediate, vocabulary, seq, batch) = match &*args.shape {
+            "nano" => (64, 4, 4, 176, 408, 32, 8),
             "S" => (256, 6, 8, 688, 4096, 128, 8),
             "M" => (768, 12, 12, 2048, 32_000, 256, 4),
             "7B" => (4096, 32, 32, 11_008, 32_000, 200, 5),
@@ -332,7 +334,7 @@ fn main() -> ExitCode {
     unsafe { vxf::prepare() };
     let args = Args::parse();
     let Some(size) = Size::of(&args) else {
-        eprintln!("--shape {}: must be S, M or 7B", args.shape);
+        eprintln!("--shape {}: must be nano, S, M or 7B", args.shape);
         return ExitCode::from(2);
     };
     let pool = rayon::ThreadPoolBuilder::new().num_threads(args.threads).build();

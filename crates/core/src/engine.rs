@@ -19,7 +19,7 @@ use crate::site::{Hidden, Site};
 use crate::{Gradients, Params, Result, numeric};
 use segment::{Injection, Input, Kept, Segment};
 
-/// A loss over logits `[batch, sequence, vocabulary]`, a differentiable scalar.
+/// A loss over logits `[batch, sequence, vocabulary]` in `f32` or wider, a differentiable scalar.
 pub type LogitsLoss<'a> = &'a dyn Fn(&Tensor, &Batch) -> Result<Tensor>;
 
 /// A loss over the hidden embeddings of several sites, a differentiable scalar.
