@@ -1,6 +1,6 @@
 //! What a step gives and refuses: streams, snapshots, other weights, shares.
 
-use candle_core::{DType, Device};
+use candle_core::DType;
 use vxf_core::batch::IGNORED;
 use vxf_core::minmax::Training;
 use vxf_core::step::{Role, Session};
@@ -115,7 +115,9 @@ fn micro_batches_of_another_stream_make_its_own_large_batch() {
         let rows = |name| Rows::random(6, 6, 13, &Key::root(seed).child(name));
         let gradient = |accumulation| {
             let parts = |name| {
-                Stream::of_batches(rows(name).parts(accumulation, &Device::Cpu).expect("parts"))
+                Stream::of_batches(
+                    rows(name).parts(accumulation, vxf_testkit::device()).expect("parts"),
+                )
             };
             let streams = vec![("main", parts("main")), ("other", parts("other"))];
             let (defense, inner) = (Box::new(Other), Box::new(Nothing));

@@ -63,7 +63,7 @@ impl Rows {
 
 /// A random batch.
 pub fn batch(rows: usize, longest: usize, vocabulary: usize, key: &Key) -> Result<Batch> {
-    Rows::random(rows, longest, vocabulary, key).batch(&Device::Cpu)
+    Rows::random(rows, longest, vocabulary, key).batch(crate::device())
 }
 
 /// `count` random samples with a prompt and an answer, for a stream.

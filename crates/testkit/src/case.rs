@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use candle_core::{DType, Device};
+use candle_core::DType;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use vxf_core::adapter::{Lora, Trainable};
@@ -66,7 +66,7 @@ impl Case {
 
     /// The samples as one batch.
     pub fn batch(&self) -> Result<Batch> {
-        self.samples().batch(&Device::Cpu)
+        self.samples().batch(crate::device())
     }
 
     /// The selection that is asked for.

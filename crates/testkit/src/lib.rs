@@ -19,6 +19,7 @@ pub mod case;
 pub mod checkpoint;
 pub mod config;
 pub mod defense;
+mod device;
 pub mod metric;
 pub mod numbers;
 pub mod perturber;
@@ -28,6 +29,7 @@ pub mod scope;
 pub mod toy;
 pub mod training;
 
+pub use device::device;
 pub use recording::Recording;
 pub use scaled::Scaled;
 pub use scope::Scope;

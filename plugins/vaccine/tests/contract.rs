@@ -110,7 +110,7 @@ mod the_last_perturbation {
         let key = Key::root(case.seed).child("other");
         let other = Rows::random(*rows, *longest, case.shape.vocabulary, &key)
             .with_mask_padding(case.mask_padding);
-        Ok([case.batch()?, other.batch(&Device::Cpu)?])
+        Ok([case.batch()?, other.batch(vxf_testkit::device())?])
     }
 
     fn stage<'a>(

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Runs what a GPU would run, on the emulated device: the operations against the CPU's, parity with the
-# recordings, an experiment that is stopped and gone on with, how often a step waits, and whether it takes
-# the memory that was foretold.
+# Runs what a GPU would run, on the emulated device: the operations against the CPU's, the laws of the
+# test kit, parity with the recordings, an experiment that is stopped and gone on with, how often a step
+# waits, and whether it takes the memory that was foretold.
 #
-#   tools/cuda/emulator/test.sh [operations|parity|experiment|waits|memory]...   default: all of them
+#   tools/cuda/emulator/test.sh [operations|laws|parity|experiment|waits|memory]...   default: all
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 
@@ -23,14 +23,25 @@ vxf=$target/debug/vxf timing=$target/debug/examples/timing
 export VXF_TEST_DEVICE=cuda:0 EMULATED_CHECK=${EMULATED_CHECK:-}
 on_the_device() { LD_LIBRARY_PATH=$target/emulator "$@"; }
 
-operations() {
-  local tests
-  tests=$(cargo test --locked -p vxf -p vxf-nn --features vxf/cuda,vxf-nn/cuda --test ops --no-run --message-format json |
-    python3 -c '
+# The test programs that a cargo command builds.
+programs() {
+  cargo test --locked --no-run --message-format json "$@" | python3 -c '
 import json, sys
 found = [json.loads(line).get("executable") for line in sys.stdin if line.startswith("{")]
-print(*filter(None, found))')
-  on_the_device "$tests"
+print(*filter(None, found))'
+}
+
+operations() {
+  on_the_device "$(programs -p vxf -p vxf-nn --features vxf/cuda,vxf-nn/cuda --test ops)"
+}
+
+# Those of backbones, perturbers and defences.
+laws() {
+  local program
+  for program in $(programs -p vxf -p vxf-testkit -p vxf-decoder -p vxf-vaccine --features vxf/cuda,vxf-testkit/cuda \
+    --test contract --test decoder); do
+    (cd plugins/decoder && on_the_device "$program")
+  done
 }
 
 parity() {
@@ -99,7 +110,7 @@ assert 0.9 <= share <= 1.1, "more than a tenth off"'
   done
 }
 
-for part in "${@:-operations parity experiment waits memory}"; do
+for part in "${@:-operations laws parity experiment waits memory}"; do
   for name in $part; do
     echo "== $name"
     "$name"

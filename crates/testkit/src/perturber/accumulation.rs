@@ -1,6 +1,5 @@
 //! Laws of accumulated micro-batches.
 
-use candle_core::Device;
 use proptest::prelude::*;
 use vxf_core::{Backbone, Batch, Gradients, Params, Perturber, Result};
 
@@ -44,7 +43,7 @@ pub fn equals_the_large_batch(
         let asked = Asked { rho: 0.5, scope, sites: case.selection()? };
         let of = |batches| of(&case, &*backbone, &weights, batches, make(&asked));
         let large = of(vec![case.batch()?])?;
-        let small = of(case.samples().parts(parts, &Device::Cpu)?)?;
+        let small = of(case.samples().parts(parts, crate::device())?)?;
         let off = relative_distance(&small, &large)?;
         assert!(off <= 1e-6, "off by {off} of the gradient");
         Ok(())
@@ -66,7 +65,7 @@ pub fn is_the_weighted_sum_across_samples(make: impl Fn(&Asked) -> Box<dyn Pertu
         let backbone = case.backbone()?;
         let weights = case.weights(&*backbone)?;
         let asked = Asked { rho, scope, sites: case.selection()? };
-        let mut batches = case.samples().parts(parts, &Device::Cpu)?;
+        let mut batches = case.samples().parts(parts, crate::device())?;
         let all: usize = batches.iter().map(Batch::labelled).sum();
         let together = of(&case, &*backbone, &weights, batches.clone(), make(&asked))?;
 

@@ -1,6 +1,6 @@
 //! One layer of the toy: a causal mixer and a feed-forward block, each beside a residual.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use vxf_core::backbone::Parameter;
 use vxf_core::{Key, Params, Pass, Result, Site, Trainable};
 
@@ -97,6 +97,6 @@ fn mixer(value: &Tensor, lengths: Option<&[usize]>) -> Result<Tensor> {
             }
         }
     }
-    let weights = Tensor::from_vec(weights, (rows, columns, columns), &Device::Cpu)?;
+    let weights = Tensor::from_vec(weights, (rows, columns, columns), crate::device())?;
     Ok(weights.to_dtype(value.dtype())?)
 }

@@ -59,7 +59,7 @@ impl Toy {
         let &ToyShape { layers, width, inner, vocabulary, dropout } = shape;
         let key = Key::root(seed).child("toy");
         let table = |name: &str, scale: f64| -> Result<Tensor> {
-            let drawn = key.child(name).normal(&[vocabulary, width], dtype, &Device::Cpu)?;
+            let drawn = key.child(name).normal(&[vocabulary, width], dtype, crate::device())?;
             Ok((drawn * scale)?)
         };
         let layer = |layer| Layer::random(layer, width, inner, dropout, dtype, &key);
@@ -75,7 +75,7 @@ impl Toy {
             dtype,
             embedding: table(EMBEDDING, 0.7)?,
             layers: (0..layers).map(layer).collect::<Result<_>>()?,
-            gain: Tensor::ones(width, dtype, &Device::Cpu)?,
+            gain: Tensor::ones(width, dtype, crate::device())?,
             output: table(OUTPUT, 1.0)?,
             trainable: Trainable::Full,
         })
@@ -95,7 +95,7 @@ impl Backbone for Toy {
     }
 
     fn device(&self) -> &Device {
-        &Device::Cpu
+        crate::device()
     }
 
     fn dtype(&self) -> DType {

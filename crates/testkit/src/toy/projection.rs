@@ -1,6 +1,6 @@
 //! A linear map with a place for an adapter, from stock operations.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use vxf_core::backbone::Parameter;
 use vxf_core::{Key, Lora, Params, Pass, Result, Trainable};
 
@@ -21,7 +21,7 @@ impl Projection {
         dtype: DType,
         key: &Key,
     ) -> Result<Self> {
-        let drawn = key.child(name).normal(&[out, input], dtype, &Device::Cpu)?;
+        let drawn = key.child(name).normal(&[out, input], dtype, crate::device())?;
         Ok(Self {
             name: name.to_owned(),
             weight_name: format!("{name}.weight"),
@@ -63,9 +63,9 @@ impl Projection {
     pub(super) fn initial(&self, key: &Key, fresh: &mut Params) -> Result<()> {
         if let [a, b] = &self.adapter()[..] {
             let (dtype, bound) = (self.weight.dtype(), 1.0 / (a.shape[1] as f64).sqrt());
-            let drawn = key.child(&a.name).uniform(bound, &a.shape, dtype, &Device::Cpu)?;
+            let drawn = key.child(&a.name).uniform(bound, &a.shape, dtype, crate::device())?;
             fresh.insert(&a.name, drawn);
-            fresh.insert(&b.name, Tensor::zeros(b.shape.as_slice(), dtype, &Device::Cpu)?);
+            fresh.insert(&b.name, Tensor::zeros(b.shape.as_slice(), dtype, crate::device())?);
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use candle_core::{DType, Device};
+use candle_core::DType;
 use vxf_core::config::load_backbone;
 use vxf_core::engine::Evaluation;
 use vxf_core::{Backbone, Batch, Lora, Params, Trainable};
@@ -13,7 +13,8 @@ use crate::shapes::{self, made};
 
 fn llama(dtype: DType, shape: &LlamaShape, trainable: &Trainable) -> Arc<dyn Backbone> {
     let checkpoint = shape.checkpoint(5).expect("random tensors");
-    let llama = load_backbone(&checkpoint, dtype, &Device::Cpu).expect("a whole checkpoint");
+    let llama =
+        load_backbone(&checkpoint, dtype, vxf_testkit::device()).expect("a whole checkpoint");
     llama.with_trainable(trainable).expect("its own layers")
 }
 
@@ -87,7 +88,7 @@ fn padding_is_not_learned_from_being_read() -> vxf_core::Result<()> {
     let gradient = |config| -> vxf_core::Result<Vec<Vec<f64>>> {
         let model = made(config, DType::F64, &Trainable::Full);
         let weights: Params = model.tensors();
-        let batch = Batch::from_rows(&rows, &labels, &Device::Cpu)?;
+        let batch = Batch::from_rows(&rows, &labels, vxf_testkit::device())?;
         let found = Evaluation::new(&*model, &weights, &batch).run()?.gradients;
         Ok(found.get("model.embed_tokens.weight").expect("a gradient").to_vec2()?)
     };

@@ -13,7 +13,7 @@ use vxf_core::checkpoint::Checkpoint;
 use vxf_core::config::load_backbone;
 use vxf_core::metric::Model;
 use vxf_core::{Batch, Key, Params, Result};
-use vxf_testkit::batches;
+use vxf_testkit::batches::Rows;
 use vxf_testkit::case::property;
 use vxf_testkit::checkpoint::tensors;
 use vxf_testkit::numbers::entries;
@@ -78,7 +78,8 @@ fn compare(config: &Value, their_config: &Value, storage: Storage, seed: u64) ->
     let ours = load_backbone(&checkpoint, DType::F32, &Device::Cpu)?;
 
     let vocabulary = ours.architecture().vocabulary;
-    let batch = batches::batch(2, 9, vocabulary, &key)?;
+    // On the CPU wherever laws are tried: candle's own models have no kernels elsewhere.
+    let batch = Rows::random(2, 9, vocabulary, &key).batch(&Device::Cpu)?;
     // Whole rows: theirs knows no padding.
     let batch = Batch { mask_padding: false, ..batch };
     let logits = Model { backbone: &*ours, weights: &Params::new() }.logits(&batch)?;

@@ -43,7 +43,7 @@ fn what_is_written_is_read() -> Result<()> {
             let path = directory.path().join("adapter");
             let (model, weights) = adapter_of(config.clone(), lora);
             peft::write(&path, lora, &weights, Some("the/base"))?;
-            let (read, tensors) = peft::read(&path, DType::F32, &Device::Cpu)?;
+            let (read, tensors) = peft::read(&path, DType::F32, vxf_testkit::device())?;
             assert_eq!(read, *lora, "{name}");
             assert_eq!(first_difference(&tensors, &weights)?, None);
             peft::fits("there", &read, &tensors, &*model)?;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use candle_core::{DType, Device};
+use candle_core::DType;
 use serde_json::{Value, json};
 use vxf_core::checkpoint::Checkpoint;
 use vxf_core::config::load_backbone;
@@ -120,12 +120,12 @@ pub(crate) fn checkpoint(config: Value) -> Checkpoint {
 
 /// The model of a checkpoint in f64.
 pub(crate) fn model(checkpoint: &Checkpoint) -> Arc<dyn Backbone> {
-    load_backbone(checkpoint, DType::F64, &Device::Cpu).expect("a whole checkpoint")
+    load_backbone(checkpoint, DType::F64, vxf_testkit::device()).expect("a whole checkpoint")
 }
 
 /// A model with random weights.
 pub(crate) fn made(config: Value, dtype: DType, trainable: &Trainable) -> Arc<dyn Backbone> {
-    let model = load_backbone(&checkpoint(config), dtype, &Device::Cpu);
+    let model = load_backbone(&checkpoint(config), dtype, vxf_testkit::device());
     let model = model.expect("a whole checkpoint");
     model.with_trainable(trainable).expect("its own layers")
 }
