@@ -9,6 +9,7 @@ use crate::report::Bound;
 pub struct Bounds {
     /// What activations and frozen weights are held in; what is trained is never narrower than f32.
     pub dtype: DType,
+    pub(crate) logits: Bound,
     pub(crate) loss: Bound,
     pub(crate) tensor: Bound,
     pub(crate) fisher: Bound,
@@ -23,6 +24,7 @@ impl Bounds {
     /// What 32-bit floats keep of recordings made in them.
     pub const F32: Self = Self {
         dtype: DType::F32,
+        logits: Bound::Absolute(1e-5),
         loss: Bound::Absolute(1e-5),
         tensor: Bound::Absolute(1e-5),
         fisher: Bound::Relative(1e-5),
@@ -45,6 +47,7 @@ impl Bounds {
     /// smaller than the rounding of what it is the change of, so it is not compared.
     pub const BF16: Self = Self {
         dtype: DType::BF16,
+        logits: Bound::Norm(4e-2),
         loss: Bound::Relative(1e-2),
         tensor: Bound::Norm(0.25),
         fisher: Bound::Norm(0.25),

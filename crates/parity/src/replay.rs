@@ -34,7 +34,7 @@ pub(crate) fn logits(
         let kept = rows.into_iter().zip(&model.batch.lengths);
         Ok(kept.flat_map(|(row, &length)| row.into_iter().take(length).flatten()).collect())
     };
-    report.compare("logits", bounds.tensor, name, &real(&ours)?, &real(&model.logits)?);
+    report.compare("logits", bounds.logits, name, &real(&ours)?, &real(&model.logits)?);
     Ok(())
 }
 

@@ -1,12 +1,11 @@
 //! Random tensors and the two ways of checking an operation.
 
-use std::sync::OnceLock;
-
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Result, Tensor, Var};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use vxf_core::autograd::seed;
+use vxf_testkit::device;
 
 /// A source of random operands.
 pub(crate) struct Source(ChaCha8Rng);
@@ -55,27 +54,6 @@ impl Source {
     pub(crate) fn lengths(&mut self, batch: usize, longest: usize) -> Vec<usize> {
         (0..batch).map(|_| self.0.random_range(1..=longest)).collect()
     }
-}
-
-/// Where the fused operations are checked: the CPU, unless `VXF_TEST_DEVICE` names another, such as
-/// `cuda:0`.
-pub(crate) fn device() -> &'static Device {
-    static DEVICE: OnceLock<Device> = OnceLock::new();
-    DEVICE.get_or_init(|| match std::env::var("VXF_TEST_DEVICE").as_deref() {
-        Err(_) | Ok("cpu") => Device::Cpu,
-        Ok(name) => cuda(name),
-    })
-}
-
-#[cfg(feature = "cuda")]
-fn cuda(name: &str) -> Device {
-    let number = name.strip_prefix("cuda:").and_then(|number| number.parse().ok());
-    vxf_cuda::open(number.expect("VXF_TEST_DEVICE is cpu or cuda:N")).expect("the device")
-}
-
-#[cfg(not(feature = "cuda"))]
-fn cuda(name: &str) -> Device {
-    panic!("VXF_TEST_DEVICE is {name}, and these tests were built without the feature `cuda`")
 }
 
 /// A further operand beside `first`: of its type, where it is.

@@ -4,7 +4,9 @@ use candle_core::{DType, Device, Result, Tensor, Var};
 use vxf_core::Key;
 use vxf_nn::ops;
 
-use crate::common::{Source, assert_close, device, values};
+use vxf_testkit::device;
+
+use crate::common::{Source, assert_close, values};
 
 /// An adapter trained in f32 on a bf16 base gets f32 gradients, near those of the whole in f64.
 #[test]
