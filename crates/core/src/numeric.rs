@@ -1,6 +1,7 @@
 //! Reductions in f64: f32 sums of a few million squares lose digits that the norms need.
 
 use candle_core::{CpuStorage, DType, Storage, Tensor};
+use rayon::prelude::*;
 
 use crate::scalar::Scalar;
 use crate::{Result, autograd};
@@ -10,8 +11,8 @@ pub fn sum_of_squares(tensor: &Tensor) -> Result<f64> {
     let (storage, layout) = tensor.storage_and_layout();
     if let (Storage::Cpu(cpu), Some((start, end))) = (&*storage, layout.contiguous_offsets()) {
         match cpu {
-            CpuStorage::F32(values) => return Ok(lanes(&values[start..end])),
-            CpuStorage::F64(values) => return Ok(lanes(&values[start..end])),
+            CpuStorage::F32(values) => return Ok(summed(&values[start..end])),
+            CpuStorage::F64(values) => return Ok(summed(&values[start..end])),
             _ => {}
         }
     }
@@ -63,6 +64,18 @@ fn on_device(tensors: &[&Tensor]) -> Result<Option<Tensor>> {
 #[cfg(feature = "cuda")]
 pub fn in_kernels(tensor: &Tensor) -> bool {
     tensor.device().is_cuda() && matches!(tensor.dtype(), DType::F32 | DType::BF16)
+}
+
+/// Elements that are summed on one thread. Fixed, so that the order of additions does not depend on how
+/// many there are.
+const PART: usize = 1 << 18;
+
+fn summed<T: Copy + Sync + Into<f64>>(values: &[T]) -> f64 {
+    if values.len() <= PART {
+        return lanes(values);
+    }
+    let parts: Vec<f64> = values.par_chunks(PART).map(lanes).collect();
+    parts.iter().sum()
 }
 
 /// Eight independent partial sums: vectorises, and the order never depends on threads.
@@ -117,4 +130,24 @@ pub fn instructions() -> &'static str {
     }
     #[allow(unreachable_code, reason = "every other architecture has one set of them")]
     "default"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PART, summed};
+
+    /// One part, several, and one that is not whole: what they come to, on however many threads.
+    #[test]
+    fn sums_do_not_depend_on_threads() {
+        for len in [0, 5, PART, PART + 1, 3 * PART + 7] {
+            let values: Vec<f32> = (0..len).map(|at| (at % 1013) as f32 / 512.0).collect();
+            let exact: u64 = (0..len as u64).map(|at| (at % 1013).pow(2)).sum();
+            for threads in [1, 3] {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+                // Every partial sum is a whole number of these squares, so none is rounded.
+                let sum = pool.expect("threads").install(|| summed(&values));
+                assert_eq!(sum, exact as f64 / (512.0 * 512.0), "{len} elements");
+            }
+        }
+    }
 }

@@ -5,7 +5,6 @@ mod cpu;
 mod cuda;
 
 use std::collections::BTreeSet;
-use std::sync::atomic::AtomicBool;
 
 use candle_core::{Tensor, Var};
 use serde::{Deserialize, Serialize};
@@ -14,7 +13,7 @@ use crate::backbone::Parameter;
 use crate::finite::Finite;
 use crate::scalar::Scalar;
 use crate::{Error, Gradients, Params, Result};
-use cpu::{Kernel, Moment};
+use cpu::Kernel;
 
 /// AdamW's constants.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -112,11 +111,8 @@ impl AdamW {
                 finite.remember(name, weight)?;
                 continue;
             }
-            first.inplace_op2(&gradient, &Moment { keep: beta1, factor, square: false })?;
-            second.inplace_op2(&gradient, &Moment { keep: beta2, factor, square: true })?;
-            let broken = AtomicBool::new(false);
-            weight.inplace_op3(first, second, &Kernel { update, broken: &broken })?;
-            if broken.into_inner() {
+            let kernel = Kernel { factor, keep: [beta1, beta2], update };
+            if !kernel.apply(weight, [first, second], &gradient)? {
                 return Err(finite.error(name, weight));
             }
         }
@@ -215,6 +211,23 @@ mod tests {
                 assert!((got - expected).abs() < 1e-9, "{got} {expected}");
             }
         }
+        Ok(())
+    }
+
+    /// A gradient that is the weight itself moves it as one of the same numbers elsewhere.
+    #[test]
+    fn a_weight_may_be_its_own_gradient() -> Result<()> {
+        let parameters = [Parameter { name: "w".into(), shape: vec![3], decay: true }];
+        let moved = |gradient: fn(&Tensor) -> Result<Tensor>| {
+            let start = Tensor::new(&[0.5f32, -1.5, 2.0], &Device::Cpu)?;
+            let weights: Params = [("w".to_owned(), start)].into_iter().collect();
+            let mut adam = AdamW::new(AdamWConfig::default(), &parameters, &weights)?;
+            for _ in 0..2 {
+                adam.step(&weights, &weights.map(gradient)?, 1.0, 0.1)?;
+            }
+            Ok::<_, Error>(weights.get("w").expect("inserted").to_vec1::<f32>()?)
+        };
+        assert_eq!(moved(|w| Ok(w.detach()))?, moved(|w| Ok(w.copy()?))?);
         Ok(())
     }
 

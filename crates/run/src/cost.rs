@@ -67,7 +67,7 @@ pub(crate) struct Sizes<'a> {
 
 /// Logits that the cross-entropy holds at one time on a device, at most.
 pub(crate) fn logits(on: &Device) -> usize {
-    if on.is_cpu() { 1 << 21 } else { 1 << 24 }
+    if on.is_cpu() { 1 << 23 } else { 1 << 24 }
 }
 
 /// The longest sample that a stage of `recipe` trains on, in tokens.
@@ -257,7 +257,7 @@ mod tests {
     }
 
     fn sizes(outline: &Outline, recompute: Recompute) -> Sizes<'_> {
-        Sizes { outline, bytes_each: 4, recompute, rate: 1e9, logits: 1 << 21 }
+        Sizes { outline, bytes_each: 4, recompute, rate: 1e9, logits: 1 << 23 }
     }
 
     #[test]

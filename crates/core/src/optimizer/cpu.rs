@@ -1,8 +1,10 @@
-//! The update on the CPU: moments, then weights, each in place and on all threads.
+//! The update on the CPU: a weight and its moments in place, in one walk over memory, on all threads.
 
+use std::cell::Cell;
+use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use candle_core::{CpuStorage, DType, InplaceOp2, InplaceOp3, Layout};
+use candle_core::{CpuStorage, DType, Error, InplaceOp1, Layout, Result, Storage, Tensor};
 use rayon::prelude::*;
 
 use super::Update;
@@ -10,134 +12,126 @@ use super::Update;
 /// Elements that a thread moves at a time.
 const CHUNK: usize = 1 << 14;
 
-/// `m <- keep * m + (1 - keep) * g`, with `g` or its square.
-pub(super) struct Moment {
-    pub(super) keep: f64,
+/// The update of one weight: `m <- beta1 * m + (1 - beta1) * g` and `v` likewise from `g * g`, then the
+/// weight by both.
+#[derive(Clone, Copy)]
+pub(super) struct Kernel {
+    /// What the gradient is multiplied by first.
     pub(super) factor: f64,
-    pub(super) square: bool,
-}
-
-impl Moment {
-    fn apply<T: Float>(&self, moment: &mut [T], gradient: &[T]) {
-        let (keep, rest) = (T::of(self.keep), T::of(1.0 - self.keep));
-        let factor = T::of(self.factor);
-        let chunks = moment.par_chunks_mut(CHUNK).zip(gradient.par_chunks(CHUNK));
-        chunks.for_each(|(moment, gradient)| {
-            for (moment, &gradient) in moment.iter_mut().zip(gradient) {
-                let gradient = gradient * factor;
-                let value = if self.square { gradient * gradient } else { gradient };
-                *moment = keep * *moment + rest * value;
-            }
-        });
-    }
-}
-
-impl InplaceOp2 for Moment {
-    fn name(&self) -> &'static str {
-        "adamw-moment"
-    }
-
-    fn cpu_fwd(
-        &self,
-        moment: &mut CpuStorage,
-        own: &Layout,
-        gradient: &CpuStorage,
-        other: &Layout,
-    ) -> candle_core::Result<()> {
-        use CpuStorage::{F32, F64};
-        match (moment, gradient) {
-            (F32(m), F32(g)) => self.apply(part_mut(m, own)?, part(g, other)?),
-            (F64(m), F64(g)) => self.apply(part_mut(m, own)?, part(g, other)?),
-            (m, _) => return Err(unsupported(m)),
-        }
-        Ok(())
-    }
-}
-
-/// An update, and whether it left a weight that is no number.
-pub(super) struct Kernel<'a> {
+    /// Decays of the first and second moments.
+    pub(super) keep: [f64; 2],
     pub(super) update: Update,
-    pub(super) broken: &'a AtomicBool,
 }
 
-impl Kernel<'_> {
-    fn apply<T: Float>(&self, weight: &mut [T], first: &[T], second: &[T]) {
+impl Kernel {
+    /// Moves contiguous tensors of one type; whether the weight is finite then.
+    pub(super) fn apply(
+        &self,
+        weight: &Tensor,
+        moments: [&Tensor; 2],
+        gradient: &Tensor,
+    ) -> Result<bool> {
+        match weight.dtype() {
+            DType::F32 => self.applied::<f32>(weight, moments, gradient),
+            DType::F64 => self.applied::<f64>(weight, moments, gradient),
+            other => Err(Error::Msg(format!("AdamW keeps weights in F32 or F64, not {other:?}"))),
+        }
+    }
+
+    fn applied<T: Float>(
+        &self,
+        weight: &Tensor,
+        [first, second]: [&Tensor; 2],
+        gradient: &Tensor,
+    ) -> Result<bool> {
+        // A rule may hand on a weight as its own gradient; it cannot be read while it is written.
+        let gradient = match same_storage(weight, gradient) {
+            true => gradient.copy()?,
+            false => gradient.clone(),
+        };
+        let (storage, layout) = gradient.storage_and_layout();
+        let Storage::Cpu(storage) = &*storage else {
+            return Err(Error::Msg("AdamW: a weight on the CPU has its gradient elsewhere".into()));
+        };
+        let gradient = &storage.as_slice::<T>()?[range(layout)?];
+        let mut finite = true;
+        write(weight, |weight| {
+            write(first, |first| {
+                write(second, |second| {
+                    finite = self.moved(weight, first, second, gradient);
+                    Ok(())
+                })
+            })
+        })?;
+        Ok(finite)
+    }
+
+    fn moved<T: Float>(&self, w: &mut [T], m: &mut [T], v: &mut [T], gradient: &[T]) -> bool {
+        let factor = T::of(self.factor);
+        let [beta1, beta2] = self.keep.map(T::of);
+        let [rest1, rest2] = self.keep.map(|keep| T::of(1.0 - keep));
         let Update { shrink, size, root, epsilon } = self.update;
-        let (shrink, size) = (T::of(shrink), T::of(size));
-        let (root, epsilon) = (T::of(root), T::of(epsilon));
-        let moments = first.par_chunks(CHUNK).zip(second.par_chunks(CHUNK));
-        weight.par_chunks_mut(CHUNK).zip(moments).for_each(|(weight, (first, second))| {
+        let [shrink, size, root, epsilon] = [shrink, size, root, epsilon].map(T::of);
+        let finite = AtomicBool::new(true);
+        let moments = m.par_chunks_mut(CHUNK).zip(v.par_chunks_mut(CHUNK));
+        let chunks = w.par_chunks_mut(CHUNK).zip(moments).zip(gradient.par_chunks(CHUNK));
+        chunks.for_each(|((w, (m, v)), gradient)| {
             // Without a branch inside, so that it stays vector code: the check costs no pass of
             // its own.
-            let mut finite = true;
-            for ((weight, &first), &second) in weight.iter_mut().zip(first).zip(second) {
-                *weight = *weight * shrink - size * (first / (second.root() / root + epsilon));
-                finite &= weight.finite();
+            let mut all = true;
+            for (((w, m), v), &g) in w.iter_mut().zip(m).zip(v).zip(gradient) {
+                let g = g * factor;
+                *m = beta1 * *m + rest1 * g;
+                *v = beta2 * *v + rest2 * (g * g);
+                *w = *w * shrink - size * (*m / (v.root() / root + epsilon));
+                all &= w.finite();
             }
-            if !finite {
-                self.broken.store(true, Ordering::Relaxed);
+            if !all {
+                finite.store(false, Ordering::Relaxed);
             }
         });
+        finite.into_inner()
     }
 }
 
-impl InplaceOp3 for Kernel<'_> {
+/// Whether two tensors lie in one place.
+fn same_storage(a: &Tensor, b: &Tensor) -> bool {
+    let place = |x: &Tensor| std::ptr::from_ref(&*x.storage_and_layout().0);
+    place(a) == place(b)
+}
+
+/// Gives `work` the numbers of a contiguous tensor on the CPU, to change.
+fn write<T: Float>(tensor: &Tensor, work: impl FnOnce(&mut [T]) -> Result<()>) -> Result<()> {
+    tensor.inplace_op1(&Write(Cell::new(Some(work)), PhantomData))
+}
+
+/// [`write`] as candle calls it, which is once.
+struct Write<T, F>(Cell<Option<F>>, PhantomData<T>);
+
+impl<T: Float, F: FnOnce(&mut [T]) -> Result<()>> InplaceOp1 for Write<T, F> {
     fn name(&self) -> &'static str {
-        "adamw-update"
+        "adamw"
     }
 
-    fn cpu_fwd(
-        &self,
-        weight: &mut CpuStorage,
-        own: &Layout,
-        first: &CpuStorage,
-        layout1: &Layout,
-        second: &CpuStorage,
-        layout2: &Layout,
-    ) -> candle_core::Result<()> {
-        use CpuStorage::{F32, F64};
-        match (weight, first, second) {
-            (F32(w), F32(m), F32(v)) => {
-                self.apply(part_mut(w, own)?, part(m, layout1)?, part(v, layout2)?);
-            }
-            (F64(w), F64(m), F64(v)) => {
-                self.apply(part_mut(w, own)?, part(m, layout1)?, part(v, layout2)?);
-            }
-            (w, _, _) => return Err(unsupported(w)),
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
+        let range = range(layout)?;
+        match (self.0.take(), T::of_storage(storage)) {
+            (Some(work), Some(values)) => work(&mut values[range]),
+            _ => Err(Error::Msg("AdamW: a weight and its moments differ in type".into())),
         }
-        Ok(())
     }
 }
 
-fn unsupported(storage: &CpuStorage) -> candle_core::Error {
-    use candle_core::backend::BackendStorage;
-    let found = storage.dtype();
-    candle_core::Error::Msg(format!(
-        "AdamW keeps weights in {:?} or F64, not {found:?}",
-        DType::F32
-    ))
+fn range(layout: &Layout) -> Result<std::ops::Range<usize>> {
+    let (start, end) = layout
+        .contiguous_offsets()
+        .ok_or_else(|| Error::Msg("AdamW needs contiguous tensors".into()))?;
+    Ok(start..end)
 }
 
-fn part<'a, T>(values: &'a [T], layout: &Layout) -> candle_core::Result<&'a [T]> {
-    let (start, end) = range(layout)?;
-    Ok(&values[start..end])
-}
-
-fn part_mut<'a, T>(values: &'a mut [T], layout: &Layout) -> candle_core::Result<&'a mut [T]> {
-    let (start, end) = range(layout)?;
-    Ok(&mut values[start..end])
-}
-
-fn range(layout: &Layout) -> candle_core::Result<(usize, usize)> {
-    let message = || candle_core::Error::Msg("AdamW needs contiguous tensors".into());
-    layout.contiguous_offsets().ok_or_else(message)
-}
-
-/// The arithmetic both element types share.
+/// What both element types have.
 trait Float:
-    Copy
-    + Send
-    + Sync
+    candle_core::WithDType
     + std::ops::Add<Output = Self>
     + std::ops::Sub<Output = Self>
     + std::ops::Mul<Output = Self>
@@ -146,6 +140,7 @@ trait Float:
     fn of(value: f64) -> Self;
     fn root(self) -> Self;
     fn finite(self) -> bool;
+    fn of_storage(storage: &mut CpuStorage) -> Option<&mut [Self]>;
 }
 
 impl Float for f32 {
@@ -158,6 +153,9 @@ impl Float for f32 {
     fn finite(self) -> bool {
         self.is_finite()
     }
+    fn of_storage(storage: &mut CpuStorage) -> Option<&mut [Self]> {
+        if let CpuStorage::F32(values) = storage { Some(values) } else { None }
+    }
 }
 
 impl Float for f64 {
@@ -169,5 +167,8 @@ impl Float for f64 {
     }
     fn finite(self) -> bool {
         self.is_finite()
+    }
+    fn of_storage(storage: &mut CpuStorage) -> Option<&mut [Self]> {
+        if let CpuStorage::F64(values) = storage { Some(values) } else { None }
     }
 }

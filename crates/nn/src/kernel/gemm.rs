@@ -98,6 +98,16 @@ pub(crate) fn multiplied<T: Real>(scale: T, a: View<'_, T>, b: View<'_, T>) -> V
     out
 }
 
+/// `out += a b`, with `out` dense and row-major, or empty in place of zeros: those are neither written
+/// nor read.
+pub(crate) fn add_product<T: Real>(out: &mut Vec<T>, a: View<'_, T>, b: View<'_, T>) {
+    if out.is_empty() {
+        *out = multiplied(T::ONE, a, b);
+    } else {
+        matmul_into(out, true, T::ONE, a, b, parallelism(a.rows * a.cols * b.cols));
+    }
+}
+
 /// `out = scale a b`, or `out += scale a b` when `add`, with `out` dense and row-major.
 pub(crate) fn matmul_into<T: Real>(
     out: &mut [T],
@@ -172,7 +182,7 @@ unsafe fn product<T: Real>(
 
 #[cfg(test)]
 mod tests {
-    use super::{View, matmul, matmul_into};
+    use super::{View, add_product, matmul, matmul_into};
 
     #[test]
     fn matches_the_definition_for_every_orientation() {
@@ -199,6 +209,12 @@ mod tests {
             matmul_into(&mut out, true, 2.0, a, bt, gemm::Parallelism::None);
             let tripled: Vec<f64> = expected.iter().map(|x| 3.0 * x).collect();
             assert_eq!(out, tripled);
+
+            let mut summed = Vec::new();
+            for _ in 0..3 {
+                add_product(&mut summed, a, bt);
+            }
+            assert_eq!(summed, tripled);
         }
     }
 

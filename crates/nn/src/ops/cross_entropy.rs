@@ -8,10 +8,10 @@ use vxf_core::autograd::{apply1, apply2};
 
 use super::{by_dtype, elements, flat, frozen, fused, gradient, output, rows_of, same_kind};
 use crate::compose;
-use crate::kernel::{Real, View, blocks2, exponentiate, largest, matmul, matmul_into, parallelism};
+use crate::kernel::{Real, View, add_product, blocks2, exponentiate, largest, matmul};
 
 /// Logits held at one time, as far as the bounds on rows allow.
-const LOGITS: usize = 1 << 21;
+const LOGITS: usize = 1 << 23;
 
 /// Averages the cross-entropy of the logits `h w^T` over the labelled rows.
 ///
@@ -96,11 +96,8 @@ impl Head {
     fn forward<T: Real>(&self, h: &[T], w: &[T]) -> Result<(CpuStorage, Shape)> {
         let (classes, width) = self.w_shape.dims2()?;
         let [need_h, need_w] = self.need;
-        let empty_unless = |needed, len| {
-            if needed { vec![T::ZERO; len] } else { Vec::new() }
-        };
-        let mut dh = empty_unless(need_h, h.len());
-        let mut dw = empty_unless(need_w, w.len());
+        let mut dh = if need_h { vec![T::ZERO; h.len()] } else { Vec::new() };
+        let mut dw = Vec::new();
 
         let chunk = (LOGITS / classes).clamp(32, 256).min(self.labelled.len());
         let mut logits = vec![T::ZERO; chunk * classes];
@@ -133,9 +130,7 @@ impl Head {
 
             let slopes = View::new(logits, rows, classes);
             if need_w {
-                let parallel = parallelism(classes * rows * width);
-                let gathered = View::new(gathered, rows, width);
-                matmul_into(&mut dw, true, T::ONE, slopes.t(), gathered, parallel);
+                add_product(&mut dw, slopes.t(), View::new(gathered, rows, width));
             }
             if need_h {
                 matmul(gathered, slopes, weights);
