@@ -18,6 +18,15 @@ fn fold<T: Real>(mut lanes: [T; LANES], join: impl Fn(T, T) -> T) -> T {
     lanes[0]
 }
 
+/// The last few values as one more vector, filled up `with` what changes nothing: one by one they took
+/// longer than all others of a short row.
+#[inline(always)]
+fn padded<T: Real>(rest: &[T], with: T) -> [T; LANES] {
+    let mut vector = [with; LANES];
+    vector[..rest.len()].copy_from_slice(rest);
+    vector
+}
+
 /// The sum of products of two slices, over the shorter length.
 #[inline(always)]
 pub(crate) fn dot<T: Real>(a: &[T], b: &[T]) -> T {
@@ -46,13 +55,13 @@ pub(crate) fn sum<T: Real>(values: &[T]) -> T {
             *lane += value;
         }
     }
-    for (lane, &value) in lanes.iter_mut().zip(rest) {
+    for (lane, value) in lanes.iter_mut().zip(padded(rest, T::ZERO)) {
         *lane += value;
     }
     fold(lanes, |x, y| x + y)
 }
 
-/// The largest value of a slice, minus infinity when it is empty.
+/// The largest value of a slice, minus infinity when it is empty. A `NaN` may be passed over.
 #[inline(always)]
 pub(crate) fn largest<T: Real>(values: &[T]) -> T {
     let larger = |x: T, y: T| if x > y { x } else { y };
@@ -63,7 +72,7 @@ pub(crate) fn largest<T: Real>(values: &[T]) -> T {
             *lane = larger(*lane, value);
         }
     }
-    for (lane, &value) in lanes.iter_mut().zip(rest) {
+    for (lane, value) in lanes.iter_mut().zip(padded(rest, T::LOWEST)) {
         *lane = larger(*lane, value);
     }
     fold(lanes, larger)
@@ -84,12 +93,26 @@ pub(crate) fn add_scaled<T: Real>(into: &mut [T], scale: T, from: &[T]) {
 #[inline(always)]
 pub(crate) fn exponentiate<T: Real>(scores: &mut [T]) -> T {
     let top = largest(scores);
-    for score in scores.iter_mut() {
+    let (whole, rest) = scores.as_chunks_mut::<LANES>();
+    for scores in whole {
+        relative(scores, top);
+    }
+    if !rest.is_empty() {
+        let mut last = padded(rest, top);
+        relative(&mut last, top);
+        rest.copy_from_slice(&last[..rest.len()]);
+    }
+    sum(scores)
+}
+
+/// What [`exponentiate`] makes of each score.
+#[inline(always)]
+fn relative<T: Real>(scores: &mut [T; LANES], top: T) {
+    for score in scores {
         let below = *score - top;
         let exp = below.fast_exp();
         *score = if below < T::NEGLIGIBLE { T::ZERO } else { exp };
     }
-    sum(scores)
 }
 
 #[cfg(test)]

@@ -94,18 +94,32 @@ struct Heads {
     shape: Shape,
 }
 
+/// Pairs that are rotated at a time.
+const LANES: usize = 8;
+
 /// Rotates one head at one position, by the tables' angle or, for `turn` -1, back.
 #[inline(always)]
 fn rotate<T: Real>(to: &mut [T], from: &[T], (cos, sin): (&[T], &[T]), turn: T) {
     let half = from.len() / 2;
     let (left, right) = from.split_at(half);
     let (to_left, to_right) = to.split_at_mut(half);
-    let angles = cos.iter().zip(sin);
-    let pairs = left.iter().zip(right).zip(angles);
-    for ((l, r), ((&a, &b), (&cos, &sin))) in to_left.iter_mut().zip(to_right).zip(pairs) {
-        let sin = sin * turn;
-        *l = a * cos - b * sin;
-        *r = b * cos + a * sin;
+    let mut at = 0;
+    while at < half {
+        // A head has few pairs: what is left of them is a vector's worth, too.
+        let mut pairs = [[T::ZERO; LANES]; 4];
+        let some = at..half.min(at + LANES);
+        for (pairs, from) in pairs.iter_mut().zip([left, right, cos, sin]) {
+            pairs[..some.len()].copy_from_slice(&from[some.clone()]);
+        }
+        let [mut left, mut right, cos, sin] = pairs;
+        for i in 0..LANES {
+            let (a, b, cos, sin) = (left[i], right[i], cos[i], sin[i] * turn);
+            left[i] = a * cos - b * sin;
+            right[i] = b * cos + a * sin;
+        }
+        to_left[some.clone()].copy_from_slice(&left[..some.len()]);
+        to_right[some.clone()].copy_from_slice(&right[..some.len()]);
+        at = some.end;
     }
 }
 
@@ -128,14 +142,22 @@ impl Heads {
             d,
             #[inline(always)]
             |first, y| {
-                for (row, y) in (first..).zip(y.chunks_exact_mut(d)) {
-                    let (minor, major, batch) =
-                        (row % inner, row / inner % outer, row / inner / outer);
+                // Where the first row lies; the next ones follow without a division each.
+                let (mut minor, mut major, mut batch) =
+                    (first % inner, first / inner % outer, first / inner / outer);
+                for y in y.chunks_exact_mut(d) {
                     let x = &x[((batch * inner + minor) * outer + major) * d..][..d];
+                    let t = if turn == T::ONE { minor } else { major };
+                    minor += 1;
+                    if minor == inner {
+                        (minor, major) = (0, major + 1);
+                    }
+                    if major == outer {
+                        (major, batch) = (0, batch + 1);
+                    }
                     match tables {
                         None => y.copy_from_slice(x),
                         Some((cos, sin)) => {
-                            let t = if turn == T::ONE { minor } else { major };
                             let angle = t * d / 2..(t + 1) * d / 2;
                             rotate(y, x, (&cos[angle.clone()], &sin[angle]), turn);
                         }
