@@ -228,6 +228,8 @@ mod tests {
             Ok::<_, Error>(weights.get("w").expect("inserted").to_vec1::<f32>()?)
         };
         assert_eq!(moved(|w| Ok(w.detach()))?, moved(|w| Ok(w.copy()?))?);
+        let error = moved(|w| Ok(w.narrow(0, 0, 2)?)).expect_err("a gradient of another shape");
+        assert!(error.to_string().contains("is [2], its weight [3]"), "{error}");
         Ok(())
     }
 

@@ -44,6 +44,13 @@ impl Kernel {
         [first, second]: [&Tensor; 2],
         gradient: &Tensor,
     ) -> Result<bool> {
+        if let Some(other) = [first, second, gradient].iter().find(|x| x.shape() != weight.shape())
+        {
+            let (found, expected) = (other.dims(), weight.dims());
+            let message =
+                format!("AdamW: a gradient or moment is {found:?}, its weight {expected:?}");
+            return Err(Error::Msg(message));
+        }
         // A rule may hand on a weight as its own gradient; it cannot be read while it is written.
         let gradient = match same_storage(weight, gradient) {
             true => gradient.copy()?,
