@@ -19,6 +19,8 @@ use candle_core::{
 };
 use rayon::prelude::*;
 
+use crate::vectorised;
+
 thread_local! {
     static RECORDING: RefCell<Option<Vec<Node>>> = const { RefCell::new(None) };
 }
@@ -188,6 +190,8 @@ impl CustomOp2 for Sum {
     ) -> Result<(CpuStorage, Shape)> {
         /// Elements that a thread adds at a time.
         const CHUNK: usize = 1 << 14;
+        /// Up to so many, waking other threads costs more than it saves.
+        const FEW: usize = 1 << 16;
         let part = |layout: &Layout| match layout.contiguous_offsets() {
             Some((start, end)) => Ok(start..end),
             None => bail!("sum: a strided operand"),
@@ -195,10 +199,14 @@ impl CustomOp2 for Sum {
         macro_rules! sum {
             ($x:expr, $y:expr) => {{
                 let (x, y) = (&$x[part(x_layout)?], &$y[part(y_layout)?]);
-                let mut sum = Vec::new();
-                let pairs = x.par_iter().zip(y).with_min_len(CHUNK);
-                pairs.map(|(x, y)| x + y).collect_into_vec(&mut sum);
-                sum
+                if x.len() <= FEW {
+                    vectorised!(x.iter().zip(y).map(|(x, y)| x + y).collect())
+                } else {
+                    let mut sum = Vec::new();
+                    let pairs = x.par_iter().zip(y).with_min_len(CHUNK);
+                    pairs.map(|(x, y)| x + y).collect_into_vec(&mut sum);
+                    sum
+                }
             }};
         }
         let sum = match (x, y) {

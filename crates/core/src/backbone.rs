@@ -36,13 +36,14 @@ pub struct Pass<'a> {
     weights: &'a Params,
     tap: &'a dyn Tap,
     lengths: Option<&'a [usize]>,
+    padding_unread: bool,
     dropout: Option<&'a Key>,
 }
 
 impl<'a> Pass<'a> {
     /// A pass with these trainable weights, without padding mask, taps or dropout.
     pub fn new(weights: &'a Params) -> Self {
-        Self { weights, tap: &Untouched, lengths: None, dropout: None }
+        Self { weights, tap: &Untouched, lengths: None, padding_unread: false, dropout: None }
     }
 
     /// The same pass through another tap.
@@ -53,6 +54,11 @@ impl<'a> Pass<'a> {
     /// The same pass with the padding of `batch` hidden, if it is to be.
     pub fn with_padding_of(self, batch: &'a Batch) -> Self {
         Self { lengths: batch.mask_padding.then_some(batch.lengths.as_slice()), ..self }
+    }
+
+    /// The same pass, of which nobody reads what padded positions come to.
+    pub fn with_padding_unread(self, padding_unread: bool) -> Self {
+        Self { padding_unread, ..self }
     }
 
     /// The same pass in training mode, dropout masks drawn under `key`; `None` is evaluation mode.
@@ -84,6 +90,12 @@ impl<'a> Pass<'a> {
     /// How many real tokens each row has, if padded keys are to be hidden.
     pub fn lengths(&self) -> Option<&'a [usize]> {
         self.lengths
+    }
+
+    /// How many real tokens each row has, where a backbone need not compute the others: they are hidden
+    /// from attention, and nobody reads what they come to. Any finite values will do there.
+    pub fn real_rows(&self) -> Option<&'a [usize]> {
+        self.lengths.filter(|_| self.padding_unread)
     }
 
     /// The inverted-dropout mask of probability `p` for the place called `name`, shaped as

@@ -107,7 +107,10 @@ impl<'a> Evaluation<'a> {
     where
         'a: 'b,
     {
-        Pass::new(weights).with_tap(tap).with_padding_of(self.batch).with_dropout(self.dropout)
+        // The head reads labelled positions only; other losses read what they like.
+        let unread = self.objective.logits.is_none() && self.objective.hidden.is_none();
+        let pass = Pass::new(weights).with_tap(tap).with_padding_of(self.batch);
+        pass.with_padding_unread(unread).with_dropout(self.dropout)
     }
 
     /// Runs the pass and differentiates it.

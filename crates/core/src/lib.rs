@@ -25,6 +25,7 @@ pub mod outside;
 mod params;
 pub mod peft;
 pub mod perturber;
+pub mod processor;
 pub mod registry;
 pub mod resume;
 pub mod rng;

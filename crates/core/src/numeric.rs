@@ -4,7 +4,7 @@ use candle_core::{CpuStorage, DType, Storage, Tensor};
 use rayon::prelude::*;
 
 use crate::scalar::Scalar;
-use crate::{Result, autograd};
+use crate::{Result, autograd, vectorised};
 
 /// The sum of the squares of all entries, accumulated in f64 in a fixed order.
 pub fn sum_of_squares(tensor: &Tensor) -> Result<f64> {
@@ -72,13 +72,14 @@ const PART: usize = 1 << 18;
 
 fn summed<T: Copy + Sync + Into<f64>>(values: &[T]) -> f64 {
     if values.len() <= PART {
-        return lanes(values);
+        return vectorised!(lanes(values));
     }
-    let parts: Vec<f64> = values.par_chunks(PART).map(lanes).collect();
-    parts.iter().sum()
+    let parts = values.par_chunks(PART).map(|part| vectorised!(lanes(part)));
+    parts.collect::<Vec<f64>>().iter().sum()
 }
 
 /// Eight independent partial sums: vectorises, and the order never depends on threads.
+#[inline(always)]
 fn lanes<T: Copy + Into<f64>>(values: &[T]) -> f64 {
     let mut sums = [0.0f64; 8];
     let chunks = values.chunks_exact(8);
@@ -113,23 +114,6 @@ pub fn widened(x: &Tensor) -> Result<Tensor> {
 /// A scalar tensor's value.
 pub fn scalar(tensor: &Tensor) -> Result<f64> {
     Ok(tensor.to_dtype(DType::F64)?.to_scalar()?)
-}
-
-/// The widest vector instructions of this processor that matrix products and kernels use. Other
-/// ones order sums differently, so bits are promised within one of these alone.
-pub fn instructions() -> &'static str {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if is_x86_feature_detected!("avx512f") {
-            return "avx512f";
-        }
-        if is_x86_feature_detected!("fma") && is_x86_feature_detected!("avx2") {
-            return "avx2+fma";
-        }
-        return "sse2";
-    }
-    #[allow(unreachable_code, reason = "every other architecture has one set of them")]
-    "default"
 }
 
 #[cfg(test)]

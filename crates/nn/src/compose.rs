@@ -35,6 +35,32 @@ pub fn linear(x: &Tensor, w: &Tensor) -> Result<Tensor> {
     x.reshape(((), inner))?.matmul(&w.t()?)?.reshape(shape)
 }
 
+/// Leaves the padding out: `[B, T, H]` to `[1, N, H]`; see [`crate::ops::packed`].
+///
+/// # Errors
+///
+/// When candle refuses the shapes.
+pub fn packed(x: &Tensor, lengths: &[usize]) -> Result<Tensor> {
+    let real = |(row, &length): (usize, &usize)| x.narrow(0, row, 1)?.narrow(1, 0, length);
+    let rows = lengths.iter().enumerate().map(real).collect::<Result<Vec<_>>>()?;
+    Tensor::cat(&rows, 1)
+}
+
+/// Puts the padding back: `[1, N, H]` to `[B, len, H]`; see [`crate::ops::padded`].
+///
+/// # Errors
+///
+/// When candle refuses the shapes.
+pub fn padded(x: &Tensor, lengths: &[usize], len: usize) -> Result<Tensor> {
+    let mut start = 0;
+    let mut rows = Vec::with_capacity(lengths.len());
+    for &length in lengths {
+        rows.push(x.narrow(1, start, length)?.pad_with_zeros(1, 0, len - length)?);
+        start += length;
+    }
+    Tensor::cat(&rows, 0)
+}
+
 /// Applies a linear layer and its low-rank adapter.
 ///
 /// Computes `x w^T + scale ((x * mask) a^T) b^T`; see [`crate::ops::lora_linear`].

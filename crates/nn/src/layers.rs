@@ -73,6 +73,11 @@ impl Linear {
         }
     }
 
+    /// Whether a training pass draws a dropout mask here, in the shape of the input.
+    pub fn has_dropout(&self) -> bool {
+        self.adapter.as_ref().is_some_and(|adapter| adapter.dropout > 0.0)
+    }
+
     /// The same layer with a place for an adapter if `trainable` targets it.
     pub fn with_trainable(&self, trainable: &Trainable) -> Self {
         let adapter = match trainable {

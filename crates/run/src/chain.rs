@@ -56,6 +56,31 @@ struct Given {
     adapter: Option<Params>,
 }
 
+/// A user's stage that starts from what its chain has aligned; does not wait for any other.
+pub(crate) struct Attack<'a> {
+    chain: &'a Chain<'a>,
+    aligned: Arc<(Given, Probes)>,
+    cell: CellId,
+    arm: &'a Arm,
+    ratio: usize,
+}
+
+impl Attack<'_> {
+    /// Fine-tunes and measures.
+    pub(crate) fn run(&self) -> Result<()> {
+        let Self { chain, aligned, cell, arm, ratio } = self;
+        let (given, probes) = &**aligned;
+        chain.attack(given, cell, arm, *ratio, probes).map_err(|error| named(cell, error))
+    }
+}
+
+fn named(cell: &CellId, error: Error) -> Error {
+    match error {
+        Error::Stopped | Error::Core(vxf_core::Error::Stopped) => Error::Stopped,
+        source => Error::Cell { cell: cell.to_string(), source: Box::new(source) },
+    }
+}
+
 impl<'a> Chain<'a> {
     pub(crate) fn new(
         prepared: &'a Prepared,
@@ -110,28 +135,26 @@ impl<'a> Chain<'a> {
         aligning + self.attacks_left().iter().map(user).sum::<u64>()
     }
 
-    /// Computes what is missing.
-    pub(crate) fn run(&self) -> Result<()> {
+    /// Aligns, unless that is done, and returns what is left of the user's stage.
+    pub(crate) fn align_first(&'a self) -> Result<Vec<Attack<'a>>> {
         if !self.is_incomplete() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let Prepared { recipe, base, access, .. } = self.prepared;
         let probes = self.data.probes(recipe, base, access)?;
         let cell = self.aligned_cell();
-        let named = |cell: &CellId, error: Error| match error {
-            Error::Stopped | Error::Core(vxf_core::Error::Stopped) => Error::Stopped,
-            source => Error::Cell { cell: cell.to_string(), source: Box::new(source) },
-        };
         let aligned = self.align(&cell, &probes).map_err(|error| named(&cell, error))?;
-        let attacks = self.attacks_left();
-        if attacks.is_empty() {
-            return Ok(());
+        let left = self.attacks_left();
+        if left.is_empty() {
+            return Ok(Vec::new());
         }
         let given = self.given(aligned).map_err(|error| named(&cell, error))?;
-        for (cell, arm, ratio) in attacks {
-            self.attack(&given, &cell, arm, ratio, &probes).map_err(|error| named(&cell, error))?;
-        }
-        Ok(())
+        let aligned = Arc::new((given, probes));
+        let attack = |(cell, arm, ratio)| {
+            let aligned = aligned.clone();
+            Attack { chain: self, aligned, cell, arm, ratio }
+        };
+        Ok(left.into_iter().map(attack).collect())
     }
 
     /// The weights that alignment trained, if it trains: read back if they were made before, else

@@ -1,18 +1,18 @@
 //! Runs an experiment: every cell that its directory does not hold yet.
 //!
-//! Work is spread over threads by chains: one way to align under one seed, with all user stages
-//! that start from it. A chain's tensors are computed on one thread, so that no figure depends on
-//! how many there are.
+//! Work is spread over threads by cells. It comes in chains: one way to align under one seed, then all
+//! user stages that start from it, which whoever is free takes up. No figure depends on how many threads
+//! there are.
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use vxf_core::engine::Recompute;
 use vxf_data::DataReport;
 
 use crate::access::Access;
-use crate::chain::Chain;
+use crate::chain::{Attack, Chain};
 use crate::control::Control;
 use crate::dataset::{Corpus, SeedData};
 use crate::directory::Directory;
@@ -20,6 +20,7 @@ use crate::manifest::{Manifest, cores, now};
 use crate::model::Base;
 use crate::plan::Plan;
 use crate::progress::Progress;
+use crate::queue::Queue;
 use crate::recipe::Recipe;
 use crate::record::Record;
 use crate::settings::Keep;
@@ -236,17 +237,18 @@ impl Prepared {
         let workers = self.threads.min(self.chains_at_once()).min(chains.len()).max(1);
         // More threads than chains: the rest helps inside the tensor operations.
         let inner = (self.threads / workers).max(1);
-        let next = AtomicUsize::new(0);
+        let queue = Queue::new(chains.iter().map(Job::Align));
         let failures = Mutex::new(Vec::new());
         let worker = || -> Result<()> {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(inner).build();
             let pool = pool.map_err(|error| Error::Threads(error.to_string()))?;
-            while !control.stops() {
-                let index = next.fetch_add(1, Ordering::Relaxed);
-                let Some(chain) = chains.get(index) else { break };
-                if let Err(error) = pool.install(|| chain.run()) {
-                    failed.store(true, Ordering::Relaxed);
-                    return Err(error);
+            while let Some(turn) = queue.next().filter(|_| !control.stops()) {
+                match pool.install(|| turn.job.run()) {
+                    Ok(further) => turn.done(further),
+                    Err(error) => {
+                        failed.store(true, Ordering::Relaxed);
+                        return Err(error);
+                    }
                 }
             }
             Ok(())
@@ -268,6 +270,22 @@ impl Prepared {
             Some(error) => Err(error),
             None if chains.iter().any(Chain::is_incomplete) => Err(Error::Stopped),
             None => Ok(()),
+        }
+    }
+}
+
+/// What one thread does at a time.
+enum Job<'a> {
+    Align(&'a Chain<'a>),
+    Attack(Attack<'a>),
+}
+
+impl<'a> Job<'a> {
+    /// Does it; returns what can be done then.
+    fn run(&self) -> Result<Vec<Job<'a>>> {
+        match self {
+            Self::Align(chain) => Ok(chain.align_first()?.into_iter().map(Job::Attack).collect()),
+            Self::Attack(attack) => attack.run().map(|()| Vec::new()),
         }
     }
 }

@@ -37,6 +37,7 @@ pub mod notes;
 pub mod overlay;
 pub mod plan;
 pub mod progress;
+mod queue;
 pub mod recipe;
 pub mod recipe_file;
 pub mod record;

@@ -32,8 +32,27 @@ impl Mlp {
         })
     }
 
-    /// `[batch, sequence, width]` to the same.
+    /// `[batch, sequence, width]` to the same; zero at padded positions where nobody reads them.
     pub(crate) fn forward(&self, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+        let (batch, len, _) = x.dims3()?;
+        match pass.real_rows() {
+            Some(lengths) if self.packs(x) && lengths.iter().sum::<usize>() < batch * len => {
+                let fed = self.each(&ops::packed(x, lengths)?, pass)?;
+                Ok(ops::padded(&fed, lengths, len)?)
+            }
+            _ => self.each(x, pass),
+        }
+    }
+
+    /// Whether padding can be left out. Dropout masks are drawn for all positions; and a GPU would wait
+    /// for the rows to be put together rather than gain.
+    fn packs(&self, x: &Tensor) -> bool {
+        let mut layers = self.gate.iter().chain([&self.up, &self.down]);
+        x.device().is_cpu() && !layers.any(Linear::has_dropout)
+    }
+
+    /// Each position by itself.
+    fn each(&self, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
         let inner = match &self.gate {
             Some(gate) => ops::swiglu(&gate.forward(x, pass)?, &self.up.forward(x, pass)?)?,
             None => ops::relu(&self.up.forward(x, pass)?)?,

@@ -2,7 +2,7 @@
 
 use candle_core::Device;
 use serde_json::{Value, json};
-use vxf_core::numeric::instructions;
+use vxf_core::processor::instructions;
 use vxf_run::device::{self, Cuda};
 
 use crate::args::DoctorArgs;

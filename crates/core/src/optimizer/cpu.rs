@@ -8,6 +8,7 @@ use candle_core::{CpuStorage, DType, Error, InplaceOp1, Layout, Result, Storage,
 use rayon::prelude::*;
 
 use super::Update;
+use crate::vectorised;
 
 /// Elements that a thread moves at a time.
 const CHUNK: usize = 1 << 14;
@@ -83,19 +84,21 @@ impl Kernel {
         let moments = m.par_chunks_mut(CHUNK).zip(v.par_chunks_mut(CHUNK));
         let chunks = w.par_chunks_mut(CHUNK).zip(moments).zip(gradient.par_chunks(CHUNK));
         chunks.for_each(|((w, (m, v)), gradient)| {
-            // Without a branch inside, so that it stays vector code: the check costs no pass of
-            // its own.
-            let mut all = true;
-            for (((w, m), v), &g) in w.iter_mut().zip(m).zip(v).zip(gradient) {
-                let g = g * factor;
-                *m = beta1 * *m + rest1 * g;
-                *v = beta2 * *v + rest2 * (g * g);
-                *w = *w * shrink - size * (*m / (v.root() / root + epsilon));
-                all &= w.finite();
-            }
-            if !all {
-                finite.store(false, Ordering::Relaxed);
-            }
+            vectorised!({
+                // Without a branch inside, so that it stays vector code: the check costs no pass of
+                // its own.
+                let mut all = true;
+                for (((w, m), v), &g) in w.iter_mut().zip(m).zip(v).zip(gradient) {
+                    let g = g * factor;
+                    *m = beta1 * *m + rest1 * g;
+                    *v = beta2 * *v + rest2 * (g * g);
+                    *w = *w * shrink - size * (*m / (v.root() / root + epsilon));
+                    all &= w.finite();
+                }
+                if !all {
+                    finite.store(false, Ordering::Relaxed);
+                }
+            });
         });
         finite.into_inner()
     }
@@ -154,9 +157,11 @@ impl Float for f32 {
     fn of(value: f64) -> Self {
         value as f32
     }
+    #[inline(always)]
     fn root(self) -> Self {
         self.sqrt()
     }
+    #[inline(always)]
     fn finite(self) -> bool {
         self.is_finite()
     }
@@ -169,9 +174,11 @@ impl Float for f64 {
     fn of(value: f64) -> Self {
         value
     }
+    #[inline(always)]
     fn root(self) -> Self {
         self.sqrt()
     }
+    #[inline(always)]
     fn finite(self) -> bool {
         self.is_finite()
     }

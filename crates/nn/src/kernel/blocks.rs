@@ -4,41 +4,22 @@ use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
+use vxf_core::vectorised;
+
 use super::Real;
 use super::reduce::add_scaled;
 
 /// Elements handed to a thread at a time. Fixed, so that no result depends on the thread count.
 const GRAIN: usize = 1 << 13;
+/// Elements that are cleared at a time: few enough to be in the nearest cache still when they are written,
+/// and for the system's library not to take its way for large blocks.
+const NEAR: usize = 1 << 9;
 /// Below this many elements waking other threads costs more than it saves.
 const SMALL: usize = 1 << 15;
 
 /// Whether a loop over `elements` is worth sharing among the threads of the current pool.
 pub(crate) fn worth_sharing(elements: usize) -> bool {
     elements >= SMALL && rayon::current_num_threads() > 1
-}
-
-/// Does `$work` compiled for the widest vectors that this processor has.
-///
-/// A closure in it that is not `#[inline(always)]`, and whatever it calls that is not, is compiled apart
-/// and for the oldest processor there is; a test looks for the attribute where closures are handed on.
-///
-/// The compiler never joins a product and a sum into one rounding of its own accord, so the bits are
-/// those of the plain compilation.
-macro_rules! vectorised {
-    ($work:expr) => {
-        $crate::kernel::for_this_processor(
-            #[inline(always)]
-            || $work,
-        )
-    };
-}
-pub(crate) use vectorised;
-
-/// What [`vectorised`] calls. Its bound makes a closure one that is called once: of any other kind,
-/// what calls it would not be inlined.
-#[inline(always)]
-pub(crate) fn for_this_processor<R>(work: impl FnOnce() -> R) -> R {
-    pulp::Arch::new().dispatch(work)
 }
 
 /// Calls `work(first row, rows)` for blocks of whole rows of `unit` elements, in any order.
@@ -61,8 +42,8 @@ pub(crate) fn blocks<A: Send>(
 
 /// A new vector of `len` elements that `work(first row, rows)` fills, as [`blocks`] calls it.
 ///
-/// Each block is zero when `work` gets it: cleared where it is about to be used, not in a walk over
-/// memory of its own.
+/// Blocks are smaller than there and zero when `work` gets them: cleared where they are about to be
+/// used, not in a walk over memory of its own.
 pub(crate) fn filled<T: Real>(
     len: usize,
     unit: usize,
@@ -73,7 +54,12 @@ pub(crate) fn filled<T: Real>(
         &mut out.spare_capacity_mut()[..len],
         unit,
         #[inline(always)]
-        |first, block| work(first, cleared(block)),
+        |first, block| {
+            let step = (NEAR / unit).max(1);
+            for (i, block) in block.chunks_mut(step * unit).enumerate() {
+                work(first + i * step, cleared(block));
+            }
+        },
     );
     // SAFETY: `blocks` hands every element to its closure once, which writes it; a panic in one
     // does not reach this line.
@@ -92,7 +78,11 @@ pub(crate) fn filled2<T: Real>(
         (spare.0, 1),
         (spare.1, 1),
         #[inline(always)]
-        |first, a, b| work(first, cleared(a), cleared(b)),
+        |first, a, b| {
+            for (i, (a, b)) in a.chunks_mut(NEAR).zip(b.chunks_mut(NEAR)).enumerate() {
+                work(first + i * NEAR, cleared(a), cleared(b));
+            }
+        },
     );
     // SAFETY: as in `filled`; both slices have `len` rows of one element.
     unsafe {
@@ -151,7 +141,10 @@ pub(crate) fn sum_over_rows<T: Real>(
         #[inline(always)]
         |first, partial| {
             for (group, sum) in (first..).zip(partial.chunks_exact_mut(width)) {
-                (group * GROUP..rows.min((group + 1) * GROUP)).for_each(|row| add(row, sum));
+                // A loop: what an iterator's `for_each` calls would not be inlined.
+                for row in group * GROUP..rows.min((group + 1) * GROUP) {
+                    add(row, sum);
+                }
             }
         },
     );

@@ -1,11 +1,15 @@
 //! Matrix products over slices: a checked wrapper of the `gemm` crate.
 
+use std::any::TypeId;
 use std::mem::MaybeUninit;
 
 use gemm::Parallelism;
+use rayon::prelude::*;
+use vxf_core::vectorised;
 
-use super::Real;
 use super::narrow::{FEW, few_rows};
+use super::small::Small;
+use super::{Real, transpose};
 
 /// Multiply-adds below which a product stays on the calling thread.
 const SMALL: usize = 1 << 20;
@@ -31,6 +35,18 @@ impl<'a, T: Real> View<'a, T> {
         let view = Self { data, rows, cols, row_stride, col_stride: 1 };
         assert!(rows == 0 || cols == 0 || view.last() < data.len(), "matrix outside its slice");
         view
+    }
+
+    /// How many rows and columns there are.
+    pub(crate) fn size(&self) -> (usize, usize) {
+        (self.rows, self.cols)
+    }
+
+    /// A row of a matrix whose rows lie dense.
+    #[inline(always)]
+    pub(crate) fn row(&self, row: usize) -> &'a [T] {
+        assert_eq!(self.col_stride, 1, "rows that lie dense");
+        &self.data[row * self.row_stride..][..self.cols]
     }
 
     /// The slice that the matrix lies in.
@@ -60,6 +76,10 @@ impl<'a, T: Real> View<'a, T> {
         (self.rows - 1) * self.row_stride + (self.cols - 1) * self.col_stride
     }
 }
+
+/// Elements of the second operand, and of the inner size, up to which a product on one thread leaves both
+/// where they lie.
+const NEAR: (usize, usize) = (1 << 16, 512);
 
 /// How a product of so many multiply-adds is to be shared.
 pub(crate) fn parallelism(multiply_adds: usize) -> Parallelism {
@@ -131,6 +151,13 @@ pub(crate) fn matmul_into<T: Real>(
     }
 }
 
+/// Rows of the first operand from which on a second one that lies transposed is worth turning.
+const WORTH_TURNING: usize = 16;
+
+/// Columns of such an operand that are turned together: as many as a product works on side by side, so
+/// that they are in the nearest caches still when it does.
+const PANEL: usize = 64;
+
 /// The product itself: writes every element of `out`. The inner size is not zero.
 ///
 /// # Safety
@@ -143,40 +170,112 @@ unsafe fn product<T: Real>(
     b: View<'_, T>,
     parallel: Parallelism,
 ) {
-    let (m, k, n) = (a.rows, a.cols, b.cols);
-    assert_eq!(k, b.rows, "inner sizes of a matrix product");
-    assert_eq!(out.len(), m * n, "output of a matrix product");
-    if m == 0 || n == 0 {
+    assert_eq!(a.cols, b.rows, "inner sizes of a matrix product");
+    assert_eq!(out.len(), a.rows * b.cols, "output of a matrix product");
+    if out.is_empty() {
         return;
     }
-    // SAFETY: `out` is an exclusive slice of exactly m * n elements, addressed with row stride n
-    // and column stride 1, and read only where `add` says so. Each view is not empty here, so its
-    // constructor has asserted that its last element lies inside its slice, and transposing
-    // changes no address; strides are unsigned, so every other element lies before it. `gemm`
-    // supports f32 and f64, the only implementors of `Real`. A slice is at most isize::MAX bytes,
-    // so the casts are exact.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            out.as_mut_ptr().cast::<T>(),
-            1,
-            n as isize,
-            add,
-            a.data.as_ptr(),
-            a.col_stride as isize,
-            a.row_stride as isize,
-            b.data.as_ptr(),
-            b.col_stride as isize,
-            b.row_stride as isize,
-            T::ONE,
-            scale,
-            false,
-            false,
-            false,
-            parallel,
-        );
+    let out = Columns { start: out.as_mut_ptr().cast::<T>(), pitch: b.cols };
+    if a.rows < WORTH_TURNING || b.row_stride != 1 || b.col_stride == 1 {
+        // SAFETY: all columns of `out`, which nobody else has, are as many as those of `b`.
+        unsafe { out.product(0, add, scale, a, b, parallel) };
+        return;
+    }
+    // `gemm` would turn `b` element by element, on one thread. Panels do not depend on how many
+    // threads there are.
+    let turned = |panel: &mut Vec<T>, first: usize| {
+        let rows =
+            View { data: &b.data[first * b.col_stride..], cols: PANEL.min(b.cols - first), ..b };
+        panel.resize(rows.cols * rows.rows, T::ZERO);
+        vectorised!(transpose(panel, rows.cols, rows.t()));
+        let panel = View::new(panel, rows.rows, rows.cols);
+        // SAFETY: `out` is exclusive, and panels are apart from each other in it.
+        unsafe { out.product(first, add, scale, a, panel, Parallelism::None) };
+    };
+    let panels = b.cols.div_ceil(PANEL);
+    match parallel {
+        Parallelism::Rayon(_) if panels > 1 => {
+            let panels = (0..panels).into_par_iter();
+            panels.for_each_init(Vec::new, |panel, index| turned(panel, index * PANEL));
+        }
+        _ => {
+            let mut panel = Vec::new();
+            (0..b.cols).step_by(PANEL).for_each(|first| turned(&mut panel, first));
+        }
+    }
+}
+
+/// A dense, row-major matrix whose columns are written apart from each other.
+#[derive(Clone, Copy)]
+struct Columns<T> {
+    start: *mut T,
+    pitch: usize,
+}
+
+// SAFETY: whoever writes columns from several threads sees to it that they are different ones.
+unsafe impl<T: Send> Sync for Columns<T> {}
+
+impl<T: Real> Columns<T> {
+    /// Writes as many columns, from `first` on, as `b` has. No size is zero.
+    ///
+    /// # Safety
+    /// These columns of `a.rows` rows must exist, belong to the caller, and with `add` hold something.
+    unsafe fn product(
+        &self,
+        first: usize,
+        add: bool,
+        scale: T,
+        a: View<'_, T>,
+        b: View<'_, T>,
+        parallel: Parallelism,
+    ) {
+        let alone = matches!(parallel, Parallelism::None);
+        let near = b.rows * b.cols <= NEAR.0 && b.rows <= NEAR.1;
+        let single = TypeId::of::<T>() == TypeId::of::<f32>();
+        // SAFETY: the columns are exclusive and addressed with row stride `pitch` and column stride 1,
+        // and read only where `add` says so. Each view is not empty here, so its constructor has
+        // asserted that its last element lies inside its slice, and transposing changes no address;
+        // strides are unsigned, so every other element lies before it. `gemm` supports f32 and f64,
+        // the only implementors of `Real`. A slice is at most isize::MAX bytes, so the casts are exact.
+        unsafe {
+            if alone && near && single && b.col_stride == 1 {
+                let small = Small {
+                    sizes: [a.rows, a.cols, b.cols],
+                    a: a.data.as_ptr().cast(),
+                    a_strides: [a.row_stride, a.col_stride],
+                    b: b.data.as_ptr().cast(),
+                    b_pitch: b.row_stride,
+                    out: self.start.add(first).cast(),
+                    out_pitch: self.pitch,
+                    add,
+                    scale: scale.wide() as f32,
+                };
+                if small.run() {
+                    return;
+                }
+            }
+            gemm::gemm(
+                a.rows,
+                b.cols,
+                a.cols,
+                self.start.add(first),
+                1,
+                self.pitch as isize,
+                add,
+                a.data.as_ptr(),
+                a.col_stride as isize,
+                a.row_stride as isize,
+                b.data.as_ptr(),
+                b.col_stride as isize,
+                b.row_stride as isize,
+                T::ONE,
+                scale,
+                false,
+                false,
+                false,
+                parallel,
+            );
+        }
     }
 }
 

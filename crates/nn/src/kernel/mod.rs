@@ -6,13 +6,14 @@ mod gemm;
 mod narrow;
 mod real;
 mod reduce;
+mod small;
 mod thin;
+mod transpose;
 
-pub(crate) use blocks::{
-    blocks, blocks2, filled, filled2, for_this_processor, sum_over_rows, vectorised, worth_sharing,
-};
+pub(crate) use blocks::{blocks, blocks2, filled, filled2, sum_over_rows, worth_sharing};
 pub(crate) use gemm::{View, add_product, matmul, matmul_into, multiplied, parallelism};
-pub(crate) use narrow::{FEW, dots, fill, transposed};
+pub(crate) use narrow::{FEW, dots, fill};
 pub(crate) use real::Real;
-pub(crate) use reduce::{add_scaled, dot, exponentiate, largest, sum};
+pub(crate) use reduce::{LANES, add_scaled, dot, exponentiate, largest, sum};
 pub(crate) use thin::{outer_sum, spread};
+pub(crate) use transpose::{transpose, transposed};

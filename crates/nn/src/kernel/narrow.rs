@@ -4,8 +4,9 @@
 //! decoding there is a row for each answer, and packing would cost more than the product.
 
 use rayon::prelude::*;
+use vxf_core::vectorised;
 
-use super::{Real, vectorised};
+use super::{Real, transposed};
 
 /// Rows up to which a product is one of few.
 pub(crate) const FEW: usize = 16;
@@ -40,15 +41,6 @@ pub(crate) fn dots<T: Real>(many: &[T], few: &[T], count: usize, inner: usize) -
         parts.for_each(|(out, many)| vectorised!(fill(out, few, many, count, inner)));
     } else {
         vectorised!(fill(&mut out, few, many, count, inner));
-    }
-    out
-}
-
-/// A dense matrix of rows of `width` elements, transposed.
-pub(crate) fn transposed<T: Real>(x: &[T], width: usize) -> Vec<T> {
-    let mut out = Vec::with_capacity(x.len());
-    for column in 0..width.min(x.len()) {
-        out.extend(x[column..].iter().step_by(width));
     }
     out
 }

@@ -5,6 +5,7 @@ use std::ops::Neg;
 use candle_core::WithDType;
 
 use super::exp::exp_f32;
+use super::transpose::{self, Square};
 
 /// A CPU floating-point type with the few functions that the kernels need.
 pub(crate) trait Real: WithDType + Neg<Output = Self> {
@@ -27,9 +28,15 @@ pub(crate) trait Real: WithDType + Neg<Output = Self> {
     fn root(self) -> Self;
     /// `self + a b`, rounded once.
     ///
-    /// One instruction where the caller is [`vectorised`](super::vectorised) and the processor is of
+    /// One instruction where the caller is [`vectorised`](vxf_core::vectorised) and the processor is of
     /// the last ten years; elsewhere the same bits, slowly.
     fn plus_product(self, a: Self, b: Self) -> Self;
+
+    /// A square of elements transposed.
+    #[inline(always)]
+    fn turned(square: Square<Self>) -> Square<Self> {
+        transpose::turned(square)
+    }
 
     /// `1 / (1 + e^-self)`.
     #[inline(always)]
@@ -68,6 +75,15 @@ impl Real for f32 {
     #[inline(always)]
     fn plus_product(self, a: Self, b: Self) -> Self {
         a.mul_add(b, self)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn turned(square: Square<Self>) -> Square<Self> {
+        match pulp::x86::V3::try_new() {
+            Some(simd) => transpose::turned_in_registers(simd, square),
+            None => transpose::turned(square),
+        }
     }
 }
 

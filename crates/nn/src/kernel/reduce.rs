@@ -3,7 +3,7 @@
 use super::Real;
 
 /// Independent running values, so that the compiler may keep them in vector registers.
-const LANES: usize = 16;
+pub(crate) const LANES: usize = 16;
 
 /// Folds the lanes pairwise.
 #[inline(always)]

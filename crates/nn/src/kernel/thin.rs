@@ -5,9 +5,10 @@
 //! how the loops are cut.
 
 use rayon::prelude::*;
+use vxf_core::vectorised;
 
 use super::narrow::{GRAIN, LANES, Sums};
-use super::{Real, add_scaled, vectorised};
+use super::{Real, add_scaled};
 
 /// Rows, or columns, that are added to side by side.
 const ABREAST: usize = 4;

@@ -101,25 +101,44 @@ const LANES: usize = 8;
 #[inline(always)]
 fn rotate<T: Real>(to: &mut [T], from: &[T], (cos, sin): (&[T], &[T]), turn: T) {
     let half = from.len() / 2;
-    let (left, right) = from.split_at(half);
+    let ((left, left_rest), (right, right_rest)) =
+        (from[..half].as_chunks::<LANES>(), from[half..].as_chunks::<LANES>());
+    let ((cos, cos_rest), (sin, sin_rest)) = (cos.as_chunks::<LANES>(), sin.as_chunks::<LANES>());
     let (to_left, to_right) = to.split_at_mut(half);
-    let mut at = 0;
-    while at < half {
+    let (to_left, to_left_rest) = to_left.as_chunks_mut::<LANES>();
+    let (to_right, to_right_rest) = to_right.as_chunks_mut::<LANES>();
+    let pairs = left.iter().zip(right).zip(cos.iter().zip(sin));
+    for ((to_left, to_right), ((left, right), (cos, sin))) in
+        to_left.iter_mut().zip(to_right).zip(pairs)
+    {
+        turned((to_left, to_right), (left, right), (cos, sin), turn);
+    }
+    if !left_rest.is_empty() {
         // A head has few pairs: what is left of them is a vector's worth, too.
         let mut pairs = [[T::ZERO; LANES]; 4];
-        let some = at..half.min(at + LANES);
-        for (pairs, from) in pairs.iter_mut().zip([left, right, cos, sin]) {
-            pairs[..some.len()].copy_from_slice(&from[some.clone()]);
+        for (pairs, rest) in pairs.iter_mut().zip([left_rest, right_rest, cos_rest, sin_rest]) {
+            pairs[..rest.len()].copy_from_slice(rest);
         }
-        let [mut left, mut right, cos, sin] = pairs;
-        for i in 0..LANES {
-            let (a, b, cos, sin) = (left[i], right[i], cos[i], sin[i] * turn);
-            left[i] = a * cos - b * sin;
-            right[i] = b * cos + a * sin;
-        }
-        to_left[some.clone()].copy_from_slice(&left[..some.len()]);
-        to_right[some.clone()].copy_from_slice(&right[..some.len()]);
-        at = some.end;
+        let [left, right, cos, sin] = &pairs;
+        let (mut to_left, mut to_right) = ([T::ZERO; LANES], [T::ZERO; LANES]);
+        turned((&mut to_left, &mut to_right), (left, right), (cos, sin), turn);
+        to_left_rest.copy_from_slice(&to_left[..left_rest.len()]);
+        to_right_rest.copy_from_slice(&to_right[..left_rest.len()]);
+    }
+}
+
+/// [`rotate`] for as many pairs as there are lanes.
+#[inline(always)]
+fn turned<T: Real>(
+    (to_left, to_right): (&mut [T; LANES], &mut [T; LANES]),
+    (left, right): (&[T; LANES], &[T; LANES]),
+    (cos, sin): (&[T; LANES], &[T; LANES]),
+    turn: T,
+) {
+    for i in 0..LANES {
+        let (a, b, cos, sin) = (left[i], right[i], cos[i], sin[i] * turn);
+        to_left[i] = a * cos - b * sin;
+        to_right[i] = b * cos + a * sin;
     }
 }
 

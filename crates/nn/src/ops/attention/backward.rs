@@ -1,10 +1,11 @@
 //! The backward pass: scores are made again, a tile at a time.
 
 use rayon::prelude::*;
+use vxf_core::vectorised;
 
 use super::dims::Dims;
-use super::tile::{Attention, TILE, Tile, product};
-use crate::kernel::{Real, View, dot, vectorised, worth_sharing};
+use super::tile::{Attention, Scratch, TILE, Tile, pitch, product, turned};
+use crate::kernel::{Real, View, dot, worth_sharing};
 
 /// A key head of the backward pass: its index and its parts of dq, dk and dv.
 type Task<'a, T> = (usize, Option<&'a mut [T]>, Option<&'a mut [T]>, Option<&'a mut [T]>);
@@ -30,8 +31,13 @@ impl Attention {
         let tasks: Vec<_> =
             (0..batch * kv_heads).map(|i| (i, dq.next(), dk.next(), dv.next())).collect();
 
-        let scratch = || (vec![T::ZERO; TILE * keys], vec![T::ZERO; TILE * keys]);
-        let run = |(scores, slopes): &mut (Vec<T>, Vec<T>), task: Task<'_, T>| {
+        let scratch = || {
+            let scratch = Scratch::new(&self.dims);
+            let slopes = scratch.scores.clone();
+            (scratch, slopes)
+        };
+        let run = |(scratch, slopes): &mut (Scratch<T>, Vec<T>), task: Task<'_, T>| {
+            let Scratch { scores, turned: scratch } = scratch;
             let (index, mut dq, mut dk, mut dv) = task;
             let (batch, first_head) = (index / kv_heads, index % kv_heads * group);
             for (member, first) in
@@ -41,12 +47,19 @@ impl Attention {
                 let tile = Tile { batch, head: first_head + member, first, rows };
                 let seen = self.seen(tile);
                 let (width, keys) = (seen.len(), seen.start * d..seen.end * d);
-                let (scores, slopes) = (&mut scores[..rows * width], &mut slopes[..rows * width]);
-                self.probabilities(tile, scores, (q, k), |_, scores, sum| {
-                    let factor = T::ONE / sum;
-                    scores.iter_mut().for_each(|p| *p *= factor);
-                });
-                let scores = View::new(scores, rows, width);
+                let pitch = pitch(width);
+                let (scores, slopes) = (&mut scores[..rows * pitch], &mut slopes[..rows * pitch]);
+                self.probabilities(
+                    tile,
+                    (&mut *scores, &mut *scratch),
+                    (q, k),
+                    #[inline(always)]
+                    |_, scores, sum| {
+                        let factor = T::ONE / sum;
+                        scores.iter_mut().for_each(|p| *p *= factor);
+                    },
+                );
+                let scores = View::strided(scores, rows, width, pitch);
                 let at = ((batch * len + first) * heads + tile.head) * d;
                 let dy = View::strided(&dy[at..], rows, d, heads * d);
                 if let Some(dv) = &mut dv {
@@ -55,9 +68,9 @@ impl Attention {
                 if dq.is_none() && dk.is_none() {
                     continue;
                 }
-                product(slopes, false, dy, self.context(v, tile).t());
-                self.through_softmax(scores.data(), slopes, width);
-                let slopes = View::new(slopes, rows, width);
+                product(slopes, false, dy, turned(scratch, self.context(v, tile)));
+                self.through_softmax(scores.data(), slopes, pitch);
+                let slopes = View::strided(slopes, rows, width, pitch);
                 if let Some(dq) = &mut dq {
                     let dq = &mut dq[(member * len + first) * d..][..rows * d];
                     product(dq, false, slopes, self.context(k, tile));

@@ -4,10 +4,11 @@ use std::ops::Range;
 
 use gemm::Parallelism;
 use rayon::prelude::*;
+use vxf_core::vectorised;
 
 use super::dims::Dims;
 use crate::kernel::{
-    Real, View, add_scaled, exponentiate, fill, matmul_into, vectorised, worth_sharing,
+    LANES, Real, View, add_scaled, exponentiate, fill, matmul_into, transpose, worth_sharing,
 };
 
 /// Query rows whose scores exist at one time, for each head at work.
@@ -30,9 +31,48 @@ pub(super) struct Tile {
     pub(super) rows: usize,
 }
 
+/// Elements from one row of scores to the next: whole vectors.
+pub(super) fn pitch(keys: usize) -> usize {
+    keys.next_multiple_of(LANES)
+}
+
 /// A product on the calling thread: the loops around it are what is shared.
 pub(super) fn product<T: Real>(out: &mut [T], add: bool, a: View<'_, T>, b: View<'_, T>) {
     matmul_into(out, add, T::ONE, a, b, Parallelism::None);
+}
+
+/// What a thread works in.
+pub(super) struct Scratch<T> {
+    pub(super) scores: Vec<T>,
+    pub(super) turned: Vec<T>,
+}
+
+impl<T: Real> Scratch<T> {
+    pub(super) fn new(dims: &Dims) -> Self {
+        let pitch = pitch(dims.keys);
+        let scores = vec![T::ZERO; TILE.min(dims.len) * pitch];
+        Self { scores, turned: vec![T::ZERO; dims.d * pitch] }
+    }
+}
+
+/// Keys, or values, `[keys, d]` as `[d, pitch]`, zero where there is no key.
+pub(super) fn turned<'a, T: Real>(scratch: &'a mut [T], x: View<'_, T>) -> View<'a, T> {
+    let (keys, d) = x.size();
+    let pitch = pitch(keys);
+    let scratch = &mut scratch[..d * pitch];
+    vectorised!({
+        scratch.chunks_exact_mut(pitch).for_each(|line| line[keys..].fill(T::ZERO));
+        transpose(scratch, pitch, x);
+    });
+    View::new(scratch, d, pitch)
+}
+
+/// Makes those of a vector of scores count for nothing that are at `hidden` places.
+#[inline(always)]
+fn hide<T: Real>(vector: &mut [T; LANES], hidden: impl Fn(usize) -> bool) {
+    for (at, score) in vector.iter_mut().enumerate() {
+        *score = if hidden(at) { T::LOWEST } else { *score };
+    }
 }
 
 impl Attention {
@@ -56,39 +96,48 @@ impl Attention {
         View::new(&k[kv_head * self.pitch + seen.start * d..], seen.len(), d)
     }
 
-    /// Fills `scores` with a tile's unnormalised probabilities, calling `row` for each row's sum.
+    /// Fills `scores`, rows of whole vectors, with a tile's unnormalised probabilities, calling `row` for
+    /// each row and its sum.
+    #[inline(always)]
     pub(super) fn probabilities<T: Real>(
         &self,
         tile: Tile,
-        scores: &mut [T],
+        (scores, scratch): (&mut [T], &mut [T]),
         (q, k): (&[T], &[T]),
         mut row: impl FnMut(usize, &mut [T], T),
     ) {
         let (q, k) = (self.queries(q, tile), self.context(k, tile));
         let scale = T::of(self.dims.scale());
+        let seen = self.seen(tile);
         if tile.rows == 1 {
-            // One query of a decoder: packing its keys would cost more than the product.
-            let (d, len) = (self.dims.d, scores.len());
+            // One query of a decoder: turning its keys would cost more than the product.
+            let (d, scores) = (self.dims.d, &mut scores[..seen.len()]);
             vectorised!({
-                fill(scores, &q.data()[..d], &k.data()[..len * d], 1, d);
+                fill(scores, &q.data()[..d], &k.data()[..scores.len() * d], 1, d);
                 scores.iter_mut().for_each(|score| *score *= scale);
             });
         } else {
-            matmul_into(scores, false, scale, q, k.t(), Parallelism::None);
+            matmul_into(scores, false, scale, q, turned(scratch, k), Parallelism::None);
         }
-        let seen = self.seen(tile);
         vectorised!({
-            for (i, scores) in scores.chunks_exact_mut(seen.len()).enumerate() {
+            for (i, scores) in scores.chunks_exact_mut(pitch(seen.len())).enumerate() {
                 let sum = match self.dims.visible(tile.first + i, self.lengths[tile.batch]) {
                     Some(shown) => {
                         let (start, end) = (shown.start - seen.start, shown.end - seen.start);
-                        scores[..start].fill(T::ZERO);
-                        scores[end..].fill(T::ZERO);
-                        exponentiate(&mut scores[start..end])
+                        // Whole vectors of scores: what is not shown in them counts for nothing.
+                        let (first, last) = (start - start % LANES, pitch(end));
+                        let vectors = scores.as_chunks_mut::<LANES>().0;
+                        hide(&mut vectors[first / LANES], |at| at < start - first);
+                        hide(&mut vectors[last / LANES - 1], |at| at + last >= end + LANES);
+                        scores[..first].fill(T::ZERO);
+                        scores[last..].fill(T::ZERO);
+                        exponentiate(&mut scores[first..last])
                     }
                     None => {
-                        scores.fill(T::ONE);
-                        T::of(scores.len() as f64)
+                        let (all, beyond) = scores.split_at_mut(seen.len());
+                        all.fill(T::ONE);
+                        beyond.fill(T::ZERO);
+                        T::of(all.len() as f64)
                     }
                 };
                 row(i, scores, sum);
@@ -105,34 +154,43 @@ impl Attention {
             let tiles = out.chunks_mut(TILE * width).enumerate();
             tasks.extend(tiles.map(|(i, out)| (row, i * TILE, out)));
         }
-        let scratch = || (vec![T::ZERO; TILE * keys], vec![T::ZERO; TILE * d]);
-        let run = |(scores, mixed): &mut (Vec<T>, Vec<T>),
+        let scratch = || (Scratch::new(&self.dims), vec![T::ZERO; TILE.min(len) * d]);
+        let run = |(scratch, mixed): &mut (Scratch<T>, Vec<T>),
                    (batch, first, out): (_, _, &mut [T])| {
             let rows = out.len() / width;
             for head in 0..heads {
                 let tile = Tile { batch, head, first, rows };
                 let seen = self.seen(tile).len();
-                let scores = &mut scores[..rows * seen];
+                let scores = &mut scratch.scores[..rows * pitch(seen)];
                 let mut factors = [T::ZERO; TILE];
-                self.probabilities(tile, scores, (q, k), |i, _, sum| factors[i] = T::ONE / sum);
+                self.probabilities(
+                    tile,
+                    (&mut *scores, &mut scratch.turned),
+                    (q, k),
+                    #[inline(always)]
+                    |i, _, sum| factors[i] = T::ONE / sum,
+                );
                 let mixed = &mut mixed[..rows * d];
                 let context = self.context(v, tile);
                 if rows == 1 {
                     mixed.fill(T::ZERO);
                     vectorised!({
-                        for (&share, v) in scores.iter().zip(context.data().chunks_exact(d)) {
+                        for (&share, v) in scores[..seen].iter().zip(context.data().chunks_exact(d))
+                        {
                             add_scaled(mixed, share, v);
                         }
                     });
                 } else {
-                    product(mixed, false, View::new(scores, rows, seen), context);
+                    product(mixed, false, View::strided(scores, rows, seen, pitch(seen)), context);
                 }
-                let rows = out.chunks_exact_mut(width).zip(mixed.chunks_exact(d));
-                for ((out, mixed), factor) in rows.zip(factors) {
-                    for (out, &mixed) in out[head * d..][..d].iter_mut().zip(mixed) {
-                        *out = mixed * factor;
+                vectorised!({
+                    let rows = out.chunks_exact_mut(width).zip(mixed.chunks_exact(d));
+                    for ((out, mixed), factor) in rows.zip(factors) {
+                        for (out, &mixed) in out[head * d..][..d].iter_mut().zip(mixed) {
+                            *out = mixed * factor;
+                        }
                     }
-                }
+                });
             }
         };
         // An element of a row of a key is little beside a score, but a decoder has few scores.

@@ -1,0 +1,162 @@
+//! Products of matrices that stay in the nearest caches.
+//!
+//! A general product packs its operands and asks for memory to do so, which for matrices of some tens of
+//! rows and columns costs a sixth of the product. Here both are read where they lie. An element is one
+//! running sum, rounded once for each product, in the order of the inner index: the bits are those of the
+//! general product, however the loops are cut.
+
+use pulp::{Simd, WithSimd};
+
+/// Rows of the output that are worked on side by side.
+const ROWS: usize = 6;
+
+/// A product `out = scale a b`, or `out += scale a b` when `add`: where its operands lie.
+///
+/// `a` is `[m, k]` with any strides, the rows of `b` `[k, n]` and of `out` `[m, n]` lie dense.
+#[derive(Clone, Copy)]
+pub(super) struct Small {
+    pub(super) sizes: [usize; 3],
+    pub(super) a: *const f32,
+    pub(super) a_strides: [usize; 2],
+    pub(super) b: *const f32,
+    pub(super) b_pitch: usize,
+    pub(super) out: *mut f32,
+    pub(super) out_pitch: usize,
+    pub(super) add: bool,
+    pub(super) scale: f32,
+}
+
+impl Small {
+    /// Computes it; false, and nothing is done, where the processor has no vectors that multiply and add
+    /// in one rounding.
+    ///
+    /// # Safety
+    /// Each element of `a`, `b` and `out` must lie where it is said to, those of `out` belong to the
+    /// caller alone, and hold something if they are added to.
+    pub(super) unsafe fn run(self) -> bool {
+        pulp::Arch::new().dispatch(self)
+    }
+}
+
+impl WithSimd for Small {
+    type Output = bool;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> bool {
+        match S::F32_LANES {
+            // As many sums as registers hold beside the operands.
+            16.. => self.columns::<S, 4>(simd),
+            4.. => self.columns::<S, 2>(simd),
+            _ => return false,
+        }
+        true
+    }
+}
+
+impl Small {
+    /// Goes through the output by `WIDE` vectors of columns.
+    #[inline(always)]
+    fn columns<S: Simd, const WIDE: usize>(self, simd: S) {
+        let columns = self.sizes[2];
+        let mut first = 0;
+        while first < columns {
+            let left = columns - first;
+            match left.div_ceil(S::F32_LANES).min(WIDE) {
+                1 => self.rows::<S, 1>(simd, first),
+                2 => self.rows::<S, 2>(simd, first),
+                3 => self.rows::<S, 3>(simd, first),
+                _ => self.rows::<S, 4>(simd, first),
+            }
+            first += WIDE * S::F32_LANES;
+        }
+    }
+
+    /// All rows of `WIDE` vectors of columns, of which the last may not be whole.
+    #[inline(always)]
+    fn rows<S: Simd, const WIDE: usize>(self, simd: S, first: usize) {
+        let last = (self.sizes[2] - first).min(WIDE * S::F32_LANES) - (WIDE - 1) * S::F32_LANES;
+        match last == S::F32_LANES {
+            true => self.tiles::<S, WIDE, true>(simd, first, last),
+            false => self.tiles::<S, WIDE, false>(simd, first, last),
+        }
+    }
+
+    #[inline(always)]
+    fn tiles<S: Simd, const WIDE: usize, const WHOLE: bool>(
+        self,
+        simd: S,
+        first: usize,
+        last: usize,
+    ) {
+        let rows = self.sizes[0];
+        let mut row = 0;
+        while rows - row >= ROWS {
+            self.tile::<S, ROWS, WIDE, WHOLE>(simd, (row, first), last);
+            row += ROWS;
+        }
+        match rows - row {
+            0 => {}
+            1 => self.tile::<S, 1, WIDE, WHOLE>(simd, (row, first), last),
+            2 => self.tile::<S, 2, WIDE, WHOLE>(simd, (row, first), last),
+            3 => self.tile::<S, 3, WIDE, WHOLE>(simd, (row, first), last),
+            4 => self.tile::<S, 4, WIDE, WHOLE>(simd, (row, first), last),
+            _ => self.tile::<S, 5, WIDE, WHOLE>(simd, (row, first), last),
+        }
+    }
+
+    /// `HIGH` rows by `WIDE` vectors of columns, the last of `last` elements, whole or not.
+    #[inline(always)]
+    fn tile<S: Simd, const HIGH: usize, const WIDE: usize, const WHOLE: bool>(
+        self,
+        simd: S,
+        (row, column): (usize, usize),
+        last: usize,
+    ) {
+        let [down, along] = self.a_strides;
+        // SAFETY: the caller of `run` vouches for every element of the operands, and has them alone where
+        // they are written. The loops above cut the output into tiles that lie within it; a vector that
+        // is not whole is read and written as far as `last`. Vectors need no more alignment than their
+        // elements where they are read and written as unaligned.
+        unsafe {
+            let load = |at: *const f32, vector: usize| match WHOLE || vector + 1 < WIDE {
+                true => at.cast::<S::f32s>().read_unaligned(),
+                false => simd.partial_load_f32s(std::slice::from_raw_parts(at, last)),
+            };
+            let mut sums = [[simd.splat_f32s(0.0); WIDE]; HIGH];
+            let mut a = self.a.add(row * down);
+            let mut b = self.b.add(column);
+            for _ in 0..self.sizes[1] {
+                let mut vectors = [simd.splat_f32s(0.0); WIDE];
+                for (vector, to) in vectors.iter_mut().enumerate() {
+                    *to = load(b.add(vector * S::F32_LANES), vector);
+                }
+                for (i, sums) in sums.iter_mut().enumerate() {
+                    let factor = simd.splat_f32s(*a.add(i * down));
+                    for (sum, &vector) in sums.iter_mut().zip(&vectors) {
+                        *sum = simd.mul_add_f32s(factor, vector, *sum);
+                    }
+                }
+                a = a.wrapping_add(along);
+                b = b.wrapping_add(self.b_pitch);
+            }
+            let scale = simd.splat_f32s(self.scale);
+            for (i, sums) in sums.iter().enumerate() {
+                let out = self.out.add((row + i) * self.out_pitch + column);
+                for (vector, &sum) in sums.iter().enumerate() {
+                    let out = out.add(vector * S::F32_LANES);
+                    let value = match self.add {
+                        true => simd.mul_add_f32s(scale, sum, load(out, vector)),
+                        false => simd.mul_f32s(scale, sum),
+                    };
+                    match WHOLE || vector + 1 < WIDE {
+                        true => out.cast::<S::f32s>().write_unaligned(value),
+                        false => {
+                            let out = std::slice::from_raw_parts_mut(out, last);
+                            simd.partial_store_f32s(out, value);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! What is to be done, handed to whoever is free.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+/// Work that several threads share, and that leads to further work.
+pub(crate) struct Queue<J> {
+    state: Mutex<State<J>>,
+    changed: Condvar,
+}
+
+struct State<J> {
+    waiting: VecDeque<J>,
+    under_way: usize,
+    closed: bool,
+}
+
+/// A piece of work that somebody has taken. Dropped before it is [done](Turn::done), it closes the queue:
+/// what would have followed from it never comes.
+pub(crate) struct Turn<'a, J> {
+    queue: &'a Queue<J>,
+    /// What is to be done.
+    pub(crate) job: J,
+    done: bool,
+}
+
+impl<J> Queue<J> {
+    pub(crate) fn new(jobs: impl IntoIterator<Item = J>) -> Self {
+        let waiting = jobs.into_iter().collect();
+        let state = State { waiting, under_way: 0, closed: false };
+        Self { state: Mutex::new(state), changed: Condvar::new() }
+    }
+
+    /// The next piece of work; waits where only what others are at may lead to one.
+    pub(crate) fn next(&self) -> Option<Turn<'_, J>> {
+        let mut state = self.lock();
+        loop {
+            if state.closed {
+                return None;
+            }
+            if let Some(job) = state.waiting.pop_front() {
+                state.under_way += 1;
+                return Some(Turn { queue: self, job, done: false });
+            }
+            if state.under_way == 0 {
+                return None;
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<J>> {
+        // Nothing that can panic is done under the lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<J> Turn<'_, J> {
+    /// It is done; `further` comes before all that waits.
+    pub(crate) fn done(mut self, further: Vec<J>) {
+        self.done = true;
+        let mut state = self.queue.lock();
+        state.under_way -= 1;
+        for job in further.into_iter().rev() {
+            state.waiting.push_front(job);
+        }
+        drop(state);
+        self.queue.changed.notify_all();
+    }
+}
+
+impl<J> Drop for Turn<'_, J> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.queue.lock().closed = true;
+            self.queue.changed.notify_all();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::Queue;
+
+    /// A job of n leads to n jobs of n - 1; every one is done once, by whichever thread.
+    #[test]
+    fn all_that_follows_is_done_once() {
+        let queue = Queue::new([3, 2]);
+        let done = Mutex::new(Vec::new());
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    while let Some(turn) = queue.next() {
+                        let n = turn.job;
+                        done.lock().expect("no panic").push(n);
+                        turn.done(vec![n.saturating_sub(1); n]);
+                    }
+                });
+            }
+        });
+        let done = done.into_inner().expect("no panic");
+        let count = |n| done.iter().filter(|&&job| job == n).count();
+        assert_eq!([count(3), count(2), count(1), count(0)], [1, 4, 8, 8]);
+    }
+
+    /// What follows goes before what waits, in its order.
+    #[test]
+    fn a_piece_of_work_is_finished_before_the_next_is_begun() {
+        let queue = Queue::new(["a", "b"]);
+        let turn = queue.next().expect("a");
+        turn.done(vec!["a1", "a2"]);
+        let mut order = Vec::new();
+        while let Some(turn) = queue.next() {
+            order.push(turn.job);
+            turn.done(Vec::new());
+        }
+        assert_eq!(order, ["a1", "a2", "b"]);
+    }
+
+    /// A thread that waits for what another one is at is not left waiting when that fails.
+    #[test]
+    fn work_that_is_given_up_ends_the_waiting() {
+        let queue = Queue::new([()]);
+        let turn = queue.next().expect("a job");
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| queue.next().is_none());
+            drop(turn);
+            assert!(waiting.join().expect("no panic"));
+        });
+    }
+}
