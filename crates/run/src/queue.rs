@@ -87,7 +87,7 @@ mod tests {
     /// A job of n leads to n jobs of n - 1; every one is done once, by whichever thread.
     #[test]
     fn all_that_follows_is_done_once() {
-        let queue = Queue::new([3, 2]);
+        let queue = Queue::new([3_usize, 2]);
         let done = Mutex::new(Vec::new());
         std::thread::scope(|scope| {
             for _ in 0..4 {

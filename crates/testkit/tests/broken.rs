@@ -17,6 +17,8 @@ enum Defect {
     WrongGradient,
     /// Lets every position see the whole sequence.
     SeesTheFuture,
+    /// Leaves out more than the padding where that need not be computed.
+    LeavesOutTooMuch,
     /// Draws dropout from something else than the pass's key.
     WildDropout,
     /// Starts from other weights than its own.
@@ -66,6 +68,7 @@ impl Backbone for Broken {
             Defect::WrongGradient if layer == 0 => {
                 Ok((out.detach() + (&out - out.detach())? * 0.5)?)
             }
+            Defect::LeavesOutTooMuch if pass.real_rows().is_some() => Ok(hidden.clone()),
             Defect::SeesTheFuture => Ok(out.broadcast_add(&out.mean_keepdim(1)?)?),
             Defect::WildDropout => {
                 let draw = self.draws.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -149,6 +152,7 @@ fn each_defect_is_found() {
     refused(|| gradients::site_gradients_are_right(broken(Defect::WrongGradient)));
     refused(|| gradients::block_by_block_is_one_graph_to_the_bit(broken(Defect::WildDropout)));
     refused(|| gradients::takes_no_gradient_unasked(broken(Defect::CutsGradient)));
+    refused(|| gradients::unread_padding_is_not_missed(broken(Defect::LeavesOutTooMuch)));
     refused(|| walk::does_not_see_the_future(broken(Defect::SeesTheFuture)));
     refused(|| walk::padding_is_inert(broken(Defect::SeesTheFuture)));
     refused(|| walk::recompute_draws_the_same_dropout(broken(Defect::WildDropout)));

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use vxf_core::vectorised;
 
 use super::narrow::{FEW, few_rows};
-use super::small::Small;
+use super::small::{Operands, Small};
 use super::{Real, transpose};
 
 /// Multiply-adds below which a product stays on the calling thread.
@@ -229,31 +229,68 @@ impl<T: Real> Columns<T> {
         b: View<'_, T>,
         parallel: Parallelism,
     ) {
-        let alone = matches!(parallel, Parallelism::None);
-        let near = b.rows * b.cols <= NEAR.0 && b.rows <= NEAR.1;
-        let single = TypeId::of::<T>() == TypeId::of::<f32>();
         // SAFETY: the columns are exclusive and addressed with row stride `pitch` and column stride 1,
         // and read only where `add` says so. Each view is not empty here, so its constructor has
         // asserted that its last element lies inside its slice, and transposing changes no address;
-        // strides are unsigned, so every other element lies before it. `gemm` supports f32 and f64,
-        // the only implementors of `Real`. A slice is at most isize::MAX bytes, so the casts are exact.
+        // strides are unsigned, so every other element lies before it.
         unsafe {
-            if alone && near && single && b.col_stride == 1 {
-                let small = Small {
-                    sizes: [a.rows, a.cols, b.cols],
-                    a: a.data.as_ptr().cast(),
-                    a_strides: [a.row_stride, a.col_stride],
-                    b: b.data.as_ptr().cast(),
-                    b_pitch: b.row_stride,
-                    out: self.start.add(first).cast(),
-                    out_pitch: self.pitch,
-                    add,
-                    scale: scale.wide() as f32,
-                };
-                if small.run() {
-                    return;
-                }
+            if !self.small(first, add, scale, a, b, parallel).is_some_and(|small| small.run()) {
+                self.general(first, add, scale, a, b, parallel);
             }
+        }
+    }
+
+    /// The same as a product that leaves its operands where they lie, if it is one for that.
+    ///
+    /// # Safety
+    /// As of [`Columns::product`], until it has run.
+    unsafe fn small(
+        &self,
+        first: usize,
+        add: bool,
+        scale: T,
+        a: View<'_, T>,
+        b: View<'_, T>,
+        parallel: Parallelism,
+    ) -> Option<Small> {
+        let alone = matches!(parallel, Parallelism::None);
+        let near = b.rows * b.cols <= NEAR.0 && b.rows <= NEAR.1;
+        // Vectors and outer products the general product sums in an order of its own, on however many
+        // threads: they are left to it.
+        let matrices = a.rows > 1 && self.pitch > 1 && b.rows > 2;
+        let single = TypeId::of::<T>() == TypeId::of::<f32>();
+        let operands = || Operands {
+            sizes: [a.rows, a.cols, b.cols],
+            a: a.data.as_ptr().cast(),
+            a_strides: [a.row_stride, a.col_stride],
+            b: b.data.as_ptr().cast(),
+            b_pitch: b.row_stride,
+            out: self.start.wrapping_add(first).cast(),
+            out_pitch: self.pitch,
+            add,
+            scale: scale.wide() as f32,
+        };
+        let small = alone && near && matrices && single && b.col_stride == 1;
+        // SAFETY: the caller's; as said in `product`.
+        small.then(|| unsafe { Small::new(operands()) })
+    }
+
+    /// The same by the general product.
+    ///
+    /// # Safety
+    /// As of [`Columns::product`].
+    unsafe fn general(
+        &self,
+        first: usize,
+        add: bool,
+        scale: T,
+        a: View<'_, T>,
+        b: View<'_, T>,
+        parallel: Parallelism,
+    ) {
+        // SAFETY: as there; `gemm` supports f32 and f64, the only implementors of `Real`. A slice is at
+        // most isize::MAX bytes, so the casts are exact.
+        unsafe {
             gemm::gemm(
                 a.rows,
                 b.cols,
@@ -281,39 +318,104 @@ impl<T: Real> Columns<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::{View, add_product, matmul, matmul_into};
+    use gemm::Parallelism;
+
+    use super::{Columns, Real, View, add_product, matmul, matmul_into};
+    use crate::kernel::transposed;
+
+    /// Sizes with and without whole vectors, near and far, few rows and many.
+    const SIZES: [(usize, usize, usize); 9] = [
+        (1, 1, 1),
+        (3, 0, 2),
+        (1, 7, 5),
+        (5, 7, 1),
+        (4, 33, 9),
+        (17, 2, 19),
+        (23, 5, 150),
+        (40, 64, 64),
+        (18, 600, 70),
+    ];
 
     #[test]
     fn matches_the_definition_for_every_orientation() {
-        let numbers = |n: usize| (0..n).map(|i| ((i * 37) % 11) as f64 - 5.0).collect::<Vec<_>>();
-        for (m, k, n) in [(1, 1, 1), (3, 0, 2), (1, 7, 5), (5, 7, 1), (4, 33, 9), (17, 2, 19)] {
+        // Small whole numbers: every sum is exact.
+        fn holds<T: Real>((m, k, n): (usize, usize, usize)) {
+            let numbers = |n: usize| -> Vec<T> {
+                (0..n).map(|i| T::of(((i * 37) % 11) as f64 - 5.0)).collect()
+            };
             let (a, b) = (numbers(m * k), numbers(k * n));
-            let mut expected = vec![0.0; m * n];
+            let mut expected = vec![T::ZERO; m * n];
             for i in 0..m {
                 for j in 0..n {
-                    expected[i * n + j] = (0..k).map(|l| a[i * k + l] * b[l * n + j]).sum();
+                    for l in 0..k {
+                        expected[i * n + j] += a[i * k + l] * b[l * n + j];
+                    }
                 }
             }
-            let mut out = vec![f64::NAN; m * n];
-            matmul(&mut out, View::new(&a, m, k), View::new(&b, k, n));
-            assert_eq!(out, expected);
-
-            let mut bt = vec![0.0; k * n];
-            for l in 0..k {
-                for j in 0..n {
-                    bt[j * k + l] = b[l * n + j];
+            let turned = |x: &[T], rows: usize, columns: usize| -> Vec<T> {
+                (0..rows * columns).map(|at| x[at % rows * columns + at / rows]).collect()
+            };
+            let (at, bt) = (turned(&a, m, k), turned(&b, k, n));
+            let tripled: Vec<T> = expected.iter().map(|&x| T::of(3.0) * x).collect();
+            for a in [View::new(&a, m, k), View::new(&at, k, m).t()] {
+                for b in [View::new(&b, k, n), View::new(&bt, n, k).t()] {
+                    let mut out = vec![T::of(f64::NAN); m * n];
+                    matmul(&mut out, a, b);
+                    assert!(out == expected, "{m} {k} {n}");
+                    matmul_into(&mut out, true, T::of(2.0), a, b, gemm::Parallelism::None);
+                    assert!(out == tripled, "{m} {k} {n}, added to");
+                    let mut summed = Vec::new();
+                    (0..3).for_each(|_| add_product(&mut summed, a, b));
+                    assert!(summed == tripled, "{m} {k} {n}, three times");
                 }
             }
-            let (a, bt) = (View::new(&a, m, k), View::new(&bt, n, k).t());
-            matmul_into(&mut out, true, 2.0, a, bt, gemm::Parallelism::None);
-            let tripled: Vec<f64> = expected.iter().map(|x| 3.0 * x).collect();
-            assert_eq!(out, tripled);
+        }
+        for sizes in SIZES {
+            holds::<f32>(sizes);
+            holds::<f64>(sizes);
+        }
+    }
 
-            let mut summed = Vec::new();
-            for _ in 0..3 {
-                add_product(&mut summed, a, bt);
+    /// What decides how a product is computed is no reason for other bits.
+    #[test]
+    fn bits_do_not_depend_on_the_way() {
+        let source = |n: usize, seed: u32| -> Vec<f32> {
+            (0..n as u32).map(|i| ((i * 7919 + seed) % 1009) as f32 / 1009.0 - 0.5).collect()
+        };
+        let bits = |y: &[f32]| y.iter().map(|y| y.to_bits()).collect::<Vec<_>>();
+        for (m, k, n) in [(17, 3, 19), (23, 5, 150), (40, 64, 64), (200, 176, 64), (130, 257, 129)]
+        {
+            let (a, bt) = (source(m * k, 1), source(n * k, 5));
+            let b = transposed(&bt, k);
+            let (a, b, bt) = (View::new(&a, m, k), View::new(&b, k, n), View::new(&bt, n, k).t());
+            let mut general = vec![0.0; m * n];
+            let out = Columns { start: general.as_mut_ptr(), pitch: n };
+            // SAFETY: `general` is that large and nobody else's.
+            unsafe { out.general(0, false, 0.7, a, b, Parallelism::None) };
+            #[cfg(target_arch = "x86_64")]
+            if let Some(simd) = pulp::x86::V3::try_new() {
+                // The vectors of most processors, whatever this one has.
+                let mut out = vec![0.0; m * n];
+                let columns = Columns { start: out.as_mut_ptr(), pitch: n };
+                // SAFETY: `out` is that large and nobody else's.
+                let small = unsafe { columns.small(0, false, 0.7, a, b, Parallelism::None) };
+                assert!(pulp::Simd::vectorize(simd, small.expect("a small product")));
+                assert_eq!(bits(&out), bits(&general), "{m} {k} {n}, vectors of eight");
             }
-            assert_eq!(summed, tripled);
+            for b in [b, bt] {
+                for threads in [1, 3] {
+                    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+                    let way = match threads {
+                        1 => Parallelism::None,
+                        _ => Parallelism::Rayon(0),
+                    };
+                    let mut out = vec![0.0; m * n];
+                    let pool = pool.expect("threads");
+                    pool.install(|| matmul_into(&mut out, false, 0.7, a, b, way));
+                    let differs = bits(&out).iter().zip(bits(&general)).position(|(a, b)| *a != b);
+                    assert_eq!(differs, None, "{m} {k} {n}, {threads} threads");
+                }
+            }
         }
     }
 

@@ -10,11 +10,11 @@ use pulp::{Simd, WithSimd};
 /// Rows of the output that are worked on side by side.
 const ROWS: usize = 6;
 
-/// A product `out = scale a b`, or `out += scale a b` when `add`: where its operands lie.
+/// Where the operands of a product `out = scale a b`, or `out += scale a b` when `add`, lie.
 ///
 /// `a` is `[m, k]` with any strides, the rows of `b` `[k, n]` and of `out` `[m, n]` lie dense.
 #[derive(Clone, Copy)]
-pub(super) struct Small {
+pub(super) struct Operands {
     pub(super) sizes: [usize; 3],
     pub(super) a: *const f32,
     pub(super) a_strides: [usize; 2],
@@ -26,14 +26,21 @@ pub(super) struct Small {
     pub(super) scale: f32,
 }
 
+/// A product that can be computed.
+#[derive(Clone, Copy)]
+pub(super) struct Small(Operands);
+
 impl Small {
+    /// # Safety
+    /// Until it has run, each element of `a`, `b` and `out` must lie where it is said to, those of `out`
+    /// belong to whoever has this alone, and hold something if they are added to.
+    pub(super) unsafe fn new(operands: Operands) -> Self {
+        Self(operands)
+    }
+
     /// Computes it; false, and nothing is done, where the processor has no vectors that multiply and add
     /// in one rounding.
-    ///
-    /// # Safety
-    /// Each element of `a`, `b` and `out` must lie where it is said to, those of `out` belong to the
-    /// caller alone, and hold something if they are added to.
-    pub(super) unsafe fn run(self) -> bool {
+    pub(super) fn run(self) -> bool {
         pulp::Arch::new().dispatch(self)
     }
 }
@@ -57,7 +64,7 @@ impl Small {
     /// Goes through the output by `WIDE` vectors of columns.
     #[inline(always)]
     fn columns<S: Simd, const WIDE: usize>(self, simd: S) {
-        let columns = self.sizes[2];
+        let columns = self.0.sizes[2];
         let mut first = 0;
         while first < columns {
             let left = columns - first;
@@ -74,7 +81,7 @@ impl Small {
     /// All rows of `WIDE` vectors of columns, of which the last may not be whole.
     #[inline(always)]
     fn rows<S: Simd, const WIDE: usize>(self, simd: S, first: usize) {
-        let last = (self.sizes[2] - first).min(WIDE * S::F32_LANES) - (WIDE - 1) * S::F32_LANES;
+        let last = (self.0.sizes[2] - first).min(WIDE * S::F32_LANES) - (WIDE - 1) * S::F32_LANES;
         match last == S::F32_LANES {
             true => self.tiles::<S, WIDE, true>(simd, first, last),
             false => self.tiles::<S, WIDE, false>(simd, first, last),
@@ -88,7 +95,7 @@ impl Small {
         first: usize,
         last: usize,
     ) {
-        let rows = self.sizes[0];
+        let rows = self.0.sizes[0];
         let mut row = 0;
         while rows - row >= ROWS {
             self.tile::<S, ROWS, WIDE, WHOLE>(simd, (row, first), last);
@@ -112,8 +119,9 @@ impl Small {
         (row, column): (usize, usize),
         last: usize,
     ) {
-        let [down, along] = self.a_strides;
-        // SAFETY: the caller of `run` vouches for every element of the operands, and has them alone where
+        let Operands { sizes, a, b, out, add, .. } = self.0;
+        let [down, along] = self.0.a_strides;
+        // SAFETY: whoever made this vouches for every element of the operands, and has them alone where
         // they are written. The loops above cut the output into tiles that lie within it; a vector that
         // is not whole is read and written as far as `last`. Vectors need no more alignment than their
         // elements where they are read and written as unaligned.
@@ -123,9 +131,9 @@ impl Small {
                 false => simd.partial_load_f32s(std::slice::from_raw_parts(at, last)),
             };
             let mut sums = [[simd.splat_f32s(0.0); WIDE]; HIGH];
-            let mut a = self.a.add(row * down);
-            let mut b = self.b.add(column);
-            for _ in 0..self.sizes[1] {
+            let mut a = a.add(row * down);
+            let mut b = b.add(column);
+            for _ in 0..sizes[1] {
                 let mut vectors = [simd.splat_f32s(0.0); WIDE];
                 for (vector, to) in vectors.iter_mut().enumerate() {
                     *to = load(b.add(vector * S::F32_LANES), vector);
@@ -137,14 +145,14 @@ impl Small {
                     }
                 }
                 a = a.wrapping_add(along);
-                b = b.wrapping_add(self.b_pitch);
+                b = b.wrapping_add(self.0.b_pitch);
             }
-            let scale = simd.splat_f32s(self.scale);
+            let scale = simd.splat_f32s(self.0.scale);
             for (i, sums) in sums.iter().enumerate() {
-                let out = self.out.add((row + i) * self.out_pitch + column);
+                let out = out.add((row + i) * self.0.out_pitch + column);
                 for (vector, &sum) in sums.iter().enumerate() {
                     let out = out.add(vector * S::F32_LANES);
-                    let value = match self.add {
+                    let value = match add {
                         true => simd.mul_add_f32s(scale, sum, load(out, vector)),
                         false => simd.mul_f32s(scale, sum),
                     };

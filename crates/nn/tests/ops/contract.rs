@@ -181,6 +181,12 @@ fn wrong_operands_are_errors() -> Result<()> {
     assert_error(ops::swiglu(&x, &q), "[2, 4, 3, 2]");
     assert_error(ops::embedding(&w, &Tensor::new(&[4_u32, 5], x.device())?, None), "index 5");
 
+    assert_error(ops::packed(&x, &[3]), "lengths [3]");
+    assert_error(ops::packed(&x, &[3, 4]), "lengths [3, 4]");
+    assert_error(ops::padded(&x, &[3, 3], 3), "[2, 3, 4]");
+    assert_error(ops::padded(&t(&[1, 4, 2])?, &[1, 2], 3), "lengths [1, 2]");
+    assert_error(ops::padded(&t(&[1, 4, 2])?, &[0, 4], 3), "3 at most");
+
     let loss = |targets: &[i64]| ops::linear_cross_entropy(&x, &w, targets);
     assert_error(loss(&[0; 5]), "5 targets");
     assert_error(loss(&[-100; 6]), "negative");

@@ -158,6 +158,22 @@ fn embedding() -> Result<()> {
 }
 
 #[test]
+fn packing() -> Result<()> {
+    let mut source = Source::new(30);
+    for (len, width, lengths) in
+        [(1, 1, vec![1]), (3, 17, vec![2]), (4, 3, vec![4, 1, 0, 3]), (2, 5, vec![2, 2])]
+    {
+        let x = source.tensor(&[lengths.len(), len, width])?;
+        let slow: Op<'_> = &|o| compose::packed(&o[0], &lengths);
+        check(&|o| ops::packed(&o[0], &lengths), slow, std::slice::from_ref(&x))?;
+        let x = ops::packed(&x, &lengths)?;
+        let slow: Op<'_> = &|o| compose::padded(&o[0], &lengths, len);
+        check(&|o| ops::padded(&o[0], &lengths, len), slow, &[x])?;
+    }
+    Ok(())
+}
+
+#[test]
 fn attention() -> Result<()> {
     let mut source = Source::new(26);
     // Heads, key heads, queries, keys, width.

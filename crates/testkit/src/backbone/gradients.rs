@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use candle_core::DType;
+use candle_core::{DType, Tensor};
 use proptest::prelude::*;
 use rand::Rng;
-use vxf_core::engine::{Evaluation, Recompute};
+use vxf_core::engine::{Evaluation, Objective, Recompute};
 use vxf_core::numeric::sum_of_squares;
 use vxf_core::{Backbone, Batch, Hidden, Key, Params, Result};
 
 use super::{all_sites, samples};
 use crate::case::property;
-use crate::numbers::{entries, first_difference, nudged};
+use crate::numbers::{distance, entries, first_difference, norm, nudged};
 use crate::training::weights;
 
 /// How far an entry is moved for a finite difference, in f64.
@@ -173,6 +173,34 @@ pub fn takes_no_gradient_unasked(make: impl Fn(DType) -> Arc<dyn Backbone>) {
                 assert_eq!(entries(gradient)?, entries(&all.at_sites[site])?, "at {site}");
                 assert!(sum_of_squares(gradient)? > 0.0, "nothing reaches {site}");
             }
+        }
+        Ok(())
+    });
+}
+
+/// Where nobody reads the padding and a backbone may leave it out, loss and gradients are those of a pass
+/// that leaves out nothing, in f64.
+pub fn unread_padding_is_not_missed(make: impl Fn(DType) -> Arc<dyn Backbone>) {
+    let backbone = make(DType::F64);
+    let same = |what: &str, a: &[f64], b: &[f64]| {
+        assert!(distance(a, b) <= 1e-12 * (1.0 + norm(b)), "{what} with the padding left out");
+    };
+    property(8, samples(), |samples| {
+        let (weights, batch) = (weights(&*backbone, samples.seed)?, samples.batch(&*backbone)?);
+        let sites = all_sites(&*backbone)?;
+        let free = Evaluation { sites: &sites, ..Evaluation::new(&*backbone, &weights, &batch) };
+        // A further loss, of zero, that may read what it likes.
+        let zero = |_: &Hidden| Ok(Tensor::zeros((), DType::F64, backbone.device())?);
+        let objective = Objective { hidden: Some((&[], &zero)), ..Objective::default() };
+        let bound = Evaluation { objective, ..free }.run()?;
+        let free = free.run()?;
+        same("the loss", &[free.loss.value()?], &[bound.loss.value()?]);
+        for (name, gradient) in bound.gradients.iter() {
+            let left = free.gradients.get(name).unwrap_or_else(|| panic!("`{name}` is missing"));
+            same(name, &entries(left)?, &entries(gradient)?);
+        }
+        for (site, gradient) in &bound.at_sites {
+            same(&site.to_string(), &entries(&free.at_sites[site])?, &entries(gradient)?);
         }
         Ok(())
     });
