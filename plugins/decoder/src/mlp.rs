@@ -44,8 +44,8 @@ impl Mlp {
         }
     }
 
-    /// Whether padding can be left out. Dropout masks are drawn for all positions; and a GPU would wait
-    /// for the rows to be put together rather than gain.
+    /// Whether padding can be left out: dropout masks are drawn for all positions, and only the CPU has
+    /// kernels for it.
     fn packs(&self, x: &Tensor) -> bool {
         let mut layers = self.gate.iter().chain([&self.up, &self.down]);
         x.device().is_cpu() && !layers.any(Linear::has_dropout)

@@ -1,4 +1,4 @@
-//! Matrix products over slices: a checked wrapper of the `gemm` crate.
+//! Matrix products over slices: by the `gemm` crate, checked, or by the kernel for small ones.
 
 use std::any::TypeId;
 use std::mem::MaybeUninit;
@@ -77,9 +77,11 @@ impl<'a, T: Real> View<'a, T> {
     }
 }
 
-/// Elements of the second operand, and of the inner size, up to which a product on one thread leaves both
-/// where they lie.
-const NEAR: (usize, usize) = (1 << 16, 512);
+/// Elements of the second operand up to which a product on one thread leaves both where they lie.
+const NEAR: usize = 1 << 16;
+
+/// The inner size up to which the general product makes one running sum of it, as the small one does.
+const ONE_SUM: usize = 512;
 
 /// How a product of so many multiply-adds is to be shared.
 pub(crate) fn parallelism(multiply_adds: usize) -> Parallelism {
@@ -254,7 +256,7 @@ impl<T: Real> Columns<T> {
         parallel: Parallelism,
     ) -> Option<Small> {
         let alone = matches!(parallel, Parallelism::None);
-        let near = b.rows * b.cols <= NEAR.0 && b.rows <= NEAR.1;
+        let near = b.rows * b.cols <= NEAR && b.rows <= ONE_SUM;
         // Vectors and outer products the general product sums in an order of its own, on however many
         // threads: they are left to it.
         let matrices = a.rows > 1 && self.pitch > 1 && b.rows > 2;

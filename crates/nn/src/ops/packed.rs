@@ -27,7 +27,7 @@ pub fn packed(x: &Tensor, lengths: &[usize]) -> Result<Tensor> {
     }
     let shape = Shape::from((1, lengths.iter().sum::<usize>(), width));
     let rows = Rows { lengths: lengths.to_vec(), len, width };
-    apply1(&x.contiguous()?, Packed { rows, out: false, shape })
+    apply1(&x.contiguous()?, Packed { rows, back: false, shape })
 }
 
 /// Puts the padding back: `[1, N, H]` as [`packed`] made it to `[B, T, H]` of `len` positions, zero where
@@ -49,7 +49,7 @@ pub fn padded(x: &Tensor, lengths: &[usize], len: usize) -> Result<Tensor> {
     }
     let shape = Shape::from((lengths.len(), len, width));
     let rows = Rows { lengths: lengths.to_vec(), len, width };
-    apply1(&x.contiguous()?, Packed { rows, out: true, shape })
+    apply1(&x.contiguous()?, Packed { rows, back: true, shape })
 }
 
 /// Which positions are real.
@@ -87,7 +87,7 @@ impl Rows {
 struct Packed {
     rows: Rows,
     /// Whether padding is put back rather than left out.
-    out: bool,
+    back: bool,
     shape: Shape,
 }
 
@@ -99,7 +99,7 @@ impl CustomOp1 for Packed {
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         by_dtype!(x.dtype(), T => {
             let x = elements::<T>(x, layout)?;
-            let y = if self.out { self.rows.pad(x) } else { self.rows.pack(x) };
+            let y = if self.back { self.rows.pad(x) } else { self.rows.pack(x) };
             Ok(output(y, &self.shape))
         })
     }
@@ -112,7 +112,7 @@ impl CustomOp1 for Packed {
         by_dtype!(x.dtype(), T => {
             let dy = flat(&dy)?;
             let dy = dy.slice::<T>()?;
-            let dx = if self.out { self.rows.pack(dy) } else { self.rows.pad(dy) };
+            let dx = if self.back { self.rows.pack(dy) } else { self.rows.pad(dy) };
             Ok(Some(gradient(dx, x.shape())?))
         })
     }
