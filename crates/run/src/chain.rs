@@ -113,8 +113,13 @@ impl<'a> Chain<'a> {
         self.prepared.source.is_none() && !self.directory.holds(&self.aligned_cell())
     }
 
+    /// Cells that this chain still has to compute.
+    pub(crate) fn cells_left(&self) -> usize {
+        usize::from(self.needs_aligning()) + self.attacks_left().len()
+    }
+
     pub(crate) fn is_incomplete(&self) -> bool {
-        self.needs_aligning() || !self.attacks_left().is_empty()
+        self.cells_left() > 0
     }
 
     /// Optimiser steps that this chain still has to take.

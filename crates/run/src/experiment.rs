@@ -204,15 +204,15 @@ impl Prepared {
     /// What there is memory to keep for the backward pass.
     fn recompute(&self) -> Result<Recompute> {
         let longest = self.data.iter().map(|data| cost::longest(&self.recipe, Some(data))).max();
-        let at_once = self.threads.min(self.chains_at_once());
+        let at_once = self.threads.min(self.cells_at_once());
         let device = self.base.device();
         cost::recompute(&self.recipe, &self.base.outline, longest.unwrap_or(0), at_once, device)
     }
 
-    /// How many chains may run side by side. A model of a user's own is held once; the embedded
+    /// How many cells may be under way side by side. A model of a user's own is held once; the embedded
     /// one costs nothing.
-    fn chains_at_once(&self) -> usize {
-        if self.base.embedded() { self.plan.chains().len().max(1) } else { 1 }
+    fn cells_at_once(&self) -> usize {
+        if self.base.embedded() { self.plan.cells().len().max(1) } else { 1 }
     }
 
     fn work(
@@ -234,12 +234,14 @@ impl Prepared {
             .filter(|chain| chain.steps_left() > 0 || chain.is_incomplete())
             .collect();
         progress.begin(chains.iter().map(Chain::steps_left).sum());
-        let workers = self.threads.min(self.chains_at_once()).min(chains.len()).max(1);
-        // More threads than chains: the rest helps inside the tensor operations.
+        let left = chains.iter().map(Chain::cells_left).sum::<usize>();
+        let workers = self.threads.min(self.cells_at_once()).min(left).max(1);
+        // More threads than cells: the rest helps inside the tensor operations.
         let inner = (self.threads / workers).max(1);
         let queue = Queue::new(chains.iter().map(Job::Align));
         let failures = Mutex::new(Vec::new());
         let worker = || -> Result<()> {
+            let _panicked = Panicked(&failed);
             let pool = rayon::ThreadPoolBuilder::new().num_threads(inner).build();
             let pool = pool.map_err(|error| Error::Threads(error.to_string()))?;
             while let Some(turn) = queue.next().filter(|_| !control.stops()) {
@@ -270,6 +272,17 @@ impl Prepared {
             Some(error) => Err(error),
             None if chains.iter().any(Chain::is_incomplete) => Err(Error::Stopped),
             None => Ok(()),
+        }
+    }
+}
+
+/// Stops the others where this thread panics.
+struct Panicked<'a>(&'a AtomicBool);
+
+impl Drop for Panicked<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.store(true, Ordering::Relaxed);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::any::TypeId;
 use std::mem::MaybeUninit;
+use std::ops::Range;
 
 use gemm::Parallelism;
 use rayon::prelude::*;
@@ -47,6 +48,11 @@ impl<'a, T: Real> View<'a, T> {
     pub(crate) fn row(&self, row: usize) -> &'a [T] {
         assert_eq!(self.col_stride, 1, "rows that lie dense");
         &self.data[row * self.row_stride..][..self.cols]
+    }
+
+    /// Some of its rows.
+    fn part(self, rows: Range<usize>) -> Self {
+        Self { data: &self.data[rows.start * self.row_stride..], rows: rows.len(), ..self }
     }
 
     /// The slice that the matrix lies in.
@@ -160,6 +166,9 @@ const WORTH_TURNING: usize = 16;
 /// that they are in the nearest caches still when it does.
 const PANEL: usize = 64;
 
+/// Rows of the first operand that a thread multiplies with such a panel.
+const BLOCK: usize = 512;
+
 /// The product itself: writes every element of `out`. The inner size is not zero.
 ///
 /// # Safety
@@ -177,51 +186,57 @@ unsafe fn product<T: Real>(
     if out.is_empty() {
         return;
     }
-    let out = Columns { start: out.as_mut_ptr().cast::<T>(), pitch: b.cols };
+    let out = Parts { start: out.as_mut_ptr().cast::<T>(), pitch: b.cols };
     if a.rows < WORTH_TURNING || b.row_stride != 1 || b.col_stride == 1 {
-        // SAFETY: all columns of `out`, which nobody else has, are as many as those of `b`.
+        // SAFETY: all of `out`, which nobody else has, is as large as the product.
         unsafe { out.product(0, add, scale, a, b, parallel) };
         return;
     }
-    // `gemm` would turn `b` element by element, on one thread. Panels do not depend on how many
-    // threads there are.
-    let turned = |panel: &mut Vec<T>, first: usize| {
-        let rows =
-            View { data: &b.data[first * b.col_stride..], cols: PANEL.min(b.cols - first), ..b };
-        panel.resize(rows.cols * rows.rows, T::ZERO);
-        vectorised!(transpose(panel, rows.cols, rows.t()));
-        let panel = View::new(panel, rows.rows, rows.cols);
-        // SAFETY: `out` is exclusive, and panels are apart from each other in it.
-        unsafe { out.product(first, add, scale, a, panel, Parallelism::None) };
+    // `gemm` would turn `b` element by element, on one thread.
+    let turned = |panel: &mut Vec<T>, first: usize, rows: Range<usize>| {
+        let lines = PANEL.min(b.cols - first);
+        let w = View { data: &b.data[first * b.col_stride..], cols: lines, ..b }.t();
+        panel.resize(b.rows * lines, T::ZERO);
+        vectorised!(transpose(panel, lines, w));
+        let panel = View::new(panel, b.rows, lines);
+        let start = rows.start * out.pitch + first;
+        // SAFETY: `out` is exclusive, and no two parts of it that come here have an element in common.
+        unsafe { out.product(start, add, scale, a.part(rows), panel, Parallelism::None) };
     };
     let panels = b.cols.div_ceil(PANEL);
     match parallel {
-        Parallelism::Rayon(_) if panels > 1 => {
-            let panels = (0..panels).into_par_iter();
-            panels.for_each_init(Vec::new, |panel, index| turned(panel, index * PANEL));
+        // Parts that do not depend on how many threads there are. Turning a panel for each block of rows
+        // anew is little beside the product with so many.
+        Parallelism::Rayon(_) => {
+            let parts = (0..panels * a.rows.div_ceil(BLOCK)).into_par_iter();
+            parts.for_each_init(Vec::new, |panel, part| {
+                let start = part / panels * BLOCK;
+                turned(panel, part % panels * PANEL, start..a.rows.min(start + BLOCK));
+            });
         }
-        _ => {
+        Parallelism::None => {
             let mut panel = Vec::new();
-            (0..b.cols).step_by(PANEL).for_each(|first| turned(&mut panel, first));
+            (0..panels).for_each(|index| turned(&mut panel, index * PANEL, 0..a.rows));
         }
     }
 }
 
-/// A dense, row-major matrix whose columns are written apart from each other.
+/// A dense, row-major matrix whose parts are written apart from each other.
 #[derive(Clone, Copy)]
-struct Columns<T> {
+struct Parts<T> {
     start: *mut T,
     pitch: usize,
 }
 
-// SAFETY: whoever writes columns from several threads sees to it that they are different ones.
-unsafe impl<T: Send> Sync for Columns<T> {}
+// SAFETY: whoever writes parts from several threads sees to it that they are different ones.
+unsafe impl<T: Send> Sync for Parts<T> {}
 
-impl<T: Real> Columns<T> {
-    /// Writes as many columns, from `first` on, as `b` has. No size is zero.
+impl<T: Real> Parts<T> {
+    /// Writes the part of as many rows as `a` has and as many columns as `b`, from the element `first` on.
+    /// No size is zero.
     ///
     /// # Safety
-    /// These columns of `a.rows` rows must exist, belong to the caller, and with `add` hold something.
+    /// This part must exist, belong to the caller, and with `add` hold something.
     unsafe fn product(
         &self,
         first: usize,
@@ -231,7 +246,7 @@ impl<T: Real> Columns<T> {
         b: View<'_, T>,
         parallel: Parallelism,
     ) {
-        // SAFETY: the columns are exclusive and addressed with row stride `pitch` and column stride 1,
+        // SAFETY: the part is exclusive and addressed with row stride `pitch` and column stride 1,
         // and read only where `add` says so. Each view is not empty here, so its constructor has
         // asserted that its last element lies inside its slice, and transposing changes no address;
         // strides are unsigned, so every other element lies before it.
@@ -245,7 +260,7 @@ impl<T: Real> Columns<T> {
     /// The same as a product that leaves its operands where they lie, if it is one for that.
     ///
     /// # Safety
-    /// As of [`Columns::product`], until it has run.
+    /// As of [`Parts::product`], until it has run.
     unsafe fn small(
         &self,
         first: usize,
@@ -280,7 +295,7 @@ impl<T: Real> Columns<T> {
     /// The same by the general product.
     ///
     /// # Safety
-    /// As of [`Columns::product`].
+    /// As of [`Parts::product`].
     unsafe fn general(
         &self,
         first: usize,
@@ -322,7 +337,7 @@ impl<T: Real> Columns<T> {
 mod tests {
     use gemm::Parallelism;
 
-    use super::{Columns, Real, View, add_product, matmul, matmul_into};
+    use super::{ONE_SUM, Parts, Real, View, add_product, matmul, matmul_into};
     use crate::kernel::transposed;
 
     /// Sizes with and without whole vectors, near and far, few rows and many.
@@ -385,38 +400,65 @@ mod tests {
             (0..n as u32).map(|i| ((i * 7919 + seed) % 1009) as f32 / 1009.0 - 0.5).collect()
         };
         let bits = |y: &[f32]| y.iter().map(|y| y.to_bits()).collect::<Vec<_>>();
-        for (m, k, n) in [(17, 3, 19), (23, 5, 150), (40, 64, 64), (200, 176, 64), (130, 257, 129)]
-        {
+        let sizes = [
+            (17, 3, 19),
+            (23, 5, 150),
+            (40, 64, 64),
+            (200, 176, 64),
+            (130, 257, 129),
+            (17, 511, 70),
+            (70, ONE_SUM, 128),
+            (1100, 40, 70),
+        ];
+        for ((m, k, n), add) in sizes.into_iter().flat_map(|size| [(size, false), (size, true)]) {
             let (a, bt) = (source(m * k, 1), source(n * k, 5));
             let b = transposed(&bt, k);
             let (a, b, bt) = (View::new(&a, m, k), View::new(&b, k, n), View::new(&bt, n, k).t());
-            let mut general = vec![0.0; m * n];
-            let out = Columns { start: general.as_mut_ptr(), pitch: n };
+            let start = source(m * n, 3);
+            let mut general = start.clone();
+            let out = Parts { start: general.as_mut_ptr(), pitch: n };
             // SAFETY: `general` is that large and nobody else's.
-            unsafe { out.general(0, false, 0.7, a, b, Parallelism::None) };
+            unsafe { out.general(0, add, 0.7, a, b, Parallelism::None) };
+            let holds = |out: &[f32], what: &str| {
+                let differs = bits(out).iter().zip(bits(&general)).position(|(a, b)| *a != b);
+                assert_eq!(differs, None, "{m} {k} {n} {add}, {what}");
+            };
             #[cfg(target_arch = "x86_64")]
             if let Some(simd) = pulp::x86::V3::try_new() {
                 // The vectors of most processors, whatever this one has.
-                let mut out = vec![0.0; m * n];
-                let columns = Columns { start: out.as_mut_ptr(), pitch: n };
+                let mut out = start.clone();
+                let parts = Parts { start: out.as_mut_ptr(), pitch: n };
                 // SAFETY: `out` is that large and nobody else's.
-                let small = unsafe { columns.small(0, false, 0.7, a, b, Parallelism::None) };
+                let small = unsafe { parts.small(0, add, 0.7, a, b, Parallelism::None) };
                 assert!(pulp::Simd::vectorize(simd, small.expect("a small product")));
-                assert_eq!(bits(&out), bits(&general), "{m} {k} {n}, vectors of eight");
+                holds(&out, "vectors of eight");
             }
             for b in [b, bt] {
-                for threads in [1, 3] {
+                for (threads, way) in [(1, Parallelism::None), (3, Parallelism::Rayon(0))] {
                     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-                    let way = match threads {
-                        1 => Parallelism::None,
-                        _ => Parallelism::Rayon(0),
-                    };
-                    let mut out = vec![0.0; m * n];
+                    let mut out = start.clone();
                     let pool = pool.expect("threads");
-                    pool.install(|| matmul_into(&mut out, false, 0.7, a, b, way));
-                    let differs = bits(&out).iter().zip(bits(&general)).position(|(a, b)| *a != b);
-                    assert_eq!(differs, None, "{m} {k} {n}, {threads} threads");
+                    pool.install(|| matmul_into(&mut out, add, 0.7, a, b, way));
+                    holds(&out, &format!("{threads} threads"));
                 }
+            }
+        }
+    }
+
+    /// Vectors that are not whole end where the columns do.
+    #[test]
+    fn nothing_beside_a_part_is_written() {
+        for (m, k, n) in [(7, 3, 1), (8, 4, 15), (9, 5, 17), (6, 9, 63), (13, 4, 70)] {
+            let (a, b) = (vec![1.0_f32; m * k], vec![2.0_f32; k * n]);
+            let pitch = n + 5;
+            let mut out = vec![-1.0_f32; m * pitch];
+            let parts = Parts { start: out.as_mut_ptr(), pitch };
+            let (a, b) = (View::new(&a, m, k), View::new(&b, k, n));
+            // SAFETY: `out` is that large and nobody else's.
+            unsafe { parts.product(2, false, 1.0, a, b, Parallelism::None) };
+            for (at, &y) in out.iter().enumerate() {
+                let inside = (2..n + 2).contains(&(at % pitch));
+                assert_eq!(y, if inside { 2.0 * k as f32 } else { -1.0 }, "{m} {k} {n}: {at}");
             }
         }
     }

@@ -26,8 +26,7 @@ pub(super) struct Operands {
     pub(super) scale: f32,
 }
 
-/// A product that can be computed.
-#[derive(Clone, Copy)]
+/// A product that can be computed, once.
 pub(super) struct Small(Operands);
 
 impl Small {
@@ -63,7 +62,7 @@ impl WithSimd for Small {
 impl Small {
     /// Goes through the output by `WIDE` vectors of columns.
     #[inline(always)]
-    fn columns<S: Simd, const WIDE: usize>(self, simd: S) {
+    fn columns<S: Simd, const WIDE: usize>(&self, simd: S) {
         let columns = self.0.sizes[2];
         let mut first = 0;
         while first < columns {
@@ -80,7 +79,7 @@ impl Small {
 
     /// All rows of `WIDE` vectors of columns, of which the last may not be whole.
     #[inline(always)]
-    fn rows<S: Simd, const WIDE: usize>(self, simd: S, first: usize) {
+    fn rows<S: Simd, const WIDE: usize>(&self, simd: S, first: usize) {
         let last = (self.0.sizes[2] - first).min(WIDE * S::F32_LANES) - (WIDE - 1) * S::F32_LANES;
         match last == S::F32_LANES {
             true => self.tiles::<S, WIDE, true>(simd, first, last),
@@ -90,7 +89,7 @@ impl Small {
 
     #[inline(always)]
     fn tiles<S: Simd, const WIDE: usize, const WHOLE: bool>(
-        self,
+        &self,
         simd: S,
         first: usize,
         last: usize,
@@ -114,7 +113,7 @@ impl Small {
     /// `HIGH` rows by `WIDE` vectors of columns, the last of `last` elements, whole or not.
     #[inline(always)]
     fn tile<S: Simd, const HIGH: usize, const WIDE: usize, const WHOLE: bool>(
-        self,
+        &self,
         simd: S,
         (row, column): (usize, usize),
         last: usize,
@@ -126,9 +125,10 @@ impl Small {
         // is not whole is read and written as far as `last`. Vectors need no more alignment than their
         // elements where they are read and written as unaligned.
         unsafe {
+            let real = simd.mask_between_m32s(0, last as u32);
             let load = |at: *const f32, vector: usize| match WHOLE || vector + 1 < WIDE {
                 true => at.cast::<S::f32s>().read_unaligned(),
-                false => simd.partial_load_f32s(std::slice::from_raw_parts(at, last)),
+                false => simd.mask_load_ptr_f32s(real, at),
             };
             let mut sums = [[simd.splat_f32s(0.0); WIDE]; HIGH];
             let mut a = a.add(row * down);
@@ -158,10 +158,7 @@ impl Small {
                     };
                     match WHOLE || vector + 1 < WIDE {
                         true => out.cast::<S::f32s>().write_unaligned(value),
-                        false => {
-                            let out = std::slice::from_raw_parts_mut(out, last);
-                            simd.partial_store_f32s(out, value);
-                        }
+                        false => simd.mask_store_ptr_f32s(real, out, value),
                     }
                 }
             }
