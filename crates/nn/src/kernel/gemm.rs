@@ -10,78 +10,10 @@ use vxf_core::vectorised;
 
 use super::narrow::{FEW, few_rows};
 use super::small::{Operands, Small};
-use super::{Real, transpose};
+use super::{Real, View, transpose};
 
 /// Multiply-adds below which a product stays on the calling thread.
 const SMALL: usize = 1 << 20;
-
-/// A read-only matrix over a slice, with its own strides.
-#[derive(Clone, Copy)]
-pub(crate) struct View<'a, T> {
-    data: &'a [T],
-    rows: usize,
-    cols: usize,
-    row_stride: usize,
-    col_stride: usize,
-}
-
-impl<'a, T: Real> View<'a, T> {
-    /// A dense row-major matrix.
-    pub(crate) fn new(data: &'a [T], rows: usize, cols: usize) -> Self {
-        Self::strided(data, rows, cols, cols)
-    }
-
-    /// A matrix whose rows begin `row_stride` elements apart.
-    pub(crate) fn strided(data: &'a [T], rows: usize, cols: usize, row_stride: usize) -> Self {
-        let view = Self { data, rows, cols, row_stride, col_stride: 1 };
-        assert!(rows == 0 || cols == 0 || view.last() < data.len(), "matrix outside its slice");
-        view
-    }
-
-    /// How many rows and columns there are.
-    pub(crate) fn size(&self) -> (usize, usize) {
-        (self.rows, self.cols)
-    }
-
-    /// A row of a matrix whose rows lie dense.
-    #[inline(always)]
-    pub(crate) fn row(&self, row: usize) -> &'a [T] {
-        assert_eq!(self.col_stride, 1, "rows that lie dense");
-        &self.data[row * self.row_stride..][..self.cols]
-    }
-
-    /// Some of its rows.
-    fn part(self, rows: Range<usize>) -> Self {
-        Self { data: &self.data[rows.start * self.row_stride..], rows: rows.len(), ..self }
-    }
-
-    /// The slice that the matrix lies in.
-    pub(crate) fn data(&self) -> &'a [T] {
-        self.data
-    }
-
-    /// The same matrix transposed.
-    pub(crate) fn t(self) -> Self {
-        Self {
-            rows: self.cols,
-            cols: self.rows,
-            row_stride: self.col_stride,
-            col_stride: self.row_stride,
-            ..self
-        }
-    }
-
-    /// The elements of a matrix whose rows lie dense one after another.
-    fn dense(&self) -> Option<&'a [T]> {
-        let dense = self.col_stride == 1 && self.row_stride == self.cols;
-        dense.then(|| &self.data[..self.rows * self.cols])
-    }
-
-    /// The offset of the last element of a matrix that has one.
-    fn last(&self) -> usize {
-        (self.rows - 1) * self.row_stride + (self.cols - 1) * self.col_stride
-    }
-}
 
 /// Elements of the second operand up to which a product on one thread leaves both where they lie.
 const NEAR: usize = 1 << 16;
@@ -189,19 +121,19 @@ unsafe fn product<T: Real>(
     let out = Parts { start: out.as_mut_ptr().cast::<T>(), pitch: b.cols };
     if a.rows < WORTH_TURNING || b.row_stride != 1 || b.col_stride == 1 {
         // SAFETY: all of `out`, which nobody else has, is as large as the product.
-        unsafe { out.product(0, add, scale, a, b, parallel) };
+        unsafe { out.product(0, Product { add, scale, a, b, parallel }) };
         return;
     }
     // `gemm` would turn `b` element by element, on one thread.
     let turned = |panel: &mut Vec<T>, first: usize, rows: Range<usize>| {
         let lines = PANEL.min(b.cols - first);
-        let w = View { data: &b.data[first * b.col_stride..], cols: lines, ..b }.t();
         panel.resize(b.rows * lines, T::ZERO);
-        vectorised!(transpose(panel, lines, w));
-        let panel = View::new(panel, b.rows, lines);
+        vectorised!(transpose(panel, lines, b.columns(first..first + lines).t()));
+        let (a, b) = (a.rows(rows.clone()), View::new(panel, b.rows, lines));
+        let parallel = Parallelism::None;
         let start = rows.start * out.pitch + first;
         // SAFETY: `out` is exclusive, and no two parts of it that come here have an element in common.
-        unsafe { out.product(start, add, scale, a.part(rows), panel, Parallelism::None) };
+        unsafe { out.product(start, Product { add, scale, a, b, parallel }) };
     };
     let panels = b.cols.div_ceil(PANEL);
     match parallel {
@@ -221,6 +153,16 @@ unsafe fn product<T: Real>(
     }
 }
 
+/// What is written to a part of a matrix: `scale a b`, or that added to what is there.
+#[derive(Clone, Copy)]
+struct Product<'a, T> {
+    add: bool,
+    scale: T,
+    a: View<'a, T>,
+    b: View<'a, T>,
+    parallel: Parallelism,
+}
+
 /// A dense, row-major matrix whose parts are written apart from each other.
 #[derive(Clone, Copy)]
 struct Parts<T> {
@@ -237,22 +179,14 @@ impl<T: Real> Parts<T> {
     ///
     /// # Safety
     /// This part must exist, belong to the caller, and with `add` hold something.
-    unsafe fn product(
-        &self,
-        first: usize,
-        add: bool,
-        scale: T,
-        a: View<'_, T>,
-        b: View<'_, T>,
-        parallel: Parallelism,
-    ) {
+    unsafe fn product(&self, first: usize, of: Product<'_, T>) {
         // SAFETY: the part is exclusive and addressed with row stride `pitch` and column stride 1,
         // and read only where `add` says so. Each view is not empty here, so its constructor has
         // asserted that its last element lies inside its slice, and transposing changes no address;
         // strides are unsigned, so every other element lies before it.
         unsafe {
-            if !self.small(first, add, scale, a, b, parallel).is_some_and(|small| small.run()) {
-                self.general(first, add, scale, a, b, parallel);
+            if !self.small(first, of).is_some_and(|small| small.run()) {
+                self.general(first, of);
             }
         }
     }
@@ -261,15 +195,8 @@ impl<T: Real> Parts<T> {
     ///
     /// # Safety
     /// As of [`Parts::product`], until it has run.
-    unsafe fn small(
-        &self,
-        first: usize,
-        add: bool,
-        scale: T,
-        a: View<'_, T>,
-        b: View<'_, T>,
-        parallel: Parallelism,
-    ) -> Option<Small> {
+    unsafe fn small(&self, first: usize, of: Product<'_, T>) -> Option<Small> {
+        let Product { add, scale, a, b, parallel } = of;
         let alone = matches!(parallel, Parallelism::None);
         let near = b.rows * b.cols <= NEAR && b.rows <= ONE_SUM;
         // Vectors and outer products the general product sums in an order of its own, on however many
@@ -296,15 +223,8 @@ impl<T: Real> Parts<T> {
     ///
     /// # Safety
     /// As of [`Parts::product`].
-    unsafe fn general(
-        &self,
-        first: usize,
-        add: bool,
-        scale: T,
-        a: View<'_, T>,
-        b: View<'_, T>,
-        parallel: Parallelism,
-    ) {
+    unsafe fn general(&self, first: usize, of: Product<'_, T>) {
+        let Product { add, scale, a, b, parallel } = of;
         // SAFETY: as there; `gemm` supports f32 and f64, the only implementors of `Real`. A slice is at
         // most isize::MAX bytes, so the casts are exact.
         unsafe {
@@ -337,7 +257,7 @@ impl<T: Real> Parts<T> {
 mod tests {
     use gemm::Parallelism;
 
-    use super::{ONE_SUM, Parts, Real, View, add_product, matmul, matmul_into};
+    use super::{ONE_SUM, Parts, Product, Real, View, add_product, matmul, matmul_into};
     use crate::kernel::transposed;
 
     /// Sizes with and without whole vectors, near and far, few rows and many.
@@ -414,11 +334,12 @@ mod tests {
             let (a, bt) = (source(m * k, 1), source(n * k, 5));
             let b = transposed(&bt, k);
             let (a, b, bt) = (View::new(&a, m, k), View::new(&b, k, n), View::new(&bt, n, k).t());
+            let of = Product { add, scale: 0.7, a, b, parallel: Parallelism::None };
             let start = source(m * n, 3);
             let mut general = start.clone();
             let out = Parts { start: general.as_mut_ptr(), pitch: n };
             // SAFETY: `general` is that large and nobody else's.
-            unsafe { out.general(0, add, 0.7, a, b, Parallelism::None) };
+            unsafe { out.general(0, of) };
             let holds = |out: &[f32], what: &str| {
                 let differs = bits(out).iter().zip(bits(&general)).position(|(a, b)| *a != b);
                 assert_eq!(differs, None, "{m} {k} {n} {add}, {what}");
@@ -429,7 +350,7 @@ mod tests {
                 let mut out = start.clone();
                 let parts = Parts { start: out.as_mut_ptr(), pitch: n };
                 // SAFETY: `out` is that large and nobody else's.
-                let small = unsafe { parts.small(0, add, 0.7, a, b, Parallelism::None) };
+                let small = unsafe { parts.small(0, of) };
                 assert!(pulp::Simd::vectorize(simd, small.expect("a small product")));
                 holds(&out, "vectors of eight");
             }
@@ -454,18 +375,13 @@ mod tests {
             let mut out = vec![-1.0_f32; m * pitch];
             let parts = Parts { start: out.as_mut_ptr(), pitch };
             let (a, b) = (View::new(&a, m, k), View::new(&b, k, n));
+            let of = Product { add: false, scale: 1.0, a, b, parallel: Parallelism::None };
             // SAFETY: `out` is that large and nobody else's.
-            unsafe { parts.product(2, false, 1.0, a, b, Parallelism::None) };
+            unsafe { parts.product(2, of) };
             for (at, &y) in out.iter().enumerate() {
                 let inside = (2..n + 2).contains(&(at % pitch));
                 assert_eq!(y, if inside { 2.0 * k as f32 } else { -1.0 }, "{m} {k} {n}: {at}");
             }
         }
-    }
-
-    #[test]
-    #[should_panic(expected = "matrix outside its slice")]
-    fn a_view_must_fit() {
-        View::strided(&[0.0_f32; 7], 2, 4, 4);
     }
 }

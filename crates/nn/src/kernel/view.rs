@@ -1,0 +1,89 @@
+//! Matrices that lie in slices.
+
+use std::ops::Range;
+
+use super::Real;
+
+/// A read-only matrix over a slice, with its own strides.
+#[derive(Clone, Copy)]
+pub(crate) struct View<'a, T> {
+    pub(super) data: &'a [T],
+    pub(super) rows: usize,
+    pub(super) cols: usize,
+    pub(super) row_stride: usize,
+    pub(super) col_stride: usize,
+}
+
+impl<'a, T: Real> View<'a, T> {
+    /// A dense row-major matrix.
+    pub(crate) fn new(data: &'a [T], rows: usize, cols: usize) -> Self {
+        Self::strided(data, rows, cols, cols)
+    }
+
+    /// A matrix whose rows begin `row_stride` elements apart.
+    pub(crate) fn strided(data: &'a [T], rows: usize, cols: usize, row_stride: usize) -> Self {
+        let view = Self { data, rows, cols, row_stride, col_stride: 1 };
+        assert!(rows == 0 || cols == 0 || view.last() < data.len(), "matrix outside its slice");
+        view
+    }
+
+    /// How many rows and columns there are.
+    pub(crate) fn size(&self) -> (usize, usize) {
+        (self.rows, self.cols)
+    }
+
+    /// A row of a matrix whose rows lie dense.
+    #[inline(always)]
+    pub(crate) fn row(&self, row: usize) -> &'a [T] {
+        assert_eq!(self.col_stride, 1, "rows that lie dense");
+        &self.data[row * self.row_stride..][..self.cols]
+    }
+
+    /// Some of the rows.
+    pub(super) fn rows(self, rows: Range<usize>) -> Self {
+        Self { data: &self.data[rows.start * self.row_stride..], rows: rows.len(), ..self }
+    }
+
+    /// Some of the columns.
+    pub(super) fn columns(self, columns: Range<usize>) -> Self {
+        self.t().rows(columns).t()
+    }
+
+    /// The slice that the matrix lies in.
+    pub(crate) fn data(&self) -> &'a [T] {
+        self.data
+    }
+
+    /// The same matrix transposed.
+    pub(crate) fn t(self) -> Self {
+        Self {
+            rows: self.cols,
+            cols: self.rows,
+            row_stride: self.col_stride,
+            col_stride: self.row_stride,
+            ..self
+        }
+    }
+
+    /// The elements of a matrix whose rows lie dense one after another.
+    pub(super) fn dense(&self) -> Option<&'a [T]> {
+        let dense = self.col_stride == 1 && self.row_stride == self.cols;
+        dense.then(|| &self.data[..self.rows * self.cols])
+    }
+
+    /// The offset of the last element of a matrix that has one.
+    fn last(&self) -> usize {
+        (self.rows - 1) * self.row_stride + (self.cols - 1) * self.col_stride
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::View;
+
+    #[test]
+    #[should_panic(expected = "matrix outside its slice")]
+    fn a_view_must_fit() {
+        View::strided(&[0.0_f32; 7], 2, 4, 4);
+    }
+}
