@@ -231,7 +231,7 @@ impl Prepared {
             .map(|(alignment, seed)| {
                 Chain::new(self, directory, progress, alignment, seed, recompute, control)
             })
-            .filter(|chain| chain.steps_left() > 0 || chain.is_incomplete())
+            .filter(Chain::is_incomplete)
             .collect();
         progress.begin(chains.iter().map(Chain::steps_left).sum());
         let left = chains.iter().map(Chain::cells_left).sum::<usize>();
