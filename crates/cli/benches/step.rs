@@ -10,7 +10,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device};
 use criterion::{Criterion, criterion_group, criterion_main};
 use vxf_builtins as _;
-use vxf_core::config::{DefenseConfig, PerturberConfig, load_backbone};
+use vxf_core::config::{DefenseConfig, PerturberConfig};
 use vxf_core::engine::Recompute;
 use vxf_core::minmax::Training;
 use vxf_core::optimizer::{AdamW, AdamWConfig};
@@ -19,6 +19,7 @@ use vxf_core::schedule::{Decay, Schedule};
 use vxf_core::step::Session;
 use vxf_core::stream::{Order, Stream, Streams};
 use vxf_core::{Backbone, Example, Key, Lora, Result, Trainable};
+use vxf_hf::load_backbone;
 use vxf_testkit::checkpoint::LlamaShape;
 
 /// A stage that never ends, for timing single steps.

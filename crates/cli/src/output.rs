@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use vxf_core::outside::printable;
+use vxf_untrusted::printable;
 
 use crate::error::CommandError;
 

@@ -178,7 +178,7 @@ fn adapters_user_defences_and_curves() {
     // The user's adapter is there in PEFT's layout.
     let adapter = place.path("out/vaccine+ewc/0.5/1/adapter");
     let (lora, weights) =
-        vxf_core::peft::read(&adapter, candle_core::DType::F32, &candle_core::Device::Cpu)
+        vxf_hf::peft::read(&adapter, candle_core::DType::F32, &candle_core::Device::Cpu)
             .expect("an adapter that PEFT reads");
     assert_eq!((lora.rank, lora.alpha, weights.len()), (4, 1.0, 4 * 7 * 2));
 }

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::backbone::Parameter;
 use crate::registry::ConfigError;
-use crate::rng::Key;
 use crate::{Params, Result};
+use vxf_tensor::Key;
 
 /// The trainable set of a stage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -6,11 +6,11 @@ use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::adapter::Trainable;
-use crate::autograd::cast;
 use crate::batch::Batch;
-use crate::rng::Key;
 use crate::site::Site;
 use crate::{Params, Result};
+use vxf_tensor::Key;
+use vxf_tensor::autograd::cast;
 
 /// What the loop does at a site: the only hook there is.
 ///

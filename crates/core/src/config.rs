@@ -15,8 +15,6 @@ use crate::perturber::Perturber;
 use crate::registry::ConfigError;
 use crate::site::SiteSelection;
 
-pub use crate::family::{Family, Outline, load_backbone, load_directory, outline};
-
 /// One documented setting.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct Setting {

@@ -10,13 +10,15 @@ mod segment;
 
 use candle_core::{Tensor, Var};
 
-use crate::autograd::{self, Store};
 use crate::backbone::{Backbone, Pass, Tap, Untouched};
 use crate::batch::Batch;
-use crate::rng::Key;
-use crate::scalar::Scalar;
 use crate::site::{Hidden, Site};
-use crate::{Gradients, Params, Result, numeric};
+use vxf_tensor::Key;
+use vxf_tensor::Scalar;
+use vxf_tensor::autograd::{self, Store};
+use vxf_tensor::numeric;
+
+use crate::{Gradients, Params, Result};
 use segment::{Injection, Input, Kept, Segment};
 
 /// A loss over logits `[batch, sequence, vocabulary]` in `f32` or wider, a differentiable scalar.

@@ -2,8 +2,8 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use crate::checkpoint::not_finite;
 use crate::{Error, Params, Result};
+use vxf_tensor::numeric::not_finite;
 
 /// Whether the weights of a step are numbers still.
 ///
@@ -55,7 +55,7 @@ impl Finite {
 
     /// The error of a weight that is known to be broken.
     pub(crate) fn error(&self, name: &str, weight: &Tensor) -> Error {
-        let on_host = weight.to_device(&Device::Cpu).map_err(Error::from);
+        let on_host = weight.to_device(&Device::Cpu);
         let value = on_host.and_then(|weight| not_finite(&weight)).ok().flatten();
         Error::NotFinite {
             quantity: format!("a weight of `{name}`"),

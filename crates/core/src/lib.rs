@@ -5,31 +5,22 @@
 //! of it is measured by a [`Metric`].
 
 pub mod adapter;
-pub mod autograd;
 pub mod backbone;
 pub mod batch;
-pub mod checkpoint;
 pub mod config;
 pub mod defense;
 pub mod engine;
 mod error;
-mod family;
 mod finite;
 pub mod generate;
 pub mod loss;
 pub mod metric;
 pub mod minmax;
-pub mod numeric;
 pub mod optimizer;
-pub mod outside;
 mod params;
-pub mod peft;
 pub mod perturber;
-pub mod processor;
 pub mod registry;
 pub mod resume;
-pub mod rng;
-pub mod scalar;
 pub mod schedule;
 pub mod site;
 pub mod step;
@@ -44,10 +35,9 @@ pub use metric::{Measurement, Metric};
 pub use params::{Gradients, Params};
 pub use perturber::{Perturbation, Perturber};
 pub use registry::ConfigError;
-pub use rng::Key;
-pub use scalar::Scalar;
 pub use site::{Hidden, Site, SiteKind, SiteSelection};
 pub use step::Step;
+pub use vxf_tensor::{Key, Scalar, numeric};
 
 #[doc(hidden)]
 pub use inventory;

@@ -3,7 +3,7 @@
 use candle_core::{D, Tensor};
 
 use crate::Result;
-use crate::numeric::widened;
+use vxf_tensor::numeric::widened;
 
 /// `log(softmax(logits))` over the last axis, from operations that have a gradient.
 pub fn log_softmax(logits: &Tensor, axis: impl candle_core::shape::Dim) -> Result<Tensor> {

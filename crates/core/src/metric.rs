@@ -322,14 +322,18 @@ impl Model<'_> {
         let weights = self.weights.detach();
         let pass = Pass::new(&weights).with_padding_of(batch);
         let hidden = self.walk(batch, &pass)?;
-        crate::numeric::scalar(&self.backbone.head_loss(&hidden, &batch.targets, &pass)?)
+        Ok(vxf_tensor::numeric::scalar(&self.backbone.head_loss(
+            &hidden,
+            &batch.targets,
+            &pass,
+        )?)?)
     }
 
     /// The logits `[batch, sequence, vocabulary]` in `f32` or wider, without dropout.
     pub fn logits(&self, batch: &Batch) -> Result<candle_core::Tensor> {
         let weights = self.weights.detach();
         let pass = Pass::new(&weights).with_padding_of(batch);
-        crate::numeric::widened(&self.backbone.head(&self.walk(batch, &pass)?, &pass)?)
+        Ok(vxf_tensor::numeric::widened(&self.backbone.head(&self.walk(batch, &pass)?, &pass)?)?)
     }
 
     /// The hidden embeddings at `sites`, without dropout.

@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::backbone::Parameter;
 use crate::finite::Finite;
-use crate::scalar::Scalar;
 use crate::{Error, Gradients, Params, Result};
 use cpu::Kernel;
+use vxf_tensor::Scalar;
 
 /// AdamW's constants.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

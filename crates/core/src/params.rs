@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use candle_core::{Tensor, Var};
 
-use crate::scalar::Scalar;
 use crate::{Error, Result};
+use vxf_tensor::Scalar;
 
 /// Trainable weights, gradients, moments: an ordered map from name to tensor.
 ///
@@ -129,17 +129,19 @@ impl Params {
             let f64 = candle_core::DType::F64;
             Ok((a.to_dtype(f64)? * b.to_dtype(f64)?)?.sum_all()?)
         })?;
-        products.0.values().map(crate::numeric::scalar).sum()
+        let sum: candle_core::Result<f64> =
+            products.0.values().map(vxf_tensor::numeric::scalar).sum();
+        Ok(sum?)
     }
 
     /// The L2 norm over all tensors, in f64.
     pub fn norm(&self) -> Result<f64> {
-        self.pending_norm()?.value()
+        Ok(self.pending_norm()?.value()?)
     }
 
     /// The same, without waiting for the device.
     pub fn pending_norm(&self) -> Result<Scalar> {
-        crate::numeric::norm(&self.0.values().collect::<Vec<_>>())
+        Ok(vxf_tensor::numeric::norm(&self.0.values().collect::<Vec<_>>())?)
     }
 
     /// Adds `gradient` into the entry called `name`.

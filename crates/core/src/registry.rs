@@ -7,7 +7,7 @@
 use serde::de::DeserializeOwned;
 
 use crate::config::{
-    DefenseConfig, Documented, Family, JudgeConfig, MetricConfig, PerturberConfig, Setting,
+    DefenseConfig, Documented, JudgeConfig, MetricConfig, PerturberConfig, Setting,
 };
 use crate::defense::Stage;
 use crate::{Error, Result};
@@ -70,25 +70,10 @@ pub struct Entry<C: ?Sized + 'static> {
     pub parse: fn(serde_json::Value) -> Result<Box<C>, ConfigError>,
 }
 
-/// A registered model family.
-pub struct BackboneEntry {
-    /// The family's name.
-    pub name: &'static str,
-    /// What it reads, in under eighty characters.
-    pub summary: &'static str,
-    /// Where it was published.
-    pub paper: &'static str,
-    /// The crate it comes from.
-    pub package: &'static str,
-    /// How to load it.
-    pub family: Family,
-}
-
 inventory::collect!(Entry<dyn DefenseConfig>);
 inventory::collect!(Entry<dyn PerturberConfig>);
 inventory::collect!(Entry<dyn MetricConfig>);
 inventory::collect!(Entry<dyn JudgeConfig>);
-inventory::collect!(BackboneEntry);
 
 /// A kind of plugin with entries of its own.
 pub trait Kind: 'static {
@@ -122,16 +107,11 @@ pub fn entries<C: Kind + ?Sized>() -> Result<Vec<&'static Entry<C>>> {
     sorted(C::NAME, C::all(), |entry| (entry.name, entry.package))
 }
 
-/// All model families, by name.
+/// `all` in the order of their labels, a name and the package it comes from.
 ///
 /// # Errors
 /// When two plugins took one name.
-pub fn backbones() -> Result<Vec<&'static BackboneEntry>> {
-    let all = inventory::iter::<BackboneEntry>.into_iter().collect();
-    sorted("backbone", all, |entry: &&BackboneEntry| (entry.name, entry.package))
-}
-
-fn sorted<T>(
+pub fn sorted<T>(
     kind: &'static str,
     mut all: Vec<T>,
     label: impl Fn(&T) -> (&'static str, &'static str),

@@ -2,7 +2,7 @@
 //!
 //! [`Saved`] is everything that the next step depends on and that the recipe does not already fix.
 //! Samples, schedule and the order of the samples follow from the recipe; randomness is keyed by
-//! the step (see [`crate::rng`]), so the number of the next step is every random stream's position;
+//! the step (see [`vxf_tensor::rng`]), so the number of the next step is every random stream's position;
 //! batches follow from how far each stream has been read.
 
 use std::collections::BTreeMap;

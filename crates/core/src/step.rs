@@ -11,9 +11,9 @@ use crate::backbone::{Architecture, Backbone};
 use crate::batch::Batch;
 use crate::engine::Objective;
 use crate::perturber::Perturbation;
-use crate::rng::Key;
-use crate::scalar::Scalar;
 use crate::{Error, Gradients, Params, Result};
+use vxf_tensor::Key;
+use vxf_tensor::Scalar;
 
 pub use query::Query;
 pub(crate) use query::Reader;

@@ -7,8 +7,8 @@ use candle_core::Device;
 use rand::seq::SliceRandom;
 
 use crate::batch::{Batch, Example};
-use crate::rng::Key;
 use crate::{Error, Result};
+use vxf_tensor::Key;
 
 /// The order in which a stream goes through its samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,8 +8,8 @@ mod pretrain;
 use std::collections::HashMap;
 use std::path::Path;
 
-use vxf_core::checkpoint::Checkpoint;
 use vxf_core::{Error, Params, Result};
+use vxf_hf::checkpoint::Checkpoint;
 
 pub use pretrain::{Pretraining, pretrain};
 

@@ -3,8 +3,6 @@
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
-use vxf_core::checkpoint::Checkpoint;
-use vxf_core::config::{load_backbone, outline};
 use vxf_core::engine::Objective;
 use vxf_core::loss::log_softmax;
 use vxf_core::minmax::{Flow, Observation, Training};
@@ -17,6 +15,8 @@ use vxf_core::{
     Step,
 };
 use vxf_data::{Ask, Codec, Sample};
+use vxf_hf::checkpoint::Checkpoint;
+use vxf_hf::{load_backbone, outline};
 
 /// How the base model is made; the defaults made the one that is shipped.
 #[derive(Clone, Debug, PartialEq)]

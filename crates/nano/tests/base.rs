@@ -2,12 +2,12 @@
 
 use candle_core::{DType, Device};
 use sha2::{Digest, Sha256};
-use vxf_core::config::load_backbone;
 use vxf_core::generate::{Forgetful, Greedy, answers};
 use vxf_core::metric::{Model, Probes, Prompt};
 use vxf_core::{Key, Params, Result};
 use vxf_data::{Ask, Codec, world::Sample};
 use vxf_decoder as _;
+use vxf_hf::load_backbone;
 
 #[test]
 fn the_shipped_weights_are_pinned() {

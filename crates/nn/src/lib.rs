@@ -5,12 +5,10 @@
 //! element type or device take the slow way. [`compose`] is that slow way: the same functions made of stock differentiable candle
 //! operations, which is also what the tests compare against.
 //!
-//! [`layers`] puts them to use: layers that take their trainable weights from a pass. Nothing here
-//! knows a model or a defence.
+//! Nothing here knows a model or a defence.
 
 pub mod compose;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod kernel;
-pub mod layers;
 pub mod ops;

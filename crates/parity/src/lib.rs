@@ -27,7 +27,7 @@ pub fn compare(path: &Path, device: &Device, bounds: &Bounds) -> Result<Report> 
     let mut report = Report::new(*bounds);
     for directory in recording::models(path)? {
         let name = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let backbone = match vxf_core::config::load_directory(&directory, bounds.dtype, device) {
+        let backbone = match vxf_hf::load_directory(&directory, bounds.dtype, device) {
             Ok(backbone) => backbone,
             Err(error @ Error::Unsupported { .. }) => {
                 report.skip(&name, error.to_string());

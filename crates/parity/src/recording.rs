@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use serde::Deserialize;
-use vxf_core::{Batch, Error, Result, Site, outside};
+use vxf_core::{Batch, Error, Result, Site};
 
 /// The model directories of a folder of recordings, in the order of their names.
 pub(crate) fn models(path: &Path) -> Result<Vec<PathBuf>> {
@@ -164,7 +164,7 @@ fn site(module: &str) -> Option<Site> {
 }
 
 fn read_json(file: &Path) -> Result<serde_json::Value> {
-    let text = outside::text(file, outside::LARGE)
+    let text = vxf_untrusted::text(file, vxf_untrusted::LARGE)
         .map_err(|source| Error::Io { path: file.display().to_string(), source })?;
     serde_json::from_str(&text).map_err(|error| broken(file, &error.to_string()))
 }

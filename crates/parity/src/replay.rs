@@ -13,8 +13,10 @@ use vxf_core::step::Session;
 use vxf_core::stream::{Stream, Streams};
 use vxf_core::{
     Backbone, Batch, Defense, Error, Gradients, Hidden, Key, Params, Perturbation, Perturber,
-    Result, Site, Step, Trainable, peft, registry,
+    Result, Site, Step, Trainable, registry,
 };
+
+use vxf_hf::peft;
 
 use crate::recording::{Model, Run};
 use crate::report::{Bound, Report};

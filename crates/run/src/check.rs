@@ -1,8 +1,8 @@
 //! Rules that tie the parts of a recipe together, checked before anything is trained.
 
-use vxf_core::config::Outline;
 use vxf_core::registry::ConfigError;
 use vxf_core::{Error as CoreError, Stage};
+use vxf_hf::Outline;
 
 use crate::data_settings::Part;
 use crate::layer::Place;

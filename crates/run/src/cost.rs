@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
-use vxf_core::config::Outline;
 use vxf_core::engine::Recompute;
 use vxf_core::{Stage, Trainable};
+use vxf_hf::Outline;
 
 use crate::Result;
 use crate::data_settings::{DataSettings, Part};
@@ -242,7 +242,7 @@ pub(crate) fn rate(device: &Device) -> Result<f64> {
 mod tests {
     use vxf_builtins as _;
 
-    use vxf_core::config::outline;
+    use vxf_hf::outline;
 
     use super::*;
 

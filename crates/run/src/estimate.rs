@@ -3,7 +3,7 @@
 use candle_core::DType;
 use serde::Serialize;
 use vxf_core::Stage;
-use vxf_core::config::outline;
+use vxf_hf::outline;
 
 use crate::access::Access;
 use crate::check;

@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use vxf_core::{Trainable, peft};
+use vxf_core::Trainable;
+use vxf_hf::peft;
 
 use crate::finished::{self, Layered, Run};
 use crate::model::Base;

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use vxf_core::checkpoint::Checkpoint;
 use vxf_core::{Params, Stage, Trainable};
+use vxf_hf::checkpoint::Checkpoint;
 
 use crate::layer::Layer;
 use crate::manifest::Manifest;

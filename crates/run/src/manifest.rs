@@ -163,7 +163,7 @@ impl Host {
             name: name.map_or("unknown".to_owned(), |name| name.trim().to_owned()),
             system: std::env::consts::OS.to_owned(),
             architecture: std::env::consts::ARCH.to_owned(),
-            instructions: vxf_core::processor::instructions().to_owned(),
+            instructions: vxf_tensor::processor::instructions().to_owned(),
             cores: cores(),
         }
     }

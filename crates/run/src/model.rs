@@ -9,10 +9,11 @@ use candle_core::{DType, Device};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use vxf_core::checkpoint::{Checkpoint, Format};
-use vxf_core::config::{Outline, load_backbone, outline};
-use vxf_core::{Backbone, Params, Trainable, peft};
+use vxf_core::{Backbone, Params, Trainable};
 use vxf_data::{Codec, TemplateChoice};
+use vxf_hf::checkpoint::{Checkpoint, Format};
+use vxf_hf::peft;
+use vxf_hf::{Outline, load_backbone, outline};
 
 use crate::access::Access;
 use crate::device::device;

@@ -9,7 +9,6 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 use toml_parser::Source;
 use toml_parser::lexer::TokenKind;
-use vxf_core::outside;
 
 use crate::layer::{Layer, Place};
 use crate::{Error, Result};
@@ -25,7 +24,8 @@ pub fn read(path: &Path) -> Result<Layer> {
 /// Reads a recipe that those in `above` extend.
 fn read_above(path: &Path, above: &mut Vec<PathBuf>) -> Result<Layer> {
     // Not a regular file alone: a recipe may come through a pipe.
-    let text = File::open(path).and_then(|file| outside::utf8(outside::all(file, LONGEST)?));
+    let text =
+        File::open(path).and_then(|file| vxf_untrusted::utf8(vxf_untrusted::all(file, LONGEST)?));
     let text = text.map_err(|source| Error::RecipeFile { path: path.to_owned(), source })?;
     let mut layer = parse(&text, &path.display().to_string())?;
     let place = layer.place(EXTENDS);

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use vxf_core::outside::{self, LARGE};
 use vxf_core::{Measurement, Stage, Trainable};
+use vxf_untrusted::LARGE;
 
 use crate::health::TrainingLoss;
 use crate::plan::CellId;
@@ -102,8 +102,8 @@ pub struct Answer {
 
 /// Reads a JSON file.
 pub(crate) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T> {
-    let text = outside::text(path, LARGE).map_err(Error::io("read", path))?;
-    outside::json(&text).map_err(|problem| Error::Unreadable { place: show(path), problem })
+    let text = vxf_untrusted::text(path, LARGE).map_err(Error::io("read", path))?;
+    vxf_untrusted::json(&text).map_err(|problem| Error::Unreadable { place: show(path), problem })
 }
 
 fn show(path: &Path) -> String {
@@ -115,9 +115,9 @@ const MOST_ANSWERS: u64 = 1 << 30;
 
 /// Reads a file of JSON lines.
 pub(crate) fn read_lines<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
-    let text = outside::text(path, MOST_ANSWERS).map_err(Error::io("read", path))?;
+    let text = vxf_untrusted::text(path, MOST_ANSWERS).map_err(Error::io("read", path))?;
     let row = |(index, line): (usize, &str)| {
-        outside::json(line).map_err(|problem| {
+        vxf_untrusted::json(line).map_err(|problem| {
             // Each line is read alone, and would be the first.
             let problem = problem.replace(" at line 1 column ", " at column ");
             Error::Unreadable { place: format!("{}:{}", show(path), index + 1), problem }

@@ -5,7 +5,7 @@ use crate::experiment::Experiment;
 use crate::plan::{Arm, CellId};
 use crate::record::Answer;
 
-pub use vxf_core::outside::printable;
+pub use vxf_untrusted::printable;
 
 /// What to show of a set of prompts.
 const SETS: [(&str, &str); 3] = [

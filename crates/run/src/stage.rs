@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
-use vxf_core::checkpoint::Checkpoint;
 use vxf_core::engine::Recompute;
 use vxf_core::minmax::Training;
 use vxf_core::numeric::trained_in;
@@ -12,7 +11,9 @@ use vxf_core::optimizer::{AdamW, AdamWConfig};
 use vxf_core::schedule::Schedule;
 use vxf_core::step::Session;
 use vxf_core::stream::{Stream, Streams};
-use vxf_core::{Backbone, Key, Params, Trainable, peft};
+use vxf_core::{Backbone, Key, Params, Trainable};
+use vxf_hf::checkpoint::Checkpoint;
+use vxf_hf::peft;
 
 use crate::Result;
 use crate::dataset::Set;

@@ -2,9 +2,9 @@
 
 use candle_core::{DType, Device, Tensor};
 use serde_json::{Value, json};
-use vxf_core::checkpoint::Checkpoint;
-use vxf_core::config::outline;
 use vxf_core::{Key, Params, Result};
+use vxf_hf::checkpoint::Checkpoint;
+use vxf_hf::outline;
 
 /// The measures of a Llama to make.
 #[derive(Clone, Debug)]

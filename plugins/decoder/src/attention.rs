@@ -1,9 +1,9 @@
 //! Attention: projections and positions.
 
+use crate::layers::{Linear, Norm};
 use candle_core::Tensor;
 use vxf_core::backbone::Pass;
 use vxf_core::{Result, Trainable};
-use vxf_nn::layers::{Linear, Norm};
 use vxf_nn::ops;
 
 use crate::cache::Cache;

@@ -1,11 +1,11 @@
 //! One layer: attention and MLP, each beside a residual.
 
+use crate::layers::Norm;
 use candle_core::Tensor;
-use vxf_core::autograd::add;
 use vxf_core::backbone::Pass;
 use vxf_core::{Result, Site, Trainable};
-use vxf_nn::layers::Norm;
 use vxf_nn::ops;
+use vxf_tensor::autograd::add;
 
 use crate::attention::{Attention, Place};
 use crate::cache::Cache;

@@ -1,7 +1,7 @@
 //! What the families differ in: one description that the model is made from.
 
 use vxf_core::backbone::Architecture;
-use vxf_core::config::Outline;
+use vxf_hf::Outline;
 
 use crate::rope::Rope;
 

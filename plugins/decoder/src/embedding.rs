@@ -1,11 +1,11 @@
 //! Tokens and their positions as hidden embeddings.
 
+use crate::layers::Linear;
 use candle_core::Tensor;
-use vxf_core::autograd::add;
 use vxf_core::backbone::Pass;
 use vxf_core::{Error, Result, Trainable};
-use vxf_nn::layers::Linear;
 use vxf_nn::ops;
+use vxf_tensor::autograd::add;
 
 use crate::design::Position;
 use crate::parts::Parts;

@@ -10,6 +10,7 @@ mod cached;
 pub mod design;
 mod embedding;
 mod family;
+mod layers;
 mod mlp;
 mod model;
 mod parts;
@@ -18,8 +19,7 @@ pub mod rope;
 pub use design::Design;
 pub use model::Transformer;
 
-use vxf_core::config::Family;
-use vxf_core::registry::BackboneEntry;
+use vxf_hf::{BackboneEntry, Family};
 
 /// Registers a family under its name, which is also its `model_type`.
 macro_rules! family {

@@ -1,9 +1,9 @@
 //! The feed-forward block.
 
+use crate::layers::Linear;
 use candle_core::Tensor;
 use vxf_core::backbone::Pass;
 use vxf_core::{Result, Trainable};
-use vxf_nn::layers::Linear;
 use vxf_nn::ops;
 
 use crate::design;

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use crate::layers::{Linear, Norm};
 use candle_core::{DType, Device, Tensor};
 use vxf_core::backbone::{Architecture, Backbone, Decoder, Parameter, Pass};
-use vxf_core::checkpoint::Checkpoint;
-use vxf_core::config::Outline;
 use vxf_core::numeric::trained_in;
 use vxf_core::{Key, Lora, Params, Result, Site, Trainable};
-use vxf_nn::layers::{Linear, Norm};
+use vxf_hf::Outline;
+use vxf_hf::checkpoint::Checkpoint;
 use vxf_nn::ops;
 
 use crate::attention::Place;

@@ -1,8 +1,8 @@
 //! Layers made of the tensors of a checkpoint.
 
+use crate::layers;
 use candle_core::{DType, Device, Tensor};
 use vxf_core::{Error, Params, Result};
-use vxf_nn::layers;
 
 use crate::design::{Design, Norm};
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde_json::json;
 use vxf_core::metric::{Findings, Generation, Judge, Verdict};
-use vxf_core::{Error, Result, outside};
+use vxf_core::{Error, Result};
 
 use crate::FileConfig;
 use crate::model::failed;
@@ -59,7 +59,7 @@ impl File {
         &self,
         finding: impl Fn(&Row) -> Option<T>,
     ) -> Result<Known<T>> {
-        let text = match outside::text(&self.path, LONGEST) {
+        let text = match vxf_untrusted::text(&self.path, LONGEST) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Known::new()),
             Err(source) => {
@@ -72,7 +72,7 @@ impl File {
             let wrong = |problem: String| {
                 failed(NAME, format!("{}, line {number}: {problem}", self.path.display()))
             };
-            let value: serde_json::Value = outside::json(line).map_err(wrong)?;
+            let value: serde_json::Value = vxf_untrusted::json(line).map_err(wrong)?;
             let keys = ["verdict", "flagged", "score", "correct"];
             if keys.iter().all(|key| value.get(key).is_none()) {
                 return Err(wrong("needs one of `verdict`, `flagged`, `score`, `correct`".into()));

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device};
 use vxf_core::backbone::{Architecture, Backbone};
-use vxf_core::checkpoint::Checkpoint;
-use vxf_core::config::{JudgeContext, load_backbone};
+use vxf_core::config::JudgeContext;
 use vxf_core::{Error, Result};
 use vxf_data::{Codec, TemplateChoice};
+use vxf_hf::checkpoint::Checkpoint;
+use vxf_hf::load_backbone;
 
 /// A model that is loaded when there is something to judge.
 pub(crate) struct Files {

@@ -110,7 +110,7 @@ impl Perturber for GradientPerturber {
                 let factor = factor(&norm)?;
                 scale(&mut hidden, |_| Ok(factor.clone()))?;
             }
-            Scope::PerSite => scale(&mut hidden, |site| factor(&norms[&site]))?,
+            Scope::PerSite => scale(&mut hidden, |site| Ok(factor(&norms[&site])?))?,
             Scope::PerExample => scale_groups(&mut hidden, *rho, &[1, 2])?,
             Scope::PerToken => scale_groups(&mut hidden, *rho, &[2])?,
         }

@@ -2,8 +2,8 @@
 
 use candle_core::Device;
 use serde_json::{Value, json};
-use vxf_core::processor::instructions;
 use vxf_run::device::{self, Cuda};
+use vxf_tensor::processor::instructions;
 
 use crate::args::DoctorArgs;
 use crate::commands::SCHEMA_VERSION;

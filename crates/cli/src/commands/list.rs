@@ -65,11 +65,11 @@ fn entries<C: Kind + ?Sized>() -> Result<Vec<Value>, CommandError> {
 }
 
 fn backbones() -> Result<Vec<Value>, CommandError> {
-    let entry = |entry: &registry::BackboneEntry| {
+    let entry = |entry: &vxf_hf::BackboneEntry| {
         json!({
             "name": entry.name, "summary": entry.summary, "paper": entry.paper,
             "model_types": entry.family.model_types, "package": entry.package,
         })
     };
-    Ok(registry::backbones()?.into_iter().map(entry).collect())
+    Ok(vxf_hf::backbones()?.into_iter().map(entry).collect())
 }

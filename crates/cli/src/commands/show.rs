@@ -3,7 +3,8 @@
 use serde_json::{Map, Value, json};
 use vxf_core::Stage;
 use vxf_core::config::{DefenseConfig, JudgeConfig, MetricConfig, PerturberConfig};
-use vxf_core::registry::{self, BackboneEntry, Entry, Kind};
+use vxf_core::registry::{self, Entry, Kind};
+use vxf_hf::BackboneEntry;
 use vxf_run::overlay;
 
 use crate::args::ShowArgs;
@@ -17,7 +18,7 @@ pub(crate) fn run(args: &ShowArgs) -> Result<(), CommandError> {
     of_kind::<dyn PerturberConfig>(&args.name, &mut found)?;
     of_kind::<dyn MetricConfig>(&args.name, &mut found)?;
     of_kind::<dyn JudgeConfig>(&args.name, &mut found)?;
-    let families = registry::backbones()?;
+    let families = vxf_hf::backbones()?;
     found.extend(families.iter().filter(|entry| entry.name == args.name).map(|e| backbone(e)));
     if found.is_empty() {
         return Err(unknown(&args.name)?);
@@ -129,7 +130,7 @@ fn unknown(name: &str) -> Result<CommandError, CommandError> {
     known.extend(names::<dyn PerturberConfig>()?);
     known.extend(names::<dyn MetricConfig>()?);
     known.extend(names::<dyn JudgeConfig>()?);
-    known.extend(registry::backbones()?.into_iter().map(|entry| entry.name.to_owned()));
+    known.extend(vxf_hf::backbones()?.into_iter().map(|entry| entry.name.to_owned()));
     known.sort();
     known.dedup();
     let near = registry::nearest(name, &known);

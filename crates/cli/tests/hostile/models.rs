@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use vxf_builtins as _;
-use vxf_core::checkpoint::Checkpoint;
-use vxf_core::config::load_backbone;
-use vxf_core::{Lora, Trainable, peft};
+use vxf_core::{Lora, Trainable};
+use vxf_hf::checkpoint::Checkpoint;
+use vxf_hf::load_backbone;
+use vxf_hf::peft;
 use vxf_testkit::checkpoint::LlamaShape;
 
 use crate::common::Place;

@@ -6,9 +6,9 @@ use candle_core::{Tensor, Var};
 
 use super::Evaluation;
 use crate::Result;
-use crate::autograd::{self, Store, Tape};
 use crate::backbone::Tap;
 use crate::site::{Hidden, Site};
+use vxf_tensor::autograd::{self, Store, Tape};
 
 /// What goes into a block.
 pub(super) struct Input {

@@ -8,7 +8,7 @@ use candle_core::{CpuStorage, DType, Error, InplaceOp1, Layout, Result, Storage,
 use rayon::prelude::*;
 
 use super::Update;
-use crate::vectorised;
+use vxf_tensor::vectorised;
 
 /// Elements that a thread moves at a time.
 const CHUNK: usize = 1 << 14;

@@ -3,8 +3,8 @@
 use candle_core::{DType, Tensor};
 
 use super::Update;
-use crate::scalar::Scalar;
 use crate::{Params, Result};
+use vxf_tensor::Scalar;
 
 /// The launches of one step.
 pub(super) struct Launches {

@@ -6,10 +6,12 @@ use super::{Role, Step};
 use crate::backbone::{Pass, Tap};
 use crate::engine::{Evaluation, Objective, Outcome};
 use crate::perturber::Perturbation;
-use crate::rng::Key;
-use crate::scalar::Scalar;
 use crate::site::{Hidden, Site};
-use crate::{Error, Gradients, Result, numeric};
+use vxf_tensor::Key;
+use vxf_tensor::Scalar;
+use vxf_tensor::numeric;
+
+use crate::{Error, Gradients, Result};
 
 /// A question about a stream, put together word by word and ended by a verb.
 #[must_use = "end the query with a verb such as `gradients`"]
@@ -62,7 +64,7 @@ impl<'s> Query<'s, '_> {
 
     /// The loss alone; waits for the device.
     pub fn loss(self) -> Result<f64> {
-        self.run(&[], false)?.loss.value()
+        Ok(self.run(&[], false)?.loss.value()?)
     }
 
     /// Gradients at sites; takes none of the weights.
@@ -114,7 +116,7 @@ impl<'s> Query<'s, '_> {
         for layer in 0..backbone.architecture().layers {
             hidden = backbone.block(layer, &hidden, &tapped)?;
         }
-        numeric::widened(&backbone.head(&hidden, &pass)?.detach())
+        Ok(numeric::widened(&backbone.head(&hidden, &pass)?.detach())?)
     }
 
     fn run(self, sites: &[Site], weight_gradients: bool) -> Result<Outcome> {

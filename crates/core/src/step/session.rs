@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use crate::batch::Batch;
 use crate::engine::Recompute;
-use crate::rng::Key;
-use crate::scalar::{Scalar, settle};
 use crate::stream::Streams;
 use crate::{Error, Params, Result};
+use vxf_tensor::Key;
+use vxf_tensor::scalar::{Scalar, settle};
 
 /// What a stage keeps from step to step.
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use vxf_core::outside::{has_more_objects_than, has_too_many_values};
+use vxf_untrusted::{has_more_objects_than, has_too_many_values};
 
 use crate::{Error, Result};
 

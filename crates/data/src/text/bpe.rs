@@ -6,7 +6,7 @@ use tokenizers::decoders::byte_level::ByteLevel;
 use tokenizers::models::bpe::BPE;
 use tokenizers::processors::template::{SpecialToken, Template, TemplateProcessing};
 use tokenizers::{AddedToken, Tokenizer};
-use vxf_core::outside::caught;
+use vxf_untrusted::caught;
 
 use super::TextError;
 use super::files::Files;

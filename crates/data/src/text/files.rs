@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use vxf_core::outside::{self, LARGE};
+use vxf_untrusted::LARGE;
 
 use super::TextError;
 use crate::Result;
@@ -50,14 +50,14 @@ impl Files {
             return Ok(None);
         }
         let path = self.path(name);
-        let text = outside::text(&path, LARGE);
+        let text = vxf_untrusted::text(&path, LARGE);
         text.map(Some).map_err(|error| TextError::file(&path, format!("cannot be read: {error}")))
     }
 
     /// A file as JSON, `null` if it is not there.
     pub(super) fn json(&mut self, name: &str) -> Result<Value> {
         let Some(text) = self.text(name)? else { return Ok(Value::Null) };
-        let parsed = outside::json(&text);
+        let parsed = vxf_untrusted::json(&text);
         parsed.map_err(|problem| TextError::file(&self.directory.join(name), problem))
     }
 

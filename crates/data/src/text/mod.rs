@@ -24,7 +24,6 @@ mod codec;
 mod encode;
 mod error;
 mod files;
-mod growth;
 mod jinja;
 mod python;
 mod specials;

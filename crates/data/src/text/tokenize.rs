@@ -3,12 +3,13 @@
 use std::str::FromStr;
 
 use tokenizers::{AddedToken, Encoding, Token, Tokenizer};
-use vxf_core::outside::caught;
+use vxf_untrusted::caught;
 
 use super::files::Files;
 use super::specials::Specials;
-use super::{TextError, bpe, growth};
+use super::{TextError, bpe};
 use crate::{Error, Result};
+use vxf_untrusted::tokenizer;
 
 /// Files of tokenizers that are not read here.
 const OTHERS: [&str; 4] = ["tokenizer.model", "spiece.model", "tekken.json", "tiktoken.model"];
@@ -24,7 +25,7 @@ pub(super) fn load(files: &mut Files, specials: &mut Specials) -> Result<Tokeniz
         let path = files.path("tokenizer.json");
         let text = files.text("tokenizer.json")?.unwrap_or_default();
         let broken = |problem: String| TextError::file(&path, problem);
-        growth::check(&text).map_err(broken)?;
+        tokenizer::check(&text).map_err(broken)?;
         match caught(|| Tokenizer::from_str(&text)) {
             Some(read) => read.map_err(|error| broken(format!("is no tokenizer: {error}")))?,
             None => return Err(broken("is no tokenizer: its parts do not fit together".into())),

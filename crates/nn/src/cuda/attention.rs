@@ -30,7 +30,7 @@ pub(crate) fn attention(
     };
     // Where heads lie further apart, nothing is differentiated and nothing copied.
     Ok(Some(match pitch {
-        Some(_) => vxf_core::autograd::apply3([&q.contiguous()?, k, v], super::Op(op))?,
+        Some(_) => vxf_tensor::autograd::apply3([&q.contiguous()?, k, v], super::Op(op))?,
         None => apply_three([q, k, v], op)?,
     }))
 }

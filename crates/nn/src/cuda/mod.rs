@@ -15,8 +15,8 @@ use candle_core::{
     CpuStorage, CudaStorage, CustomOp1, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor,
     bail,
 };
-use vxf_core::autograd::{apply1, apply2, apply3};
 use vxf_cuda::{Operand, cast, tensor, with};
+use vxf_tensor::autograd::{apply1, apply2, apply3};
 
 pub(crate) use attention::attention;
 pub(crate) use cross_entropy::linear_cross_entropy;
@@ -27,7 +27,7 @@ pub(crate) use rms_norm::rms_norm;
 
 /// Whether the kernels take this tensor.
 pub(crate) fn takes(x: &Tensor) -> bool {
-    vxf_core::numeric::in_kernels(x)
+    vxf_tensor::numeric::in_kernels(x)
 }
 
 /// An operation of `N` operands with its backward.

@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
-use vxf_core::vectorised;
+use vxf_tensor::vectorised;
 
 use super::Real;
 use super::reduce::add_scaled;

@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use gemm::Parallelism;
 use rayon::prelude::*;
-use vxf_core::vectorised;
+use vxf_tensor::vectorised;
 
 use super::narrow::{FEW, few_rows};
 use super::small::{Operands, Small};

@@ -4,7 +4,7 @@
 //! decoding there is a row for each answer, and packing would cost more than the product.
 
 use rayon::prelude::*;
-use vxf_core::vectorised;
+use vxf_tensor::vectorised;
 
 use super::{Real, transposed};
 

@@ -28,7 +28,7 @@ pub(crate) trait Real: WithDType + Neg<Output = Self> {
     fn root(self) -> Self;
     /// `self + a b`, rounded once.
     ///
-    /// One instruction where the caller is [`vectorised`](vxf_core::vectorised) and the processor is of
+    /// One instruction where the caller is [`vectorised`](vxf_tensor::vectorised) and the processor is of
     /// the last ten years; elsewhere the same bits, slowly.
     fn plus_product(self, a: Self, b: Self) -> Self;
 

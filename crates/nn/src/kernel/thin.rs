@@ -5,7 +5,7 @@
 //! how the loops are cut.
 
 use rayon::prelude::*;
-use vxf_core::vectorised;
+use vxf_tensor::vectorised;
 
 use super::narrow::{GRAIN, LANES, Sums};
 use super::{Real, add_scaled};

@@ -2,7 +2,7 @@
 //!
 //! Element by element a transposition costs as much as a tenth of the product that needs it.
 
-use vxf_core::vectorised;
+use vxf_tensor::vectorised;
 
 use super::{Real, View};
 

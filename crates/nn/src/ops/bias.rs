@@ -2,7 +2,7 @@
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
-use vxf_core::autograd::{apply1, apply2};
+use vxf_tensor::autograd::{apply1, apply2};
 
 use super::{by_dtype, elements, flat, frozen, fused, gradient, output, rows_of, same_kind};
 use crate::compose;

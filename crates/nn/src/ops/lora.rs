@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp3, Layout, Result, Shape, Tensor, bail};
-use vxf_core::autograd::{apply1, apply3, cast};
+use vxf_tensor::autograd::{apply1, apply3, cast};
 
 use super::linear::Sizes;
 use super::mask::product;

@@ -1,7 +1,7 @@
 //! The rectifier.
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
-use vxf_core::autograd::apply1;
+use vxf_tensor::autograd::apply1;
 
 use super::{by_dtype, elements, flat, frozen, fused, gradient, output, same_kind};
 use crate::compose;

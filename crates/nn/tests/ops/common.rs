@@ -4,7 +4,7 @@ use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Result, Tensor, Var};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use vxf_core::autograd::seed;
+use vxf_tensor::autograd::seed;
 use vxf_testkit::device;
 
 /// A source of random operands.

@@ -3,8 +3,8 @@
 
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Result, Tensor, Var};
-use vxf_core::autograd::seed;
 use vxf_nn::ops;
+use vxf_tensor::autograd::seed;
 
 use crate::common::{Source, backward, values};
 

@@ -1,8 +1,8 @@
 //! Half-precision activations beside single-precision weights, and what a device draws.
 
 use candle_core::{DType, Device, Result, Tensor, Var};
-use vxf_core::Key;
 use vxf_nn::ops;
+use vxf_tensor::Key;
 
 use vxf_testkit::device;
 
@@ -43,7 +43,7 @@ fn adapters_may_be_wider_than_activations() -> Result<()> {
 
 /// Every device drops the same elements.
 #[test]
-fn masks_are_those_of_the_cpu() -> vxf_core::Result<()> {
+fn masks_are_those_of_the_cpu() -> vxf_tensor::Result<()> {
     for dtype in [DType::F32, DType::BF16] {
         for (seed, count) in [(1, 1), (2, 7), (3, 8), (4, 10_007)] {
             let draw = |device| Key::root(seed).child("mask").dropout(0.1, &[count], dtype, device);

@@ -3,8 +3,8 @@
 //! Each operation against central differences in `f64` and against its composition.
 
 use candle_core::{Result, Tensor};
-use vxf_core::autograd;
 use vxf_nn::{compose, ops};
+use vxf_tensor::autograd;
 
 use crate::common::{Op, Source, beside, bits, check_differences, check_same, values};
 

@@ -61,7 +61,7 @@ pub fn every_parameter_has_its_gradient(make: impl Fn(DType) -> Arc<dyn Backbone
             ..Evaluation::new(&*backbone, &weights, &batch)
         };
         let at = |weights: &Params| -> Result<f64> {
-            Evaluation { weights, weight_gradients: false, ..evaluation }.run()?.loss.value()
+            Ok(Evaluation { weights, weight_gradients: false, ..evaluation }.run()?.loss.value()?)
         };
         let outcome = evaluation.run()?;
 
@@ -111,7 +111,7 @@ pub fn site_gradients_are_right(make: impl Fn(DType) -> Arc<dyn Backbone>) {
                 let at = |by| -> Result<f64> {
                     let added = nudged(&tensor.zeros_like()?, index, by)?;
                     let added = Hidden::from([(site, added)]);
-                    Evaluation { perturbation: Some(&added), ..quiet }.run()?.loss.value()
+                    Ok(Evaluation { perturbation: Some(&added), ..quiet }.run()?.loss.value()?)
                 };
                 let difference = (at(STEP)? - at(-STEP)?) / (2.0 * STEP);
                 assert_agrees(&format!("{site}[{index}]"), gradient[index], difference);

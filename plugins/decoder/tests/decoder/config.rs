@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use vxf_core::Lora;
 use vxf_core::Trainable;
-use vxf_core::config::{Outline, outline};
+use vxf_hf::{Outline, outline};
 
 use crate::shapes::{all, checkpoint, llama, mistral, opt, qwen2, qwen3, with};
 

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use candle_core::DType;
-use vxf_core::config::load_backbone;
 use vxf_core::engine::Evaluation;
 use vxf_core::{Backbone, Batch, Lora, Params, Trainable};
+use vxf_hf::load_backbone;
 use vxf_testkit::backbone_laws;
 use vxf_testkit::checkpoint::LlamaShape;
 

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use candle_core::{DType, Device};
 use serde_json::{Value, json};
-use vxf_core::checkpoint::Checkpoint;
-use vxf_core::config::load_backbone;
 use vxf_core::{Key, Lora, Params, Result, Trainable};
+use vxf_hf::checkpoint::Checkpoint;
+use vxf_hf::load_backbone;
 use vxf_testkit::checkpoint::tensors;
 use vxf_testkit::numbers::first_difference;
 use vxf_testkit::training::weights;

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Tensor};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
-use vxf_core::checkpoint::{Checkpoint, Format};
-use vxf_core::config::load_directory;
 use vxf_core::{Key, Params, Result};
+use vxf_hf::checkpoint::{Checkpoint, Format};
+use vxf_hf::load_directory;
 use vxf_testkit::checkpoint::tensors;
 use vxf_testkit::numbers::first_difference;
 

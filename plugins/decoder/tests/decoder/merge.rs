@@ -2,10 +2,10 @@
 
 use candle_core::{DType, Device, Tensor};
 use serde_json::json;
-use vxf_core::checkpoint::Checkpoint;
-use vxf_core::config::load_backbone;
 use vxf_core::metric::Model;
 use vxf_core::{Backbone, Key, Lora, Params, Result, Trainable};
+use vxf_hf::checkpoint::Checkpoint;
+use vxf_hf::load_backbone;
 use vxf_testkit::batches;
 use vxf_testkit::checkpoint::tensors;
 use vxf_testkit::numbers::{entries, first_difference};

@@ -7,7 +7,8 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 use serde_json::{Value, json};
 use vxf_core::metric::Model;
-use vxf_core::{Backbone, Lora, Params, Result, Trainable, peft};
+use vxf_core::{Backbone, Lora, Params, Result, Trainable};
+use vxf_hf::peft;
 use vxf_testkit::numbers::{entries, first_difference};
 use vxf_testkit::{batches, training};
 
@@ -261,8 +262,7 @@ fn pickled_adapters_are_read() -> Result<()> {
     let path = recordings.join("opt_plain/adapter_init");
     assert!(path.join("adapter_model.bin").is_file());
     let (lora, weights) = peft::read(&path, DType::F32, &Device::Cpu)?;
-    let opt =
-        vxf_core::config::load_directory(&recordings.join("opt_plain"), DType::F32, &Device::Cpu)?;
+    let opt = vxf_hf::load_directory(&recordings.join("opt_plain"), DType::F32, &Device::Cpu)?;
     assert_eq!(weights.len(), 2 * 2 * 3);
     peft::fits("opt_plain", &lora, &weights, &*opt)
 }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use candle_core::DType;
 use serde_json::{Value, json};
-use vxf_core::checkpoint::Checkpoint;
-use vxf_core::config::load_backbone;
 use vxf_core::{Backbone, Trainable};
+use vxf_hf::checkpoint::Checkpoint;
+use vxf_hf::load_backbone;
 use vxf_testkit::checkpoint::random;
 
 /// `base` with some keys set otherwise.

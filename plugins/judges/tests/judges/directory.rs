@@ -6,11 +6,11 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use vxf_core::checkpoint::Checkpoint;
 use vxf_core::config::JudgeContext;
 use vxf_core::metric::{Generation, Prompt};
 use vxf_core::{Key, Params, Result};
 use vxf_decoder as _;
+use vxf_hf::checkpoint::Checkpoint;
 
 /// The byte `b` has the id `b`; these come after.
 pub(crate) const BOS: u32 = 256;

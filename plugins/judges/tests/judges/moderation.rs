@@ -3,9 +3,9 @@
 use candle_core::{DType, Device, IndexOp, Tensor};
 use serde_json::json;
 use tempfile::TempDir;
-use vxf_core::config::load_directory;
 use vxf_core::metric::{Generation, Judge, Model, Verdict};
 use vxf_core::{Batch, Example, Params, Result};
+use vxf_hf::load_directory;
 use vxf_judges::{Moderation, ModerationConfig};
 
 use crate::directory::{config, directory, random, said, tokens, with, write};

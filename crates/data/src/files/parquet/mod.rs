@@ -1,8 +1,5 @@
 //! Rows of Parquet files.
 
-mod claims;
-mod pages;
-mod thrift;
 mod value;
 
 use std::fs::File;
@@ -11,7 +8,7 @@ use std::path::{Path, PathBuf};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::reader::{ReaderIter, TreeBuilder};
-use vxf_core::outside::caught;
+use vxf_untrusted::{caught, parquet as claims};
 
 use super::{At, Line, io_problem};
 use crate::{Error, Result};
@@ -59,7 +56,7 @@ impl Parquet {
         let schema = metadata.file_metadata().schema_descr_ptr();
         Some(claims::row_group(&self.file, self.size, metadata.row_group(group)).and_then(|()| {
             guarded(|| {
-                let rows = pages::Group(self.reader.get_row_group(group)?);
+                let rows = claims::Group(self.reader.get_row_group(group)?);
                 TreeBuilder::new().with_batch_size(BATCH).as_iter(schema, &rows)
             })
         }))

@@ -1,7 +1,7 @@
 //! The backward pass: scores are made again, a tile at a time.
 
 use rayon::prelude::*;
-use vxf_core::vectorised;
+use vxf_tensor::vectorised;
 
 use super::dims::Dims;
 use super::tile::{Attention, Scratch, TILE, Tile, pitch, product, turned};

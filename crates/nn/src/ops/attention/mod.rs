@@ -6,7 +6,7 @@ mod tile;
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
-use vxf_core::autograd::apply3;
+use vxf_tensor::autograd::apply3;
 
 use super::{by_dtype, elements, flat, frozen, fused, gradient, output, same_kind};
 use crate::compose;

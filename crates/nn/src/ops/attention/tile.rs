@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use gemm::Parallelism;
 use rayon::prelude::*;
-use vxf_core::vectorised;
+use vxf_tensor::vectorised;
 
 use super::dims::Dims;
 use crate::kernel::{

@@ -3,8 +3,7 @@
 use candle_core::{DType, Device, Tensor};
 
 use super::Checkpoint;
-use crate::adapter::{Lora, Trainable};
-use crate::{Params, Result};
+use vxf_core::{Lora, Params, Result, Trainable};
 
 /// What training changed.
 pub(super) enum Change {

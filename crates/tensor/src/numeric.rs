@@ -93,6 +93,31 @@ fn lanes<T: Copy + Into<f64>>(values: &[T]) -> f64 {
     sums.iter().sum::<f64>() + rest
 }
 
+/// The first entry of a contiguous CPU tensor that is infinite or no number.
+pub fn not_finite(tensor: &Tensor) -> Result<Option<f64>> {
+    macro_rules! first {
+        ($values:expr, $wide:expr) => {{
+            let values = match tensor.layout().contiguous_offsets() {
+                Some((start, end)) => &$values[start..end],
+                None => &$values[..],
+            };
+            // Whole chunks without a branch inside, which the compiler turns into vector code.
+            let bad = values
+                .chunks(4096)
+                .find(|chunk| !chunk.iter().fold(true, |finite, value| finite & value.is_finite()));
+            bad.and_then(|chunk| chunk.iter().find(|value| !value.is_finite())).map($wide)
+        }};
+    }
+    let (storage, _) = tensor.storage_and_layout();
+    Ok(match &*storage {
+        Storage::Cpu(CpuStorage::F32(values)) => first!(values, |value| f64::from(*value)),
+        Storage::Cpu(CpuStorage::F64(values)) => first!(values, |value| *value),
+        Storage::Cpu(CpuStorage::F16(values)) => first!(values, |value| value.to_f64()),
+        Storage::Cpu(CpuStorage::BF16(values)) => first!(values, |value| value.to_f64()),
+        _ => None,
+    })
+}
+
 /// The type that weights are trained in where a model computes in `dtype`: small steps are lost in
 /// half types, whatever the model does with the weights then.
 pub fn trained_in(dtype: DType) -> DType {

@@ -11,7 +11,7 @@ use parquet::record::reader::RowIter;
 use parquet::schema::types::Type;
 
 /// A group of rows whose pages are looked at.
-pub(super) struct Group<'a>(pub(super) Box<dyn RowGroupReader + 'a>);
+pub struct Group<'a>(pub Box<dyn RowGroupReader + 'a>);
 
 impl RowGroupReader for Group<'_> {
     fn metadata(&self) -> &RowGroupMetaData {

@@ -69,7 +69,7 @@ struct Steps {
 }
 
 /// Checks the text of a `tokenizer.json`; one that is no JSON is left to its reader.
-pub(super) fn check(text: &str) -> Result<(), String> {
+pub fn check(text: &str) -> Result<(), String> {
     // What is JSON and still cannot be looked at, such as a key given twice, is not handed on unseen.
     let unfit = |error: serde_json::Error| match error.is_data() {
         true => Err(format!("is no tokenizer: {error}")),

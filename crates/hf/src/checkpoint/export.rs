@@ -9,8 +9,8 @@ use safetensors::View;
 use serde_json::{Map, Value, json};
 
 use super::Checkpoint;
-use super::shard::not_finite;
-use crate::{Error, Result};
+use vxf_core::{Error, Result};
+use vxf_tensor::numeric::not_finite;
 
 /// A tensor to be written.
 struct Entry {

@@ -31,7 +31,7 @@ const NOT_PARQUET: &str = "this is no Parquet file";
 const DAMAGED: &str = "the file is damaged; get it again";
 
 /// Checks the frame of the file and the tree of its columns.
-pub(super) fn footer(file: &mut File, size: u64) -> Result<(), String> {
+pub fn footer(file: &mut File, size: u64) -> Result<(), String> {
     let read = |error: std::io::Error| error.to_string();
     let mut magic = [0; 4];
     let mut tail = [0; 8];
@@ -107,7 +107,7 @@ impl Tree {
 }
 
 /// Checks the pages of a group of rows.
-pub(super) fn row_group(file: &File, size: u64, group: &RowGroupMetaData) -> Result<(), String> {
+pub fn row_group(file: &File, size: u64, group: &RowGroupMetaData) -> Result<(), String> {
     let rows = u64::try_from(group.num_rows()).map_err(|_| DAMAGED.to_owned())?;
     if rows / ROWS_PER_BYTE > size {
         return Err(format!("it claims {rows} rows in {size} bytes; {DAMAGED}"));

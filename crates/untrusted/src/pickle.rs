@@ -13,8 +13,6 @@ use std::path::Path;
 
 use zip::ZipArchive;
 
-use crate::outside;
-
 /// Bytes of the pickle itself, which names tensors and holds none of them.
 const LONGEST: u64 = 16 << 20;
 
@@ -37,7 +35,7 @@ const DEEPEST: u32 = 64;
 const BROKEN: &str = "its pickle is broken";
 
 /// Checks every pickle that the reader would open in the archive `file`.
-pub(super) fn check(file: &Path) -> Result<(), String> {
+pub fn check(file: &Path) -> Result<(), String> {
     let archive = File::open(file).map_err(|error| error.to_string())?;
     let mut archive =
         ZipArchive::new(BufReader::new(archive)).map_err(|error| error.to_string())?;
@@ -45,7 +43,7 @@ pub(super) fn check(file: &Path) -> Result<(), String> {
         archive.file_names().flatten().map(std::borrow::Cow::into_owned).collect();
     for name in names.iter().filter(|name| name.ends_with("data.pkl")) {
         let pickle = archive.by_name(name).map_err(|error| error.to_string())?;
-        let pickle = outside::all(pickle, LONGEST).map_err(|error| format!("{name}: {error}"))?;
+        let pickle = crate::all(pickle, LONGEST).map_err(|error| format!("{name}: {error}"))?;
         Walk::new(&pickle).whole().map_err(|problem| format!("{name}: {problem}"))?;
     }
     Ok(())

@@ -5,11 +5,9 @@
 //! or exported, so that a base is never in memory twice.
 
 mod base;
-mod claims;
 mod export;
 mod merge;
 mod open;
-mod pickle;
 mod shard;
 
 use std::path::{Path, PathBuf};
@@ -18,14 +16,14 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
 
-use crate::adapter::Trainable;
 use crate::family::Outline;
-use crate::{Error, Params, Result};
+use vxf_core::{Error, Params, Result, Trainable};
+use vxf_tensor::numeric::not_finite;
 
 use base::Base;
 use merge::Change;
 
-pub(crate) use shard::{Shard, is_weight, not_finite};
+pub(crate) use shard::{Shard, is_weight};
 
 /// How the tensors of a checkpoint are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]

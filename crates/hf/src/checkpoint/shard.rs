@@ -4,11 +4,10 @@ use std::path::Path;
 
 use candle_core::pickle::PthTensors;
 use candle_core::safetensors::{Load, MmapedSafetensors, SliceSafetensors};
-use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
+use candle_core::{DType, Device, Tensor};
 
-use super::{claims, pickle};
-use crate::outside::caught;
-use crate::{Error, Params, Result};
+use vxf_core::{Error, Params, Result};
+use vxf_untrusted::{caught, pickle, safetensors as header};
 
 /// What a file says of a tensor.
 pub(crate) struct Info {
@@ -36,7 +35,7 @@ impl Shard {
         if file.extension().is_some_and(|extension| extension == "bin") {
             return pickled(file).map(Self::Pickled).map_err(fail);
         }
-        claims::header(file)
+        header::header(file)
             .map_err(|problem| fail(format!("is no whole safetensors file: {problem}")))?;
         // SAFETY: a memory map is only sound while nobody truncates the file under it. That is
         // the contract of every loader of this format; the header is checked against the length.
@@ -139,31 +138,6 @@ fn pickled(file: &Path) -> Result<PthTensors, String> {
         }
     }
     Ok(tensors)
-}
-
-/// The first entry of a contiguous CPU tensor that is infinite or no number.
-pub(crate) fn not_finite(tensor: &Tensor) -> Result<Option<f64>> {
-    macro_rules! first {
-        ($values:expr, $wide:expr) => {{
-            let values = match tensor.layout().contiguous_offsets() {
-                Some((start, end)) => &$values[start..end],
-                None => &$values[..],
-            };
-            // Whole chunks without a branch inside, which the compiler turns into vector code.
-            let bad = values
-                .chunks(4096)
-                .find(|chunk| !chunk.iter().fold(true, |finite, value| finite & value.is_finite()));
-            bad.and_then(|chunk| chunk.iter().find(|value| !value.is_finite())).map($wide)
-        }};
-    }
-    let (storage, _) = tensor.storage_and_layout();
-    Ok(match &*storage {
-        Storage::Cpu(CpuStorage::F32(values)) => first!(values, |value| f64::from(*value)),
-        Storage::Cpu(CpuStorage::F64(values)) => first!(values, |value| *value),
-        Storage::Cpu(CpuStorage::F16(values)) => first!(values, |value| value.to_f64()),
-        Storage::Cpu(CpuStorage::BF16(values)) => first!(values, |value| value.to_f64()),
-        _ => None,
-    })
 }
 
 /// Whether weights may be of this type.

@@ -6,11 +6,10 @@ use std::sync::Arc;
 use candle_core::{DType, Device};
 use serde_json::Value;
 
-use crate::adapter::{Lora, Trainable};
-use crate::backbone::{Architecture, Backbone, Parameter};
+use vxf_core::backbone::{Architecture, Backbone, Parameter};
+use vxf_core::{ConfigError, Error, Lora, Result, Trainable, registry};
+
 use crate::checkpoint::Checkpoint;
-use crate::registry::ConfigError;
-use crate::{Error, Result};
 
 /// A model family: reads a checkpoint in the Hugging Face layout.
 #[derive(Clone, Copy)]
@@ -90,13 +89,38 @@ impl Outline {
     }
 }
 
+/// A registered model family.
+pub struct BackboneEntry {
+    /// The family's name.
+    pub name: &'static str,
+    /// What it reads, in under eighty characters.
+    pub summary: &'static str,
+    /// Where it was published.
+    pub paper: &'static str,
+    /// The crate it comes from.
+    pub package: &'static str,
+    /// How to load it.
+    pub family: Family,
+}
+
+inventory::collect!(BackboneEntry);
+
+/// All model families, by name.
+///
+/// # Errors
+/// When two plugins took one name.
+pub fn backbones() -> Result<Vec<&'static BackboneEntry>> {
+    let all = inventory::iter::<BackboneEntry>.into_iter().collect();
+    registry::sorted("backbone", all, |entry: &&BackboneEntry| (entry.name, entry.package))
+}
+
 /// The family that reads this configuration.
 fn family(config: &Value, origin: &str) -> Result<Family> {
     let path = || origin.to_owned();
     let model_type = config.get("model_type").and_then(Value::as_str).ok_or_else(|| {
         Error::Checkpoint { path: path(), problem: "config.json has no `model_type`".into() }
     })?;
-    let families = crate::registry::backbones()?;
+    let families = backbones()?;
     let found = families.iter().find(|entry| entry.family.model_types.contains(&model_type));
     found.map(|entry| entry.family).ok_or_else(|| {
         let known: Vec<_> =

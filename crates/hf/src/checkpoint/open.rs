@@ -8,8 +8,8 @@ use serde_json::Value;
 use super::Format;
 use super::base::Base;
 use super::shard::Shard;
-use crate::outside::{self, LARGE, SMALL};
-use crate::{Error, Result};
+use vxf_core::{Error, Result};
+use vxf_untrusted::{LARGE, SMALL};
 
 /// The files that may hold the tensors, in the order in which they are looked for.
 const CANDIDATES: [(&str, Format, bool); 4] = [
@@ -49,9 +49,9 @@ pub(super) fn directory(path: &Path) -> Result<Base> {
 }
 
 fn json(file: &Path, most: u64, hint: &str) -> Result<Value> {
-    let text = outside::text(file, most)
+    let text = vxf_untrusted::text(file, most)
         .map_err(|error| fail(file, format!("cannot be read ({error}){hint}")))?;
-    outside::json(&text).map_err(|problem| fail(file, problem))
+    vxf_untrusted::json(&text).map_err(|problem| fail(file, problem))
 }
 
 /// Whether a name is that of a file, and no path: nothing in it leads anywhere.

@@ -5,8 +5,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::fail;
-use crate::adapter::Lora;
-use crate::{Result, outside};
+use vxf_core::{Lora, Result};
 
 /// Keys that say nothing about what the finished adapter computes.
 const HARMLESS: [&str; 21] = [
@@ -53,10 +52,10 @@ impl AdapterConfig {
     /// # Errors
     /// When it cannot be read, or a key asks for something that is not supported.
     pub(super) fn read(file: &Path) -> Result<Self> {
-        let text = outside::text(file, outside::SMALL)
+        let text = vxf_untrusted::text(file, vxf_untrusted::SMALL)
             .map_err(|error| fail(file, format!("cannot be read: {error}")))?;
         let config: Map<String, Value> =
-            outside::json(&text).map_err(|problem| fail(file, problem))?;
+            vxf_untrusted::json(&text).map_err(|problem| fail(file, problem))?;
         Self::of(&config).map_err(|problem| fail(file, problem))
     }
 

@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use vxf_core::{Lora, Pass, Result, Trainable};
 
-use crate::ops;
+use vxf_nn::ops;
 
 /// A frozen tensor and the name under which a pass may bring a trained one.
 #[derive(Clone, Debug)]
@@ -28,7 +28,7 @@ impl Weight {
 /// 2021). Which of W, b, A and B are trained depends on what the pass brings under
 /// `<name>.weight`, `<name>.bias`, `<name>.lora_A` and `<name>.lora_B`.
 #[derive(Clone, Debug)]
-pub struct Linear {
+pub(crate) struct Linear {
     name: String,
     weight: Weight,
     bias: Option<Weight>,
@@ -45,7 +45,7 @@ struct Adapter {
 
 impl Linear {
     /// The layer called `name` with the frozen weight `[out, in]` and bias `[out]`.
-    pub fn new(name: &str, weight: Tensor, bias: Option<Tensor>) -> Self {
+    pub(crate) fn new(name: &str, weight: Tensor, bias: Option<Tensor>) -> Self {
         Self {
             name: name.to_owned(),
             weight: Weight::new(format!("{name}.weight"), weight),
@@ -55,7 +55,7 @@ impl Linear {
     }
 
     /// `[..., in]` to `[..., out]`.
-    pub fn forward(&self, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+    pub(crate) fn forward(&self, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
         let weight = &self.weight.of(pass)?;
         let adapter = self.adapter.as_ref().and_then(|adapter| {
             Some((adapter, pass.weight(&adapter.a_name)?, pass.weight(&adapter.b_name)?))
@@ -74,12 +74,12 @@ impl Linear {
     }
 
     /// Whether a training pass draws a dropout mask here, in the shape of the input.
-    pub fn has_dropout(&self) -> bool {
+    pub(crate) fn has_dropout(&self) -> bool {
         self.adapter.as_ref().is_some_and(|adapter| adapter.dropout > 0.0)
     }
 
     /// The same layer with a place for an adapter if `trainable` targets it.
-    pub fn with_trainable(&self, trainable: &Trainable) -> Self {
+    pub(crate) fn with_trainable(&self, trainable: &Trainable) -> Self {
         let adapter = match trainable {
             Trainable::Lora(config) if config.targets(&self.name) => Some(Adapter {
                 a_name: Lora::a_of(&self.name),
@@ -95,7 +95,7 @@ impl Linear {
 
 /// A normalisation of the last dimension.
 #[derive(Clone, Debug)]
-pub struct Norm {
+pub(crate) struct Norm {
     gain: Weight,
     /// The bias of a layer norm; a norm by the root mean square has none.
     bias: Option<Weight>,
@@ -104,18 +104,18 @@ pub struct Norm {
 
 impl Norm {
     /// The root-mean-square norm called `name` with the frozen gain `[width]`.
-    pub fn rms(name: &str, gain: Tensor, epsilon: f64) -> Self {
+    pub(crate) fn rms(name: &str, gain: Tensor, epsilon: f64) -> Self {
         Self { gain: Weight::new(format!("{name}.weight"), gain), bias: None, epsilon }
     }
 
     /// The layer norm called `name` with the frozen gain and bias, `[width]` each.
-    pub fn layer(name: &str, gain: Tensor, bias: Tensor, epsilon: f64) -> Self {
+    pub(crate) fn layer(name: &str, gain: Tensor, bias: Tensor, epsilon: f64) -> Self {
         let bias = Some(Weight::new(format!("{name}.bias"), bias));
         Self { bias, ..Self::rms(name, gain, epsilon) }
     }
 
     /// `[..., width]` to the same.
-    pub fn forward(&self, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+    pub(crate) fn forward(&self, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
         let gain = &self.gain.of(pass)?;
         Ok(match &self.bias {
             None => ops::rms_norm(x, gain, self.epsilon)?,

@@ -4,8 +4,6 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use crate::outside;
-
 /// Bytes of a header; a model of a hundred billion weights has less than one MiB.
 const LONGEST_HEADER: u64 = 16 << 20;
 
@@ -13,7 +11,7 @@ const LONGEST_HEADER: u64 = 16 << 20;
 ///
 /// The offsets and shapes in it are checked by the format's own reader, which refuses gaps,
 /// overlaps, ends beyond the file's and products that overflow, and allocates for none of them.
-pub(super) fn header(file: &Path) -> Result<(), String> {
+pub fn header(file: &Path) -> Result<(), String> {
     let read = |error: std::io::Error| error.to_string();
     let mut opened = File::open(file).map_err(read)?;
     let length = opened.metadata().map_err(read)?.len();
@@ -30,8 +28,8 @@ pub(super) fn header(file: &Path) -> Result<(), String> {
         let most = LONGEST_HEADER >> 20;
         return Err(format!("its header claims {claimed} bytes; at most {most} MiB are read"));
     }
-    let header = outside::all(opened.take(claimed), LONGEST_HEADER).map_err(read)?;
-    match outside::has_too_many_values(&header) {
+    let header = crate::all(opened.take(claimed), LONGEST_HEADER).map_err(read)?;
+    match crate::has_too_many_values(&header) {
         true => Err("its header holds more values than any model's".to_owned()),
         false => Ok(()),
     }

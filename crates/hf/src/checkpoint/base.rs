@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::Format;
 use super::shard::{Info, Shard, is_weight};
-use crate::{Error, Result};
+use vxf_core::{Error, Result};
 
 /// Where tensors come from.
 pub(super) struct Base {

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device};
 
-use crate::adapter::{Lora, Trainable};
-use crate::backbone::Backbone;
-use crate::checkpoint::{Shard, is_weight, not_finite};
-use crate::{Error, Params, Result};
+use vxf_core::{Backbone, Error, Lora, Params, Result, Trainable};
+use vxf_tensor::numeric::not_finite;
+
+use crate::checkpoint::{Shard, is_weight};
 
 use config::AdapterConfig;
 
