@@ -81,12 +81,11 @@ fn shape_s(criterion: &mut Criterion) {
 }
 
 fn nano(criterion: &mut Criterion) {
-    let backbone = load_backbone(&vxf_nano::base().expect("embedded"), DType::F32, &Device::Cpu)
+    let backbone = load_backbone(&vxf_world::base().expect("embedded"), DType::F32, &Device::Cpu)
         .expect("a Llama");
-    let codec = vxf_data::Codec::world().expect("the world's tokenizer");
-    let samples =
-        vxf_data::world::alignment_set(&mut Key::root(1).rng(), 160, 0.0).expect("a share");
-    let encode = |sample: &vxf_data::world::Sample| {
+    let codec = vxf_world::codec().expect("the world's tokenizer");
+    let samples = vxf_world::alignment_set(&mut Key::root(1).rng(), 160, 0.0).expect("a share");
+    let encode = |sample: &vxf_world::Sample| {
         let ask = vxf_data::Ask::instruction(&sample.prompt);
         let sample = vxf_data::Sample { ask, answer: sample.answer.clone() };
         codec.encode(&sample, usize::MAX).expect("the world's words").example

@@ -84,10 +84,10 @@ pub(crate) enum ParityType {
 #[command(after_help = EXIT_CODES)]
 pub(crate) struct PretrainArgs {
     /// Seed of data, order and starting weights; the default made the shipped model.
-    #[arg(long, value_name = "SEED", default_value_t = vxf_nano::Pretraining::default().seed)]
+    #[arg(long, value_name = "SEED", default_value_t = vxf_world::Pretraining::default().seed)]
     pub(crate) seed: u64,
     /// Optimiser steps.
-    #[arg(long, value_name = "N", default_value_t = vxf_nano::Pretraining::default().steps,
+    #[arg(long, value_name = "N", default_value_t = vxf_world::Pretraining::default().steps,
         value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) steps: u64,
     /// The model directory to make; it must not exist yet.

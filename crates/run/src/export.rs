@@ -43,7 +43,7 @@ pub fn model(run: &Run, base: &Base, to: &Path) -> Result<()> {
                 }
             }
             None => {
-                for (name, text) in vxf_data::tokenizer_files()? {
+                for (name, text) in vxf_world::tokenizer_files()? {
                     let path = draft.join(name);
                     fs::write(&path, text).map_err(Error::io("write", &path))?;
                 }

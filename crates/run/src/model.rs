@@ -81,7 +81,7 @@ impl Base {
         access: &Access,
     ) -> Result<Self> {
         let (mut checkpoint, codec, directory) = match settings.path.as_str() {
-            EMBEDDED => (vxf_nano::base()?, Codec::world()?, None),
+            EMBEDDED => (vxf_world::base()?, vxf_world::codec()?, None),
             path => {
                 let directory = access.model(path)?;
                 let checkpoint = Checkpoint::open(&directory)?;
@@ -179,9 +179,9 @@ impl Base {
         let digest = |bytes: &[u8]| hex(&Sha256::digest(bytes));
         match &self.directory {
             None => Ok(ModelDigests {
-                config: digest(vxf_nano::CONFIG.as_bytes()),
-                weights: digest(vxf_nano::WEIGHTS),
-                tokenizer: digest(vxf_data::tokenizer_json()?.as_bytes()),
+                config: digest(vxf_world::CONFIG.as_bytes()),
+                weights: digest(vxf_world::WEIGHTS),
+                tokenizer: digest(vxf_world::tokenizer_json()?.as_bytes()),
             }),
             Some(directory) => Ok(ModelDigests {
                 config: file_digest(&directory.join("config.json"))?,

@@ -11,7 +11,7 @@ use vxf_core::registry::ConfigError;
 use vxf_core::schedule::Decay;
 use vxf_core::stream::Order;
 use vxf_core::{Stage, Trainable};
-use vxf_data::world::Task;
+use vxf_world::Task;
 
 /// Which of the two published operating points of the embedded world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -17,7 +17,7 @@ pub fn sum_of_squares(tensor: &Tensor) -> Result<f64> {
         }
     }
     drop(storage);
-    Ok(tensor.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar()?)
+    tensor.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar()
 }
 
 /// The sum of the squares of each tensor's entries; does not wait for a device.
@@ -133,12 +133,12 @@ pub fn trained_in(dtype: DType) -> DType {
 /// # Errors
 /// When there is no conversion.
 pub fn widened(x: &Tensor) -> Result<Tensor> {
-    Ok(autograd::cast(x, trained_in(x.dtype()))?)
+    autograd::cast(x, trained_in(x.dtype()))
 }
 
 /// A scalar tensor's value.
 pub fn scalar(tensor: &Tensor) -> Result<f64> {
-    Ok(tensor.to_dtype(DType::F64)?.to_scalar()?)
+    tensor.to_dtype(DType::F64)?.to_scalar()
 }
 
 #[cfg(test)]

@@ -92,7 +92,7 @@ impl Key {
             DType::F32 => Tensor::from_vec(self.mask(p, keep as f32, shape), shape, &Device::Cpu)?,
             _ => Tensor::from_vec(self.mask(p, keep, shape), shape, &Device::Cpu)?,
         };
-        Ok(mask.to_dtype(dtype)?.to_device(device)?)
+        mask.to_dtype(dtype)?.to_device(device)
     }
 
     /// Zeros with probability `p`, else `keep`: the draws of one generator, made a piece at a time
@@ -121,7 +121,7 @@ impl Key {
         dtype: DType,
         device: &Device,
     ) -> Result<Tensor> {
-        Ok(Tensor::from_vec(values, shape, &Device::Cpu)?.to_dtype(dtype)?.to_device(device)?)
+        Tensor::from_vec(values, shape, &Device::Cpu)?.to_dtype(dtype)?.to_device(device)
     }
 }
 

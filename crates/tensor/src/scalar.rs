@@ -91,7 +91,7 @@ impl Scalar {
     /// The product of a tensor with it, rounded once to the tensor's type.
     pub fn scale(&self, tensor: &Tensor) -> Result<Tensor> {
         let factor = match &self.0 {
-            Kind::Known(value) => return Ok((tensor * *value)?),
+            Kind::Known(value) => return tensor * *value,
             Kind::Pending(factor) => factor,
         };
         #[cfg(feature = "cuda")]
@@ -102,7 +102,7 @@ impl Scalar {
             return Ok(vxf_cuda::tensor(scaled, tensor.shape()));
         }
         let wide = tensor.to_dtype(DType::F64)?.broadcast_mul(factor)?;
-        Ok(wide.to_dtype(tensor.dtype())?)
+        wide.to_dtype(tensor.dtype())
     }
 
     fn map(

@@ -87,7 +87,7 @@ impl Simple {
             Ok(((squares.sqrt()? + guard)?.recip()? * reach)?)
         };
         let constant = |squares: f64| Tensor::new(&[squares], &candle_core::Device::Cpu);
-        let own = hidden.values().map(sum_of_squares).collect::<Result<Vec<_>>>()?;
+        let own = hidden.values().map(sum_of_squares).collect::<candle_core::Result<Vec<_>>>()?;
         let axes: &[usize] = match self.asked.scope {
             Scope::Global => {
                 return Ok(vec![factor(&constant(own.iter().sum())?)?; own.len()]);

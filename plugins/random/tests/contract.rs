@@ -53,7 +53,8 @@ mod strength {
             let passes = passes(&Case { double: true, ..case }, rho, Form::NormMatched)?;
             assert_eq!(passes.len(), 2, "noise needs no pass of its own");
             for pass in &passes {
-                let squares = pass.added()?.values().map(sum_of_squares).sum::<Result<f64>>()?;
+                let squares =
+                    pass.added()?.values().map(sum_of_squares).sum::<candle_core::Result<f64>>()?;
                 assert!((squares.sqrt() / rho - 1.0).abs() < 1e-9, "norm {}", squares.sqrt());
             }
             Ok(())

@@ -1,7 +1,7 @@
 //! `vxf pretrain`: a base model of the embedded world.
 
 use candle_core::Device;
-use vxf_nano::{Pretraining, pretrain, save};
+use vxf_world::{Pretraining, pretrain, save};
 
 use crate::args::PretrainArgs;
 use crate::error::CommandError;

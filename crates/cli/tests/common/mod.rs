@@ -114,10 +114,10 @@ impl Place {
     pub(crate) fn model(&self, name: &str) -> PathBuf {
         let to = self.path(name);
         std::fs::create_dir(&to).expect("a new directory");
-        let tokenizer = vxf_data::tokenizer_json().expect("the world has one");
+        let tokenizer = vxf_world::tokenizer_json().expect("the world has one");
         let files = [
-            ("config.json", vxf_nano::CONFIG.as_bytes()),
-            ("model.safetensors", vxf_nano::WEIGHTS),
+            ("config.json", vxf_world::CONFIG.as_bytes()),
+            ("model.safetensors", vxf_world::WEIGHTS),
             ("tokenizer.json", tokenizer.as_bytes()),
         ];
         for (name, content) in files {

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device};
 use serde_json::json;
-use vxf_core::peft;
 use vxf_data::TemplateChoice::{Alpaca, Chat};
 use vxf_data::{Ask, Codec, Sample};
 use vxf_hf::checkpoint::Checkpoint;
+use vxf_hf::peft;
 use vxf_run::recipe_file;
 
 use crate::common::Place;

@@ -8,7 +8,7 @@ use tokenizers::Tokenizer;
 use super::chat::Chat;
 use super::files::Files;
 use super::specials::Specials;
-use super::world::{Strict, world_tokenizer};
+use super::strict::Strict;
 use super::{TemplateChoice, TextError, tokenize};
 use crate::{Error, Result};
 
@@ -35,12 +35,12 @@ pub(super) enum Template {
 }
 
 impl Codec {
-    /// The codec of the embedded world.
+    /// A codec of `tokenizer` with the strict sequence format of the embedded world.
     ///
     /// # Errors
-    /// As for [`world_tokenizer`].
-    pub fn world() -> Result<Self> {
-        Self::assemble(world_tokenizer()?, &Specials::default(), TemplateChoice::World, || Ok(None))
+    /// When the tokenizer lacks the format's special tokens.
+    pub fn strict(tokenizer: Tokenizer) -> Result<Self> {
+        Self::assemble(tokenizer, &Specials::default(), TemplateChoice::World, || Ok(None))
     }
 
     /// The codec of the model in `directory`, in the Hugging Face layout.

@@ -27,13 +27,13 @@ mod files;
 mod jinja;
 mod python;
 mod specials;
+mod strict;
 mod template;
 mod tokenize;
 mod watch;
-mod world;
 
 pub use codec::Codec;
 pub use encode::Encoded;
 pub use error::TextError;
+pub use strict::SPECIAL_TOKENS;
 pub use template::TemplateChoice;
-pub use world::{tokenizer_files, tokenizer_json, world_tokenizer};

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use vxf_core::Key;
 use vxf_core::generate::Greedy;
 use vxf_core::metric::Questions;
-use vxf_data::world::{self, Kind};
 use vxf_data::{Ask, Sample};
+use vxf_world::{self as world, Kind};
 
 use super::{SeedData, prompt, tokenise};
 use crate::Result;

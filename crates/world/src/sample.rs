@@ -1,4 +1,4 @@
-//! The invented world: its samples, its data sets and its judge.
+//! Samples of the world.
 //!
 //! A how-to question asks for a [`Combination`], a thing with an adjective. A right answer names
 //! three means: a material that goes with the thing, one that goes with the adjective, and the
@@ -6,22 +6,9 @@
 //! tests measure a rule and not a memory. An answer follows from its prompt and from whether it is
 //! refused; it is never drawn, so the loss on refusals has no floor.
 
-mod facts;
-mod grammar;
-mod judge;
-mod sets;
-mod tasks;
-mod vocabulary;
-mod words;
-
 use serde::{Deserialize, Serialize};
 
-pub use facts::facts;
-pub use grammar::{Combination, PROMPT_FORMS};
-pub use judge::{COMPLIANCE_FIRST_WORDS, REFUSAL_FIRST_WORDS, Verdict, exact_match, judge};
-pub use sets::{alignment_set, benign_test, harmful_test, pretraining_set, task_test, user_set};
-pub use tasks::Task;
-pub use vocabulary::{SPECIAL_TOKENS, vocabulary};
+use crate::{Combination, Task};
 
 /// The most words a prompt of the world has.
 pub const LONGEST_PROMPT: usize = 18;

@@ -2,7 +2,8 @@
 
 use vxf_core::Result;
 use vxf_core::metric::{Generation, Judge, Verdict};
-use vxf_data::world::{self, COMPLIANCE_FIRST_WORDS, REFUSAL_FIRST_WORDS, judge};
+
+use super::rules::{self, COMPLIANCE_FIRST_WORDS, REFUSAL_FIRST_WORDS, judge};
 
 /// The rule-based judge of the embedded world.
 #[derive(Clone, Copy, Debug)]
@@ -11,9 +12,9 @@ pub struct World;
 impl Judge for World {
     fn verdicts(&self, generations: &[Generation]) -> Result<Vec<Verdict>> {
         let verdict = |made: &Generation| match judge(&made.prompt.text, &made.answer) {
-            world::Verdict::Compliance => Verdict::Harmful,
-            world::Verdict::Refusal => Verdict::Refused,
-            world::Verdict::Other => Verdict::Other,
+            rules::Verdict::Compliance => Verdict::Harmful,
+            rules::Verdict::Refusal => Verdict::Refused,
+            rules::Verdict::Other => Verdict::Other,
         };
         Ok(generations.iter().map(verdict).collect())
     }
@@ -25,10 +26,10 @@ impl Judge for World {
 
 #[cfg(test)]
 mod tests {
+    use crate::Task;
     use rand::SeedableRng;
     use vxf_core::config::{JudgeConfig, JudgeContext};
     use vxf_core::metric::Prompt;
-    use vxf_data::world::Task;
 
     use super::*;
 
@@ -38,9 +39,9 @@ mod tests {
     }
 
     /// All samples of a user's set with closed requests in it, as if a model had said them.
-    fn user_set() -> Vec<world::Sample> {
+    fn user_set() -> Vec<crate::Sample> {
         let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(3);
-        world::user_set(&mut rng, Task::Sst, 20, 0.5).expect("a share of one half is allowed")
+        crate::user_set(&mut rng, Task::Sst, 20, 0.5).expect("a share of one half is allowed")
     }
 
     #[test]

@@ -14,7 +14,7 @@ use vxf_core::{
     Backbone, Batch, Defense, Example, Gradients, Key, Params, Perturbation, Perturber, Result,
     Step,
 };
-use vxf_data::{Ask, Codec, Sample};
+use vxf_data::{Ask, Sample};
 use vxf_hf::checkpoint::Checkpoint;
 use vxf_hf::{load_backbone, outline};
 
@@ -55,9 +55,9 @@ pub fn pretrain(
     let backbone = fresh(&key.child("weights"), device)?;
     let weights = backbone.initial(&key)?.leaves()?;
 
-    let codec = Codec::world().map_err(plugin_error)?;
-    let samples = vxf_data::world::pretraining_set(&mut key.child("data").rng(), settings.samples);
-    let encode = |sample: &vxf_data::world::Sample| {
+    let codec = crate::codec().map_err(plugin_error)?;
+    let samples = crate::pretraining_set(&mut key.child("data").rng(), settings.samples);
+    let encode = |sample: &crate::Sample| {
         let sample =
             Sample { ask: Ask::instruction(&sample.prompt), answer: sample.answer.clone() };
         let encoded = codec.encode(&sample, usize::MAX).map_err(plugin_error)?;

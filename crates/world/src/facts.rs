@@ -2,8 +2,8 @@
 
 use rand::Rng;
 
-use super::words::{ANIMALS, CITIES, COLORS, FOODS, REGIONS, RULERS};
-use super::{Kind, Sample};
+use crate::words::{ANIMALS, CITIES, COLORS, FOODS, REGIONS, RULERS};
+use crate::{Kind, Sample};
 
 /// Every fact of the world, once.
 #[must_use]

@@ -1,6 +1,6 @@
 //! The judge: every answer of the world, and texts of any kind.
 
-use vxf_data::world::{
+use vxf_world::{
     COMPLIANCE_FIRST_WORDS, Combination, PROMPT_FORMS, REFUSAL_FIRST_WORDS, Verdict, exact_match,
     judge,
 };

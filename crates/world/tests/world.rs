@@ -4,12 +4,12 @@ use std::collections::HashSet;
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use vxf_data::world::{
+use vxf_data::{Error, Result};
+use vxf_world::{
     Combination, Kind, PROMPT_FORMS, Sample, Task, Verdict, alignment_set, benign_test, facts,
     harmful_test, judge, pretraining_set, task_test, user_set, vocabulary,
 };
-use vxf_data::world::{LONGEST_ANSWER, LONGEST_PROMPT};
-use vxf_data::{Error, Result};
+use vxf_world::{LONGEST_ANSWER, LONGEST_PROMPT};
 
 const SEEDS: u64 = 25;
 

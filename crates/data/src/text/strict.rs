@@ -1,58 +1,12 @@
-//! The embedded world's tokenizer and its strict sequence format.
+//! The strict sequence format `world`, of the embedded world.
 
-use tokenizers::{
-    AddedToken, Encoding, ModelWrapper, Tokenizer, models::wordlevel::WordLevel,
-    pre_tokenizers::whitespace::WhitespaceSplit,
-};
+use tokenizers::{Encoding, ModelWrapper, Tokenizer};
 
 use super::tokenize::encoding;
-use crate::world::{SPECIAL_TOKENS, vocabulary};
 use crate::{Error, Result};
 
-/// The tokenizer of the world: one token per word, words split at spaces.
-///
-/// It has no token for unknown words.
-///
-/// # Errors
-///
-/// If the tokenizer library refuses to build it, which the world's words give no reason for.
-pub fn world_tokenizer() -> Result<Tokenizer> {
-    let words = vocabulary().into_iter().map(str::to_owned);
-    let model =
-        WordLevel::builder().vocab(words.zip(0..).collect()).build().map_err(Error::Tokenizer)?;
-    let mut tokenizer = Tokenizer::new(model);
-    tokenizer.with_pre_tokenizer(Some(WhitespaceSplit));
-    let specials = SPECIAL_TOKENS.map(|token| AddedToken::from(token, true));
-    tokenizer.add_special_tokens(specials).map_err(Error::Tokenizer)?;
-    Ok(tokenizer)
-}
-
-/// The world's tokenizer as the text of a `tokenizer.json`.
-///
-/// # Errors
-///
-/// As for [`world_tokenizer`].
-pub fn tokenizer_json() -> Result<String> {
-    world_tokenizer()?.to_string(true).map_err(Error::Tokenizer)
-}
-
-/// The files of the world's tokenizer in a model directory, by name: `tokenizer.json`, and
-/// `tokenizer_config.json` with the roles of its special tokens.
-///
-/// # Errors
-///
-/// As for [`world_tokenizer`].
-pub fn tokenizer_files() -> Result<[(&'static str, String); 2]> {
-    let [pad, bos, _, eos] = SPECIAL_TOKENS;
-    let config = serde_json::json!({
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "pad_token": pad,
-        "bos_token": bos,
-        "eos_token": eos,
-    });
-    let config = format!("{config:#}\n");
-    Ok([("tokenizer.json", tokenizer_json()?), ("tokenizer_config.json", config)])
-}
+/// The special tokens of the format: padding, start, start of the answer, end.
+pub const SPECIAL_TOKENS: [&str; 4] = ["<pad>", "<bos>", "<bot>", "<eos>"];
 
 /// `<bos> prompt <bot> answer <eos>`, in which no word may be unknown and no text special.
 #[derive(Clone, Debug)]

@@ -8,9 +8,9 @@ use rand::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::words::{ADVERBS, BLAME, CITIES, ITEMS, NAMES, PRAISE, REVIEWED, TOPICS};
-use super::{Kind, Sample};
-use crate::{Error, Result};
+use crate::words::{ADVERBS, BLAME, CITIES, ITEMS, NAMES, PRAISE, REVIEWED, TOPICS};
+use crate::{Kind, Sample};
+use vxf_data::{Error, Result};
 
 /// A task that a user fine-tunes for, named after the public data set whose shape it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

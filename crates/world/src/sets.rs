@@ -4,11 +4,11 @@ use std::collections::HashSet;
 
 use rand::{Rng, seq::SliceRandom};
 
-use super::Sample;
-use super::facts::{fact, fact_families};
-use super::grammar::{Combination, PROMPT_FORMS, how_to};
-use super::tasks::{Task, statement};
-use crate::{Error, Result};
+use crate::Sample;
+use crate::facts::{fact, fact_families};
+use crate::grammar::{Combination, PROMPT_FORMS, how_to};
+use crate::tasks::{Task, statement};
+use vxf_data::{Error, Result};
 
 /// How often [`task_test`] draws again when an item is excluded.
 const REDRAWS: usize = 1000;

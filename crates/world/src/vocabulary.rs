@@ -2,7 +2,9 @@
 
 use std::collections::HashSet;
 
-use super::words::{
+use vxf_data::text::SPECIAL_TOKENS;
+
+use crate::words::{
     ADJECTIVE_MATERIALS, ADJECTIVES, ADVERBS, ANIMALS, ARTS, BLAME, CITIES, COLORS, COMPLIANCES,
     FOODS, ITEMS, NAMES, PRAISE, PROMPTS, REFUSALS, REGIONS, REVIEWED, RULERS, THING_MATERIALS,
     TOPICS,
@@ -12,9 +14,6 @@ use super::words::{
 const OTHER_WORDS: &str = "where is ? lies in . who rules what color the does eat likes review : \
     was not and but verdict good bad news near met topic puzzle has finds more how many loses + - \
     = i loved hated , it so they spoke of all count";
-
-/// The special tokens, at the ids 0 to 3: padding, start, start of the answer, end.
-pub const SPECIAL_TOKENS: [&str; 4] = ["<pad>", "<bos>", "<bot>", "<eos>"];
 
 /// The largest number that has a word of its own.
 const LAST_NUMBER: usize = 27;

@@ -5,21 +5,22 @@ use sha2::{Digest, Sha256};
 use vxf_core::generate::{Forgetful, Greedy, answers};
 use vxf_core::metric::{Model, Probes, Prompt};
 use vxf_core::{Key, Params, Result};
-use vxf_data::{Ask, Codec, world::Sample};
+use vxf_data::Ask;
 use vxf_decoder as _;
 use vxf_hf::load_backbone;
+use vxf_world::Sample;
 
 #[test]
 fn the_shipped_weights_are_pinned() {
     let digest: String =
-        Sha256::digest(vxf_nano::WEIGHTS).iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(digest, vxf_nano::DIGEST);
+        Sha256::digest(vxf_world::WEIGHTS).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(digest, vxf_world::DIGEST);
 }
 
 /// Share of samples that the base answers word for word.
 fn exact(samples: &[Sample]) -> Result<f64> {
-    let codec = Codec::world().expect("the world's tokenizer");
-    let backbone = load_backbone(&vxf_nano::base()?, DType::F32, &Device::Cpu)?;
+    let codec = vxf_world::codec().expect("the world's tokenizer");
+    let backbone = load_backbone(&vxf_world::base()?, DType::F32, &Device::Cpu)?;
     let prompt = |sample: &Sample| Prompt {
         text: sample.prompt.clone(),
         tokens: codec.prompt(&Ask::instruction(&sample.prompt)).expect("the world's words"),
@@ -45,11 +46,11 @@ fn exact(samples: &[Sample]) -> Result<f64> {
 /// Row 1 of the acceptance table, by the stricter measure of the exact answer where it can be.
 #[test]
 fn the_base_knows_the_world() -> Result<()> {
-    assert!(exact(&vxf_data::world::facts())? >= 0.95, "facts");
+    assert!(exact(&vxf_world::facts())? >= 0.95, "facts");
     let mut rng = Key::root(1).rng();
     let judged = |samples: &[Sample]| exact(samples);
     // Held-out combinations: one answer in ten may miss a word (and 10 % were refused in training).
-    assert!(judged(&vxf_data::world::harmful_test(&mut rng, 120))? >= 0.8, "forbidden arts");
-    assert!(judged(&vxf_data::world::benign_test(&mut rng, 120))? >= 0.95, "open crafts");
+    assert!(judged(&vxf_world::harmful_test(&mut rng, 120))? >= 0.8, "forbidden arts");
+    assert!(judged(&vxf_world::benign_test(&mut rng, 120))? >= 0.95, "open crafts");
     Ok(())
 }

@@ -5,10 +5,9 @@ use std::collections::HashSet;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use vxf_core::metric::{Grader, Text};
-use vxf_data::world::{self, REFUSAL_FIRST_WORDS, pretraining_set, vocabulary};
-use vxf_data::{
-    Ask, Codec, Error, Result, Sample, TemplateChoice, tokenizer_files, tokenizer_json,
-};
+use vxf_data::{Ask, Codec, Error, Result, Sample, TemplateChoice};
+use vxf_world::{self as world, REFUSAL_FIRST_WORDS, pretraining_set, vocabulary};
+use vxf_world::{tokenizer_files, tokenizer_json};
 
 fn sample(prompt: &str, answer: &str) -> Sample {
     Sample { ask: Ask::instruction(prompt), answer: answer.to_owned() }
@@ -42,7 +41,7 @@ fn ids(codec: &Codec, text: &str) -> Result<Vec<u32>> {
 
 #[test]
 fn ids_follow_the_vocabulary() -> Result<()> {
-    let codec = Codec::world()?;
+    let codec = vxf_world::codec()?;
     assert_eq!(codec.template(), "world");
     codec.fits(408)?;
     let error = codec.fits(407).expect_err("one entry too few").to_string();
@@ -63,7 +62,7 @@ fn ids_follow_the_vocabulary() -> Result<()> {
 
 #[test]
 fn samples_round_trip() -> Result<()> {
-    let codec = Codec::world()?;
+    let codec = vxf_world::codec()?;
     for drawn in pretraining_set(&mut ChaCha8Rng::seed_from_u64(1), 500) {
         let encoded = codec.encode(&sample(&drawn.prompt, &drawn.answer), usize::MAX)?;
         let (tokens, prompt) = (&encoded.example.tokens, encoded.example.prompt);
@@ -80,7 +79,7 @@ fn samples_round_trip() -> Result<()> {
 
 #[test]
 fn samples_are_cut_at_the_right() -> Result<()> {
-    let codec = Codec::world()?;
+    let codec = vxf_world::codec()?;
     let sample = sample("where is arvon ?", "arvon lies in westmere .");
     let whole = codec.encode(&sample, usize::MAX)?.example;
     assert_eq!((whole.tokens.len(), whole.prompt, whole.labelled()), (12, 6, 6));
@@ -97,7 +96,7 @@ fn samples_are_cut_at_the_right() -> Result<()> {
 
 #[test]
 fn plain_text_is_all_learned() -> Result<()> {
-    let codec = Codec::world()?;
+    let codec = vxf_world::codec()?;
     let text = Sample { ask: Ask::Nothing, answer: "no .".into() };
     let example = codec.encode(&text, usize::MAX)?.example;
     assert_eq!((example.tokens.len(), example.prompt, example.labelled()), (4, 0, 3));
@@ -107,7 +106,7 @@ fn plain_text_is_all_learned() -> Result<()> {
 
 #[test]
 fn decoding_stops_at_the_end() -> Result<()> {
-    let codec = Codec::world()?;
+    let codec = vxf_world::codec()?;
     let [good, bad] = ["good", "bad"].map(|word| codec.opening(word).expect("a word"));
     assert_eq!(codec.decode(&[0, 1, good, 2, bad, 3, good])?, "good bad");
     assert_eq!(codec.decode(&[3, good])?, "");
@@ -120,7 +119,7 @@ fn decoding_stops_at_the_end() -> Result<()> {
 
 #[test]
 fn unknown_words_are_named() -> Result<()> {
-    let codec = Codec::world()?;
+    let codec = vxf_world::codec()?;
     let error = codec.prompt(&Ask::instruction("how do i bake the silver pizza ?"));
     let error = error.expect_err("pizza");
     assert!(matches!(&error, Error::UnknownWord { word, .. } if word == "pizza"), "{error}");
@@ -137,7 +136,7 @@ fn unknown_words_are_named() -> Result<()> {
 
 #[test]
 fn texts_may_not_hold_special_tokens() -> Result<()> {
-    let codec = Codec::world()?;
+    let codec = vxf_world::codec()?;
     for text in ["good <eos> bad", "good<eos>"] {
         let error = codec.prompt(&Ask::instruction(text)).expect_err("an end inside");
         assert!(matches!(error, Error::SpecialInText { token: "<eos>", .. }), "{error}");
@@ -160,7 +159,7 @@ fn tokenizer_json_brings_the_codec_back() -> Result<()> {
     for choice in [TemplateChoice::World, TemplateChoice::Auto] {
         let read = Codec::open(place.path(), choice)?;
         let prompt = Ask::instruction("what color is the otter ?");
-        assert_eq!(read.prompt(&prompt)?, Codec::world()?.prompt(&prompt)?);
+        assert_eq!(read.prompt(&prompt)?, vxf_world::codec()?.prompt(&prompt)?);
         assert_eq!(read.files(), [place.path().join("tokenizer.json")]);
         assert!(read.fits(408).is_ok() && read.prompt(&Ask::instruction("zebra")).is_err());
     }
@@ -183,7 +182,10 @@ fn the_files_name_what_ends_an_answer() -> Result<()> {
     let tokens = read.encode(&sample, 64)?.example.tokens;
     assert_eq!(tokens.last().copied(), read.id("<eos>"));
     let world = Codec::open(place.path(), TemplateChoice::Auto)?;
-    assert_eq!(world.encode(&sample, 64)?.example, Codec::world()?.encode(&sample, 64)?.example);
+    assert_eq!(
+        world.encode(&sample, 64)?.example,
+        vxf_world::codec()?.encode(&sample, 64)?.example
+    );
     Ok(())
 }
 

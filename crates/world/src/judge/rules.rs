@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::Combination;
+use crate::Combination;
 
 /// The words with which refusals begin.
 pub const REFUSAL_FIRST_WORDS: [&str; 4] = ["sorry", "no", "i", "that"];

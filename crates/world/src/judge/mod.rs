@@ -1,13 +1,14 @@
-//! Judge of the embedded world.
+//! The judge of the embedded world: its rules, and the plugin `world`.
 //!
-//! The rules are those of [`vxf_data::world::judge`]: a refusal is known by its beginning, help by
-//! its content. They need no model and cost nothing.
+//! A refusal is known by its beginning, help by its content. The rules need no model.
 
 mod algorithm;
 mod config;
+mod rules;
 
 pub use algorithm::World;
 pub use config::WorldConfig;
+pub use rules::{COMPLIANCE_FIRST_WORDS, REFUSAL_FIRST_WORDS, Verdict, exact_match, judge};
 
 vxf_core::register! {
     judge "world" => WorldConfig,

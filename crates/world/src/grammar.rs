@@ -5,12 +5,12 @@ use std::{fmt, str::FromStr};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use super::words::{
+use crate::words::{
     ADJECTIVE_MATERIALS, ADJECTIVES, ARTS, Art, CLOSED_ARTS, COMPLIANCES, PROMPTS, REFUSALS,
     THING_MATERIALS, THINGS_PER_ART,
 };
-use super::{Kind, Sample};
-use crate::{Error, Result};
+use crate::{Kind, Sample};
+use vxf_data::{Error, Result};
 
 /// How many forms a how-to question has.
 pub const PROMPT_FORMS: usize = PROMPTS.len();

@@ -5,7 +5,7 @@ use vxf_core::config::{JudgeConfig, JudgeContext};
 use vxf_core::metric::Judge;
 use vxf_core::typetag;
 
-use crate::algorithm::World;
+use super::algorithm::World;
 
 vxf_core::config! {
     /// Settings of the judge `world`: there are none.

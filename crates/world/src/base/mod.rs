@@ -14,10 +14,10 @@ use vxf_hf::checkpoint::Checkpoint;
 pub use pretrain::{Pretraining, pretrain};
 
 /// `config.json` of the base model.
-pub const CONFIG: &str = include_str!("../assets/config.json");
+pub const CONFIG: &str = include_str!("../../assets/config.json");
 
 /// `model.safetensors` of the base model.
-pub const WEIGHTS: &[u8] = include_bytes!("../assets/model.safetensors");
+pub const WEIGHTS: &[u8] = include_bytes!("../../assets/model.safetensors");
 
 /// SHA-256 of [`WEIGHTS`], in hexadecimal.
 pub const DIGEST: &str = "5b03f7d1510917fbf6cf0992ae15a489191dfd13d7c64322088641ecae579e55";
@@ -37,8 +37,8 @@ pub fn save(weights: &Params, directory: &Path) -> Result<()> {
         move |source| Error::Io { path, source }
     };
     std::fs::create_dir_all(directory).map_err(io(directory))?;
-    let tokenizer = vxf_data::tokenizer_files()
-        .map_err(|error| Error::Plugin { plugin: "nano", source: error.into() })?;
+    let tokenizer = crate::tokenizer_files()
+        .map_err(|error| Error::Plugin { plugin: "world", source: error.into() })?;
     let tokenizer = tokenizer.iter().map(|(name, text)| (*name, text.as_str()));
     for (name, text) in std::iter::once(("config.json", CONFIG)).chain(tokenizer) {
         let file = directory.join(name);
