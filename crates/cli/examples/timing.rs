@@ -25,11 +25,10 @@ use vxf_core::stream::{Order, Stream, Streams};
 use vxf_core::{Backbone, Error, Example, Key, Lora, Result, Trainable};
 use vxf_hf::checkpoint::Checkpoint;
 use vxf_hf::load_backbone;
+use vxf_recipe::{Layer, Place, resolve};
 use vxf_run::access::Access;
 use vxf_run::device::device;
 use vxf_run::estimate::Prospect;
-use vxf_run::layer::{Layer, Place};
-use vxf_run::resolve::resolve;
 use vxf_testkit::checkpoint::LlamaShape;
 
 #[derive(Parser)]

@@ -50,6 +50,12 @@ impl From<Error> for CommandError {
     }
 }
 
+impl From<vxf_recipe::Error> for CommandError {
+    fn from(error: vxf_recipe::Error) -> Self {
+        Error::from(error).into()
+    }
+}
+
 impl From<vxf_core::Error> for CommandError {
     fn from(error: vxf_core::Error) -> Self {
         Error::from(error).into()
@@ -59,11 +65,7 @@ impl From<vxf_core::Error> for CommandError {
 /// Usage is what can be told from command and recipe alone; the rest is a failed run.
 fn code(error: &Error) -> u8 {
     match error {
-        Error::RecipeFile { .. }
-        | Error::NotToml { .. }
-        | Error::Setting { .. }
-        | Error::Name { .. }
-        | Error::WrongStage { .. }
+        Error::Recipe(_)
         | Error::NoRun { .. }
         | Error::Device { .. }
         | Error::OtherExperiment { .. }
@@ -85,22 +87,13 @@ fn code(error: &Error) -> u8 {
 
 fn hints(error: &Error) -> Vec<String> {
     match error {
-        Error::NotToml { excerpt, .. } => {
-            vec![format!("the parser stopped here:\n{}", excerpt.trim_end())]
-        }
-        Error::WrongStage { name, stage: "alignment", .. } => vec![format!(
-            "write `--fine-tune-defense {name}`, or `[fine_tune_defense] name = \"{name}\"` in a recipe"
-        )],
-        Error::WrongStage { name, .. } => {
-            vec![format!("write `--defense {name}`, or `[defense] name = \"{name}\"` in a recipe")]
-        }
+        Error::Recipe(error) => recipe_hints(error),
         Error::Core(vxf_core::Error::OutOfMemory { .. }) => vec![
             "keep less of the forward pass (`--set recompute=block`), take smaller batches \
              (`batch_size` with `accumulation`), or compute in half the bytes (`--dtype bf16`); \
              `vxf validate RECIPE` tells what a recipe takes"
                 .into(),
         ],
-        Error::Name { source, .. } => registered(source),
         Error::Exists { .. } => vec!["give another directory with `--output-dir`".into()],
         Error::OtherExperiment { .. } | Error::NotAnExperiment { .. } => {
             vec!["give another directory with `--output-dir`; nothing is ever overwritten".into()]
@@ -150,6 +143,23 @@ fn hints(error: &Error) -> Vec<String> {
         Error::Io { action: "create" | "write", .. } => {
             vec!["choose a directory that can be written with `--output-dir`".into()]
         }
+        _ => Vec::new(),
+    }
+}
+
+fn recipe_hints(error: &vxf_recipe::Error) -> Vec<String> {
+    use vxf_recipe::Error;
+    match error {
+        Error::NotToml { excerpt, .. } => {
+            vec![format!("the parser stopped here:\n{}", excerpt.trim_end())]
+        }
+        Error::WrongStage { name, stage: "alignment", .. } => vec![format!(
+            "write `--fine-tune-defense {name}`, or `[fine_tune_defense] name = \"{name}\"` in a recipe"
+        )],
+        Error::WrongStage { name, .. } => {
+            vec![format!("write `--defense {name}`, or `[defense] name = \"{name}\"` in a recipe")]
+        }
+        Error::Name { source, .. } => registered(source),
         _ => Vec::new(),
     }
 }

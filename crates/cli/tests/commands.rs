@@ -62,7 +62,7 @@ fn every_example_recipe_is_valid_and_every_world_default_is_a_setting() {
             place.vxf(&["validate", &recipe.display().to_string()]).ok();
         }
     }
-    for own in vxf_run::overlay::PLUGINS {
+    for own in vxf_recipe::overlay::PLUGINS {
         let shown = place.vxf(&["show", own.plugin, "--json"]).json();
         let entries = shown["entries"].as_array().expect("entries");
         let entry = entries.iter().find(|entry| entry["kind"] == own.kind).expect("the kind");

@@ -21,11 +21,11 @@ use crate::kept_answers::KeptAnswers;
 use crate::measure::{self, Pair};
 use crate::plan::{Arm, CellId};
 use crate::progress::Progress;
-use crate::recipe::Method;
 use crate::record::{Record, SCHEMA_VERSION, write_json, write_lines};
-use crate::settings::TrainingSettings;
 use crate::stage::{self, StagePlan};
 use crate::{Error, Result, health, step_log};
+use vxf_recipe::Method;
+use vxf_recipe::settings::TrainingSettings;
 
 /// A chain of an experiment.
 pub(crate) struct Chain<'a> {

@@ -4,11 +4,11 @@ use vxf_core::registry::ConfigError;
 use vxf_core::{Error as CoreError, Stage};
 use vxf_hf::Outline;
 
-use crate::data_settings::Part;
-use crate::layer::Place;
 use crate::plan::Plan;
-use crate::recipe::{Data, Recipe};
 use crate::{Error, Result};
+use vxf_recipe::data_settings::Part;
+use vxf_recipe::layer::Place;
+use vxf_recipe::{Data, Recipe};
 
 /// Whether there are files for everything that the recipe's stages and metrics need.
 ///
@@ -81,7 +81,7 @@ pub(crate) fn model(recipe: &Recipe, plan: &Plan, outline: &Outline) -> Result<(
             CoreError::Config(problem) => {
                 let key = format!("{section}.trainable.{}", problem.key);
                 let problem = Box::new(ConfigError { key, ..problem });
-                Error::Setting { place: Place::Default, problem }
+                vxf_recipe::Error::Setting { place: Place::Default, problem }.into()
             }
             other => Error::Core(other),
         })?;

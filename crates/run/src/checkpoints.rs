@@ -26,9 +26,9 @@ use vxf_core::Params;
 use vxf_core::resume::{GROUPS, Position, Saved};
 
 use crate::disk::{self, Disk, PARTIAL};
-use crate::recipe::hex;
 use crate::step_log::{Mark, StepLog};
 use crate::{Error, Result};
+use vxf_recipe::hex;
 
 /// How many checkpoints of a stage are kept.
 const KEPT: usize = 2;

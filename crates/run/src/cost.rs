@@ -8,12 +8,12 @@ use vxf_core::{Stage, Trainable};
 use vxf_hf::Outline;
 
 use crate::Result;
-use crate::data_settings::{DataSettings, Part};
 use crate::dataset::{SeedData, Set};
 use crate::device;
 use crate::estimate::StageCost;
-use crate::recipe::{Data, Method, Recipe};
-use crate::settings::{Keep, TrainingSettings};
+use vxf_recipe::data_settings::{DataSettings, Part};
+use vxf_recipe::settings::{Keep, TrainingSettings};
+use vxf_recipe::{Data, Method, Recipe};
 
 /// Samples and tokens of one pass over a stage's data.
 pub(crate) struct Load {

@@ -12,14 +12,14 @@ use serde_json::Value;
 
 use crate::checkpoints::{Checkpoints, Identity};
 use crate::control::Control;
-use crate::diff::{self, Difference};
 use crate::disk::{self, Disk, FileSystem, PARTIAL};
 use crate::manifest::Manifest;
 use crate::plan::{CellId, Plan};
 use crate::progress::Progress;
-use crate::recipe::Recipe;
 use crate::record::{Answer, Record, read_json, read_lines};
-use crate::{Error, Result, recipe_file, resolve};
+use crate::{Error, Result};
+use vxf_recipe::Recipe;
+use vxf_recipe::diff::{self, Difference};
 
 const RECIPE: &str = "config.resolved.toml";
 const MANIFEST: &str = "manifest.json";
@@ -42,7 +42,7 @@ impl Directory {
     pub fn default_path(recipe: &Recipe, manifest: &Manifest) -> PathBuf {
         // The model is part of what an experiment is: other weights, other directory.
         let mark = Value::from(vec![manifest.recipe.clone(), manifest.model.weights.clone()]);
-        let digest = crate::recipe::digest(&mark);
+        let digest = vxf_recipe::digest(&mark);
         let name = format!("{}-{}-{}", recipe.label(), recipe.data.task(), &digest[..8]);
         Path::new("runs").join(name)
     }
@@ -228,7 +228,7 @@ fn lock(root: &Path, control: Control<'_>, progress: &dyn Progress) -> Result<Fi
 /// Checks that the experiment in `root` is the one of `recipe`.
 fn same_experiment(root: &Path, recipe: &Recipe, manifest: &Manifest) -> Result<()> {
     let other = |difference: String| Error::OtherExperiment { path: root.to_owned(), difference };
-    let there = recipe_file::read(&root.join(RECIPE)).and_then(resolve::resolve);
+    let there = vxf_recipe::file::read(&root.join(RECIPE)).and_then(vxf_recipe::resolve);
     let there = there.map_err(|error| other(format!("its recipe cannot be read ({error})")))?;
     let (there, here) = (Value::Object(there.essence()), Value::Object(recipe.essence()));
     let show = Difference::show;

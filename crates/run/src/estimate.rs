@@ -8,14 +8,14 @@ use vxf_hf::outline;
 use crate::access::Access;
 use crate::check;
 use crate::cost::{self, Load, Sizes, rate, taken, user_samples};
-use crate::data_settings::Part;
 use crate::dataset::{Corpus, SeedData};
 use crate::device::device;
 use crate::model::Base;
 use crate::plan::Plan;
-use crate::recipe::Recipe;
-use crate::settings::{Keep, TrainingSettings};
 use crate::{Error, Result, report};
+use vxf_recipe::Recipe;
+use vxf_recipe::data_settings::Part;
+use vxf_recipe::settings::{Keep, TrainingSettings};
 
 /// A recipe looked at from outside.
 #[derive(Debug, Serialize)]

@@ -12,8 +12,8 @@ use crate::dataset::{Corpus, SeedData};
 use crate::finished::{self, Run};
 use crate::measure::{self, Pair};
 use crate::model::Base;
-use crate::recipe::Recipe;
 use crate::record::{Answer, Row, read_lines};
+use vxf_recipe::Recipe;
 
 /// What was measured.
 pub struct Evaluation {

@@ -21,10 +21,10 @@ use crate::model::Base;
 use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::queue::Queue;
-use crate::recipe::Recipe;
 use crate::record::Record;
-use crate::settings::Keep;
 use crate::{Error, Result, check, cost, finished, finished::Run, report};
+use vxf_recipe::Recipe;
+use vxf_recipe::settings::Keep;
 
 /// A finished experiment.
 #[derive(Debug)]

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use vxf_core::{Params, Stage, Trainable};
 use vxf_hf::checkpoint::Checkpoint;
 
-use crate::layer::Layer;
 use crate::manifest::Manifest;
 use crate::model::Base;
 use crate::plan::{CellId, Plan};
-use crate::recipe::Recipe;
 use crate::record::{Record, read_json};
-use crate::{Error, Result, recipe_file, resolve, stage};
+use crate::{Error, Result, stage};
+use vxf_recipe::Recipe;
+use vxf_recipe::layer::Layer;
 
 /// A cell of an experiment that is done.
 pub struct Run {
@@ -196,7 +196,7 @@ const MANIFEST: &str = "manifest.json";
 /// # Errors
 /// When it cannot be read.
 pub fn recipe(root: &Path) -> Result<Recipe> {
-    resolve::resolve(layer(root)?)
+    Ok(vxf_recipe::resolve(layer(root)?)?)
 }
 
 /// The settings of the experiment in `root`.
@@ -204,7 +204,7 @@ pub fn recipe(root: &Path) -> Result<Recipe> {
 /// # Errors
 /// When they cannot be read.
 pub fn layer(root: &Path) -> Result<Layer> {
-    recipe_file::read(&root.join("config.resolved.toml"))
+    Ok(vxf_recipe::file::read(&root.join("config.resolved.toml"))?)
 }
 
 /// Goes to the directory in which the experiment in `root` was begun: relative paths in its recipe

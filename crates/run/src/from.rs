@@ -4,10 +4,10 @@ use std::path::Path;
 
 use serde_json::json;
 
+use crate::Result;
 use crate::finished::Run;
-use crate::layer::{Layer, Place};
-use crate::settings::Stages;
-use crate::{Result, recipe_file};
+use vxf_recipe::layer::{Layer, Place};
+use vxf_recipe::settings::Stages;
 
 /// The settings that a fine-tuning stage from `run` starts with: those of its experiment.
 ///
@@ -22,5 +22,5 @@ pub fn layer(run: &Path) -> Result<Layer> {
     layer.set("seeds", json!([record.seed]), place.clone())?;
     layer.set("stages", json!(Stages::FineTuning), place.clone())?;
     layer.set("from", json!(run.display().to_string()), place)?;
-    Ok(layer.over(recipe_file::read(&root.join("config.resolved.toml"))?))
+    Ok(layer.over(vxf_recipe::file::read(&root.join("config.resolved.toml"))?))
 }

@@ -13,9 +13,9 @@ use crate::access::Access;
 use crate::device::device;
 use crate::finished::{self, Run};
 use crate::model::Base;
-use crate::recipe::{Data, Recipe};
-use crate::settings::EMBEDDED;
 use crate::{Error, Result};
+use vxf_recipe::settings::EMBEDDED;
+use vxf_recipe::{Data, Recipe};
 
 /// What is asked, and how.
 #[derive(Clone, Copy, Debug)]

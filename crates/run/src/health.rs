@@ -14,8 +14,8 @@ use vxf_core::{Params, Stage};
 
 use crate::plan::Plan;
 use crate::record::Record;
-use crate::settings::TrainingSettings;
 use crate::{Error, Result};
+use vxf_recipe::settings::TrainingSettings;
 
 /// Steps of a single epoch below which tenths of it say nothing.
 const FEWEST: u64 = 20;
@@ -170,8 +170,7 @@ mod tests {
     use vxf_core::Trainable;
 
     use super::*;
-    use crate::layer::Layer;
-    use crate::resolve;
+    use vxf_recipe::layer::Layer;
 
     fn of(losses: &[f64], epochs: u64) -> Option<TrainingLoss> {
         TrainingLoss::of((1..).zip(losses.iter().copied()), losses.len() as u64, epochs)
@@ -235,7 +234,7 @@ mod tests {
 
     #[test]
     fn a_defence_may_hold_the_loss_up_and_the_control_may_not() -> Result<()> {
-        let plan = Plan::of(&resolve::resolve(Layer::new())?)?;
+        let plan = Plan::of(&vxf_recipe::resolve(Layer::new())?)?;
         let (fell, rose) = (Some((2.0, 1.0)), Some((1.0, 1.5)));
         let defended = [record("vaccine", 1, rose), record("sft", 1, fell)];
         assert_eq!(doubts(&defended).len(), 1);

@@ -1,6 +1,6 @@
 //! From a recipe to an experiment directory.
 //!
-//! A [`recipe::Recipe`] fixes an experiment; [`plan::Plan`] says which cells it consists of; a
+//! A [`Recipe`](vxf_recipe::Recipe) fixes an experiment; [`plan::Plan`] says which cells it consists of; a
 //! cell is one defence, one harmful ratio and one seed. [`experiment::Prepared::run`] computes the cells that
 //! an experiment's directory does not hold yet, and everything that is printed afterwards is
 //! rendered from their records.
@@ -11,7 +11,6 @@ mod check;
 pub mod checkpoints;
 pub mod control;
 mod cost;
-pub mod data_settings;
 pub mod dataset;
 pub mod detail;
 pub mod device;
@@ -29,22 +28,16 @@ pub mod generate;
 pub mod grid;
 pub mod health;
 mod kept_answers;
-pub mod layer;
 pub mod manifest;
 pub mod measure;
 pub mod model;
 pub mod notes;
-pub mod overlay;
 pub mod plan;
 pub mod progress;
 mod queue;
-pub mod recipe;
-pub mod recipe_file;
 pub mod record;
 pub mod report;
-pub mod resolve;
 pub mod samples;
-pub mod settings;
 pub mod stage;
 pub mod statistics;
 mod step_log;

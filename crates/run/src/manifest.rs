@@ -10,8 +10,8 @@ use vxf_data::DataReport;
 use crate::Result;
 use crate::device;
 use crate::model::{Base, ModelDigests};
-use crate::recipe::Recipe;
 use crate::record::SCHEMA_VERSION;
+use vxf_recipe::Recipe;
 
 /// What `manifest.json` holds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

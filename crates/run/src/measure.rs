@@ -7,8 +7,8 @@ use vxf_core::generate::{Keeper, answers};
 use vxf_core::metric::{Generation, Model, Probes, View};
 use vxf_core::{Error, Result};
 
-use crate::recipe::Chosen;
 use crate::record::{Answer, Row};
+use vxf_recipe::Chosen;
 
 /// A model to measure, and the one its user started from.
 #[derive(Clone, Copy)]

@@ -17,9 +17,9 @@ use vxf_hf::{Outline, load_backbone, outline};
 
 use crate::access::Access;
 use crate::device::device;
-use crate::recipe::{Data, Recipe, hex};
-use crate::settings::{EMBEDDED, ModelSettings};
 use crate::{Error, Result};
+use vxf_recipe::settings::{EMBEDDED, ModelSettings};
+use vxf_recipe::{Data, Recipe, hex};
 
 /// Digests of what a model was made from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

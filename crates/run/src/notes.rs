@@ -4,8 +4,8 @@ use serde_json::Value;
 use vxf_core::config::{DefenseConfig, PerturberConfig};
 use vxf_core::registry::{self, Entry, Kind};
 
-use crate::overlay;
-use crate::recipe::{Data, Recipe};
+use vxf_recipe::overlay;
+use vxf_recipe::{Data, Recipe};
 
 /// The limits of what this world can show.
 pub const LIMITS: [&str; 5] = [

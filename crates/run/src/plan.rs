@@ -5,10 +5,9 @@ use std::path::PathBuf;
 
 use vxf_core::Stage;
 
-use crate::recipe::{Method, Recipe};
-use crate::resolve;
-use crate::settings::EMBEDDED;
 use crate::{Error, Result};
+use vxf_recipe::settings::EMBEDDED;
+use vxf_recipe::{Method, Recipe};
 
 /// A way to align: done once per seed, shared by all harmful ratios.
 #[derive(Clone, Debug)]
@@ -90,12 +89,12 @@ impl Plan {
         let embedded = recipe.model.path == EMBEDDED;
         let settings = &recipe.settings;
         let from = !settings.from.is_empty();
-        let plain = resolve::method("sft", embedded)?;
+        let plain = vxf_recipe::method("sft", embedded)?;
         let (tested, user) = (&recipe.alignment_method, &recipe.fine_tuning_method);
 
         let mut rows = Vec::new();
         if settings.undefended && !from {
-            rows.push(("none".to_owned(), resolve::method("none", embedded)?, plain.clone()));
+            rows.push(("none".to_owned(), vxf_recipe::method("none", embedded)?, plain.clone()));
         }
         if settings.baseline && !from {
             rows.push(("sft".to_owned(), plain.clone(), plain));

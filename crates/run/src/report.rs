@@ -4,9 +4,9 @@ use vxf_core::Key;
 use vxf_data::{DataReport, SetReport};
 
 use crate::Result;
-use crate::data_settings::Part;
 use crate::dataset::{Corpus, SeedData, Set, user_samples};
-use crate::recipe::{Data, Recipe};
+use vxf_recipe::data_settings::Part;
+use vxf_recipe::{Data, Recipe};
 
 /// The report on what `corpus` gave and `data` made of it; none for the embedded world.
 ///

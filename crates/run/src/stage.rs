@@ -17,8 +17,8 @@ use vxf_hf::peft;
 
 use crate::Result;
 use crate::dataset::Set;
-use crate::recipe::Method;
-use crate::settings::TrainingSettings;
+use vxf_recipe::Method;
+use vxf_recipe::settings::TrainingSettings;
 
 /// A stage before its first step.
 pub struct StagePlan<'a> {

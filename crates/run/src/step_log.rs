@@ -8,8 +8,8 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::disk::Disk;
-use crate::recipe::hex;
 use crate::{Error, Result};
+use vxf_recipe::hex;
 
 /// Rows are on disk after so long at the latest, for whoever follows the file.
 const PATIENCE: Duration = Duration::from_secs(1);

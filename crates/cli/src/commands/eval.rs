@@ -4,15 +4,15 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use vxf_core::Stage;
+use vxf_recipe::Recipe;
+use vxf_recipe::layer::Layer;
 use vxf_run::access::Access;
 use vxf_run::evaluate::{Evaluation, of_model, of_run};
 use vxf_run::finished::{self, Run};
 use vxf_run::grid::Grid;
-use vxf_run::layer::Layer;
 use vxf_run::plan::Plan;
-use vxf_run::recipe::Recipe;
 use vxf_run::record::{Answer, Row};
-use vxf_run::{recipe_file, table};
+use vxf_run::table;
 
 use crate::args::{Choices, EvalArgs};
 use crate::commands::{SCHEMA_VERSION, layers};
@@ -39,7 +39,7 @@ pub(crate) fn run(args: &EvalArgs) -> Result<(), CommandError> {
             (recipe.value(), rows, answers)
         }
         false => {
-            let file = args.recipe.as_deref().map(recipe_file::read).transpose()?;
+            let file = args.recipe.as_deref().map(vxf_recipe::file::read).transpose()?;
             let recipe = recipe(args, file.unwrap_or_default(), Some(&args.target))?;
             let measured = of_model(&recipe, &access).map_err(CommandError::from);
             let Evaluation { rows, answers, .. } = match args.recipe {

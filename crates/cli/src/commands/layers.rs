@@ -5,17 +5,17 @@ use std::path::Path;
 use serde_json::{Value, json};
 use vxf_core::config::{DefenseConfig, PerturberConfig};
 use vxf_core::registry;
-use vxf_run::layer::{Layer, Place};
-use vxf_run::recipe::Recipe;
-use vxf_run::resolve::{PAPER_METRICS, resolve};
-use vxf_run::{from, recipe_file};
+use vxf_recipe::Recipe;
+use vxf_recipe::layer::{Layer, Place};
+use vxf_recipe::{PAPER_METRICS, resolve};
+use vxf_run::from;
 
 use crate::args::{Choices, OneStage};
 use crate::error::CommandError;
 
 /// The recipe that a file and flags make together: flags win over the file, `--set` over both.
 pub(crate) fn recipe(file: Option<&Path>, choices: &Choices) -> Result<Recipe, CommandError> {
-    upon(file.map_or_else(|| Ok(Layer::new()), recipe_file::read)?, choices)
+    upon(file.map_or_else(|| Ok(Layer::new()), vxf_recipe::file::read)?, choices)
 }
 
 /// The recipe that flags make of the settings in `file`.
@@ -82,7 +82,7 @@ fn sets(pairs: &[String]) -> Result<Layer, CommandError> {
         };
         let key = key.trim();
         let place = Place::Flag(format!("--set {key}"));
-        layer.set(key, recipe_file::parse_value(value.trim(), &place, key)?, place)?;
+        layer.set(key, vxf_recipe::file::parse_value(value.trim(), &place, key)?, place)?;
     }
     Ok(layer)
 }

@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
+use vxf_recipe::PAPER_METRICS;
+use vxf_recipe::Recipe;
 use vxf_run::control::Control;
 use vxf_run::experiment::{Experiment, Prepared};
 use vxf_run::finished::{self, Run};
 use vxf_run::notes::{self, Deviation};
-use vxf_run::recipe::Recipe;
-use vxf_run::resolve::PAPER_METRICS;
 use vxf_run::{detail, health, samples, table};
 
 use crate::args::{Course, Finding, ResumeArgs, RunArgs};

@@ -5,7 +5,7 @@ use vxf_core::Stage;
 use vxf_core::config::{DefenseConfig, JudgeConfig, MetricConfig, PerturberConfig};
 use vxf_core::registry::{self, Entry, Kind};
 use vxf_hf::BackboneEntry;
-use vxf_run::overlay;
+use vxf_recipe::overlay;
 
 use crate::args::ShowArgs;
 use crate::commands::SCHEMA_VERSION;

@@ -1,9 +1,9 @@
 //! `vxf validate RECIPE`: every check that needs no weights, the plan, and what it would cost.
 
 use serde_json::{Value, json};
+use vxf_recipe::Recipe;
+use vxf_recipe::settings::Keep;
 use vxf_run::estimate::{Prospect, StageCost};
-use vxf_run::recipe::Recipe;
-use vxf_run::settings::Keep;
 
 use crate::args::ValidateArgs;
 use crate::commands::{SCHEMA_VERSION, layers};

@@ -9,7 +9,6 @@ use vxf_data::TemplateChoice::{Alpaca, Chat};
 use vxf_data::{Ask, Codec, Sample};
 use vxf_hf::checkpoint::Checkpoint;
 use vxf_hf::peft;
-use vxf_run::recipe_file;
 
 use crate::common::Place;
 use crate::formats::shown;
@@ -242,7 +241,7 @@ fn a_template_is_stopped_though_nobody_listens() {
 fn recipes_of_absurd_depth_or_length() {
     let place = Place::new();
     let recipe = place.path("recipe.toml");
-    let read = || recipe_file::read(&recipe).map(drop).map_err(shown);
+    let read = || vxf_recipe::file::read(&recipe).map(drop).map_err(shown);
     for (text, says) in [
         (format!("a = {}1", "[".repeat(200_000)), "recipe.toml:1"),
         (format!("{}a = 1", "a.".repeat(200_000)), "recipe.toml:1"),
@@ -254,6 +253,6 @@ fn recipes_of_absurd_depth_or_length() {
     }
     #[cfg(unix)]
     refused(Path::new("/dev/zero"), "longer than 1 MiB", || {
-        recipe_file::read(Path::new("/dev/zero")).map(drop).map_err(shown)
+        vxf_recipe::file::read(Path::new("/dev/zero")).map(drop).map_err(shown)
     });
 }

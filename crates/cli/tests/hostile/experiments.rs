@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use vxf_builtins as _;
+use vxf_recipe::Recipe;
+use vxf_recipe::layer::{Layer, Place};
 use vxf_run::access::Access;
 use vxf_run::checkpoints::{Checkpoints, Identity};
 use vxf_run::control::{Control, Every};
@@ -14,12 +16,10 @@ use vxf_run::directory::Directory;
 use vxf_run::disk::FileSystem;
 use vxf_run::experiment::{Experiment, Prepared};
 use vxf_run::finished::{self, Run};
-use vxf_run::layer::{Layer, Place};
 use vxf_run::manifest::Manifest;
 use vxf_run::plan::{CellId, Plan};
 use vxf_run::progress::{Progress, Silent};
-use vxf_run::recipe::Recipe;
-use vxf_run::{detail, diff, health, resolve, samples, stage, table};
+use vxf_run::{detail, diff, health, samples, stage, table};
 
 use crate::driver::Format;
 use crate::formats::{RECIPE_MEMORY, SMALL, shown};
@@ -55,7 +55,7 @@ fn settings() -> Layer {
 }
 
 fn expected() -> Recipe {
-    resolve::resolve(settings()).expect("a recipe")
+    vxf_recipe::resolve(settings()).expect("a recipe")
 }
 
 /// One experiment for all formats; it stays until the process ends.

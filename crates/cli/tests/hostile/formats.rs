@@ -7,9 +7,8 @@ use vxf_builtins as _;
 use vxf_core::Key;
 use vxf_core::config::JudgeContext;
 use vxf_data::{LocalRepository, Source};
-use vxf_run::layer::{Layer, Place};
+use vxf_recipe::layer::{Layer, Place};
 use vxf_run::plan::Plan;
-use vxf_run::{recipe_file, resolve};
 
 use crate::common::RECIPE;
 use crate::driver::Format;
@@ -60,13 +59,13 @@ pub(crate) fn recipe(_: &Path) -> Format {
             "[model.shape]\n",
         ],
         read: Box::new(|place| {
-            let layer = recipe_file::read(&place.join("recipe.toml")).map_err(shown)?;
-            let recipe = resolve::resolve(layer).map_err(shown)?;
+            let layer = vxf_recipe::file::read(&place.join("recipe.toml")).map_err(shown)?;
+            let recipe = vxf_recipe::resolve(layer).map_err(shown)?;
             let plan = Plan::of(&recipe).map_err(shown)?;
             recipe.alignment.steps(1000);
             // What is written into an experiment is read again.
-            let again = recipe_file::parse(&recipe.toml(), "recipe.toml").map_err(shown)?;
-            let again = resolve::resolve(again).map_err(shown)?;
+            let again = vxf_recipe::file::parse(&recipe.toml(), "recipe.toml").map_err(shown)?;
+            let again = vxf_recipe::resolve(again).map_err(shown)?;
             assert_eq!(recipe.digest(), again.digest());
             drop(plan);
             Ok(())
@@ -238,7 +237,7 @@ pub(crate) fn scores(place: &Path) -> Format {
     let mut layer = Layer::new();
     let judges = json!([{ "name": "file", "scores": place.join("scores.jsonl") }]);
     layer.set("judges", judges, Place::Default).expect("a setting");
-    let recipe = resolve::resolve(layer).expect("a recipe");
+    let recipe = vxf_recipe::resolve(layer).expect("a recipe");
     let row = |n: usize| json!({ "prompt": format!("p {n}"), "answer": "a", "verdict": "refused" });
     let mut text: String = (0..3).map(|n| format!("{}\n", row(n))).collect();
     text += "{\"prompt\": \"x\", \"answer\": \"y\", \"flagged\": true}\n\n";

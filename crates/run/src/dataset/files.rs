@@ -9,10 +9,10 @@ use vxf_data::{Loaded, Sample, mix};
 
 use super::{SeedData, Set, prompt, tokenise};
 use crate::access::Access;
-use crate::data_settings::{DataSettings, Part};
 use crate::model::Base;
-use crate::recipe::{Data, Recipe};
 use crate::{Error, Result};
+use vxf_recipe::data_settings::{DataSettings, Part};
+use vxf_recipe::{Data, Recipe};
 
 /// The samples of all files of a recipe; nothing for the embedded world.
 #[derive(Clone, Default)]

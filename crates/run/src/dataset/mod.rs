@@ -18,8 +18,8 @@ pub(crate) use files::user_samples;
 
 use crate::access::Access;
 use crate::model::Base;
-use crate::recipe::{Data, Recipe, hex};
 use crate::{Error, Result};
+use vxf_recipe::{Data, Recipe, hex};
 
 /// Tokenised samples, and how many truncation took from them.
 #[derive(Clone, Debug, Default)]
@@ -89,7 +89,7 @@ impl SeedData {
     pub fn probes(&self, recipe: &Recipe, base: &Base, access: &Access) -> Result<Probes> {
         let locate = |name: &str| access.model_for_judge(name);
         let context = JudgeContext { device: base.device(), model: &locate };
-        let judge = |chosen: &crate::recipe::Chosen<dyn vxf_core::config::JudgeConfig>| {
+        let judge = |chosen: &vxf_recipe::Chosen<dyn vxf_core::config::JudgeConfig>| {
             let judge = chosen.config.build(&context)?;
             Ok(NamedJudge { name: chosen.name.to_owned(), judge })
         };

@@ -12,8 +12,8 @@ use vxf_world::{self as world, Kind};
 use super::{SeedData, prompt, tokenise};
 use crate::Result;
 use crate::model::Base;
-use crate::recipe::Recipe;
-use crate::settings::World;
+use vxf_recipe::Recipe;
+use vxf_recipe::settings::World;
 
 /// Samples for the perplexity that guards against degenerate models.
 const FLUENCY: usize = 64;

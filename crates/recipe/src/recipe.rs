@@ -172,7 +172,7 @@ impl Recipe {
 }
 
 /// SHA-256 of a value's JSON, its keys in the order of the alphabet, in hexadecimal.
-pub(crate) fn digest(value: &Value) -> String {
+pub fn digest(value: &Value) -> String {
     // TOML writes tables after plain values, whatever the order was.
     let mut value = value.clone();
     value.sort_all_objects();
@@ -180,7 +180,7 @@ pub(crate) fn digest(value: &Value) -> String {
 }
 
 /// Bytes in hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -111,17 +111,14 @@ fn data(layer: &Layer, files: bool) -> Result<Data> {
 }
 
 /// A defence with the inner player it uses unless told otherwise.
-pub(crate) fn with_own_perturber(
-    defense: Chosen<dyn DefenseConfig>,
-    embedded: bool,
-) -> Result<Method> {
+pub fn with_own_perturber(defense: Chosen<dyn DefenseConfig>, embedded: bool) -> Result<Method> {
     let name = defense.config.perturber();
     let perturber = plugin::<dyn PerturberConfig>(&Layer::new(), "perturber", name, embedded)?;
     Ok(Method { defense, perturber })
 }
 
 /// The defence called `name` with the world's defaults, or else its own.
-pub(crate) fn method(name: &'static str, embedded: bool) -> Result<Method> {
+pub fn method(name: &'static str, embedded: bool) -> Result<Method> {
     let defense = plugin::<dyn DefenseConfig>(&Layer::new(), "defense", name, embedded)?;
     with_own_perturber(defense, embedded)
 }

@@ -10,8 +10,7 @@ use toml::de::{DeTable, DeValue};
 use toml_parser::Source;
 use toml_parser::lexer::TokenKind;
 
-use crate::layer::{Layer, Place};
-use crate::{Error, Result};
+use crate::{Error, Layer, Place, Result};
 
 /// Reads the recipe at `path`, laid over the one that it `extends`, if it does.
 ///
@@ -33,7 +32,8 @@ fn read_above(path: &Path, above: &mut Vec<PathBuf>) -> Result<Layer> {
     let refuse = |rule: &str| Error::setting(place.clone(), EXTENDS, rule, &extended);
     let name = extended.as_str().ok_or_else(|| refuse("must be the path of a recipe"))?;
     let below = path.parent().unwrap_or(Path::new("")).join(name);
-    above.push(path.canonicalize().map_err(Error::io("read", path))?);
+    above
+        .push(path.canonicalize().map_err(|source| Error::Read { path: path.to_owned(), source })?);
     if below.canonicalize().is_ok_and(|below| above.contains(&below)) {
         return Err(refuse("must not lead back to this recipe"));
     }

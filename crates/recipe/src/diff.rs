@@ -1,0 +1,55 @@
+//! The settings in which two recipes differ.
+
+use serde::Serialize;
+use serde_json::Value;
+
+/// A setting that is not the same on two sides.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Difference {
+    /// The setting.
+    pub key: String,
+    /// Its value in the first; none if it has no such setting.
+    pub first: Option<Value>,
+    /// Its value in the second.
+    pub second: Option<Value>,
+}
+
+impl Difference {
+    /// One side as text.
+    pub fn show(value: Option<&Value>) -> String {
+        value.map_or("nothing".to_owned(), Value::to_string)
+    }
+}
+
+/// All settings in which two trees differ, tables entered, everything else compared whole.
+pub fn differences(first: &Value, second: &Value) -> Vec<Difference> {
+    let mut found = Vec::new();
+    compare("", Some(first), Some(second), &mut found);
+    found
+}
+
+fn compare(key: &str, first: Option<&Value>, second: Option<&Value>, found: &mut Vec<Difference>) {
+    match (first, second) {
+        (Some(Value::Object(a)), Some(Value::Object(b))) => {
+            let only_second = b.keys().filter(|key| !a.contains_key(*key));
+            for name in a.keys().chain(only_second) {
+                let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+                compare(&key, a.get(name), b.get(name), found);
+            }
+        }
+        (a, b) if same(a, b) => {}
+        (first, second) => found.push(Difference {
+            key: key.to_owned(),
+            first: first.cloned(),
+            second: second.cloned(),
+        }),
+    }
+}
+
+/// Numbers agree by value: a recipe may write 1 for 1.0.
+fn same(a: Option<&Value>, b: Option<&Value>) -> bool {
+    match (a.and_then(Value::as_f64), b.and_then(Value::as_f64)) {
+        (Some(a), Some(b)) => a == b,
+        _ => a == b,
+    }
+}
