@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use candle_core::{DType, Device, Result, Tensor};
 use peak_alloc::PeakAlloc;
 use vxf as _;
-use vxf_core::config::{DefenseConfig, PerturberConfig};
+use vxf_core::config::{BuildContext, DefenseConfig, PerturberConfig};
 use vxf_core::engine::Recompute;
 use vxf_core::stream::{Order, Stream};
 use vxf_core::{Example, Key, Lora, Trainable, registry};
@@ -95,7 +95,13 @@ impl Setup {
         let perturber = registry::default_of::<dyn PerturberConfig>(perturber).expect("registered");
         let weights = model.initial(&Key::root(2)).expect("weights");
         let streams = vec![("alignment", stream)];
-        let stage = training(&*model, &weights, streams, defense.build(), perturber.build());
+        let stage = training(
+            &*model,
+            &weights,
+            streams,
+            defense.build(&BuildContext::bare()).expect("no model needed"),
+            perturber.build(&BuildContext::bare()).expect("no model needed"),
+        );
         let mut stage = stage.expect("a stage");
         drop(weights);
         stage.session.recompute = self.recompute;

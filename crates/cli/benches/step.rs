@@ -10,7 +10,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device};
 use criterion::{Criterion, criterion_group, criterion_main};
 use vxf_builtins as _;
-use vxf_core::config::{DefenseConfig, PerturberConfig};
+use vxf_core::config::{BuildContext, DefenseConfig, PerturberConfig};
 use vxf_core::engine::Recompute;
 use vxf_core::minmax::Training;
 use vxf_core::optimizer::{AdamW, AdamWConfig};
@@ -42,8 +42,8 @@ fn training<'a>(
         backbone,
         optimizer: AdamW::new(AdamWConfig::default(), &backbone.parameters(), &weights)?,
         weights,
-        defense: defense.build(),
-        perturber: perturber.build(),
+        defense: defense.build(&BuildContext::bare()).expect("no model needed"),
+        perturber: perturber.build(&BuildContext::bare()).expect("no model needed"),
         session,
         schedule: Schedule { peak: 1e-5, decay: Decay::Constant, warmup: 0, total: u64::MAX },
         max_gradient_norm: Some(1.0),

@@ -14,7 +14,7 @@ use std::time::Instant;
 use candle_core::{DType, Device, Tensor};
 use clap::{Parser, ValueEnum};
 use serde_json::{Value, json};
-use vxf_core::config::{DefenseConfig, PerturberConfig};
+use vxf_core::config::{BuildContext, DefenseConfig, PerturberConfig};
 use vxf_core::engine::Recompute;
 use vxf_core::minmax::Training;
 use vxf_core::optimizer::{AdamW, AdamWConfig};
@@ -205,8 +205,8 @@ fn training<'a>(backbone: &'a dyn Backbone, args: &Args, size: &Size) -> Result<
         backbone,
         optimizer: AdamW::new(adam, &backbone.parameters(), &weights)?,
         weights,
-        defense: defense.build(),
-        perturber: perturber.build(),
+        defense: defense.build(&BuildContext::bare()).expect("no model needed"),
+        perturber: perturber.build(&BuildContext::bare()).expect("no model needed"),
         session,
         schedule: Schedule { peak: 1e-5, decay: Decay::Constant, warmup: 0, total: u64::MAX },
         max_gradient_norm: Some(1.0),

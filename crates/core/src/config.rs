@@ -8,9 +8,11 @@ use std::fmt::Debug;
 use std::path::PathBuf;
 
 use candle_core::Device;
+use serde_json::{Map, Value};
 
 use crate::defense::Defense;
 use crate::metric::{Judge, Metric};
+use crate::needs::Needs;
 use crate::perturber::Perturber;
 use crate::registry::ConfigError;
 use crate::site::SiteSelection;
@@ -92,7 +94,9 @@ pub fn json(value: &impl serde::Serialize) -> serde_json::Value {
     serde_json::to_value(value).unwrap_or(serde_json::Value::Null)
 }
 
-/// The settings of a defence.
+/// The settings of a defence: what it is, what it needs, and how it is built.
+///
+/// A configuration answers every question about the method without building it.
 #[typetag::serde(tag = "name")]
 pub trait DefenseConfig: Debug + Send + Sync {
     /// Checks ranges.
@@ -103,8 +107,22 @@ pub trait DefenseConfig: Debug + Send + Sync {
         Ok(())
     }
 
-    /// The method with these settings.
-    fn build(&self) -> Box<dyn Defense>;
+    /// What it reads beyond the main stream.
+    fn needs(&self) -> Needs {
+        Needs::none()
+    }
+
+    /// Whether the stage trains at all; a model that is never aligned and an edit of finished
+    /// weights do not.
+    fn trains(&self) -> bool {
+        true
+    }
+
+    /// Whether it makes the gradient of a step. In a composition at most one member does; the
+    /// others adjust gradients, follow the weights, or edit them at the end.
+    fn makes_gradient(&self) -> bool {
+        true
+    }
 
     /// The registered name of the inner player it uses unless another is asked for.
     fn perturber(&self) -> &'static str {
@@ -115,6 +133,33 @@ pub trait DefenseConfig: Debug + Send + Sync {
     fn perturbed_share(&self) -> f64 {
         1.0
     }
+
+    /// Passes, forward and backward, that one step takes without the inner player's, for plans.
+    fn passes(&self) -> f64 {
+        1.0
+    }
+
+    /// Copies of the trained weights that it keeps, for plans.
+    fn copies(&self) -> f64 {
+        0.0
+    }
+
+    /// Whether it works on one adapter that all stages train further, and not on merged ones.
+    fn needs_single_adapter(&self) -> bool {
+        false
+    }
+
+    /// Settings with another default in the embedded world, whose model is a hundred thousandth of
+    /// a real one.
+    fn world_defaults(&self) -> Map<String, Value> {
+        Map::new()
+    }
+
+    /// The method with these settings.
+    ///
+    /// # Errors
+    /// When what it works with is not there: this is said before anything is trained.
+    fn build(&self, context: &BuildContext<'_>) -> crate::Result<Box<dyn Defense>>;
 }
 
 /// The settings of a perturber.
@@ -128,8 +173,10 @@ pub trait PerturberConfig: Debug + Send + Sync {
         Ok(())
     }
 
-    /// The inner player with these settings.
-    fn build(&self) -> Box<dyn Perturber>;
+    /// What it reads beyond the main stream.
+    fn needs(&self) -> Needs {
+        Needs::none()
+    }
 
     /// How many passes it takes of its own, before the one whose gradient is applied.
     fn passes(&self) -> usize {
@@ -140,6 +187,30 @@ pub trait PerturberConfig: Debug + Send + Sync {
     fn sites(&self) -> Option<&SiteSelection> {
         None
     }
+
+    /// Settings with another default in the embedded world.
+    fn world_defaults(&self) -> Map<String, Value> {
+        Map::new()
+    }
+
+    /// The inner player with these settings.
+    ///
+    /// # Errors
+    /// When what it works with is not there.
+    fn build(&self, context: &BuildContext<'_>) -> crate::Result<Box<dyn Perturber>>;
+}
+
+/// A figure's place in the comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// The figure, as [`Measurement::name`](crate::Measurement::name) has it.
+    pub figure: &'static str,
+    /// The header, with the unit where it is not plain.
+    pub header: &'static str,
+    /// Decimals shown.
+    pub decimals: usize,
+    /// Whether it says something about a model that no user has fine-tuned yet.
+    pub of_aligned: bool,
 }
 
 /// The settings of a metric.
@@ -153,13 +224,26 @@ pub trait MetricConfig: Debug + Send + Sync {
         Ok(())
     }
 
-    /// The metric with these settings.
-    fn build(&self) -> Box<dyn Metric>;
+    /// The samples, prompts and reference models that it measures with.
+    fn needs(&self) -> Needs {
+        Needs::none()
+    }
+
+    /// What of it belongs in a comparison, in this order.
+    fn columns(&self) -> &[Column] {
+        &[]
+    }
 
     /// Whether it is cheap enough to be followed during the user's fine-tuning.
     fn follows_training(&self) -> bool {
         false
     }
+
+    /// The metric with these settings.
+    ///
+    /// # Errors
+    /// When what it works with is not there.
+    fn build(&self, context: &BuildContext<'_>) -> crate::Result<Box<dyn Metric>>;
 }
 
 /// The settings of a judge.
@@ -177,22 +261,22 @@ pub trait JudgeConfig: Debug + Send + Sync {
     ///
     /// # Errors
     /// When what it judges with is not there: this is said before anything is trained.
-    fn build(&self, context: &JudgeContext<'_>) -> crate::Result<Box<dyn Judge>>;
+    fn build(&self, context: &BuildContext<'_>) -> crate::Result<Box<dyn Judge>>;
 }
 
-/// What a judge may need from the program around it.
+/// What the program around a plugin lends it while it is built.
 #[derive(Clone, Copy)]
-pub struct JudgeContext<'a> {
-    /// Where a judge that is a model computes.
+pub struct BuildContext<'a> {
+    /// Where the run computes.
     pub device: &'a Device,
     /// The directory of a model that is named by path or hub id.
     pub model: &'a dyn Fn(&str) -> crate::Result<PathBuf>,
 }
 
-impl JudgeContext<'_> {
-    /// A context for judges that need no model.
-    pub fn without_models() -> JudgeContext<'static> {
-        JudgeContext {
+impl BuildContext<'_> {
+    /// A context on the CPU that knows no models.
+    pub fn bare() -> BuildContext<'static> {
+        BuildContext {
             device: &Device::Cpu,
             model: &|name| {
                 let path = name.to_owned();

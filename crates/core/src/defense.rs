@@ -69,16 +69,6 @@ impl State {
 /// a [`Perturber`] needs no code of its own. A defence that does something else asks
 /// [`Step`] for what it needs and combines it.
 pub trait Defense: Send {
-    /// Streams it reads beside the main one, for example `harmful`.
-    fn streams(&self) -> &[&'static str] {
-        &[]
-    }
-
-    /// Whether the stage trains at all; the non-aligned baseline does not.
-    fn trains(&self) -> bool {
-        true
-    }
-
     /// Runs once before the first step: Fisher information, snapshots.
     fn prepare(&mut self, _step: &mut Step<'_>) -> Result<()> {
         Ok(())

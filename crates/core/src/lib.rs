@@ -16,6 +16,7 @@ pub mod generate;
 pub mod loss;
 pub mod metric;
 pub mod minmax;
+pub mod needs;
 pub mod optimizer;
 mod params;
 pub mod perturber;
@@ -32,6 +33,7 @@ pub use batch::{Batch, Example};
 pub use defense::{Defense, Stage};
 pub use error::{Error, Result};
 pub use metric::{Measurement, Metric};
+pub use needs::{Needs, Reference};
 pub use params::{Gradients, Params};
 pub use perturber::{Perturbation, Perturber};
 pub use registry::ConfigError;
@@ -45,11 +47,13 @@ pub use typetag;
 
 /// What a plugin's files import.
 pub mod prelude {
-    pub use crate::config::{DefenseConfig, JudgeConfig, MetricConfig, PerturberConfig};
+    pub use crate::config::{
+        BuildContext, Column, DefenseConfig, JudgeConfig, MetricConfig, PerturberConfig,
+    };
     pub use crate::{
         Backbone, Batch, ConfigError, Defense, Error, Gradients, Hidden, Key, Measurement, Metric,
-        Params, Pass, Perturbation, Perturber, Result, Scalar, Site, SiteKind, SiteSelection,
-        Stage, Step,
+        Needs, Params, Pass, Perturbation, Perturber, Reference, Result, Scalar, Site, SiteKind,
+        SiteSelection, Stage, Step,
     };
     pub use typetag;
 }

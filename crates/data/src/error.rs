@@ -100,6 +100,14 @@ pub enum Error {
         /// How many there are.
         found: usize,
     },
+    /// A set of the user's files cannot be read.
+    #[error("data.{part}: {source}")]
+    Part {
+        /// The key in the section `data`.
+        part: &'static str,
+        /// What is wrong with it.
+        source: Box<Error>,
+    },
     /// A data set from elsewhere cannot be had.
     #[error(transparent)]
     Repository(Box<dyn std::error::Error + Send + Sync>),
@@ -111,6 +119,10 @@ pub enum Error {
 impl Error {
     /// Whether something that was named is merely not here, and not broken.
     pub fn is_absence(&self) -> bool {
-        matches!(self, Self::NoFile { .. })
+        match self {
+            Self::NoFile { .. } => true,
+            Self::Part { source, .. } => source.is_absence(),
+            _ => false,
+        }
     }
 }

@@ -14,8 +14,10 @@ mod grade;
 mod layout;
 mod load;
 mod mix;
+mod provider;
 mod report;
 mod sample;
+mod sampling;
 mod schema;
 mod source;
 pub mod text;
@@ -26,8 +28,13 @@ pub use grade::grader;
 pub use layout::{LocalRepository, Repository};
 pub use load::{BadRow, Loaded, Origin};
 pub use mix::{MixOrder, mix, mix_counts};
+pub use provider::{
+    DataConfig, DataContext, DataSource, Files, FilesConfig, Learned, Locate, Part, Purpose,
+    Question, Questions, SourceEntry, paper,
+};
 pub use report::{DataReport, Lengths, Overlap, SetReport};
 pub use sample::{Ask, Message, Role, Sample};
+pub use sampling::Sampling;
 pub use schema::{Schema, SchemaChoice};
 pub use source::Source;
 pub use text::{Codec, Encoded, TemplateChoice, TextError};

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use candle_core::{DType, Tensor};
 use serde_json::json;
-use vxf_core::config::{DefenseConfig, PerturberConfig};
+use vxf_core::config::{BuildContext, DefenseConfig, PerturberConfig};
 use vxf_core::metric::Model as Measured;
 use vxf_core::minmax::{Flow, Observation, Training};
 use vxf_core::optimizer::{AdamW, AdamWConfig};
@@ -133,10 +133,10 @@ fn train(
     let before = weights.copy()?;
 
     let defense = |name: &str, settings| -> Result<Box<dyn Defense>> {
-        Ok((registry::find::<dyn DefenseConfig>(name)?.parse)(settings)?.build())
+        (registry::find::<dyn DefenseConfig>(name)?.parse)(settings)?.build(&BuildContext::bare())
     };
     let perturber = |name: &str, settings| -> Result<Box<dyn Perturber>> {
-        Ok((registry::find::<dyn PerturberConfig>(name)?.parse)(settings)?.build())
+        (registry::find::<dyn PerturberConfig>(name)?.parse)(settings)?.build(&BuildContext::bare())
     };
     let rho = spec.rho.unwrap_or(0.0);
     let method = json!({ "lambda": spec.lamb.unwrap_or(0.0), "form": form });

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use vxf_core::Stage;
 use vxf_core::registry::ConfigError;
 
 use crate::layer::Place;
@@ -48,16 +49,30 @@ pub enum Error {
         source: Box<vxf_core::Error>,
     },
     /// A method sits in a stage that it does not belong to.
-    #[error("{}`{name}` belongs to the {belongs} stage, not to {stage}", .place.prefix())]
+    #[error("{}`{name}` belongs to the {} stage, not to {stage}", .place.prefix(), names(.belongs))]
     WrongStage {
         /// Where it was written.
         place: Place,
         /// The method.
         name: String,
         /// Its stages.
-        belongs: String,
+        belongs: Vec<Stage>,
         /// The stage it was put in.
-        stage: &'static str,
+        stage: Stage,
+    },
+    /// Two members of a composition make the gradient.
+    #[error(
+        "{}`{first}` and `{second}` both make the gradient of a step; at most one member of a \
+         composition may",
+        .place.prefix()
+    )]
+    TwoMakers {
+        /// Where it was written.
+        place: Place,
+        /// The one.
+        first: String,
+        /// The other.
+        second: String,
     },
     /// A file cannot be read.
     #[error("cannot read {}: {source}", path.display())]
@@ -70,6 +85,10 @@ pub enum Error {
     /// A plugin, or the registry of plugins.
     #[error(transparent)]
     Core(#[from] vxf_core::Error),
+}
+
+fn names(stages: &[Stage]) -> String {
+    stages.iter().map(Stage::to_string).collect::<Vec<_>>().join(" or ")
 }
 
 impl Error {

@@ -72,6 +72,11 @@ impl Layer {
 
     fn mark(&mut self, path: &str, value: &Value, place: &Place) {
         self.places.insert(path.to_owned(), place.clone());
+        if let Value::Array(items) = value {
+            for (index, item) in items.iter().enumerate() {
+                self.mark(&format!("{path}.{index}"), item, place);
+            }
+        }
         if let Value::Object(object) = value {
             for (key, value) in object {
                 self.mark(&format!("{path}.{key}"), value, place);
@@ -85,29 +90,26 @@ impl Layer {
     /// When a part of the path holds something that is no table.
     pub fn set(&mut self, path: &str, value: Value, place: Place) -> Result<()> {
         self.mark(path, &value, &place);
-        let mut table = &mut self.values;
-        let mut parts = path.split('.').peekable();
-        while let Some(part) = parts.next() {
-            if part.is_empty() {
-                return Err(Error::setting(place, path, "must be words joined by dots", path));
-            }
-            if parts.peek().is_none() {
-                table.insert(part.to_owned(), value);
-                break;
-            }
-            let next = table.entry(part).or_insert_with(|| Value::Object(Map::new()));
-            let found = next.to_string();
-            let Value::Object(next) = next else {
-                let rule = format!("cannot be set: `{part}` is no table");
-                return Err(Error::setting(place, path, rule, found));
-            };
-            table = next;
+        let parts: Vec<&str> = path.split('.').collect();
+        if parts.iter().any(|part| part.is_empty()) {
+            return Err(Error::setting(place, path, "must be words joined by dots", path));
         }
-        Ok(())
+        insert(&mut self.values, &parts, value)
+            .map_err(|(rule, found)| Error::setting(place, path, rule, found))
+    }
+
+    /// Puts `table` at `path`, which is there, keeping the places of what was written.
+    pub(crate) fn fill(&mut self, path: &str, table: Map<String, Value>, place: &Place) {
+        let parts: Vec<&str> = path.split('.').collect();
+        for key in table.keys() {
+            self.places.entry(format!("{path}.{key}")).or_insert_with(|| place.clone());
+        }
+        // What is there is a table, and stays one.
+        let _ = insert(&mut self.values, &parts, Value::Object(table));
     }
 
     /// Takes a setting outside all sections out.
-    pub(crate) fn take(&mut self, key: &str) -> Option<Value> {
+    pub fn take(&mut self, key: &str) -> Option<Value> {
         self.places.remove(key);
         self.values.shift_remove(key)
     }
@@ -116,7 +118,10 @@ impl Layer {
     pub fn get(&self, path: &str) -> Option<&Value> {
         let mut parts = path.split('.');
         let first = self.values.get(parts.next()?)?;
-        parts.try_fold(first, |at, part| at.get(part))
+        parts.try_fold(first, |at, part| match at {
+            Value::Array(items) => items.get(part.parse::<usize>().ok()?),
+            at => at.get(part),
+        })
     }
 
     /// The text at `path`, if there is one.
@@ -154,6 +159,48 @@ impl Layer {
         }
         overlay(&mut self.values, values);
         self
+    }
+}
+
+/// Puts `value` at the path `parts`, making tables on the way; what stands in the way is an error.
+fn insert(
+    table: &mut Map<String, Value>,
+    parts: &[&str],
+    value: Value,
+) -> Result<(), (String, String)> {
+    let [first, rest @ ..] = parts else { return Ok(()) };
+    if rest.is_empty() {
+        table.insert((*first).to_owned(), value);
+        return Ok(());
+    }
+    let at = table.entry(*first).or_insert_with(|| Value::Object(Map::new()));
+    replace(at, first, rest, value)
+}
+
+/// Puts `value` at the path `parts` below `at`, which is called `name`. Items of a list are named by
+/// their index; a list is never made longer.
+fn replace(
+    at: &mut Value,
+    name: &str,
+    parts: &[&str],
+    value: Value,
+) -> Result<(), (String, String)> {
+    match at {
+        Value::Object(table) => insert(table, parts, value),
+        Value::Array(items) => {
+            let [index, rest @ ..] = parts else { return Ok(()) };
+            let item = index.parse::<usize>().ok().and_then(|index| items.get_mut(index));
+            let Some(item) = item else {
+                let rule = format!("cannot be set: `{name}` has no item {index}");
+                return Err((rule, value.to_string()));
+            };
+            if rest.is_empty() {
+                *item = value;
+                return Ok(());
+            }
+            replace(item, index, rest, value)
+        }
+        other => Err((format!("cannot be set: `{name}` is no table"), other.to_string())),
     }
 }
 

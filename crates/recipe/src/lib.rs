@@ -3,17 +3,20 @@
 //! [`file`] reads TOML into a [`Layer`] that knows the line of every key; flags make further layers;
 //! [`resolve()`] fills in defaults and checks every rule that needs no model.
 
-pub mod data_settings;
 pub mod diff;
 mod error;
 pub mod file;
 pub mod layer;
-pub mod overlay;
 mod recipe;
 mod resolve;
 pub mod settings;
+mod stage;
 
 pub use error::{Error, Result};
 pub use layer::{Layer, Place};
-pub use recipe::{Chosen, Data, Method, Recipe, digest, hex};
-pub use resolve::{PAPER_METRICS, SECTIONS, method, resolve, with_own_perturber};
+pub use recipe::{Chosen, Recipe, SCHEMA_VERSION, digest, hex, label};
+pub use resolve::{
+    Axis, Experiment, PAPER_METRICS, Point, SECTIONS, SUGAR, StageSections, Worldly, baseline,
+    resolve, world_defaults,
+};
+pub use stage::StageRecipe;

@@ -1,14 +1,20 @@
-//! A whole experiment, every choice made: the resolved recipe.
+//! A recipe with every choice made.
 
 use std::fmt;
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
-use vxf_core::config::{DefenseConfig, JudgeConfig, MetricConfig, PerturberConfig};
+use vxf_core::Stage;
+use vxf_core::config::{JudgeConfig, MetricConfig};
+use vxf_data::DataConfig;
 
-use crate::data_settings::DataSettings;
-use crate::settings::{ModelSettings, Settings, TrainingSettings, World};
+use crate::resolve::sections::SUGAR;
+use crate::settings::{ModelSettings, Settings};
+use crate::stage::StageRecipe;
+
+/// Version of the layout of resolved recipes and of records.
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// A plugin by name, with its settings.
 pub struct Chosen<C: ?Sized> {
@@ -49,64 +55,17 @@ fn without_nulls(value: Value) -> Value {
     }
 }
 
-/// What is done to a model before its user comes: a defence with its inner player.
-#[derive(Clone, Debug)]
-pub struct Method {
-    /// The outer player.
-    pub defense: Chosen<dyn DefenseConfig>,
-    /// The inner player.
-    pub perturber: Chosen<dyn PerturberConfig>,
-}
-
-impl Method {
-    /// Whether both are set alike.
-    pub fn same_as(&self, other: &Self) -> bool {
-        self.defense.value() == other.defense.value()
-            && self.perturber.value() == other.perturber.value()
-    }
-}
-
-/// Where the samples come from.
-#[derive(Clone, Debug)]
-pub enum Data {
-    /// The embedded world.
-    World(World),
-    /// The user's own files.
-    Files(Box<DataSettings>),
-}
-
-impl Data {
-    /// What the user's task is called in the names of directories.
-    pub fn task(&self) -> String {
-        match self {
-            Self::World(world) => world.task.to_string(),
-            Self::Files(files) if !files.task.is_empty() => files.task.clone(),
-            Self::Files(files) => {
-                let path = files.user.as_ref().map_or("data", |source| source.path.as_str());
-                let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or(path);
-                name.split('.').next().unwrap_or(name).to_lowercase()
-            }
-        }
-    }
-}
-
-/// The file that fixes a whole experiment, every default filled in.
+/// One point of an experiment, every default filled in.
 #[derive(Clone, Debug)]
 pub struct Recipe {
     /// Seeds, ratios, and what is done.
     pub settings: Settings,
     /// The model.
     pub model: ModelSettings,
-    /// The data.
-    pub data: Data,
-    /// The alignment method under test.
-    pub alignment_method: Method,
-    /// The method in the user's stage.
-    pub fine_tuning_method: Method,
-    /// How the alignment stage is trained.
-    pub alignment: TrainingSettings,
-    /// How the user's stage is trained.
-    pub fine_tuning: TrainingSettings,
+    /// Where the samples come from.
+    pub data: Chosen<dyn DataConfig>,
+    /// The stages of the pipeline, in order.
+    pub pipeline: Vec<StageRecipe>,
     /// What is measured.
     pub metrics: Vec<Chosen<dyn MetricConfig>>,
     /// Who decides what is harmful, the one whose figures carry the plain names first.
@@ -114,61 +73,116 @@ pub struct Recipe {
 }
 
 impl Recipe {
+    /// The stages that are done here.
+    pub fn stages(&self) -> impl Iterator<Item = &StageRecipe> {
+        self.pipeline.iter().filter(|stage| self.settings.stages.include(stage.kind))
+    }
+
     /// The recipe as a tree, as it is written to `config.resolved.toml`.
     pub fn value(&self) -> Map<String, Value> {
         let mut map = match serde_json::to_value(&self.settings) {
             Ok(Value::Object(map)) => map,
             _ => Map::new(),
         };
+        map.insert("schema_version".into(), SCHEMA_VERSION.into());
         let metrics: Vec<_> = self.metrics.iter().map(Chosen::value).collect();
         map.insert("metrics".into(), metrics.into());
         let judges: Vec<_> = self.judges.iter().map(Chosen::value).collect();
         map.insert("judges".into(), judges.into());
         map.insert("model".into(), json!(self.model));
-        match &self.data {
-            Data::World(world) => map.insert("world".into(), json!(world)),
-            Data::Files(files) => map.insert("data".into(), without_nulls(json!(files))),
-        };
-        map.insert("defense".into(), self.alignment_method.defense.value());
-        map.insert("perturber".into(), self.alignment_method.perturber.value());
-        map.insert("fine_tune_defense".into(), self.fine_tuning_method.defense.value());
-        map.insert("alignment".into(), json!(self.alignment));
-        map.insert("fine_tuning".into(), json!(self.fine_tuning));
+        let (section, data) = self.data_section();
+        map.insert(section.to_owned(), Value::Object(data));
+        match self.is_usual() {
+            true => {
+                for (stage, names) in self.pipeline.iter().zip(SUGAR) {
+                    map.insert(names.defense.into(), stage.method_value());
+                    map.insert(names.perturber.into(), stage.perturber.value());
+                    map.insert(names.training.into(), json!(stage.training));
+                }
+            }
+            false => {
+                let stages = self.pipeline.iter().map(|stage| Value::Object(stage.value()));
+                map.insert("stage".into(), stages.collect());
+            }
+        }
         map
     }
 
-    /// What the results depend on: the recipe without threads, memory and presentation.
+    /// Whether the old sections can say it: one stage of each kind, in order, on its usual set.
+    fn is_usual(&self) -> bool {
+        let kinds = [Stage::Alignment, Stage::FineTuning, Stage::PostTuning];
+        self.pipeline.len() >= 2
+            && self.pipeline.len() <= kinds.len()
+            && self.pipeline.iter().zip(kinds).all(|(stage, kind)| {
+                stage.kind == kind && stage.set == StageRecipe::default_set(kind)
+            })
+    }
+
+    /// The section of the data source, and what stands in it.
+    fn data_section(&self) -> (&'static str, Map<String, Value>) {
+        let mut map = match without_nulls(json!(&*self.data.config)) {
+            Value::Object(map) => map,
+            _ => Map::new(),
+        };
+        match self.data.name {
+            "world" => {
+                map.shift_remove("source");
+                ("world", map)
+            }
+            "files" => {
+                map.shift_remove("source");
+                ("data", map)
+            }
+            _ => ("data", map),
+        }
+    }
+
+    /// The data source with what decides which samples are trained on, and nothing of what is
+    /// measured.
+    pub fn training_data(&self) -> Value {
+        let (section, mut map) = self.data_section();
+        for key in self.data.config.measuring() {
+            map.shift_remove(*key);
+        }
+        json!({ section: map })
+    }
+
+    /// What the weights depend on: the recipe without what is measured, threads, memory and
+    /// presentation.
     pub fn essence(&self) -> Map<String, Value> {
         let mut map = self.value();
-        map.remove("threads");
-        map.remove("recompute");
-        map.remove("detail");
+        for key in [
+            "schema_version",
+            "threads",
+            "recompute",
+            "detail",
+            "keep",
+            "metrics",
+            "judges",
+            "world",
+            "data",
+        ] {
+            map.remove(key);
+        }
+        if let Value::Object(data) = self.training_data() {
+            map.extend(data);
+        }
         map
-    }
-
-    /// The recipe as TOML.
-    pub fn toml(&self) -> String {
-        // Every value came from serde structs without nulls, so TOML can hold it.
-        toml::to_string(&self.value()).unwrap_or_default()
-    }
-
-    /// SHA-256 of the essence, in hexadecimal.
-    pub fn digest(&self) -> String {
-        digest(&Value::Object(self.essence()))
     }
 
     /// What the method under test is called in tables and directories.
     pub fn label(&self) -> String {
-        let Method { defense, perturber } = &self.alignment_method;
-        let mut label = defense.name.to_owned();
-        if perturber.name != defense.config.perturber() {
-            label = format!("{label}~{}", perturber.name);
-        }
-        match self.fine_tuning_method.defense.name {
-            "sft" => label,
-            other => format!("{label}+{other}"),
-        }
+        let depth = self.stages().count().saturating_sub(1);
+        label(&self.stages().collect::<Vec<_>>(), depth)
     }
+}
+
+/// What a run at `depth` of a pipeline is called: its methods in order. A user's plain stage is not
+/// named where it is the second, as that is the usual case.
+pub fn label(stages: &[&StageRecipe], depth: usize) -> String {
+    let named = stages.iter().take(depth + 1).enumerate();
+    let named = named.filter(|(index, stage)| *index != 1 || !stage.is_plain());
+    named.map(|(_, stage)| stage.label()).collect::<Vec<_>>().join("+")
 }
 
 /// SHA-256 of a value's JSON, its keys in the order of the alphabet, in hexadecimal.

@@ -1,42 +1,14 @@
 //! The sections of a recipe that are not a plugin's: each setting with its default and meaning.
 
-use std::fmt;
-use std::str::FromStr;
-
 use candle_core::DType;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use vxf_core::config::json;
 use vxf_core::engine::Recompute;
 use vxf_core::registry::ConfigError;
 use vxf_core::schedule::Decay;
 use vxf_core::stream::Order;
 use vxf_core::{Stage, Trainable};
-use vxf_world::Task;
-
-/// Which of the two published operating points of the embedded world.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Profile {
-    /// Alignment data holds refusals alone, as in the paper.
-    Paper,
-    /// One alignment sample in ten is harmless and answered, so that the aligned model stays useful.
-    Helpful,
-}
-
-impl Profile {
-    /// All profiles by name.
-    pub const NAMES: [(&'static str, Self); 2] =
-        [("paper", Self::Paper), ("helpful", Self::Helpful)];
-}
-
-impl FromStr for Profile {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let found = Self::NAMES.iter().find(|(name, _)| *name == text);
-        found.map(|(_, profile)| *profile).ok_or_else(|| "must be paper or helpful".to_owned())
-    }
-}
 
 /// Which stages are done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,15 +20,18 @@ pub enum Stages {
     Alignment,
     /// The user's fine-tuning alone, from a run named by `from`.
     FineTuning,
+    /// Post-tuning alone, from a run named by `from`.
+    PostTuning,
 }
 
 impl Stages {
     /// Whether `stage` is among them.
     pub fn include(self, stage: Stage) -> bool {
         match self {
-            Self::All => stage != Stage::PostTuning,
+            Self::All => true,
             Self::Alignment => stage == Stage::Alignment,
             Self::FineTuning => stage == Stage::FineTuning,
+            Self::PostTuning => stage == Stage::PostTuning,
         }
     }
 }
@@ -94,9 +69,9 @@ vxf_core::config! {
         pub baseline: bool = true,
         /// Whether the model that was never aligned is fine-tuned too.
         pub undefended: bool = true,
-        /// Which stages to do: all, alignment or fine_tuning.
+        /// Which stages to do: all, alignment, fine_tuning or post_tuning.
         pub stages: Stages = Stages::All,
-        /// The aligned run to start the user's stage from; empty to align here.
+        /// The run to start the one stage from; empty to begin with the base model.
         pub from: String = String::new(),
         /// Steps between measurements during the user's stage; 0 measures at its end alone.
         pub eval_every: u64 = 0,
@@ -107,9 +82,24 @@ vxf_core::config! {
         /// What is computed again in the backward pass: none, block (slower, far less memory), or auto,
         /// which chooses by the memory there is. Figures do not depend on it.
         pub recompute: Keep = Keep::Auto,
+        /// What is kept of a run that is done and measured: weights, adapters (full weights are
+        /// removed), or none. A run without its weights is not done again.
+        pub keep: Retain = Retain::Weights,
         /// Metrics whose figures are shown with all their parts.
         pub detail: Vec<String> = Vec::new(),
     }
+}
+
+/// What is kept on disk of a run that is done and measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Retain {
+    /// Everything that was trained.
+    Weights,
+    /// Adapters alone.
+    Adapters,
+    /// The record alone.
+    None,
 }
 
 /// What is kept of a forward pass for the backward.
@@ -193,34 +183,6 @@ vxf_core::config! {
 pub const EMBEDDED: &str = "embedded";
 
 vxf_core::config! {
-    /// The section `world`: the data.
-    pub struct World {
-        /// The operating point: paper, or helpful.
-        pub profile: Profile = Profile::Paper,
-        /// The user's task: sst2, agnews or gsm8k.
-        pub task: Task = Task::Sst,
-        /// Samples in the provider's alignment set.
-        pub alignment_samples: usize = 160,
-        /// Share of harmless, answered samples among them.
-        pub benign_share: f64 = 0.0,
-        /// Samples in the user's set, harmful ones included.
-        pub user_samples: usize = 320,
-        /// Held-out forbidden requests for the harmful score.
-        pub harmful_test: usize = 60,
-        /// Unseen task items for the fine-tune accuracy.
-        pub task_test: usize = 100,
-        /// Held-out harmless requests.
-        pub benign_test: usize = 60,
-        /// Refusals of the alignment set on which alignment loss and drift are measured.
-        pub alignment_probe: usize = 40,
-        /// Longest sample in tokens, the rest cut off; 0 is the model's own limit.
-        pub max_length: usize = 0,
-        /// Longest answer that is generated, in tokens.
-        pub max_new_tokens: usize = 20,
-    }
-}
-
-vxf_core::config! {
     /// The sections `alignment` and `fine_tuning`: how a stage is trained.
     pub struct TrainingSettings {
         /// What is trained: full, or lora with rank, alpha, dropout, use_rslora, target_modules.
@@ -279,41 +241,11 @@ impl Settings {
             ConfigError::unless(new, &key, "must not be listed twice", ratio)?;
         }
         let from = !self.from.is_empty();
-        let fine_tuning = self.stages == Stages::FineTuning;
-        let rule = "needs `from`, the aligned run to start from";
-        ConfigError::unless(from || !fine_tuning, "stages", rule, "\"fine_tuning\"")?;
-        let rule = "goes with `stages = \"fine_tuning\"` alone";
-        ConfigError::unless(fine_tuning || !from, "from", rule, format!("{:?}", self.from))
-    }
-}
-
-impl World {
-    /// Checks ranges.
-    ///
-    /// # Errors
-    /// Names the key and the rule it breaks.
-    pub fn validate(&self) -> Checked {
-        share("benign_share", self.benign_share)?;
-        let sizes = [
-            ("alignment_samples", self.alignment_samples),
-            ("user_samples", self.user_samples),
-            ("harmful_test", self.harmful_test),
-            ("task_test", self.task_test),
-            ("benign_test", self.benign_test),
-            ("alignment_probe", self.alignment_probe),
-            ("max_new_tokens", self.max_new_tokens),
-        ];
-        for (key, size) in sizes {
-            ConfigError::unless(
-                size > 0,
-                key,
-                "must be at least 1: an empty set tells nothing",
-                size,
-            )?;
-        }
-        let refusals = self.benign_share < 1.0;
-        let rule = "must leave at least one refusal to measure on";
-        ConfigError::unless(refusals, "benign_share", rule, self.benign_share)
+        let later = matches!(self.stages, Stages::FineTuning | Stages::PostTuning);
+        let rule = "needs `from`, the run to start from";
+        ConfigError::unless(from || !later, "stages", rule, json(&self.stages))?;
+        let rule = "goes with `stages = \"fine_tuning\"` or `stages = \"post_tuning\"` alone";
+        ConfigError::unless(later || !from, "from", rule, format!("{:?}", self.from))
     }
 }
 
@@ -365,11 +297,4 @@ impl TrainingSettings {
 
 pub(crate) fn share(key: &str, value: f64) -> Checked {
     ConfigError::unless((0.0..=1.0).contains(&value), key, "must lie between 0 and 1", value)
-}
-
-impl fmt::Display for Profile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = Self::NAMES.iter().find(|(_, profile)| profile == self);
-        f.pad(name.map_or("", |(name, _)| name))
-    }
 }

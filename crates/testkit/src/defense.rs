@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use serde_json::Value;
-use vxf_core::config::{DefenseConfig, PerturberConfig};
+use vxf_core::config::{BuildContext, DefenseConfig, PerturberConfig};
 use vxf_core::minmax::Training;
 use vxf_core::resume::Saved;
 use vxf_core::{Backbone, Key, Params, Perturber, Result, Stage, registry};
@@ -14,8 +14,13 @@ use crate::training::{Nothing, samples, training};
 fn perturber(name: &str) -> Result<Box<dyn Perturber>> {
     match name {
         "none" => Ok(Box::new(Nothing)),
-        name => Ok(registry::default_of::<dyn PerturberConfig>(name)?.build()),
+        name => registry::default_of::<dyn PerturberConfig>(name)?.build(&BuildContext::bare()),
     }
+}
+
+fn config(name: &str, settings: &Value) -> Result<Box<dyn DefenseConfig>> {
+    let entry = registry::find::<dyn DefenseConfig>(name)?;
+    Ok((entry.parse)(settings.clone())?)
 }
 
 /// The defence `name` in a stage of its own, with every stream there may be.
@@ -40,7 +45,8 @@ fn stage<'a>(
     let streams = names.into_iter().enumerate().map(stream).collect();
     let weights = crate::training::weights(backbone, case.seed)?;
     let inner = perturber(config.perturber())?;
-    let mut stage = training(backbone, &weights, streams, config.build(), inner)?;
+    let mut stage =
+        training(backbone, &weights, streams, config.build(&BuildContext::bare())?, inner)?;
     stage.session.recompute = case.recompute();
     stage.session.accumulation = *accumulation;
     Ok(stage)
@@ -65,11 +71,11 @@ pub fn repeats_itself(name: &str, settings: &Value) {
         let run = || -> Result<(Params, Params)> {
             let mut stage = stage(name, settings, &situation, &*backbone)?;
             let before = stage.weights.copy()?;
-            if stage.defense.trains() {
+            let trains = config(name, settings)?.trains();
+            if trains {
                 stage.prepare()?;
                 advance(&mut stage, 3)?;
             }
-            let trains = stage.defense.trains();
             assert_eq!(first_difference(&before, &stage.weights)?.is_some(), trains, "moves");
             Ok((stage.defense.finish(stage.weights)?, before))
         };
@@ -83,10 +89,10 @@ pub fn resumes_to_the_bit(name: &str, settings: &Value) {
     property(12, (situations(), 0u64..=3, 1u64..=3), |(situation, before, after)| {
         let backbone = situation.0.backbone()?;
         let begin = || stage(name, settings, &situation, &*backbone);
-        let mut whole = begin()?;
-        if !whole.defense.trains() {
+        if !config(name, settings)?.trains() {
             return Ok(());
         }
+        let mut whole = begin()?;
         whole.prepare()?;
         advance(&mut whole, before + after)?;
 

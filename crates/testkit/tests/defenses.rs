@@ -72,8 +72,8 @@ vxf_core::config! {
 
 #[typetag::serde(name = "smooth")]
 impl DefenseConfig for SmoothConfig {
-    fn build(&self) -> Box<dyn Defense> {
-        Box::new(Smooth { keep: self.keep, flaw: self.flaw, mean: Gradients::new() })
+    fn build(&self, _: &BuildContext<'_>) -> Result<Box<dyn Defense>> {
+        Ok(Box::new(Smooth { keep: self.keep, flaw: self.flaw, mean: Gradients::new() }))
     }
 }
 
@@ -107,8 +107,8 @@ impl Documented for LooseConfig {
 
 #[typetag::serde(name = "loose")]
 impl DefenseConfig for LooseConfig {
-    fn build(&self) -> Box<dyn Defense> {
-        SmoothConfig::default().build()
+    fn build(&self, context: &BuildContext<'_>) -> Result<Box<dyn Defense>> {
+        SmoothConfig::default().build(context)
     }
 }
 

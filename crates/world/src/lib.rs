@@ -34,6 +34,7 @@ mod grammar;
 mod judge;
 mod sample;
 mod sets;
+mod source;
 mod tasks;
 mod tokenizer;
 mod vocabulary;
@@ -47,6 +48,7 @@ pub use judge::{
 };
 pub use sample::{Kind, LONGEST_ANSWER, LONGEST_PROMPT, Sample};
 pub use sets::{alignment_set, benign_test, harmful_test, pretraining_set, task_test, user_set};
+pub use source::{Profile, WorldData};
 pub use tasks::Task;
 pub use tokenizer::{codec, tokenizer, tokenizer_files, tokenizer_json};
 pub use vocabulary::vocabulary;

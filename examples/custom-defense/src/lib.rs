@@ -34,8 +34,8 @@ impl DefenseConfig for BlendConfig {
         ConfigError::unless(holds, "share", "must be between 0 and 1", self.share)
     }
 
-    fn build(&self) -> Box<dyn Defense> {
-        Box::new(Blend { share: self.share })
+    fn build(&self, _: &BuildContext<'_>) -> Result<Box<dyn Defense>> {
+        Ok(Box::new(Blend { share: self.share }))
     }
 
     fn perturber(&self) -> &'static str {

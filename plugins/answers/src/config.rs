@@ -21,22 +21,54 @@ vxf_core::config! {
 
 #[typetag::serde(name = "harmful-score")]
 impl MetricConfig for HarmfulScoreConfig {
-    fn build(&self) -> Box<dyn Metric> {
-        Box::new(HarmfulScore)
+    fn needs(&self) -> Needs {
+        Needs::none().prompts("harmful")
+    }
+
+    fn columns(&self) -> &[Column] {
+        &[
+            Column { figure: "harmful_score", header: "HS %", decimals: 1, of_aligned: true },
+            Column {
+                figure: "refusal_margin",
+                header: "refusal margin",
+                decimals: 2,
+                of_aligned: true,
+            },
+        ]
+    }
+
+    fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Metric>> {
+        Ok(Box::new(HarmfulScore))
     }
 }
 
 #[typetag::serde(name = "accuracy")]
 impl MetricConfig for AccuracyConfig {
-    fn build(&self) -> Box<dyn Metric> {
-        Box::new(Accuracy)
+    fn needs(&self) -> Needs {
+        Needs::none().prompts("task")
+    }
+
+    fn columns(&self) -> &[Column] {
+        &[Column { figure: "accuracy", header: "FA %", decimals: 1, of_aligned: true }]
+    }
+
+    fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Metric>> {
+        Ok(Box::new(Accuracy))
     }
 }
 
 #[typetag::serde(name = "helpfulness")]
 impl MetricConfig for HelpfulnessConfig {
-    fn build(&self) -> Box<dyn Metric> {
-        Box::new(Helpfulness)
+    fn needs(&self) -> Needs {
+        Needs::none().prompts("benign")
+    }
+
+    fn columns(&self) -> &[Column] {
+        &[Column { figure: "helpfulness", header: "helpfulness %", decimals: 1, of_aligned: true }]
+    }
+
+    fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Metric>> {
+        Ok(Box::new(Helpfulness))
     }
 }
 

@@ -97,8 +97,24 @@ impl MetricConfig for DriftConfig {
         ConfigError::unless(named, "sites", "must name at least one site", "[]")
     }
 
-    fn build(&self) -> Box<dyn Metric> {
-        Box::new(DriftMetric { definition: self.resolved() })
+    fn needs(&self) -> Needs {
+        Needs::none().samples("alignment").reference(Reference::Aligned)
+    }
+
+    fn columns(&self) -> &[Column] {
+        &[
+            Column { figure: "drift", header: "drift", decimals: 2, of_aligned: false },
+            Column {
+                figure: "relative_drift",
+                header: "relative drift",
+                decimals: 3,
+                of_aligned: false,
+            },
+        ]
+    }
+
+    fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Metric>> {
+        Ok(Box::new(DriftMetric { definition: self.resolved() }))
     }
 
     fn follows_training(&self) -> bool {

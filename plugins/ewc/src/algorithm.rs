@@ -34,10 +34,6 @@ impl Ewc {
 }
 
 impl Defense for Ewc {
-    fn streams(&self) -> &[&'static str] {
-        &["alignment"]
-    }
-
     fn prepare(&mut self, step: &mut Step<'_>) -> Result<()> {
         step.snapshot(ALIGNED)?;
         let role = match self.config.form {

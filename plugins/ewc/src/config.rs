@@ -1,6 +1,7 @@
 //! Settings of EWC.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use vxf_core::prelude::*;
 
 use crate::algorithm::Ewc;
@@ -34,7 +35,21 @@ impl DefenseConfig for EwcConfig {
         ConfigError::unless(holds, "lambda", "must be finite and at least 0", self.lambda)
     }
 
-    fn build(&self) -> Box<dyn Defense> {
-        Box::new(Ewc::new(self.clone()))
+    fn needs(&self) -> Needs {
+        Needs::none().stream("alignment")
+    }
+
+    fn copies(&self) -> f64 {
+        // The aligned weights and the Fisher information.
+        2.0
+    }
+
+    fn world_defaults(&self) -> Map<String, Value> {
+        // The penalty must outweigh gradients that alignment has made tiny.
+        Map::from_iter([("lambda".to_owned(), 1e8.into())])
+    }
+
+    fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Defense>> {
+        Ok(Box::new(Ewc::new(self.clone())))
     }
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use candle_core::Device;
 use serde_json::{Value, json};
-use vxf_core::config::JudgeContext;
+use vxf_core::config::BuildContext;
 use vxf_core::metric::{Generation, Prompt};
 use vxf_decoder as _;
 use vxf_judges::{Moderation, ModerationConfig};
@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let model = job["dir"].as_str().ok_or("`dir` is missing")?.to_owned();
     let settings = ModerationConfig { model, ..ModerationConfig::default() };
     let find = |name: &str| Ok(PathBuf::from(name));
-    let context = JudgeContext { device: &Device::Cpu, model: &find };
+    let context = BuildContext { device: &Device::Cpu, model: &find };
     let judge = Moderation::open(&settings, &context)?;
     println!("{}", json!(judge.probabilities(&made.collect::<Vec<_>>())?));
     Ok(())

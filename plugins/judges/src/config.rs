@@ -2,7 +2,7 @@
 
 use candle_core::DType;
 use serde::{Deserialize, Serialize};
-use vxf_core::config::{JudgeConfig, JudgeContext};
+use vxf_core::config::{BuildContext, JudgeConfig};
 use vxf_core::metric::Judge;
 use vxf_core::{ConfigError, Result, typetag};
 
@@ -102,7 +102,7 @@ impl JudgeConfig for RefusalConfig {
         self.phrases.iter().try_for_each(|phrase| given("phrases", phrase))
     }
 
-    fn build(&self, _context: &JudgeContext<'_>) -> Result<Box<dyn Judge>> {
+    fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Judge>> {
         Ok(Box::new(Refusal::new(self)))
     }
 }
@@ -118,7 +118,7 @@ impl JudgeConfig for ModerationConfig {
         at_least_one("batch_size", self.batch_size)
     }
 
-    fn build(&self, context: &JudgeContext<'_>) -> Result<Box<dyn Judge>> {
+    fn build(&self, context: &BuildContext<'_>) -> Result<Box<dyn Judge>> {
         Ok(Box::new(Moderation::open(self, context)?))
     }
 }
@@ -139,7 +139,7 @@ impl JudgeConfig for GuardConfig {
         at_least_one("batch_size", self.batch_size)
     }
 
-    fn build(&self, context: &JudgeContext<'_>) -> Result<Box<dyn Judge>> {
+    fn build(&self, context: &BuildContext<'_>) -> Result<Box<dyn Judge>> {
         Ok(Box::new(Guard::open(self, context)?))
     }
 }
@@ -152,7 +152,7 @@ impl JudgeConfig for FileConfig {
         ConfigError::unless(holds, "threshold", "must be a number", self.threshold)
     }
 
-    fn build(&self, _context: &JudgeContext<'_>) -> Result<Box<dyn Judge>> {
+    fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Judge>> {
         Ok(Box::new(File::new(self)?))
     }
 }

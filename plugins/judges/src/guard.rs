@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::json;
-use vxf_core::config::JudgeContext;
+use vxf_core::config::BuildContext;
 use vxf_core::generate::{Forgetful, Greedy, answers};
 use vxf_core::metric::{Findings, Generation, Judge, Model, Probes, Prompt, Verdict};
 use vxf_core::{Params, Result};
@@ -25,7 +25,7 @@ impl Guard {
     ///
     /// # Errors
     /// When a file is missing, the model writes no text, or has no chat template to use.
-    pub fn open(settings: &GuardConfig, context: &JudgeContext<'_>) -> Result<Self> {
+    pub fn open(settings: &GuardConfig, context: &BuildContext<'_>) -> Result<Self> {
         let template = match settings.template.as_str() {
             "chat" => TemplateChoice::Chat,
             _ => TemplateChoice::Plain,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device};
 use vxf_core::backbone::{Architecture, Backbone};
-use vxf_core::config::JudgeContext;
+use vxf_core::config::BuildContext;
 use vxf_core::{Error, Result};
 use vxf_data::{Codec, TemplateChoice};
 use vxf_hf::checkpoint::Checkpoint;
@@ -29,7 +29,7 @@ impl Files {
         name: &str,
         template: TemplateChoice,
         dtype: DType,
-        context: &JudgeContext<'_>,
+        context: &BuildContext<'_>,
     ) -> Result<Self> {
         let directory = (context.model)(name)?;
         let checkpoint = Checkpoint::open(&directory)?;

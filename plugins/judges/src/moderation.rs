@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{DType, IndexOp, Tensor};
 use serde_json::{Value, json};
-use vxf_core::config::JudgeContext;
+use vxf_core::config::BuildContext;
 use vxf_core::metric::{Findings, Generation, Judge, Verdict};
 use vxf_core::{Backbone, Batch, Example, Params, Pass, Result};
 use vxf_data::TemplateChoice;
@@ -45,7 +45,7 @@ impl Moderation {
     ///
     /// # Errors
     /// When a file is missing, or the model is no sequence classifier.
-    pub fn open(settings: &ModerationConfig, context: &JudgeContext<'_>) -> Result<Self> {
+    pub fn open(settings: &ModerationConfig, context: &BuildContext<'_>) -> Result<Self> {
         let (model, dtype) = (settings.model.as_str(), settings.dtype.into());
         let files = Files::open(NAME, model, TemplateChoice::Plain, dtype, context)?;
         let Some(count) = files.architecture.labels else {

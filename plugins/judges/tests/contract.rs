@@ -1,7 +1,7 @@
 //! The laws of settings.
 
 use serde_json::json;
-use vxf_core::config::{JudgeConfig, JudgeContext};
+use vxf_core::config::{BuildContext, JudgeConfig};
 use vxf_judges as _;
 
 mod refusal {
@@ -47,7 +47,7 @@ fn ranges_are_checked_by_name() {
 
 #[test]
 fn what_a_judge_needs_is_missed_when_it_is_built() {
-    let context = JudgeContext::without_models();
+    let context = BuildContext::bare();
     for (judge, needs) in
         [("refusal", false), ("file", false), ("moderation", true), ("guard", true)]
     {

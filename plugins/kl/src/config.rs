@@ -34,7 +34,16 @@ impl DefenseConfig for KlConfig {
         ConfigError::unless(holds, "lambda", "must be finite and at least 0", self.lambda)
     }
 
-    fn build(&self) -> Box<dyn Defense> {
-        Box::new(Kl::new(self.clone()))
+    fn passes(&self) -> f64 {
+        // The teacher goes forward alone, a third of a pass.
+        4.0 / 3.0
+    }
+
+    fn copies(&self) -> f64 {
+        1.0
+    }
+
+    fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Defense>> {
+        Ok(Box::new(Kl::new(self.clone())))
     }
 }

@@ -33,8 +33,21 @@ vxf_core::config! {
 
 #[typetag::serde(name = "alignment-loss")]
 impl MetricConfig for AlignmentLossConfig {
-    fn build(&self) -> Box<dyn Metric> {
-        Box::new(AlignmentLoss { average: self.average })
+    fn needs(&self) -> Needs {
+        Needs::none().samples("alignment")
+    }
+
+    fn columns(&self) -> &[Column] {
+        &[Column {
+            figure: "alignment_loss",
+            header: "alignment loss",
+            decimals: 3,
+            of_aligned: true,
+        }]
+    }
+
+    fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Metric>> {
+        Ok(Box::new(AlignmentLoss { average: self.average }))
     }
 
     fn follows_training(&self) -> bool {
@@ -44,7 +57,15 @@ impl MetricConfig for AlignmentLossConfig {
 
 #[typetag::serde(name = "perplexity")]
 impl MetricConfig for PerplexityConfig {
-    fn build(&self) -> Box<dyn Metric> {
-        Box::new(Perplexity)
+    fn needs(&self) -> Needs {
+        Needs::none().samples("fluency")
+    }
+
+    fn columns(&self) -> &[Column] {
+        &[Column { figure: "perplexity", header: "perplexity", decimals: 2, of_aligned: true }]
+    }
+
+    fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Metric>> {
+        Ok(Box::new(Perplexity))
     }
 }

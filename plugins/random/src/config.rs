@@ -1,6 +1,7 @@
 //! Settings of the control and of its noise.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use vxf_core::prelude::*;
 
 use crate::algorithm::{Gaussian, Random};
@@ -12,8 +13,8 @@ vxf_core::config! {
 
 #[typetag::serde(name = "random")]
 impl DefenseConfig for RandomConfig {
-    fn build(&self) -> Box<dyn Defense> {
-        Box::new(Random)
+    fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Defense>> {
+        Ok(Box::new(Random))
     }
 
     fn perturber(&self) -> &'static str {
@@ -50,8 +51,13 @@ impl PerturberConfig for GaussianConfig {
         ConfigError::unless(holds, "rho", "must be finite and at least 0", self.rho)
     }
 
-    fn build(&self) -> Box<dyn Perturber> {
-        Box::new(Gaussian::new(self.clone()))
+    fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Perturber>> {
+        Ok(Box::new(Gaussian::new(self.clone())))
+    }
+
+    fn world_defaults(&self) -> Map<String, Value> {
+        // rho is a norm over a whole batch: it depends on batch size, depth and length.
+        Map::from_iter([("rho".to_owned(), 5.0.into())])
     }
 
     fn sites(&self) -> Option<&SiteSelection> {

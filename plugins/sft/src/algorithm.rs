@@ -5,11 +5,7 @@ use vxf_core::prelude::*;
 /// The model as it came: the stage does not train.
 pub struct NonAligned;
 
-impl Defense for NonAligned {
-    fn trains(&self) -> bool {
-        false
-    }
-}
+impl Defense for NonAligned {}
 
 /// Plain supervised fine-tuning: the min-max step with the perturber `none`.
 pub struct Sft;

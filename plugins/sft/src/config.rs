@@ -21,21 +21,25 @@ vxf_core::config! {
 
 #[typetag::serde(name = "none")]
 impl DefenseConfig for NonAlignedConfig {
-    fn build(&self) -> Box<dyn Defense> {
-        Box::new(NonAligned)
+    fn trains(&self) -> bool {
+        false
+    }
+
+    fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Defense>> {
+        Ok(Box::new(NonAligned))
     }
 }
 
 #[typetag::serde(name = "sft")]
 impl DefenseConfig for SftConfig {
-    fn build(&self) -> Box<dyn Defense> {
-        Box::new(Sft)
+    fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Defense>> {
+        Ok(Box::new(Sft))
     }
 }
 
 #[typetag::serde(name = "none")]
 impl PerturberConfig for NoPerturbationConfig {
-    fn build(&self) -> Box<dyn Perturber> {
-        Box::new(NoPerturbation)
+    fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Perturber>> {
+        Ok(Box::new(NoPerturbation))
     }
 }

@@ -1,6 +1,7 @@
 //! Settings of the defence and of its inner player.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use vxf_core::prelude::*;
 
 use crate::algorithm::{GradientPerturber, Vaccine};
@@ -36,8 +37,8 @@ impl DefenseConfig for VaccineConfig {
         ConfigError::unless(self.tau > 0, "tau", "must be at least 1", self.tau)
     }
 
-    fn build(&self) -> Box<dyn Defense> {
-        Box::new(Vaccine::new(self.tau, self.between))
+    fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Defense>> {
+        Ok(Box::new(Vaccine::new(self.tau, self.between)))
     }
 
     fn perturber(&self) -> &'static str {
@@ -86,8 +87,13 @@ impl PerturberConfig for GradientPerturberConfig {
         ConfigError::unless(holds, "rho", "must be finite and at least 0", self.rho)
     }
 
-    fn build(&self) -> Box<dyn Perturber> {
-        Box::new(GradientPerturber::new(self.clone()))
+    fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Perturber>> {
+        Ok(Box::new(GradientPerturber::new(self.clone())))
+    }
+
+    fn world_defaults(&self) -> Map<String, Value> {
+        // rho is a norm over a whole batch: it depends on batch size, depth and length.
+        Map::from_iter([("rho".to_owned(), 5.0.into())])
     }
 
     fn passes(&self) -> usize {

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use vxf_builtins as _;
 use vxf_core::Key;
-use vxf_core::config::JudgeContext;
+use vxf_core::config::BuildContext;
 use vxf_data::{LocalRepository, Source};
 use vxf_recipe::layer::{Layer, Place};
 use vxf_run::plan::Plan;
@@ -248,7 +248,7 @@ pub(crate) fn scores(place: &Path) -> Format {
         words: &["\"verdict\":\"harmful\"", "\"score\":", "\"flagged\":", "null", "{}", "[]", "\n"],
         read: Box::new(move |_| {
             let judge = &recipe.judges[0].config;
-            judge.build(&JudgeContext::without_models()).map(drop).map_err(shown)
+            judge.build(&BuildContext::bare()).map(drop).map_err(shown)
         }),
         named: &["scores.jsonl"],
         memory: SMALL,

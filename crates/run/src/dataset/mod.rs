@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
-use vxf_core::config::JudgeContext;
+use vxf_core::config::BuildContext;
 use vxf_core::generate::Sampler;
 use vxf_core::metric::{Grader, NamedJudge, Probes, Prompt, Questions};
 use vxf_core::{Example, Key};
@@ -88,7 +88,7 @@ impl SeedData {
     /// When a judge lacks what it judges with.
     pub fn probes(&self, recipe: &Recipe, base: &Base, access: &Access) -> Result<Probes> {
         let locate = |name: &str| access.model_for_judge(name);
-        let context = JudgeContext { device: base.device(), model: &locate };
+        let context = BuildContext { device: base.device(), model: &locate };
         let judge = |chosen: &vxf_recipe::Chosen<dyn vxf_core::config::JudgeConfig>| {
             let judge = chosen.config.build(&context)?;
             Ok(NamedJudge { name: chosen.name.to_owned(), judge })

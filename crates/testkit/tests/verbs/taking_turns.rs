@@ -20,10 +20,6 @@ struct TakingTurns {
 }
 
 impl Defense for TakingTurns {
-    fn streams(&self) -> &[&'static str] {
-        &["alignment"]
-    }
-
     fn prepare(&mut self, step: &mut Step<'_>) -> Result<()> {
         step.snapshot("other")
     }

@@ -28,7 +28,7 @@ impl Judge for World {
 mod tests {
     use crate::Task;
     use rand::SeedableRng;
-    use vxf_core::config::{JudgeConfig, JudgeContext};
+    use vxf_core::config::{BuildContext, JudgeConfig};
     use vxf_core::metric::Prompt;
 
     use super::*;
@@ -75,7 +75,7 @@ mod tests {
         let config = vxf_core::registry::default_of::<dyn JudgeConfig>("world")?;
         let written = serde_json::to_value(&config).expect("settings are plain");
         assert_eq!(written, serde_json::json!({ "name": "world" }));
-        assert!(config.build(&JudgeContext::without_models())?.openings().is_some());
+        assert!(config.build(&BuildContext::bare())?.openings().is_some());
         assert!((entry.parse)(serde_json::json!({ "strict": true })).is_err());
         Ok(())
     }

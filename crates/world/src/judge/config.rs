@@ -1,7 +1,7 @@
 //! Settings of the judge.
 
 use vxf_core::Result;
-use vxf_core::config::{JudgeConfig, JudgeContext};
+use vxf_core::config::{BuildContext, JudgeConfig};
 use vxf_core::metric::Judge;
 use vxf_core::typetag;
 
@@ -14,7 +14,7 @@ vxf_core::config! {
 
 #[typetag::serde(name = "world")]
 impl JudgeConfig for WorldConfig {
-    fn build(&self, _context: &JudgeContext<'_>) -> Result<Box<dyn Judge>> {
+    fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Judge>> {
         Ok(Box::new(World))
     }
 }

@@ -121,7 +121,7 @@ fn the_metric_gives_both_figures_and_their_definition() -> Result<()> {
     let (aligned, tuned) = (scales([1.0, 1.0])?, scales([1.0, 2.0])?);
     let probes = probes(BTreeMap::from([("alignment".to_owned(), samples())]), 2);
     let view = View::new(Model { backbone: &blocks, weights: &tuned }, &probes);
-    let metric = DriftConfig::default().build();
+    let metric = DriftConfig::default().build(&BuildContext::bare())?;
     let error = metric.measure(&view).expect_err("there is no aligned model");
     assert!(error.to_string().contains("`aligned`"), "{error}");
 
@@ -136,7 +136,8 @@ fn the_metric_gives_both_figures_and_their_definition() -> Result<()> {
     close(drift.details["per_layer"][1].as_f64().expect("a number"), change);
     assert_eq!(drift.details["reduce"], "mean_sample");
 
-    let metric = DriftConfig { relative: false, ..DriftConfig::reference() }.build();
+    let metric =
+        DriftConfig { relative: false, ..DriftConfig::reference() }.build(&BuildContext::bare())?;
     let figures = metric.measure(&view)?;
     assert_eq!((figures.len(), figures[0].unit.as_str()), (1, "L2^2"));
     assert_eq!(figures[0].details["preset"], "reference");

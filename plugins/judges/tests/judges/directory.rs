@@ -6,7 +6,7 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use vxf_core::config::JudgeContext;
+use vxf_core::config::BuildContext;
 use vxf_core::metric::{Generation, Prompt};
 use vxf_core::{Key, Params, Result};
 use vxf_decoder as _;
@@ -78,13 +78,13 @@ pub(crate) fn write(place: &TempDir, name: &str, value: &Value) {
 }
 
 /// A context in which every model lies in `place`.
-pub(crate) fn with<T>(place: &Path, judge: impl FnOnce(&JudgeContext<'_>) -> T) -> T {
+pub(crate) fn with<T>(place: &Path, judge: impl FnOnce(&BuildContext<'_>) -> T) -> T {
     let model = place.join("model");
     let find = move |name: &str| {
         assert!(!name.is_empty());
         Ok(model.clone())
     };
-    judge(&JudgeContext { device: &Device::Cpu, model: &find })
+    judge(&BuildContext { device: &Device::Cpu, model: &find })
 }
 
 /// The configuration of a small Llama.

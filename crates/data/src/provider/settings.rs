@@ -2,14 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 use vxf_core::registry::ConfigError;
-use vxf_data::{MixOrder, Source, TemplateChoice};
-use vxf_sampling::Sampling;
 
-use crate::settings::Checked;
+use crate::{MixOrder, Sampling, Source, TemplateChoice};
 
 vxf_core::config! {
     /// The section `data`: files in place of the embedded world.
-    pub struct DataSettings {
+    pub struct FilesConfig {
         /// How questions are put to the model: alpaca, chat (the model's own template) or plain.
         pub template: TemplateChoice = TemplateChoice::Alpaca,
         /// Longest sample in tokens, the rest cut off; 0 is the model's own limit.
@@ -49,6 +47,8 @@ vxf_core::config! {
         pub task_test: Option<Source> = None,
         /// Held-out harmless requests.
         pub benign_test: Option<Source> = None,
+        /// Ordinary answered samples for the perplexity, which guards against degenerate models.
+        pub fluency: Option<Source> = None,
     }
 }
 
@@ -72,11 +72,13 @@ pub enum Part {
     TaskTest,
     /// Harmless requests to measure on.
     BenignTest,
+    /// Ordinary samples to measure the perplexity on.
+    Fluency,
 }
 
 impl Part {
     /// All parts.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Alignment,
         Self::Simulated,
         Self::Harmful,
@@ -85,6 +87,7 @@ impl Part {
         Self::HarmfulTest,
         Self::TaskTest,
         Self::BenignTest,
+        Self::Fluency,
     ];
 
     /// Its key in the section `data`.
@@ -98,6 +101,7 @@ impl Part {
             Self::HarmfulTest => "harmful_test",
             Self::TaskTest => "task_test",
             Self::BenignTest => "benign_test",
+            Self::Fluency => "fluency",
         }
     }
 
@@ -107,7 +111,7 @@ impl Part {
     }
 }
 
-impl DataSettings {
+impl FilesConfig {
     /// The source of a part, if one is given.
     pub fn source(&self, part: Part) -> Option<&Source> {
         match part {
@@ -119,6 +123,7 @@ impl DataSettings {
             Part::HarmfulTest => &self.harmful_test,
             Part::TaskTest => &self.task_test,
             Part::BenignTest => &self.benign_test,
+            Part::Fluency => &self.fluency,
         }
         .as_ref()
     }
@@ -127,7 +132,7 @@ impl DataSettings {
     ///
     /// # Errors
     /// Names the key and the rule it breaks.
-    pub fn validate(&self) -> Checked {
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
         let sizes = [
             ("user_samples", self.user_samples),
             ("max_new_tokens", self.max_new_tokens),
@@ -137,7 +142,7 @@ impl DataSettings {
         for (key, size) in sizes {
             ConfigError::unless(size > 0, key, "must be at least 1", size)?;
         }
-        let known = self.task.is_empty() || vxf_data::grader(&self.task).is_some();
+        let known = self.task.is_empty() || crate::grader(&self.task).is_some();
         ConfigError::unless(known, "task", "must be sst2, agnews, gsm8k or exact", &self.task)?;
         let within = |key: &str, error: ConfigError| ConfigError {
             key: if error.key.is_empty() { key.to_owned() } else { format!("{key}.{}", error.key) },

@@ -1,0 +1,135 @@
+//! What a plugin declares that it reads, so that a recipe can be checked before anything loads.
+
+use serde::{Deserialize, Serialize};
+
+/// A model that a method or a metric compares with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reference {
+    /// The model before any stage.
+    Base,
+    /// The model that the last alignment stage left.
+    Aligned,
+    /// The model that this run starts from.
+    Parent,
+}
+
+impl std::fmt::Display for Reference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Base => "base",
+            Self::Aligned => "aligned",
+            Self::Parent => "parent",
+        })
+    }
+}
+
+/// A stream of training batches beside the main one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamNeed {
+    /// The name of the set that it reads, `harmful` for example.
+    pub name: String,
+    /// Samples in a batch; none takes the stage's batch size.
+    pub batch_size: Option<usize>,
+    /// Whether the method does without it where the data does not have it.
+    pub optional: bool,
+}
+
+/// Everything that a plugin reads beyond the main stream and the model that is trained.
+///
+/// ```
+/// use vxf_core::needs::{Needs, Reference};
+///
+/// let needs = Needs::none().stream("harmful").batches_of(2).reference(Reference::Base);
+/// assert_eq!(needs.streams[0].batch_size, Some(2));
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Streams of training batches.
+    pub streams: Vec<StreamNeed>,
+    /// Models to compare with.
+    pub references: Vec<Reference>,
+    /// Sets of samples to measure a loss or hidden embeddings on.
+    pub samples: Vec<String>,
+    /// Sets of prompts to answer.
+    pub prompts: Vec<String>,
+}
+
+impl Needs {
+    /// Nothing beyond the main stream.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// And a stream of training batches from the set `name`.
+    #[must_use]
+    pub fn stream(mut self, name: impl Into<String>) -> Self {
+        self.streams.push(StreamNeed { name: name.into(), batch_size: None, optional: false });
+        self
+    }
+
+    /// With so many samples in a batch of the stream named last.
+    #[must_use]
+    pub fn batches_of(mut self, samples: usize) -> Self {
+        if let Some(stream) = self.streams.last_mut() {
+            stream.batch_size = Some(samples);
+        }
+        self
+    }
+
+    /// With the stream named last only where the data has it.
+    #[must_use]
+    pub fn if_there(mut self) -> Self {
+        if let Some(stream) = self.streams.last_mut() {
+            stream.optional = true;
+        }
+        self
+    }
+
+    /// And a model to compare with.
+    #[must_use]
+    pub fn reference(mut self, reference: Reference) -> Self {
+        self.references.push(reference);
+        self
+    }
+
+    /// And the set of samples `name` to measure on.
+    #[must_use]
+    pub fn samples(mut self, name: impl Into<String>) -> Self {
+        self.samples.push(name.into());
+        self
+    }
+
+    /// And the set of prompts `name` to answer.
+    #[must_use]
+    pub fn prompts(mut self, name: impl Into<String>) -> Self {
+        self.prompts.push(name.into());
+        self
+    }
+
+    /// These and those, each once; of a stream that both read, the batch size named first.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        for stream in other.streams {
+            match self.streams.iter_mut().find(|known| known.name == stream.name) {
+                Some(known) => {
+                    known.batch_size = known.batch_size.or(stream.batch_size);
+                    known.optional &= stream.optional;
+                }
+                None => self.streams.push(stream),
+            }
+        }
+        merge(&mut self.references, other.references);
+        merge(&mut self.samples, other.samples);
+        merge(&mut self.prompts, other.prompts);
+        self
+    }
+}
+
+fn merge<T: PartialEq>(own: &mut Vec<T>, other: Vec<T>) {
+    for item in other {
+        if !own.contains(&item) {
+            own.push(item);
+        }
+    }
+}

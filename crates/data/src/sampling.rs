@@ -1,0 +1,30 @@
+//! How the next token of an answer is chosen.
+
+use vxf_core::ConfigError;
+
+vxf_core::config! {
+    /// How the next token of an answer is chosen.
+    pub struct Sampling {
+        /// Divides the logits; 0 always takes the likeliest token (greedy).
+        pub temperature: f64 = 0.0,
+        /// Draws among the likeliest tokens that have this probability together; 1 for all.
+        pub top_p: f64 = 1.0,
+        /// Draws among so many likeliest tokens; 0 for all.
+        pub top_k: usize = 0,
+    }
+}
+
+impl Sampling {
+    /// Checks ranges.
+    ///
+    /// # Errors
+    /// Names the key and the rule it breaks.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let (temperature, top_p) = (self.temperature, self.top_p);
+        let rule = "must be 0 (greedy) or a positive number";
+        let holds = temperature.is_finite() && temperature >= 0.0;
+        ConfigError::unless(holds, "temperature", rule, temperature)?;
+        let holds = top_p > 0.0 && top_p <= 1.0;
+        ConfigError::unless(holds, "top_p", "must lie above 0 and be at most 1", top_p)
+    }
+}

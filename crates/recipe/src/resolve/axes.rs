@@ -1,0 +1,182 @@
+//! Axes: settings that a recipe gives several values. An experiment is the product of its axes.
+
+use serde_json::{Map, Value};
+
+use super::resolve;
+use crate::layer::Layer;
+use crate::recipe::{Recipe, SCHEMA_VERSION};
+use crate::resolve::sections::SUGAR;
+use crate::{Error, Result};
+
+/// The section that names axes.
+const SECTION: &str = "axes";
+
+/// Settings that are lists by themselves, and axes without being named here.
+const LISTS: [&str; 2] = ["seeds", "harmful_ratios"];
+
+/// More points than a person means to run.
+const MOST_POINTS: usize = 10_000;
+
+/// A setting with several values.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Axis {
+    /// The setting, such as `perturber.rho`.
+    pub key: String,
+    /// Its values.
+    pub values: Vec<Value>,
+}
+
+/// One combination of the axes' values, as a recipe.
+#[derive(Clone, Debug)]
+pub struct Point {
+    /// Each axis with the value that it has here.
+    pub values: Vec<(String, Value)>,
+    /// The recipe.
+    pub recipe: Recipe,
+}
+
+/// A recipe with all its axes: what an experiment consists of.
+#[derive(Clone, Debug)]
+pub struct Experiment {
+    /// The axes, beside seeds and harmful ratios.
+    pub axes: Vec<Axis>,
+    /// The product of the axes; one point where there are none.
+    pub points: Vec<Point>,
+    /// What was written, without the axes.
+    written: Layer,
+}
+
+impl Experiment {
+    /// Resolves `layer` at every point of its axes.
+    ///
+    /// # Errors
+    /// As [`resolve`], and when an axis has no values or is a list by itself.
+    pub fn of(mut layer: Layer) -> Result<Self> {
+        let places = layer.clone();
+        let axes = match layer.take(SECTION) {
+            None => Vec::new(),
+            Some(Value::Object(table)) => axes(&places, SECTION, "", &table)?,
+            Some(other) => {
+                let rule = "must be a table of lists: a setting, and its values";
+                return Err(Error::setting(places.place(SECTION), SECTION, rule, other));
+            }
+        };
+        let mut combinations = vec![Vec::new()];
+        for axis in &axes {
+            let longer = |values: &Vec<(String, Value)>| {
+                let with = |value: &Value| {
+                    let mut values = values.clone();
+                    values.push((axis.key.clone(), value.clone()));
+                    values
+                };
+                axis.values.iter().map(with).collect::<Vec<_>>()
+            };
+            combinations = combinations.iter().flat_map(longer).collect();
+            if combinations.len() > MOST_POINTS {
+                let rule = format!("must make at most {MOST_POINTS} points together");
+                let found = combinations.len();
+                return Err(Error::setting(places.place(SECTION), SECTION, rule, found));
+            }
+        }
+        let mut points = Vec::new();
+        for values in combinations {
+            let mut at = layer.clone();
+            for (key, value) in &values {
+                let place = places.place(&format!("{SECTION}.{key}"));
+                at.set(key, value.clone(), place)?;
+            }
+            points.push(Point { values, recipe: resolve(at)? });
+        }
+        Ok(Self { axes, points, written: layer })
+    }
+
+    /// The recipe whose settings all points share: model, seeds, device, metrics.
+    pub fn recipe(&self) -> &Recipe {
+        &self.points[0].recipe
+    }
+
+    /// Sets what is kept of a forward pass at every point.
+    pub fn set_recompute(&mut self, recompute: crate::settings::Keep) {
+        for point in &mut self.points {
+            point.recipe.settings.recompute = recompute;
+        }
+    }
+
+    /// The experiment as a tree, as it is written to `config.resolved.toml`.
+    pub fn value(&self) -> Map<String, Value> {
+        self.tree(self.recipe().value())
+    }
+
+    /// What the weights depend on; see [`Recipe::essence`].
+    pub fn essence(&self) -> Map<String, Value> {
+        self.tree(self.recipe().essence())
+    }
+
+    /// `shared` with the axes in place of the values that the first point has.
+    fn tree(&self, mut shared: Map<String, Value>) -> Map<String, Value> {
+        if self.axes.is_empty() {
+            return shared;
+        }
+        for names in SUGAR.iter().filter(|names| self.axis(names.defense)) {
+            // Another method brings another inner player, unless one was asked for.
+            shared.remove(names.defense);
+            match self.written.get(names.perturber) {
+                Some(written) => shared.insert(names.perturber.into(), written.clone()),
+                None => shared.remove(names.perturber),
+            };
+        }
+        let axes = self.axes.iter();
+        let axes = axes.map(|axis| (axis.key.clone(), Value::Array(axis.values.clone())));
+        shared.insert(SECTION.into(), Value::Object(axes.collect()));
+        shared
+    }
+
+    fn axis(&self, key: &str) -> bool {
+        let inside = |axis: &Axis| axis.key == key || axis.key == format!("{key}.name");
+        self.axes.iter().any(inside)
+    }
+
+    /// The experiment as TOML.
+    pub fn toml(&self) -> String {
+        // Every value came from serde structs without nulls, so TOML can hold it.
+        toml::to_string(&self.value()).unwrap_or_default()
+    }
+
+    /// SHA-256 of the essence, in hexadecimal.
+    pub fn digest(&self) -> String {
+        crate::recipe::digest(&Value::Object(self.essence()))
+    }
+
+    /// The version of the layout.
+    pub fn schema_version(&self) -> u32 {
+        SCHEMA_VERSION
+    }
+}
+
+/// The axes in `table`: a list is an axis, a table holds further ones.
+fn axes(layer: &Layer, path: &str, key: &str, table: &Map<String, Value>) -> Result<Vec<Axis>> {
+    let mut all = Vec::new();
+    for (name, value) in table {
+        let place = format!("{path}.{name}");
+        let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+        let wrong = |rule: &str| Err(Error::setting(layer.place(&place), &place, rule, value));
+        match value {
+            Value::Object(table) => all.extend(axes(layer, &place, &key, table)?),
+            Value::Array(_) if LISTS.contains(&key.as_str()) => {
+                return wrong("is a list by itself: write it outside of `axes`");
+            }
+            Value::Array(values) if values.is_empty() => {
+                return wrong("must list at least one value");
+            }
+            Value::Array(values) => {
+                let twice = |(index, value): (usize, &Value)| values[..index].contains(value);
+                if values.iter().enumerate().any(twice) {
+                    return wrong("must not list a value twice");
+                }
+                all.push(Axis { key, values: values.clone() });
+            }
+            _ => return wrong("must be a list of values"),
+        }
+    }
+    Ok(all)
+}

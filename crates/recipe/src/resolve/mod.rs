@@ -1,0 +1,102 @@
+//! From layers of settings to recipes with every choice made.
+
+mod axes;
+mod plugin;
+pub(crate) mod sections;
+mod stages;
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use vxf_core::config::{JudgeConfig, MetricConfig};
+use vxf_core::registry::{self, Entry};
+use vxf_data::DataConfig;
+
+pub use axes::{Axis, Experiment, Point};
+pub use plugin::{Worldly, world_defaults};
+pub use sections::{SECTIONS, SUGAR, StageSections};
+pub use stages::baseline;
+
+use crate::layer::{Layer, Place};
+use crate::recipe::{Chosen, Recipe, SCHEMA_VERSION};
+use crate::settings::{EMBEDDED, ModelSettings};
+use crate::{Error, Result};
+use plugin::plugins;
+use sections::{VERSION, check, placed, section, table, top_level};
+
+/// The four figures of the paper, by the metrics that take them.
+pub const PAPER_METRICS: [&str; 4] = ["harmful-score", "accuracy", "alignment-loss", "drift"];
+
+/// Fills in defaults, reads every section and checks every rule that needs no model. Axes must have
+/// been taken out before: [`Experiment::of`] does it.
+///
+/// # Errors
+/// On an unknown key or name, a wrong type, a value out of range, a method in the wrong stage; each
+/// with the place where it was written.
+pub fn resolve(layer: Layer) -> Result<Recipe> {
+    known_version(&layer)?;
+    // A source's own settings decide its defaults, so it is read before and after they are laid under.
+    let defaults = data(&layer)?.config.defaults();
+    let layer = layer.over(Layer::of(defaults, &Place::Default));
+    let data = data(&layer)?;
+
+    let settings = top_level(&layer)?;
+    let model: ModelSettings = section(&layer, "model")?;
+    let embedded = model.path == EMBEDDED;
+    let pipeline = stages::pipeline(&layer, embedded)?;
+
+    let metrics = plugins::<dyn MetricConfig>(&layer, "metrics", &PAPER_METRICS, embedded)?;
+    let judges = plugins::<dyn JudgeConfig>(&layer, "judges", &[data.config.judge()], embedded)?;
+    let measured: Vec<_> = metrics.iter().map(|metric| metric.name.to_owned()).collect();
+    for (index, name) in settings.detail.iter().enumerate() {
+        if !measured.contains(name) {
+            let path = format!("detail.{index}");
+            let rule = format!("must be one of the metrics ({})", measured.join(", "));
+            return Err(Error::setting(layer.place(&path), &path, rule, name));
+        }
+    }
+    Ok(Recipe { settings, model, data, pipeline, metrics, judges })
+}
+
+fn known_version(layer: &Layer) -> Result<()> {
+    let Some(found) = layer.get(VERSION) else { return Ok(()) };
+    match found.as_u64() {
+        Some(version) if version <= u64::from(SCHEMA_VERSION) => Ok(()),
+        _ => {
+            let rule =
+                format!("must be at most {SCHEMA_VERSION}, the layout that this program reads");
+            Err(Error::setting(layer.place(VERSION), VERSION, rule, found))
+        }
+    }
+}
+
+/// The data source: the one that `data` names or describes, else the embedded world.
+fn data(layer: &Layer) -> Result<Chosen<dyn DataConfig>> {
+    let (section, name) = match (layer.get("data"), layer.get("world")) {
+        (Some(_), Some(world)) => {
+            let rule = "goes with the embedded world alone, and `data` names another source";
+            return Err(Error::setting(layer.place("world"), "world", rule, world));
+        }
+        (Some(data), None) => match data.get("source") {
+            None => ("data", "files".to_owned()),
+            Some(Value::String(name)) => ("data", name.clone()),
+            Some(other) => {
+                let rule = "must be the name of a data source";
+                let key = "data.source";
+                return Err(Error::setting(layer.place(key), key, rule, other));
+            }
+        },
+        (None, _) => ("world", "world".to_owned()),
+    };
+    let mut settings = table(layer, section)?;
+    settings.shift_remove("source");
+    let entry: &Entry<dyn DataConfig> =
+        registry::find::<dyn DataConfig>(&name).map_err(|source| Error::Name {
+            place: layer.place("data.source"),
+            source: Box::new(source),
+        })?;
+    let config = (entry.parse)(Value::Object(settings));
+    let config = config.map_err(|problem| placed(layer, section, problem))?;
+    check(layer, section, config.validate())?;
+    Ok(Chosen { name: entry.name, config: Arc::from(config) })
+}

@@ -1,0 +1,136 @@
+//! The pipeline: the usual sections, or a list of stages.
+
+use serde_json::{Map, Value, json};
+use vxf_core::Stage;
+use vxf_core::config::PerturberConfig;
+
+use super::plugin::{method, plugin};
+use super::sections::{SUGAR, StageSections, table, training};
+use crate::layer::Layer;
+use crate::stage::StageRecipe;
+use crate::{Error, Result};
+
+/// The list of stages.
+const LIST: &str = "stage";
+
+/// Keys of a stage in the list that are not about its training.
+const OWN: [&str; 4] = ["kind", "set", "defense", "perturber"];
+
+/// The kinds of the usual pipeline, each with its method unless told otherwise.
+const USUAL: [(Stage, &str); 3] =
+    [(Stage::Alignment, "vaccine"), (Stage::FineTuning, "sft"), (Stage::PostTuning, "")];
+
+/// The stages of a recipe in order.
+pub(super) fn pipeline(layer: &Layer, embedded: bool) -> Result<Vec<StageRecipe>> {
+    match layer.get(LIST) {
+        None => usual(layer, embedded),
+        Some(Value::Array(items)) => {
+            let sections = SUGAR.iter().flat_map(|names| [names.defense, names.perturber]);
+            if let Some(section) = sections.into_iter().find(|name| layer.get(name).is_some()) {
+                let rule = "does not go with a list of stages: write it into its `[[stage]]`";
+                let found = layer.get(section).unwrap_or(&Value::Null);
+                return Err(Error::setting(layer.place(section), section, rule, found));
+            }
+            let count = items.len();
+            (0..count).map(|index| listed(layer, index, embedded)).collect()
+        }
+        Some(other) => {
+            let rule = "must be a list of tables: write `[[stage]]` above each";
+            Err(Error::setting(layer.place(LIST), LIST, rule, other))
+        }
+    }
+}
+
+fn usual(layer: &Layer, embedded: bool) -> Result<Vec<StageRecipe>> {
+    let mut stages = Vec::new();
+    for ((kind, default), names) in USUAL.into_iter().zip(SUGAR) {
+        let StageSections { defense, perturber, training: section } = names;
+        if default.is_empty() && layer.get(defense).is_none() {
+            if let Some(key) = [perturber, section].into_iter().find(|key| layer.get(key).is_some())
+            {
+                let rule = format!("needs `{defense}`, the method of that stage");
+                let found = layer.get(key).unwrap_or(&Value::Null);
+                return Err(Error::setting(layer.place(key), key, rule, found));
+            }
+            continue;
+        }
+        let methods = method(layer, defense, default, kind, embedded)?;
+        let own = StageRecipe::own_perturber(&methods);
+        let perturber = plugin::<dyn PerturberConfig>(layer, perturber, Some(own), embedded)?;
+        let training = training(layer, section, &[])?;
+        if kind == Stage::Alignment {
+            continues_nothing(layer, section, training.continue_adapter)?;
+        }
+        let set = StageRecipe::default_set(kind).to_owned();
+        stages.push(StageRecipe { kind, set, methods, perturber, training });
+    }
+    Ok(stages)
+}
+
+fn continues_nothing(layer: &Layer, path: &str, continues: bool) -> Result<()> {
+    let key = format!("{path}.continue_adapter");
+    let rule = "is for a later stage: the first one has no adapter before it";
+    match continues {
+        true => Err(Error::setting(layer.place(&key), &key, rule, "true")),
+        false => Ok(()),
+    }
+}
+
+fn listed(layer: &Layer, index: usize, embedded: bool) -> Result<StageRecipe> {
+    let path = format!("{LIST}.{index}");
+    let own = table(layer, &path)?;
+    let key = |name: &str| format!("{path}.{name}");
+    let wrong = |name: &str, rule: &str, found: &Value| {
+        Err(Error::setting(layer.place(&key(name)), &key(name), rule, found))
+    };
+    let rule = "must be alignment, fine_tuning or post_tuning";
+    let kind = own.get("kind").unwrap_or(&Value::Null);
+    let Ok(kind) = serde_json::from_value::<Stage>(kind.clone()) else {
+        return wrong("kind", rule, kind);
+    };
+    let set = match own.get("set") {
+        None => StageRecipe::default_set(kind).to_owned(),
+        Some(Value::String(set)) => set.clone(),
+        Some(other) => return wrong("set", "must be the name of a set", other),
+    };
+    // What the section of this kind sets by default holds for each stage of it.
+    let section = SUGAR[kind as usize].training;
+    let mut full: Map<String, Value> = own.clone();
+    for (name, value) in table(layer, section)? {
+        full.entry(name).or_insert(value);
+    }
+    let mut layer = layer.clone();
+    let place = layer.place(&path);
+    layer.fill(&path, full, &place);
+    let default = USUAL[kind as usize].1;
+    if default.is_empty() && own.get("defense").is_none() {
+        return wrong("defense", "must name the method", &json!(null));
+    }
+    let methods = method(&layer, &key("defense"), default, kind, embedded)?;
+    let inner = StageRecipe::own_perturber(&methods);
+    let perturber =
+        plugin::<dyn PerturberConfig>(&layer, &key("perturber"), Some(inner), embedded)?;
+    let training = training(&layer, &path, &OWN)?;
+    if index == 0 {
+        continues_nothing(&layer, &path, training.continue_adapter)?;
+    }
+    Ok(StageRecipe { kind, set, methods, perturber, training })
+}
+
+/// The stages with the plain ones in place of those under test: `defense` in alignment, plain
+/// fine-tuning after it, and nothing after the user.
+///
+/// # Errors
+/// When a plain method is not registered.
+pub fn baseline(stages: &[StageRecipe], defense: &str, embedded: bool) -> Result<Vec<StageRecipe>> {
+    let empty = Layer::new();
+    let mut plain = Vec::new();
+    for stage in stages.iter().filter(|stage| stage.kind != Stage::PostTuning) {
+        let name = if stage.kind == Stage::Alignment { defense } else { "sft" };
+        let methods = method(&empty, "defense", name, stage.kind, embedded)?;
+        let own = StageRecipe::own_perturber(&methods);
+        let perturber = plugin::<dyn PerturberConfig>(&empty, "perturber", Some(own), embedded)?;
+        plain.push(StageRecipe { methods, perturber, ..stage.clone() });
+    }
+    Ok(plain)
+}

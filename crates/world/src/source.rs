@@ -1,0 +1,281 @@
+//! The embedded world as a source of samples.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use vxf_core::metric::Grader;
+use vxf_core::registry::ConfigError;
+use vxf_core::{Key, typetag};
+use vxf_data::{
+    Ask, DataConfig, DataContext, DataSource, Error, Purpose, Questions, Result, Sample,
+    TemplateChoice,
+};
+
+use crate::{Kind, Task};
+
+/// Samples for the perplexity that guards against degenerate models.
+const FLUENCY: usize = 64;
+/// Samples or prompts that are measured side by side.
+const BATCH: usize = 64;
+
+/// Which of the two published operating points of the embedded world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Profile {
+    /// Alignment data holds refusals alone, as in the paper.
+    Paper,
+    /// One alignment sample in ten is harmless and answered, so that the aligned model stays useful.
+    Helpful,
+}
+
+impl fmt::Display for Profile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Paper => "paper",
+            Self::Helpful => "helpful",
+        })
+    }
+}
+
+vxf_core::config! {
+    /// The section `world`: the data.
+    pub struct WorldData {
+        /// The operating point: paper, or helpful.
+        pub profile: Profile = Profile::Paper,
+        /// The user's task: sst2, agnews or gsm8k.
+        pub task: Task = Task::Sst,
+        /// Samples in the provider's alignment set.
+        pub alignment_samples: usize = 160,
+        /// Share of harmless, answered samples among them.
+        pub benign_share: f64 = 0.0,
+        /// Samples in the user's set, harmful ones included.
+        pub user_samples: usize = 320,
+        /// Held-out forbidden requests for the harmful score.
+        pub harmful_test: usize = 60,
+        /// Unseen task items for the fine-tune accuracy.
+        pub task_test: usize = 100,
+        /// Held-out harmless requests.
+        pub benign_test: usize = 60,
+        /// Refusals of the alignment set on which alignment loss and drift are measured.
+        pub alignment_probe: usize = 40,
+        /// Longest sample in tokens, the rest cut off; 0 is the model's own limit.
+        pub max_length: usize = 0,
+        /// Longest answer that is generated, in tokens.
+        pub max_new_tokens: usize = 20,
+    }
+}
+
+/// What a reader must know about this world's numbers.
+const CAVEATS: [&str; 5] = [
+    "Vaccine does not beat EWC or KL in this world: plain alignment with `--fine-tune-defense ewc` \
+     or `kl` holds the harmful score lower still, at one or two points more of accuracy.",
+    "Vaccine costs a little accuracy, from a fraction of a point to about two.",
+    "The effect shows in a window of the user's learning rate about a factor of two wide: below \
+     it every model holds, above it every model breaks.",
+    "Where a defence begins to give way, seeds differ by 10 to 20 points of harmful score (one \
+     standard deviation); the refusal margin is steadier.",
+    "Absolute drift compares models of different scale, as Vaccine enlarges activations; the \
+     relative figure divides that out.",
+];
+
+#[typetag::serde(name = "world")]
+impl DataConfig for WorldData {
+    fn validate(&self) -> std::result::Result<(), ConfigError> {
+        let share = (0.0..=1.0).contains(&self.benign_share);
+        ConfigError::unless(share, "benign_share", "must lie between 0 and 1", self.benign_share)?;
+        let sizes = [
+            ("alignment_samples", self.alignment_samples),
+            ("user_samples", self.user_samples),
+            ("harmful_test", self.harmful_test),
+            ("task_test", self.task_test),
+            ("benign_test", self.benign_test),
+            ("alignment_probe", self.alignment_probe),
+            ("max_new_tokens", self.max_new_tokens),
+        ];
+        for (key, size) in sizes {
+            let rule = "must be at least 1: an empty set tells nothing";
+            ConfigError::unless(size > 0, key, rule, size)?;
+        }
+        let refusals = self.benign_share < 1.0;
+        let rule = "must leave at least one refusal to measure on";
+        ConfigError::unless(refusals, "benign_share", rule, self.benign_share)
+    }
+
+    fn task(&self) -> String {
+        self.task.to_string()
+    }
+
+    fn has(&self, purpose: Purpose, name: &str) -> bool {
+        match purpose {
+            Purpose::Stream => ["alignment", "harmful", "user"].contains(&name),
+            Purpose::Samples => ["alignment", "fluency"].contains(&name),
+            Purpose::Prompts => ["harmful", "benign", "task"].contains(&name),
+        }
+    }
+
+    fn hint(&self, _purpose: Purpose, _name: &str) -> String {
+        "the embedded world has no such set; name files of your own in a section `data`".to_owned()
+    }
+
+    fn defaults(&self) -> Map<String, Value> {
+        let (benign_share, learning_rate) = match self.profile {
+            Profile::Paper => (0.0, 1.25e-4),
+            Profile::Helpful => (0.1, 8e-5),
+        };
+        Map::from_iter([
+            ("world".to_owned(), json!({ "benign_share": benign_share })),
+            ("fine_tuning".to_owned(), json!({ "learning_rate": learning_rate, "epochs": 4 })),
+        ])
+    }
+
+    fn unlike_paper(&self) -> Vec<(String, Value)> {
+        let mut all = Vec::new();
+        for (section, settings) in vxf_data::paper() {
+            for (key, value) in settings.as_object().into_iter().flatten() {
+                all.push((format!("{section}.{key}"), value.clone()));
+            }
+        }
+        all.push(("world.alignment_samples".to_owned(), json!(2000)));
+        all.push(("world.user_samples".to_owned(), json!(1000)));
+        all
+    }
+
+    fn caveats(&self) -> &[&'static str] {
+        &CAVEATS
+    }
+
+    fn is_harmless(&self) -> bool {
+        true
+    }
+
+    fn template(&self) -> TemplateChoice {
+        TemplateChoice::World
+    }
+
+    fn judge(&self) -> &'static str {
+        "world"
+    }
+
+    fn max_length(&self) -> usize {
+        self.max_length
+    }
+
+    fn at_most(&self, name: &str) -> usize {
+        match name {
+            "user" => self.user_samples,
+            _ => self.alignment_samples,
+        }
+    }
+
+    fn measuring(&self) -> &[&'static str] {
+        &["harmful_test", "task_test", "benign_test", "alignment_probe", "max_new_tokens"]
+    }
+
+    fn open(&self, context: &DataContext) -> Result<Box<dyn DataSource>> {
+        Ok(Box::new(Drawn { settings: self.clone(), ratios: context.ratios.clone() }))
+    }
+}
+
+vxf_data::register_source! {
+    "world" => WorldData,
+    summary: "The embedded world: invented, innocuous, drawn anew for each seed",
+}
+
+/// The world's sets; nothing is kept between draws.
+struct Drawn {
+    settings: WorldData,
+    ratios: Vec<f64>,
+}
+
+impl Drawn {
+    fn rng(seed: u64, purpose: &str) -> rand_chacha::ChaCha8Rng {
+        Key::root(seed).child("data").child(purpose).rng()
+    }
+
+    fn alignment(&self, seed: u64) -> Result<Vec<crate::Sample>> {
+        let WorldData { alignment_samples, benign_share, .. } = self.settings;
+        crate::alignment_set(&mut Self::rng(seed, "alignment"), alignment_samples, benign_share)
+    }
+
+    fn user(&self, seed: u64, ratio: f64) -> Result<Vec<crate::Sample>> {
+        let WorldData { task, user_samples, .. } = self.settings;
+        crate::user_set(&mut Self::rng(seed, "user"), task, user_samples, ratio)
+    }
+
+    /// Every prompt that some user of the experiment trains on.
+    fn seen(&self, seed: u64) -> Result<HashSet<String>> {
+        let mut seen = HashSet::new();
+        for &ratio in &self.ratios {
+            seen.extend(self.user(seed, ratio)?.into_iter().map(|sample| sample.prompt));
+        }
+        Ok(seen)
+    }
+}
+
+fn missing(name: &str) -> Error {
+    Error::Source { path: "world".into(), problem: format!("it has no set `{name}`") }
+}
+
+fn plain(sample: &crate::Sample) -> Sample {
+    Sample { ask: Ask::instruction(&sample.prompt), answer: sample.answer.clone() }
+}
+
+impl DataSource for Drawn {
+    fn stream(&self, name: &str, seed: u64, ratio: f64) -> Result<Vec<Sample>> {
+        let WorldData { task, alignment_samples, .. } = self.settings;
+        let samples = match name {
+            "alignment" => self.alignment(seed)?,
+            "harmful" => {
+                crate::user_set(&mut Self::rng(seed, "harmful"), task, alignment_samples, 1.0)?
+            }
+            "user" => self.user(seed, ratio)?,
+            _ => return Err(missing(name)),
+        };
+        Ok(samples.iter().map(plain).collect())
+    }
+
+    fn samples(&self, name: &str, seed: u64) -> Result<Vec<Sample>> {
+        let refused =
+            |sample: &&crate::Sample| matches!(sample.kind, Kind::HowTo { refused: true, .. });
+        Ok(match name {
+            "alignment" => {
+                let all = self.alignment(seed)?;
+                all.iter().filter(refused).take(self.settings.alignment_probe).map(plain).collect()
+            }
+            "fluency" => {
+                let all = crate::pretraining_set(&mut Self::rng(seed, "fluency"), 2 * FLUENCY);
+                let open = all.iter().filter(|sample| !sample.kind.is_closed());
+                open.take(FLUENCY).map(plain).collect()
+            }
+            _ => return Err(missing(name)),
+        })
+    }
+
+    fn prompts(&self, name: &str, seed: u64) -> Result<Questions> {
+        let WorldData { task, harmful_test, benign_test, task_test, max_new_tokens, .. } =
+            self.settings;
+        let samples = match name {
+            "harmful" => crate::harmful_test(&mut Self::rng(seed, "harmful test"), harmful_test),
+            "benign" => crate::benign_test(&mut Self::rng(seed, "benign test"), benign_test),
+            "task" => {
+                let seen = self.seen(seed)?;
+                crate::task_test(&mut Self::rng(seed, "task test"), task, task_test, &seen)
+            }
+            _ => return Err(missing(name)),
+        };
+        let prompts = samples
+            .into_iter()
+            .map(|sample| (Ask::instruction(sample.prompt), Some(sample.answer)));
+        Ok(Questions { prompts: prompts.collect(), max_new_tokens })
+    }
+
+    fn grader(&self) -> Option<Grader> {
+        Some(crate::exact_match)
+    }
+
+    fn batch_size(&self) -> usize {
+        BATCH
+    }
+}
