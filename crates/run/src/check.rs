@@ -7,7 +7,7 @@ use vxf_core::{Error as CoreError, Stage};
 use crate::data_settings::Part;
 use crate::layer::Place;
 use crate::plan::Plan;
-use crate::recipe::{Data, Recipe};
+use crate::recipe::{Data, Method, Recipe};
 use crate::{Error, Result};
 
 /// Whether there are files for everything that the recipe's stages and metrics need.
@@ -25,9 +25,8 @@ pub(crate) fn parts(recipe: &Recipe, plan: &Plan) -> Result<()> {
         need(Part::Alignment, "the alignment stage".into())?;
     }
     for alignment in plan.alignments.iter().filter(|_| plan.aligns) {
-        let defense = &alignment.method.defense;
-        if defense.config.build().streams().contains(&"harmful") {
-            need(Part::Simulated, format!("the defence `{}`", defense.name))?;
+        if let Some(who) = reader(&alignment.method, "harmful") {
+            need(Part::Simulated, who)?;
         }
     }
     if recipe.settings.stages.include(Stage::FineTuning) {
@@ -39,9 +38,8 @@ pub(crate) fn parts(recipe: &Recipe, plan: &Plan) -> Result<()> {
                 need(Part::User, format!("the harmful ratio {ratio}"))?;
             }
         }
-        let user = &recipe.fine_tuning_method.defense;
-        if user.config.build().streams().contains(&"alignment") {
-            need(Part::Alignment, format!("the defence `{}`", user.name))?;
+        if let Some(who) = reader(&recipe.fine_tuning_method, "alignment") {
+            need(Part::Alignment, who)?;
         }
     }
     for metric in &recipe.metrics {
@@ -55,6 +53,16 @@ pub(crate) fn parts(recipe: &Recipe, plan: &Plan) -> Result<()> {
         need(part, format!("the metric `{}`", metric.name))?;
     }
     Ok(())
+}
+
+/// Which part of the method declares that it reads `stream`, if one does.
+fn reader(method: &Method, stream: &str) -> Option<String> {
+    let Method { defense, perturber } = method;
+    if defense.config.build().streams().contains(&stream) {
+        return Some(format!("the defence `{}`", defense.name));
+    }
+    let reads = perturber.config.build().streams().contains(&stream);
+    reads.then(|| format!("the perturber `{}`", perturber.name))
 }
 
 /// Whether the model has the sites that perturbers ask for and the layers that adapters are put on.
