@@ -30,7 +30,7 @@ fn each_probing_pass_draws_its_own() {
             let weights = step.weights().clone();
             let probe = |step: &mut Step<'_>| {
                 let query = step.on("harmful").role(Role::Probe);
-                Ok(query.site_gradients(&[Site::EMBEDDING])?.0.value()?)
+                query.site_gradients(&[Site::EMBEDDING])?.0.value()
             };
             seen.push(step.with_weights(&weights, probe)?);
         }

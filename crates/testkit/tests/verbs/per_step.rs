@@ -233,7 +233,8 @@ fn a_micro_batch_that_is_left_out_takes_no_weight_from_the_others() {
             let quiet = vec![vxf_core::batch::IGNORED; main[1].targets.len()];
             main[1] = Batch { targets: quiet, ..main[1].clone() };
         } else {
-            (main.truncate(1), other.truncate(1));
+            main.truncate(1);
+            other.truncate(1);
         }
         let accumulation = main.len();
         let streams =
