@@ -69,19 +69,36 @@ impl State {
 /// a [`Perturber`] needs no code of its own. A defence that does something else asks
 /// [`Step`] for what it needs and combines it.
 pub trait Defense: Send {
-    /// Runs once before the first step: Fisher information, snapshots.
+    /// Runs once before the first step, with one micro-batch: Fisher information, snapshots.
     fn prepare(&mut self, _step: &mut Step<'_>) -> Result<()> {
         Ok(())
     }
 
-    /// The gradient to descend along, of one micro-batch. By default the min-max step: let the
-    /// inner player find its perturbation, then differentiate the loss at it.
+    /// Whether it makes its gradient once per optimiser step rather than once per micro-batch.
+    ///
+    /// With one micro-batch per step there is no difference. With several, a gradient that is linear
+    /// in the batch's is the same either way, up to rounding. One that is not (scaled by its norm,
+    /// projected, the end of a simulated run) is made of the large batch only if this is true. Then
+    /// every query of the step is [`whole`](crate::step::Query::whole), and what belongs to one
+    /// micro-batch, such as a perturbation of hidden embeddings, has to be asked for within
+    /// [`Step::accumulate`].
+    fn per_step(&self) -> bool {
+        false
+    }
+
+    /// The gradient to descend along, of one micro-batch or, if it is [`Defense::per_step`], of the
+    /// step. By default the min-max step: let the inner player find its perturbation, then
+    /// differentiate the loss at it.
+    ///
+    /// What a defence makes of micro-batches is summed, each weighted by its share of the main
+    /// stream's labelled tokens. A weight that is left out of the gradient is frozen in this step: its
+    /// moments and its decay rest too.
     fn gradients(&mut self, inner: &mut dyn Perturber, step: &mut Step<'_>) -> Result<Gradients> {
         let perturbation = inner.perturb(step)?;
         step.gradients(&perturbation)
     }
 
-    /// Runs after each optimiser step, with the new weights.
+    /// Runs once after each optimiser step, with the new weights and the whole step.
     fn after_step(&mut self, _step: &mut Step<'_>) -> Result<()> {
         Ok(())
     }

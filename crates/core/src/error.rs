@@ -34,6 +34,16 @@ pub enum Error {
         /// Stream or tensor, as ` on stream ...`.
         place: String,
     },
+    /// A step has no `loss` among its figures.
+    #[error(
+        "step {step} has no `loss`: the defence asked for no gradient of the main stream in the outer \
+         role; call `step.gradients(..)` or `step.on_main().gradients()`, or, if it trains on other \
+         streams, `step.record(\"loss\", ..)`"
+    )]
+    NoLoss {
+        /// Zero-based optimiser step.
+        step: u64,
+    },
     /// A batch has no token that counts in the loss.
     #[error(
         "stream `{stream}` gave a batch without a labelled token: every sample in it is prompt \
@@ -62,6 +72,20 @@ pub enum Error {
     UnknownSnapshot {
         /// The name asked for.
         name: String,
+    },
+    /// `with_weights` was given something else than a whole set of trained weights.
+    #[error("`with_weights` needs every trained weight and no other: {problem}")]
+    WeightSet {
+        /// Which weight is missing, foreign or of another shape, and what to do.
+        problem: String,
+    },
+    /// A query has words that its verb cannot answer.
+    #[error("`{verb}` {problem}")]
+    Query {
+        /// The verb.
+        verb: &'static str,
+        /// Why it refuses, and what to write instead.
+        problem: String,
     },
     /// A site was asked for that the backbone never visited.
     #[error("site `{site}` was never visited; this backbone has {known}")]

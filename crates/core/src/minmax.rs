@@ -11,8 +11,8 @@ use crate::defense::Defense;
 use crate::optimizer::{AdamW, clip_factor};
 use crate::perturber::Perturber;
 use crate::schedule::Schedule;
-use crate::step::{Session, Step};
-use crate::{Error, Gradients, Params, Result};
+use crate::step::{LOSS, Session, Step};
+use crate::{Error, Params, Result};
 
 /// What happened in one optimiser step.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,8 +23,18 @@ pub struct Observation {
     pub rate: f64,
     /// L2 norm of the gradient before clipping.
     pub gradient_norm: f64,
-    /// Figures the defence and the perturber recorded; `loss` is the one that was minimised.
+    /// Figures of the step: `loss`, which was minimised, and what defence and perturber recorded.
     pub figures: BTreeMap<String, f64>,
+}
+
+impl Observation {
+    /// The loss that was minimised.
+    ///
+    /// # Errors
+    /// When the step has none, with what the defence has to do.
+    pub fn loss(&self) -> Result<f64> {
+        self.figures.get(LOSS).copied().ok_or(Error::NoLoss { step: self.step })
+    }
 }
 
 /// Whether to go on.
@@ -84,7 +94,7 @@ impl Training<'_> {
         let Self { backbone, weights, defense, session, schedule, .. } = self;
         let accumulation = std::mem::replace(&mut session.accumulation, 1);
         let at = (0, schedule.total);
-        let done = defense.prepare(&mut Step::new(*backbone, weights, session, at, 0));
+        let done = defense.prepare(&mut Step::whole(*backbone, weights, session, at));
         session.accumulation = accumulation;
         done.and(session.turn(0).map(drop))
     }
@@ -95,18 +105,11 @@ impl Training<'_> {
         let at = (self.next, self.schedule.total);
         let main = session.main.clone();
 
-        // Each micro-batch counts by its share of the step's labelled tokens.
-        let mut gradients = Gradients::new();
-        for micro in 0..session.accumulation {
-            let mut step = Step::new(*backbone, weights, session, at, micro);
-            let share = step.share(&main)?;
-            if share > 0.0 {
-                let part = defense.gradients(&mut **perturber, &mut step)?;
-                for (name, gradient) in part.scale(share)? {
-                    gradients.accumulate(&name, gradient)?;
-                }
-            }
-        }
+        let mut step = Step::whole(*backbone, weights, session, at);
+        let gradients = match defense.per_step() {
+            true => defense.gradients(&mut **perturber, &mut step)?,
+            false => step.accumulate(|step| defense.gradients(&mut **perturber, step))?,
+        };
 
         // Whatever lies on a GPU still is fetched here, in one go: figures, what has to be finite, and
         // the norm to clip by.
@@ -119,7 +122,7 @@ impl Training<'_> {
         let factor = clip_factor(gradient_norm, self.max_gradient_norm);
         let moved = optimizer.step(weights, &gradients, factor, rate);
         moved.map_err(|error| error.on_stream(&main))?;
-        defense.after_step(&mut Step::new(*backbone, weights, session, at, 0))?;
+        defense.after_step(&mut Step::whole(*backbone, weights, session, at))?;
 
         let figures = session.turn(self.next)?;
         self.next += 1;

@@ -4,7 +4,7 @@ mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use candle_core::{Tensor, Var};
 use serde::{Deserialize, Serialize};
@@ -37,7 +37,8 @@ impl Default for AdamWConfig {
 
 /// AdamW (Loshchilov and Hutter 2019), with all of its state in the open.
 ///
-/// Weights without a gradient are left alone, as PyTorch does.
+/// Weights without a gradient are left alone, and bias correction counts each weight's own updates, as
+/// in PyTorch.
 #[derive(Clone, Debug)]
 pub struct AdamW {
     config: AdamWConfig,
@@ -48,6 +49,8 @@ pub struct AdamW {
     pub second: Params,
     /// Steps taken.
     pub steps: u64,
+    /// In how many of them a weight had no gradient; weights that always had one are not listed.
+    pub missed: BTreeMap<String, u64>,
     /// On a GPU: not zero if the last step left a weight that is no number.
     broken: Scalar,
 }
@@ -62,27 +65,25 @@ impl AdamW {
             first: weights.zeros_like()?,
             second: weights.zeros_like()?,
             steps: 0,
+            missed: BTreeMap::new(),
             broken: Scalar::default(),
         })
     }
 
-    /// Moves `weights` in place along `gradients` times `factor`, at learning rate `rate`.
+    /// Moves `weights` along `gradients` times `factor`, at learning rate `rate`.
+    ///
+    /// Variables are moved in place. Any other tensor may share its storage with a set that it was
+    /// cloned from, and is replaced by a variable of its own first: only an independent set moves.
     pub fn step(
         &mut self,
-        weights: &Params,
+        weights: &mut Params,
         gradients: &Gradients,
         factor: f64,
         rate: f64,
     ) -> Result<()> {
         self.steps += 1;
-        let AdamWConfig { beta1, beta2, epsilon, weight_decay } = self.config;
-        let steps = self.steps as f64;
-        let update = Update {
-            shrink: 1.0,
-            size: rate / (1.0 - beta1.powf(steps)),
-            root: (1.0 - beta2.powf(steps)).sqrt(),
-            epsilon,
-        };
+        let AdamWConfig { beta1, beta2, weight_decay, .. } = self.config;
+        own(weights, gradients)?;
         #[cfg(feature = "cuda")]
         let on_cuda = cuda::Launches::on(weights)?;
         let mut finite = Finite::new(self.steps - 1);
@@ -94,7 +95,7 @@ impl AdamW {
             let gradient = gradient.contiguous()?;
             let decayed = self.decayed.contains(name);
             let shrink = if decayed { 1.0 - rate * weight_decay } else { 1.0 };
-            let update = Update { shrink, ..update };
+            let update = Update { shrink, ..self.update(name, rate) };
             #[cfg(feature = "cuda")]
             if let Some(launches) = &on_cuda {
                 let moments = [(first, beta1), (second, beta2)];
@@ -120,7 +121,23 @@ impl AdamW {
         if let Some(launches) = on_cuda {
             self.broken = launches.broken()?;
         }
+        for name in weights.names().filter(|name| gradients.get(name).is_none()) {
+            *self.missed.entry(name.to_owned()).or_default() += 1;
+        }
         finite.check(weights)
+    }
+
+    /// The update of the weight called `name` at learning rate `rate`, without decay.
+    fn update(&self, name: &str, rate: f64) -> Update {
+        let missed = self.missed.get(name).copied().unwrap_or(0);
+        let updates = self.steps.saturating_sub(missed) as f64;
+        let AdamWConfig { beta1, beta2, epsilon, .. } = self.config;
+        Update {
+            shrink: 1.0,
+            size: rate / (1.0 - beta1.powf(updates)),
+            root: (1.0 - beta2.powf(updates)).sqrt(),
+            epsilon,
+        }
     }
 
     /// Not zero if the last step left a weight that is no number, which on a GPU is not known at once.
@@ -149,6 +166,17 @@ impl AdamW {
     }
 }
 
+/// Replaces the tensors that `gradients` moves by variables, where they are none yet.
+fn own(weights: &mut Params, gradients: &Gradients) -> Result<()> {
+    for name in gradients.names() {
+        if let Some(shared) = weights.get(name).filter(|weight| !weight.is_variable()) {
+            let owned = Var::from_tensor(shared)?.into_inner();
+            weights.insert(name, owned);
+        }
+    }
+    Ok(())
+}
+
 /// What to multiply a gradient of this norm by so that it is at most `limit`, as PyTorch's
 /// `clip_grad_norm_`; 1 without a limit.
 pub fn clip_factor(norm: f64, limit: Option<f64>) -> f64 {
@@ -174,91 +202,4 @@ impl Update {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use candle_core::Device;
-
-    /// Three steps by hand in f64, on one decayed and one undecayed weight.
-    #[test]
-    fn steps_follow_the_formula() -> Result<()> {
-        let config = AdamWConfig { weight_decay: 0.1, ..Default::default() };
-        let parameter = |name: &str, decay| Parameter { name: name.into(), shape: vec![2], decay };
-        let parameters = [parameter("a.weight", true), parameter("norm.weight", false)];
-        let start = Tensor::new(&[0.5f64, -1.5], &Device::Cpu)?;
-        let weights: Params =
-            parameters.iter().map(|p| (p.name.clone(), start.copy().expect("cpu"))).collect();
-        let mut adam = AdamW::new(config, &parameters, &weights)?;
-        let mut expected = [[0.5f64, -1.5], [0.5, -1.5]];
-        let (mut m, mut v) = ([0.0f64; 2], [0.0f64; 2]);
-        for step in 1..=3i32 {
-            let g = [0.3 * f64::from(step), -2.0];
-            let gradients =
-                weights.map(|_| Ok(Tensor::new(&[g[0] * 2.0, g[1] * 2.0], &Device::Cpu)?))?;
-            adam.step(&weights, &gradients, 0.5, 0.01)?;
-            for i in 0..2 {
-                m[i] = 0.9 * m[i] + 0.1 * g[i];
-                v[i] = 0.999 * v[i] + 0.001 * g[i] * g[i];
-                let m_hat = m[i] / (1.0 - 0.9f64.powi(step));
-                let v_hat = v[i] / (1.0 - 0.999f64.powi(step));
-                let move_by = 0.01 * m_hat / (v_hat.sqrt() + 1e-8);
-                expected[0][i] = expected[0][i] * (1.0 - 0.01 * 0.1) - move_by;
-                expected[1][i] -= move_by;
-            }
-        }
-        for (parameter, expected) in parameters.iter().zip(expected) {
-            let got = weights.get(&parameter.name).expect("inserted").to_vec1::<f64>()?;
-            for (got, expected) in got.iter().zip(expected) {
-                assert!((got - expected).abs() < 1e-9, "{got} {expected}");
-            }
-        }
-        Ok(())
-    }
-
-    /// A gradient that is the weight itself moves it as one of the same numbers elsewhere.
-    #[test]
-    fn a_weight_may_be_its_own_gradient() -> Result<()> {
-        let parameters = [Parameter { name: "w".into(), shape: vec![3], decay: true }];
-        let moved = |gradient: fn(&Tensor) -> Result<Tensor>| {
-            let start = Tensor::new(&[0.5f32, -1.5, 2.0], &Device::Cpu)?;
-            let weights: Params = [("w".to_owned(), start)].into_iter().collect();
-            let mut adam = AdamW::new(AdamWConfig::default(), &parameters, &weights)?;
-            for _ in 0..2 {
-                adam.step(&weights, &weights.map(gradient)?, 1.0, 0.1)?;
-            }
-            Ok::<_, Error>(weights.get("w").expect("inserted").to_vec1::<f32>()?)
-        };
-        assert_eq!(moved(|w| Ok(w.detach()))?, moved(|w| Ok(w.copy()?))?);
-        let error = moved(|w| Ok(w.narrow(0, 0, 2)?)).expect_err("a gradient of another shape");
-        assert!(error.to_string().contains("is [2], its weight [3]"), "{error}");
-        Ok(())
-    }
-
-    /// The gradient is fine and so is the step before; what the update makes is not.
-    #[test]
-    fn a_weight_that_is_no_number_any_more_is_named_with_its_step() -> Result<()> {
-        let parameter =
-            |name: &str| Parameter { name: name.into(), shape: vec![40_000], decay: false };
-        let parameters = [parameter("fine"), parameter("large")];
-        let value = |value: f32| Tensor::full(value, 40_000, &Device::Cpu);
-        let weights: Params =
-            [("fine".to_owned(), value(1.0)?), ("large".to_owned(), value(-3.395e38)?)]
-                .into_iter()
-                .collect();
-        let gradients = weights.map(|_| Ok(value(1.0)?))?;
-        let mut adam = AdamW::new(AdamWConfig::default(), &parameters, &weights)?;
-        adam.step(&weights, &gradients, 1.0, 0.1)?;
-        let error = adam.step(&weights, &gradients, 1.0, 1e37).expect_err("beyond f32");
-        assert_eq!(
-            error.to_string(),
-            "a weight of `large` is -inf at step 1; training cannot go on"
-        );
-        Ok(())
-    }
-
-    #[test]
-    fn clipping_leaves_small_gradients_alone() {
-        assert_eq!(clip_factor(0.5, Some(1.0)), 1.0);
-        assert!((clip_factor(4.0, Some(1.0)) - 0.25).abs() < 1e-6);
-        assert_eq!(clip_factor(1e9, None), 1.0);
-    }
-}
+mod tests;

@@ -67,7 +67,8 @@ impl Params {
         self.map(|tensor| Ok(Var::from_tensor(tensor)?.into_inner()))
     }
 
-    /// An independent copy with storage of its own, cut off from any graph.
+    /// An independent copy with storage of its own, cut off from any graph. (A clone shares its
+    /// tensors with the set that it was made from.)
     pub fn copy(&self) -> Result<Self> {
         self.map(|tensor| Ok(tensor.detach().copy()?))
     }
@@ -152,6 +153,11 @@ impl Params {
         };
         self.0.insert(name.to_owned(), sum);
         Ok(())
+    }
+
+    /// Adds all `gradients` into the entries of their names.
+    pub(crate) fn accumulate_all(&mut self, gradients: Self) -> Result<()> {
+        gradients.into_iter().try_for_each(|(name, gradient)| self.accumulate(&name, gradient))
     }
 }
 

@@ -38,6 +38,10 @@ pub struct Position {
     pub accumulation: usize,
     /// Steps that the optimiser has taken.
     pub optimizer_steps: u64,
+    /// In how many of them a weight had no gradient, by name; weights that always had one are not
+    /// listed.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub optimizer_missed: BTreeMap<String, u64>,
     /// How many batches of each stream have been read.
     pub streams: BTreeMap<String, u64>,
     /// What the outer player carries beside tensors.
@@ -86,6 +90,7 @@ impl Training<'_> {
                 total: self.schedule.total,
                 accumulation: session.accumulation,
                 optimizer_steps: optimizer.steps,
+                optimizer_missed: optimizer.missed.clone(),
                 streams: session.streams.positions(),
                 defense: outer.values,
                 perturber: inner.values,
@@ -107,6 +112,13 @@ impl Training<'_> {
             let Position { next, optimizer_steps: taken, .. } = position;
             let problem = format!("step {next} of {total} is next, after {taken} steps");
             return Err(Error::State(problem));
+        }
+        for (name, missed) in &position.optimizer_missed {
+            let taken = position.optimizer_steps;
+            if self.weights.get(name).is_none() || *missed > taken {
+                let problem = format!("`{name}` is said to have missed {missed} of {taken} steps");
+                return Err(Error::State(problem));
+            }
         }
         let here = self.session.streams.positions();
         if let Some(name) = position.streams.keys().find(|name| !here.contains_key(*name)) {
@@ -135,6 +147,7 @@ impl Training<'_> {
         self.weights = weights.leaves()?;
         (self.optimizer.first, self.optimizer.second) = (first, second);
         self.optimizer.steps = position.optimizer_steps;
+        self.optimizer.missed = position.optimizer_missed;
         self.session.streams.seek(&position.streams);
         self.next = position.next;
         Ok(())

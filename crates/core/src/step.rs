@@ -1,15 +1,16 @@
 //! What a defence and a perturber can ask for within one optimiser step.
 
+mod draw;
 mod query;
 mod session;
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 
 use candle_core::{DType, Device};
 
 use crate::backbone::{Architecture, Backbone};
 use crate::batch::Batch;
-use crate::engine::Objective;
 use crate::perturber::Perturbation;
 use crate::{Error, Gradients, Params, Result};
 use vxf_tensor::Key;
@@ -17,32 +18,39 @@ use vxf_tensor::Scalar;
 
 pub use query::Query;
 pub(crate) use query::Reader;
+pub(crate) use session::LOSS;
 pub use session::Session;
 use session::Watched;
 
 /// Which pass of the step a query is, for the dropout masks it draws.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// The pass whose gradient trains the weights. Vaccine's second pass and plain fine-tuning's
-    /// only one draw the same masks.
+    /// The pass whose gradient trains the weights.
+    ///
+    /// All outer passes over one batch draw the same masks: those of Vaccine's second pass are those
+    /// of plain fine-tuning's only one.
     Outer,
-    /// A pass that only informs: other masks than the outer one's.
+    /// A pass that only informs. Each draws masks of its own.
     Probe,
     /// No dropout.
     Evaluation,
 }
 
-/// One micro-batch of one optimiser step, as a defence or a perturber sees it.
+/// One micro-batch of one optimiser step, or the whole step, as a defence or a perturber sees it.
 ///
-/// Start a query with [`Step::on`] and end it with one of its verbs; the most common one has a
-/// short form, [`Step::gradients`].
+/// Start a query with [`Step::on`] or [`Step::on_main`] and end it with one of its verbs; the most
+/// common one has a short form, [`Step::gradients`]. [`crate::Defense::per_step`] says which of the
+/// two a defence is given. Where it is the whole step, every query is [`Query::whole`].
 pub struct Step<'a> {
     backbone: &'a dyn Backbone,
     weights: Params,
+    /// The same for whoever asks, cut off from what the optimiser moves.
+    shown: OnceCell<Params>,
     session: &'a mut Session,
     index: u64,
     total: u64,
-    micro: usize,
+    /// The micro-batch that this is about; none for the whole step.
+    micro: Option<usize>,
 }
 
 impl<'a> Step<'a> {
@@ -51,10 +59,21 @@ impl<'a> Step<'a> {
         backbone: &'a dyn Backbone,
         weights: &Params,
         session: &'a mut Session,
-        (index, total): (u64, u64),
+        at: (u64, u64),
         micro: usize,
     ) -> Self {
-        Self { backbone, weights: weights.clone(), session, index, total, micro }
+        Self { micro: Some(micro), ..Self::whole(backbone, weights, session, at) }
+    }
+
+    /// The whole of step `index` of `total`, with all of its micro-batches.
+    pub fn whole(
+        backbone: &'a dyn Backbone,
+        weights: &Params,
+        session: &'a mut Session,
+        (index, total): (u64, u64),
+    ) -> Self {
+        let (weights, shown) = (weights.clone(), OnceCell::new());
+        Self { backbone, weights, shown, session, index, total, micro: None }
     }
 
     /// Zero-based number of this optimiser step.
@@ -87,9 +106,17 @@ impl<'a> Step<'a> {
         Ok(self.session.streams.get(stream)?.batches_per_epoch())
     }
 
+    /// How many micro-batches the step has.
+    pub fn micro_batches(&self) -> usize {
+        self.session.accumulation
+    }
+
     /// The weights that queries run with: the trained ones, unless inside [`Step::with_weights`].
+    ///
+    /// For reading: they are cut off from what is trained, and an optimiser that is given a clone of
+    /// them moves a copy. Take an independent set with [`Params::copy`].
     pub fn weights(&self) -> &Params {
-        &self.weights
+        self.shown.get_or_init(|| self.weights.detach())
     }
 
     /// The stream that the stage is about.
@@ -99,40 +126,108 @@ impl<'a> Step<'a> {
 
     /// Randomness for `purpose` that belongs to this micro-batch alone.
     pub fn key(&self, purpose: &str) -> Key {
-        self.session.key.child(purpose).index(self.index).index(self.micro as u64)
+        self.key_of(purpose, self.micro.unwrap_or(0))
     }
 
-    /// This step's batch of `stream`; the same one however often it is asked for.
+    fn key_of(&self, purpose: &str, micro: usize) -> Key {
+        self.session.key.child(purpose).index(self.index).index(micro as u64)
+    }
+
+    /// This micro-batch of `stream`; the same one however often it is asked for.
+    ///
+    /// # Errors
+    /// When there is no such stream; when this is a whole step of several micro-batches.
     pub fn batch(&mut self, stream: &str) -> Result<Arc<Batch>> {
-        if !self.session.drawn.contains_key(stream) {
-            self.redraw(stream)?;
-        }
-        Ok(self.session.drawn[stream][self.micro].clone())
+        let micro = self.one_micro_batch("batch")?;
+        self.batch_of(stream, micro)
+    }
+
+    fn batch_of(&mut self, stream: &str, micro: usize) -> Result<Arc<Batch>> {
+        Ok(self.session.read(stream, self.backbone.device())?.batches[micro].clone())
     }
 
     /// Goes on to the next batch of `stream` within this step (simulated inner runs need many).
+    ///
+    /// With several micro-batches it is the next one for each of them.
     pub fn redraw(&mut self, stream: &str) -> Result<()> {
-        let device = self.backbone.device().clone();
-        let draw = |_| self.session.streams.next(stream, &device).map(Arc::new);
-        let batches = (0..self.session.accumulation).map(draw).collect::<Result<_>>()?;
-        self.session.drawn.insert(stream.to_owned(), batches);
-        Ok(())
+        self.session.redraw(stream, self.backbone.device())
     }
 
-    /// The share of the step's labelled tokens of `stream` that lies in this micro-batch.
+    /// The share of the step's labelled tokens of `stream` that lies in this micro-batch; 1 for the
+    /// whole step.
+    ///
+    /// Micro-batches in which the main stream has no label are left out of the step, with the other
+    /// streams' batches beside them. To ask does not use up the stream.
     pub fn share(&mut self, stream: &str) -> Result<f64> {
-        if self.session.accumulation == 1 {
+        let Some(micro) = self.micro.filter(|_| self.session.accumulation > 1) else {
             return Ok(1.0);
+        };
+        let main = self.main();
+        let device = self.backbone.device();
+        let counted: Vec<_> = self.session.look(&main, device)?.labelled().collect();
+        let own: Vec<_> = self.session.look(stream, device)?.labelled().collect();
+        let all: usize = own.iter().zip(counted).filter(|(_, main)| *main > 0).map(|it| it.0).sum();
+        match all {
+            0 => Err(Error::NothingLabelled { stream: stream.to_owned() }),
+            all => Ok(own[micro] as f64 / all as f64),
         }
-        let own = self.batch(stream)?.labelled();
-        let all: usize = self.session.drawn[stream].iter().map(|batch| batch.labelled()).sum();
-        if all == 0 {
-            return Err(Error::NothingLabelled { stream: stream.to_owned() });
-        }
-        Ok(own as f64 / all as f64)
     }
 
-    /// Adds to the figure `name` of this step; accumulated micro-batches count by their share.
+    /// The micro-batches of `stream` that have labels, each with its share of them.
+    fn shares(&mut self, stream: &str) -> Result<Vec<(usize, f64)>> {
+        let labelled: Vec<_> =
+            self.session.look(stream, self.backbone.device())?.labelled().collect();
+        let all: usize = labelled.iter().sum();
+        let parts = labelled.into_iter().enumerate().filter(|(_, own)| *own > 0);
+        let parts: Vec<_> = parts.map(|(micro, own)| (micro, own as f64 / all as f64)).collect();
+        match parts.is_empty() {
+            true => Err(Error::NothingLabelled { stream: stream.to_owned() }),
+            false => Ok(parts),
+        }
+    }
+
+    /// The micro-batch that a verb for one of them is about.
+    fn one_micro_batch(&self, verb: &'static str) -> Result<usize> {
+        match (self.micro, self.session.accumulation) {
+            (Some(micro), _) => Ok(micro),
+            (None, 1) => Ok(0),
+            (None, several) => Err(of_one_micro_batch(verb, several)),
+        }
+    }
+
+    /// Runs `f` on each micro-batch of the step and adds up its gradients, each weighted by the
+    /// micro-batch's share of the main stream's labelled tokens.
+    ///
+    /// The loop does this for every defence that is not [`per_step`](crate::Defense::per_step); one
+    /// that is can do it itself where it needs single micro-batches, as for a perturbation of hidden
+    /// embeddings.
+    pub fn accumulate(
+        &mut self,
+        mut f: impl FnMut(&mut Self) -> Result<Gradients>,
+    ) -> Result<Gradients> {
+        let (main, before) = (self.main(), self.micro);
+        let mut part = |step: &mut Self, micro| {
+            step.micro = Some(micro);
+            match step.share(&main)? {
+                0.0 => Ok(Gradients::new()),
+                share => f(step)?.scale(share),
+            }
+        };
+        let mut sum = Gradients::new();
+        for micro in 0..self.session.accumulation {
+            let part = part(self, micro);
+            self.micro = before;
+            sum.accumulate_all(part?)?;
+        }
+        Ok(sum)
+    }
+
+    /// Adds to the figure `name` of this step; micro-batches count by their share.
+    ///
+    /// The main stream's loss needs no recording: `loss` is the one at the last outer gradient of the
+    /// main stream that was asked for, by whichever verb. A `loss` that is recorded is added to it,
+    /// as for a penalty; but after [`Query::loss_and_gradients`], which returns the loss, it stands
+    /// for the whole. A method that trains on other streams alone records its `loss` itself.
     pub fn record(&mut self, name: &str, value: impl Into<Scalar>) -> Result<()> {
         let main = self.main();
         let value = value.into().times(self.share(&main)?)?;
@@ -176,33 +271,69 @@ impl<'a> Step<'a> {
     }
 
     /// Runs `f` with other weights in place of the trained ones, which come back afterwards.
+    ///
+    /// # Errors
+    /// When `weights` is not a whole set of the trained weights.
     pub fn with_weights<T>(
         &mut self,
         weights: &Params,
         f: impl FnOnce(&mut Self) -> Result<T>,
     ) -> Result<T> {
+        whole_set(weights, &self.weights)?;
         let own = std::mem::replace(&mut self.weights, weights.clone());
+        let shown = std::mem::take(&mut self.shown);
         let result = f(self);
-        self.weights = own;
+        (self.weights, self.shown) = (own, shown);
         result
     }
 
-    /// Gradient of the main stream's loss at `perturbation`; records that loss as `loss`.
+    /// Gradient of the main stream's loss at `perturbation`.
     pub fn gradients(&mut self, perturbation: &Perturbation) -> Result<Gradients> {
+        self.on_main().perturbed(perturbation).gradients()
+    }
+
+    /// A query on this step's batch of the main stream.
+    pub fn on_main(&mut self) -> Query<'_, 'a> {
         let main = self.main();
-        let (loss, gradients) = self.on(&main).perturbed(perturbation).loss_and_gradients()?;
-        self.record("loss", loss)?;
-        Ok(gradients)
+        self.on(&main)
     }
 
     /// A query on this step's batch of `stream`.
     pub fn on(&mut self, stream: &str) -> Query<'_, 'a> {
-        Query {
-            step: self,
-            stream: stream.to_owned(),
-            perturbation: Perturbation::None,
-            objective: Objective::default(),
-            role: Role::Outer,
+        Query::new(self, stream)
+    }
+}
+
+/// Why `verb` refuses a whole step of several micro-batches.
+fn of_one_micro_batch(verb: &'static str, micro_batches: usize) -> Error {
+    let problem = format!(
+        "is about one micro-batch, and this step has {micro_batches}; ask for it within \
+         `step.accumulate(|step| ..)`"
+    );
+    Error::Query { verb, problem }
+}
+
+/// Checks that `given` has the names and shapes of `trained`.
+fn whole_set(given: &Params, trained: &Params) -> Result<()> {
+    let fail = |problem| Err(Error::WeightSet { problem });
+    let mut missing = trained.names().filter(|name| given.get(name).is_none());
+    if let Some(name) = missing.next() {
+        let (others, all) = (missing.count(), trained.len());
+        let others = if others > 0 { format!(" and {others} others") } else { String::new() };
+        return fail(format!(
+            "`{name}`{others} of {all} are missing; start from `step.weights().clone()` and replace \
+             those that differ"
+        ));
+    }
+    for (name, tensor) in given.iter() {
+        match trained.get(name) {
+            None => return fail(format!("`{name}` is not trained in this stage")),
+            Some(trained) if trained.dims() != tensor.dims() => {
+                let (given, trained) = (tensor.dims(), trained.dims());
+                return fail(format!("`{name}` is {given:?}, the trained one {trained:?}"));
+            }
+            Some(_) => {}
         }
     }
+    Ok(())
 }

@@ -125,12 +125,26 @@ impl Streams {
 
     /// The next batch of `name`.
     pub fn next(&mut self, name: &str, device: &Device) -> Result<Batch> {
-        let Some((stream, position)) = self.streams.get_mut(name) else {
-            return Err(self.unknown(name));
-        };
-        let batch = stream.batch(*position, device)?;
-        *position += 1;
+        let batch = self.peek(name, 0, device)?;
+        self.advance(name, 1)?;
         Ok(batch)
+    }
+
+    /// The batch of `name` that comes `ahead` batches after the next one; reads nothing.
+    pub fn peek(&self, name: &str, ahead: u64, device: &Device) -> Result<Batch> {
+        match self.streams.get(name) {
+            Some((stream, position)) => stream.batch(position + ahead, device),
+            None => Err(self.unknown(name)),
+        }
+    }
+
+    /// Counts `batches` batches of `name` as read.
+    pub fn advance(&mut self, name: &str, batches: u64) -> Result<()> {
+        match self.streams.get_mut(name) {
+            Some((_, position)) => *position += batches,
+            None => return Err(self.unknown(name)),
+        }
+        Ok(())
     }
 
     /// How many batches of each stream have been read.

@@ -153,13 +153,13 @@ fn a_batch_stays_the_same_within_a_step_until_it_is_drawn_anew() {
 
 #[test]
 fn a_snapshot_does_not_follow_the_weights() {
-    let (toy, weights) = (toy(), weights(&toy()));
+    let (toy, mut weights) = (toy(), weights(&toy()));
     let mut session = session(vec![("user", batches(&toy, "user"))], 1);
     let before = weights.copy().expect("a copy");
     Step::new(&toy, &weights, &mut session, (0, 1), 0).snapshot("then").expect("a copy");
     let mut adam = vxf_core::optimizer::AdamW::new(Default::default(), &toy.parameters(), &weights)
         .expect("at rest");
-    adam.step(&weights, &before, 1.0, 0.1).expect("moved in place");
+    adam.step(&mut weights, &before, 1.0, 0.1).expect("moved in place");
     assert!(first_difference(&weights, &before).expect("numbers").is_some());
     let step = Step::new(&toy, &weights, &mut session, (0, 1), 0);
     let then = step.snapshot_of("then").expect("taken");
@@ -185,8 +185,8 @@ fn other_weights_hold_only_within_their_scope() {
 #[test]
 fn roles_decide_the_dropout() {
     let (toy, weights) = (toy(), weights(&toy()));
-    let mut session = session(vec![("user", batches(&toy, "user"))], 1);
-    let mut loss = |index, role| {
+    let loss = |index, role| {
+        let mut session = session(vec![("user", batches(&toy, "user"))], 1);
         let mut step = Step::new(&toy, &weights, &mut session, (index, 9), 0);
         step.on("user").role(role).loss().expect("a loss")
     };

@@ -356,6 +356,10 @@ impl Perturber for Watched<dyn Perturber> {
 }
 
 impl Defense for Watched<dyn Defense> {
+    fn per_step(&self) -> bool {
+        self.inner.per_step()
+    }
+
     fn prepare(&mut self, step: &mut Step<'_>) -> Result<()> {
         self.inner.prepare(step)
     }

@@ -171,12 +171,14 @@ impl Plan {
     }
 }
 
-/// Whether the stage has every stream that the method reads.
+/// Whether the stage has every stream that the method reads, be it the defence or its perturber.
 fn offered(method: &Method, stage: Stage) -> Result<()> {
     let defense = method.defense.config.build();
+    let perturber = method.perturber.config.build();
     let offered = OFFERED.iter().find(|(known, _)| *known == stage);
     let known = offered.map_or(&[][..], |(_, streams)| *streams);
-    match defense.streams().iter().find(|stream| !known.contains(stream)) {
+    let mut read = defense.streams().iter().chain(perturber.streams());
+    match read.find(|stream| !known.contains(stream)) {
         None => Ok(()),
         Some(stream) => Err(Error::Core(vxf_core::Error::UnknownStream {
             name: (*stream).to_owned(),

@@ -15,6 +15,35 @@ pub struct Plain;
 
 impl Defense for Plain {}
 
+/// The defence whose gradient `f` makes.
+pub fn defense_of(
+    f: impl FnMut(&mut Step<'_>) -> Result<Gradients> + Send + 'static,
+) -> Box<dyn Defense> {
+    Box::new(Closure(Box::new(f), false))
+}
+
+/// The same, once per step rather than once per micro-batch.
+pub fn defense_per_step(
+    f: impl FnMut(&mut Step<'_>) -> Result<Gradients> + Send + 'static,
+) -> Box<dyn Defense> {
+    Box::new(Closure(Box::new(f), true))
+}
+
+type Act = dyn FnMut(&mut Step<'_>) -> Result<Gradients> + Send;
+
+/// A defence made of a closure, and whether it acts per step.
+struct Closure(Box<Act>, bool);
+
+impl Defense for Closure {
+    fn per_step(&self) -> bool {
+        self.1
+    }
+
+    fn gradients(&mut self, _: &mut dyn Perturber, step: &mut Step<'_>) -> Result<Gradients> {
+        (self.0)(step)
+    }
+}
+
 /// The inner player that never moves.
 pub struct Nothing;
 

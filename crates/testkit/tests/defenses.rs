@@ -86,6 +86,73 @@ vxf_core::register! {
 
 vxf_testkit::defense_laws!("smooth", json!({ "keep": 0.25 }));
 
+/// Gives away the running mean of the weights it trained, and forgets it when it is stopped.
+#[derive(Default)]
+struct Average {
+    mean: Option<Params>,
+}
+
+impl Defense for Average {
+    fn after_step(&mut self, step: &mut Step<'_>) -> Result<()> {
+        self.mean = Some(match &self.mean {
+            None => step.weights().copy()?,
+            Some(mean) => mean.scale(0.5)?.add_scaled(step.weights(), 0.5)?,
+        });
+        Ok(())
+    }
+
+    fn finish(&mut self, weights: Params) -> Result<Params> {
+        Ok(self.mean.take().unwrap_or(weights))
+    }
+}
+
+vxf_core::config! {
+    /// Settings of `average`.
+    pub struct AverageConfig {}
+}
+
+#[typetag::serde(name = "average")]
+impl DefenseConfig for AverageConfig {
+    fn build(&self) -> Box<dyn Defense> {
+        Box::new(Average::default())
+    }
+}
+
+vxf_core::register! {
+    defense "average" => AverageConfig,
+    summary: "A running mean of weights",
+    paper: "-",
+    stages: [FineTuning],
+}
+
+/// Descends along the alignment stream and does not say what its loss is.
+struct Silent;
+
+impl Defense for Silent {
+    fn gradients(&mut self, _: &mut dyn Perturber, step: &mut Step<'_>) -> Result<Gradients> {
+        step.on("alignment").gradients()
+    }
+}
+
+vxf_core::config! {
+    /// Settings of `silent`.
+    pub struct SilentConfig {}
+}
+
+#[typetag::serde(name = "silent")]
+impl DefenseConfig for SilentConfig {
+    fn build(&self) -> Box<dyn Defense> {
+        Box::new(Silent)
+    }
+}
+
+vxf_core::register! {
+    defense "silent" => SilentConfig,
+    summary: "Says nothing of its loss",
+    paper: "-",
+    stages: [FineTuning],
+}
+
 /// Settings that are not what is documented, and that let unknown keys pass.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct LooseConfig {
@@ -127,7 +194,17 @@ fn refused(law: impl FnOnce()) {
 fn each_flaw_is_found() {
     refused(|| defense::resumes_to_the_bit("smooth", &json!({ "flaw": "forgetful" })));
     refused(|| defense::repeats_itself("smooth", &json!({ "flaw": "erratic" })));
+    refused(|| defense::resumes_to_the_bit("average", &json!({})));
     refused(|| config::documents_its_defaults::<dyn DefenseConfig>("loose"));
     refused(|| config::refuses_unknown_keys::<dyn DefenseConfig>("loose"));
     refused(|| config::documents_its_defaults::<dyn DefenseConfig>("not registered"));
+}
+
+/// A law that lacks the loss says what the method has to do.
+#[test]
+fn a_missing_loss_is_explained() {
+    let law = || defense::repeats_itself("silent", &json!({}));
+    let panic = catch_unwind(AssertUnwindSafe(law)).expect_err("no loss to look at");
+    let message = panic.downcast_ref::<String>().expect("a message");
+    assert!(message.contains("step.on_main().gradients()"), "{message}");
 }

@@ -56,9 +56,6 @@ impl Defense for Kl {
         let perturbation = inner.perturb(step)?;
         let term = |student: &Tensor, batch: &Batch| self.divergence(&teacher, student, batch);
         let objective = Objective { logits: Some(&term), ..Objective::default() };
-        let query = step.on(&main).perturbed(&perturbation).minimising(objective);
-        let (loss, gradients) = query.loss_and_gradients()?;
-        step.record("loss", loss)?;
-        Ok(gradients)
+        step.on(&main).perturbed(&perturbation).minimising(objective).gradients()
     }
 }

@@ -7,6 +7,7 @@ use candle_core::{Tensor, Var};
 use super::Evaluation;
 use crate::Result;
 use crate::backbone::Tap;
+use crate::perturber::perturbed;
 use crate::site::{Hidden, Site};
 use vxf_tensor::autograd::{self, Store, Tape};
 
@@ -96,10 +97,7 @@ impl<'a> Injection<'a> {
 
 impl Tap for Injection<'_> {
     fn tap(&self, site: Site, hidden: &Tensor) -> Result<Tensor> {
-        let mut hidden = hidden.clone();
-        if let Some(added) = self.evaluation.perturbation.and_then(|all| all.get(&site)) {
-            hidden = autograd::add(&hidden, &added.to_dtype(hidden.dtype())?)?;
-        }
+        let mut hidden = perturbed(site, hidden, self.evaluation.perturbation)?;
         if self.differentiate && self.evaluation.wants(site) {
             let leaf = Var::zeros(hidden.shape(), hidden.dtype(), hidden.device())?.into_inner();
             hidden = autograd::add(&hidden, &leaf)?;

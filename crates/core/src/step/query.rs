@@ -1,29 +1,36 @@
 //! Questions about a stream, and the verbs that answer them.
 
 use candle_core::Tensor;
+use vxf_tensor::{Key, Scalar, numeric};
 
-use super::{Role, Step};
-use crate::backbone::{Pass, Tap};
+use super::{Role, Step, of_one_micro_batch};
+use crate::backbone::{Pass, Tap, Untouched};
 use crate::engine::{Evaluation, Objective, Outcome};
-use crate::perturber::Perturbation;
+use crate::perturber::{Perturbation, perturbed};
 use crate::site::{Hidden, Site};
-use vxf_tensor::Key;
-use vxf_tensor::Scalar;
-use vxf_tensor::numeric;
-
-use crate::{Error, Gradients, Result};
+use crate::{Error, Gradients, Params, Result};
 
 /// A question about a stream, put together word by word and ended by a verb.
+///
+/// It is about the present micro-batch unless it is [`Query::whole`]. A word that a verb cannot heed
+/// is an error.
 #[must_use = "end the query with a verb such as `gradients`"]
 pub struct Query<'s, 'a> {
-    pub(super) step: &'s mut Step<'a>,
-    pub(super) stream: String,
-    pub(super) perturbation: Perturbation,
-    pub(super) objective: Objective<'s>,
-    pub(super) role: Role,
+    step: &'s mut Step<'a>,
+    stream: String,
+    perturbation: Perturbation,
+    objective: Option<Objective<'s>>,
+    role: Role,
+    whole: bool,
 }
 
-impl<'s> Query<'s, '_> {
+impl<'s, 'a> Query<'s, 'a> {
+    pub(super) fn new(step: &'s mut Step<'a>, stream: &str) -> Self {
+        let whole = step.micro.is_none();
+        let (stream, perturbation) = (stream.to_owned(), Perturbation::None);
+        Self { step, stream, perturbation, objective: None, role: Role::Outer, whole }
+    }
+
     /// At this perturbation.
     pub fn perturbed(mut self, perturbation: &Perturbation) -> Self {
         self.perturbation = perturbation.clone();
@@ -32,7 +39,7 @@ impl<'s> Query<'s, '_> {
 
     /// Of this objective instead of the plain cross-entropy.
     pub fn minimising(mut self, objective: Objective<'s>) -> Self {
-        self.objective = objective;
+        self.objective = Some(objective);
         self
     }
 
@@ -42,38 +49,56 @@ impl<'s> Query<'s, '_> {
         self
     }
 
-    /// The gradient with respect to the weights.
-    pub fn gradients(self) -> Result<Gradients> {
-        Ok(self.loss_and_gradients()?.1)
+    /// Over all micro-batches of the step, each weighted by its share of the stream's labelled
+    /// tokens: the loss and the gradient of the step's large batch.
+    pub fn whole(mut self) -> Self {
+        self.whole = true;
+        self
     }
 
-    /// The mean loss of this micro-batch, and the gradient with respect to the weights.
+    /// The gradient with respect to the weights.
     ///
-    /// The loop weighs what a defence returns by the main stream's share of labelled tokens.
-    /// Gradients of other streams are scaled here so that their sum over micro-batches is the
+    /// In the outer role and on the main stream, its loss is the step's `loss`.
+    pub fn gradients(mut self) -> Result<Gradients> {
+        let (loss, gradients) = self.differentiate()?;
+        self.remember(&loss, false)?;
+        Ok(gradients)
+    }
+
+    /// The mean loss, and the gradient with respect to the weights.
+    ///
+    /// The loop weights what a defence makes of a micro-batch by the main stream's share of labelled
+    /// tokens. Gradients of other streams are scaled here so that their sum over micro-batches is the
     /// gradient of their own large batch.
-    pub fn loss_and_gradients(self) -> Result<(Scalar, Gradients)> {
-        let main = self.step.main();
-        let balance = match self.stream == main {
-            true => 1.0,
-            false => self.step.share(&self.stream)? / self.step.share(&main)?,
-        };
-        let outcome = self.run(&[], true)?;
-        Ok((outcome.loss, outcome.gradients.scale(balance)?))
+    pub fn loss_and_gradients(mut self) -> Result<(Scalar, Gradients)> {
+        let (loss, gradients) = self.differentiate()?;
+        self.remember(&loss, true)?;
+        Ok((loss, gradients))
     }
 
     /// The loss alone; waits for the device.
-    pub fn loss(self) -> Result<f64> {
-        Ok(self.run(&[], false)?.loss.value()?)
+    pub fn loss(mut self) -> Result<f64> {
+        let weights = self.moved_weights()?;
+        let parts = match self.single() {
+            Some(micro) => vec![(micro, 1.0)],
+            None => self.step.shares(&self.stream)?,
+        };
+        let mut loss = 0.0;
+        for (micro, share) in parts {
+            loss += share * self.run(micro, &weights, &[], false)?.loss.value()?;
+        }
+        Ok(loss)
     }
 
     /// Gradients at sites; takes none of the weights.
     ///
     /// Of this micro-batch's contribution to the step's loss: the mean over *its* labelled tokens
     /// times its share of the step's. Returns the mean loss of the micro-batch beside them.
-    pub fn site_gradients(self, sites: &[Site]) -> Result<(Scalar, Hidden)> {
+    pub fn site_gradients(mut self, sites: &[Site]) -> Result<(Scalar, Hidden)> {
+        let micro = self.one_micro_batch("site_gradients")?;
         let share = self.step.share(&self.stream)?;
-        let mut outcome = self.run(sites, false)?;
+        let weights = self.moved_weights()?;
+        let mut outcome = self.run(micro, &weights, sites, false)?;
         if share != 1.0 {
             for gradient in outcome.at_sites.values_mut() {
                 *gradient = (&*gradient * share)?;
@@ -83,61 +108,155 @@ impl<'s> Query<'s, '_> {
     }
 
     /// The hidden embeddings at sites, cut off from any graph.
+    ///
+    /// At a perturbation they are what the model goes on with: what is added to a site included.
     pub fn hidden(self, sites: &[Site]) -> Result<Hidden> {
         let seen = std::cell::RefCell::new(Hidden::new());
         let reader = Reader { sites, seen: &seen };
-        self.forward(&reader)?;
+        self.forward("hidden", &reader)?;
         reader.all_seen()?;
         Ok(seen.take())
     }
 
     /// The logits `[batch, sequence, vocabulary]` in `f32` or wider, cut off from any graph.
     pub fn logits(self) -> Result<Tensor> {
-        self.forward(&crate::backbone::Untouched)
+        self.forward("logits", &Untouched)
     }
 
-    fn dropout(&self) -> Option<Key> {
-        let key = self.step.key("dropout").child(&self.stream);
-        match self.role {
-            Role::Outer => Some(key.child("outer")),
-            Role::Probe => Some(key.child("probe")),
-            Role::Evaluation => None,
+    /// The micro-batch that this is about, if it is one.
+    fn single(&self) -> Option<usize> {
+        match self.whole && self.step.session.accumulation > 1 {
+            true => None,
+            false => Some(self.step.micro.unwrap_or(0)),
         }
     }
 
-    fn forward(self, tap: &dyn Tap) -> Result<Tensor> {
-        let batch = self.step.batch(&self.stream)?;
-        let dropout = self.dropout();
+    fn one_micro_batch(&self, verb: &'static str) -> Result<usize> {
+        let several = self.step.session.accumulation;
+        self.single().ok_or_else(|| of_one_micro_batch(verb, several))
+    }
+
+    /// The weights that the perturbation leads to.
+    fn moved_weights(&self) -> Result<Params> {
+        match &self.perturbation {
+            Perturbation::Weights(change) => self.step.weights.add_scaled(change, 1.0),
+            Perturbation::Hidden(_) if self.single().is_none() => {
+                let problem = "cannot heed a perturbation of hidden embeddings, which belongs to one \
+                               micro-batch; use it within `step.accumulate(|step| ..)`";
+                Err(Error::Query { verb: "whole", problem: problem.to_owned() })
+            }
+            Perturbation::None | Perturbation::Hidden(_) => Ok(self.step.weights.clone()),
+        }
+    }
+
+    fn hidden_perturbation(&self) -> Option<&Hidden> {
+        match &self.perturbation {
+            Perturbation::Hidden(hidden) => Some(hidden),
+            Perturbation::None | Perturbation::Weights(_) => None,
+        }
+    }
+
+    /// Where the dropout masks of the next pass over a micro-batch are drawn.
+    fn dropout(&mut self, micro: usize) -> Result<Option<Key>> {
+        let key = self.step.key_of("dropout", micro).child(&self.stream);
+        // The first of a series is the key itself, the others are its items.
+        let item = |key: Key, number| if number == 0 { key } else { key.index(number) };
+        Ok(match self.role {
+            Role::Evaluation => None,
+            Role::Outer => {
+                let session = &mut self.step.session;
+                let draw = session.look(&self.stream, self.step.backbone.device())?;
+                Some(item(key.child("outer"), draw.number))
+            }
+            Role::Probe => {
+                let place = (self.stream.clone(), micro);
+                let passes = self.step.session.probes.entry(place).or_default();
+                *passes += 1;
+                Some(item(key.child("probe"), *passes - 1))
+            }
+        })
+    }
+
+    /// Enters the loss of an outer gradient of the main stream.
+    fn remember(self, loss: &Scalar, returned: bool) -> Result<()> {
+        let main = self.step.main();
+        if self.role == Role::Outer && self.stream == main {
+            let value = loss.times(self.step.share(&main)?)?;
+            self.step.session.remember_loss(self.step.micro, value, returned);
+        }
+        Ok(())
+    }
+
+    fn differentiate(&mut self) -> Result<(Scalar, Gradients)> {
+        let weights = self.moved_weights()?;
+        let Some(micro) = self.single() else { return self.differentiate_whole(&weights) };
+        let main = self.step.main();
+        let balance = match self.stream == main {
+            true => 1.0,
+            false => self.step.share(&self.stream)? / self.step.share(&main)?,
+        };
+        let outcome = self.run(micro, &weights, &[], true)?;
+        Ok((outcome.loss, outcome.gradients.scale(balance)?))
+    }
+
+    fn differentiate_whole(&mut self, weights: &Params) -> Result<(Scalar, Gradients)> {
+        let (mut loss, mut gradients) = (Scalar::default(), Gradients::new());
+        for (micro, share) in self.step.shares(&self.stream)? {
+            let outcome = self.run(micro, weights, &[], true)?;
+            loss = loss.plus(&outcome.loss.times(share)?)?;
+            gradients.accumulate_all(outcome.gradients.scale(share)?)?;
+        }
+        Ok((loss, gradients))
+    }
+
+    /// One forward pass through `tap`; returns the logits.
+    fn forward(mut self, verb: &'static str, tap: &dyn Tap) -> Result<Tensor> {
+        if self.objective.is_some() {
+            let problem = "minimises nothing; leave out `minimising(..)`".to_owned();
+            return Err(Error::Query { verb, problem });
+        }
+        let micro = self.one_micro_batch(verb)?;
+        let weights = self.moved_weights()?.detach();
+        let batch = self.step.batch_of(&self.stream, micro)?;
+        let dropout = self.dropout(micro)?;
         let backbone = self.step.backbone;
-        let weights = self.step.weights.detach();
+        let layers = backbone.architecture().layers;
+        let added = self.hidden_perturbation();
+        if let Some(site) = added.into_iter().flat_map(Hidden::keys).find(|it| it.layer >= layers) {
+            return Err(Error::UnknownSite {
+                site: site.to_string(),
+                known: format!("{layers} layers"),
+            });
+        }
+        let tap = Perturbed { added, tap };
         let pass = Pass::new(&weights).with_padding_of(&batch).with_dropout(dropout.as_ref());
-        let tapped = pass.with_tap(tap);
+        let tapped = pass.with_tap(&tap);
         let mut hidden = backbone.embed(&batch.tokens, &tapped)?;
-        for layer in 0..backbone.architecture().layers {
+        for layer in 0..layers {
             hidden = backbone.block(layer, &hidden, &tapped)?;
         }
         Ok(numeric::widened(&backbone.head(&hidden, &pass)?.detach())?)
     }
 
-    fn run(self, sites: &[Site], weight_gradients: bool) -> Result<Outcome> {
-        let batch = self.step.batch(&self.stream)?;
+    /// One differentiated pass over a micro-batch.
+    fn run(
+        &mut self,
+        micro: usize,
+        weights: &Params,
+        sites: &[Site],
+        weight_gradients: bool,
+    ) -> Result<Outcome> {
+        let batch = self.step.batch_of(&self.stream, micro)?;
         if batch.labelled() == 0 {
-            return Err(Error::NothingLabelled { stream: self.stream });
+            return Err(Error::NothingLabelled { stream: self.stream.clone() });
         }
-        let dropout = self.dropout();
-        let (perturbation, moved) = match &self.perturbation {
-            Perturbation::None => (None, None),
-            Perturbation::Hidden(hidden) => (Some(hidden), None),
-            Perturbation::Weights(change) => {
-                (None, Some(self.step.weights.add_scaled(change, 1.0)?))
-            }
-        };
+        let dropout = self.dropout(micro)?;
         let outcome = Evaluation {
             backbone: self.step.backbone,
-            weights: moved.as_ref().unwrap_or(&self.step.weights),
+            weights,
             batch: &batch,
-            perturbation,
-            objective: self.objective,
+            perturbation: self.hidden_perturbation(),
+            objective: self.objective.unwrap_or_default(),
             sites,
             weight_gradients,
             dropout: dropout.as_ref(),
@@ -147,6 +266,18 @@ impl<'s> Query<'s, '_> {
         let place = format!(" on stream `{}`", self.stream);
         self.step.watch("the loss", &place, &outcome.loss)?;
         Ok(outcome)
+    }
+}
+
+/// Adds a perturbation on the way to another tap.
+struct Perturbed<'a> {
+    added: Option<&'a Hidden>,
+    tap: &'a dyn Tap,
+}
+
+impl Tap for Perturbed<'_> {
+    fn tap(&self, site: Site, hidden: &Tensor) -> Result<Tensor> {
+        self.tap.tap(site, &perturbed(site, hidden, self.added)?)
     }
 }
 

@@ -1,9 +1,8 @@
 //! What a stage keeps between its steps, and the one time that a step waits for its device.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use crate::batch::Batch;
+use super::draw::Draw;
 use crate::engine::Recompute;
 use crate::stream::Streams;
 use crate::{Error, Params, Result};
@@ -26,9 +25,13 @@ pub struct Session {
     /// Micro-batches per optimiser step.
     pub accumulation: usize,
     /// Batches of the present step by stream, drawn when first asked for.
-    pub(super) drawn: BTreeMap<String, Vec<Arc<Batch>>>,
+    pub(super) drawn: BTreeMap<String, Draw>,
+    /// How many probing passes each micro-batch of each stream has had in the present step.
+    pub(super) probes: BTreeMap<(String, usize), u64>,
     /// Figures of the present step.
     pub(super) record: BTreeMap<String, Scalar>,
+    /// The main stream's loss in each micro-batch, at the gradient that was asked for last.
+    losses: BTreeMap<usize, OuterLoss>,
     /// Numbers of the present step that are still to be looked at.
     pub(super) watched: Vec<Watched>,
 }
@@ -41,6 +44,18 @@ pub(super) struct Watched {
     pub(super) place: String,
 }
 
+/// The loss that an outer gradient of the main stream belongs to.
+#[derive(Debug)]
+struct OuterLoss {
+    /// It times the share of the micro-batch.
+    value: Scalar,
+    /// Whether the caller was given it beside the gradient.
+    returned: bool,
+}
+
+/// The figure that holds what is minimised.
+pub(crate) const LOSS: &str = "loss";
+
 impl Session {
     /// A session at its beginning.
     pub fn new(streams: Streams, main: &str, key: Key) -> Self {
@@ -52,17 +67,41 @@ impl Session {
             recompute: Recompute::default(),
             accumulation: 1,
             drawn: BTreeMap::new(),
+            probes: BTreeMap::new(),
             record: BTreeMap::new(),
+            losses: BTreeMap::new(),
             watched: Vec::new(),
         }
     }
 
-    /// Fetches all numbers of this step that are still on their way, together with `further` ones,
-    /// which it returns: the one time that a step waits for its device.
+    /// Remembers the loss of an outer gradient of the main stream, in place of an earlier one;
+    /// `micro` is none for the whole step.
+    pub(super) fn remember_loss(&mut self, micro: Option<usize>, value: Scalar, returned: bool) {
+        if micro.is_none() {
+            self.losses.clear();
+        }
+        self.losses.insert(micro.unwrap_or(0), OuterLoss { value, returned });
+    }
+
+    /// Closes the books of a step's gradient: enters the loss among the figures, and fetches all
+    /// numbers that are still on their way, together with `further` ones, which it returns. This is
+    /// the one time that a step waits for its device.
     ///
     /// # Errors
     /// When a number that was watched is not finite.
     pub(crate) fn settle(&mut self, step: u64, further: &[&Scalar]) -> Result<Vec<f64>> {
+        let recorded = self.record.contains_key(LOSS);
+        for OuterLoss { value, returned } in std::mem::take(&mut self.losses).into_values() {
+            // Whoever was given the loss and recorded one has recorded the whole.
+            if !(returned && recorded) {
+                let figure = self.record.entry(LOSS.to_owned()).or_default();
+                *figure = figure.plus(&value)?;
+            }
+        }
+        self.fetch(step, further)
+    }
+
+    fn fetch(&mut self, step: u64, further: &[&Scalar]) -> Result<Vec<f64>> {
         let watched = std::mem::take(&mut self.watched);
         let looked_at = watched.iter().map(|it| &it.value);
         let all: Vec<_> =
@@ -79,10 +118,12 @@ impl Session {
         Ok(values.collect())
     }
 
-    /// Forgets the batches of step `step` and hands over its figures.
+    /// Ends step `step`: forgets its batches and hands over its figures.
     pub(crate) fn turn(&mut self, step: u64) -> Result<BTreeMap<String, f64>> {
-        self.settle(step, &[])?;
+        self.fetch(step, &[])?;
         self.drawn.clear();
+        self.probes.clear();
+        self.losses.clear();
         let figures = std::mem::take(&mut self.record);
         figures.into_iter().map(|(name, figure)| Ok((name, figure.value()?))).collect()
     }

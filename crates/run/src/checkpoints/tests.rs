@@ -98,6 +98,7 @@ fn training(next: u64) -> Saved {
             total: 100,
             accumulation: 1,
             optimizer_steps: next,
+            optimizer_missed: Default::default(),
             streams: [("alignment".to_owned(), next)].into(),
             defense: json!({ "radius": 0.1 }),
             perturber: json!(null),

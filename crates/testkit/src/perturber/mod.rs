@@ -60,7 +60,7 @@ pub(crate) fn look(
     let mut stage = accumulating(&recording, weights, vec![batch], Box::new(Plain), perturber)?;
     stage.session.recompute = case.recompute();
     let observation = stage.step()?;
-    Ok(Seen { forwards: recording.take(), loss: observation.figures["loss"] })
+    Ok(Seen { forwards: recording.take(), loss: observation.loss()? })
 }
 
 /// Nothing is added at padding.

@@ -41,10 +41,7 @@ impl Defense for FeaturePenalty {
             Ok((sum * self.strength)?)
         };
         let objective = Objective { hidden: Some((&SITES, &penalty)), ..Objective::default() };
-        let query = step.on(&main).perturbed(&perturbation).minimising(objective);
-        let (loss, gradients) = query.loss_and_gradients()?;
-        step.record("loss", loss)?;
-        Ok(gradients)
+        step.on(&main).perturbed(&perturbation).minimising(objective).gradients()
     }
 }
 

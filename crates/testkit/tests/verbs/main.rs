@@ -1,12 +1,18 @@
 //! What a step offers carries methods that are not Vaccine's shape: sharpness-aware minimisation
 //! (weights perturbed), two streams taking turns (snapshots, state, a proximal term) and a penalty
 //! on the hidden embeddings of several layers. Each is followed for several steps by a plain
-//! program that shares nothing with the loop.
+//! program that shares nothing with the loop. The verbs themselves are held to their word: they heed
+//! or refuse, draw the masks they should, and say what belongs to a micro-batch and what to a step.
 
+mod answers;
 mod feature_penalty;
+mod losses;
+mod masks;
+mod per_step;
 mod plain;
 mod sharpness;
 mod taking_turns;
+mod thawed;
 
 use candle_core::DType;
 use vxf_core::minmax::Training;
@@ -20,6 +26,10 @@ use plain::Weights;
 fn toy() -> Toy {
     let shape = ToyShape { layers: 3, ..ToyShape::default() };
     Toy::new(&shape, DType::F64, 21).expect("a toy")
+}
+
+fn toy_weights() -> vxf_core::Params {
+    training::weights(&toy(), 8).expect("weights")
 }
 
 fn batches(toy: &Toy, count: u64, name: &str) -> Vec<Batch> {

@@ -17,6 +17,8 @@ pub(crate) fn weights(of: &Params) -> Weights {
 pub(crate) struct Passed {
     /// The mean cross-entropy.
     pub(crate) loss: Tensor,
+    /// The logits.
+    pub(crate) logits: Tensor,
     /// The outputs of the mixers, by layer.
     pub(crate) mixed: Vec<Tensor>,
     /// The outputs of the layers.
@@ -73,7 +75,7 @@ pub(crate) fn pass(weights: &Weights, batch: &Batch) -> Result<Passed> {
     let counted = Tensor::from_vec(counted, rows * columns, &Device::Cpu)?;
     let losses = (all - logits.gather(&chosen, 2)?.flatten_all()?)?;
     let loss = ((losses * counted)?.sum_all()? / count)?;
-    Ok(Passed { loss, mixed: all_mixed, blocks })
+    Ok(Passed { loss, logits, mixed: all_mixed, blocks })
 }
 
 /// The gradient of `loss` at `weights` by candle's own differentiation.
@@ -119,26 +121,27 @@ pub(crate) fn real(batch: &Batch) -> Result<Tensor> {
 /// AdamW as the paper writes it, after clipping to norm 1: rate 0.01, decay 0.1 on matrices.
 #[derive(Default)]
 pub(crate) struct AdamW {
-    moments: BTreeMap<String, (Vec<f64>, Vec<f64>)>,
-    steps: i32,
+    moments: BTreeMap<String, (Vec<f64>, Vec<f64>, i32)>,
 }
 
 impl AdamW {
+    /// Weights without a gradient rest; each weight counts its own steps.
     pub(crate) fn step(&mut self, weights: &mut Weights, gradient: &Weights) -> Result<()> {
-        self.steps += 1;
         let clip = (1.0 / (norm(gradient)? + 1e-6)).min(1.0);
-        for (name, weight) in weights.iter_mut() {
+        for (name, gradient) in gradient {
+            let weight = weights.get_mut(name).expect("a weight for each gradient");
             let decay = if weight.rank() > 1 { 0.1 } else { 0.0 };
-            let g: Vec<f64> = gradient[name].flatten_all()?.to_vec1()?;
+            let g: Vec<f64> = gradient.flatten_all()?.to_vec1()?;
             let mut w: Vec<f64> = weight.flatten_all()?.to_vec1()?;
-            let rest = || (vec![0.0; g.len()], vec![0.0; g.len()]);
-            let (m, v) = self.moments.entry(name.clone()).or_insert_with(rest);
+            let rest = || (vec![0.0; g.len()], vec![0.0; g.len()], 0);
+            let (m, v, steps) = self.moments.entry(name.clone()).or_insert_with(rest);
+            *steps += 1;
             for i in 0..g.len() {
                 let g = g[i] * clip;
                 m[i] = 0.9 * m[i] + 0.1 * g;
                 v[i] = 0.999 * v[i] + 0.001 * g * g;
-                let m_hat = m[i] / (1.0 - 0.9f64.powi(self.steps));
-                let v_hat = v[i] / (1.0 - 0.999f64.powi(self.steps));
+                let m_hat = m[i] / (1.0 - 0.9f64.powi(*steps));
+                let v_hat = v[i] / (1.0 - 0.999f64.powi(*steps));
                 w[i] -= 0.01 * decay * w[i];
                 w[i] -= 0.01 * m_hat / (v_hat.sqrt() + 1e-8);
             }

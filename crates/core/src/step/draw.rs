@@ -1,0 +1,85 @@
+//! The batches of the present step, drawn when they are first asked for.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::sync::Arc;
+
+use candle_core::Device;
+
+use super::Session;
+use crate::Result;
+use crate::batch::Batch;
+use crate::stream::Streams;
+
+/// The micro-batches of one stream in the present step.
+#[derive(Debug)]
+pub(super) struct Draw {
+    pub(super) batches: Vec<Arc<Batch>>,
+    /// How many draws of the stream came before this one in the step.
+    pub(super) number: u64,
+    /// Whether the stream has moved on past them. The main stream is looked at for its labels even
+    /// in a step that trains on another stream, and that must not use it up.
+    read: bool,
+}
+
+impl Draw {
+    /// The labelled positions of each micro-batch.
+    pub(super) fn labelled(&self) -> impl Iterator<Item = usize> {
+        self.batches.iter().map(|batch| batch.labelled())
+    }
+}
+
+impl Session {
+    /// The draw of `stream`, which is not used up by this.
+    pub(super) fn look(&mut self, stream: &str, device: &Device) -> Result<&Draw> {
+        let Self { drawn, streams, accumulation, .. } = self;
+        Ok(drawing(drawn, streams, *accumulation, stream, device)?)
+    }
+
+    /// The draw of `stream`, which counts as read from now on.
+    pub(super) fn read(&mut self, stream: &str, device: &Device) -> Result<&Draw> {
+        let Self { drawn, streams, accumulation, .. } = self;
+        let draw = drawing(drawn, streams, *accumulation, stream, device)?;
+        if !draw.read {
+            streams.advance(stream, draw.batches.len() as u64)?;
+            draw.read = true;
+        }
+        Ok(draw)
+    }
+
+    /// Goes on to the next draw of `stream`.
+    pub(super) fn redraw(&mut self, stream: &str, device: &Device) -> Result<()> {
+        if let Some(before) = self.drawn.get(stream).filter(|draw| draw.read) {
+            let number = before.number + 1;
+            let batches = batches(&self.streams, self.accumulation, stream, device)?;
+            self.drawn.insert(stream.to_owned(), Draw { batches, number, read: false });
+        }
+        self.read(stream, device).map(drop)
+    }
+}
+
+fn drawing<'d>(
+    drawn: &'d mut BTreeMap<String, Draw>,
+    streams: &Streams,
+    accumulation: usize,
+    stream: &str,
+    device: &Device,
+) -> Result<&'d mut Draw> {
+    match drawn.entry(stream.to_owned()) {
+        Entry::Occupied(draw) => Ok(draw.into_mut()),
+        Entry::Vacant(place) => {
+            let batches = batches(streams, accumulation, stream, device)?;
+            Ok(place.insert(Draw { batches, number: 0, read: false }))
+        }
+    }
+}
+
+fn batches(
+    streams: &Streams,
+    accumulation: usize,
+    stream: &str,
+    device: &Device,
+) -> Result<Vec<Arc<Batch>>> {
+    let batch = |ahead| streams.peek(stream, ahead, device).map(Arc::new);
+    (0..accumulation as u64).map(batch).collect()
+}

@@ -1,0 +1,96 @@
+//! What a step records as its `loss`.
+
+use vxf_core::step::Role;
+use vxf_core::{Gradients, Perturbation, Result, Step};
+use vxf_testkit::training::{Nothing, defense_of, defense_per_step};
+
+use crate::{batches, stage, toy};
+
+type Act = fn(&mut Step<'_>) -> Result<Gradients>;
+
+fn observed(act: Act, micro_batches: usize, per_step: bool) -> Result<f64> {
+    let toy = toy();
+    let streams = ["main", "other"].map(|name| (name, batches(&toy, 4, name)));
+    let defense = if per_step { defense_per_step(act) } else { defense_of(act) };
+    let mut stage = stage(&toy, streams.into_iter().collect(), defense, Box::new(Nothing));
+    stage.session.accumulation = micro_batches;
+    stage.step()?.loss()
+}
+
+/// The same figure for each of these, whatever the number of micro-batches.
+#[test]
+fn the_main_loss_is_recorded_by_whichever_verb() {
+    let verbs: [Act; 8] = [
+        |step| step.gradients(&Perturbation::None),
+        |step| step.on_main().gradients(),
+        |step| step.on("main").gradients(),
+        |step| Ok(step.on_main().loss_and_gradients()?.1),
+        |step| step.on_main().whole().gradients(),
+        // Recorded by hand as well.
+        |step| {
+            let (loss, gradients) = step.on_main().loss_and_gradients()?;
+            step.record("loss", loss)?;
+            Ok(gradients)
+        },
+        // Asked twice; the last counts, and what informs or is another stream's does not.
+        |step| {
+            let change = step.weights().map(|weight| Ok((weight * 0.1)?))?;
+            step.on_main().perturbed(&Perturbation::Weights(change)).gradients()?;
+            let gradients = step.on_main().gradients()?;
+            step.on_main().role(Role::Probe).gradients()?;
+            step.on("other").gradients()?;
+            step.on_main().loss()?;
+            Ok(gradients)
+        },
+        // At other weights before.
+        |step| {
+            let other = step.weights().scale(0.5)?;
+            step.with_weights(&other, |step| step.on_main().gradients())?;
+            step.on_main().gradients()
+        },
+    ];
+    for micro_batches in [1, 2, 3] {
+        let expected = observed(verbs[0], micro_batches, false).expect("a loss");
+        for (number, verb) in verbs.into_iter().enumerate() {
+            for per_step in [false, true] {
+                let loss = observed(verb, micro_batches, per_step).expect("a loss");
+                let off = (loss - expected).abs();
+                assert!(off < 1e-12, "verb {number}, {micro_batches}, {per_step}: off by {off}");
+            }
+        }
+    }
+}
+
+/// A penalty is added to what the step records itself.
+#[test]
+fn a_penalty_is_added() {
+    for (micro_batches, per_step) in [(1, false), (3, false), (3, true)] {
+        let plain = observed(|step| step.on_main().gradients(), micro_batches, per_step);
+        let with = observed(
+            |step| {
+                step.record("loss", 0.25)?;
+                let gradients = step.gradients(&Perturbation::None)?;
+                step.record("loss", 0.5)?;
+                Ok(gradients)
+            },
+            micro_batches,
+            per_step,
+        );
+        let added = with.expect("a loss") - plain.expect("a loss");
+        assert!((added - 0.75).abs() < 1e-12, "{added}");
+    }
+}
+
+#[test]
+fn a_step_on_another_stream_records_its_own_or_says_so() {
+    let recorded: Act = |step| {
+        let (loss, gradients) = step.on("other").loss_and_gradients()?;
+        step.record("loss", loss)?;
+        Ok(gradients)
+    };
+    assert!(observed(recorded, 1, false).expect("a loss") > 0.0);
+    let error = observed(|step| step.on("other").gradients(), 1, false).expect_err("no loss");
+    let message = error.to_string();
+    assert!(message.contains("step 0 has no `loss`"), "{message}");
+    assert!(message.contains("step.record(\"loss\", ..)"), "{message}");
+}
