@@ -98,6 +98,12 @@ pub trait Defense: Send {
         step.gradients(&perturbation)
     }
 
+    /// Changes the gradient that another member of a composition made: a projection, weights that
+    /// are left out.
+    fn adjust(&mut self, gradients: Gradients, _step: &mut Step<'_>) -> Result<Gradients> {
+        Ok(gradients)
+    }
+
     /// Runs once after each optimiser step, with the new weights and the whole step.
     fn after_step(&mut self, _step: &mut Step<'_>) -> Result<()> {
         Ok(())

@@ -183,6 +183,17 @@ pub enum Error {
         /// What it asked for.
         need: String,
     },
+    /// A metric compares with a model that is not there.
+    #[error(
+        "metric `{metric}` needs the `{name}` model to compare with, which this evaluation does not \
+         have"
+    )]
+    MissingReference {
+        /// The metric's name.
+        metric: String,
+        /// The model to compare with.
+        name: String,
+    },
     /// Asked to stop between two steps or two answers; what is done is kept.
     #[error("stopped as asked")]
     Stopped,

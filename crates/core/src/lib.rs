@@ -7,6 +7,7 @@
 pub mod adapter;
 pub mod backbone;
 pub mod batch;
+mod composition;
 pub mod config;
 pub mod defense;
 pub mod engine;
@@ -27,9 +28,14 @@ pub mod site;
 pub mod step;
 pub mod stream;
 
+/// The version of the arithmetic. It is raised whenever the bits of trained weights change, and is a part
+/// of every run's identity.
+pub const NUMERICS: u32 = 1;
+
 pub use adapter::{Lora, Trainable};
 pub use backbone::{Backbone, Pass, Tap};
 pub use batch::{Batch, Example};
+pub use composition::Composition;
 pub use defense::{Defense, Stage};
 pub use error::{Error, Result};
 pub use metric::{Measurement, Metric};

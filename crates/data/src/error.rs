@@ -117,6 +117,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// The error of a repository elsewhere, if it is one.
+    pub fn repository(&self) -> Option<&(dyn std::error::Error + Send + Sync + 'static)> {
+        match self {
+            Self::Repository(source) => Some(&**source),
+            Self::Part { source, .. } => source.repository(),
+            _ => None,
+        }
+    }
+
     /// Whether something that was named is merely not here, and not broken.
     pub fn is_absence(&self) -> bool {
         match self {

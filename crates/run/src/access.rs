@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use vxf_data::{LocalRepository, Repository, Source};
+use vxf_data::{LocalRepository, Locate, Repository, Source};
 use vxf_hub::{Hub, Kind, Reference};
 
 use crate::{Error, Result, trust};
@@ -84,27 +84,12 @@ impl Access {
         self.warnings.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }
 
-    /// As [`Access::model`], with the core's error, as judges want it.
-    pub(crate) fn model_for_judge(&self, name: &str) -> vxf_core::Result<PathBuf> {
+    /// As [`Access::model`], with the core's error, as plugins want it.
+    pub(crate) fn model_for_plugin(&self, name: &str) -> vxf_core::Result<PathBuf> {
         self.model(name).map_err(|error| match error {
             Error::Core(error) => error,
-            other => vxf_core::Error::Plugin { plugin: "judge", source: Box::new(other) },
+            other => vxf_core::Error::Plugin { plugin: "model", source: Box::new(other) },
         })
-    }
-
-    /// The files that `source` reads.
-    ///
-    /// # Errors
-    /// When there are none, or the hub does not give them.
-    pub fn dataset(&self, source: &Source) -> Result<Box<dyn Repository + '_>> {
-        let name = match source.revision.as_str() {
-            "" => source.path.clone(),
-            revision => format!("{}@{revision}", source.path),
-        };
-        match Reference::parse(&name)? {
-            None => Ok(Box::new(LocalRepository::open(Path::new(&source.path))?)),
-            Some(reference) => Ok(Box::new(OnHub(self.repository(Kind::Dataset, &reference)?))),
-        }
     }
 
     fn repository(&self, kind: Kind, reference: &Reference) -> Result<vxf_hub::Repository<'_>> {
@@ -120,6 +105,25 @@ impl Access {
     /// The commit of everything that came from the hub, by id.
     pub fn commits(&self) -> BTreeMap<String, String> {
         self.commits.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
+}
+
+impl Locate for Access {
+    fn dataset(&self, source: &Source) -> vxf_data::Result<Box<dyn Repository + '_>> {
+        let name = match source.revision.as_str() {
+            "" => source.path.clone(),
+            revision => format!("{}@{revision}", source.path),
+        };
+        match Reference::parse(&name).map_err(elsewhere)? {
+            None => Ok(Box::new(LocalRepository::open(Path::new(&source.path))?)),
+            Some(reference) => {
+                let found = self.repository(Kind::Dataset, &reference);
+                Ok(Box::new(OnHub(found.map_err(|error| match error {
+                    Error::Hub(error) => elsewhere(error),
+                    other => vxf_data::Error::Repository(Box::new(other)),
+                })?)))
+            }
+        }
     }
 }
 

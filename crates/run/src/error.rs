@@ -49,21 +49,13 @@ pub enum Error {
         /// Where they were cut.
         max_length: usize,
     },
-    /// A set of files is needed and not given.
-    #[error("{who} needs samples, and `data.{part}` names none")]
-    MissingPart {
-        /// The key in the section `data`.
-        part: &'static str,
+    /// A set of samples is needed and not there.
+    #[error("{who} needs samples, and {hint}")]
+    MissingSet {
         /// Who needs it.
         who: String,
-    },
-    /// A set of files cannot be read.
-    #[error("data.{part}: {source}")]
-    Part {
-        /// The key in the section `data`.
-        part: &'static str,
-        /// What is wrong with it.
-        source: vxf_data::Error,
+        /// What is missing, and what to write.
+        hint: String,
     },
     /// The model is not the one that the recipe is about.
     #[error("{model}: config.json says {key} = {found}, and the recipe is about {wanted}")]
@@ -171,11 +163,11 @@ pub enum Error {
         /// Why that is an error.
         reason: &'static str,
     },
-    /// A cell failed.
-    #[error("{cell}: {source}")]
-    Cell {
-        /// Defence, ratio and seed.
-        cell: String,
+    /// A run failed.
+    #[error("{run}: {source}")]
+    Run {
+        /// Methods, ratio and seed.
+        run: String,
         /// What failed in it.
         source: Box<Error>,
     },
@@ -199,10 +191,12 @@ impl Error {
         match self {
             Self::NoModel { .. } => true,
             Self::Hub(vxf_hub::Error::NotCached { .. }) => true,
-            Self::Part { source: vxf_data::Error::Repository(source), .. } => {
-                matches!(source.downcast_ref(), Some(vxf_hub::Error::NotCached { .. }))
-            }
-            Self::Part { source, .. } | Self::Data(source) => source.is_absence(),
+            Self::Data(source) => match source.repository() {
+                Some(source) => {
+                    matches!(source.downcast_ref(), Some(vxf_hub::Error::NotCached { .. }))
+                }
+                None => source.is_absence(),
+            },
             _ => false,
         }
     }

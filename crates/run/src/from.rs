@@ -1,26 +1,36 @@
-//! Starting the user's stage from the aligned run of another experiment.
+//! Starting a later stage from a run of another experiment.
 
 use std::path::Path;
 
 use serde_json::json;
+use vxf_recipe::settings::Stages;
+use vxf_recipe::{Layer, Place};
 
 use crate::Result;
-use crate::finished::Run;
-use vxf_recipe::layer::{Layer, Place};
-use vxf_recipe::settings::Stages;
+use crate::store::Run;
 
-/// The settings that a fine-tuning stage from `run` starts with: those of its experiment.
+/// The settings that a stage from `run` starts with: those of its experiment. From an aligned run that
+/// is the user's stage, from a run that a user has fine-tuned it is what comes after.
 ///
 /// # Errors
-/// When `run` is no aligned run.
+/// When `run` is no run.
 pub fn layer(run: &Path) -> Result<Layer> {
     let place = Place::Flag(format!("--from {}", run.display()));
-    let Run { record, root, .. } = Run::aligned(run)?;
+    let run = Run::to_start_from(run)?;
+    let stages = match run.record.id.ratio {
+        None => Stages::FineTuning,
+        Some(_) => Stages::PostTuning,
+    };
     let mut layer = Layer::new();
-    layer.set("defense", record.defense, place.clone())?;
-    layer.set("perturber", record.perturber, place.clone())?;
-    layer.set("seeds", json!([record.seed]), place.clone())?;
-    layer.set("stages", json!(Stages::FineTuning), place.clone())?;
-    layer.set("from", json!(run.display().to_string()), place)?;
-    Ok(layer.over(vxf_recipe::file::read(&root.join("config.resolved.toml"))?))
+    layer.set("seeds", json!([run.record.id.seed]), place.clone())?;
+    layer.set("harmful_ratios", json!(run.record.id.ratio.map(|ratio| [ratio])), place.clone())?;
+    if run.record.id.ratio.is_none() {
+        layer.take("harmful_ratios");
+    }
+    layer.set("stages", json!(stages), place.clone())?;
+    layer.set("from", json!(run.place.display().to_string()), place)?;
+    let mut below = run.layer()?;
+    // The run is one point of its experiment's axes.
+    below.take("axes");
+    Ok(layer.over(below))
 }

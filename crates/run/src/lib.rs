@@ -1,47 +1,25 @@
-//! From a recipe to an experiment directory.
+//! From a recipe to an experiment's directory: the graph of its runs, carried out, stored, measured.
 //!
-//! A [`Recipe`](vxf_recipe::Recipe) fixes an experiment; [`plan::Plan`] says which cells it consists of; a
-//! cell is one defence, one harmful ratio and one seed. [`experiment::Prepared::run`] computes the cells that
-//! an experiment's directory does not hold yet, and everything that is printed afterwards is
-//! rendered from their records.
+//! [`plan::Graph`] says which runs an experiment consists of, [`execute::Prepared`] carries out those
+//! that its directory does not hold yet, [`store`] is what lies on disk, [`measure`] what models are
+//! measured on and by. A run is one stage carried out once, whichever stage it is.
 
 pub mod access;
-mod chain;
-mod check;
-pub mod checkpoints;
-pub mod control;
-mod cost;
-pub mod dataset;
-pub mod detail;
 pub mod device;
 pub mod diff;
-pub mod directory;
-pub mod disk;
 mod error;
-pub mod estimate;
-pub mod evaluate;
-pub mod experiment;
-pub mod export;
-pub mod finished;
+pub mod execute;
 pub mod from;
-pub mod generate;
-pub mod grid;
-pub mod health;
-mod kept_answers;
-pub mod manifest;
 pub mod measure;
 pub mod model;
 pub mod notes;
 pub mod plan;
-pub mod progress;
-mod queue;
-pub mod record;
-pub mod report;
-pub mod samples;
-pub mod stage;
-pub mod statistics;
-mod step_log;
-pub mod table;
+pub mod store;
 mod trust;
 
+pub use access::Access;
 pub use error::{Error, Result};
+pub use execute::{Control, Every, Finished, Prepared, Progress};
+pub use measure::evaluate::{Evaluation, Evaluator};
+pub use plan::{Graph, estimate::Prospect};
+pub use store::{Directory, Run};

@@ -19,7 +19,7 @@ use crate::access::Access;
 use crate::device::device;
 use crate::{Error, Result};
 use vxf_recipe::settings::{EMBEDDED, ModelSettings};
-use vxf_recipe::{Data, Recipe, hex};
+use vxf_recipe::{Recipe, hex};
 
 /// Digests of what a model was made from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +30,9 @@ pub struct ModelDigests {
     pub weights: String,
     /// SHA-256 of the tokenizer's files, likewise.
     pub tokenizer: String,
+    /// SHA-256 of each adapter that was merged in first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub adapters: Vec<String>,
 }
 
 /// A base model: where its weights are, and its tokenizer.
@@ -47,6 +50,8 @@ pub struct Base {
     pub outline: Outline,
     /// Where it lies; nowhere if it is in this program.
     pub directory: Option<PathBuf>,
+    /// Where the adapters lie that were merged in, in order.
+    adapters: Vec<PathBuf>,
     device: Device,
     dtype: DType,
     shared: Mutex<Option<Weak<dyn Backbone>>>,
@@ -62,10 +67,7 @@ impl Base {
     /// is not what the recipe says.
     pub fn open(recipe: &Recipe, access: &Access) -> Result<Self> {
         let settings = &recipe.model;
-        let template = match &recipe.data {
-            Data::World(_) => TemplateChoice::World,
-            Data::Files(files) => files.template,
-        };
+        let template = recipe.data.config.template();
         let device = device(&recipe.settings.device)?;
         Self::of(settings, template, device, access)
     }
@@ -98,8 +100,11 @@ impl Base {
         }
         expected_shape(&name, checkpoint.raw_config(), settings)?;
         let outline = outline(checkpoint.raw_config(), &name)?;
+        let mut adapters = Vec::new();
         for adapter in &settings.adapters {
-            let (lora, weights) = peft::read(&access.model(adapter)?, DType::F32, &Device::Cpu)?;
+            let place = access.model(adapter)?;
+            let (lora, weights) = peft::read(&place, DType::F32, &Device::Cpu)?;
+            adapters.push(place);
             checkpoint = checkpoint.merged(&Trainable::Lora(lora), &weights)?;
         }
         codec.fits(outline.architecture.vocabulary).map_err(|error| Error::Tokenizer {
@@ -108,7 +113,7 @@ impl Base {
         })?;
         let dtype = settings.dtype.into();
         let (shared, ready) = (Mutex::new(None), Mutex::new(None));
-        Ok(Self { name, checkpoint, codec, outline, directory, device, dtype, shared, ready })
+        Ok(Self { name, checkpoint, codec, outline, directory, adapters, device, dtype, shared, ready })
     }
 
     /// Whether it is the model in this program.
@@ -177,13 +182,16 @@ impl Base {
     /// When a file cannot be read.
     pub fn digests(&self) -> Result<ModelDigests> {
         let digest = |bytes: &[u8]| hex(&Sha256::digest(bytes));
+        let adapters = self.adapters.iter().map(|place| directory_digest(place)).collect::<Result<_>>()?;
         match &self.directory {
             None => Ok(ModelDigests {
+                adapters,
                 config: digest(vxf_world::CONFIG.as_bytes()),
                 weights: digest(vxf_world::WEIGHTS),
                 tokenizer: digest(vxf_world::tokenizer_json()?.as_bytes()),
             }),
             Some(directory) => Ok(ModelDigests {
+                adapters,
                 config: file_digest(&directory.join("config.json"))?,
                 weights: files_digest(self.checkpoint.files())?,
                 tokenizer: files_digest(self.codec.files())?,
@@ -216,6 +224,27 @@ fn expected_shape(name: &str, config: &Value, settings: &ModelSettings) -> Resul
         }
     }
     Ok(())
+}
+
+/// SHA-256 over the weights and configurations in a directory and those below it.
+pub(crate) fn directory_digest(directory: &Path) -> Result<String> {
+    let (mut files, mut open) = (Vec::new(), vec![directory.to_owned()]);
+    while let Some(place) = open.pop() {
+        for entry in std::fs::read_dir(&place).map_err(Error::io("read", &place))? {
+            let path = entry.map_err(Error::io("read", &place))?.path();
+            let of_model = |path: &Path| {
+                let ending = path.extension().and_then(|ending| ending.to_str());
+                matches!(ending, Some("safetensors" | "bin")) || path.ends_with("adapter_config.json")
+            };
+            match path.is_dir() {
+                true => open.push(path),
+                false if of_model(&path) => files.push(path),
+                false => {}
+            }
+        }
+    }
+    files.sort();
+    files_digest(&files)
 }
 
 fn files_digest(files: &[PathBuf]) -> Result<String> {

@@ -1,24 +1,10 @@
-//! What a reader must know about the embedded world's numbers, told where they are shown.
+//! Settings of the embedded world that are not the paper's, shown beside results.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use vxf_core::config::{DefenseConfig, PerturberConfig};
-use vxf_core::registry::{self, Entry, Kind};
-
-use vxf_recipe::overlay;
-use vxf_recipe::{Data, Recipe};
-
-/// The limits of what this world can show.
-pub const LIMITS: [&str; 5] = [
-    "Vaccine does not beat EWC or KL in this world: plain alignment with `--fine-tune-defense ewc` \
-     or `kl` holds the harmful score lower still, at one or two points more of accuracy.",
-    "Vaccine costs a little accuracy, from a fraction of a point to about two.",
-    "The effect shows in a window of the user's learning rate about a factor of two wide: below \
-     it every model holds, above it every model breaks.",
-    "Where a defence begins to give way, seeds differ by 10 to 20 points of harmful score (one \
-     standard deviation); the refusal margin is steadier.",
-    "Absolute drift compares models of different scale, as Vaccine enlarges activations; the \
-     relative figure divides that out.",
-];
+use vxf_core::registry;
+use vxf_recipe::settings::EMBEDDED;
+use vxf_recipe::{Recipe, SUGAR, Worldly, world_defaults};
 
 /// A setting that this experiment leaves at the world's own default, which is not the paper's.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,17 +19,18 @@ pub struct Deviation {
 
 /// Where the embedded world, as run, departs from the paper; `vxf diff` does it for files.
 pub fn deviations(recipe: &Recipe) -> Vec<Deviation> {
-    if matches!(recipe.data, Data::Files(_)) {
+    if recipe.model.path != EMBEDDED {
         return Vec::new();
     }
     let values = recipe.value();
     let mut found = Vec::new();
-    let alignment = &recipe.alignment_method;
-    plugin::<dyn PerturberConfig>("perturber", alignment.perturber.name, &values, &mut found);
-    plugin::<dyn DefenseConfig>("defense", alignment.defense.name, &values, &mut found);
-    let user = recipe.fine_tuning_method.defense.name;
-    plugin::<dyn DefenseConfig>("fine_tune_defense", user, &values, &mut found);
-    for (key, paper) in overlay::unlike_paper() {
+    for (stage, names) in recipe.pipeline.iter().zip(SUGAR) {
+        plugin::<dyn PerturberConfig>(names.perturber, stage.perturber.name, &values, &mut found);
+        if let [method] = stage.methods.as_slice() {
+            plugin::<dyn DefenseConfig>(names.defense, method.name, &values, &mut found);
+        }
+    }
+    for (key, paper) in recipe.data.config.unlike_paper() {
         let Some(here) = at(&values, &key) else { continue };
         if !agrees(here, &paper) {
             found.push(Deviation { key, here: here.clone(), paper });
@@ -52,16 +39,17 @@ pub fn deviations(recipe: &Recipe) -> Vec<Deviation> {
     found
 }
 
-fn plugin<C: Kind + ?Sized>(
+fn plugin<C: Worldly + ?Sized>(
     section: &str,
     name: &str,
-    values: &serde_json::Map<String, Value>,
+    values: &Map<String, Value>,
     found: &mut Vec<Deviation>,
 ) {
-    let Ok(entry) = registry::find::<C>(name) else { return };
-    let entry: &Entry<C> = entry;
+    let (Ok(entry), Ok(own)) = (registry::find::<C>(name), world_defaults::<C>(name)) else {
+        return;
+    };
     let settings = (entry.settings)();
-    for (key, _) in overlay::of_plugin(C::NAME, name) {
+    for key in own.keys() {
         let path = format!("{section}.{key}");
         let default = settings.iter().find(|setting| setting.name == key);
         if let (Some(default), Some(here)) = (default, at(values, &path))
@@ -73,7 +61,7 @@ fn plugin<C: Kind + ?Sized>(
     }
 }
 
-fn at<'a>(values: &'a serde_json::Map<String, Value>, path: &str) -> Option<&'a Value> {
+fn at<'a>(values: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
     let mut parts = path.split('.');
     let first = values.get(parts.next()?)?;
     parts.try_fold(first, |at, part| at.get(part))

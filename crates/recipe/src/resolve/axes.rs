@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::resolve;
 use crate::layer::Layer;
-use crate::recipe::{Recipe, SCHEMA_VERSION};
+use crate::recipe::Recipe;
 use crate::resolve::sections::SUGAR;
 use crate::{Error, Result};
 
@@ -112,6 +112,23 @@ impl Experiment {
         self.tree(self.recipe().essence())
     }
 
+    /// What the weights depend on besides the content of models and data: no path is in it.
+    pub fn essence_by_content(&self) -> Map<String, Value> {
+        let mut shared = self.recipe().essence();
+        shared.remove("world");
+        shared.remove("data");
+        shared.remove("from");
+        if let Some(Value::Object(model)) = shared.get_mut("model") {
+            model.retain(|key, _| key == "dtype");
+        }
+        self.tree(shared)
+    }
+
+    /// SHA-256 of [`Experiment::essence_by_content`], in hexadecimal.
+    pub fn digest_by_content(&self) -> String {
+        crate::recipe::digest(&Value::Object(self.essence_by_content()))
+    }
+
     /// `shared` with the axes in place of the values that the first point has.
     fn tree(&self, mut shared: Map<String, Value>) -> Map<String, Value> {
         if self.axes.is_empty() {
@@ -140,16 +157,6 @@ impl Experiment {
     pub fn toml(&self) -> String {
         // Every value came from serde structs without nulls, so TOML can hold it.
         toml::to_string(&self.value()).unwrap_or_default()
-    }
-
-    /// SHA-256 of the essence, in hexadecimal.
-    pub fn digest(&self) -> String {
-        crate::recipe::digest(&Value::Object(self.essence()))
-    }
-
-    /// The version of the layout.
-    pub fn schema_version(&self) -> u32 {
-        SCHEMA_VERSION
     }
 }
 

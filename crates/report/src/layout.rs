@@ -1,0 +1,87 @@
+//! Which runs are compared with which, and by which figures.
+
+use vxf_core::Stage;
+use vxf_core::config::Column;
+
+use crate::record::{Record, RunId};
+
+/// Everything that a comparison needs to know beside the records.
+#[derive(Clone, Debug, Default)]
+pub struct Layout {
+    /// The blocks of the table, in the order of the pipeline and of the ratios.
+    pub blocks: Vec<Block>,
+    /// What is shown of each metric, in the order of the metrics.
+    pub columns: Vec<(String, Column)>,
+    /// Seeds.
+    pub seeds: Vec<u64>,
+    /// Harmful ratios.
+    pub ratios: Vec<f64>,
+}
+
+/// When a block's runs were measured.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct When {
+    /// The stage that came last.
+    pub stage: Stage,
+    /// Its place in the pipeline, from 0.
+    pub depth: usize,
+    /// The harmful ratio; none before any user.
+    pub ratio: Option<f64>,
+    /// Whether an earlier stage of the pipeline is of the same kind.
+    pub again: bool,
+}
+
+impl When {
+    /// The block's headline.
+    pub fn headline(&self) -> String {
+        let again = if self.again { " again" } else { "" };
+        match (self.stage, self.ratio) {
+            (Stage::Alignment, None) => format!("Aligned{again}, before the user's stage"),
+            (Stage::FineTuning, None) => format!("After the user's fine-tuning{again}"),
+            (Stage::PostTuning, None) => format!("After post-tuning{again}"),
+            (Stage::Alignment, Some(ratio)) => {
+                format!("Aligned again, after a harmful share of p = {ratio}")
+            }
+            (Stage::FineTuning, Some(ratio)) => {
+                format!("After the user's fine-tuning{again} with a harmful share of p = {ratio}")
+            }
+            (Stage::PostTuning, Some(ratio)) => {
+                format!("After post-tuning{again}, p = {ratio}")
+            }
+        }
+    }
+}
+
+/// The rows of one block.
+#[derive(Clone, Debug)]
+pub struct Block {
+    /// When its runs were measured.
+    pub when: When,
+    /// The rows, baselines first.
+    pub lines: Vec<Line>,
+    /// The row that others are compared with, if plain training is run beside them.
+    pub baseline: Option<String>,
+    /// The rows under test.
+    pub tested: Vec<String>,
+}
+
+/// One row: the runs of one method, one for each seed.
+#[derive(Clone, Debug)]
+pub struct Line {
+    /// What it is called.
+    pub name: String,
+    /// Its runs, in the order of the seeds.
+    pub runs: Vec<RunId>,
+}
+
+impl Block {
+    /// The row called `name`.
+    pub fn line(&self, name: &str) -> Option<&Line> {
+        self.lines.iter().find(|line| line.name == name)
+    }
+}
+
+/// The record of the run `id`.
+pub(crate) fn find<'a>(records: &'a [Record], id: &RunId) -> Option<&'a Record> {
+    records.iter().find(|record| record.id == *id)
+}

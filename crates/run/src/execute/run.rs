@@ -1,0 +1,432 @@
+//! One run: a stage carried out once, whichever stage it is.
+//!
+//! Open the parent's model, give the method what it declared, train if it trains, let it finish,
+//! save, then measure. A metric that fails costs that metric, never the weights.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use vxf_core::config::{BuildContext, MetricConfig};
+use vxf_core::engine::Recompute;
+use vxf_core::lineage::Lineage;
+use vxf_core::metric::{Model, Probes};
+use vxf_core::minmax::Flow;
+use vxf_core::{Backbone, Key, Params, Reference, Stage};
+use vxf_recipe::{Chosen, hex};
+use vxf_report::{Failures, Generated, Record, RunId, SCHEMA_VERSION};
+
+use super::control::Control;
+use super::experiment::Prepared;
+use super::progress::Progress;
+use super::stage::{self, Read, StagePlan};
+use super::start::{self, SharedStart, Start};
+use crate::measure::data::SetName;
+use crate::measure::kept_answers::KeptAnswers;
+use crate::measure::metrics::{self, Measured, Pair};
+use crate::measure::stored_answers::{GENERATIONS, StoredAnswers};
+use crate::measure::{SeedData, Set, health};
+use crate::plan::RunSpec;
+use crate::store::checkpoints::{ANSWERS, Checkpoints, LOG};
+use crate::store::finished::{self, Run};
+use crate::store::{Directory, files, step_log, weights};
+use crate::{Error, Result};
+
+/// Carries out the runs of one experiment.
+#[derive(Clone, Copy)]
+pub(crate) struct Executor<'a> {
+    pub(crate) prepared: &'a Prepared,
+    pub(crate) directory: &'a Directory,
+    pub(crate) progress: &'a dyn Progress,
+    pub(crate) recompute: Recompute,
+    pub(crate) control: Control<'a>,
+    pub(crate) failures: &'a Failures,
+}
+
+/// What a stage made of the weights.
+struct Outcome {
+    weights: Params,
+    steps: u64,
+    edited: bool,
+    /// Seconds that earlier processes spent on it.
+    before: f64,
+    begun: Instant,
+}
+
+impl<'a> Executor<'a> {
+    fn spec(&self, run: usize) -> &'a RunSpec {
+        &self.prepared.graph.runs[run]
+    }
+
+    /// Whether a run is trained and measured by all metrics.
+    pub(crate) fn is_done(&self, run: usize) -> bool {
+        self.prepared.is_done(self.directory, run)
+    }
+
+    fn checkpoints(&self, run: usize) -> Checkpoints<'a> {
+        self.directory.checkpoints(&self.spec(run).id, &self.prepared.digests[run])
+    }
+
+    /// Optimiser steps that a run still has to take.
+    pub(crate) fn steps_left(&self, run: usize) -> u64 {
+        match self.directory.holds(&self.spec(run).id) {
+            true => 0,
+            false => {
+                let all = self.prepared.steps(run);
+                all.saturating_sub(self.checkpoints(run).last())
+            }
+        }
+    }
+
+    /// Trains the run unless it is there, and measures what is not measured yet. `shared` is the model
+    /// that it and its siblings start from.
+    pub(crate) fn carry_out(&self, run: usize, shared: &SharedStart) -> Result<()> {
+        if self.is_done(run) {
+            return Ok(());
+        }
+        let id = &self.spec(run).id;
+        self.control.check()?;
+        self.progress.run(id);
+        self.one(run, shared).map_err(|error| match error {
+            Error::Stopped | Error::Core(vxf_core::Error::Stopped) => Error::Stopped,
+            source => Error::Run { run: id.to_string(), source: Box::new(source) },
+        })
+    }
+
+    fn one(&self, run: usize, shared: &SharedStart) -> Result<()> {
+        let spec = self.spec(run);
+        let base = &self.prepared.base;
+        let lineage = self.parents(run)?;
+        let settings = &spec.stage.training;
+        let continues = settings.continue_adapter
+            && lineage.last().is_some_and(|parent| parent.record.has_weights());
+        let given = shared.get(|| Start::of(base, &lineage, continues))?;
+        let key = stage_key(spec);
+        let (backbone, start) = match given.adapter.as_ref().filter(|_| continues) {
+            Some(adapter) => (given.model.clone(), adapter.copy()?),
+            None => stage::trainable(&given.model, settings, &key)?,
+        };
+        let data = self.prepared.data(run);
+        let probes = data.probes(base, &self.prepared.judges);
+        let weights = match self.directory.holds(&spec.id) {
+            true => {
+                let place = self.directory.run(&spec.id);
+                self.report_unfollowed(&place)?;
+                match finished::record(&place)?.has_weights() {
+                    true => weights::load(backbone.trainable(), &place, base.dtype(), base.device())?,
+                    false => start.copy()?,
+                }
+            }
+            false => {
+                let plan = StagePlan {
+                    stage: &spec.stage,
+                    streams: self.streams(run, data)?,
+                    references: self.references(spec, &lineage)?,
+                    recompute: self.recompute,
+                    key,
+                };
+                let outcome = self.train(run, &plan, &backbone, &start, &probes)?;
+                self.save(run, &*backbone, &outcome, &lineage, continues)?;
+                outcome.weights
+            }
+        };
+        let with = |weights| Model { backbone: &*backbone, weights };
+        // A user's model began as the aligned one. What comes later is compared with that as well.
+        let aligned = start::aligned(&lineage);
+        let apart = match spec.id.ratio.is_some() && aligned.len() < lineage.len() {
+            true => Some(Start::of(base, aligned, false)?),
+            false => None,
+        };
+        let none = Params::new();
+        let aligned = match &apart {
+            Some(apart) => Some(Model { backbone: &*apart.model, weights: &none }),
+            None => spec.id.ratio.map(|_| with(&start)),
+        };
+        self.measure(run, Pair { model: with(&weights), aligned }, &probes, data)
+    }
+
+    /// The runs that lead to `run`, without it.
+    fn parents(&self, run: usize) -> Result<Vec<Run>> {
+        match (self.spec(run).parent, &self.prepared.source) {
+            (Some(parent), _) => {
+                Run::open(&self.directory.run(&self.spec(parent).id))?.lineage()
+            }
+            (None, Some(source)) => Run::open(source)?.lineage(),
+            (None, None) => Ok(Vec::new()),
+        }
+    }
+
+    /// The main stream of the run and those that its method declares.
+    fn streams(&self, run: usize, data: &'a SeedData) -> Result<Vec<Read<'a>>> {
+        static EMPTY: std::sync::LazyLock<Set> = std::sync::LazyLock::new(Set::default);
+        let RunSpec { id, stage, .. } = self.spec(run);
+        let batch_size = stage.training.batch_size;
+        let set = |name: &str| data.set(&SetName::new(name, id.ratio)).filter(|set| !set.is_empty());
+        let mut all = Vec::new();
+        let main = set(&stage.set).unwrap_or(&EMPTY);
+        all.push(Read { name: &stage.set, set: main, batch_size });
+        for need in stage.needs().streams.into_iter().filter(|need| need.name != stage.set) {
+            let Some(set) = set(&need.name) else { continue };
+            let name = self.prepared.stream_name(&need.name);
+            all.push(Read { name, set, batch_size: need.batch_size.unwrap_or(batch_size) });
+        }
+        // Without samples there is nothing to read, which a stage that takes no step may do without.
+        all.retain(|read| !read.set.is_empty() || read.name == stage.set);
+        Ok(all)
+    }
+
+    /// The models that the method compares with.
+    fn references(
+        &self,
+        spec: &RunSpec,
+        lineage: &[Run],
+    ) -> Result<BTreeMap<Reference, Arc<dyn Lineage>>> {
+        let base = &self.prepared.base;
+        let mut found: BTreeMap<Reference, Arc<dyn Lineage>> = BTreeMap::new();
+        for reference in spec.stage.needs().references {
+            let runs = match reference {
+                Reference::Base => &[],
+                Reference::Aligned => start::aligned(lineage),
+                Reference::Parent => lineage,
+            };
+            let checkpoint = finished::merged(base, &finished::layers(runs))?;
+            found.insert(reference, Arc::new(checkpoint));
+        }
+        Ok(found)
+    }
+
+    /// Takes all steps of a stage, from its last checkpoint on, and lets the method finish.
+    fn train(
+        &self,
+        run: usize,
+        plan: &StagePlan<'_>,
+        backbone: &Arc<dyn Backbone>,
+        start: &Params,
+        probes: &Probes,
+    ) -> Result<Outcome> {
+        let spec = self.spec(run);
+        let recipe = self.prepared.recipe(run);
+        let every = match spec.stage.kind {
+            Stage::FineTuning => recipe.settings.eval_every,
+            Stage::Alignment | Stage::PostTuning => 0,
+        };
+        let begun = Instant::now();
+        let checkpoints = self.checkpoints(run);
+        let locate = |name: &str| self.prepared.access.model_for_plugin(name);
+        let context = BuildContext { device: self.prepared.base.device(), model: &locate };
+        let mut training = plan.training(&**backbone, start, &context)?;
+        let total = training.schedule.total;
+        let (mut log, before) = match checkpoints.resume(&|text| self.progress.note(text))? {
+            None => (checkpoints.begin_log()?, 0.0),
+            Some(resumed) => {
+                training.resume(resumed.saved)?;
+                (resumed.log, resumed.seconds)
+            }
+        };
+        let mut saved = Instant::now();
+        let done = training.run(|training, seen| {
+            let done = training.next;
+            log.push(&json!({
+                "kind": "step", "step": done, "learning_rate": seen.rate,
+                "gradient_norm": seen.gradient_norm, "figures": seen.figures,
+            }))?;
+            if every > 0 && (done % every == 0 || done == total) {
+                let pair = Pair {
+                    model: Model { backbone: training.backbone, weights: &training.weights },
+                    aligned: Some(Model { backbone: training.backbone, weights: start }),
+                };
+                let metrics = &recipe.metrics;
+                let Measured { rows, failures, .. } =
+                    metrics::followed(pair, probes, metrics, &context)?;
+                for row in rows {
+                    log.push(&json!({ "kind": "measurement", "step": done, "row": row }))?;
+                }
+                self.report(&spec.id, &failures);
+            }
+            self.progress.step(seen.figures.get("loss").copied());
+            let stops = self.control.stops();
+            if stops || self.control.every.due(done, total, saved.elapsed()) {
+                let seconds = before + begun.elapsed().as_secs_f64();
+                let mark = log.mark()?;
+                checkpoints.save(&training.save()?, mark, seconds)?;
+                saved = Instant::now();
+            }
+            Ok::<_, Error>(if stops { Flow::Stop } else { Flow::Continue })
+        });
+        // Rows up to a step that failed are worth seeing.
+        log.flush()?;
+        done?;
+        if training.next < total {
+            return Err(Error::Stopped);
+        }
+        let rates = (0..total).map(|step| training.schedule.rate(step));
+        health::moved(start, &training.weights, rates.fold(0.0, f64::max), total)?;
+        let finished = training.finish()?;
+        if !finished.figures.is_empty() {
+            log.push(&json!({ "kind": "finish", "step": total, "figures": finished.figures }))?;
+            log.flush()?;
+        }
+        let edited = total == 0 && health::differ(start, &finished.weights)?;
+        Ok(Outcome { weights: finished.weights, steps: total, edited, before, begun })
+    }
+
+    /// Puts a trained run in place: weights, log and the record of the training.
+    fn save(
+        &self,
+        run: usize,
+        backbone: &dyn Backbone,
+        outcome: &Outcome,
+        lineage: &[Run],
+        continues: bool,
+    ) -> Result<()> {
+        let RunSpec { id, stage, .. } = self.spec(run);
+        let checkpoints = self.checkpoints(run);
+        let log = checkpoints.root().join(LOG);
+        let data = self.prepared.data(run);
+        let set = data.set(&SetName::new(&stage.set, id.ratio)).filter(|_| outcome.steps > 0);
+        let attack = stage.kind == Stage::FineTuning;
+        let record = Record {
+            schema_version: SCHEMA_VERSION,
+            id: id.clone(),
+            digest: Some(self.prepared.digests[run].clone()),
+            stage: stage.kind,
+            defense: stage.method_value(),
+            perturber: stage.perturber.value(),
+            steps: outcome.steps,
+            samples: set.map_or(0, |set| set.examples.len()),
+            truncated: set.map_or(0, |set| set.truncated),
+            dropped: set.map_or(0, |set| set.dropped),
+            seconds: outcome.before + outcome.begun.elapsed().as_secs_f64(),
+            trainable: backbone.trainable().clone(),
+            parent: self.parent_path(lineage),
+            edited: outcome.edited,
+            continues,
+            // Other stages are not held to their loss: some defences raise it on purpose.
+            training_loss: match attack {
+                true => {
+                    let losses = step_log::losses(&log)?;
+                    health::training_loss(losses, outcome.steps, stage.training.epochs)
+                }
+                false => None,
+            },
+            measurements: Vec::new(),
+            measured: BTreeMap::new(),
+            failed: BTreeMap::new(),
+            answers: None,
+        };
+        let base = &self.prepared.base.name;
+        self.directory.write_run(id, |place| {
+            fs::copy(&log, place.join(LOG)).map_err(Error::io("copy", &log))?;
+            if record.has_weights() {
+                weights::save(backbone.trainable(), &outcome.weights, base, place)?;
+            }
+            let path = place.join(finished::TRAINING);
+            fs::write(&path, files::pretty(&path, &record)?).map_err(Error::io("write", &path))
+        })?;
+        checkpoints.clear()
+    }
+
+    /// Where the parent lies: within the experiment by its path there, elsewhere by its own.
+    fn parent_path(&self, lineage: &[Run]) -> Option<PathBuf> {
+        let parent = lineage.last()?;
+        let root = self.directory.root().canonicalize().ok();
+        let inside = root.and_then(|root| parent.place.strip_prefix(root).ok().map(Path::to_owned));
+        Some(inside.unwrap_or_else(|| parent.place.clone()))
+    }
+
+    /// Measures a run that is in place by the metrics that it lacks. One that fails is reported, and
+    /// costs its own figures alone.
+    fn measure(
+        &self,
+        run: usize,
+        pair: Pair<'_>,
+        probes: &Probes,
+        data: &SeedData,
+    ) -> Result<()> {
+        let begun = Instant::now();
+        let id = &self.spec(run).id;
+        let place = self.directory.run(id);
+        let mut record = finished::record(&place)?;
+        let all = &self.prepared.recipe(run).metrics;
+        let wanted = self.prepared.wanted(run);
+        let lacks = |metric: &&Chosen<dyn MetricConfig>| {
+            record.measured.get(metric.name) != wanted.get(metric.name)
+        };
+        let lacking: Vec<_> = all.iter().filter(lacks).collect();
+
+        let sets = data.generations();
+        // How answers in records of older versions were generated is not known.
+        let stored = StoredAnswers::read(&place, &record, probes, &sets, false)?;
+        let checkpoints = self.checkpoints(run);
+        let (disk, path) = (self.directory.disk(), checkpoints.root().join(ANSWERS));
+        let keeper = KeptAnswers::open(disk, path, self.control, &sets, stored.single)?;
+        let locate = |name: &str| self.prepared.access.model_for_plugin(name);
+        let context = BuildContext { device: self.prepared.base.device(), model: &locate };
+        let Measured { rows, answers, failures, .. } =
+            metrics::everything(pair, probes, &lacking, stored.whole, &keeper, &context)?;
+        self.report(id, &failures);
+
+        record.failed = failures.into_iter().collect();
+        for metric in lacking {
+            record.measurements.retain(|row| row.metric != metric.name);
+            match (record.failed.contains_key(metric.name), wanted.get(metric.name)) {
+                (false, Some(digest)) => {
+                    record.measured.insert(metric.name.to_owned(), digest.clone());
+                }
+                _ => {
+                    record.measured.remove(metric.name);
+                }
+            }
+        }
+        record.measurements.extend(rows);
+        record.measurements.sort_by_key(|row| {
+            let listed = all.iter().position(|metric| metric.name == row.metric);
+            listed.unwrap_or(all.len())
+        });
+        let text = files::lines(&place.join(GENERATIONS), &answers)?;
+        let there = |set: &String| answers.iter().any(|answer| answer.probe == *set);
+        let made = sets.iter().filter(|(set, _)| there(set));
+        record.answers = Some(Generated {
+            file: hex(&Sha256::digest(&text)),
+            sets: made.map(|(set, digest)| (set.clone(), digest.clone())).collect(),
+        });
+        record.seconds += begun.elapsed().as_secs_f64();
+        self.directory.write_measured(id, &text, &record)?;
+        checkpoints.clear()
+    }
+
+    /// Says which of the metrics that follow a training were not asked for when it took place.
+    fn report_unfollowed(&self, place: &Path) -> Result<()> {
+        let recipe = self.prepared.experiment.recipe();
+        if recipe.settings.eval_every == 0 {
+            return Ok(());
+        }
+        let followed = step_log::followed(&place.join(LOG))?;
+        let metrics = recipe.metrics.iter().filter(|metric| metric.config.follows_training());
+        for metric in metrics.filter(|metric| !followed.contains(metric.name)) {
+            let (run, problem) = (place.display(), "was not measured during training");
+            self.progress.note(&format!("{run}: `{}` {problem}; its curve is missing", metric.name));
+        }
+        Ok(())
+    }
+
+    fn report(&self, run: &RunId, failures: &[(String, String)]) {
+        for (metric, problem) in failures {
+            let warn = |text: &str| self.progress.note(text);
+            self.failures.add(&run.to_string(), metric, problem, warn);
+        }
+    }
+}
+
+/// Root of a stage's randomness: the same for every method under one seed.
+fn stage_key(spec: &RunSpec) -> Key {
+    let key = Key::root(spec.id.seed).child(&spec.stage.kind.to_string());
+    match spec.earlier {
+        0 => key,
+        earlier => key.index(earlier as u64),
+    }
+}

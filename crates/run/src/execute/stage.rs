@@ -1,0 +1,128 @@
+//! One stage of one model: what the loop is given.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use vxf_core::config::BuildContext;
+use vxf_core::engine::Recompute;
+use vxf_core::lineage::Lineage;
+use vxf_core::minmax::Training;
+use vxf_core::optimizer::{AdamW, AdamWConfig};
+use vxf_core::schedule::Schedule;
+use vxf_core::step::Session;
+use vxf_core::stream::{Stream, Streams};
+use vxf_core::{Backbone, Composition, Defense, Key, Params, Reference};
+use vxf_recipe::StageRecipe;
+use vxf_recipe::settings::TrainingSettings;
+
+use crate::Result;
+use crate::measure::Set;
+
+/// A training set as a stage reads it.
+pub struct Read<'a> {
+    /// The stream's name.
+    pub name: &'a str,
+    /// Its samples.
+    pub set: &'a Set,
+    /// Samples in a batch.
+    pub batch_size: usize,
+}
+
+/// A stage before its first step.
+pub struct StagePlan<'a> {
+    /// Method, inner player and training settings.
+    pub stage: &'a StageRecipe,
+    /// The main stream and the others.
+    pub streams: Vec<Read<'a>>,
+    /// The models that the method compares with.
+    pub references: BTreeMap<Reference, Arc<dyn Lineage>>,
+    /// What is kept for the backward pass.
+    pub recompute: Recompute,
+    /// Root of the stage's randomness; the same for every method under one seed.
+    pub key: Key,
+}
+
+/// The model with the trainable set of `settings`, and the weights it starts from.
+///
+/// # Errors
+/// When the model has no layer that the adapter asks for.
+pub fn trainable(
+    base: &Arc<dyn Backbone>,
+    settings: &TrainingSettings,
+    key: &Key,
+) -> Result<(Arc<dyn Backbone>, Params)> {
+    let backbone = base.with_trainable(&settings.trainable)?;
+    let start = backbone.initial(&key.child("adapter"))?;
+    Ok((backbone, start))
+}
+
+/// The method of a stage: the one defence, or the composition of several.
+///
+/// # Errors
+/// When a method lacks what it works with.
+pub fn method(stage: &StageRecipe, context: &BuildContext<'_>) -> Result<Box<dyn Defense>> {
+    if let [method] = stage.methods.as_slice()
+        && method.config.makes_gradient()
+    {
+        return Ok(method.config.build(context)?);
+    }
+    let mut composition = Composition::new();
+    for method in &stage.methods {
+        let built = method.config.build(context)?;
+        composition = composition.with(method.name, built, method.config.makes_gradient());
+    }
+    Ok(Box::new(composition))
+}
+
+impl StagePlan<'_> {
+    /// The training of `backbone` from `start`, which stays as it is.
+    ///
+    /// # Errors
+    /// When a stream has no samples, or a plugin lacks what it works with.
+    pub fn training<'b>(
+        &self,
+        backbone: &'b dyn Backbone,
+        start: &Params,
+        context: &BuildContext<'_>,
+    ) -> Result<Training<'b>> {
+        let Self { stage, key, .. } = self;
+        let settings = &stage.training;
+        // Leaves once and for all: the optimiser moves them in place, and no pass copies them.
+        let weights = start.detach().leaves()?;
+        let mut streams = Streams::new();
+        for Read { name, set, batch_size } in &self.streams {
+            let order = key.child("order").child(name);
+            let examples = set.examples.clone();
+            let stream = Stream::new(examples, *batch_size, settings.order.into(), order);
+            streams.insert(name, stream)?;
+        }
+        let main = &self.streams[0];
+        let total = match stage.trains() {
+            true => settings.steps(main.set.examples.len()),
+            false => 0,
+        };
+        let mut session = Session::new(streams, main.name, key.child("session"));
+        session.accumulation = settings.accumulation;
+        session.recompute = self.recompute;
+        session.references = self.references.clone();
+        let adam = AdamWConfig { weight_decay: settings.weight_decay, ..Default::default() };
+        // What takes no step needs no moments.
+        let moved = if total > 0 { weights.clone() } else { Params::new() };
+        Ok(Training {
+            backbone,
+            optimizer: AdamW::new(adam, &backbone.parameters(), &moved)?,
+            weights,
+            defense: method(stage, context)?,
+            perturber: stage.perturber.config.build(context)?,
+            session,
+            schedule: Schedule {
+                peak: settings.learning_rate,
+                decay: settings.schedule,
+                warmup: settings.warmup(total),
+                total,
+            },
+            max_gradient_norm: Some(settings.max_gradient_norm).filter(|norm| *norm > 0.0),
+            next: 0,
+        })
+    }
+}

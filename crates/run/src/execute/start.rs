@@ -1,0 +1,58 @@
+//! The model that a run starts from.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use vxf_core::{Backbone, Params, Stage};
+
+use crate::Result;
+use crate::model::Base;
+use crate::store::finished::{self, Layered, Run};
+
+/// A model, and the adapter that is to be trained further, if any.
+pub(crate) struct Start {
+    /// The model.
+    pub(crate) model: Arc<dyn Backbone>,
+    /// The parent's adapter.
+    pub(crate) adapter: Option<Params>,
+}
+
+impl Start {
+    /// What the last run of `lineage` left, merged into the base; with `continues`, its adapter apart.
+    pub(crate) fn of(base: &Base, lineage: &[Run], continues: bool) -> Result<Self> {
+        let mut layers = finished::layers(lineage);
+        let last = if continues { layers.pop() } else { None };
+        let merged = match layers.as_slice() {
+            [] => base.model()?,
+            layers => base.load(&finished::merged(base, layers)?)?,
+        };
+        let Some(Layered { trainable, .. }) = &last else {
+            return Ok(Self { model: merged, adapter: None });
+        };
+        let adapter = last.as_ref().map(|layer| layer.weights(base)).transpose()?;
+        Ok(Self { model: merged.with_trainable(trainable)?, adapter })
+    }
+}
+
+/// The part of a lineage that ends with the last alignment.
+pub(crate) fn aligned(lineage: &[Run]) -> &[Run] {
+    let last = lineage.iter().rposition(|run| run.record.stage == Stage::Alignment);
+    last.map_or(&[], |last| &lineage[..=last])
+}
+
+/// The start that all children of one run share, loaded by the first who needs it and let go of with
+/// the last.
+#[derive(Clone, Default)]
+pub(crate) struct SharedStart(Arc<Mutex<Option<Arc<Start>>>>);
+
+impl SharedStart {
+    pub(crate) fn get(&self, load: impl FnOnce() -> Result<Start>) -> Result<Arc<Start>> {
+        // Held while it is loaded, so that nobody loads it a second time.
+        let mut start = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(start) = &*start {
+            return Ok(start.clone());
+        }
+        let loaded = Arc::new(load()?);
+        *start = Some(loaded.clone());
+        Ok(loaded)
+    }
+}

@@ -1,0 +1,265 @@
+//! The data of one seed: what stages train on, and what models are measured on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use vxf_core::generate::Sampler;
+use vxf_core::metric::{Grader, Probes, Prompt, Questions};
+use vxf_core::{Example, Key};
+use vxf_data::{Ask, Codec, DataSource, Learned, Purpose, Sample};
+use vxf_recipe::{Recipe, digest, hex};
+
+use super::judges::Judges;
+use super::sampler;
+use crate::model::Base;
+use crate::{Error, Result};
+
+/// Sets of prompts that are always answered where the data has them: a report ends with a few answers.
+const SHOWN: [&str; 3] = ["harmful", "benign", "task"];
+
+/// Tokenised samples, and how many truncation took from them.
+#[derive(Clone, Debug, Default)]
+pub struct Set {
+    /// The samples that have an answer left.
+    pub examples: Arc<Vec<Example>>,
+    /// How many lost a part of their answer.
+    pub truncated: usize,
+    /// How many lost all of it, and were left out.
+    pub dropped: usize,
+}
+
+impl Set {
+    /// SHA-256 over all tokens and prompt lengths.
+    pub fn digest(&self) -> String {
+        examples_digest(&self.examples)
+    }
+
+    /// Whether there is no sample in it.
+    pub fn is_empty(&self) -> bool {
+        self.examples.is_empty()
+    }
+
+    /// How many tokens it has, padding not counted.
+    pub fn tokens(&self) -> usize {
+        self.examples.iter().map(|example| example.tokens.len()).sum()
+    }
+
+    /// The longest sample in tokens.
+    pub fn longest(&self) -> usize {
+        self.examples.iter().map(|example| example.tokens.len()).max().unwrap_or(0)
+    }
+}
+
+fn examples_digest(examples: &[Example]) -> String {
+    let mut hash = Sha256::new();
+    for example in examples {
+        hash.update((example.prompt as u64).to_le_bytes());
+        hash.update((example.tokens.len() as u64).to_le_bytes());
+        for token in &example.tokens {
+            hash.update(token.to_le_bytes());
+        }
+    }
+    hex(&hash.finalize())
+}
+
+/// A training set by name; a user's also by its share of harmful samples.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SetName {
+    name: String,
+    ratio: Option<u64>,
+}
+
+impl SetName {
+    /// The set `name` that a run at `ratio` trains on.
+    pub fn new(name: &str, ratio: Option<f64>) -> Self {
+        // A user's set is mixed anew for each ratio; no other set depends on it.
+        let ratio = ratio.filter(|_| name == "user").map(f64::to_bits);
+        Self { name: name.to_owned(), ratio }
+    }
+
+    /// The name without the ratio.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn ratio(&self) -> f64 {
+        self.ratio.map_or(0.0, f64::from_bits)
+    }
+
+    fn shown(&self) -> String {
+        match self.ratio {
+            None => self.name.clone(),
+            Some(ratio) => format!("{} at {}", self.name, f64::from_bits(ratio)),
+        }
+    }
+}
+
+/// Samples drawn under one seed; the same for every defence.
+pub struct SeedData {
+    sets: BTreeMap<SetName, Set>,
+    examples: BTreeMap<String, Vec<Example>>,
+    questions: BTreeMap<String, Questions>,
+    grader: Option<Grader>,
+    sampler: Arc<dyn Sampler>,
+    /// What the sampler depends on.
+    sampling: Value,
+    /// The data's section, as far as it says how answers are graded.
+    graded: Value,
+    batch_size: usize,
+}
+
+impl SeedData {
+    /// Draws the training sets `wanted` under `seed`, and all that `recipe` measures on.
+    ///
+    /// # Errors
+    /// When the tokenizer lacks a word, or truncation leaves a set without a single answer.
+    pub fn draw(
+        source: &dyn DataSource,
+        recipe: &Recipe,
+        base: &Base,
+        seed: u64,
+        wanted: &BTreeSet<SetName>,
+    ) -> Result<Self> {
+        let data = &recipe.data.config;
+        let limit = base.limit(data.max_length());
+        let tokenised =
+            |name: &str, samples: &[Sample]| tokenise(name, samples, &base.codec, limit);
+        let mut sets = BTreeMap::new();
+        for name in wanted {
+            let samples = source.stream(&name.name, seed, name.ratio())?;
+            sets.insert(name.clone(), tokenised(&name.name, &samples)?);
+        }
+        let needs = recipe.metrics.iter().map(|metric| metric.config.needs());
+        let (mut samples, mut prompts) = (BTreeSet::new(), BTreeSet::new());
+        for needs in needs {
+            samples.extend(needs.samples);
+            prompts.extend(needs.prompts);
+        }
+        let shown = SHOWN.into_iter().filter(|name| data.has(Purpose::Prompts, name));
+        prompts.extend(shown.map(str::to_owned));
+        let mut examples = BTreeMap::new();
+        for name in samples {
+            let drawn = source.samples(&name, seed)?;
+            examples.insert(name.clone(), tokenised(&name, &drawn)?.examples.to_vec());
+        }
+        let mut questions = BTreeMap::new();
+        for name in prompts {
+            let drawn = source.prompts(&name, seed)?;
+            let prompts = drawn.prompts.into_iter();
+            let prompts = prompts.map(|(ask, expected)| prompt(&ask, expected, &base.codec));
+            let prompts = prompts.collect::<Result<_>>()?;
+            questions.insert(name, Questions { prompts, max_new_tokens: drawn.max_new_tokens });
+        }
+        questions_fit(&questions, base)?;
+        let sampling = source.sampling();
+        let draws = (sampling.temperature != 0.0).then_some(seed);
+        Ok(Self {
+            sets,
+            examples,
+            questions,
+            grader: source.grader(),
+            sampler: sampler::of(&sampling, &Key::root(seed).child("data").child("sampling")),
+            sampling: json!([sampling, draws]),
+            graded: json!(data.task()),
+            batch_size: source.batch_size(),
+        })
+    }
+
+    /// The training set that was drawn under this name.
+    pub fn set(&self, name: &SetName) -> Option<&Set> {
+        self.sets.get(name)
+    }
+
+    /// All training sets.
+    pub fn sets(&self) -> impl Iterator<Item = (String, &Set)> {
+        self.sets.iter().map(|(name, set)| (name.shown(), set))
+    }
+
+    /// The training set `name` for the report on files that were read.
+    pub fn learned(&self, name: &str, ratio: f64) -> Option<Learned> {
+        let set = self.set(&SetName::new(name, Some(ratio)))?;
+        let Set { examples, truncated, dropped } = set.clone();
+        Some(Learned { examples, truncated, dropped })
+    }
+
+    /// What models are measured on.
+    pub fn probes(&self, base: &Base, judges: &Judges) -> Probes {
+        Probes {
+            examples: self.examples.clone(),
+            questions: self.questions.clone(),
+            text: Box::new(base.codec.clone()),
+            judges: judges.named(),
+            grader: self.grader,
+            sampler: Box::new(self.sampler.clone()),
+            batch_size: self.batch_size,
+        }
+    }
+
+    /// For each set of prompts a digest of all that an answer depends on besides the model: the
+    /// prompts, how long answers may be, how they are drawn.
+    pub fn generations(&self) -> BTreeMap<String, String> {
+        let of = |(name, set): (&String, &Questions)| {
+            let prompts: Vec<_> = set.prompts.iter().map(|prompt| &prompt.tokens).collect();
+            let value = json!([name, prompts, set.max_new_tokens, self.sampling]);
+            (name.clone(), digest(&value))
+        };
+        self.questions.iter().map(of).collect()
+    }
+
+    /// A digest of what a metric with these needs is measured on: samples, prompts, right answers.
+    pub(crate) fn measured_on(&self, needs: &vxf_core::Needs) -> String {
+        let generations = self.generations();
+        let prompts: Vec<_> = needs.prompts.iter().map(|name| generations.get(name)).collect();
+        let expected = needs.prompts.iter().filter_map(|name| self.questions.get(name)).map(|set| {
+            set.prompts.iter().map(|prompt| prompt.expected.clone()).collect::<Vec<_>>()
+        });
+        let expected: Vec<_> = expected.collect();
+        let samples = needs.samples.iter().filter_map(|name| self.examples.get(name));
+        let samples: Vec<_> = samples.map(|examples| examples_digest(examples)).collect();
+        digest(&json!([prompts, expected, samples, self.graded, self.batch_size]))
+    }
+
+    /// The digest of each training set by name, for the manifest.
+    pub fn digests(&self) -> BTreeMap<String, String> {
+        self.sets().map(|(name, set)| (name, set.digest())).collect()
+    }
+}
+
+fn prompt(ask: &Ask, expected: Option<String>, codec: &Codec) -> Result<Prompt> {
+    Ok(Prompt { text: ask.shown(), tokens: codec.prompt(ask)?, expected })
+}
+
+fn questions_fit(questions: &BTreeMap<String, Questions>, base: &Base) -> Result<()> {
+    let positions = base.outline.architecture.positions;
+    for (name, set) in questions {
+        let longest = set.prompts.iter().map(|prompt| prompt.tokens.len()).max().unwrap_or(0);
+        let most = set.max_new_tokens;
+        if longest + most > positions {
+            let problem = format!(
+                "a `{name}` prompt of {longest} tokens and an answer of {most} (max_new_tokens) \
+                 do not fit its {positions} positions"
+            );
+            return Err(Error::Tokenizer { origin: base.name.clone(), problem });
+        }
+    }
+    Ok(())
+}
+fn tokenise(name: &str, samples: &[Sample], codec: &Codec, max_length: usize) -> Result<Set> {
+    let (mut examples, mut truncated, mut dropped) = (Vec::new(), 0, 0);
+    for sample in samples {
+        let encoded = codec.encode(sample, max_length)?;
+        match encoded.example.labelled() > 0 {
+            true => {
+                truncated += usize::from(encoded.truncated);
+                examples.push(encoded.example);
+            }
+            false => dropped += 1,
+        }
+    }
+    if examples.is_empty() && !samples.is_empty() {
+        return Err(Error::AllPrompt { set: name.to_owned(), count: samples.len(), max_length });
+    }
+    Ok(Set { examples: Arc::new(examples), truncated, dropped })
+}

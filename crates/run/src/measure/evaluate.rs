@@ -1,0 +1,195 @@
+//! Measuring a model, or finished runs again: with other metrics, other judges, other data.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use vxf_core::config::BuildContext;
+use vxf_core::generate::Forgetful;
+use vxf_core::metric::{Model, Probes};
+use vxf_core::{Backbone, Key, Params, Stage};
+use vxf_data::{DataContext, DataSource};
+use vxf_recipe::Recipe;
+
+use super::data::SeedData;
+use super::judges::Judges;
+use super::metrics::{self, Measured, Pair};
+use super::stored_answers::StoredAnswers;
+use crate::Result;
+use crate::access::Access;
+use crate::model::Base;
+use crate::store::finished::{self, Layered, Run};
+
+/// What was measured.
+#[derive(Debug, Default)]
+pub struct Evaluation {
+    /// Figures, answers and failures.
+    pub measured: Measured,
+    /// The seed under which the data was drawn.
+    pub seed: u64,
+    /// The sets of prompts whose stored answers were judged, and not made again.
+    pub kept: Vec<String>,
+    /// The sets of prompts whose stored answers are to other prompts, or were generated with other
+    /// settings, so that new ones were made.
+    pub other: Vec<String>,
+}
+
+/// Measures by one recipe: the model is opened once, judges are built once, data is read once and
+/// drawn once per seed, for as many runs as are measured.
+pub struct Evaluator<'a> {
+    recipe: &'a Recipe,
+    access: &'a Access,
+    base: Base,
+    judges: Judges,
+    source: Box<dyn DataSource>,
+    seeds: BTreeMap<u64, Rc<Seed>>,
+    /// Models that runs started from or are compared with, by the layers merged into the base.
+    models: Vec<(Vec<PathBuf>, Arc<dyn Backbone>)>,
+}
+
+/// What is measured on under one seed.
+struct Seed {
+    probes: Probes,
+    generations: BTreeMap<String, String>,
+}
+
+impl<'a> Evaluator<'a> {
+    /// Opens the model of `recipe` and its data, and builds its judges.
+    ///
+    /// # Errors
+    /// When the model, the data or a judge cannot be used.
+    pub fn new(recipe: &'a Recipe, access: &'a Arc<Access>) -> Result<Self> {
+        let base = Base::open(recipe, access)?;
+        let judges = Judges::build(recipe, &base, access)?;
+        let ratios = recipe.settings.harmful_ratios.clone();
+        let context = DataContext { ratios, locate: access.clone() };
+        let source = recipe.data.config.open(&context)?;
+        let (seeds, models) = (BTreeMap::new(), Vec::new());
+        Ok(Self { recipe, access, base, judges, source, seeds, models })
+    }
+
+    /// The model that is measured by.
+    pub fn base(&self) -> &Base {
+        &self.base
+    }
+
+    /// Measures the model of the recipe as it is, on the data of the recipe's first seed.
+    ///
+    /// # Errors
+    /// When the model or the data cannot be used.
+    pub fn model(&mut self) -> Result<Evaluation> {
+        let seed = self.recipe.settings.seeds.first().copied().unwrap_or_default();
+        let drawn = self.drawn(seed)?;
+        let (backbone, weights) = (self.base.model()?, Params::new());
+        let pair = Pair { model: Model { backbone: &*backbone, weights: &weights }, aligned: None };
+        let metrics: Vec<_> = self.recipe.metrics.iter().collect();
+        let (kept, probes) = (BTreeMap::new(), &drawn.probes);
+        let locate = |name: &str| self.access.model_for_plugin(name);
+        let context = BuildContext { device: self.base.device(), model: &locate };
+        let measured = metrics::everything(pair, probes, &metrics, kept, &Forgetful, &context)?;
+        Ok(Evaluation { measured, seed, ..Evaluation::default() })
+    }
+
+    /// Measures a finished run on the data of its own seed, unless the recipe asks for other seeds
+    /// than `own`, those of the run's experiment: then on that of the first of them. Answers that the
+    /// run has kept to the same prompts are judged as they are, unless `anew`.
+    ///
+    /// # Errors
+    /// As [`Evaluator::model`], and when the run's weights are gone.
+    pub fn run(&mut self, run: Run, own: &Recipe, anew: bool) -> Result<Evaluation> {
+        self.access.examine(&run.place);
+        let asked = &self.recipe.settings.seeds;
+        let seed = match *asked == own.settings.seeds {
+            true => run.record.id.seed,
+            false => asked.first().copied().unwrap_or(run.record.id.seed),
+        };
+        let drawn = self.drawn(seed)?;
+        let Seed { probes, generations } = &*drawn;
+        let mut stored = StoredAnswers::default();
+        if !anew {
+            let same = generation(self.recipe) == generation(own);
+            stored = StoredAnswers::read(&run.place, &run.record, probes, generations, same)?;
+        }
+        let whole = std::mem::take(&mut stored.whole);
+        let kept = whole.keys().cloned().collect();
+
+        let record = run.record.clone();
+        let lineage = run.lineage()?;
+        let mut layers = finished::layers(&lineage);
+        // The run's own weights stay apart, so that the model it began with is there too.
+        let last = if record.has_weights() { layers.pop() } else { None };
+        let backbone = self.merged(&layers)?.with_trainable(&record.trainable)?;
+        let parent = &lineage[..lineage.len() - 1];
+        let begun = match record.continues.then(|| finished::layers(parent).pop()).flatten() {
+            Some(adapter) => adapter.weights(&self.base)?,
+            None => backbone.initial(&Key::root(0))?,
+        };
+        let weights = match &last {
+            Some(last) => last.weights(&self.base)?,
+            None => begun.copy()?,
+        };
+        let with = |weights| Model { backbone: &*backbone, weights };
+        // As in the run itself: what began as the aligned model is compared with its own start.
+        let alignment = parent.iter().rposition(|run| run.record.stage == Stage::Alignment);
+        let apart = match (record.id.ratio, alignment) {
+            (Some(_), Some(at)) if at + 1 < parent.len() => {
+                let layers = finished::layers(&parent[..=at]);
+                Some(self.merged(&layers)?)
+            }
+            (Some(_), None) if !parent.is_empty() => Some(self.merged(&[])?),
+            _ => None,
+        };
+        let none = Params::new();
+        let aligned = match &apart {
+            Some(apart) => Some(Model { backbone: &**apart, weights: &none }),
+            None => record.id.ratio.map(|_| with(&begun)),
+        };
+        let pair = Pair { model: with(&weights), aligned };
+        let metrics: Vec<_> = self.recipe.metrics.iter().collect();
+        let locate = |name: &str| self.access.model_for_plugin(name);
+        let context = BuildContext { device: self.base.device(), model: &locate };
+        let measured = metrics::everything(pair, probes, &metrics, whole, &stored, &context)?;
+        Ok(Evaluation { measured, seed, kept, other: stored.other })
+    }
+
+    /// The data of `seed`.
+    fn drawn(&mut self, seed: u64) -> Result<Rc<Seed>> {
+        if let Some(known) = self.seeds.get(&seed) {
+            return Ok(known.clone());
+        }
+        let none = BTreeSet::new();
+        let data = SeedData::draw(&*self.source, self.recipe, &self.base, seed, &none)?;
+        let probes = data.probes(&self.base, &self.judges);
+        let drawn = Rc::new(Seed { probes, generations: data.generations() });
+        self.seeds.insert(seed, drawn.clone());
+        Ok(drawn)
+    }
+
+    /// The base with `layers` merged.
+    fn merged(&mut self, layers: &[Layered]) -> Result<Arc<dyn Backbone>> {
+        let places: Vec<_> = layers.iter().map(|layer| layer.place.clone()).collect();
+        if let Some((_, model)) = self.models.iter().find(|(known, _)| *known == places) {
+            return Ok(model.clone());
+        }
+        // A run and its aligned model are two; never are more held.
+        self.models.truncate(1);
+        let model = match layers {
+            [] => self.base.model()?,
+            layers => self.base.load(&finished::merged(&self.base, layers)?)?,
+        };
+        self.models.insert(0, (places, model.clone()));
+        Ok(model)
+    }
+}
+
+/// How a recipe has answers generated, for records that do not note it.
+fn generation(recipe: &Recipe) -> Value {
+    let data = recipe.data.value();
+    let of = |key: &str| data.get(key).cloned().unwrap_or_default();
+    let sampling = of("sampling");
+    let draws = sampling["temperature"].as_f64().is_some_and(|t| t != 0.0);
+    let seeds = draws.then_some(&recipe.settings.seeds);
+    json!([of("max_new_tokens"), of("task_new_tokens"), sampling, seeds])
+}

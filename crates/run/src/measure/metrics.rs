@@ -1,0 +1,168 @@
+//! All metrics of a recipe on one model.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use vxf_core::config::{BuildContext, MetricConfig};
+use vxf_core::generate::{Keeper, answers};
+use vxf_core::metric::{Generation, Model, Probes, View};
+use vxf_core::{Error, Result};
+
+use vxf_recipe::{Chosen, Recipe, digest};
+use vxf_report::{Answer, Row};
+
+use super::data::SeedData;
+use crate::model::file_digest;
+
+/// A model to measure, and the one its user started from.
+#[derive(Clone, Copy)]
+pub struct Pair<'a> {
+    /// The model.
+    pub model: Model<'a>,
+    /// The aligned model; none if that is what is measured.
+    pub aligned: Option<Model<'a>>,
+}
+
+impl<'a> Pair<'a> {
+    fn view(self, probes: &'a Probes) -> View<'a> {
+        let view = View::new(self.model, probes);
+        match self.aligned {
+            Some(aligned) => view.with_reference(ALIGNED, aligned),
+            None => view,
+        }
+    }
+}
+
+const ALIGNED: &str = "aligned";
+
+/// What a measurement gave.
+#[derive(Debug, Default)]
+pub struct Measured {
+    /// All figures.
+    pub rows: Vec<Row>,
+    /// All answers: those that were generated, and those that were there.
+    pub answers: Vec<Answer>,
+    /// What failed, and why: metrics by name, or the sample answers to a set of prompts.
+    pub failures: Vec<(String, String)>,
+    /// Metrics that compare with the aligned model, on an aligned model.
+    pub not_for_aligned: Vec<String>,
+}
+
+/// All figures of `pair`'s model, and all answers that they rest on. A metric that fails costs its
+/// own figures alone.
+///
+/// At least one answer is made to each set of prompts, for the samples that a report ends with;
+/// those in `kept` are judged and not made again, and what is made goes to `keeper`.
+///
+/// # Errors
+/// When it is asked to stop.
+pub fn everything(
+    pair: Pair<'_>,
+    probes: &Probes,
+    metrics: &[&Chosen<dyn MetricConfig>],
+    kept: BTreeMap<String, Vec<Generation>>,
+    keeper: &dyn Keeper,
+    context: &BuildContext<'_>,
+) -> Result<Measured> {
+    let view =
+        kept.into_iter().fold(pair.view(probes).with_keeper(keeper), |view, (name, made)| {
+            view.with_generations(&name, made)
+        });
+    let mut measured = Measured::default();
+    for metric in metrics {
+        take(&view, metric, pair.aligned.is_none(), context, &mut measured)?;
+    }
+    let mut made = view.all_generations();
+    for (probe, questions) in &probes.questions {
+        if made.contains_key(probe) {
+            continue;
+        }
+        let first = &questions.prompts[..questions.prompts.len().min(1)];
+        let most = questions.max_new_tokens;
+        match answers(pair.model, probe, first, most, probes, keeper) {
+            Ok(generations) => {
+                made.insert(probe.clone(), generations);
+            }
+            Err(Error::Stopped) => return Err(Error::Stopped),
+            Err(error) => {
+                measured.failures.push((format!("answers to `{probe}`"), error.to_string()));
+            }
+        }
+    }
+    let answers = made.into_iter().flat_map(|(probe, generations)| {
+        generations.into_iter().map(move |made| Answer {
+            probe: probe.clone(),
+            prompt: made.prompt.text,
+            expected: made.prompt.expected,
+            answer: made.answer,
+        })
+    });
+    measured.answers = answers.collect();
+    Ok(measured)
+}
+
+/// The figures that are cheap enough to be followed during training.
+///
+/// # Errors
+/// When it is asked to stop.
+pub fn followed(
+    pair: Pair<'_>,
+    probes: &Probes,
+    metrics: &[Chosen<dyn MetricConfig>],
+    context: &BuildContext<'_>,
+) -> Result<Measured> {
+    let (view, mut measured) = (pair.view(probes), Measured::default());
+    for metric in metrics.iter().filter(|metric| metric.config.follows_training()) {
+        take(&view, metric, false, context, &mut measured)?;
+    }
+    Ok(measured)
+}
+
+fn take(
+    view: &View<'_>,
+    metric: &Chosen<dyn MetricConfig>,
+    of_aligned: bool,
+    context: &BuildContext<'_>,
+    measured: &mut Measured,
+) -> Result<()> {
+    let built = metric.config.build(context);
+    match built.and_then(|built| built.measure(view)) {
+        Ok(figures) => {
+            let row = |figure| Row { metric: metric.name.to_owned(), figure };
+            measured.rows.extend(figures.into_iter().map(row));
+        }
+        Err(Error::Stopped) => return Err(Error::Stopped),
+        // An aligned model cannot be compared with itself.
+        Err(Error::MissingReference { name, .. }) if of_aligned && name == ALIGNED => {
+            measured.not_for_aligned.push(metric.name.to_owned());
+        }
+        Err(error) => measured.failures.push((metric.name.to_owned(), error.to_string())),
+    }
+    Ok(())
+}
+
+/// The metrics of `recipe`, each with a digest of what its figures depend on besides the model: its
+/// settings, the judges, and what `data` measures on.
+pub(crate) fn wanted(recipe: &Recipe, data: &SeedData) -> BTreeMap<String, String> {
+    let judges: Vec<_> = recipe.judges.iter().map(|judge| by_content(judge.value())).collect();
+    let each = |metric: &Chosen<dyn MetricConfig>| {
+        let on = data.measured_on(&metric.config.needs());
+        (metric.name.to_owned(), digest(&json!([metric.value(), judges, on])))
+    };
+    recipe.metrics.iter().map(each).collect()
+}
+
+/// Settings with a digest in the place of each path of a file: what is in it decides.
+fn by_content(settings: Value) -> Value {
+    match settings {
+        Value::Object(map) => {
+            Value::Object(map.into_iter().map(|(key, value)| (key, by_content(value))).collect())
+        }
+        Value::String(text) if Path::new(&text).is_absolute() && Path::new(&text).is_file() => {
+            // A file that cannot be read is reported by the judge that reads it.
+            file_digest(Path::new(&text)).map_or(Value::String(text), Value::String)
+        }
+        other => other,
+    }
+}

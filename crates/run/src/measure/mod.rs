@@ -1,0 +1,14 @@
+//! What models are measured on and by, and what came of it.
+
+pub(crate) mod data;
+pub mod evaluate;
+pub mod generate;
+pub mod health;
+mod judges;
+pub(crate) mod kept_answers;
+pub mod metrics;
+mod sampler;
+pub(crate) mod stored_answers;
+
+pub use data::{SeedData, Set};
+pub use judges::Judges;

@@ -1,0 +1,117 @@
+//! Rules that tie the parts of a recipe together, checked before anything is loaded or trained.
+
+use vxf_core::registry::ConfigError;
+use vxf_core::{Error as CoreError, Stage, Trainable};
+use vxf_data::{DataConfig, Purpose};
+use vxf_hf::Outline;
+use vxf_recipe::{Experiment, Place, Recipe, SUGAR, StageRecipe};
+
+use super::graph::Graph;
+use crate::{Error, Result};
+
+/// Whether the data has every set that stages and metrics need.
+///
+/// # Errors
+/// Names the set that is missing, who needs it, and what to write.
+pub(crate) fn sets(experiment: &Experiment, graph: &Graph) -> Result<()> {
+    for run in &graph.runs {
+        let recipe = &experiment.points[run.point].recipe;
+        stage(&run.stage, recipe, run.id.ratio)?;
+    }
+    let recipe = experiment.recipe();
+    let data = &*recipe.data.config;
+    for metric in &recipe.metrics {
+        let (needs, who) = (metric.config.needs(), format!("the metric `{}`", metric.name));
+        for name in &needs.samples {
+            need(data, Purpose::Samples, name, &who)?;
+        }
+        for name in &needs.prompts {
+            need(data, Purpose::Prompts, name, &who)?;
+        }
+    }
+    Ok(())
+}
+
+fn stage(stage: &StageRecipe, recipe: &Recipe, ratio: Option<f64>) -> Result<()> {
+    let data = &*recipe.data.config;
+    if stage.trains() {
+        let who = match (stage.kind, ratio) {
+            (Stage::FineTuning, Some(ratio)) => format!("the harmful ratio {ratio}"),
+            (kind, _) => format!("the {} stage", kind.to_string().replace('_', "-")),
+        };
+        match (stage.set.as_str(), ratio) {
+            ("user", Some(ratio)) => {
+                let missing = data.has_user(ratio);
+                missing.map_err(|hint| Error::MissingSet { who, hint })?;
+            }
+            (set, _) => need(data, Purpose::Stream, set, &who)?,
+        }
+    }
+    let members = stage.methods.iter().map(|method| {
+        (format!("the defence `{}`", method.name), method.config.needs())
+    });
+    let inner = (format!("the perturber `{}`", stage.perturber.name), stage.perturber.config.needs());
+    for (who, needs) in members.chain([inner]) {
+        for stream in needs.streams.iter().filter(|stream| !stream.optional) {
+            need(data, Purpose::Stream, &stream.name, &who)?;
+        }
+    }
+    Ok(())
+}
+
+fn need(data: &dyn DataConfig, purpose: Purpose, name: &str, who: &str) -> Result<()> {
+    match data.has(purpose, name) {
+        true => Ok(()),
+        false => {
+            let hint = data.hint(purpose, name);
+            Err(Error::MissingSet { who: who.to_owned(), hint })
+        }
+    }
+}
+
+/// Whether the model has the sites that perturbers ask for and the layers that adapters are put on,
+/// and whether methods that work on one adapter have one.
+///
+/// # Errors
+/// Names the site that it has not, or the setting of the adapter.
+pub(crate) fn model(graph: &Graph, outline: &Outline) -> Result<()> {
+    for run in &graph.runs {
+        let stage = &run.stage;
+        if let Some(sites) = stage.perturber.config.sites() {
+            sites.resolve(outline.architecture.layers)?;
+        }
+        let section = SUGAR.get(run.stage.kind as usize).map_or("stage", |names| names.training);
+        let training = &stage.training;
+        let single = stage.methods.iter().find(|method| method.config.needs_single_adapter());
+        if let Some(method) = single {
+            let one = matches!(training.trainable, Trainable::Lora(_))
+                && (run.parent.is_none() || training.continue_adapter);
+            let rule = format!(
+                "must train one adapter through all stages for `{}`: `trainable = \"lora\"`, and \
+                 `continue_adapter = true` in later stages",
+                method.name
+            );
+            let key = format!("{section}.trainable");
+            if !one {
+                let found = serde_json::to_string(&training.trainable).unwrap_or_default();
+                return Err(setting(ConfigError { key, rule, found }));
+            }
+        }
+        if !stage.trains() || training.continue_adapter {
+            continue;
+        }
+        outline.parameters(&training.trainable).map_err(|error| match error {
+            CoreError::Config(problem) => {
+                let key = format!("{section}.trainable.{}", problem.key);
+                setting(ConfigError { key, ..problem })
+            }
+            other => Error::Core(other),
+        })?;
+    }
+    Ok(())
+}
+
+fn setting(problem: ConfigError) -> Error {
+    let problem = Box::new(problem);
+    vxf_recipe::Error::Setting { place: Place::Default, problem }.into()
+}

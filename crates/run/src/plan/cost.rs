@@ -1,0 +1,280 @@
+//! What a stage costs, counted from the model's outline: operations and bytes.
+
+use std::time::Instant;
+
+use candle_core::{DType, Device, Tensor};
+use vxf_core::engine::Recompute;
+use vxf_core::Trainable;
+use vxf_hf::Outline;
+
+use crate::Result;
+use crate::device;
+use crate::measure::Set;
+use crate::plan::estimate::StageCost;
+use vxf_recipe::settings::{Keep, TrainingSettings};
+use vxf_recipe::{Recipe, StageRecipe};
+
+/// Samples and tokens of one pass over a stage's data.
+#[derive(Clone, Copy)]
+pub(crate) struct Load {
+    pub(crate) samples: usize,
+    tokens: usize,
+    pub(crate) longest: usize,
+    counted: bool,
+}
+
+impl Load {
+    pub(crate) fn counted(set: &Set) -> Self {
+        let longest = set.longest();
+        Self { samples: set.examples.len(), tokens: set.tokens(), longest, counted: true }
+    }
+
+    /// What the recipe bounds it by.
+    pub(crate) fn bound(recipe: &Recipe, set: &str) -> Self {
+        let data = &recipe.data.config;
+        let (samples, longest) = (data.at_most(set), data.max_length());
+        Self { samples, tokens: samples * longest, longest, counted: false }
+    }
+}
+
+/// What costs are computed from.
+pub(crate) struct Sizes<'a> {
+    pub(crate) outline: &'a Outline,
+    pub(crate) bytes_each: u64,
+    pub(crate) recompute: Recompute,
+    /// Operations per second.
+    pub(crate) rate: f64,
+    /// Logits that are held at one time.
+    pub(crate) logits: usize,
+}
+
+/// Logits that the cross-entropy holds at one time on a device, at most.
+pub(crate) fn logits(on: &Device) -> usize {
+    if on.is_cpu() { 1 << 23 } else { 1 << 24 }
+}
+
+/// What is kept for the backward pass: as `recipe` says, or by the memory there is `on` a device for
+/// each of `at_once` stages that train side by side on samples of up to `longest` tokens.
+///
+/// # Errors
+/// When the model has no layer that an adapter asks for.
+pub(crate) fn recompute(
+    recipe: &Recipe,
+    outline: &Outline,
+    longest: usize,
+    at_once: usize,
+    on: &Device,
+) -> Result<Recompute> {
+    match recipe.settings.recompute {
+        Keep::None => return Ok(Recompute::None),
+        Keep::Block => return Ok(Recompute::Block),
+        Keep::Auto => {}
+    }
+    let Some(available) = device::free(on) else {
+        return Ok(Recompute::Block);
+    };
+    let bytes_each = DType::from(recipe.model.dtype).size_in_bytes() as u64;
+    let sizes =
+        Sizes { outline, bytes_each, recompute: Recompute::None, rate: 1.0, logits: logits(on) };
+    let mut most = 0;
+    for stage in recipe.stages().filter(|stage| stage.trains()) {
+        let settings = &stage.training;
+        let trainable = sizes.trainable(&settings.trainable)?;
+        most = most.max(sizes.bytes(settings, longest, true, trainable, copies(stage)));
+    }
+    // A fifth is left to what else is there.
+    let fits = most * at_once as u64 <= available / 5 * 4;
+    Ok(if fits { Recompute::None } else { Recompute::Block })
+}
+
+impl Sizes<'_> {
+    pub(crate) fn stage(&self, stage: &StageRecipe, load: &Load) -> Result<StageCost> {
+        let settings = &stage.training;
+        let inner = &stage.perturber.config;
+        let passes = stage.maker().map_or(1.0, |method| {
+            let share = method.config.perturbed_share();
+            method.config.passes() + share * inner.passes() as f64
+        });
+        let perturbed = inner.sites().is_some();
+        let steps = if stage.trains() { settings.steps(load.samples) } else { 0 };
+        let tokens = if steps > 0 { settings.epochs * load.tokens as u64 } else { 0 };
+        let trainable = self.trainable(&settings.trainable)?;
+        let operations =
+            tokens as f64 * self.operations_per_token(load.longest, passes, &settings.trainable);
+        let name = stage.label();
+        Ok(StageCost {
+            stage: stage.kind,
+            method: match stage.perturber.name {
+                "none" => name,
+                perturber => format!("{name} with perturber {perturber}"),
+            },
+            samples: load.samples,
+            steps,
+            tokens,
+            counted: load.counted,
+            trainable,
+            bytes: self.bytes(settings, load.longest, perturbed, trainable, copies(stage)),
+            operations,
+            seconds: operations / self.rate,
+        })
+    }
+
+    fn matrices(&self) -> impl Iterator<Item = (&str, [usize; 2])> {
+        let tensors = self.outline.tensors.iter();
+        tensors.filter_map(|(name, shape)| {
+            Some((name.strip_suffix(".weight")?, <[usize; 2]>::try_from(shape.as_slice()).ok()?))
+        })
+    }
+
+    fn trainable(&self, trainable: &Trainable) -> Result<usize> {
+        let parameters = self.outline.parameters(trainable)?;
+        Ok(parameters.iter().map(|each| each.shape.iter().product::<usize>()).sum())
+    }
+
+    /// Multiplications and additions for one token of a step.
+    ///
+    /// A pass goes forward, forward again block by block if it recomputes, and backward through
+    /// the activations; weight gradients are one more, taken in the last pass alone.
+    fn operations_per_token(&self, length: usize, passes: f64, what: &Trainable) -> f64 {
+        let architecture = &self.outline.architecture;
+        // The embedding is a table to look up; tied, it is multiplied with as the output.
+        let tables = architecture.vocabulary * architecture.width;
+        let weights: usize = self.matrices().map(|(_, [out, input])| out * input).sum();
+        let multiplied = weights.saturating_sub(tables).max(tables);
+        // Causal attention: half of the scores and of the weighted sums.
+        let attention = architecture.layers * architecture.width * length;
+        let forward = 2.0 * (multiplied + attention) as f64;
+        let weight_gradients = if matches!(what, Trainable::Full) { 1.0 } else { 0.0 };
+        let walks = if self.recompute == Recompute::Block { 3.0 } else { 2.0 };
+        forward * (walks * passes + weight_gradients)
+    }
+
+    fn bytes(
+        &self,
+        settings: &TrainingSettings,
+        length: usize,
+        perturbed: bool,
+        trainable: usize,
+        copies: f64,
+    ) -> u64 {
+        let Outline { architecture, .. } = self.outline;
+        let weights = self.outline.count() as u64 * self.bytes_each;
+        // The values and Adam's two moments; gradients come while what the pass kept goes.
+        let own = trainable as u64 * self.bytes_each.max(4);
+        let positions = (settings.batch_size * length) as u64;
+        // Inside one block: the outputs of its matrices, the product inside the MLP, norms, sums, heads
+        // and their mixture, which are as wide as the model, and the masks of adapters' inputs.
+        let first = || self.matrices().filter(|(name, _)| name.contains(".layers.0."));
+        let widest = first().map(|(_, [out, _])| out).max().unwrap_or(0);
+        let masks: usize = match &settings.trainable {
+            Trainable::Lora(lora) if lora.dropout > 0.0 => {
+                first().filter(|(name, _)| lora.targets(name)).map(|(_, [_, input])| input).sum()
+            }
+            _ => 0,
+        };
+        let outputs: usize = first().map(|(_, [out, _])| out).sum();
+        let inside = outputs + widest + 11 * architecture.width + masks;
+        // Block inputs, and one perturbation for each; or all of every block.
+        let each = match self.recompute {
+            Recompute::Block if perturbed => 2 * architecture.width,
+            Recompute::Block => architecture.width,
+            Recompute::None if perturbed => inside + architecture.width,
+            Recompute::None => inside,
+        };
+        let kept = positions * (architecture.layers * each) as u64 * self.bytes_each;
+        // At work is one block with its gradients, or the head: logits in f32 and their gradients.
+        let block = positions * (2 * inside) as u64 * self.bytes_each;
+        let logits = (positions * architecture.vocabulary as u64).min(self.logits as u64);
+        let descending = kept + block.max(logits * (4 + self.bytes_each));
+        // The last gradient is that of the embedding: zeros, what is scattered over them, and in half
+        // types the same once more in f32, with zeros to add it to.
+        let table = (architecture.vocabulary * architecture.width) as u64;
+        let embedding = match &settings.trainable {
+            Trainable::Full if self.bytes_each < 4 => table * (2 * self.bytes_each + 8),
+            Trainable::Full => table * self.bytes_each,
+            Trainable::Lora(_) => 0,
+        };
+        let copied = (copies * own as f64) as u64;
+        weights + 3 * own + copied + descending.max(own + embedding)
+    }
+}
+
+/// Copies of the trained weights that a stage's methods keep.
+fn copies(stage: &StageRecipe) -> f64 {
+    stage.methods.iter().map(|method| method.config.copies()).sum()
+}
+
+/// Operations per second of a matrix product on `device`, right now.
+pub(crate) fn rate(device: &Device) -> Result<f64> {
+    const SIDE: usize = 768;
+    let a = Tensor::ones((SIDE, SIDE), DType::F32, device)?;
+    let mut best = 0f64;
+    for _ in 0..4 {
+        let begun = Instant::now();
+        let product = a.matmul(&a)?;
+        device.synchronize()?;
+        drop(product);
+        let seconds = begun.elapsed().as_secs_f64().max(1e-9);
+        best = best.max(2.0 * (SIDE as f64).powi(3) / seconds);
+    }
+    // The share of it that whole steps reach (docs/performance.md).
+    Ok(0.6 * best)
+}
+
+#[cfg(test)]
+mod tests {
+    use vxf_builtins as _;
+
+    use vxf_hf::outline;
+
+    use super::*;
+
+    /// The measures of Llama-2-7B, as its `config.json` has them.
+    fn llama() -> Outline {
+        let shape = serde_json::json!({
+            "model_type": "llama", "hidden_size": 4096, "intermediate_size": 11008,
+            "num_hidden_layers": 32, "num_attention_heads": 32, "vocab_size": 32000,
+            "max_position_embeddings": 4096,
+        });
+        outline(&shape, "test").expect("a Llama")
+    }
+
+    fn sizes(outline: &Outline, recompute: Recompute) -> Sizes<'_> {
+        Sizes { outline, bytes_each: 4, recompute, rate: 1e9, logits: 1 << 23 }
+    }
+
+    #[test]
+    fn a_published_adapter_has_its_published_size() {
+        let outline = llama();
+        let sizes = sizes(&outline, Recompute::None);
+        assert_eq!(outline.count(), 6_738_415_616);
+        // Rank 8 on all seven projections: 32 layers of 8 * (4 * 8192 + 3 * 15104).
+        let lora = Trainable::Lora(vxf_core::Lora::default());
+        assert_eq!(sizes.trainable(&lora).ok(), Some(19_988_480));
+    }
+
+    /// Batch 5 of length 200, as published, on a card of 24 GB with what CUDA itself takes of it.
+    #[test]
+    fn seven_billion_weights_fit_a_small_card() {
+        let outline = llama();
+        let sizes = Sizes { bytes_each: 2, logits: 1 << 24, ..sizes(&outline, Recompute::Block) };
+        let lora = vxf_core::Lora { dropout: 0.1, ..vxf_core::Lora::default() };
+        let trainable = Trainable::Lora(lora);
+        let count = sizes.trainable(&trainable).expect("seven projections");
+        let settings = TrainingSettings { trainable, batch_size: 5, ..TrainingSettings::default() };
+        let bytes = sizes.bytes(&settings, 200, true, count, 0.0);
+        assert!((13 << 30..16 << 30).contains(&bytes), "{} MiB", bytes >> 20);
+    }
+
+    #[test]
+    fn passes_cost_what_counting_says() {
+        let outline = llama();
+        let sizes = sizes(&outline, Recompute::Block);
+        let lora = Trainable::Lora(vxf_core::Lora::default());
+        let per = |passes, what: &Trainable| sizes.operations_per_token(200, passes, what);
+        assert!((per(2.0, &lora) / per(1.0, &lora) - 2.0).abs() < 1e-9);
+        assert!((per(2.0, &Trainable::Full) / per(1.0, &Trainable::Full) - 1.75).abs() < 1e-9);
+        // One forward pass is about two operations for each of its 6.6 billion matrix entries.
+        assert!((per(1.0, &lora) / 3.0 / 2.0 - 6.6e9).abs() < 0.1e9);
+    }
+}

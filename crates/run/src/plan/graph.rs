@@ -1,0 +1,335 @@
+//! The graph of runs: every stage of every pipeline carried out once, shared where pipelines agree.
+//!
+//! A node is one stage with its settings, its seed and its parent. Two pipelines that agree up to a
+//! stage have the same node there, so a model is aligned once for all harmful ratios, and plain
+//! fine-tuning is run once beside many defences.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde_json::{Value, json};
+use vxf_core::Stage;
+use vxf_recipe::settings::EMBEDDED;
+use vxf_recipe::{Experiment, Recipe, StageRecipe, baseline, digest, label};
+use vxf_report::{Block, Layout, Line, RunId, When};
+
+use crate::Result;
+
+/// The rows beside those under test: the model that is never aligned, and plain training.
+const UNDEFENDED: &str = "none";
+const BASELINE: &str = "sft";
+
+/// A run that the pipeline starts from, in place of the base model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Source {
+    /// Which run it is.
+    pub id: RunId,
+    /// What decides its weights.
+    pub digest: String,
+}
+
+/// One run of an experiment before it is carried out.
+#[derive(Clone, Debug)]
+pub struct RunSpec {
+    /// Which run it is.
+    pub id: RunId,
+    /// Its place in the pipeline, from 0.
+    pub depth: usize,
+    /// How many earlier stages of the pipeline are of its kind.
+    pub earlier: usize,
+    /// The run that it starts from, as an index; none if it starts from the base model or the source.
+    pub parent: Option<usize>,
+    /// Its stage.
+    pub stage: StageRecipe,
+    /// The point of the experiment that it belongs to, as an index.
+    pub point: usize,
+    /// What decides it, as far as the recipe tells.
+    key: String,
+}
+
+/// All runs of an experiment.
+#[derive(Clone, Debug)]
+pub struct Graph {
+    /// The runs, parents before children.
+    pub runs: Vec<RunSpec>,
+    /// Which runs are compared with which.
+    pub layout: Layout,
+}
+
+/// A pipeline under way to become nodes.
+struct Pipeline {
+    stages: Vec<StageRecipe>,
+    point: usize,
+    /// Whether it is one of the rows beside those under test.
+    beside: bool,
+    /// Appended to its label where another pipeline has the same.
+    suffix: &'static str,
+}
+
+impl Pipeline {
+    fn label(&self, depth: usize, source: Option<&Source>) -> String {
+        let stages: Vec<_> = self.stages.iter().collect();
+        let own = match source {
+            None => label(&stages, depth),
+            Some(source) => {
+                let named = stages[..=depth].iter().filter(|stage| !stage.is_plain());
+                let names = named.map(|stage| stage.label());
+                [source.id.label.clone()].into_iter().chain(names).collect::<Vec<_>>().join("+")
+            }
+        };
+        own + self.suffix
+    }
+
+    fn same_as(&self, other: &Self) -> bool {
+        let values = |pipeline: &Self| -> Vec<Value> {
+            pipeline.stages.iter().map(|stage| Value::Object(stage.value())).collect()
+        };
+        self.point == other.point && values(self) == values(other)
+    }
+}
+
+impl Graph {
+    /// The graph of `experiment`; with `source`, its pipelines start from that run.
+    ///
+    /// # Errors
+    /// When a plain method is not registered.
+    pub fn of(experiment: &Experiment, source: Option<&Source>) -> Result<Self> {
+        let (pipelines, tested) = pipelines(experiment, source)?;
+        let mut graph = Self { runs: Vec::new(), layout: Layout::default() };
+        let mut known = HashMap::new();
+        // For each pipeline its runs by depth, then in the order of ratios and seeds.
+        let mut rows: Vec<Vec<Vec<usize>>> = Vec::new();
+        for pipeline in &pipelines {
+            let recipe = &experiment.points[pipeline.point].recipe;
+            let mut row = vec![Vec::new(); pipeline.stages.len()];
+            for &ratio in &recipe.settings.harmful_ratios {
+                for &seed in &recipe.settings.seeds {
+                    let path = graph.walk(pipeline, recipe, source, (ratio, seed), &mut known);
+                    for (runs, run) in row.iter_mut().zip(path) {
+                        if !runs.contains(&run) {
+                            runs.push(run);
+                        }
+                    }
+                }
+            }
+            rows.push(row);
+        }
+        graph.tell_apart(experiment);
+        graph.layout = graph.compare(experiment, &pipelines, &rows, &tested);
+        Ok(graph)
+    }
+
+    /// The runs of one pipeline under one ratio and seed, made where they are not known.
+    fn walk(
+        &mut self,
+        pipeline: &Pipeline,
+        recipe: &Recipe,
+        source: Option<&Source>,
+        (ratio, seed): (f64, u64),
+        known: &mut HashMap<String, usize>,
+    ) -> Vec<usize> {
+        let (mut path, mut parent) = (Vec::new(), None);
+        let mut attacked = source.and_then(|source| source.id.ratio);
+        for (depth, stage) in pipeline.stages.iter().enumerate() {
+            if stage.kind == Stage::FineTuning {
+                attacked = Some(ratio);
+            }
+            let below = match parent {
+                Some(parent) => json!(self.runs[parent].key),
+                None => json!([recipe.model, source.map(|source| &source.digest)]),
+            };
+            let key = digest(&json!([
+                below,
+                stage.value(),
+                recipe.training_data(),
+                seed,
+                attacked.map(f64::to_bits),
+            ]));
+            let next = self.runs.len();
+            let run = *known.entry(key.clone()).or_insert(next);
+            if run == next {
+                let earlier = &pipeline.stages[..depth];
+                let label = pipeline.label(depth, source);
+                self.runs.push(RunSpec {
+                    id: RunId { label, ratio: attacked, seed, axes: Vec::new() },
+                    depth,
+                    earlier: earlier.iter().filter(|other| other.kind == stage.kind).count(),
+                    parent,
+                    stage: stage.clone(),
+                    point: pipeline.point,
+                    key,
+                });
+            }
+            path.push(run);
+
+            parent = Some(run);
+        }
+        path
+    }
+
+    /// Where several runs have one name, each gets the values of the axes on which they differ.
+    fn tell_apart(&mut self, experiment: &Experiment) {
+        let mut groups: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        for (index, run) in self.runs.iter().enumerate() {
+            groups.entry(run.id.path().display().to_string()).or_default().push(index);
+        }
+        for runs in groups.into_values().filter(|runs| runs.len() > 1) {
+            for (axis, _) in experiment.axes.iter().enumerate() {
+                let value = |run: usize| &experiment.points[self.runs[run].point].values[axis];
+                let differs = runs.iter().any(|run| value(*run) != value(runs[0]));
+                if !differs {
+                    continue;
+                }
+                for &run in &runs {
+                    let (key, value) = value(run).clone();
+                    self.runs[run].id.axes.push((key, short(&value)));
+                }
+            }
+        }
+        // What no axis tells apart are stages of one pipeline with the same name.
+        let mut taken = BTreeMap::new();
+        for run in &mut self.runs {
+            let count = taken.entry(run.id.path()).or_insert(0);
+            *count += 1;
+            if *count > 1 {
+                run.id.axes.push(("stage".to_owned(), (run.depth + 1).to_string()));
+            }
+        }
+    }
+
+    fn compare(
+        &self,
+        experiment: &Experiment,
+        pipelines: &[Pipeline],
+        rows: &[Vec<Vec<usize>>],
+        tested: &[usize],
+    ) -> Layout {
+        let recipe = experiment.recipe();
+        let depths = rows.iter().map(Vec::len).max().unwrap_or(0);
+        let mut blocks: Vec<Block> = Vec::new();
+        for depth in 0..depths {
+            let mut whens: Vec<When> = Vec::new();
+            for run in rows.iter().filter_map(|row| row.get(depth)).flatten() {
+                let RunSpec { id, stage, earlier, .. } = &self.runs[*run];
+                let (stage, again) = (stage.kind, *earlier > 0);
+                let when = When { stage, depth, ratio: id.ratio, again };
+                if !whens.contains(&when) {
+                    whens.push(when);
+                }
+            }
+            blocks.extend(whens.into_iter().map(|when| self.block(when, pipelines, rows, tested)));
+        }
+        let columns = recipe.metrics.iter().flat_map(|metric| {
+            metric.config.columns().iter().map(|column| (metric.name.to_owned(), *column))
+        });
+        Layout {
+            blocks,
+            columns: columns.collect(),
+            seeds: recipe.settings.seeds.clone(),
+            ratios: recipe.settings.harmful_ratios.clone(),
+        }
+    }
+
+    /// The rows of one block. After post-tuning, what was repaired stands beside what it came from.
+    fn block(
+        &self,
+        when: When,
+        pipelines: &[Pipeline],
+        rows: &[Vec<Vec<usize>>],
+        tested: &[usize],
+    ) -> Block {
+        let mut block = Block { when, lines: Vec::new(), baseline: None, tested: Vec::new() };
+        for (index, row) in rows.iter().enumerate() {
+            let repaired = when.stage == Stage::PostTuning;
+            let last = row.len().saturating_sub(1);
+            let depths = match row.get(when.depth) {
+                Some(_) if repaired && when.depth > 0 => vec![when.depth - 1, when.depth],
+                Some(_) => vec![when.depth],
+                None if when.ratio.is_some() => vec![last],
+                None => Vec::new(),
+            };
+            for depth in depths {
+                let here = row[depth].iter().map(|run| &self.runs[*run].id);
+                let runs: Vec<_> = here.filter(|id| id.ratio == when.ratio).cloned().collect();
+                let Some(name) = runs.first().map(RunId::row) else { continue };
+                if block.line(&name).is_none() {
+                    block.lines.push(Line { name: name.clone(), runs });
+                }
+                if pipelines[index].beside && pipelines[index].label(depth, None) == BASELINE {
+                    block.baseline = Some(name.clone());
+                }
+                if tested.contains(&index) && depth == when.depth.min(last) {
+                    block.tested.push(name);
+                }
+            }
+        }
+        block
+    }
+
+    /// The runs that lead to `run`, the first stage first, itself included.
+    pub fn lineage(&self, run: usize) -> Vec<usize> {
+        let mut path = vec![run];
+        while let Some(parent) = self.runs[*path.last().unwrap_or(&run)].parent {
+            path.push(parent);
+        }
+        path.reverse();
+        path
+    }
+
+    /// The runs that start from `parent`, or from the base model.
+    pub fn children(&self, parent: Option<usize>) -> impl Iterator<Item = usize> {
+        let all = self.runs.iter().enumerate();
+        all.filter(move |(_, run)| run.parent == parent).map(|(index, _)| index)
+    }
+}
+
+/// All pipelines, those beside the tested ones first, and which of them are under test.
+fn pipelines(
+    experiment: &Experiment,
+    source: Option<&Source>,
+) -> Result<(Vec<Pipeline>, Vec<usize>)> {
+    let (mut all, mut tested): (Vec<Pipeline>, Vec<usize>) = (Vec::new(), Vec::new());
+    for (point, each) in experiment.points.iter().enumerate() {
+        let recipe = &each.recipe;
+        let stages: Vec<_> = recipe.stages().cloned().collect();
+        let embedded = recipe.model.path == EMBEDDED;
+        let settings = &recipe.settings;
+        let beside = [(settings.undefended, UNDEFENDED), (settings.baseline, BASELINE)];
+        for (_, defense) in beside.into_iter().filter(|(asked, _)| *asked && source.is_none()) {
+            let stages = baseline(&stages, defense, embedded)?;
+            all.push(Pipeline { stages, point, beside: true, suffix: "" });
+        }
+    }
+    for (point, each) in experiment.points.iter().enumerate() {
+        let stages: Vec<_> = each.recipe.stages().cloned().collect();
+        let mut own = Pipeline { stages, point, beside: false, suffix: "" };
+        let same = all.iter().position(|known| known.same_as(&own));
+        let index = same.unwrap_or_else(|| {
+            let last = own.stages.len().saturating_sub(1);
+            let taken = |known: &Pipeline| {
+                known.beside && known.label(known.stages.len() - 1, source) == own.label(last, source)
+            };
+            if all.iter().any(taken) {
+                own.suffix = "-custom";
+            }
+            all.push(own);
+            all.len() - 1
+        });
+        tested.push(index);
+    }
+    Ok((all, tested))
+}
+
+/// A value of an axis as a part of a path.
+fn short(value: &Value) -> String {
+    let text = match value {
+        Value::String(text) => text.clone(),
+        Value::Object(map) => match map.get("name").and_then(Value::as_str) {
+            Some(name) => format!("{name}-{}", &digest(value)[..6]),
+            None => digest(value)[..8].to_owned(),
+        },
+        Value::Array(_) => digest(value)[..8].to_owned(),
+        other => other.to_string(),
+    };
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._+-".contains(c);
+    text.chars().map(|c| if plain(c) { c } else { '_' }).collect()
+}

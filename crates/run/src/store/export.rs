@@ -1,0 +1,107 @@
+//! Taking a run's model away: as a model directory, or as adapters.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use vxf_core::Trainable;
+use vxf_hf::peft;
+
+use super::finished::{self, Layered, Run};
+use crate::model::Base;
+use crate::{Error, Result};
+
+/// Largest file of weights, in bytes, as transformers writes them.
+const SHARD: u64 = 5_000_000_000;
+
+/// Files beside weights and configuration that loaders look for.
+const COMPANIONS: [&str; 9] = [
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "chat_template.jinja",
+];
+
+/// Writes the model of `run` into the new directory `to`, all adapters merged, in the type that
+/// the base is stored in.
+///
+/// # Errors
+/// When `to` is there already or cannot be written, or the run's weights are gone.
+pub fn model(run: Run, base: &Base, to: &Path) -> Result<()> {
+    let checkpoint = finished::merged(base, &finished::layers(&run.lineage()?))?;
+    whole(to, |draft| {
+        checkpoint.export(draft, SHARD)?;
+        match &base.directory {
+            Some(directory) => {
+                for name in COMPANIONS.iter().filter(|name| directory.join(name).is_file()) {
+                    let (from, to) = (directory.join(name), draft.join(name));
+                    fs::copy(&from, &to).map_err(Error::io("write", &to))?;
+                }
+            }
+            None => {
+                for (name, text) in vxf_world::tokenizer_files()? {
+                    let path = draft.join(name);
+                    fs::write(&path, text).map_err(Error::io("write", &path))?;
+                }
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Writes the adapters of `run` into the new directory `to` in PEFT's layout: one adapter there,
+/// several in directories named by their stages, to be merged in the order given. Gives their directories.
+///
+/// # Errors
+/// When the run trained no adapter, and as [`model`].
+pub fn adapters(run: Run, base: &Base, to: &Path) -> Result<Vec<PathBuf>> {
+    let path = run.place.clone();
+    let fail = |problem: &str| Error::NoRun { path: path.clone(), problem: problem.into() };
+    let layers = finished::layers(&run.lineage()?);
+    if layers.is_empty() {
+        return Err(fail("nothing was trained in this run: its model is the base"));
+    }
+    let place = |root: &Path, index: usize| {
+        let stage = layers[index].stage;
+        let earlier = layers[..index].iter().filter(|layer| layer.stage == stage).count();
+        match (layers.len(), earlier) {
+            (1, _) => root.to_owned(),
+            (_, 0) => root.join(stage.to_string()),
+            (_, earlier) => root.join(format!("{stage}_{}", earlier + 1)),
+        }
+    };
+    whole(to, |draft| {
+        for (index, layer) in layers.iter().enumerate() {
+            let Trainable::Lora(lora) = &layer.trainable else {
+                return Err(fail("all weights were trained, there is no adapter; use `--merged`"));
+            };
+            peft::write(&place(draft, index), lora, &layer.weights(base)?, Some(&base.name))?;
+        }
+        Ok(())
+    })?;
+    Ok((0..layers.len()).map(|index| place(to, index)).collect())
+}
+
+/// Has `write` fill a directory beside `to` that takes its place when all is there.
+fn whole(to: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    if to.exists() {
+        return Err(Error::Exists { path: to.to_owned() });
+    }
+    let parent = to.parent().unwrap_or(Path::new(""));
+    if !parent.as_os_str().is_empty() {
+        fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
+    }
+    let name = to.file_name().unwrap_or_default().to_string_lossy();
+    let draft = parent.join(format!(".{name}.{}", std::process::id()));
+    let written =
+        write(&draft).and_then(|()| fs::rename(&draft, to).map_err(Error::io("write", to)));
+    if written.is_err() {
+        // What failed is told; a rest that cannot be removed is the smaller trouble.
+        fs::remove_dir_all(&draft).ok();
+    }
+    written
+}

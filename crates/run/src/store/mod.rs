@@ -1,0 +1,16 @@
+//! What an experiment is on disk: its directory, runs, checkpoints, and what is taken away from it.
+
+pub mod checkpoints;
+pub mod directory;
+pub mod disk;
+pub mod export;
+pub(crate) mod files;
+pub mod finished;
+pub mod manifest;
+pub mod prune;
+pub(crate) mod step_log;
+pub(crate) mod weights;
+
+pub use directory::Directory;
+pub use finished::Run;
+pub use manifest::Manifest;

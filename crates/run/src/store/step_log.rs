@@ -1,0 +1,149 @@
+//! The log of a stage: one row per step, added as the stage goes on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::BufRead;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use vxf_recipe::hex;
+
+use super::disk::Disk;
+use crate::{Error, Result};
+
+/// Rows are on disk after so long at the latest, for whoever follows the file.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Rows that wait take up no more than this.
+const MOST_PENDING: usize = 1 << 16;
+
+/// How much of a log belongs to a checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Mark {
+    bytes: u64,
+    sha256: String,
+}
+
+/// A row of a log, as far as it is read again.
+#[derive(Deserialize)]
+struct Row {
+    kind: String,
+    step: u64,
+    #[serde(default)]
+    figures: BTreeMap<String, Option<f64>>,
+    #[serde(default)]
+    row: Option<Measured>,
+}
+
+/// A figure that was measured during training.
+#[derive(Deserialize)]
+struct Measured {
+    metric: String,
+}
+
+/// The steps in the log at `path`, counted from 1, and their losses.
+pub(crate) fn losses(path: &Path) -> Result<Vec<(u64, f64)>> {
+    let mut losses = Vec::new();
+    for_each(path, |row| {
+        let loss = row.figures.get("loss").copied().flatten().filter(|_| row.kind == "step");
+        losses.extend(loss.map(|loss| (row.step, loss)));
+    })?;
+    Ok(losses)
+}
+
+/// The metrics that were measured during the training whose log is at `path`.
+pub(crate) fn followed(path: &Path) -> Result<BTreeSet<String>> {
+    let mut followed = BTreeSet::new();
+    for_each(path, |row| followed.extend(row.row.map(|measured| measured.metric)))?;
+    Ok(followed)
+}
+
+fn for_each(path: &Path, mut seen: impl FnMut(Row)) -> Result<()> {
+    let file = std::fs::File::open(path).map_err(Error::io("read", path))?;
+    for line in std::io::BufReader::new(file).lines() {
+        let line = line.map_err(Error::io("read", path))?;
+        let row = serde_json::from_str::<Row>(&line);
+        seen(row.map_err(|source| Error::Record { path: path.to_owned(), source })?);
+    }
+    Ok(())
+}
+
+/// A log that is being written.
+#[derive(Debug)]
+pub(crate) struct StepLog<'a> {
+    disk: &'a dyn Disk,
+    path: PathBuf,
+    hash: Sha256,
+    bytes: u64,
+    pending: String,
+    flushed: Instant,
+}
+
+impl<'a> StepLog<'a> {
+    /// An empty log at `path`, whatever is there.
+    pub(crate) fn begin(disk: &'a dyn Disk, path: &Path) -> Result<Self> {
+        disk.write(path, b"").map_err(Error::io("write", path))?;
+        Ok(Self::at(disk, path, Sha256::new(), 0))
+    }
+
+    /// The log at `path`, cut to what `mark` says of it; none if that is not what is there.
+    pub(crate) fn resume(disk: &'a dyn Disk, path: &Path, mark: &Mark) -> Result<Option<Self>> {
+        use std::io::Read;
+        let Ok(file) = std::fs::File::open(path) else { return Ok(None) };
+        let mut hash = Sha256::new();
+        let mut rest = file.take(mark.bytes);
+        let mut buffer = vec![0; MOST_PENDING];
+        let mut read = 0;
+        loop {
+            let count = rest.read(&mut buffer).map_err(Error::io("read", path))?;
+            if count == 0 {
+                break;
+            }
+            hash.update(&buffer[..count]);
+            read += count as u64;
+        }
+        if read != mark.bytes || hex(&hash.clone().finalize()) != mark.sha256 {
+            return Ok(None);
+        }
+        disk.truncate(path, mark.bytes).map_err(Error::io("write", path))?;
+        Ok(Some(Self::at(disk, path, hash, mark.bytes)))
+    }
+
+    fn at(disk: &'a dyn Disk, path: &Path, hash: Sha256, bytes: u64) -> Self {
+        let (pending, flushed) = (String::new(), Instant::now());
+        Self { disk, path: path.to_owned(), hash, bytes, pending, flushed }
+    }
+
+    /// Adds a row.
+    pub(crate) fn push(&mut self, row: &Value) -> Result<()> {
+        self.pending.push_str(&row.to_string());
+        self.pending.push('\n');
+        match self.pending.len() >= MOST_PENDING || self.flushed.elapsed() >= PATIENCE {
+            true => self.flush(),
+            false => Ok(()),
+        }
+    }
+
+    /// Hands all rows to the system.
+    pub(crate) fn flush(&mut self) -> Result<()> {
+        if !self.pending.is_empty() {
+            let bytes = self.pending.as_bytes();
+            self.disk.append(&self.path, bytes).map_err(Error::io("write", &self.path))?;
+            self.hash.update(bytes);
+            self.bytes += bytes.len() as u64;
+            self.pending.clear();
+        }
+        self.flushed = Instant::now();
+        Ok(())
+    }
+
+    /// What has been written so far, once it is on the disk itself.
+    pub(crate) fn mark(&mut self) -> Result<Mark> {
+        self.flush()?;
+        self.disk.sync(&self.path).map_err(Error::io("write", &self.path))?;
+        Ok(Mark { bytes: self.bytes, sha256: hex(&self.hash.clone().finalize()) })
+    }
+}
