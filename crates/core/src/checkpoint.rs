@@ -7,6 +7,7 @@
 mod base;
 mod claims;
 mod export;
+mod lineage;
 mod merge;
 mod open;
 mod pickle;

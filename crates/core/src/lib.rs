@@ -16,6 +16,7 @@ mod error;
 mod family;
 mod finite;
 pub mod generate;
+pub mod lineage;
 pub mod loss;
 pub mod metric;
 pub mod minmax;
@@ -55,11 +56,18 @@ pub use typetag;
 
 /// What a plugin's files import.
 pub mod prelude {
+    pub use crate::backbone::{Parameter, Part};
     pub use crate::config::{DefenseConfig, JudgeConfig, MetricConfig, PerturberConfig};
+    pub use crate::defense::State;
+    pub use crate::engine::Objective;
+    pub use crate::lineage::{Lineage, Reference};
+    pub use crate::loss::{cross_entropy, log_softmax};
+    pub use crate::optimizer::{AdamW, AdamWConfig};
+    pub use crate::step::Role;
     pub use crate::{
-        Backbone, Batch, ConfigError, Defense, Error, Gradients, Hidden, Key, Measurement, Metric,
-        Params, Pass, Perturbation, Perturber, Result, Scalar, Site, SiteKind, SiteSelection,
-        Stage, Step,
+        Backbone, Batch, ConfigError, Defense, Error, Gradients, Hidden, Key, Lora, Measurement,
+        Metric, Params, Pass, Perturbation, Perturber, Result, Scalar, Site, SiteKind,
+        SiteSelection, Stage, Step, Trainable,
     };
     pub use typetag;
 }

@@ -7,10 +7,13 @@ mod session;
 use std::cell::OnceCell;
 use std::sync::Arc;
 
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, Tensor};
 
-use crate::backbone::{Architecture, Backbone};
+use crate::adapter::Trainable;
+use crate::backbone::{Architecture, Backbone, Parameter};
 use crate::batch::Batch;
+use crate::lineage::{self, Reference, ReferenceModel};
+use crate::numeric::trained_in;
 use crate::perturber::Perturbation;
 use crate::rng::Key;
 use crate::scalar::Scalar;
@@ -104,6 +107,36 @@ impl<'a> Step<'a> {
     /// How many batches one pass over `stream` takes.
     pub fn batches_per_epoch(&self, stream: &str) -> Result<usize> {
         Ok(self.session.streams.get(stream)?.batches_per_epoch())
+    }
+
+    /// What is trained: name, shape, layer and part of each weight.
+    pub fn parameters(&self) -> &[Parameter] {
+        self.session.parameters.get_or_init(|| self.backbone.parameters())
+    }
+
+    /// Whether everything is trained, or an adapter, and which.
+    pub fn trainable(&self) -> &'a Trainable {
+        self.backbone.trainable()
+    }
+
+    /// A model to compare with, whose weights are read one at a time.
+    ///
+    /// # Errors
+    /// When this stage was not given it.
+    pub fn reference(&self, reference: Reference) -> Result<ReferenceModel<'_>> {
+        let found = self.session.references.get(&reference);
+        let lineage = &**found.ok_or(Error::NoReference { reference })?;
+        let dtype = trained_in(self.backbone.dtype());
+        Ok(ReferenceModel { lineage, dtype, device: self.backbone.device() })
+    }
+
+    /// The weight of the linear layer, embedding or norm `module` under the trained `weights`, with an
+    /// adapter merged in; see [`lineage::merged`].
+    ///
+    /// # Errors
+    /// When the model has no such module; when `weights` lacks a part of it.
+    pub fn merged(&self, weights: &Params, module: &str) -> Result<Tensor> {
+        lineage::merged(self.backbone, weights, module)
     }
 
     /// How many micro-batches the step has.
@@ -279,7 +312,7 @@ impl<'a> Step<'a> {
         weights: &Params,
         f: impl FnOnce(&mut Self) -> Result<T>,
     ) -> Result<T> {
-        whole_set(weights, &self.weights)?;
+        whole_set("with_weights", weights, &self.weights)?;
         let own = std::mem::replace(&mut self.weights, weights.clone());
         let shown = std::mem::take(&mut self.shown);
         let result = f(self);
@@ -314,8 +347,8 @@ fn of_one_micro_batch(verb: &'static str, micro_batches: usize) -> Error {
 }
 
 /// Checks that `given` has the names and shapes of `trained`.
-fn whole_set(given: &Params, trained: &Params) -> Result<()> {
-    let fail = |problem| Err(Error::WeightSet { problem });
+pub(crate) fn whole_set(verb: &'static str, given: &Params, trained: &Params) -> Result<()> {
+    let fail = |problem| Err(Error::WeightSet { verb, problem });
     let mut missing = trained.names().filter(|name| given.get(name).is_none());
     if let Some(name) = missing.next() {
         let (others, all) = (missing.count(), trained.len());

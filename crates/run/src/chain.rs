@@ -318,7 +318,7 @@ impl<'a> Chain<'a> {
         }
         let rates = (0..total).map(|step| training.schedule.rate(step));
         health::moved(&start, &training.weights, rates.fold(0.0, f64::max), total)?;
-        let weights = training.defense.finish(training.weights)?;
+        let weights = training.finish()?.weights;
         Ok(Outcome { weights, backbone, start, steps: total, before, begun })
     }
 

@@ -1,6 +1,10 @@
 //! Stages of training put together in one line.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use vxf_core::backbone::Backbone;
+use vxf_core::lineage::{Lineage, Reference};
 use vxf_core::minmax::{Observation, Training};
 use vxf_core::optimizer::{AdamW, AdamWConfig};
 use vxf_core::schedule::{Decay, Schedule};
@@ -64,6 +68,29 @@ pub fn weights(backbone: &dyn Backbone, seed: u64) -> Result<Params> {
         Ok((name.to_owned(), (tensor + (noise * 0.1)?)?))
     });
     moved.collect::<Result<Params>>()?.leaves()
+}
+
+/// Models to compare with: the backbone's own frozen weights for the base, and others near them.
+pub fn references(
+    backbone: &dyn Backbone,
+    seed: u64,
+) -> Result<BTreeMap<Reference, Arc<dyn Lineage>>> {
+    let key = Key::root(seed).child("references");
+    let base = backbone.tensors();
+    let near = |name: &str| -> Result<Arc<dyn Lineage>> {
+        let key = key.child(name);
+        let moved = base.iter().map(|(name, tensor)| {
+            let (dtype, device) = (tensor.dtype(), tensor.device());
+            let noise = key.child(name).normal(tensor.dims(), dtype, device)?;
+            Ok((name.to_owned(), (tensor + (noise * 0.1)?)?))
+        });
+        Ok(Arc::new(moved.collect::<Result<Params>>()?))
+    };
+    Ok(BTreeMap::from([
+        (Reference::Base, Arc::new(base.clone()) as Arc<dyn Lineage>),
+        (Reference::Aligned, near("aligned")?),
+        (Reference::Parent, near("parent")?),
+    ]))
 }
 
 /// A stage that goes over `streams`, the first of which is its main one, from a copy of `weights`:

@@ -101,7 +101,7 @@ impl Defense for Average {
         Ok(())
     }
 
-    fn finish(&mut self, weights: Params) -> Result<Params> {
+    fn finish(&mut self, _: &mut Step<'_>, weights: Params) -> Result<Params> {
         Ok(self.mean.take().unwrap_or(weights))
     }
 }

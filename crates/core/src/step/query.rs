@@ -3,8 +3,8 @@
 use candle_core::Tensor;
 
 use super::{Role, Step, of_one_micro_batch};
-use crate::backbone::{Pass, Tap, Untouched};
-use crate::engine::{Evaluation, Objective, Outcome};
+use crate::backbone::{Parameter, Pass, Tap, Untouched};
+use crate::engine::{Evaluation, Objective, Outcome, Subset};
 use crate::perturber::{Perturbation, perturbed};
 use crate::rng::Key;
 use crate::scalar::Scalar;
@@ -23,13 +23,14 @@ pub struct Query<'s, 'a> {
     objective: Option<Objective<'s>>,
     role: Role,
     whole: bool,
+    subset: Option<Subset>,
 }
 
 impl<'s, 'a> Query<'s, 'a> {
     pub(super) fn new(step: &'s mut Step<'a>, stream: &str) -> Self {
         let whole = step.micro.is_none();
         let (stream, perturbation) = (stream.to_owned(), Perturbation::None);
-        Self { step, stream, perturbation, objective: None, role: Role::Outer, whole }
+        Self { step, stream, perturbation, objective: None, role: Role::Outer, whole, subset: None }
     }
 
     /// At this perturbation.
@@ -57,6 +58,15 @@ impl<'s, 'a> Query<'s, 'a> {
         self
     }
 
+    /// With respect to these of the [trained weights](Step::parameters) alone.
+    ///
+    /// The others are left out of the gradient, and the backward walk ends at the lowest that is
+    /// wanted: what lies below is neither kept nor differentiated.
+    pub fn of(mut self, wanted: &dyn Fn(&Parameter) -> bool) -> Self {
+        self.subset = Some(Subset::of(self.step.parameters(), wanted));
+        self
+    }
+
     /// The gradient with respect to the weights.
     ///
     /// In the outer role and on the main stream, its loss is the step's `loss`.
@@ -79,6 +89,7 @@ impl<'s, 'a> Query<'s, 'a> {
 
     /// The loss alone; waits for the device.
     pub fn loss(mut self) -> Result<f64> {
+        self.takes_no_subset("loss")?;
         let weights = self.moved_weights()?;
         let parts = match self.single() {
             Some(micro) => vec![(micro, 1.0)],
@@ -96,6 +107,7 @@ impl<'s, 'a> Query<'s, 'a> {
     /// Of this micro-batch's contribution to the step's loss: the mean over *its* labelled tokens
     /// times its share of the step's. Returns the mean loss of the micro-batch beside them.
     pub fn site_gradients(mut self, sites: &[Site]) -> Result<(Scalar, Hidden)> {
+        self.takes_no_subset("site_gradients")?;
         let micro = self.one_micro_batch("site_gradients")?;
         let share = self.step.share(&self.stream)?;
         let weights = self.moved_weights()?;
@@ -122,6 +134,15 @@ impl<'s, 'a> Query<'s, 'a> {
     /// The logits `[batch, sequence, vocabulary]` in `f32` or wider, cut off from any graph.
     pub fn logits(self) -> Result<Tensor> {
         self.forward("logits", &Untouched)
+    }
+
+    /// Refuses [`Query::of`] for a verb without a gradient of weights.
+    fn takes_no_subset(&self, verb: &'static str) -> Result<()> {
+        if self.subset.is_none() {
+            return Ok(());
+        }
+        let problem = "takes no gradient of the weights; leave out `of(..)`".to_owned();
+        Err(Error::Query { verb, problem })
     }
 
     /// The micro-batch that this is about, if it is one.
@@ -189,6 +210,11 @@ impl<'s, 'a> Query<'s, 'a> {
     }
 
     fn differentiate(&mut self) -> Result<(Scalar, Gradients)> {
+        if self.subset.as_ref().is_some_and(Subset::is_empty) {
+            let all = self.step.parameters().len();
+            let problem = format!("wants none of the {all} trained weights");
+            return Err(Error::Query { verb: "of", problem });
+        }
         let weights = self.moved_weights()?;
         let Some(micro) = self.single() else { return self.differentiate_whole(&weights) };
         let main = self.step.main();
@@ -216,6 +242,7 @@ impl<'s, 'a> Query<'s, 'a> {
             let problem = "minimises nothing; leave out `minimising(..)`".to_owned();
             return Err(Error::Query { verb, problem });
         }
+        self.takes_no_subset(verb)?;
         let micro = self.one_micro_batch(verb)?;
         let weights = self.moved_weights()?.detach();
         let batch = self.step.batch_of(&self.stream, micro)?;
@@ -260,6 +287,7 @@ impl<'s, 'a> Query<'s, 'a> {
             objective: self.objective.unwrap_or_default(),
             sites,
             weight_gradients,
+            subset: self.subset.as_ref(),
             dropout: dropout.as_ref(),
             recompute: self.step.session.recompute,
         }

@@ -9,7 +9,9 @@ mod feature_penalty;
 mod losses;
 mod masks;
 mod per_step;
+mod post_tuning;
 mod sharpness;
+mod subset;
 mod taking_turns;
 mod thawed;
 
