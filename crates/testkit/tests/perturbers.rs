@@ -52,11 +52,10 @@ impl Perturber for Simple {
             let all = vxf_core::SiteSelection::try_from(all.map(str::to_owned).to_vec())?;
             sites.extend(all.resolve(layers)?.into_iter().find(|site| !sites.contains(site)));
         }
-        let main = step.main();
         if has(Defect::Wasteful) {
-            step.on(&main).role(Role::Probe).gradients()?;
+            step.on_main().role(Role::Probe).gradients()?;
         }
-        let (_, mut hidden) = step.on(&main).role(Role::Probe).site_gradients(&sites)?;
+        let (_, mut hidden) = step.on_main().role(Role::Probe).site_gradients(&sites)?;
         if has(Defect::Everywhere) {
             for tensor in hidden.values_mut() {
                 *tensor = tensor.ones_like()?;
