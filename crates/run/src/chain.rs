@@ -283,7 +283,12 @@ impl<'a> Chain<'a> {
             }
         };
         let mut saved = Instant::now();
+        let (mut losses, mut lossless) = (0, None);
         let done = training.run(|training, seen| {
+            match seen.loss() {
+                Ok(_) => losses += 1,
+                Err(error) => lossless = Some(error),
+            }
             let done = training.next;
             log.push(&json!({
                 "kind": "step", "step": done, "learning_rate": seen.rate,
@@ -313,6 +318,9 @@ impl<'a> Chain<'a> {
         // Rows up to a step that failed are worth seeing.
         log.flush()?;
         done?;
+        if let (0, Some(error)) = (losses, lossless) {
+            self.progress.note(&error.to_string());
+        }
         if training.next < total {
             return Err(Error::Stopped);
         }

@@ -122,6 +122,13 @@ pub fn training<'a>(
     })
 }
 
+/// Streams that a method may read beside the main one, of random samples.
+pub fn beside_main(backbone: &dyn Backbone) -> impl Iterator<Item = (&'static str, Stream)> {
+    let key = Key::root(12);
+    let names = ["alignment", "user", "harmful", "guide", "calibration"];
+    names.into_iter().map(move |name| (name, samples(backbone, 5, &key.child(name))))
+}
+
 /// A stage whose every step has `batches` for its micro-batches.
 pub fn accumulating<'a>(
     backbone: &'a dyn Backbone,
@@ -131,7 +138,8 @@ pub fn accumulating<'a>(
     perturber: Box<dyn Perturber>,
 ) -> Result<Training<'a>> {
     let accumulation = batches.len();
-    let streams = vec![("main", Stream::of_batches(batches))];
+    let mut streams = vec![("main", Stream::of_batches(batches))];
+    streams.extend(beside_main(backbone));
     let mut training = training(backbone, weights, streams, defense, perturber)?;
     training.session.accumulation = accumulation;
     Ok(training)

@@ -118,6 +118,30 @@ mod nothing {
     }
 }
 
+/// Moves the weights along the gradient on another stream.
+struct Elsewhere {
+    rho: f64,
+}
+
+impl Perturber for Elsewhere {
+    fn streams(&self) -> &[&'static str] {
+        &["harmful"]
+    }
+
+    fn perturb(&mut self, step: &mut Step<'_>) -> Result<Perturbation> {
+        let gradients = step.on("harmful").role(Role::Probe).gradients()?;
+        Ok(Perturbation::Weights(gradients.scale(self.rho / gradients.norm()?)?))
+    }
+}
+
+mod elsewhere {
+    use super::*;
+
+    vxf_testkit::perturber_laws!(|asked: &Asked| {
+        Box::new(Elsewhere { rho: asked.rho }) as Box<dyn Perturber>
+    });
+}
+
 vxf_testkit::perturber_laws!(simple);
 vxf_testkit::gradient_perturber_laws!(simple);
 

@@ -1,15 +1,14 @@
 //! Questions about a stream, and the verbs that answer them.
 
-use candle_core::Tensor;
-
-use super::{Role, Step, of_one_micro_batch};
-use crate::backbone::{Parameter, Pass, Tap, Untouched};
+use super::micro::of_one_micro_batch;
+use super::{Role, Step};
+use crate::backbone::Parameter;
 use crate::engine::{Evaluation, Objective, Outcome, Subset};
-use crate::perturber::{Perturbation, perturbed};
+use crate::perturber::Perturbation;
 use crate::rng::Key;
 use crate::scalar::Scalar;
 use crate::site::{Hidden, Site};
-use crate::{Error, Gradients, Params, Result, numeric};
+use crate::{Error, Gradients, Params, Result};
 
 /// A question about a stream, put together word by word and ended by a verb.
 ///
@@ -17,10 +16,10 @@ use crate::{Error, Gradients, Params, Result, numeric};
 /// is an error.
 #[must_use = "end the query with a verb such as `gradients`"]
 pub struct Query<'s, 'a> {
-    step: &'s mut Step<'a>,
-    stream: String,
+    pub(super) step: &'s mut Step<'a>,
+    pub(super) stream: String,
     perturbation: Perturbation,
-    objective: Option<Objective<'s>>,
+    pub(super) objective: Option<Objective<'s>>,
     role: Role,
     whole: bool,
     subset: Option<Subset>,
@@ -120,24 +119,8 @@ impl<'s, 'a> Query<'s, 'a> {
         Ok((outcome.loss, outcome.at_sites))
     }
 
-    /// The hidden embeddings at sites, cut off from any graph.
-    ///
-    /// At a perturbation they are what the model goes on with: what is added to a site included.
-    pub fn hidden(self, sites: &[Site]) -> Result<Hidden> {
-        let seen = std::cell::RefCell::new(Hidden::new());
-        let reader = Reader { sites, seen: &seen };
-        self.forward("hidden", &reader)?;
-        reader.all_seen()?;
-        Ok(seen.take())
-    }
-
-    /// The logits `[batch, sequence, vocabulary]` in `f32` or wider, cut off from any graph.
-    pub fn logits(self) -> Result<Tensor> {
-        self.forward("logits", &Untouched)
-    }
-
     /// Refuses [`Query::of`] for a verb without a gradient of weights.
-    fn takes_no_subset(&self, verb: &'static str) -> Result<()> {
+    pub(super) fn takes_no_subset(&self, verb: &'static str) -> Result<()> {
         if self.subset.is_none() {
             return Ok(());
         }
@@ -153,13 +136,13 @@ impl<'s, 'a> Query<'s, 'a> {
         }
     }
 
-    fn one_micro_batch(&self, verb: &'static str) -> Result<usize> {
+    pub(super) fn one_micro_batch(&self, verb: &'static str) -> Result<usize> {
         let several = self.step.session.accumulation;
         self.single().ok_or_else(|| of_one_micro_batch(verb, several))
     }
 
     /// The weights that the perturbation leads to.
-    fn moved_weights(&self) -> Result<Params> {
+    pub(super) fn moved_weights(&self) -> Result<Params> {
         match &self.perturbation {
             Perturbation::Weights(change) => self.step.weights.add_scaled(change, 1.0),
             Perturbation::Hidden(_) if self.single().is_none() => {
@@ -171,7 +154,7 @@ impl<'s, 'a> Query<'s, 'a> {
         }
     }
 
-    fn hidden_perturbation(&self) -> Option<&Hidden> {
+    pub(super) fn hidden_perturbation(&self) -> Option<&Hidden> {
         match &self.perturbation {
             Perturbation::Hidden(hidden) => Some(hidden),
             Perturbation::None | Perturbation::Weights(_) => None,
@@ -179,7 +162,7 @@ impl<'s, 'a> Query<'s, 'a> {
     }
 
     /// Where the dropout masks of the next pass over a micro-batch are drawn.
-    fn dropout(&mut self, micro: usize) -> Result<Option<Key>> {
+    pub(super) fn dropout(&mut self, micro: usize) -> Result<Option<Key>> {
         let key = self.step.key_of("dropout", micro).child(&self.stream);
         // The first of a series is the key itself, the others are its items.
         let item = |key: Key, number| if number == 0 { key } else { key.index(number) };
@@ -236,36 +219,6 @@ impl<'s, 'a> Query<'s, 'a> {
         Ok((loss, gradients))
     }
 
-    /// One forward pass through `tap`; returns the logits.
-    fn forward(mut self, verb: &'static str, tap: &dyn Tap) -> Result<Tensor> {
-        if self.objective.is_some() {
-            let problem = "minimises nothing; leave out `minimising(..)`".to_owned();
-            return Err(Error::Query { verb, problem });
-        }
-        self.takes_no_subset(verb)?;
-        let micro = self.one_micro_batch(verb)?;
-        let weights = self.moved_weights()?.detach();
-        let batch = self.step.batch_of(&self.stream, micro)?;
-        let dropout = self.dropout(micro)?;
-        let backbone = self.step.backbone;
-        let layers = backbone.architecture().layers;
-        let added = self.hidden_perturbation();
-        if let Some(site) = added.into_iter().flat_map(Hidden::keys).find(|it| it.layer >= layers) {
-            return Err(Error::UnknownSite {
-                site: site.to_string(),
-                known: format!("{layers} layers"),
-            });
-        }
-        let tap = Perturbed { added, tap };
-        let pass = Pass::new(&weights).with_padding_of(&batch).with_dropout(dropout.as_ref());
-        let tapped = pass.with_tap(&tap);
-        let mut hidden = backbone.embed(&batch.tokens, &tapped)?;
-        for layer in 0..layers {
-            hidden = backbone.block(layer, &hidden, &tapped)?;
-        }
-        numeric::widened(&backbone.head(&hidden, &pass)?.detach())
-    }
-
     /// One differentiated pass over a micro-batch.
     fn run(
         &mut self,
@@ -295,43 +248,5 @@ impl<'s, 'a> Query<'s, 'a> {
         let place = format!(" on stream `{}`", self.stream);
         self.step.watch("the loss", &place, &outcome.loss)?;
         Ok(outcome)
-    }
-}
-
-/// Adds a perturbation on the way to another tap.
-struct Perturbed<'a> {
-    added: Option<&'a Hidden>,
-    tap: &'a dyn Tap,
-}
-
-impl Tap for Perturbed<'_> {
-    fn tap(&self, site: Site, hidden: &Tensor) -> Result<Tensor> {
-        self.tap.tap(site, &perturbed(site, hidden, self.added)?)
-    }
-}
-
-/// Remembers hidden embeddings on their way.
-pub(crate) struct Reader<'a> {
-    pub(crate) sites: &'a [Site],
-    pub(crate) seen: &'a std::cell::RefCell<Hidden>,
-}
-
-impl Reader<'_> {
-    /// Fails when the backbone never came by one of the sites.
-    pub(crate) fn all_seen(&self) -> Result<()> {
-        let seen = self.seen.borrow();
-        let Some(site) = self.sites.iter().find(|site| !seen.contains_key(site)) else {
-            return Ok(());
-        };
-        Err(Error::UnknownSite { site: site.to_string(), known: "other sites".into() })
-    }
-}
-
-impl Tap for Reader<'_> {
-    fn tap(&self, site: Site, hidden: &Tensor) -> Result<Tensor> {
-        if self.sites.contains(&site) {
-            self.seen.borrow_mut().insert(site, hidden.detach());
-        }
-        Ok(hidden.clone())
     }
 }
