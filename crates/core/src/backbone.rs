@@ -130,6 +130,50 @@ pub struct Architecture {
     pub labels: Option<usize>,
 }
 
+/// What a parameter belongs to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Part {
+    /// The attention's projections.
+    Attention,
+    /// The MLP's projections.
+    Mlp,
+    /// A norm's gain or bias.
+    Norm,
+    /// What tokens and positions become before the first layer. A table that is the output projection
+    /// as well belongs here.
+    Embedding,
+    /// The output projection, and what stands between it and the last norm.
+    Head,
+    /// Something else, or unknown.
+    #[default]
+    Other,
+}
+
+/// Where in a model a parameter sits.
+///
+/// The gradient of a [subset](crate::step::Query::of) goes down to its lowest parameter and no
+/// further, so this must be right: the law `a_subset_has_the_gradients_of_all` of the test kit holds
+/// a backbone to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Location {
+    /// The layer, from 0; none outside the layers. There a norm stands above the last one.
+    pub layer: Option<usize>,
+    /// The part.
+    pub part: Part,
+}
+
+impl Location {
+    /// The lowest layer that a backward walk has to reach for a parameter here, and `usize::MAX` if it
+    /// need not go below the head.
+    pub(crate) fn lowest_layer(self) -> usize {
+        match (self.layer, self.part) {
+            (Some(layer), _) => layer,
+            (None, Part::Head | Part::Norm) => usize::MAX,
+            (None, _) => 0,
+        }
+    }
+}
+
 /// A trainable tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parameter {
@@ -139,6 +183,39 @@ pub struct Parameter {
     pub shape: Vec<usize>,
     /// Whether weight decay applies: to all but norm gains and biases, as PyTorch trainers do.
     pub decay: bool,
+    /// The layer it is in, from 0; none outside the layers.
+    pub layer: Option<usize>,
+    /// What it belongs to.
+    pub part: Part,
+}
+
+impl Parameter {
+    /// A parameter of which it is not said where it sits.
+    pub fn new(name: impl Into<String>, shape: Vec<usize>, decay: bool) -> Self {
+        Self { name: name.into(), shape, decay, layer: None, part: Part::Other }
+    }
+
+    /// The same at a location.
+    #[must_use]
+    pub fn at(self, Location { layer, part }: Location) -> Self {
+        Self { layer, part, ..self }
+    }
+
+    /// Where it sits.
+    pub fn location(&self) -> Location {
+        Location { layer: self.layer, part: self.part }
+    }
+
+    /// The module it belongs to: its name without `.weight`, `.bias`, `.lora_A` or `.lora_B`.
+    pub fn module(&self) -> &str {
+        module(&self.name)
+    }
+}
+
+/// The module that the tensor called `name` belongs to.
+pub fn module(name: &str) -> &str {
+    let suffixes = [".weight", ".bias", ".lora_A", ".lora_B"];
+    suffixes.iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name)
 }
 
 /// A causal language model that the loop can walk layer by layer.

@@ -105,9 +105,8 @@ impl Defense for Composition {
             let (own, rest): (Vec<_>, Vec<_>) =
                 tensors.into_iter().partition(|(name, _)| name.starts_with(&prefix));
             tensors = rest;
-            let own = own.into_iter().map(|(name, tensor)| {
-                (name[prefix.len()..].to_owned(), tensor)
-            });
+            let own =
+                own.into_iter().map(|(name, tensor)| (name[prefix.len()..].to_owned(), tensor));
             let values = values.remove(&member.name).unwrap_or_default();
             member.method.restore(State { tensors: own.collect(), values })?;
         }

@@ -109,8 +109,15 @@ pub trait Defense: Send {
         Ok(())
     }
 
-    /// Edits the final weights (post-tuning methods).
-    fn finish(&mut self, weights: Params) -> Result<Params> {
+    /// Edits the final weights, after the last step (post-tuning methods).
+    ///
+    /// `weights` are those that were trained: an adapter's, where one is. The step has one micro-batch.
+    /// It tells [references](Step::reference) and the [merged weight](Step::merged) of a module, and
+    /// keeps what is recorded.
+    ///
+    /// # Errors
+    /// What is returned must be a whole set of the trained weights, and finite.
+    fn finish(&mut self, _step: &mut Step<'_>, weights: Params) -> Result<Params> {
         Ok(weights)
     }
 

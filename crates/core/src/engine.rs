@@ -7,6 +7,7 @@
 //! the tests' oracle.
 
 mod segment;
+mod subset;
 
 use candle_core::{Tensor, Var};
 
@@ -20,6 +21,7 @@ use vxf_tensor::numeric;
 
 use crate::{Gradients, Params, Result};
 use segment::{Injection, Input, Kept, Segment};
+pub use subset::Subset;
 
 /// A loss over logits `[batch, sequence, vocabulary]` in `f32` or wider, a differentiable scalar.
 pub type LogitsLoss<'a> = &'a dyn Fn(&Tensor, &Batch) -> Result<Tensor>;
@@ -72,6 +74,8 @@ pub struct Evaluation<'a> {
     pub sites: &'a [Site],
     /// Whether gradients of the weights are wanted; taking none saves their arithmetic.
     pub weight_gradients: bool,
+    /// Whose gradients alone are wanted; of all weights if none is given.
+    pub subset: Option<&'a Subset>,
     /// Where dropout masks are drawn; `None` is evaluation mode.
     pub dropout: Option<&'a Key>,
     /// What is kept for the backward.
@@ -100,6 +104,7 @@ impl<'a> Evaluation<'a> {
             objective: Objective::default(),
             sites: &[],
             weight_gradients: true,
+            subset: None,
             dropout: None,
             recompute: Recompute::default(),
         }
@@ -125,15 +130,21 @@ impl<'a> Evaluation<'a> {
         if let Some(site) = self.sites.iter().chain(perturbed).find(|site| site.layer >= layers) {
             return Err(self.unknown(*site));
         }
-        match self.weight_gradients {
-            true => self.walk(&self.weights.leaves()?),
-            false => self.walk(&self.weights.detach()),
+        self.walk(&self.differentiable()?)
+    }
+
+    /// The weights, as leaves where their gradients are wanted and cut off elsewhere.
+    fn differentiable(&self) -> Result<Params> {
+        match (self.weight_gradients, self.subset) {
+            (false, _) => Ok(self.weights.detach()),
+            (true, None) => self.weights.leaves(),
+            (true, Some(subset)) => subset.leaves(self.weights),
         }
     }
 
     fn walk(&self, weights: &Params) -> Result<Outcome> {
         let layers = self.backbone.architecture().layers;
-        let lowest = self.lowest_layer().unwrap_or(layers);
+        let lowest = self.lowest_layer().map_or(layers, |lowest| lowest.min(layers));
         let keeps = self.recompute == Recompute::None;
         let frozen = weights.detach();
         let mut outcome = Outcome::default();
@@ -170,7 +181,8 @@ impl<'a> Evaluation<'a> {
         // Head: its gradient is the first that is handed down.
         let mut gradient = None;
         if self.objective.has_head() {
-            let leaf = (wanted_below || self.weight_gradients).then_some(&hidden);
+            let whole = self.weight_gradients && self.subset.is_none();
+            let leaf = (wanted_below || whole).then_some(&hidden);
             let top = Segment::new(self, leaf, |leaf, _| {
                 self.head_objective(leaf.unwrap_or(&hidden), weights)
             })?;
@@ -211,10 +223,7 @@ impl<'a> Evaluation<'a> {
     /// # Errors
     /// As [`Evaluation::run`].
     pub fn run_as_one_graph(&self) -> Result<Outcome> {
-        let weights = &match self.weight_gradients {
-            true => self.weights.leaves()?,
-            false => self.weights.detach(),
-        };
+        let weights = &self.differentiable()?;
         let mut outcome = Outcome::default();
         let tap = Injection::new(self, true);
         let pass = self.pass(weights, &tap);
@@ -284,10 +293,8 @@ impl<'a> Evaluation<'a> {
 
     /// The lowest layer the backward has to reach; `None` when nothing below the head is wanted.
     fn lowest_layer(&self) -> Option<usize> {
-        match self.weight_gradients {
-            true => Some(0),
-            false => self.sites.iter().map(|site| site.layer).min(),
-        }
+        let weights = self.weight_gradients.then(|| self.subset.map_or(0, Subset::lowest));
+        self.sites.iter().map(|site| site.layer).chain(weights).min()
     }
 
     fn unknown(&self, site: Site) -> crate::Error {

@@ -1,5 +1,6 @@
 //! What can go wrong in the core, each case with the offending value and the rule it broke.
 
+use crate::lineage::Reference;
 use crate::registry::ConfigError;
 
 /// The core's error.
@@ -73,11 +74,30 @@ pub enum Error {
         /// The name asked for.
         name: String,
     },
-    /// `with_weights` was given something else than a whole set of trained weights.
-    #[error("`with_weights` needs every trained weight and no other: {problem}")]
+    /// Weights that are to take the place of the trained ones are no whole set of them.
+    #[error("`{verb}` needs every trained weight and no other: {problem}")]
     WeightSet {
+        /// What they were given to or came from.
+        verb: &'static str,
         /// Which weight is missing, foreign or of another shape, and what to do.
         problem: String,
+    },
+    /// A model to compare with was asked for that the run was not given.
+    #[error(
+        "this stage has no `{reference}` model to compare with; the method's settings must declare \
+         that it needs one"
+    )]
+    NoReference {
+        /// Which one.
+        reference: Reference,
+    },
+    /// A module was asked for that the model does not have.
+    #[error("the model has no module `{module}`; it has such as {}", .known.join(", "))]
+    UnknownModule {
+        /// The name asked for.
+        module: String,
+        /// Names like it, or some of those there are.
+        known: Vec<String>,
     },
     /// A query has words that its verb cannot answer.
     #[error("`{verb}` {problem}")]

@@ -14,6 +14,7 @@ pub mod engine;
 mod error;
 mod finite;
 pub mod generate;
+pub mod lineage;
 pub mod loss;
 pub mod metric;
 pub mod minmax;
@@ -38,8 +39,9 @@ pub use batch::{Batch, Example};
 pub use composition::Composition;
 pub use defense::{Defense, Stage};
 pub use error::{Error, Result};
+pub use lineage::{Lineage, Reference};
 pub use metric::{Measurement, Metric};
-pub use needs::{Needs, Reference};
+pub use needs::Needs;
 pub use params::{Gradients, Params};
 pub use perturber::{Perturbation, Perturber};
 pub use registry::ConfigError;
@@ -53,13 +55,20 @@ pub use typetag;
 
 /// What a plugin's files import.
 pub mod prelude {
+    pub use crate::backbone::{Parameter, Part};
     pub use crate::config::{
         BuildContext, Column, DefenseConfig, JudgeConfig, MetricConfig, PerturberConfig,
     };
+    pub use crate::defense::State;
+    pub use crate::engine::Objective;
+    pub use crate::lineage::{Lineage, Reference};
+    pub use crate::loss::{cross_entropy, log_softmax};
+    pub use crate::optimizer::{AdamW, AdamWConfig};
+    pub use crate::step::Role;
     pub use crate::{
-        Backbone, Batch, ConfigError, Defense, Error, Gradients, Hidden, Key, Measurement, Metric,
-        Needs, Params, Pass, Perturbation, Perturber, Reference, Result, Scalar, Site, SiteKind,
-        SiteSelection, Stage, Step,
+        Backbone, Batch, ConfigError, Defense, Error, Gradients, Hidden, Key, Lora, Measurement,
+        Metric, Needs, Params, Pass, Perturbation, Perturber, Result, Scalar, Site, SiteKind,
+        SiteSelection, Stage, Step, Trainable,
     };
     pub use typetag;
 }

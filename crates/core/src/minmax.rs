@@ -8,10 +8,11 @@ use std::collections::BTreeMap;
 
 use crate::backbone::Backbone;
 use crate::defense::Defense;
+use crate::finite::Finite;
 use crate::optimizer::{AdamW, clip_factor};
 use crate::perturber::Perturber;
 use crate::schedule::Schedule;
-use crate::step::{LOSS, Session, Step};
+use crate::step::{LOSS, Session, Step, whole_set};
 use crate::{Error, Params, Result};
 
 /// What happened in one optimiser step.
@@ -35,6 +36,15 @@ impl Observation {
     pub fn loss(&self) -> Result<f64> {
         self.figures.get(LOSS).copied().ok_or(Error::NoLoss { step: self.step })
     }
+}
+
+/// What a defence made of the trained weights.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// The weights that the stage gives.
+    pub weights: Params,
+    /// Figures that were recorded on the way.
+    pub figures: BTreeMap<String, f64>,
 }
 
 /// Whether to go on.
@@ -91,12 +101,33 @@ impl Training<'_> {
 
     /// Lets the defence look at model and streams before the first step, a batch at a time.
     pub fn prepare(&mut self) -> Result<()> {
-        let Self { backbone, weights, defense, session, schedule, .. } = self;
+        self.aside(|defense, step| defense.prepare(step)).map(drop)
+    }
+
+    /// Lets the defence edit the trained weights after the last step, a batch at a time.
+    ///
+    /// # Errors
+    /// When it gives something else than a whole set of finite weights.
+    pub fn finish(&mut self) -> Result<Finished> {
+        let trained = self.weights.detach();
+        let (weights, figures) = self.aside(|defense, step| defense.finish(step, trained))?;
+        whole_set("finish", &weights, &self.weights)?;
+        Finite::new(self.next).search(&weights)?;
+        Ok(Finished { weights, figures })
+    }
+
+    /// Lets the defence act between steps, with one micro-batch.
+    fn aside<T>(
+        &mut self,
+        act: impl FnOnce(&mut dyn Defense, &mut Step<'_>) -> Result<T>,
+    ) -> Result<(T, BTreeMap<String, f64>)> {
+        let Self { backbone, weights, defense, session, schedule, next, .. } = self;
         let accumulation = std::mem::replace(&mut session.accumulation, 1);
-        let at = (0, schedule.total);
-        let done = defense.prepare(&mut Step::whole(*backbone, weights, session, at));
+        let at = (*next, schedule.total);
+        let done = act(&mut **defense, &mut Step::whole(*backbone, weights, session, at));
         session.accumulation = accumulation;
-        done.and(session.turn(0).map(drop))
+        let figures = session.turn(*next)?;
+        Ok((done?, figures))
     }
 
     /// One optimiser step.

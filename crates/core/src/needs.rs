@@ -1,28 +1,6 @@
 //! What a plugin declares that it reads, so that a recipe can be checked before anything loads.
 
-use serde::{Deserialize, Serialize};
-
-/// A model that a method or a metric compares with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Reference {
-    /// The model before any stage.
-    Base,
-    /// The model that the last alignment stage left.
-    Aligned,
-    /// The model that this run starts from.
-    Parent,
-}
-
-impl std::fmt::Display for Reference {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Base => "base",
-            Self::Aligned => "aligned",
-            Self::Parent => "parent",
-        })
-    }
-}
+use crate::lineage::Reference;
 
 /// A stream of training batches beside the main one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +16,7 @@ pub struct StreamNeed {
 /// Everything that a plugin reads beyond the main stream and the model that is trained.
 ///
 /// ```
-/// use vxf_core::needs::{Needs, Reference};
+/// use vxf_core::{Needs, Reference};
 ///
 /// let needs = Needs::none().stream("harmful").batches_of(2).reference(Reference::Base);
 /// assert_eq!(needs.streams[0].batch_size, Some(2));

@@ -1,23 +1,26 @@
 //! What a defence and a perturber can ask for within one optimiser step.
 
 mod draw;
+mod forward;
+mod micro;
 mod query;
 mod session;
 
 use std::cell::OnceCell;
-use std::sync::Arc;
 
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, Tensor};
 
-use crate::backbone::{Architecture, Backbone};
-use crate::batch::Batch;
+use crate::adapter::Trainable;
+use crate::backbone::{Architecture, Backbone, Parameter};
+use crate::lineage::{self, Reference, ReferenceModel};
+use crate::numeric::trained_in;
 use crate::perturber::Perturbation;
 use crate::{Error, Gradients, Params, Result};
 use vxf_tensor::Key;
 use vxf_tensor::Scalar;
 
+pub(crate) use forward::Reader;
 pub use query::Query;
-pub(crate) use query::Reader;
 pub(crate) use session::LOSS;
 pub use session::Session;
 use session::Watched;
@@ -106,9 +109,34 @@ impl<'a> Step<'a> {
         Ok(self.session.streams.get(stream)?.batches_per_epoch())
     }
 
-    /// How many micro-batches the step has.
-    pub fn micro_batches(&self) -> usize {
-        self.session.accumulation
+    /// What is trained: name, shape, layer and part of each weight.
+    pub fn parameters(&self) -> &[Parameter] {
+        self.session.parameters.get_or_init(|| self.backbone.parameters())
+    }
+
+    /// Whether everything is trained, or an adapter, and which.
+    pub fn trainable(&self) -> &'a Trainable {
+        self.backbone.trainable()
+    }
+
+    /// A model to compare with, whose weights are read one at a time.
+    ///
+    /// # Errors
+    /// When this stage was not given it.
+    pub fn reference(&self, reference: Reference) -> Result<ReferenceModel<'_>> {
+        let found = self.session.references.get(&reference);
+        let lineage = &**found.ok_or(Error::NoReference { reference })?;
+        let dtype = trained_in(self.backbone.dtype());
+        Ok(ReferenceModel { lineage, dtype, device: self.backbone.device() })
+    }
+
+    /// The weight of the linear layer, embedding or norm `module` under the trained `weights`, with an
+    /// adapter merged in; see [`lineage::merged`].
+    ///
+    /// # Errors
+    /// When the model has no such module; when `weights` lacks a part of it.
+    pub fn merged(&self, weights: &Params, module: &str) -> Result<Tensor> {
+        lineage::merged(self.backbone, weights, module)
     }
 
     /// The weights that queries run with: the trained ones, unless inside [`Step::with_weights`].
@@ -131,95 +159,6 @@ impl<'a> Step<'a> {
 
     fn key_of(&self, purpose: &str, micro: usize) -> Key {
         self.session.key.child(purpose).index(self.index).index(micro as u64)
-    }
-
-    /// This micro-batch of `stream`; the same one however often it is asked for.
-    ///
-    /// # Errors
-    /// When there is no such stream; when this is a whole step of several micro-batches.
-    pub fn batch(&mut self, stream: &str) -> Result<Arc<Batch>> {
-        let micro = self.one_micro_batch("batch")?;
-        self.batch_of(stream, micro)
-    }
-
-    fn batch_of(&mut self, stream: &str, micro: usize) -> Result<Arc<Batch>> {
-        Ok(self.session.read(stream, self.backbone.device())?.batches[micro].clone())
-    }
-
-    /// Goes on to the next batch of `stream` within this step (simulated inner runs need many).
-    ///
-    /// With several micro-batches it is the next one for each of them.
-    pub fn redraw(&mut self, stream: &str) -> Result<()> {
-        self.session.redraw(stream, self.backbone.device())
-    }
-
-    /// The share of the step's labelled tokens of `stream` that lies in this micro-batch; 1 for the
-    /// whole step.
-    ///
-    /// Micro-batches in which the main stream has no label are left out of the step, with the other
-    /// streams' batches beside them. To ask does not use up the stream.
-    pub fn share(&mut self, stream: &str) -> Result<f64> {
-        let Some(micro) = self.micro.filter(|_| self.session.accumulation > 1) else {
-            return Ok(1.0);
-        };
-        let main = self.main();
-        let device = self.backbone.device();
-        let counted: Vec<_> = self.session.look(&main, device)?.labelled().collect();
-        let own: Vec<_> = self.session.look(stream, device)?.labelled().collect();
-        let all: usize = own.iter().zip(counted).filter(|(_, main)| *main > 0).map(|it| it.0).sum();
-        match all {
-            0 => Err(Error::NothingLabelled { stream: stream.to_owned() }),
-            all => Ok(own[micro] as f64 / all as f64),
-        }
-    }
-
-    /// The micro-batches of `stream` that have labels, each with its share of them.
-    fn shares(&mut self, stream: &str) -> Result<Vec<(usize, f64)>> {
-        let labelled: Vec<_> =
-            self.session.look(stream, self.backbone.device())?.labelled().collect();
-        let all: usize = labelled.iter().sum();
-        let parts = labelled.into_iter().enumerate().filter(|(_, own)| *own > 0);
-        let parts: Vec<_> = parts.map(|(micro, own)| (micro, own as f64 / all as f64)).collect();
-        match parts.is_empty() {
-            true => Err(Error::NothingLabelled { stream: stream.to_owned() }),
-            false => Ok(parts),
-        }
-    }
-
-    /// The micro-batch that a verb for one of them is about.
-    fn one_micro_batch(&self, verb: &'static str) -> Result<usize> {
-        match (self.micro, self.session.accumulation) {
-            (Some(micro), _) => Ok(micro),
-            (None, 1) => Ok(0),
-            (None, several) => Err(of_one_micro_batch(verb, several)),
-        }
-    }
-
-    /// Runs `f` on each micro-batch of the step and adds up its gradients, each weighted by the
-    /// micro-batch's share of the main stream's labelled tokens.
-    ///
-    /// The loop does this for every defence that is not [`per_step`](crate::Defense::per_step); one
-    /// that is can do it itself where it needs single micro-batches, as for a perturbation of hidden
-    /// embeddings.
-    pub fn accumulate(
-        &mut self,
-        mut f: impl FnMut(&mut Self) -> Result<Gradients>,
-    ) -> Result<Gradients> {
-        let (main, before) = (self.main(), self.micro);
-        let mut part = |step: &mut Self, micro| {
-            step.micro = Some(micro);
-            match step.share(&main)? {
-                0.0 => Ok(Gradients::new()),
-                share => f(step)?.scale(share),
-            }
-        };
-        let mut sum = Gradients::new();
-        for micro in 0..self.session.accumulation {
-            let part = part(self, micro);
-            self.micro = before;
-            sum.accumulate_all(part?)?;
-        }
-        Ok(sum)
     }
 
     /// Adds to the figure `name` of this step; micro-batches count by their share.
@@ -279,7 +218,7 @@ impl<'a> Step<'a> {
         weights: &Params,
         f: impl FnOnce(&mut Self) -> Result<T>,
     ) -> Result<T> {
-        whole_set(weights, &self.weights)?;
+        whole_set("with_weights", weights, &self.weights)?;
         let own = std::mem::replace(&mut self.weights, weights.clone());
         let shown = std::mem::take(&mut self.shown);
         let result = f(self);
@@ -304,18 +243,9 @@ impl<'a> Step<'a> {
     }
 }
 
-/// Why `verb` refuses a whole step of several micro-batches.
-fn of_one_micro_batch(verb: &'static str, micro_batches: usize) -> Error {
-    let problem = format!(
-        "is about one micro-batch, and this step has {micro_batches}; ask for it within \
-         `step.accumulate(|step| ..)`"
-    );
-    Error::Query { verb, problem }
-}
-
 /// Checks that `given` has the names and shapes of `trained`.
-fn whole_set(given: &Params, trained: &Params) -> Result<()> {
-    let fail = |problem| Err(Error::WeightSet { problem });
+pub(crate) fn whole_set(verb: &'static str, given: &Params, trained: &Params) -> Result<()> {
+    let fail = |problem| Err(Error::WeightSet { verb, problem });
     let mut missing = trained.names().filter(|name| given.get(name).is_none());
     if let Some(name) = missing.next() {
         let (others, all) = (missing.count(), trained.len());

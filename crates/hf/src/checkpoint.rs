@@ -6,6 +6,7 @@
 
 mod base;
 mod export;
+mod lineage;
 mod merge;
 mod open;
 mod shard;

@@ -1,12 +1,13 @@
 //! Model families: what a configuration implies, and how its weights are loaded.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::{DType, Device};
 use serde_json::Value;
 
-use vxf_core::backbone::{Architecture, Backbone, Parameter};
+use vxf_core::backbone::{Architecture, Backbone, Location, Parameter, module};
 use vxf_core::{ConfigError, Error, Lora, Result, Trainable, registry};
 
 use crate::checkpoint::Checkpoint;
@@ -31,6 +32,8 @@ pub struct Outline {
     pub tensors: Vec<(String, Vec<usize>)>,
     /// The linear layers that can carry an adapter, by the name of their weight less `.weight`.
     pub linears: Vec<String>,
+    /// Where modules sit, by their name; one that is not listed may be anywhere.
+    pub locations: BTreeMap<String, Location>,
 }
 
 impl Outline {
@@ -53,6 +56,11 @@ impl Outline {
         found.map(|(_, shape)| shape.as_slice())
     }
 
+    /// Where the module called `module` sits.
+    fn location(&self, module: &str) -> Location {
+        self.locations.get(module).copied().unwrap_or_default()
+    }
+
     /// What `trainable` trains of this model.
     ///
     /// # Errors
@@ -63,9 +71,12 @@ impl Outline {
             Trainable::Full => {
                 let all = self.tensors.iter().cloned();
                 let decays = |shape: &[usize]| shape.len() > 1;
-                return Ok(all
-                    .map(|(name, shape)| Parameter { decay: decays(&shape), name, shape })
-                    .collect());
+                let parameter = |(name, shape): (String, Vec<usize>)| {
+                    let location = self.location(module(&name));
+                    let decay = decays(&shape);
+                    Parameter::new(name, shape, decay).at(location)
+                };
+                return Ok(all.map(parameter).collect());
             }
         };
         lora.validate()?;
@@ -73,7 +84,8 @@ impl Outline {
         for module in self.linears.iter().filter(|module| lora.targets(module)) {
             let Some(&[out, input]) = self.shape(&format!("{module}.weight")) else { continue };
             widest = widest.max(out.min(input));
-            let parameter = |name, shape| Parameter { name, shape, decay: true };
+            let location = self.location(module);
+            let parameter = |name, shape| Parameter::new(name, shape, true).at(location);
             all.push(parameter(Lora::a_of(module), vec![lora.rank, input]));
             all.push(parameter(Lora::b_of(module), vec![out, lora.rank]));
         }

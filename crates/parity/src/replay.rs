@@ -372,6 +372,10 @@ impl Defense for Watched<dyn Defense> {
         Ok(gradients)
     }
 
+    fn after_step(&mut self, step: &mut Step<'_>) -> Result<()> {
+        self.inner.after_step(step)
+    }
+
     fn state(&self) -> Result<vxf_core::defense::State> {
         self.inner.state()
     }

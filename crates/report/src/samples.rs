@@ -44,9 +44,8 @@ pub fn closing<E>(
         };
         // The aligned model of a row is called after its first method alone.
         let aligned = name.split('+').next().unwrap_or(name);
-        let aligned = before.and_then(|block| {
-            first(&block.lines, name).or_else(|| first(&block.lines, aligned))
-        });
+        let aligned = before
+            .and_then(|block| first(&block.lines, name).or_else(|| first(&block.lines, aligned)));
         answers.push((name.clone(), answered(aligned)?, answered(first(&after.lines, name))?));
     }
     let width = answers.iter().map(|(name, _, _)| name.chars().count()).max().unwrap_or(0);

@@ -66,12 +66,12 @@ pub fn comparison(layout: &Layout, records: &[Record]) -> String {
 }
 
 fn rows(block: &Block, records: &[Record], columns: &[&Column]) -> TextTable {
-    let header = |column: &&Column| match sample(records, column.figure).map(|row| row.figure.better)
-    {
-        Some(Better::Higher) => format!("{} ↑", column.header),
-        Some(Better::Lower) => format!("{} ↓", column.header),
-        None => column.header.to_owned(),
-    };
+    let header =
+        |column: &&Column| match sample(records, column.figure).map(|row| row.figure.better) {
+            Some(Better::Higher) => format!("{} ↑", column.header),
+            Some(Better::Lower) => format!("{} ↓", column.header),
+            None => column.header.to_owned(),
+        };
     let first = ["defense".to_owned()].into_iter();
     let mut table = TextTable::new(first.chain(columns.iter().map(header)));
     for line in &block.lines {
@@ -99,9 +99,8 @@ fn differences(
     let mut any = false;
     for line in tested.filter_map(|name| block.line(name)) {
         any = true;
-        let paired = |column: &&Column| {
-            (paired(records, line, baseline, column.figure), column.decimals)
-        };
+        let paired =
+            |column: &&Column| (paired(records, line, baseline, column.figure), column.decimals);
         let paired: Vec<_> = columns.iter().map(paired).collect();
         let label = format!("{} - {}", line.name, baseline.name);
         table.row([label].into_iter().chain(paired.iter().map(difference)));

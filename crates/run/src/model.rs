@@ -113,7 +113,18 @@ impl Base {
         })?;
         let dtype = settings.dtype.into();
         let (shared, ready) = (Mutex::new(None), Mutex::new(None));
-        Ok(Self { name, checkpoint, codec, outline, directory, adapters, device, dtype, shared, ready })
+        Ok(Self {
+            name,
+            checkpoint,
+            codec,
+            outline,
+            directory,
+            adapters,
+            device,
+            dtype,
+            shared,
+            ready,
+        })
     }
 
     /// Whether it is the model in this program.
@@ -182,7 +193,8 @@ impl Base {
     /// When a file cannot be read.
     pub fn digests(&self) -> Result<ModelDigests> {
         let digest = |bytes: &[u8]| hex(&Sha256::digest(bytes));
-        let adapters = self.adapters.iter().map(|place| directory_digest(place)).collect::<Result<_>>()?;
+        let adapters =
+            self.adapters.iter().map(|place| directory_digest(place)).collect::<Result<_>>()?;
         match &self.directory {
             None => Ok(ModelDigests {
                 adapters,
@@ -234,7 +246,8 @@ pub(crate) fn directory_digest(directory: &Path) -> Result<String> {
             let path = entry.map_err(Error::io("read", &place))?.path();
             let of_model = |path: &Path| {
                 let ending = path.extension().and_then(|ending| ending.to_str());
-                matches!(ending, Some("safetensors" | "bin")) || path.ends_with("adapter_config.json")
+                matches!(ending, Some("safetensors" | "bin"))
+                    || path.ends_with("adapter_config.json")
             };
             match path.is_dir() {
                 true => open.push(path),

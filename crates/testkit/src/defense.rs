@@ -49,6 +49,7 @@ fn stage<'a>(
         training(backbone, &weights, streams, config.build(&BuildContext::bare())?, inner)?;
     stage.session.recompute = case.recompute();
     stage.session.accumulation = *accumulation;
+    stage.session.references = crate::training::references(backbone, case.seed)?;
     Ok(stage)
 }
 
@@ -77,7 +78,7 @@ pub fn repeats_itself(name: &str, settings: &Value) {
                 advance(&mut stage, 3)?;
             }
             assert_eq!(first_difference(&before, &stage.weights)?.is_some(), trains, "moves");
-            Ok((stage.defense.finish(stage.weights)?, before))
+            Ok((stage.finish()?.weights, before))
         };
         assert_eq!(first_difference(&run()?.0, &run()?.0)?, None, "a weight that differs");
         Ok(())
@@ -104,9 +105,10 @@ pub fn resumes_to_the_bit(name: &str, settings: &Value) {
         resume(&mut second, first)?;
         advance(&mut second, after)?;
         assert_eq!(first_difference(&whole.weights, &second.weights)?, None, "a weight differs");
-        let whole = whole.defense.finish(whole.weights)?;
-        let second = second.defense.finish(second.weights)?;
-        assert_eq!(first_difference(&whole, &second)?, None, "a finished weight differs");
+        let (whole, second) = (whole.finish()?, second.finish()?);
+        let differs = first_difference(&whole.weights, &second.weights)?;
+        assert_eq!(differs, None, "a finished weight differs");
+        assert_eq!(whole.figures, second.figures, "figures of `finish`");
         Ok(())
     });
 }

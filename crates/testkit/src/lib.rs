@@ -6,7 +6,8 @@
 //! can be called alone. Laws draw their cases at random; `PROPTEST_CASES` asks for more of them.
 //!
 //! What the laws are tried on is public as well: [`toy`] is a complete backbone in plain candle
-//! operations, [`checkpoint`] makes checkpoints in memory, [`batches`] makes samples,
+//! operations, [`plain`] computes the same by hand for tests of a method's formula, [`training`] puts
+//! stages together, [`checkpoint`] makes checkpoints in memory, [`batches`] makes samples,
 //! [`Recording`] sees what a forward pass really received, and [`metric`] has a model and probes on
 //! which a metric's figures can be worked out by hand.
 
@@ -23,6 +24,7 @@ mod device;
 pub mod metric;
 pub mod numbers;
 pub mod perturber;
+pub mod plain;
 pub mod recording;
 pub mod scaled;
 pub mod scope;

@@ -1,6 +1,10 @@
 //! Stages of training put together in one line.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use vxf_core::backbone::Backbone;
+use vxf_core::lineage::{Lineage, Reference};
 use vxf_core::minmax::{Observation, Training};
 use vxf_core::optimizer::{AdamW, AdamWConfig};
 use vxf_core::schedule::{Decay, Schedule};
@@ -66,6 +70,29 @@ pub fn weights(backbone: &dyn Backbone, seed: u64) -> Result<Params> {
     moved.collect::<Result<Params>>()?.leaves()
 }
 
+/// Models to compare with: the backbone's own frozen weights for the base, and others near them.
+pub fn references(
+    backbone: &dyn Backbone,
+    seed: u64,
+) -> Result<BTreeMap<Reference, Arc<dyn Lineage>>> {
+    let key = Key::root(seed).child("references");
+    let base = backbone.tensors();
+    let near = |name: &str| -> Result<Arc<dyn Lineage>> {
+        let key = key.child(name);
+        let moved = base.iter().map(|(name, tensor)| {
+            let (dtype, device) = (tensor.dtype(), tensor.device());
+            let noise = key.child(name).normal(tensor.dims(), dtype, device)?;
+            Ok((name.to_owned(), (tensor + (noise * 0.1)?)?))
+        });
+        Ok(Arc::new(moved.collect::<Result<Params>>()?))
+    };
+    Ok(BTreeMap::from([
+        (Reference::Base, Arc::new(base.clone()) as Arc<dyn Lineage>),
+        (Reference::Aligned, near("aligned")?),
+        (Reference::Parent, near("parent")?),
+    ]))
+}
+
 /// A stage that goes over `streams`, the first of which is its main one, from a copy of `weights`:
 /// AdamW with decay, clipping at 1, the constant rate 0.01, a hundred steps.
 pub fn training<'a>(
@@ -95,6 +122,13 @@ pub fn training<'a>(
     })
 }
 
+/// Streams that a method may read beside the main one, of random samples.
+pub fn beside_main(backbone: &dyn Backbone) -> impl Iterator<Item = (&'static str, Stream)> {
+    let key = Key::root(12);
+    let names = ["alignment", "user", "harmful", "guide", "calibration"];
+    names.into_iter().map(move |name| (name, samples(backbone, 5, &key.child(name))))
+}
+
 /// A stage whose every step has `batches` for its micro-batches.
 pub fn accumulating<'a>(
     backbone: &'a dyn Backbone,
@@ -104,7 +138,8 @@ pub fn accumulating<'a>(
     perturber: Box<dyn Perturber>,
 ) -> Result<Training<'a>> {
     let accumulation = batches.len();
-    let streams = vec![("main", Stream::of_batches(batches))];
+    let mut streams = vec![("main", Stream::of_batches(batches))];
+    streams.extend(beside_main(backbone));
     let mut training = training(backbone, weights, streams, defense, perturber)?;
     training.session.accumulation = accumulation;
     Ok(training)

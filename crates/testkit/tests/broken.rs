@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
-use vxf_core::backbone::{Architecture, Decoder, Parameter};
+use vxf_core::backbone::{Architecture, Decoder, Parameter, Part};
 use vxf_core::{Backbone, Key, Params, Pass, Result, Trainable};
 use vxf_testkit::backbone::{gradients, trainable, walk};
 use vxf_testkit::{Toy, ToyShape};
@@ -27,6 +27,10 @@ enum Defect {
     ForgetfulDecoder,
     /// Claims a parameter that it does not use.
     UnusedParameter,
+    /// Says that the first layer's parameters sit in the last.
+    WrongLayer,
+    /// Says that the embedding is part of the head.
+    WrongPart,
 }
 
 /// A toy with a defect.
@@ -90,8 +94,15 @@ impl Backbone for Broken {
 
     fn parameters(&self) -> Vec<Parameter> {
         let mut all = self.toy.parameters();
+        for parameter in &mut all {
+            match (self.defect, parameter.layer, parameter.part) {
+                (Defect::WrongLayer, Some(0), _) => parameter.layer = Some(1),
+                (Defect::WrongPart, None, Part::Embedding) => parameter.part = Part::Head,
+                _ => {}
+            }
+        }
         if self.defect == Defect::UnusedParameter {
-            all.push(Parameter { name: "unused.weight".into(), shape: vec![2, 2], decay: true });
+            all.push(Parameter::new("unused.weight", vec![2, 2], true));
         }
         all
     }
@@ -152,6 +163,8 @@ fn each_defect_is_found() {
     refused(|| gradients::site_gradients_are_right(broken(Defect::WrongGradient)));
     refused(|| gradients::block_by_block_is_one_graph_to_the_bit(broken(Defect::WildDropout)));
     refused(|| gradients::takes_no_gradient_unasked(broken(Defect::CutsGradient)));
+    refused(|| gradients::a_subset_has_the_gradients_of_all(broken(Defect::WrongLayer)));
+    refused(|| gradients::a_subset_has_the_gradients_of_all(broken(Defect::WrongPart)));
     refused(|| gradients::unread_padding_is_not_missed(broken(Defect::LeavesOutTooMuch)));
     refused(|| walk::does_not_see_the_future(broken(Defect::SeesTheFuture)));
     refused(|| walk::padding_is_inert(broken(Defect::SeesTheFuture)));

@@ -101,7 +101,7 @@ impl Defense for Average {
         Ok(())
     }
 
-    fn finish(&mut self, weights: Params) -> Result<Params> {
+    fn finish(&mut self, _: &mut Step<'_>, weights: Params) -> Result<Params> {
         Ok(self.mean.take().unwrap_or(weights))
     }
 }
@@ -113,8 +113,8 @@ vxf_core::config! {
 
 #[typetag::serde(name = "average")]
 impl DefenseConfig for AverageConfig {
-    fn build(&self) -> Box<dyn Defense> {
-        Box::new(Average::default())
+    fn build(&self, _: &BuildContext<'_>) -> Result<Box<dyn Defense>> {
+        Ok(Box::new(Average::default()))
     }
 }
 
@@ -141,8 +141,8 @@ vxf_core::config! {
 
 #[typetag::serde(name = "silent")]
 impl DefenseConfig for SilentConfig {
-    fn build(&self) -> Box<dyn Defense> {
-        Box::new(Silent)
+    fn build(&self, _: &BuildContext<'_>) -> Result<Box<dyn Defense>> {
+        Ok(Box::new(Silent))
     }
 }
 

@@ -52,11 +52,10 @@ impl Perturber for Simple {
             let all = vxf_core::SiteSelection::try_from(all.map(str::to_owned).to_vec())?;
             sites.extend(all.resolve(layers)?.into_iter().find(|site| !sites.contains(site)));
         }
-        let main = step.main();
         if has(Defect::Wasteful) {
-            step.on(&main).role(Role::Probe).gradients()?;
+            step.on_main().role(Role::Probe).gradients()?;
         }
-        let (_, mut hidden) = step.on(&main).role(Role::Probe).site_gradients(&sites)?;
+        let (_, mut hidden) = step.on_main().role(Role::Probe).site_gradients(&sites)?;
         if has(Defect::Everywhere) {
             for tensor in hidden.values_mut() {
                 *tensor = tensor.ones_like()?;
@@ -117,6 +116,27 @@ mod nothing {
     fn equals_the_large_batch() {
         accumulation::equals_the_large_batch(|_| Box::new(Nothing), &Scope::ALL);
     }
+}
+
+/// Moves the weights along the gradient on another stream.
+struct Elsewhere {
+    rho: f64,
+}
+
+impl Perturber for Elsewhere {
+
+    fn perturb(&mut self, step: &mut Step<'_>) -> Result<Perturbation> {
+        let gradients = step.on("harmful").role(Role::Probe).gradients()?;
+        Ok(Perturbation::Weights(gradients.scale(self.rho / gradients.norm()?)?))
+    }
+}
+
+mod elsewhere {
+    use super::*;
+
+    vxf_testkit::perturber_laws!(|asked: &Asked| {
+        Box::new(Elsewhere { rho: asked.rho }) as Box<dyn Perturber>
+    });
 }
 
 vxf_testkit::perturber_laws!(simple);

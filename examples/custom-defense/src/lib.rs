@@ -20,9 +20,8 @@ pub struct Blend {
 impl Defense for Blend {
     fn gradients(&mut self, inner: &mut dyn Perturber, step: &mut Step<'_>) -> Result<Gradients> {
         let perturbation = inner.perturb(step)?;
+        let clean = step.on_main().gradients()?;
         let perturbed = step.gradients(&perturbation)?;
-        let main = step.main();
-        let clean = step.on(&main).gradients()?;
         clean.scale(1.0 - self.share)?.add_scaled(&perturbed, self.share)
     }
 }

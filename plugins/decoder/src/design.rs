@@ -1,6 +1,8 @@
 //! What the families differ in: one description that the model is made from.
 
-use vxf_core::backbone::Architecture;
+use std::collections::BTreeMap;
+
+use vxf_core::backbone::{Architecture, Location, Part};
 use vxf_hf::Outline;
 
 use crate::rope::Rope;
@@ -179,7 +181,7 @@ impl Design {
 
     /// The model without its weights: the one list of its tensors.
     pub fn outline(&self) -> Outline {
-        let mut list = List::default();
+        let mut list = List::new(None, Part::Embedding);
         let (width, narrow) = (self.width, self.embedding_width);
         list.table(&self.name("embed_tokens"), &[self.vocabulary, narrow]);
         if let Position::Learned { offset } = self.position {
@@ -192,6 +194,7 @@ impl Design {
         let Biases { query_key_value, output, mlp } = self.biases;
         for layer in 0..self.windows.len() {
             let name = |part| self.layer_name(layer, part);
+            list.at(Some(layer), Part::Attention);
             list.norm(&name(self.names.attention_norm), self.norm, width);
             list.linear(name("self_attn.q_proj"), queries, width, query_key_value);
             list.linear(name("self_attn.k_proj"), keys, width, query_key_value);
@@ -201,6 +204,7 @@ impl Design {
                 list.norm(&name("self_attn.k_norm"), Norm::Rms, self.head_width);
             }
             list.linear(name(self.names.attention_output), width, queries, output);
+            list.at(Some(layer), Part::Mlp);
             list.norm(&name(self.names.mlp_norm), self.norm, width);
             if self.mlp == Mlp::Gated {
                 list.linear(name("mlp.gate_proj"), self.inner, width, mlp);
@@ -208,6 +212,7 @@ impl Design {
             list.linear(name(self.names.up), self.inner, width, mlp);
             list.linear(name(self.names.down), width, self.inner, mlp);
         }
+        list.at(None, Part::Head);
         if self.final_norm {
             list.norm(&self.name(self.names.final_norm), self.norm, width);
         }
@@ -217,11 +222,11 @@ impl Design {
         let labels = match self.output {
             Output::Tied => None,
             Output::Head => {
-                list.tensors.push((self.output_name(), vec![self.vocabulary, narrow]));
+                list.table("lm_head", &[self.vocabulary, narrow]);
                 None
             }
             Output::Labels(labels) => {
-                list.tensors.push((self.output_name(), vec![labels, narrow]));
+                list.table("score", &[labels, narrow]);
                 Some(labels)
             }
         };
@@ -233,20 +238,38 @@ impl Design {
             positions: self.positions,
             labels,
         };
-        Outline { architecture, tensors: list.tensors, linears: list.linears }
+        let List { tensors, linears, locations, .. } = list;
+        Outline { architecture, tensors, linears, locations }
     }
 }
 
 /// An outline in the making.
-#[derive(Default)]
 struct List {
     tensors: Vec<(String, Vec<usize>)>,
     linears: Vec<String>,
+    locations: BTreeMap<String, Location>,
+    /// Where what comes next sits.
+    location: Location,
 }
 
 impl List {
+    fn new(layer: Option<usize>, part: Part) -> Self {
+        Self {
+            tensors: Vec::new(),
+            linears: Vec::new(),
+            locations: BTreeMap::new(),
+            location: Location { layer, part },
+        }
+    }
+
+    /// What comes next sits here.
+    fn at(&mut self, layer: Option<usize>, part: Part) {
+        self.location = Location { layer, part };
+    }
+
     fn table(&mut self, name: &str, shape: &[usize]) {
         self.tensors.push((format!("{name}.weight"), shape.to_vec()));
+        self.locations.insert(name.to_owned(), self.location);
     }
 
     fn bias(&mut self, name: &str, width: usize) {
@@ -259,6 +282,10 @@ impl List {
         }
         if norm == Norm::Layer {
             self.bias(name, width);
+        }
+        if norm != Norm::PlainLayer {
+            let location = Location { part: Part::Norm, ..self.location };
+            self.locations.insert(name.to_owned(), location);
         }
     }
 

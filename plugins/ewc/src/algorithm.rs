@@ -1,8 +1,6 @@
 //! The method: a quadratic penalty weighted by Fisher information.
 
-use vxf_core::defense::State;
 use vxf_core::prelude::*;
-use vxf_core::step::Role;
 
 use crate::config::{EwcConfig, Form};
 

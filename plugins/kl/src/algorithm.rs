@@ -1,10 +1,8 @@
 //! The method: a divergence from the aligned model added to the user's loss.
 
 use candle_core::{D, Tensor};
-use vxf_core::engine::Objective;
 use vxf_core::loss::log_softmax;
 use vxf_core::prelude::*;
-use vxf_core::step::Role;
 
 use crate::config::{Form, KlConfig};
 
@@ -50,12 +48,11 @@ impl Defense for Kl {
             Form::Corrected => Role::Evaluation,
             Form::Reference | Form::AxisCorrected => Role::Probe,
         };
-        let main = step.main();
         let aligned = step.snapshot_of(ALIGNED)?.clone();
-        let teacher = step.with_weights(&aligned, |step| step.on(&main).role(role).logits())?;
+        let teacher = step.with_weights(&aligned, |step| step.on_main().role(role).logits())?;
         let perturbation = inner.perturb(step)?;
         let term = |student: &Tensor, batch: &Batch| self.divergence(&teacher, student, batch);
         let objective = Objective { logits: Some(&term), ..Objective::default() };
-        step.on(&main).perturbed(&perturbation).minimising(objective).gradients()
+        step.on_main().perturbed(&perturbation).minimising(objective).gradients()
     }
 }

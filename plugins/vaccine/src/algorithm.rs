@@ -3,10 +3,8 @@
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Tensor};
-use vxf_core::defense::State;
 use vxf_core::numeric::squares;
 use vxf_core::prelude::*;
-use vxf_core::step::Role;
 
 use crate::config::{Between, GradientPerturberConfig, Scope};
 use crate::reuse;
@@ -87,8 +85,7 @@ impl Perturber for GradientPerturber {
         let sites = sites.resolve(step.architecture().layers)?;
         let role = if *same_dropout { Role::Outer } else { Role::Probe };
 
-        let main = step.main();
-        let (loss, mut hidden) = step.on(&main).role(role).site_gradients(&sites)?;
+        let (loss, mut hidden) = step.on_main().role(role).site_gradients(&sites)?;
         let norms = norms(&hidden)?;
         let mut norm = Scalar::default();
         for own in norms.values() {
@@ -97,7 +94,7 @@ impl Perturber for GradientPerturber {
         let norm = norm.root()?;
         step.record("loss_clean", loss)?;
         step.record("hidden_gradient_norm", norm.clone())?;
-        let place = format!(" on stream `{main}`");
+        let place = format!(" on stream `{}`", step.main());
         for (site, own) in &norms {
             step.watch(&format!("the loss gradient at {site}"), &place, own)?;
             step.record(&format!("hidden_gradient_norm.{site}"), own.clone())?;

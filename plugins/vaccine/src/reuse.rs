@@ -1,7 +1,6 @@
 //! The last perturbation, kept for the steps in between and fitted to their batches.
 
 use candle_core::Tensor;
-use vxf_core::defense::State;
 use vxf_core::prelude::*;
 
 const HIDDEN: &str = "hidden/";

@@ -7,7 +7,7 @@ use candle_core::Device;
 #[test]
 fn steps_follow_the_formula() -> Result<()> {
     let config = AdamWConfig { weight_decay: 0.1, ..Default::default() };
-    let parameter = |name: &str, decay| Parameter { name: name.into(), shape: vec![2], decay };
+    let parameter = |name: &str, decay| Parameter::new(name, vec![2], decay);
     let parameters = [parameter("a.weight", true), parameter("norm.weight", false)];
     let start = Tensor::new(&[0.5f64, -1.5], &Device::Cpu)?;
     let mut weights: Params =
@@ -42,7 +42,7 @@ fn steps_follow_the_formula() -> Result<()> {
 /// A gradient that is the weight itself moves it as one of the same numbers elsewhere.
 #[test]
 fn a_weight_may_be_its_own_gradient() -> Result<()> {
-    let parameters = [Parameter { name: "w".into(), shape: vec![3], decay: true }];
+    let parameters = [Parameter::new("w", vec![3], true)];
     let moved = |gradient: fn(&Tensor) -> Result<Tensor>| {
         let start = Tensor::new(&[0.5f32, -1.5, 2.0], &Device::Cpu)?;
         let mut weights: Params = [("w".to_owned(), start)].into_iter().collect();
@@ -62,7 +62,7 @@ fn a_weight_may_be_its_own_gradient() -> Result<()> {
 /// The gradient is fine and so is the step before; what the update makes is not.
 #[test]
 fn a_weight_that_is_no_number_any_more_is_named_with_its_step() -> Result<()> {
-    let parameter = |name: &str| Parameter { name: name.into(), shape: vec![40_000], decay: false };
+    let parameter = |name: &str| Parameter::new(name, vec![40_000], false);
     let parameters = [parameter("fine"), parameter("large")];
     let value = |value: f32| Tensor::full(value, 40_000, &Device::Cpu);
     let mut weights: Params =

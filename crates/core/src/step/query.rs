@@ -1,12 +1,12 @@
 //! Questions about a stream, and the verbs that answer them.
 
-use candle_core::Tensor;
-use vxf_tensor::{Key, Scalar, numeric};
+use vxf_tensor::{Key, Scalar};
 
-use super::{Role, Step, of_one_micro_batch};
-use crate::backbone::{Pass, Tap, Untouched};
-use crate::engine::{Evaluation, Objective, Outcome};
-use crate::perturber::{Perturbation, perturbed};
+use super::micro::of_one_micro_batch;
+use super::{Role, Step};
+use crate::backbone::Parameter;
+use crate::engine::{Evaluation, Objective, Outcome, Subset};
+use crate::perturber::Perturbation;
 use crate::site::{Hidden, Site};
 use crate::{Error, Gradients, Params, Result};
 
@@ -16,19 +16,20 @@ use crate::{Error, Gradients, Params, Result};
 /// is an error.
 #[must_use = "end the query with a verb such as `gradients`"]
 pub struct Query<'s, 'a> {
-    step: &'s mut Step<'a>,
-    stream: String,
+    pub(super) step: &'s mut Step<'a>,
+    pub(super) stream: String,
     perturbation: Perturbation,
-    objective: Option<Objective<'s>>,
+    pub(super) objective: Option<Objective<'s>>,
     role: Role,
     whole: bool,
+    subset: Option<Subset>,
 }
 
 impl<'s, 'a> Query<'s, 'a> {
     pub(super) fn new(step: &'s mut Step<'a>, stream: &str) -> Self {
         let whole = step.micro.is_none();
         let (stream, perturbation) = (stream.to_owned(), Perturbation::None);
-        Self { step, stream, perturbation, objective: None, role: Role::Outer, whole }
+        Self { step, stream, perturbation, objective: None, role: Role::Outer, whole, subset: None }
     }
 
     /// At this perturbation.
@@ -56,6 +57,15 @@ impl<'s, 'a> Query<'s, 'a> {
         self
     }
 
+    /// With respect to these of the [trained weights](Step::parameters) alone.
+    ///
+    /// The others are left out of the gradient, and the backward walk ends at the lowest that is
+    /// wanted: what lies below is neither kept nor differentiated.
+    pub fn of(mut self, wanted: &dyn Fn(&Parameter) -> bool) -> Self {
+        self.subset = Some(Subset::of(self.step.parameters(), wanted));
+        self
+    }
+
     /// The gradient with respect to the weights.
     ///
     /// In the outer role and on the main stream, its loss is the step's `loss`.
@@ -78,6 +88,7 @@ impl<'s, 'a> Query<'s, 'a> {
 
     /// The loss alone; waits for the device.
     pub fn loss(mut self) -> Result<f64> {
+        self.takes_no_subset("loss")?;
         let weights = self.moved_weights()?;
         let parts = match self.single() {
             Some(micro) => vec![(micro, 1.0)],
@@ -95,6 +106,7 @@ impl<'s, 'a> Query<'s, 'a> {
     /// Of this micro-batch's contribution to the step's loss: the mean over *its* labelled tokens
     /// times its share of the step's. Returns the mean loss of the micro-batch beside them.
     pub fn site_gradients(mut self, sites: &[Site]) -> Result<(Scalar, Hidden)> {
+        self.takes_no_subset("site_gradients")?;
         let micro = self.one_micro_batch("site_gradients")?;
         let share = self.step.share(&self.stream)?;
         let weights = self.moved_weights()?;
@@ -107,20 +119,13 @@ impl<'s, 'a> Query<'s, 'a> {
         Ok((outcome.loss, outcome.at_sites))
     }
 
-    /// The hidden embeddings at sites, cut off from any graph.
-    ///
-    /// At a perturbation they are what the model goes on with: what is added to a site included.
-    pub fn hidden(self, sites: &[Site]) -> Result<Hidden> {
-        let seen = std::cell::RefCell::new(Hidden::new());
-        let reader = Reader { sites, seen: &seen };
-        self.forward("hidden", &reader)?;
-        reader.all_seen()?;
-        Ok(seen.take())
-    }
-
-    /// The logits `[batch, sequence, vocabulary]` in `f32` or wider, cut off from any graph.
-    pub fn logits(self) -> Result<Tensor> {
-        self.forward("logits", &Untouched)
+    /// Refuses [`Query::of`] for a verb without a gradient of weights.
+    pub(super) fn takes_no_subset(&self, verb: &'static str) -> Result<()> {
+        if self.subset.is_none() {
+            return Ok(());
+        }
+        let problem = "takes no gradient of the weights; leave out `of(..)`".to_owned();
+        Err(Error::Query { verb, problem })
     }
 
     /// The micro-batch that this is about, if it is one.
@@ -131,13 +136,13 @@ impl<'s, 'a> Query<'s, 'a> {
         }
     }
 
-    fn one_micro_batch(&self, verb: &'static str) -> Result<usize> {
+    pub(super) fn one_micro_batch(&self, verb: &'static str) -> Result<usize> {
         let several = self.step.session.accumulation;
         self.single().ok_or_else(|| of_one_micro_batch(verb, several))
     }
 
     /// The weights that the perturbation leads to.
-    fn moved_weights(&self) -> Result<Params> {
+    pub(super) fn moved_weights(&self) -> Result<Params> {
         match &self.perturbation {
             Perturbation::Weights(change) => self.step.weights.add_scaled(change, 1.0),
             Perturbation::Hidden(_) if self.single().is_none() => {
@@ -149,7 +154,7 @@ impl<'s, 'a> Query<'s, 'a> {
         }
     }
 
-    fn hidden_perturbation(&self) -> Option<&Hidden> {
+    pub(super) fn hidden_perturbation(&self) -> Option<&Hidden> {
         match &self.perturbation {
             Perturbation::Hidden(hidden) => Some(hidden),
             Perturbation::None | Perturbation::Weights(_) => None,
@@ -157,7 +162,7 @@ impl<'s, 'a> Query<'s, 'a> {
     }
 
     /// Where the dropout masks of the next pass over a micro-batch are drawn.
-    fn dropout(&mut self, micro: usize) -> Result<Option<Key>> {
+    pub(super) fn dropout(&mut self, micro: usize) -> Result<Option<Key>> {
         let key = self.step.key_of("dropout", micro).child(&self.stream);
         // The first of a series is the key itself, the others are its items.
         let item = |key: Key, number| if number == 0 { key } else { key.index(number) };
@@ -188,6 +193,11 @@ impl<'s, 'a> Query<'s, 'a> {
     }
 
     fn differentiate(&mut self) -> Result<(Scalar, Gradients)> {
+        if self.subset.as_ref().is_some_and(Subset::is_empty) {
+            let all = self.step.parameters().len();
+            let problem = format!("wants none of the {all} trained weights");
+            return Err(Error::Query { verb: "of", problem });
+        }
         let weights = self.moved_weights()?;
         let Some(micro) = self.single() else { return self.differentiate_whole(&weights) };
         let main = self.step.main();
@@ -207,35 +217,6 @@ impl<'s, 'a> Query<'s, 'a> {
             gradients.accumulate_all(outcome.gradients.scale(share)?)?;
         }
         Ok((loss, gradients))
-    }
-
-    /// One forward pass through `tap`; returns the logits.
-    fn forward(mut self, verb: &'static str, tap: &dyn Tap) -> Result<Tensor> {
-        if self.objective.is_some() {
-            let problem = "minimises nothing; leave out `minimising(..)`".to_owned();
-            return Err(Error::Query { verb, problem });
-        }
-        let micro = self.one_micro_batch(verb)?;
-        let weights = self.moved_weights()?.detach();
-        let batch = self.step.batch_of(&self.stream, micro)?;
-        let dropout = self.dropout(micro)?;
-        let backbone = self.step.backbone;
-        let layers = backbone.architecture().layers;
-        let added = self.hidden_perturbation();
-        if let Some(site) = added.into_iter().flat_map(Hidden::keys).find(|it| it.layer >= layers) {
-            return Err(Error::UnknownSite {
-                site: site.to_string(),
-                known: format!("{layers} layers"),
-            });
-        }
-        let tap = Perturbed { added, tap };
-        let pass = Pass::new(&weights).with_padding_of(&batch).with_dropout(dropout.as_ref());
-        let tapped = pass.with_tap(&tap);
-        let mut hidden = backbone.embed(&batch.tokens, &tapped)?;
-        for layer in 0..layers {
-            hidden = backbone.block(layer, &hidden, &tapped)?;
-        }
-        Ok(numeric::widened(&backbone.head(&hidden, &pass)?.detach())?)
     }
 
     /// One differentiated pass over a micro-batch.
@@ -259,6 +240,7 @@ impl<'s, 'a> Query<'s, 'a> {
             objective: self.objective.unwrap_or_default(),
             sites,
             weight_gradients,
+            subset: self.subset.as_ref(),
             dropout: dropout.as_ref(),
             recompute: self.step.session.recompute,
         }
@@ -266,43 +248,5 @@ impl<'s, 'a> Query<'s, 'a> {
         let place = format!(" on stream `{}`", self.stream);
         self.step.watch("the loss", &place, &outcome.loss)?;
         Ok(outcome)
-    }
-}
-
-/// Adds a perturbation on the way to another tap.
-struct Perturbed<'a> {
-    added: Option<&'a Hidden>,
-    tap: &'a dyn Tap,
-}
-
-impl Tap for Perturbed<'_> {
-    fn tap(&self, site: Site, hidden: &Tensor) -> Result<Tensor> {
-        self.tap.tap(site, &perturbed(site, hidden, self.added)?)
-    }
-}
-
-/// Remembers hidden embeddings on their way.
-pub(crate) struct Reader<'a> {
-    pub(crate) sites: &'a [Site],
-    pub(crate) seen: &'a std::cell::RefCell<Hidden>,
-}
-
-impl Reader<'_> {
-    /// Fails when the backbone never came by one of the sites.
-    pub(crate) fn all_seen(&self) -> Result<()> {
-        let seen = self.seen.borrow();
-        let Some(site) = self.sites.iter().find(|site| !seen.contains_key(site)) else {
-            return Ok(());
-        };
-        Err(Error::UnknownSite { site: site.to_string(), known: "other sites".into() })
-    }
-}
-
-impl Tap for Reader<'_> {
-    fn tap(&self, site: Site, hidden: &Tensor) -> Result<Tensor> {
-        if self.sites.contains(&site) {
-            self.seen.borrow_mut().insert(site, hidden.detach());
-        }
-        Ok(hidden.clone())
     }
 }

@@ -1,9 +1,12 @@
 //! What a stage keeps between its steps, and the one time that a step waits for its device.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 
 use super::draw::Draw;
+use crate::backbone::Parameter;
 use crate::engine::Recompute;
+use crate::lineage::{Lineage, Reference};
 use crate::stream::Streams;
 use crate::{Error, Params, Result};
 use vxf_tensor::Key;
@@ -24,6 +27,10 @@ pub struct Session {
     pub recompute: Recompute,
     /// Micro-batches per optimiser step.
     pub accumulation: usize,
+    /// The models to compare with that this stage was given.
+    pub references: BTreeMap<Reference, Arc<dyn Lineage>>,
+    /// What is trained, once it was asked for.
+    pub(super) parameters: OnceLock<Vec<Parameter>>,
     /// Batches of the present step by stream, drawn when first asked for.
     pub(super) drawn: BTreeMap<String, Draw>,
     /// How many probing passes each micro-batch of each stream has had in the present step.
@@ -66,6 +73,8 @@ impl Session {
             key,
             recompute: Recompute::default(),
             accumulation: 1,
+            references: BTreeMap::new(),
+            parameters: OnceLock::new(),
             drawn: BTreeMap::new(),
             probes: BTreeMap::new(),
             record: BTreeMap::new(),

@@ -230,7 +230,8 @@ impl Prepared {
         );
         let fitting = self.recompute()?;
         self.base.prepare()?;
-        let directory = Directory::open(&root, &self.experiment, &self.manifest, control, progress)?;
+        let directory =
+            Directory::open(&root, &self.experiment, &self.manifest, control, progress)?;
         let recompute = match self.experiment.recipe().settings.recompute {
             Keep::Auto if directory.has_begun() => {
                 finished::experiment(&root)?.recipe().settings.recompute
@@ -335,7 +336,8 @@ impl Prepared {
     ) -> Result<()> {
         let failed = AtomicBool::new(false);
         let control = Control { failed: &failed, ..control };
-        let executor = Executor { prepared: self, directory, progress, recompute, control, failures };
+        let executor =
+            Executor { prepared: self, directory, progress, recompute, control, failures };
         let left: Vec<_> =
             (0..self.graph.runs.len()).filter(|run| !executor.is_done(*run)).collect();
         let steps = left.iter().map(|run| executor.steps_left(*run)).sum();
@@ -417,7 +419,11 @@ impl Drop for Panicked<'_> {
 
 /// What tells the data of one recipe from that of another within an experiment.
 fn data_key(recipe: &Recipe) -> String {
-    digest(&json!([recipe.data.name, Value::from(recipe.data.value()), recipe.settings.harmful_ratios]))
+    digest(&json!([
+        recipe.data.name,
+        Value::from(recipe.data.value()),
+        recipe.settings.harmful_ratios
+    ]))
 }
 
 /// The training sets that a run reads.

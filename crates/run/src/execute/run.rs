@@ -117,7 +117,9 @@ impl<'a> Executor<'a> {
                 let place = self.directory.run(&spec.id);
                 self.report_unfollowed(&place)?;
                 match finished::record(&place)?.has_weights() {
-                    true => weights::load(backbone.trainable(), &place, base.dtype(), base.device())?,
+                    true => {
+                        weights::load(backbone.trainable(), &place, base.dtype(), base.device())?
+                    }
                     false => start.copy()?,
                 }
             }
@@ -152,9 +154,7 @@ impl<'a> Executor<'a> {
     /// The runs that lead to `run`, without it.
     fn parents(&self, run: usize) -> Result<Vec<Run>> {
         match (self.spec(run).parent, &self.prepared.source) {
-            (Some(parent), _) => {
-                Run::open(&self.directory.run(&self.spec(parent).id))?.lineage()
-            }
+            (Some(parent), _) => Run::open(&self.directory.run(&self.spec(parent).id))?.lineage(),
             (None, Some(source)) => Run::open(source)?.lineage(),
             (None, None) => Ok(Vec::new()),
         }
@@ -165,7 +165,8 @@ impl<'a> Executor<'a> {
         static EMPTY: std::sync::LazyLock<Set> = std::sync::LazyLock::new(Set::default);
         let RunSpec { id, stage, .. } = self.spec(run);
         let batch_size = stage.training.batch_size;
-        let set = |name: &str| data.set(&SetName::new(name, id.ratio)).filter(|set| !set.is_empty());
+        let set =
+            |name: &str| data.set(&SetName::new(name, id.ratio)).filter(|set| !set.is_empty());
         let mut all = Vec::new();
         let main = set(&stage.set).unwrap_or(&EMPTY);
         all.push(Read { name: &stage.set, set: main, batch_size });
@@ -340,13 +341,7 @@ impl<'a> Executor<'a> {
 
     /// Measures a run that is in place by the metrics that it lacks. One that fails is reported, and
     /// costs its own figures alone.
-    fn measure(
-        &self,
-        run: usize,
-        pair: Pair<'_>,
-        probes: &Probes,
-        data: &SeedData,
-    ) -> Result<()> {
+    fn measure(&self, run: usize, pair: Pair<'_>, probes: &Probes, data: &SeedData) -> Result<()> {
         let begun = Instant::now();
         let id = &self.spec(run).id;
         let place = self.directory.run(id);
@@ -409,7 +404,8 @@ impl<'a> Executor<'a> {
         let metrics = recipe.metrics.iter().filter(|metric| metric.config.follows_training());
         for metric in metrics.filter(|metric| !followed.contains(metric.name)) {
             let (run, problem) = (place.display(), "was not measured during training");
-            self.progress.note(&format!("{run}: `{}` {problem}; its curve is missing", metric.name));
+            self.progress
+                .note(&format!("{run}: `{}` {problem}; its curve is missing", metric.name));
         }
         Ok(())
     }

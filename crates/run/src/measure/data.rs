@@ -212,9 +212,10 @@ impl SeedData {
     pub(crate) fn measured_on(&self, needs: &vxf_core::Needs) -> String {
         let generations = self.generations();
         let prompts: Vec<_> = needs.prompts.iter().map(|name| generations.get(name)).collect();
-        let expected = needs.prompts.iter().filter_map(|name| self.questions.get(name)).map(|set| {
-            set.prompts.iter().map(|prompt| prompt.expected.clone()).collect::<Vec<_>>()
-        });
+        let expected =
+            needs.prompts.iter().filter_map(|name| self.questions.get(name)).map(|set| {
+                set.prompts.iter().map(|prompt| prompt.expected.clone()).collect::<Vec<_>>()
+            });
         let expected: Vec<_> = expected.collect();
         let samples = needs.samples.iter().filter_map(|name| self.examples.get(name));
         let samples: Vec<_> = samples.map(|examples| examples_digest(examples)).collect();

@@ -8,14 +8,14 @@ use vxf_core::registry::ConfigError;
 use vxf_core::{Key, Params};
 use vxf_data::{Ask, Sampling, TemplateChoice};
 
+use super::sampler;
 use crate::access::Access;
 use crate::device::device;
-use super::sampler;
-use crate::store::finished::{self, Run};
 use crate::model::Base;
+use crate::store::finished::{self, Run};
 use crate::{Error, Result};
-use vxf_recipe::settings::EMBEDDED;
 use vxf_recipe::Recipe;
+use vxf_recipe::settings::EMBEDDED;
 
 /// What is asked, and how.
 #[derive(Clone, Copy, Debug)]

@@ -139,16 +139,17 @@ pub fn verdict(layout: &Layout, records: &[Record], strict: bool) -> Result<()> 
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use candle_core::{Device, Tensor};
     use serde_json::json;
-    use vxf_builtins as _;
-    use vxf_core::Trainable;
+    use vxf_core::{Stage, Trainable};
+    use vxf_report::{Block, Line, RunId, When};
 
     use super::*;
-    use vxf_recipe::layer::Layer;
 
     fn of(losses: &[f64], epochs: u64) -> Option<TrainingLoss> {
-        TrainingLoss::of((1..).zip(losses.iter().copied()), losses.len() as u64, epochs)
+        training_loss((1..).zip(losses.iter().copied()), losses.len() as u64, epochs)
     }
 
     #[test]
@@ -184,14 +185,17 @@ mod tests {
         moved(&start, &weights(1.0)?, 0.0, 7)
     }
 
+    fn id(label: &str, seed: u64) -> RunId {
+        RunId { label: label.to_owned(), ratio: Some(0.2), seed, axes: Vec::new() }
+    }
+
     fn record(label: &str, seed: u64, loss: Option<(f64, f64)>) -> Record {
         let training_loss = loss.map(|(first, last)| TrainingLoss { first, last, steps: 5 });
         Record {
-            schema_version: 1,
-            label: label.to_owned(),
+            schema_version: 2,
+            id: id(label, seed),
+            digest: None,
             stage: Stage::FineTuning,
-            ratio: Some(0.2),
-            seed,
             defense: json!({}),
             perturber: json!({}),
             steps: 10,
@@ -200,32 +204,47 @@ mod tests {
             dropped: 0,
             seconds: 0.0,
             trainable: Trainable::Full,
-            below: None,
+            parent: None,
+            edited: false,
             continues: false,
             training_loss,
             measurements: Vec::new(),
+            measured: BTreeMap::new(),
+            failed: BTreeMap::new(),
+            answers: None,
         }
     }
 
     #[test]
     fn a_defence_may_hold_the_loss_up_and_the_control_may_not() -> Result<()> {
-        let plan = Plan::of(&vxf_recipe::resolve(Layer::new())?)?;
+        let line = |label: &str| Line {
+            name: label.to_owned(),
+            runs: (1..=3).map(|seed| id(label, seed)).collect(),
+        };
+        let stage = Stage::FineTuning;
+        let block = Block {
+            when: When { stage, depth: 1, ratio: Some(0.2), again: false },
+            lines: vec![line("sft"), line("vaccine")],
+            baseline: Some("sft".to_owned()),
+            tested: vec!["vaccine".to_owned()],
+        };
+        let layout = Layout { blocks: vec![block], ..Layout::default() };
         let (fell, rose) = (Some((2.0, 1.0)), Some((1.0, 1.5)));
         let defended = [record("vaccine", 1, rose), record("sft", 1, fell)];
         assert_eq!(doubts(&defended).len(), 1);
         let told = &doubts(&defended)[0];
         assert!(told.contains("vaccine p=0.2, seed 1") && told.contains("1.5000"), "{told}");
-        verdict(&plan, &defended, false)?;
-        let error = verdict(&plan, &defended, true).expect_err("strict").to_string();
+        verdict(&layout, &defended, false)?;
+        let error = verdict(&layout, &defended, true).expect_err("strict").to_string();
         assert!(error.contains("vaccine") && error.contains("--strict"), "{error}");
 
         // One seed of the control may be bad luck; all of them are the attack's own fault.
         let one = [record("sft", 1, rose), record("sft", 2, fell), record("sft", 3, None)];
-        verdict(&plan, &one, false)?;
+        verdict(&layout, &one, false)?;
         let all = [record("sft", 1, rose), record("sft", 2, rose), record("sft", 3, None)];
-        let error = verdict(&plan, &all, false).expect_err("no attack").to_string();
+        let error = verdict(&layout, &all, false).expect_err("no attack").to_string();
         assert!(error.contains("sft p=0.2") && error.contains("any of 2 seeds"), "{error}");
         // What could not be told says nothing.
-        verdict(&plan, &[record("sft", 1, None)], true)
+        verdict(&layout, &[record("sft", 1, None)], true)
     }
 }

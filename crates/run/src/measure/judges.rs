@@ -11,7 +11,6 @@ use crate::Result;
 use crate::access::Access;
 use crate::model::Base;
 
-
 /// Judges by name, in the recipe's order.
 #[derive(Clone)]
 pub struct Judges(Vec<(String, Arc<dyn Judge>)>);
@@ -22,7 +21,7 @@ impl Judges {
     /// # Errors
     /// When a judge lacks what it judges with.
     pub fn build(recipe: &Recipe, base: &Base, access: &Access) -> Result<Self> {
-        let locate = |name: &str| access.model_for_judge(name);
+        let locate = |name: &str| access.model_for_plugin(name);
         let context = BuildContext { device: base.device(), model: &locate };
         let mut judges = Vec::new();
         for chosen in &recipe.judges {

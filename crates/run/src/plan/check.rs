@@ -47,10 +47,12 @@ fn stage(stage: &StageRecipe, recipe: &Recipe, ratio: Option<f64>) -> Result<()>
             (set, _) => need(data, Purpose::Stream, set, &who)?,
         }
     }
-    let members = stage.methods.iter().map(|method| {
-        (format!("the defence `{}`", method.name), method.config.needs())
-    });
-    let inner = (format!("the perturber `{}`", stage.perturber.name), stage.perturber.config.needs());
+    let members = stage
+        .methods
+        .iter()
+        .map(|method| (format!("the defence `{}`", method.name), method.config.needs()));
+    let inner =
+        (format!("the perturber `{}`", stage.perturber.name), stage.perturber.config.needs());
     for (who, needs) in members.chain([inner]) {
         for stream in needs.streams.iter().filter(|stream| !stream.optional) {
             need(data, Purpose::Stream, &stream.name, &who)?;

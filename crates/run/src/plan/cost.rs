@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
-use vxf_core::engine::Recompute;
 use vxf_core::Trainable;
+use vxf_core::engine::Recompute;
 use vxf_hf::Outline;
 
 use crate::Result;

@@ -117,7 +117,8 @@ impl Prospect {
         let bytes_each = DType::from(recipe.model.dtype).size_in_bytes() as u64;
         let ratio = recipe.settings.harmful_ratios.iter().copied().fold(0.0, f64::max);
         let load = |recipe: &Recipe, stage: &StageRecipe| {
-            let set = data.as_ref().and_then(|data| data.set(&SetName::new(&stage.set, Some(ratio))));
+            let set =
+                data.as_ref().and_then(|data| data.set(&SetName::new(&stage.set, Some(ratio))));
             set.map_or_else(|| Load::bound(recipe, &stage.set), Load::counted)
         };
         let longest = recipe.stages().map(|stage| load(recipe, stage).longest).max().unwrap_or(0);

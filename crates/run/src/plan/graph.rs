@@ -127,7 +127,7 @@ impl Graph {
         (ratio, seed): (f64, u64),
         known: &mut HashMap<String, usize>,
     ) -> Vec<usize> {
-        let (mut path, mut parent) = (Vec::new(), None);
+        let (mut path, mut parent) = (Vec::new(), None::<usize>);
         let mut attacked = source.and_then(|source| source.id.ratio);
         for (depth, stage) in pipeline.stages.iter().enumerate() {
             if stage.kind == Stage::FineTuning {
@@ -174,14 +174,13 @@ impl Graph {
         }
         for runs in groups.into_values().filter(|runs| runs.len() > 1) {
             for (axis, _) in experiment.axes.iter().enumerate() {
-                let value = |run: usize| &experiment.points[self.runs[run].point].values[axis];
-                let differs = runs.iter().any(|run| value(*run) != value(runs[0]));
-                if !differs {
+                let value = |run: &usize| &experiment.points[self.runs[*run].point].values[axis];
+                let values: Vec<_> = runs.iter().map(value).cloned().collect();
+                if values.iter().all(|value| *value == values[0]) {
                     continue;
                 }
-                for &run in &runs {
-                    let (key, value) = value(run).clone();
-                    self.runs[run].id.axes.push((key, short(&value)));
+                for (run, (key, value)) in runs.iter().zip(values) {
+                    self.runs[*run].id.axes.push((key, short(&value)));
                 }
             }
         }
@@ -306,7 +305,8 @@ fn pipelines(
         let index = same.unwrap_or_else(|| {
             let last = own.stages.len().saturating_sub(1);
             let taken = |known: &Pipeline| {
-                known.beside && known.label(known.stages.len() - 1, source) == own.label(last, source)
+                known.beside
+                    && known.label(known.stages.len() - 1, source) == own.label(last, source)
             };
             if all.iter().any(taken) {
                 own.suffix = "-custom";

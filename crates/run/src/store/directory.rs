@@ -169,12 +169,7 @@ impl Directory {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub(crate) fn write_measured(
-        &self,
-        run: &RunId,
-        answers: &str,
-        record: &Record,
-    ) -> Result<()> {
+    pub(crate) fn write_measured(&self, run: &RunId, answers: &str, record: &Record) -> Result<()> {
         let place = self.run(run);
         disk::replace(&*self.disk, &place.join(GENERATIONS), answers.as_bytes())?;
         let path = place.join(RESULT);
@@ -229,7 +224,7 @@ impl Directory {
                 self.disk.remove(&partial).map_err(Error::io("remove", partial))?;
             }
         }
-        let (done, left): (Vec<_>, Vec<_>) = runs.iter().partition(|run| done(run));
+        let (done, left): (Vec<&RunId>, Vec<&RunId>) = runs.iter().partition(|run| done(run));
         if left.is_empty() {
             let all = self.root.join(CHECKPOINTS);
             return self.disk.remove(&all).map_err(Error::io("remove", all));

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use vxf_core::Trainable;
 use vxf_hf::peft;
 
-use super::finished::{self, Layered, Run};
+use super::finished::{self, Run};
 use crate::model::Base;
 use crate::{Error, Result};
 

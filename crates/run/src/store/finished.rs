@@ -136,7 +136,9 @@ impl Run {
         let last = graph.layout.blocks.last();
         let tested: Vec<_> = last.into_iter().flat_map(|block| &block.tested).collect();
         let is_tested = |id: &RunId| {
-            tested.iter().any(|name| **name == id.row() || name.starts_with(&format!("{}+", id.row())))
+            tested
+                .iter()
+                .any(|name| **name == id.row() || name.starts_with(&format!("{}+", id.row())))
         };
         if there.len() > 1 && there.iter().any(|id| is_tested(id)) {
             there.retain(|id| is_tested(id));

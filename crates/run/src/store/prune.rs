@@ -51,9 +51,12 @@ pub fn experiment(root: &Path, keep: Retain) -> Result<u64> {
 
 fn size(path: &Path) -> u64 {
     match fs::symlink_metadata(path) {
-        Ok(found) if found.is_dir() => {
-            fs::read_dir(path).into_iter().flatten().flatten().map(|entry| size(&entry.path())).sum()
-        }
+        Ok(found) if found.is_dir() => fs::read_dir(path)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| size(&entry.path()))
+            .sum(),
         Ok(found) => found.len(),
         Err(_) => 0,
     }

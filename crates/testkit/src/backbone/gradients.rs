@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::{DType, Tensor};
 use proptest::prelude::*;
 use rand::Rng;
-use vxf_core::engine::{Evaluation, Objective, Recompute};
+use vxf_core::engine::{Evaluation, Objective, Recompute, Subset};
 use vxf_core::numeric::sum_of_squares;
 use vxf_core::{Backbone, Batch, Hidden, Key, Params, Result};
 
@@ -172,6 +172,34 @@ pub fn takes_no_gradient_unasked(make: impl Fn(DType) -> Arc<dyn Backbone>) {
             for (site, gradient) in &few.at_sites {
                 assert_eq!(entries(gradient)?, entries(&all.at_sites[site])?, "at {site}");
                 assert!(sum_of_squares(gradient)? > 0.0, "nothing reaches {site}");
+            }
+        }
+        Ok(())
+    });
+}
+
+/// The gradient of each parameter alone, and of some together, is to the bit what it is among all,
+/// with nothing beside it: so each sits in the layer and part that the backbone says.
+pub fn a_subset_has_the_gradients_of_all(make: impl Fn(DType) -> Arc<dyn Backbone>) {
+    let backbone = make(DType::F32);
+    let parameters = backbone.parameters();
+    let names: Vec<_> = parameters.iter().map(|parameter| parameter.name.clone()).collect();
+    let some = proptest::sample::subsequence(names.clone(), 1..=names.len());
+    property(3, (samples(), some), |(samples, some)| {
+        let (weights, batch) = (weights(&*backbone, samples.seed)?, samples.batch(&*backbone)?);
+        let key = Key::root(samples.seed);
+        let whole =
+            Evaluation { dropout: Some(&key), ..Evaluation::new(&*backbone, &weights, &batch) };
+        let all = whole.run()?;
+        for chosen in names.iter().map(std::slice::from_ref).chain([&some[..]]) {
+            let subset = Subset::of(&parameters, &|parameter| chosen.contains(&parameter.name));
+            for recompute in [Recompute::Block, Recompute::None] {
+                let part = Evaluation { subset: Some(&subset), recompute, ..whole }.run()?;
+                assert_eq!(part.loss.value()?.to_bits(), all.loss.value()?.to_bits(), "loss");
+                let among = |(name, _): &(String, Tensor)| chosen.contains(name);
+                let expected: Params = all.gradients.clone().into_iter().filter(among).collect();
+                let differs = first_difference(&part.gradients, &expected)?;
+                assert_eq!(differs, None, "the gradient of a subset, {chosen:?}");
             }
         }
         Ok(())

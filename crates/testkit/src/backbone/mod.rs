@@ -65,6 +65,7 @@ macro_rules! backbone_laws {
                 site_gradients_are_right
                 block_by_block_is_one_graph_to_the_bit
                 takes_no_gradient_unasked
+                a_subset_has_the_gradients_of_all
                 unread_padding_is_not_missed
             }
             $crate::backbone_laws! { @ walk $make =>

@@ -109,7 +109,8 @@ pub fn is_plain_fine_tuning_at_radius_zero(make: impl Fn(&Asked) -> Box<dyn Pert
         let asked = Asked { rho: 0.0, scope, sites: case.selection()? };
         let run = |perturber| -> Result<Params> {
             let key = vxf_core::Key::root(case.seed);
-            let streams = vec![("main", crate::training::samples(&*backbone, 7, &key))];
+            let mut streams = vec![("main", crate::training::samples(&*backbone, 7, &key))];
+            streams.extend(crate::training::beside_main(&*backbone));
             let mut stage = training(&*backbone, &weights, streams, Box::new(Plain), perturber)?;
             stage.session.recompute = case.recompute();
             stage.session.accumulation = accumulation;

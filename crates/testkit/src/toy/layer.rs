@@ -1,7 +1,7 @@
 //! One layer of the toy: a causal mixer and a feed-forward block, each beside a residual.
 
 use candle_core::{DType, Tensor};
-use vxf_core::backbone::Parameter;
+use vxf_core::backbone::{Location, Parameter, Part};
 use vxf_core::{Key, Params, Pass, Result, Site, Trainable};
 
 use super::projection::Projection;
@@ -65,8 +65,22 @@ impl Layer {
         self.projections().map(Projection::named).to_vec()
     }
 
+    pub(super) fn parameters(&self) -> Vec<Parameter> {
+        let weight = |projection: &Projection| vec![projection.parameter()];
+        self.located(weight)
+    }
+
     pub(super) fn adapters(&self) -> Vec<Parameter> {
-        self.projections().into_iter().flat_map(Projection::adapter).collect()
+        self.located(Projection::adapter)
+    }
+
+    fn located(&self, parameters: impl Fn(&Projection) -> Vec<Parameter>) -> Vec<Parameter> {
+        let parts = [Part::Attention, Part::Attention, Part::Mlp, Part::Mlp];
+        let of = |(projection, part)| {
+            let location = Location { layer: Some(self.layer), part };
+            parameters(projection).into_iter().map(move |it| it.at(location))
+        };
+        self.projections().into_iter().zip(parts).flat_map(of).collect()
     }
 
     pub(super) fn initial(&self, key: &Key, fresh: &mut Params) -> Result<()> {

@@ -9,7 +9,7 @@ mod projection;
 use std::sync::Arc;
 
 use candle_core::{D, DType, Device, Tensor};
-use vxf_core::backbone::{Architecture, Parameter};
+use vxf_core::backbone::{Architecture, Location, Parameter, Part};
 use vxf_core::{Backbone, ConfigError, Key, Params, Pass, Result, Site, Trainable};
 
 use layer::Layer;
@@ -124,12 +124,18 @@ impl Backbone for Toy {
         match &self.trainable {
             Trainable::Lora(_) => self.layers.iter().flat_map(Layer::adapters).collect(),
             Trainable::Full => {
-                let parameter = |(name, tensor): (&str, &Tensor)| Parameter {
-                    name: name.to_owned(),
-                    shape: tensor.dims().to_vec(),
-                    decay: tensor.rank() > 1,
+                let parameter = |(name, tensor, part): (&str, &Tensor, Part)| {
+                    let location = Location { layer: None, part };
+                    let decay = tensor.rank() > 1;
+                    Parameter::new(name, tensor.dims().to_vec(), decay).at(location)
                 };
-                self.named().into_iter().map(parameter).collect()
+                let outside = [
+                    (EMBEDDING, &self.embedding, Part::Embedding),
+                    (GAIN, &self.gain, Part::Norm),
+                    (OUTPUT, &self.output, Part::Head),
+                ];
+                let layers = self.layers.iter().flat_map(Layer::parameters);
+                outside.into_iter().map(parameter).chain(layers).collect()
             }
         }
     }

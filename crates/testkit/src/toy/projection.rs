@@ -52,11 +52,15 @@ impl Projection {
         (&self.weight_name, &self.weight)
     }
 
+    pub(super) fn parameter(&self) -> Parameter {
+        Parameter::new(&self.weight_name, self.weight.dims().to_vec(), true)
+    }
+
     pub(super) fn adapter(&self) -> Vec<Parameter> {
         let Some(lora) = &self.adapter else { return Vec::new() };
         let (a, b) = self.adapter_names();
         let dims = self.weight.dims();
-        let parameter = |name, shape| Parameter { name, shape, decay: true };
+        let parameter = |name, shape| Parameter::new(name, shape, true);
         vec![parameter(a, vec![lora.rank, dims[1]]), parameter(b, vec![dims[0], lora.rank])]
     }
 

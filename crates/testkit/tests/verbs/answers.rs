@@ -9,7 +9,8 @@ use vxf_core::{Hidden, Params, Perturbation, Result, Site, Step};
 use vxf_testkit::numbers::{distance, entries, first_difference};
 use vxf_testkit::training::{Nothing, defense_of};
 
-use crate::{batches, plain, stage, toy};
+use crate::{batches, stage, toy};
+use vxf_testkit::plain;
 
 /// Takes one step of plain fine-tuning and lets `act` do what it likes before; the weights after it.
 fn after(act: impl FnMut(&mut Step<'_>) -> Result<()> + Send + 'static) -> Params {
@@ -35,7 +36,7 @@ fn logits_and_hidden_heed_a_perturbation_of_weights() {
     after(|step| {
         let change = step.weights().map(|weight| Ok((weight.detach() * 0.3)?))?;
         let batch = step.batch("main")?;
-        let moved = plain::plus(&plain::weights(step.weights()), &plain::weights(&change), 1.0)?;
+        let moved = plain::plus(&plain::weights(step.weights())?, &plain::weights(&change)?, 1.0)?;
         let by_hand = plain::pass(&moved, &batch)?;
         // The plain computation does not hide padding, and nothing depends on what it makes of it.
         let real = plain::real(&batch)?;

@@ -6,7 +6,8 @@ use vxf_core::step::Role;
 use vxf_core::{Defense, Gradients, Hidden, Perturber, Result, Site, Step};
 use vxf_testkit::training::Nothing;
 
-use crate::{batches, follow, plain, stage, toy};
+use crate::{batches, stage, toy};
+use vxf_testkit::plain::{self, follow};
 
 const SITES: [Site; 4] = [
     Site::attention_output(0),
@@ -27,10 +28,10 @@ impl Defense for FeaturePenalty {
 
     fn gradients(&mut self, inner: &mut dyn Perturber, step: &mut Step<'_>) -> Result<Gradients> {
         let perturbation = inner.perturb(step)?;
-        let main = step.main();
         let first = step.snapshot_of("first")?.clone();
         let target =
-            step.with_weights(&first, |step| step.on(&main).role(Role::Evaluation).hidden(&SITES))?;
+            step.with_weights(&first, |step| step.on_main().role(Role::Evaluation).hidden(&SITES))?;
+        let main = step.main();
         let mask = step.batch(&main)?.token_mask(&target[&SITES[0]])?;
         let penalty = |hidden: &Hidden| -> Result<Tensor> {
             let mut sum = Tensor::zeros((), mask.dtype(), mask.device())?;
@@ -41,7 +42,7 @@ impl Defense for FeaturePenalty {
             Ok((sum * self.strength)?)
         };
         let objective = Objective { hidden: Some((&SITES, &penalty)), ..Objective::default() };
-        step.on(&main).perturbed(&perturbation).minimising(objective).gradients()
+        step.on_main().perturbed(&perturbation).minimising(objective).gradients()
     }
 }
 
@@ -54,7 +55,7 @@ fn a_loss_at_several_layers_follows_the_plain_computation() {
         let method = Box::new(FeaturePenalty { strength });
         let mut training = stage(&toy, vec![("main", main.clone())], method, Box::new(Nothing));
         training.session.recompute = recompute;
-        let first = plain::weights(&training.weights);
+        let first = plain::weights(&training.weights).expect("copies");
         follow(training, 6, |step, weights| {
             let batch = &main[step as usize % main.len()];
             let target = plain::pass(&first, batch)?;

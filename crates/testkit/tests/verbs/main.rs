@@ -9,19 +9,18 @@ mod feature_penalty;
 mod losses;
 mod masks;
 mod per_step;
-mod plain;
+mod post_tuning;
 mod sharpness;
+mod subset;
 mod taking_turns;
 mod thawed;
 
 use candle_core::DType;
 use vxf_core::minmax::Training;
 use vxf_core::stream::Stream;
-use vxf_core::{Batch, Defense, Key, Perturber, Result};
+use vxf_core::{Batch, Defense, Key, Perturber};
 use vxf_testkit::training::{self, training};
-use vxf_testkit::{Toy, ToyShape, numbers};
-
-use plain::Weights;
+use vxf_testkit::{Toy, ToyShape};
 
 fn toy() -> Toy {
     let shape = ToyShape { layers: 3, ..ToyShape::default() };
@@ -45,30 +44,4 @@ fn stage<'a>(
     let streams = streams.into_iter().map(|(name, batches)| (name, Stream::of_batches(batches)));
     let weights = training::weights(toy, 8).expect("weights");
     training(toy, &weights, streams.collect(), defense, perturber).expect("a stage")
-}
-
-/// Trains `steps` steps both ways and compares all weights after each.
-///
-/// Both compute in f64; the bound leaves room for sums in another order, which AdamW's division
-/// by small second moments magnifies.
-fn follow(
-    mut stage: Training<'_>,
-    steps: u64,
-    mut gradient: impl FnMut(u64, &Weights) -> Result<Weights>,
-) {
-    let mut weights = plain::weights(&stage.weights);
-    let mut optimizer = plain::AdamW::default();
-    stage.prepare().expect("prepared");
-    for step in 0..steps {
-        stage.step().expect("a step");
-        let gradient = gradient(step, &weights).expect("a gradient");
-        optimizer.step(&mut weights, &gradient).expect("a step by hand");
-        for (name, ours) in stage.weights.iter() {
-            let ours = numbers::entries(ours).expect("numbers");
-            let theirs = numbers::entries(&weights[name]).expect("numbers");
-            for (a, b) in ours.iter().zip(theirs) {
-                assert!((a - b).abs() <= 1e-10, "`{name}` after step {step}: {a} {b}");
-            }
-        }
-    }
 }

@@ -3,7 +3,8 @@
 use vxf_core::{Perturbation, Perturber, Result, Step};
 use vxf_testkit::training::Plain;
 
-use crate::{batches, follow, plain, stage, toy};
+use crate::{batches, stage, toy};
+use vxf_testkit::plain::{self, follow};
 
 /// `w + rho g / |g|`.
 struct Sharpness {
@@ -12,8 +13,7 @@ struct Sharpness {
 
 impl Perturber for Sharpness {
     fn perturb(&mut self, step: &mut Step<'_>) -> Result<Perturbation> {
-        let main = step.main();
-        let gradients = step.on(&main).gradients()?;
+        let gradients = step.on_main().gradients()?;
         let factor = self.rho / gradients.norm()?;
         Ok(Perturbation::Weights(gradients.scale(factor)?))
     }

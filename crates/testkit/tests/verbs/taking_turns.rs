@@ -4,8 +4,8 @@ use vxf_core::defense::State;
 use vxf_core::{Defense, Error, Gradients, Perturber, Result, Step};
 use vxf_testkit::training::Nothing;
 
-use crate::plain::{self, Weights};
-use crate::{batches, follow, stage, toy};
+use crate::{batches, stage, toy};
+use vxf_testkit::plain::{self, Weights, follow};
 
 /// Steps on the alignment stream, then on the user's, and over again.
 const TURNS: [u64; 2] = [2, 3];

@@ -4,8 +4,8 @@ use vxf_core::{Defense, Gradients, Perturber, Result, Step};
 use vxf_testkit::numbers::first_difference;
 use vxf_testkit::training::Nothing;
 
-use crate::plain::{self, Weights};
-use crate::{batches, follow, stage, toy};
+use crate::{batches, stage, toy};
+use vxf_testkit::plain::{self, Weights, follow};
 
 /// The layers that are trained in each step.
 fn trained(name: &str, step: u64) -> bool {
@@ -31,7 +31,7 @@ fn frozen_and_thawed_weights_follow_the_plain_computation() {
     let toy = toy();
     let main = batches(&toy, 3, "main");
     let training = stage(&toy, vec![("main", main.clone())], Box::new(Thawing), Box::new(Nothing));
-    let first = plain::weights(&training.weights);
+    let first = plain::weights(&training.weights).expect("copies");
     follow(training, 12, |step, weights| {
         let resting = |name: &str| name.contains("layers.0.") && step < 6;
         for (name, weight) in weights.iter().filter(|(name, _)| resting(name)) {

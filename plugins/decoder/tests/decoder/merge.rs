@@ -2,13 +2,15 @@
 
 use candle_core::{DType, Device, Tensor};
 use serde_json::json;
+use vxf_core::backbone::{Parameter, Part};
+use vxf_core::lineage::{self, Lineage};
 use vxf_core::metric::Model;
 use vxf_core::{Backbone, Key, Lora, Params, Result, Trainable};
 use vxf_hf::checkpoint::Checkpoint;
 use vxf_hf::load_backbone;
 use vxf_testkit::batches;
 use vxf_testkit::checkpoint::tensors;
-use vxf_testkit::numbers::{entries, first_difference};
+use vxf_testkit::numbers::{distance, entries, first_difference};
 use vxf_testkit::training::weights;
 
 use crate::shapes::{all, checkpoint, llama, model};
@@ -146,5 +148,58 @@ fn what_does_not_belong_to_the_model_is_refused_by_name() -> Result<()> {
     refused(&Trainable::Full, &full("model.norm.weight", &[13])?, &["model.norm.weight", "[13]"]);
     refused(&Trainable::Full, &full("model.other.weight", &[12])?, &["model.other.weight"]);
     assert_eq!(base.raw_config()["head_dim"], json!(6));
+    Ok(())
+}
+
+/// A checkpoint tells the weight of any module with what was trained merged in, as the model with its
+/// adapter has it.
+#[test]
+fn a_checkpoint_is_a_model_to_compare_with() -> Result<()> {
+    for (_, config) in all() {
+        let base = checkpoint(config);
+        let trained = model(&base).with_trainable(&lora(&["q_proj", "fc1", "down_proj"]))?;
+        let weights = weights(&*trained, 3)?;
+        let aligned = base.merged(trained.trainable(), &weights)?;
+        let modules = trained.tensors();
+        let modules = modules.names().filter_map(|name| name.strip_suffix(".weight"));
+        let mut changed = 0;
+        for module in modules {
+            let told = Lineage::weight(&aligned, module)?;
+            let expected = lineage::merged(&*trained, &weights, module)?;
+            assert_eq!(told.dtype(), expected.dtype());
+            let off = distance(&entries(&told)?, &entries(&expected)?);
+            assert!(off < 1e-12, "{module} is off by {off}");
+            let before = Lineage::weight(&base, module)?;
+            changed += usize::from(distance(&entries(&told)?, &entries(&before)?) > 0.0);
+        }
+        assert_eq!(2 * changed, weights.len(), "modules with an adapter, and no other");
+        let error = Lineage::weight(&aligned, "model.layers.9.self_attn.q_proj");
+        let error = error.expect_err("no such layer").to_string();
+        assert!(error.contains("`model.layers.9.self_attn.q_proj.weight`"), "{error}");
+    }
+    Ok(())
+}
+
+/// Every parameter of every family has its layer and its part.
+#[test]
+fn parameters_say_where_they_sit() -> Result<()> {
+    for (family, config) in all() {
+        let full = model(&checkpoint(config));
+        let adapted = full.with_trainable(&lora(&["q_proj", "up_proj", "fc1", "project_in"]))?;
+        for parameter in full.parameters().into_iter().chain(adapted.parameters()) {
+            let Parameter { name, layer, part, .. } = &parameter;
+            let told = name.split(".layers.").nth(1).and_then(|rest| rest.split('.').next());
+            assert_eq!(layer.map(|layer| layer.to_string()).as_deref(), told, "{family}: {name}");
+            let module = parameter.module();
+            let expected = match module {
+                _ if module.contains("norm") => Part::Norm,
+                _ if module.contains("self_attn") => Part::Attention,
+                _ if layer.is_some() => Part::Mlp,
+                _ if module.contains("embed") || module.contains("project_in") => Part::Embedding,
+                _ => Part::Head,
+            };
+            assert_eq!(*part, expected, "{family}: {name}");
+        }
+    }
     Ok(())
 }

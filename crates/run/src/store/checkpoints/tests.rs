@@ -132,7 +132,7 @@ fn advance(
 /// Checkpoints before the steps 5 and 10, with rows of the log beyond them.
 fn two(place: &TempDir) -> PathBuf {
     let (root, identity) = (place.path().join("checkpoints/cell"), identity());
-    let checkpoints = Checkpoints::new(&FileSystem, root.clone(), &identity);
+    let checkpoints = Checkpoints::new(&FileSystem, root.clone(), identity.clone());
     let mut log = checkpoints.begin_log().expect("a log");
     advance(&checkpoints, &mut log, 0, 5).expect("saved");
     advance(&checkpoints, &mut log, 5, 10).expect("saved");
@@ -144,7 +144,7 @@ fn two(place: &TempDir) -> PathBuf {
 /// What is gone back to in `root`: the step, and what was said on the way.
 fn resumed(root: &Path) -> (u64, Vec<String>) {
     let (notes, identity) = (RefCell::default(), identity());
-    let checkpoints = Checkpoints::new(&FileSystem, root.to_owned(), &identity);
+    let checkpoints = Checkpoints::new(&FileSystem, root.to_owned(), identity.clone());
     let note = |text: &str| RefCell::<Vec<String>>::borrow_mut(&notes).push(text.to_owned());
     let resumed = checkpoints.resume(&note).expect("the disk is sound");
     let Some(resumed) = resumed else { return (0, notes.into_inner()) };
@@ -173,7 +173,7 @@ fn what_was_saved_comes_back() {
 fn the_last_two_are_kept() {
     let place = tempfile::tempdir().expect("a temporary directory");
     let (root, identity) = (two(&place), identity());
-    let checkpoints = Checkpoints::new(&FileSystem, root, &identity);
+    let checkpoints = Checkpoints::new(&FileSystem, root, identity.clone());
     let mut log = checkpoints.resume(&|_| ()).expect("sound").expect("a checkpoint").log;
     advance(&checkpoints, &mut log, 10, 15).expect("saved");
     assert_eq!(checkpoints.steps(), [10, 15]);
@@ -188,7 +188,7 @@ fn the_last_two_are_kept() {
 fn every_fault_leaves_a_checkpoint() {
     let identity = identity();
     let save = |root: &Path, disk: &Faulty| -> Result<()> {
-        let checkpoints = Checkpoints::new(disk, root.to_owned(), &identity);
+        let checkpoints = Checkpoints::new(disk, root.to_owned(), identity.clone());
         let resumed = checkpoints.resume(&|_| ())?;
         let mut log = resumed.expect("a checkpoint").log;
         advance(&checkpoints, &mut log, 10, 15)
@@ -316,7 +316,7 @@ fn nothing_foreign_is_taken() {
     let place = tempfile::tempdir().expect("a temporary directory");
     let root = two(&place);
     let other = Identity { digest: "d2".into(), recipe: String::new() };
-    let checkpoints = Checkpoints::new(&FileSystem, root, &other);
+    let checkpoints = Checkpoints::new(&FileSystem, root, other);
     let notes = RefCell::new(Vec::new());
     let note = |text: &str| notes.borrow_mut().push(text.to_owned());
     assert!(checkpoints.resume(&note).expect("the disk is sound").is_none());

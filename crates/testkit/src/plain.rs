@@ -1,36 +1,76 @@
 //! The toy and its optimiser once more, by hand: one graph, stock operations, plain numbers.
+//!
+//! What a method should compute can be written down with this and held against the loop, step by
+//! step. It shares nothing with core but the batches. A derivation test of a penalty, for example:
+//!
+//! ```
+//! use candle_core::DType;
+//! use vxf_core::stream::Stream;
+//! use vxf_core::{Key, Perturbation, Result};
+//! use vxf_testkit::training::{self, Nothing, defense_of};
+//! use vxf_testkit::{Toy, ToyShape, plain};
+//!
+//! # fn main() -> Result<()> {
+//! let toy = Toy::new(&ToyShape::default(), DType::F64, 1)?;
+//! let batches = training::batches(&toy, 3, &Key::root(2))?;
+//! let streams = vec![("main", Stream::of_batches(batches.clone()))];
+//! // The method: the loss, and half the squared norm of the weights.
+//! let method = defense_of(|step| {
+//!     let weights = step.weights().clone();
+//!     step.gradients(&Perturbation::None)?.add_scaled(&weights, 1.0)
+//! });
+//! let weights = training::weights(&toy, 3)?;
+//! let stage = training::training(&toy, &weights, streams, method, Box::new(Nothing))?;
+//!
+//! plain::follow(stage, 5, |step, weights| {
+//!     let batch = &batches[step as usize % batches.len()];
+//!     plain::gradient(weights, |weights| {
+//!         let mut loss = plain::pass(weights, batch)?.loss;
+//!         for weight in weights.values() {
+//!             loss = (loss + (weight.sqr()?.sum_all()? * 0.5)?)?;
+//!         }
+//!         Ok(loss)
+//!     })
+//! });
+//! # Ok(())
+//! # }
+//! ```
 
 use std::collections::BTreeMap;
 
 use candle_core::{D, DType, Device, Tensor, Var};
+use vxf_core::minmax::Training;
 use vxf_core::{Batch, Params, Result};
 
-/// Weights or gradients by name.
-pub(crate) type Weights = BTreeMap<String, Tensor>;
+use crate::numbers;
 
-pub(crate) fn weights(of: &Params) -> Weights {
-    let copy = |tensor: &Tensor| tensor.detach().copy().expect("a copy");
-    of.iter().map(|(name, tensor)| (name.to_owned(), copy(tensor))).collect()
+/// Weights or gradients by name.
+pub type Weights = BTreeMap<String, Tensor>;
+
+/// Independent copies of a set of weights.
+pub fn weights(of: &Params) -> Result<Weights> {
+    let copy = |(name, tensor): (&str, &Tensor)| Ok((name.to_owned(), tensor.detach().copy()?));
+    of.iter().map(copy).collect()
 }
 
-/// What a forward pass gives.
-pub(crate) struct Passed {
+/// What a forward pass gives; padding is not hidden, and nothing at a real token depends on it.
+pub struct Passed {
     /// The mean cross-entropy.
-    pub(crate) loss: Tensor,
+    pub loss: Tensor,
     /// The logits.
-    pub(crate) logits: Tensor,
+    pub logits: Tensor,
     /// The outputs of the mixers, by layer.
-    pub(crate) mixed: Vec<Tensor>,
+    pub mixed: Vec<Tensor>,
     /// The outputs of the layers.
-    pub(crate) blocks: Vec<Tensor>,
+    pub blocks: Vec<Tensor>,
 }
 
 fn project(x: &Tensor, weights: &Weights, name: &str) -> candle_core::Result<Tensor> {
     x.broadcast_matmul(&weights[&format!("{name}.weight")].t()?)
 }
 
-/// The toy's forward pass without any hook.
-pub(crate) fn pass(weights: &Weights, batch: &Batch) -> Result<Passed> {
+/// The toy's forward pass without any hook: no dropout, no adapter.
+pub fn pass(weights: &Weights, batch: &Batch) -> Result<Passed> {
     let (rows, columns) = batch.shape();
     let table = &weights["embedding.weight"];
     let width = table.dim(1)?;
@@ -78,8 +118,9 @@ pub(crate) fn pass(weights: &Weights, batch: &Batch) -> Result<Passed> {
     Ok(Passed { loss, logits, mixed: all_mixed, blocks })
 }
 
-/// The gradient of `loss` at `weights` by candle's own differentiation.
-pub(crate) fn gradient(
+/// The gradient of `loss` at `weights` by candle's own differentiation; zero for what it does not
+/// depend on.
+pub fn gradient(
     weights: &Weights,
     loss: impl FnOnce(&Weights) -> Result<Tensor>,
 ) -> Result<Weights> {
@@ -90,12 +131,14 @@ pub(crate) fn gradient(
     let store = loss(&leaves)?.backward()?;
     let mut gradients = Weights::new();
     for (name, leaf) in &leaves {
-        gradients.insert(name.clone(), store.get(leaf).expect("a gradient").detach());
+        let gradient = store.get(leaf).map_or_else(|| leaf.zeros_like(), |it| Ok(it.clone()))?;
+        gradients.insert(name.clone(), gradient.detach());
     }
     Ok(gradients)
 }
 
-pub(crate) fn norm(of: &Weights) -> Result<f64> {
+/// The L2 norm over all tensors.
+pub fn norm(of: &Weights) -> Result<f64> {
     let mut sum = 0.0;
     for tensor in of.values() {
         sum += tensor.sqr()?.sum_all()?.to_scalar::<f64>()?;
@@ -104,13 +147,13 @@ pub(crate) fn norm(of: &Weights) -> Result<f64> {
 }
 
 /// `a + factor * b`.
-pub(crate) fn plus(a: &Weights, b: &Weights, factor: f64) -> Result<Weights> {
+pub fn plus(a: &Weights, b: &Weights, factor: f64) -> Result<Weights> {
     let sum = |(name, a): (&String, &Tensor)| Ok((name.clone(), (a + (&b[name] * factor)?)?));
     a.iter().map(sum).collect()
 }
 
 /// 1 at real tokens, `[batch, sequence, 1]`.
-pub(crate) fn real(batch: &Batch) -> Result<Tensor> {
+pub fn real(batch: &Batch) -> Result<Tensor> {
     let (rows, columns) = batch.shape();
     let at = |row: usize, column: usize| f64::from(u8::from(column < batch.lengths[row]));
     let mask = (0..rows).flat_map(|row| (0..columns).map(move |column| at(row, column)));
@@ -118,15 +161,19 @@ pub(crate) fn real(batch: &Batch) -> Result<Tensor> {
     Ok(Tensor::from_vec(mask, (rows, columns, 1), &Device::Cpu)?.to_dtype(DType::F64)?)
 }
 
-/// AdamW as the paper writes it, after clipping to norm 1: rate 0.01, decay 0.1 on matrices.
+/// AdamW as the paper writes it, after clipping to norm 1: rate 0.01, decay 0.1 on matrices, as in
+/// [`training`](crate::training::training).
 #[derive(Default)]
-pub(crate) struct AdamW {
+pub struct AdamW {
     moments: BTreeMap<String, (Vec<f64>, Vec<f64>, i32)>,
 }
 
 impl AdamW {
-    /// Weights without a gradient rest; each weight counts its own steps.
-    pub(crate) fn step(&mut self, weights: &mut Weights, gradient: &Weights) -> Result<()> {
+    /// Moves `weights`. Those without a gradient rest; each counts its own steps.
+    ///
+    /// # Panics
+    /// When there is a gradient without a weight.
+    pub fn step(&mut self, weights: &mut Weights, gradient: &Weights) -> Result<()> {
         let clip = (1.0 / (norm(gradient)? + 1e-6)).min(1.0);
         for (name, gradient) in gradient {
             let weight = weights.get_mut(name).expect("a weight for each gradient");
@@ -148,5 +195,35 @@ impl AdamW {
             *weight = Tensor::from_vec(w, weight.shape(), &Device::Cpu)?;
         }
         Ok(())
+    }
+}
+
+/// Trains `steps` steps both ways, by the loop and by hand along `gradient` of the step's number and
+/// the weights before it, and compares all weights after each.
+///
+/// Both must compute in f64; the bound of 1e-10 leaves room for sums in another order, which AdamW's
+/// division by small second moments magnifies.
+///
+/// # Panics
+/// When a weight differs, naming it and the step; when a computation fails.
+pub fn follow(
+    mut stage: Training<'_>,
+    steps: u64,
+    mut gradient: impl FnMut(u64, &Weights) -> Result<Weights>,
+) {
+    let mut by_hand = weights(&stage.weights).expect("copies");
+    let mut optimizer = AdamW::default();
+    stage.prepare().expect("prepared");
+    for step in 0..steps {
+        stage.step().expect("a step");
+        let gradient = gradient(step, &by_hand).expect("a gradient");
+        optimizer.step(&mut by_hand, &gradient).expect("a step by hand");
+        for (name, ours) in stage.weights.iter() {
+            let ours = numbers::entries(ours).expect("numbers");
+            let theirs = numbers::entries(&by_hand[name]).expect("numbers");
+            for (a, b) in ours.iter().zip(theirs) {
+                assert!((a - b).abs() <= 1e-10, "`{name}` after step {step}: {a} {b}");
+            }
+        }
     }
 }
