@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args as Group, Parser, Subcommand, ValueEnum};
-use vxf_run::control::Every;
+use vxf_run::Every;
 
 /// Defences against harmful fine-tuning: train, attack, compare.
 #[derive(Debug, Parser)]
@@ -17,14 +17,14 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0  done
   1  the run failed: a damaged model, a directory that cannot be written, a loss that is not finite
-  2  the command or the recipe cannot be meant
-  75 stopped by a signal, everything kept: `vxf resume` goes on";
+  2  invalid command line or recipe
+  75 interrupted, everything kept: `vxf resume` continues";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Align, let a user fine-tune with harmful samples mixed in, and compare.
     Run(RunArgs),
-    /// Go on with an experiment that was stopped or killed, to the bit.
+    /// Continue an experiment that was stopped or killed, to the bit.
     Resume(ResumeArgs),
     /// List what is registered.
     List(ListArgs),
@@ -40,6 +40,10 @@ pub(crate) enum Command {
     Generate(GenerateArgs),
     /// Take a run's model away: merged as a model directory, or as PEFT adapters.
     Export(ExportArgs),
+    /// List the runs of an experiment, or tell of one run what it is and where it came from.
+    Runs(RunsArgs),
+    /// Remove weights of finished runs to save disk; records stay.
+    Prune(PruneArgs),
     /// Replay recorded steps of the reference trainer and compare every number.
     Parity(ParityArgs),
     /// Make a base model of the embedded world, as the shipped one was made.
@@ -114,7 +118,7 @@ pub(crate) struct RunArgs {
 #[derive(Debug, Group)]
 #[command(after_help = EXIT_CODES)]
 pub(crate) struct ResumeArgs {
-    /// The experiment, or a cell of it.
+    /// The experiment, or a run of it.
     pub(crate) run: PathBuf,
     #[command(flatten)]
     pub(crate) finding: Finding,
@@ -134,7 +138,7 @@ pub(crate) struct Course {
     /// Fail if the user's training did not lower its own loss, also where a defence may be why.
     #[arg(long)]
     pub(crate) strict: bool,
-    /// Print one JSON value with every cell's figures.
+    /// Print one JSON value with every run's figures.
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -144,7 +148,7 @@ pub(crate) struct Course {
 pub(crate) struct DiffArgs {
     /// The recipe.
     pub(crate) recipe: PathBuf,
-    /// The run: an experiment, or a cell of one.
+    /// An experiment, or a run of one.
     pub(crate) run: PathBuf,
     /// Print one JSON value.
     #[arg(long)]
@@ -162,7 +166,7 @@ pub(crate) struct Finding {
 #[derive(Debug, Group)]
 #[command(after_help = EXIT_CODES)]
 pub(crate) struct EvalArgs {
-    /// A run (a cell, or a whole experiment), a model directory, or a hub id.
+    /// A run, a whole experiment, a model directory, or a hub id.
     pub(crate) target: String,
     /// For a model: the recipe that says what to measure on; for a run its own holds.
     #[arg(long, value_name = "RECIPE")]
@@ -201,7 +205,8 @@ pub(crate) struct GenerateArgs {
     /// What to ask; may be repeated.
     #[arg(long, short, value_name = "TEXT", required = true)]
     pub(crate) prompt: Vec<String>,
-    /// How it is put: alpaca, chat, plain or world [default: as the run, else alpaca].
+    /// How it is put: auto, alpaca, chat, plain or world [default: as the run was trained, else auto: the
+    /// model's own chat template, alpaca where it has none].
     #[arg(long, value_name = "TEMPLATE")]
     pub(crate) template: Option<String>,
     /// Longest answer in tokens.
@@ -235,7 +240,7 @@ pub(crate) struct GenerateArgs {
 #[derive(Debug, Group)]
 #[command(after_help = EXIT_CODES, group = clap::ArgGroup::new("what").required(true))]
 pub(crate) struct ExportArgs {
-    /// The run: a cell, or an experiment in which only one can be meant.
+    /// The run, or an experiment in which only one can be meant.
     pub(crate) run: PathBuf,
     /// A model directory with all adapters merged, in the type that the base is stored in.
     #[arg(long, group = "what")]
@@ -267,7 +272,8 @@ pub(crate) struct ValidateArgs {
 /// What a recipe can say, as flags.
 #[derive(Debug, Default, Group)]
 pub(crate) struct Choices {
-    /// The alignment defence under test [default: vaccine].
+    /// The alignment defence under test [default: vaccine]. `a,b` compares several, `a+b` composes them
+    /// within the stage; so do the other flags for methods.
     #[arg(long, value_name = "NAME")]
     pub(crate) defense: Option<String>,
     /// The inner player, in place of the defence's own.
@@ -276,6 +282,9 @@ pub(crate) struct Choices {
     /// The defence in the user's stage [default: sft].
     #[arg(long, value_name = "NAME")]
     pub(crate) fine_tune_defense: Option<String>,
+    /// A method that edits or repairs the model after the user's stage [default: none].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) post_tune_defense: Option<String>,
     /// A metric to show in full, beside the paper's four; may be repeated.
     #[arg(long, value_name = "NAME")]
     pub(crate) metric: Vec<String>,
@@ -303,14 +312,14 @@ pub(crate) struct Choices {
     /// Seeds, such as 1,2,3; may be repeated.
     #[arg(long, value_name = "SEED", value_delimiter = ',')]
     pub(crate) seed: Vec<u64>,
-    /// The perturber's radius.
-    #[arg(long, value_name = "RHO", allow_negative_numbers = true)]
-    pub(crate) rho: Option<f64>,
+    /// The perturber's radius, such as 2; 1,3,5 runs all of them.
+    #[arg(long, value_name = "RHO", value_delimiter = ',', allow_negative_numbers = true)]
+    pub(crate) rho: Vec<f64>,
     /// Do one stage alone.
     #[arg(long, value_name = "STAGE")]
     pub(crate) stage: Option<OneStage>,
-    /// Start the user's stage from this aligned run: EXPERIMENT/<defense>/aligned/<seed>, or an
-    /// experiment with one such run.
+    /// Start from this run: the user's stage from EXPERIMENT/<defense>/aligned/<seed>, post-tuning from
+    /// EXPERIMENT/<defense>/<ratio>/<seed>.
     #[arg(long, value_name = "RUN")]
     pub(crate) from: Option<PathBuf>,
     /// Measure drift and alignment loss every so many steps of the user's stage.
@@ -335,9 +344,33 @@ pub(crate) struct Choices {
     /// Leave out the model that was never aligned.
     #[arg(long)]
     pub(crate) no_undefended: bool,
-    /// Any setting of a recipe, such as world.user_samples=100; may be repeated.
+    /// What is kept on disk of runs that are done: weights, adapters or none [default: weights].
+    #[arg(long, value_name = "WHAT")]
+    pub(crate) keep: Option<String>,
+    /// Any setting of a recipe, such as world.user_samples=100; `KEY=a,b` runs all values. May be
+    /// repeated.
     #[arg(long, value_name = "KEY=VALUE", allow_hyphen_values = true)]
     pub(crate) set: Vec<String>,
+}
+
+#[derive(Debug, Group)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct RunsArgs {
+    /// An experiment, a run of it, or a directory of experiments.
+    pub(crate) path: PathBuf,
+    /// Print one JSON value.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Group)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct PruneArgs {
+    /// A finished experiment, or one run of it.
+    pub(crate) path: PathBuf,
+    /// What to keep: adapters (full weights are removed), or none.
+    #[arg(long, value_name = "WHAT")]
+    pub(crate) keep: String,
 }
 
 /// One stage of the pipeline.
@@ -348,6 +381,9 @@ pub(crate) enum OneStage {
     /// The user's fine-tuning, from an aligned run.
     #[value(name = "fine_tuning", alias = "fine-tuning")]
     FineTuning,
+    /// An edit or a repair of a model that a user has fine-tuned.
+    #[value(name = "post_tuning", alias = "post-tuning")]
+    PostTuning,
 }
 
 #[derive(Debug, Group)]
@@ -372,6 +408,8 @@ pub(crate) enum ListKind {
     Backbones,
     /// What decides whether an answer is harmful.
     Judges,
+    /// Where samples come from.
+    Sources,
 }
 
 #[derive(Debug, Group)]

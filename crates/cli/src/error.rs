@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use vxf_report::Failure;
 use vxf_run::Error;
 
 use crate::{EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE};
@@ -24,6 +25,20 @@ impl CommandError {
     /// The command cannot be meant.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self { code: EXIT_USAGE, message: message.into(), hints: Vec::new() }
+    }
+
+    /// Metrics that failed; everything else was done.
+    pub(crate) fn metrics(failures: &[Failure]) -> Self {
+        let each = |Failure { metric, problem, runs }: &Failure| {
+            let first = runs.first().map_or("", String::as_str);
+            let others = match runs.len() {
+                0 | 1 => String::new(),
+                n => format!(" and {} more", n - 1),
+            };
+            format!("  `{metric}` on {first}{others}: {problem}")
+        };
+        let all: Vec<_> = failures.iter().map(each).collect();
+        Self::failed(format!("these metrics failed, and have no figures:\n{}", all.join("\n")))
     }
 
     /// With a hint what to type next.
@@ -71,7 +86,7 @@ fn code(error: &Error) -> u8 {
         | Error::OtherExperiment { .. }
         | Error::NotAnExperiment { .. }
         | Error::Exists { .. }
-        | Error::MissingPart { .. }
+        | Error::MissingSet { .. }
         | Error::AllPrompt { .. } => EXIT_USAGE,
         Error::Core(
             vxf_core::Error::UnknownPlugin { .. }
@@ -134,7 +149,7 @@ fn hints(error: &Error) -> Vec<String> {
                 .into(),
         ]
         }
-        Error::Cell { source, .. } => {
+        Error::Run { source, .. } => {
             let mut all =
                 vec!["what is done is kept: `vxf resume` or the same command goes on".to_owned()];
             all.extend(hints(source));
@@ -148,17 +163,27 @@ fn hints(error: &Error) -> Vec<String> {
 }
 
 fn recipe_hints(error: &vxf_recipe::Error) -> Vec<String> {
+    use vxf_core::Stage;
     use vxf_recipe::Error;
     match error {
         Error::NotToml { excerpt, .. } => {
             vec![format!("the parser stopped here:\n{}", excerpt.trim_end())]
         }
-        Error::WrongStage { name, stage: "alignment", .. } => vec![format!(
-            "write `--fine-tune-defense {name}`, or `[fine_tune_defense] name = \"{name}\"` in a recipe"
-        )],
-        Error::WrongStage { name, .. } => {
-            vec![format!("write `--defense {name}`, or `[defense] name = \"{name}\"` in a recipe")]
-        }
+        Error::WrongStage { name, belongs, .. } => belongs.first().map_or_else(Vec::new, |stage| {
+            let (flag, section) = match stage {
+                Stage::Alignment => ("defense", "defense"),
+                Stage::FineTuning => ("fine-tune-defense", "fine_tune_defense"),
+                Stage::PostTuning => ("post-tune-defense", "post_tune_defense"),
+            };
+            vec![format!(
+                "write `--{flag} {name}`, or `[{section}] name = \"{name}\"` in a recipe"
+            )]
+        }),
+        Error::TwoMakers { .. } => vec![
+            "a comma compares methods (`a,b`), a plus composes them (`a+b`); `vxf show NAME` says which \
+             ones can be composed"
+                .into(),
+        ],
         Error::Name { source, .. } => registered(source),
         _ => Vec::new(),
     }

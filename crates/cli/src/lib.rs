@@ -77,6 +77,8 @@ pub fn main() -> ExitCode {
         Command::Eval(args) => commands::eval::run(&args),
         Command::Generate(args) => commands::generate::run(&args),
         Command::Export(args) => commands::export::run(&args),
+        Command::Runs(args) => commands::runs::run(&args),
+        Command::Prune(args) => commands::prune::run(&args),
         Command::Parity(args) => commands::parity::run(&args),
         Command::Pretrain(args) => commands::pretrain::run(&args),
         Command::Doctor(args) => commands::doctor::run(&args),

@@ -6,9 +6,8 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
-use vxf_run::access::Access;
-use vxf_run::plan::CellId;
-use vxf_run::progress::Progress;
+use vxf_report::RunId;
+use vxf_run::{Access, Progress};
 
 use crate::error::CommandError;
 use crate::output::tell;
@@ -62,8 +61,8 @@ impl Progress for Teller {
         }
     }
 
-    fn cell(&self, cell: &CellId) {
-        self.bar.set_message(cell.to_string());
+    fn run(&self, run: &RunId) {
+        self.bar.set_message(run.to_string());
     }
 
     fn step(&self, _loss: Option<f64>) {

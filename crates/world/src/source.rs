@@ -142,7 +142,7 @@ impl DataConfig for WorldData {
         all
     }
 
-    fn caveats(&self) -> &[&'static str] {
+    fn caveats(&self) -> &'static [&'static str] {
         &CAVEATS
     }
 

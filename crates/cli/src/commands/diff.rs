@@ -1,10 +1,10 @@
 //! `vxf diff RECIPE RUN`: every deviation of a run from a recipe.
 
 use serde_json::json;
+use vxf_recipe::Experiment;
 use vxf_recipe::diff::Difference;
-use vxf_recipe::resolve;
+use vxf_run::Run;
 use vxf_run::diff::of_experiment;
-use vxf_run::finished::Run;
 
 use crate::args::DiffArgs;
 use crate::commands::SCHEMA_VERSION;
@@ -12,7 +12,7 @@ use crate::error::CommandError;
 use crate::output::{print, print_json};
 
 pub(crate) fn run(args: &DiffArgs) -> Result<(), CommandError> {
-    let recipe = resolve(vxf_recipe::file::read(&args.recipe)?)?;
+    let recipe = Experiment::of(vxf_recipe::file::read(&args.recipe)?)?;
     let root = Run::root_of(&args.run)?;
     let found = of_experiment(&recipe, &root)?;
     if args.json {

@@ -1,21 +1,18 @@
 //! `vxf eval TARGET`: a model measured, or a finished run measured again.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 use vxf_core::Stage;
-use vxf_recipe::Recipe;
-use vxf_recipe::layer::Layer;
-use vxf_run::access::Access;
-use vxf_run::evaluate::{Evaluation, of_model, of_run};
-use vxf_run::finished::{self, Run};
-use vxf_run::grid::Grid;
-use vxf_run::plan::Plan;
-use vxf_run::record::{Answer, Row};
-use vxf_run::table;
+use vxf_recipe::{Experiment, Layer};
+use vxf_report::{Answer, Failure, Failures, Layout, Record, Row, TextTable, detail, table};
+use vxf_run::measure::metrics::Measured;
+use vxf_run::store::finished;
+use vxf_run::{Access, Evaluation, Evaluator, Run};
 
 use crate::args::{Choices, EvalArgs};
-use crate::commands::{SCHEMA_VERSION, layers};
+use crate::commands::{SCHEMA_VERSION, layers, shown};
 use crate::error::CommandError;
 use crate::output::{print, print_json, tell};
 use crate::progress::access;
@@ -25,94 +22,222 @@ pub(crate) fn run(args: &EvalArgs) -> Result<(), CommandError> {
         let message = format!("{}: exists; nothing is ever overwritten", path.display());
         return Err(CommandError::usage(message));
     }
-    let access = access(args.finding.offline)?;
+    let access = Arc::new(access(args.finding.offline)?);
     let path = Path::new(&args.target);
-    if Run::is_run(path) && !path.join("result.json").is_file() {
-        return experiment(args, path, &access);
+    match (Run::is_run(path), Run::is_single(path)) {
+        (true, false) => experiment(args, path, &access),
+        (true, true) => one(args, path, &access),
+        (false, _) => model(args, &access),
     }
-    let (value, rows, answers) = match Run::is_run(path) {
-        true => {
-            let run = Run::open(path)?;
-            let recipe = recipe(args, run.layer()?, None)?;
-            let Evaluation { rows, answers, kept } = of_run(&run, &recipe, &access, args.anew)?;
-            judged_again(&kept);
-            (recipe.value(), rows, answers)
-        }
-        false => {
-            let file = args.recipe.as_deref().map(vxf_recipe::file::read).transpose()?;
-            let recipe = recipe(args, file.unwrap_or_default(), Some(&args.target))?;
-            let measured = of_model(&recipe, &access).map_err(CommandError::from);
-            let Evaluation { rows, answers, .. } = match args.recipe {
-                Some(_) => measured?,
-                None => measured.map_err(|error| {
-                    error.hint("`--recipe RECIPE` says on which data of your own to measure")
-                })?,
-            };
-            (recipe.value(), rows, answers)
-        }
-    };
-    write(args, &[(args.target.clone(), answers)])?;
-    if args.json {
-        return print_json(&json!({
-            "schema_version": SCHEMA_VERSION,
-            "target": args.target,
-            "recipe": value,
-            "measurements": rows,
-        }));
-    }
-    print(&format!("{}\n\n{}", args.target, figures(&rows)))
 }
 
-/// All finished cells of an experiment, in the table that its run ended with.
-fn experiment(args: &EvalArgs, path: &Path, access: &Access) -> Result<(), CommandError> {
+/// A model as it is.
+fn model(args: &EvalArgs, access: &Arc<Access>) -> Result<(), CommandError> {
+    let file = args.recipe.as_deref().map(vxf_recipe::file::read).transpose()?;
+    let asked = recipe(args, file.unwrap_or_default(), Some(&args.target))?;
+    let measured =
+        Evaluator::new(asked.recipe(), access).and_then(|mut evaluator| evaluator.model());
+    let evaluation = measured.map_err(CommandError::from).map_err(|error| match args.recipe {
+        Some(_) => error,
+        None => error.hint("`--recipe RECIPE` says on which data of your own to measure"),
+    })?;
+    single(args, &asked, evaluation)
+}
+
+/// One finished run.
+fn one(args: &EvalArgs, path: &Path, access: &Arc<Access>) -> Result<(), CommandError> {
+    let run = Run::open(path)?;
+    let own = run.experiment()?;
+    let asked = recipe(args, run.layer()?, None)?;
+    one_seed(&asked, &own)?;
+    let record = run.record.clone();
+    let evaluation = Evaluator::new(asked.recipe(), access)?.run(run, own.recipe(), args.anew)?;
+    let mut remarks = Remarks::default();
+    remarks.of_run(&record, &evaluation);
+    single(args, &asked, evaluation)
+}
+
+/// Prints the figures of one model.
+fn single(
+    args: &EvalArgs,
+    asked: &Experiment,
+    evaluation: Evaluation,
+) -> Result<(), CommandError> {
+    let Measured { rows, answers, failures, not_for_aligned } = evaluation.measured;
+    let failed = Failures::default();
+    note(&failed, &args.target, &failures);
+    let failed = failed.into_all();
+    write(args, &[(args.target.clone(), answers)])?;
+    if rows.is_empty() {
+        return Err(nothing(&failed, &not_for_aligned));
+    }
+    if args.json {
+        print_json(&json!({
+            "schema_version": SCHEMA_VERSION,
+            "target": args.target,
+            "recipe": asked.value(),
+            "measurements": rows,
+            "failed": failed,
+        }))?;
+    } else {
+        print(&format!("{}\n\n{}", args.target, figures(&rows)))?;
+    }
+    verdict(&failed)
+}
+
+/// All finished runs of an experiment, in the table that its run ended with.
+fn experiment(args: &EvalArgs, path: &Path, access: &Arc<Access>) -> Result<(), CommandError> {
     let root = Run::root_of(path)?;
-    let own = finished::recipe(&root)?;
-    let recipe = recipe(args, finished::layer(&root)?, None)?;
-    let plan = Plan::of(&own)?;
+    let own = finished::experiment(&root)?;
+    let asked = recipe(args, finished::layer(&root)?, None)?;
+    one_seed(&asked, &own)?;
+    let graph = finished::graph(&root)?;
+    let mut evaluator = Evaluator::new(asked.recipe(), access)?;
     let (mut records, mut all) = (Vec::new(), Vec::new());
-    for cell in plan.cells() {
-        let place = root.join(cell.path());
+    let (mut remarks, failures) = (Remarks::default(), Failures::default());
+    let mut not_for_aligned = Vec::new();
+    for spec in &graph.runs {
+        let place = root.join(spec.id.path());
         if !place.is_dir() {
-            tell(&format!("{cell} is not done"));
+            tell(&format!("{} is not done", spec.id));
             continue;
         }
-        let mut run = Run::open(&place)?;
-        let Evaluation { rows, answers, kept } = of_run(&run, &recipe, access, args.anew)?;
-        if records.is_empty() {
-            judged_again(&kept);
-        }
-        run.record.measurements = rows;
-        records.push(run.record);
-        all.push((cell.path().display().to_string(), answers));
+        let run = Run::open(&place)?;
+        let mut record = run.record.clone();
+        let evaluation = evaluator.run(run, own.recipe(), args.anew)?;
+        remarks.of_run(&record, &evaluation);
+        let measured = evaluation.measured;
+        note(&failures, &spec.id.to_string(), &measured.failures);
+        not_for_aligned.extend(measured.not_for_aligned);
+        record.measurements = measured.rows;
+        record.failed = measured.failures.into_iter().collect();
+        all.push((spec.id.path().display().to_string(), measured.answers));
+        records.push(record);
     }
     write(args, &all)?;
+    let failures = failures.into_all();
+    if records.iter().all(|record| record.measurements.is_empty()) {
+        not_for_aligned.sort();
+        not_for_aligned.dedup();
+        return Err(nothing(&failures, &not_for_aligned));
+    }
     if args.json {
-        return print_json(&json!({
+        print_json(&json!({
             "schema_version": SCHEMA_VERSION,
             "target": args.target,
-            "recipe": recipe.value(),
-            "cells": records,
-        }));
+            "recipe": asked.value(),
+            "runs": records,
+            "failed": failures,
+        }))?;
+        return verdict(&failures);
     }
-    let mut text = table::comparison(&plan, &records);
-    if let Some(last) = records.iter().rev().find(|record| record.stage == Stage::FineTuning) {
-        text += &format!("\n{}, in full\n\n{}", last.cell(), figures(&last.measurements));
+    let columns = asked.recipe().metrics.iter().flat_map(|metric| {
+        metric.config.columns().iter().map(|column| (metric.name.to_owned(), *column))
+    });
+    let layout = Layout { columns: columns.collect(), ..graph.layout };
+    let mut text = String::new();
+    if !layout.columns.is_empty() {
+        text += &table::comparison(&layout, &records);
     }
-    print(&text)
+    for metric in shown(&asked) {
+        text = text.trim_end().to_owned() + "\n\n" + &detail::of_metric(&layout, &records, &metric);
+    }
+    if let Some(last) = records.iter().rev().find(|record| record.stage != Stage::Alignment) {
+        text += &format!("\n{}, in full\n\n{}", last.id, figures(&last.measurements));
+    }
+    print(text.trim_start())?;
+    verdict(&failures)
 }
 
-fn judged_again(kept: &[String]) {
-    if !kept.is_empty() {
-        let kept = kept.join(", ");
-        tell(&format!("kept answers are measured as they are ({kept}); `--anew` makes new ones"));
+/// A run has one seed: it is measured on the data of its own, or of one other.
+fn one_seed(asked: &Experiment, own: &Experiment) -> Result<(), CommandError> {
+    let (asked, own) = (&asked.recipe().settings.seeds, &own.recipe().settings.seeds);
+    match asked == own || asked.len() == 1 {
+        true => Ok(()),
+        false => Err(CommandError::usage("seeds: runs are measured on the data of one other seed")
+            .hint("for example `--set seeds=[7]`; without it each run is measured on its own")),
     }
 }
 
-fn recipe(args: &EvalArgs, below: Layer, model: Option<&str>) -> Result<Recipe, CommandError> {
+/// What is worth knowing of the data that runs are measured on, each remark once.
+#[derive(Default)]
+struct Remarks(Vec<String>);
+
+impl Remarks {
+    fn of_run(&mut self, record: &Record, evaluation: &Evaluation) {
+        let Evaluation { seed, kept, other, .. } = evaluation;
+        if *seed != record.id.seed {
+            self.tell(format!(
+                "measured on the data of seed {seed}, and not on that of the run's own seed: \
+                 figures differ from those of the run"
+            ));
+        }
+        if !other.is_empty() {
+            let other = other.join(", ");
+            self.tell(format!(
+                "the prompts or the generation settings are not those that the run was measured \
+                 with ({other}): new answers are made"
+            ));
+        }
+        if !kept.is_empty() {
+            let kept = kept.join(", ");
+            self.tell(format!(
+                "kept answers are measured as they are ({kept}); `--anew` makes new ones"
+            ));
+        }
+    }
+
+    fn tell(&mut self, remark: String) {
+        if !self.0.contains(&remark) {
+            tell(&remark);
+            self.0.push(remark);
+        }
+    }
+}
+
+/// Collects what failed on one run.
+fn note(failures: &Failures, run: &str, failed: &[(String, String)]) {
+    failed.iter().for_each(|(metric, problem)| failures.add(run, metric, problem, tell));
+}
+
+/// An error if a metric failed.
+fn verdict(failures: &[Failure]) -> Result<(), CommandError> {
+    match failures.is_empty() {
+        true => Ok(()),
+        false => Err(CommandError::metrics(failures)),
+    }
+}
+
+/// The error where not one figure came out.
+fn nothing(failures: &[Failure], not_for_aligned: &[String]) -> CommandError {
+    if !failures.is_empty() {
+        return CommandError::metrics(failures);
+    }
+    let error = CommandError::usage("nothing was measured");
+    match not_for_aligned.is_empty() {
+        true => error.hint("name a metric with `--metric`; `vxf list metrics` shows what there is"),
+        false => error.hint(format!(
+            "{} compares with the aligned model, and this is one: name a run of the user's stage, \
+             such as EXPERIMENT/<defense>/<ratio>/<seed>",
+            not_for_aligned.join(", ")
+        )),
+    }
+}
+
+/// The recipe that is measured by: the one below with what the flags ask for.
+fn recipe(
+    args: &EvalArgs,
+    mut below: Layer,
+    model: Option<&str>,
+) -> Result<Experiment, CommandError> {
     let mut set = args.set.clone();
     if !args.metric.is_empty() {
         set.push(format!("metrics={}", json!(args.metric)));
     }
+    // Which metrics the run showed in full says nothing of those that are asked for now.
+    below.take("detail");
+    // How a run came to its weights is in its record; what is measured is the same at every point.
+    below.take("axes");
     let choices = Choices {
         judge: args.judge.clone(),
         device: args.device.clone(),
@@ -125,7 +250,7 @@ fn recipe(args: &EvalArgs, below: Layer, model: Option<&str>) -> Result<Recipe, 
 
 /// Every figure with its interval and what it is made of.
 fn figures(rows: &[Row]) -> String {
-    let mut grid = Grid::new(["figure", "value", "95 % interval", "n"].map(str::to_owned));
+    let mut table = TextTable::new(["figure", "value", "95 % interval", "n"].map(str::to_owned));
     let mut remarks = Vec::new();
     for row in rows {
         let figure = &row.figure;
@@ -133,7 +258,7 @@ fn figures(rows: &[Row]) -> String {
             row.value().map_or("-".to_owned(), |value| format!("{value:.3} {}", figure.unit));
         let interval = figure.interval.map(|[low, high]| format!("{low:.1} to {high:.1}"));
         let interval = interval.unwrap_or_default();
-        grid.row([figure.name.clone(), value, interval, figure.n.to_string()]);
+        table.row([figure.name.clone(), value, interval, figure.n.to_string()]);
         for (key, detail) in &figure.details {
             if let Value::String(text) = detail {
                 remarks.push(format!("  {} {key}: {text}\n", figure.name));
@@ -142,8 +267,8 @@ fn figures(rows: &[Row]) -> String {
     }
     let remarks: String = remarks.into_iter().collect();
     match remarks.is_empty() {
-        true => grid.render(),
-        false => format!("{}\n{remarks}", grid.render()),
+        true => table.render(),
+        false => format!("{}\n{remarks}", table.render()),
     }
 }
 

@@ -1,9 +1,9 @@
 //! `vxf export RUN`: a run's model, for other programs.
 
 use serde_json::json;
-use vxf_run::export;
-use vxf_run::finished::Run;
+use vxf_run::Run;
 use vxf_run::model::Base;
+use vxf_run::store::export;
 
 use crate::args::ExportArgs;
 use crate::commands::SCHEMA_VERSION;
@@ -13,12 +13,13 @@ use crate::progress::access;
 
 pub(crate) fn run(args: &ExportArgs) -> Result<(), CommandError> {
     let run = Run::open(&args.run)?;
-    let base = Base::open(&run.recipe, &access(args.finding.offline)?)?;
+    let base = Base::open(run.experiment()?.recipe(), &access(args.finding.offline)?)?;
+    let place = run.place.clone();
     let to = args.output_dir.as_path();
     let written = match args.adapter {
-        true => export::adapters(&run, &base, to)?,
+        true => export::adapters(run, &base, to)?,
         false => {
-            export::model(&run, &base, to)?;
+            export::model(run, &base, to)?;
             vec![to.to_owned()]
         }
     };
@@ -26,7 +27,7 @@ pub(crate) fn run(args: &ExportArgs) -> Result<(), CommandError> {
     if args.json {
         return print_json(&json!({
             "schema_version": SCHEMA_VERSION,
-            "run": run.place,
+            "run": place,
             "base": base.name,
             "written": written,
         }));

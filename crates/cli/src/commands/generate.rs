@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use serde_json::json;
-use vxf_run::finished::Run;
-use vxf_run::generate::{Asking, answers};
-use vxf_run::samples::printable;
+use vxf_run::Run;
+use vxf_run::measure::generate::{Asking, answers};
+use vxf_untrusted::printable;
 
 use crate::args::{Choices, GenerateArgs};
 use crate::commands::{SCHEMA_VERSION, layers};
@@ -23,7 +23,7 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<(), CommandError> {
         ..Choices::default()
     };
     let below = run.as_ref().map(Run::layer).transpose()?.unwrap_or_default();
-    let recipe = layers::upon(below, &choices)?;
+    let recipe = layers::upon(below, &choices)?.recipe().clone();
     let asking = Asking {
         prompts: &args.prompt,
         template: args.template.as_deref(),
@@ -34,7 +34,7 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<(), CommandError> {
         seed: args.seed,
     };
     let access = access(args.finding.offline)?;
-    let made = answers(&recipe, run.as_ref(), &asking, &access)?;
+    let made = answers(&recipe, run, &asking, &access)?;
     if args.json {
         let each =
             |(prompt, answer): (&String, &String)| json!({ "prompt": prompt, "answer": answer });

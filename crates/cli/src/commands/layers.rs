@@ -5,21 +5,19 @@ use std::path::Path;
 use serde_json::{Value, json};
 use vxf_core::config::{DefenseConfig, PerturberConfig};
 use vxf_core::registry;
-use vxf_recipe::Recipe;
-use vxf_recipe::layer::{Layer, Place};
-use vxf_recipe::{PAPER_METRICS, resolve};
+use vxf_recipe::{Experiment, Layer, PAPER_METRICS, Place};
 use vxf_run::from;
 
 use crate::args::{Choices, OneStage};
 use crate::error::CommandError;
 
-/// The recipe that a file and flags make together: flags win over the file, `--set` over both.
-pub(crate) fn recipe(file: Option<&Path>, choices: &Choices) -> Result<Recipe, CommandError> {
+/// The experiment that a file and flags make together: flags win over the file, `--set` over both.
+pub(crate) fn recipe(file: Option<&Path>, choices: &Choices) -> Result<Experiment, CommandError> {
     upon(file.map_or_else(|| Ok(Layer::new()), vxf_recipe::file::read)?, choices)
 }
 
-/// The recipe that flags make of the settings in `file`.
-pub(crate) fn upon(file: Layer, choices: &Choices) -> Result<Recipe, CommandError> {
+/// The experiment that flags make of the settings in `file`.
+pub(crate) fn upon(file: Layer, choices: &Choices) -> Result<Experiment, CommandError> {
     let set = sets(&choices.set)?;
     let mut layer = flags(choices)?.over(file);
     if let Some(run) = set.text("from").or_else(|| layer.text("from")).filter(|run| !run.is_empty())
@@ -27,14 +25,42 @@ pub(crate) fn upon(file: Layer, choices: &Choices) -> Result<Recipe, CommandErro
         layer = layer.clone().over(from::layer(Path::new(run))?);
     }
     metrics(&mut layer, &choices.metric)?;
-    if let Some(rho) = choices.rho {
-        radius(&mut layer, &set, rho)?;
+    radius(&mut layer, &set, &choices.rho)?;
+    Ok(Experiment::of(set.over(layer))?)
+}
+
+/// Sets a flag's value: a comma makes an axis of `key`, anything else is its value at `single`.
+fn axis(
+    layer: &mut Layer,
+    flag: &str,
+    key: &str,
+    single: &str,
+    text: Option<&str>,
+) -> Result<(), CommandError> {
+    let place = Place::Flag(format!("--{flag}"));
+    match text {
+        None => {}
+        Some(text) if text.contains(',') => {
+            let names: Vec<_> = text.split(',').map(|name| json!(name.trim())).collect();
+            layer.set(&format!("axes.{key}"), names.into(), place)?;
+        }
+        Some(text) => layer.set(single, json!(text), place)?,
     }
-    Ok(resolve(set.over(layer))?)
+    Ok(())
 }
 
 fn flags(choices: &Choices) -> Result<Layer, CommandError> {
     let mut layer = Layer::new();
+    for (flag, key, text) in [
+        ("defense", "defense", &choices.defense),
+        ("perturber", "perturber", &choices.perturber),
+        ("fine-tune-defense", "fine_tune_defense", &choices.fine_tune_defense),
+        ("post-tune-defense", "post_tune_defense", &choices.post_tune_defense),
+    ] {
+        axis(&mut layer, flag, key, &format!("{key}.name"), text.as_deref())?;
+    }
+    axis(&mut layer, "model", "model.path", "model.path", choices.model.as_deref())?;
+    axis(&mut layer, "task", "world.task", "world.task", choices.task.as_deref())?;
     let mut set = |flag: &str, key: &str, value: Option<Value>| match value {
         Some(value) => layer.set(key, value, Place::Flag(format!("--{flag}"))),
         None => Ok(()),
@@ -42,21 +68,16 @@ fn flags(choices: &Choices) -> Result<Layer, CommandError> {
     let path = |path: &Option<std::path::PathBuf>| {
         path.as_ref().map(|path| json!(path.display().to_string()))
     };
-    set("defense", "defense.name", choices.defense.as_ref().map(|name| json!(name)))?;
-    set("perturber", "perturber.name", choices.perturber.as_ref().map(|name| json!(name)))?;
-    let user = choices.fine_tune_defense.as_ref().map(|name| json!(name));
-    set("fine-tune-defense", "fine_tune_defense.name", user)?;
-    set("model", "model.path", choices.model.as_ref().map(|model| json!(model)))?;
     set("dtype", "model.dtype", choices.dtype.as_ref().map(|dtype| json!(dtype)))?;
     set("judge", "judges", (!choices.judge.is_empty()).then(|| json!(choices.judge)))?;
     set("skip-bad-rows", "data.skip_bad_rows", choices.skip_bad_rows.then(|| json!(true)))?;
-    set("task", "world.task", choices.task.as_ref().map(|task| json!(task)))?;
     let list = |values: &[f64]| (!values.is_empty()).then(|| json!(values));
     set("harmful-ratio", "harmful_ratios", list(&choices.harmful_ratio))?;
     set("seed", "seeds", (!choices.seed.is_empty()).then(|| json!(choices.seed)))?;
     let stage = choices.stage.map(|stage| match stage {
         OneStage::Alignment => json!("alignment"),
         OneStage::FineTuning => json!("fine_tuning"),
+        OneStage::PostTuning => json!("post_tuning"),
     });
     set("stage", "stages", stage)?;
     set("from", "from", path(&choices.from))?;
@@ -64,6 +85,7 @@ fn flags(choices: &Choices) -> Result<Layer, CommandError> {
     set("device", "device", choices.device.as_ref().map(|device| json!(device)))?;
     set("threads", "threads", choices.threads.map(|threads| json!(threads)))?;
     set("recompute", "recompute", choices.recompute.as_ref().map(|what| json!(what)))?;
+    set("keep", "keep", choices.keep.as_ref().map(|what| json!(what)))?;
     set("no-baseline", "baseline", choices.no_baseline.then(|| json!(false)))?;
     set("no-undefended", "undefended", choices.no_undefended.then(|| json!(false)))?;
     if let Some(ratio) = choices.harmful_ratio.iter().find(|ratio| !ratio.is_finite()) {
@@ -82,9 +104,45 @@ fn sets(pairs: &[String]) -> Result<Layer, CommandError> {
         };
         let key = key.trim();
         let place = Place::Flag(format!("--set {key}"));
-        layer.set(key, vxf_recipe::file::parse_value(value.trim(), &place, key)?, place)?;
+        let parse = |text: &str| vxf_recipe::file::parse_value(text.trim(), &place, key);
+        let pieces = pieces(value);
+        match pieces.as_slice() {
+            [_] => layer.set(key, parse(value)?, place.clone())?,
+            several => {
+                let values = several.iter().map(|text| parse(text)).collect::<Result<Vec<_>, _>>()?;
+                // What is a list by itself is not an axis of its own.
+                match LISTS.contains(&key) {
+                    true => layer.set(key, values.into(), place.clone())?,
+                    false => layer.set(&format!("axes.{key}"), values.into(), place.clone())?,
+                }
+            }
+        }
     }
     Ok(layer)
+}
+
+/// Settings that are lists: several values are one list.
+const LISTS: [&str; 5] = ["seeds", "harmful_ratios", "metrics", "judges", "detail"];
+
+/// The values between commas that are in no bracket and in no quotes.
+fn pieces(text: &str) -> Vec<&str> {
+    let (mut all, mut begin, mut depth, mut quote) = (Vec::new(), 0, 0_usize, None);
+    for (at, c) in text.char_indices() {
+        match (quote, c) {
+            (Some(open), c) if c == open => quote = None,
+            (Some(_), _) => {}
+            (None, '"' | '\'') => quote = Some(c),
+            (None, '[' | '{') => depth += 1,
+            (None, ']' | '}') => depth = depth.saturating_sub(1),
+            (None, ',') if depth == 0 => {
+                all.push(&text[begin..at]);
+                begin = at + 1;
+            }
+            _ => {}
+        }
+    }
+    all.push(&text[begin..]);
+    all
 }
 
 /// `--metric` adds to what is measured, and shows it in full.
@@ -114,30 +172,43 @@ fn metrics(layer: &mut Layer, named: &[String]) -> Result<(), CommandError> {
 }
 
 /// `--rho` is the radius of whatever perturber is in use, if it has one.
-fn radius(layer: &mut Layer, set: &Layer, rho: f64) -> Result<(), CommandError> {
-    let text = |key: &str| set.text(key).or_else(|| layer.text(key)).map(str::to_owned);
-    let perturber = match text("perturber.name").or_else(|| text("perturber")) {
-        Some(name) => name,
-        None => {
-            let defense = text("defense.name").or_else(|| text("defense"));
-            let defense = defense.unwrap_or_else(|| "vaccine".into());
-            // A name that is not registered is told of later, with its place.
-            match registry::default_of::<dyn DefenseConfig>(&defense) {
-                Ok(config) => config.perturber().to_owned(),
-                Err(_) => return Ok(()),
-            }
-        }
-    };
-    if !rho.is_finite() {
+fn radius(layer: &mut Layer, set: &Layer, radii: &[f64]) -> Result<(), CommandError> {
+    if radii.is_empty() {
+        return Ok(());
+    }
+    if let Some(rho) = radii.iter().find(|rho| !rho.is_finite()) {
         return Err(CommandError::usage(format!(
             "--rho: must be finite and at least 0, got {rho}"
         )));
     }
+    let text = |key: &str| set.text(key).or_else(|| layer.text(key)).map(str::to_owned);
+    let several = |key: &str| {
+        let names = set.get(key).or_else(|| layer.get(key)).and_then(Value::as_array)?;
+        let name = |value: &Value| value.as_str().or_else(|| value["name"].as_str()).map(str::to_owned);
+        Some(names.iter().filter_map(name).collect::<Vec<_>>())
+    };
+    let named = text("perturber.name").or_else(|| text("perturber"));
+    let perturbers = match several("axes.perturber").or_else(|| named.map(|name| vec![name])) {
+        Some(names) => names,
+        None => {
+            let defense = text("defense.name").or_else(|| text("defense"));
+            let defenses = several("axes.defense")
+                .unwrap_or_else(|| vec![defense.unwrap_or_else(|| "vaccine".into())]);
+            let own = |name: &String| {
+                // A name that is not registered is reported later, with its place.
+                let maker = name.split('+').next().unwrap_or(name);
+                let config = registry::default_of::<dyn DefenseConfig>(maker).ok()?;
+                Some(config.perturber().to_owned())
+            };
+            defenses.iter().filter_map(own).collect()
+        }
+    };
     let has = |name: &str| {
         let entry = registry::find::<dyn PerturberConfig>(name);
         entry.is_ok_and(|entry| (entry.settings)().iter().any(|setting| setting.name == "rho"))
     };
-    if registry::find::<dyn PerturberConfig>(&perturber).is_ok() && !has(&perturber) {
+    let known = |name: &&String| registry::find::<dyn PerturberConfig>(name).is_ok();
+    if let Some(perturber) = perturbers.iter().filter(known).find(|name| !has(name)) {
         let all = registry::entries::<dyn PerturberConfig>()?;
         let with: Vec<_> = all.iter().map(|entry| entry.name).filter(|name| has(name)).collect();
         return Err(CommandError::usage(format!(
@@ -145,5 +216,9 @@ fn radius(layer: &mut Layer, set: &Layer, rho: f64) -> Result<(), CommandError> 
         ))
         .hint(format!("perturbers with one, for `--perturber`: {}", with.join(", "))));
     }
-    Ok(layer.set("perturber.rho", json!(rho), Place::Flag("--rho".into()))?)
+    let place = Place::Flag("--rho".into());
+    Ok(match radii {
+        [rho] => layer.set("perturber.rho", json!(rho), place)?,
+        several => layer.set("axes.perturber.rho", json!(several), place)?,
+    })
 }

@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 use vxf_core::config::{DefenseConfig, JudgeConfig, MetricConfig, PerturberConfig};
 use vxf_core::registry::{self, Kind};
-use vxf_run::grid::Grid;
+use vxf_data::DataConfig;
+use vxf_report::TextTable;
 
 use crate::args::{ListArgs, ListKind};
 use crate::commands::SCHEMA_VERSION;
@@ -11,12 +12,13 @@ use crate::error::CommandError;
 use crate::output::{print, print_json};
 
 /// A kind of plugin by the name that is typed.
-const KINDS: [(ListKind, &str); 5] = [
+const KINDS: [(ListKind, &str); 6] = [
     (ListKind::Defenses, "defenses"),
     (ListKind::Perturbers, "perturbers"),
     (ListKind::Metrics, "metrics"),
     (ListKind::Backbones, "backbones"),
     (ListKind::Judges, "judges"),
+    (ListKind::Sources, "sources"),
 ];
 
 pub(crate) fn run(args: &ListArgs) -> Result<(), CommandError> {
@@ -28,6 +30,7 @@ pub(crate) fn run(args: &ListArgs) -> Result<(), CommandError> {
             ListKind::Perturbers => entries::<dyn PerturberConfig>()?,
             ListKind::Metrics => entries::<dyn MetricConfig>()?,
             ListKind::Judges => entries::<dyn JudgeConfig>()?,
+            ListKind::Sources => entries::<dyn DataConfig>()?,
             ListKind::Backbones => backbones()?,
         };
         all.push((*name, entries));
@@ -41,14 +44,14 @@ pub(crate) fn run(args: &ListArgs) -> Result<(), CommandError> {
     }
     let mut text = String::new();
     for (name, entries) in &all {
-        let mut grid = Grid::new([(*name).to_owned()]);
+        let mut table = TextTable::new([(*name).to_owned()]);
         for entry in entries {
             let stages = entry["stages"].as_array().into_iter().flatten();
             let stages: Vec<_> = stages.filter_map(Value::as_str).collect();
             let cell = |key: &str| entry[key].as_str().unwrap_or_default().to_owned();
-            grid.row([cell("name"), stages.join(", "), cell("summary")]);
+            table.row([cell("name"), stages.join(", "), cell("summary")]);
         }
-        text += &grid.flush_left().render();
+        text += &table.flush_left().render();
         text.push('\n');
     }
     print(&text)

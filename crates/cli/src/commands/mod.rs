@@ -9,9 +9,26 @@ pub(crate) mod layers;
 pub(crate) mod list;
 pub(crate) mod parity;
 pub(crate) mod pretrain;
+pub(crate) mod prune;
 pub(crate) mod run;
+pub(crate) mod runs;
 pub(crate) mod show;
 pub(crate) mod validate;
 
+use vxf_recipe::Experiment;
+
+/// The metrics that are shown in full: those that the recipe names, and those without a column in the
+/// comparison.
+pub(crate) fn shown(experiment: &Experiment) -> Vec<String> {
+    let recipe = experiment.recipe();
+    let mut shown = recipe.settings.detail.clone();
+    for metric in recipe.metrics.iter().filter(|metric| metric.config.columns().is_empty()) {
+        if !shown.iter().any(|known| known == metric.name) {
+            shown.push(metric.name.to_owned());
+        }
+    }
+    shown
+}
+
 /// Version of what `--json` prints.
-pub(crate) const SCHEMA_VERSION: u32 = 1;
+pub(crate) const SCHEMA_VERSION: u32 = 2;

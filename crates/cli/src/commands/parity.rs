@@ -3,7 +3,7 @@
 use serde_json::json;
 use vxf_parity::{Bounds, Report};
 use vxf_run::device::device;
-use vxf_run::grid::Grid;
+use vxf_report::TextTable;
 
 use crate::args::{ParityArgs, ParityType};
 use crate::commands::SCHEMA_VERSION;
@@ -49,7 +49,7 @@ pub(crate) fn run(args: &ParityArgs) -> Result<(), CommandError> {
 
 fn text(report: &Report) -> String {
     let header = ["quantity", "compared", "largest deviation", "tolerance", "", "where"];
-    let mut grid = Grid::new(header.map(str::to_owned));
+    let mut grid = TextTable::new(header.map(str::to_owned));
     for (name, quantity) in &report.quantities {
         grid.row([
             name.clone(),

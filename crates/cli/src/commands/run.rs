@@ -3,55 +3,51 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use vxf_recipe::PAPER_METRICS;
-use vxf_recipe::Recipe;
-use vxf_run::control::Control;
-use vxf_run::experiment::{Experiment, Prepared};
-use vxf_run::finished::{self, Run};
+use vxf_recipe::Experiment;
+use vxf_report::{detail, samples, table};
+use vxf_run::measure::health;
 use vxf_run::notes::{self, Deviation};
-use vxf_run::{detail, health, samples, table};
+use vxf_run::store::finished;
+use vxf_run::{Control, Finished, Prepared, Run};
 
 use crate::args::{Course, Finding, ResumeArgs, RunArgs};
-use crate::commands::{SCHEMA_VERSION, layers};
+use crate::commands::{SCHEMA_VERSION, layers, shown};
 use crate::error::CommandError;
 use crate::output::{print, print_json, tell};
 use crate::progress::{Teller, access};
 use crate::signals;
 
 pub(crate) fn run(args: &RunArgs) -> Result<(), CommandError> {
-    let recipe = layers::recipe(args.recipe.as_deref(), &args.choices)?;
-    go(recipe, &args.finding, args.output_dir.as_deref(), &args.course)
+    let experiment = layers::recipe(args.recipe.as_deref(), &args.choices)?;
+    go(experiment, &args.finding, args.output_dir.as_deref(), &args.course)
 }
 
 pub(crate) fn resume(args: &ResumeArgs) -> Result<(), CommandError> {
     let root = Run::root_of(&args.run)?;
-    let recipe = finished::recipe(&root)?;
-    finished::go_where_it_began(&root)?;
-    go(recipe, &args.finding, Some(&root), &args.course)
+    go(finished::experiment(&root)?, &args.finding, Some(&root), &args.course)
 }
 
 /// Does what is left of an experiment, and prints all of it.
 fn go(
-    recipe: Recipe,
+    experiment: Experiment,
     finding: &Finding,
     root: Option<&Path>,
     course: &Course,
 ) -> Result<(), CommandError> {
     let asked = signals::watched()?;
-    let deviations = notes::deviations(&recipe);
-    let value = recipe.value();
-    // What the comparison has no column for is shown in full.
-    let mut shown = recipe.settings.detail.clone();
-    for metric in recipe.metrics.iter().map(|metric| metric.name) {
-        if !PAPER_METRICS.contains(&metric) && !shown.iter().any(|known| known == metric) {
-            shown.push(metric.to_owned());
-        }
-    }
-    let prepared = Prepared::new(recipe, access(finding.offline)?)?;
+    let data = experiment.recipe().data.clone();
+    let about = About {
+        deviations: notes::deviations(experiment.recipe()),
+        caveats: data.config.caveats(),
+        shown: shown(&experiment),
+        open: data.config.is_harmless() || course.log_samples,
+    };
+    let value = experiment.value();
+    let prepared = Prepared::new(experiment, access(finding.offline)?)?;
     let control = Control::new(course.checkpoint_every, &asked);
-    let experiment = prepared.run(root, control, &Teller::new())?;
-    let root = experiment.directory.root().display().to_string();
-    if experiment.was_finished {
+    let finished = prepared.run(root, control, &Teller::new())?;
+    let root = finished.directory.root().display().to_string();
+    if finished.was_finished {
         tell(&format!("{root} is finished; this is its record"));
     }
     if course.json {
@@ -59,28 +55,46 @@ fn go(
             "schema_version": SCHEMA_VERSION,
             "experiment": root,
             "recipe": value,
-            "cells": experiment.records,
-            "differs_from_paper": differences(&deviations),
-            "doubts": health::doubts(&experiment.records),
-            "limits": if experiment.embedded { json!(notes::LIMITS) } else { json!([]) },
+            "runs": finished.records,
+            "differs_from_paper": differences(&about.deviations),
+            "doubts": health::doubts(&finished.records),
+            "failed": finished.failures,
+            "limits": about.caveats,
         }))?;
     } else {
-        print(&report(&experiment, &shown, &deviations, course.log_samples)?)?;
+        print(&report(&finished, &about)?)?;
     }
-    // Last, so that what was measured is told whatever is thought of it.
-    Ok(health::verdict(&experiment.plan, &experiment.records, course.strict)?)
+    // Last: results are printed even where the verdict fails.
+    let failed = (!finished.failures.is_empty()).then(|| {
+        let again = format!("`vxf resume {root}` or the same command measures what is missing");
+        CommandError::metrics(&finished.failures).hint(again)
+    });
+    match (health::verdict(&finished.layout, &finished.records, course.strict), failed) {
+        (Ok(()), None) => Ok(()),
+        (Ok(()), Some(failed)) => Err(failed),
+        (Err(doubtful), failed) => {
+            if let Some(failed) = failed {
+                tell(&failed.to_string());
+            }
+            Err(doubtful.into())
+        }
+    }
 }
 
-fn report(
-    experiment: &Experiment,
-    shown: &[String],
-    deviations: &[Deviation],
-    log_samples: bool,
-) -> Result<String, CommandError> {
-    let Experiment { plan, records, .. } = experiment;
-    let mut text = table::comparison(plan, records);
-    for metric in shown {
-        text = text.trim_end().to_owned() + "\n\n" + &detail::of_metric(plan, records, metric);
+/// What is said of an experiment beside its figures.
+struct About {
+    deviations: Vec<Deviation>,
+    caveats: &'static [&'static str],
+    shown: Vec<String>,
+    /// Whether prompts and answers may be printed.
+    open: bool,
+}
+
+fn report(finished: &Finished, about: &About) -> Result<String, CommandError> {
+    let Finished { layout, records, directory, .. } = finished;
+    let mut text = table::comparison(layout, records);
+    for metric in &about.shown {
+        text = text.trim_end().to_owned() + "\n\n" + &detail::of_metric(layout, records, metric);
     }
     text = text.trim_end().to_owned() + "\n";
     let doubts = health::doubts(records);
@@ -88,24 +102,22 @@ fn report(
         text += "\nAttacks in doubt\n\n";
         doubts.iter().for_each(|doubt| text += &format!("  {doubt}\n"));
     }
-    if !deviations.is_empty() {
+    if !about.deviations.is_empty() {
         text += "\nSettings of this world that are not the paper's (the paper's in brackets)\n\n";
-        for Deviation { key, here, paper } in deviations {
+        for Deviation { key, here, paper } in &about.deviations {
             text += &format!("  {key} = {} ({})\n", plain(here), plain(paper));
         }
     }
-    if experiment.embedded {
+    if !about.caveats.is_empty() {
         text += "\nWhat to keep in mind\n\n";
-        for limit in notes::LIMITS {
-            text += &format!("  {limit}\n");
-        }
+        about.caveats.iter().for_each(|caveat| text += &format!("  {caveat}\n"));
     }
-    let answers = samples::closing(experiment, experiment.embedded || log_samples)?;
+    let answers = samples::closing(layout, about.open, |run| directory.answers(run))?;
     if !answers.is_empty() {
         text += "\n";
         text += &answers;
     }
-    text += &format!("\nEverything is in {}\n", experiment.directory.root().display());
+    text += &format!("\nEverything is in {}\n", directory.root().display());
     Ok(text)
 }
 

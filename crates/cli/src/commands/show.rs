@@ -5,7 +5,7 @@ use vxf_core::Stage;
 use vxf_core::config::{DefenseConfig, JudgeConfig, MetricConfig, PerturberConfig};
 use vxf_core::registry::{self, Entry, Kind};
 use vxf_hf::BackboneEntry;
-use vxf_recipe::overlay;
+use vxf_recipe::{Worldly, world_defaults};
 
 use crate::args::ShowArgs;
 use crate::commands::SCHEMA_VERSION;
@@ -30,9 +30,9 @@ pub(crate) fn run(args: &ShowArgs) -> Result<(), CommandError> {
     print(&texts.join("\n"))
 }
 
-fn of_kind<C: Kind + ?Sized>(name: &str, found: &mut Vec<Value>) -> Result<(), CommandError> {
+fn of_kind<C: Worldly + ?Sized>(name: &str, found: &mut Vec<Value>) -> Result<(), CommandError> {
     for entry in registry::entries::<C>()?.into_iter().filter(|entry| entry.name == name) {
-        let world = overlay::of_plugin(C::NAME, name);
+        let world = world_defaults::<C>(name)?;
         let settings: Vec<_> = (entry.settings)()
             .into_iter()
             .map(|setting| {
@@ -48,7 +48,7 @@ fn of_kind<C: Kind + ?Sized>(name: &str, found: &mut Vec<Value>) -> Result<(), C
         found.push(json!({
             "kind": C::NAME, "name": entry.name, "summary": entry.summary, "paper": entry.paper,
             "stages": entry.stages, "package": entry.package, "settings": settings,
-            "example": example(entry),
+            "example": example(entry)?,
         }));
     }
     Ok(())
@@ -64,9 +64,9 @@ fn backbone(entry: &BackboneEntry) -> Value {
 }
 
 /// A recipe that uses the entry, with every setting at the value it would have anyway.
-fn example<C: Kind + ?Sized>(entry: &Entry<C>) -> String {
+fn example<C: Worldly + ?Sized>(entry: &Entry<C>) -> Result<String, CommandError> {
     let mut settings = Map::from_iter([("name".to_owned(), json!(entry.name))]);
-    let world = overlay::of_plugin(C::NAME, entry.name);
+    let world = world_defaults::<C>(entry.name)?;
     for setting in (entry.settings)() {
         // TOML has no null: what is not given by default is left out.
         if !setting.default.is_null() {
@@ -75,14 +75,23 @@ fn example<C: Kind + ?Sized>(entry: &Entry<C>) -> String {
         }
     }
     let section = match C::NAME {
-        "defense" if entry.stages.contains(&Stage::Alignment) => "[defense]",
-        "defense" => "[fine_tune_defense]",
-        "perturber" => "[perturber]",
-        "metric" => "[[metrics]]",
-        // The judge belongs to the world; no recipe chooses it.
-        _ => return String::new(),
+        "defense" if entry.stages.contains(&Stage::Alignment) => "defense",
+        "defense" if entry.stages.contains(&Stage::FineTuning) => "fine_tune_defense",
+        "defense" => "post_tune_defense",
+        "perturber" => "perturber",
+        // A recipe lists these.
+        "metric" => {
+            let all = json!({ "metrics": [settings] });
+            return Ok(toml::to_string(&all).unwrap_or_default());
+        }
+        "judge" => {
+            let all = json!({ "judges": [settings] });
+            return Ok(toml::to_string(&all).unwrap_or_default());
+        }
+        _ => return Ok(String::new()),
     };
-    format!("{section}\n{}", toml::to_string(&settings).unwrap_or_default())
+    // Whole, so that a setting that is a table lands below its section.
+    Ok(toml::to_string(&json!({ section: settings })).unwrap_or_default())
 }
 
 fn describe(entry: &Value) -> String {

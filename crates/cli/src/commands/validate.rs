@@ -1,9 +1,10 @@
 //! `vxf validate RECIPE`: every check that needs no weights, the plan, and what it would cost.
 
 use serde_json::{Value, json};
-use vxf_recipe::Recipe;
+use vxf_recipe::Experiment;
 use vxf_recipe::settings::Keep;
-use vxf_run::estimate::{Prospect, StageCost};
+use vxf_run::Prospect;
+use vxf_run::plan::estimate::StageCost;
 
 use crate::args::ValidateArgs;
 use crate::commands::{SCHEMA_VERSION, layers};
@@ -14,15 +15,15 @@ use crate::progress::access;
 pub(crate) fn run(args: &ValidateArgs) -> Result<(), CommandError> {
     let recipe = layers::recipe(Some(&args.recipe), &args.choices)?;
     // Looking at a recipe downloads nothing: what the cache does not hold is told of.
-    let prospect = Prospect::of(&recipe, &access(true)?)?;
+    let prospect = Prospect::of(&recipe, access(true)?)?;
     if args.json {
         return print_json(&value(&recipe, &prospect));
     }
     print(&describe(&args.recipe.display().to_string(), &recipe, &prospect))
 }
 
-fn value(recipe: &Recipe, prospect: &Prospect) -> Value {
-    let plan = &prospect.plan;
+fn value(experiment: &Experiment, prospect: &Prospect) -> Value {
+    let (recipe, graph) = (experiment.recipe(), &prospect.graph);
     json!({
         "schema_version": SCHEMA_VERSION,
         "valid": true,
@@ -32,20 +33,27 @@ fn value(recipe: &Recipe, prospect: &Prospect) -> Value {
         "recompute": prospect.recompute,
         "absent": prospect.absent,
         "data": prospect.report,
-        "arms": plan.arms.iter().map(|arm| arm.label.as_str()).collect::<Vec<_>>(),
-        "alignments": plan.alignments.iter().map(|each| each.label.as_str()).collect::<Vec<_>>(),
-        "seeds": plan.seeds,
-        "harmful_ratios": plan.ratios,
+        "rows": rows(prospect),
+        "seeds": graph.layout.seeds,
+        "harmful_ratios": graph.layout.ratios,
+        "axes": experiment.axes.iter().map(|axis| json!({ "key": axis.key, "values": axis.values }))
+            .collect::<Vec<_>>(),
         "metrics": recipe.metrics.iter().map(|metric| metric.name).collect::<Vec<_>>(),
         "judges": recipe.judges.iter().map(|judge| judge.name).collect::<Vec<_>>(),
-        "cells": plan.cells().iter().map(|cell| cell.path().display().to_string())
+        "runs": graph.runs.iter().map(|run| run.id.path().display().to_string())
             .collect::<Vec<_>>(),
-        "recipe": recipe.value(),
+        "recipe": experiment.value(),
     })
 }
 
-fn describe(name: &str, recipe: &Recipe, prospect: &Prospect) -> String {
-    let plan = &prospect.plan;
+/// The rows of the last block: what is compared.
+fn rows(prospect: &Prospect) -> Vec<String> {
+    let last = prospect.graph.layout.blocks.last();
+    last.into_iter().flat_map(|block| &block.lines).map(|line| line.name.clone()).collect()
+}
+
+fn describe(name: &str, experiment: &Experiment, prospect: &Prospect) -> String {
+    let (recipe, graph) = (experiment.recipe(), &prospect.graph);
     let mut text = format!("{name} is valid\n\n");
     let mut line = |label: &str, what: String| text += &format!("  {label:<12} {what}\n");
     let model = &prospect.model;
@@ -64,12 +72,16 @@ fn describe(name: &str, recipe: &Recipe, prospect: &Prospect) -> String {
     }
     let join = |items: Vec<String>| items.join(", ");
     line("recompute", recompute(prospect.recompute).to_owned());
-    line("compared", join(plan.alignments.iter().map(|each| each.label.clone()).collect()));
-    line("seeds", join(plan.seeds.iter().map(u64::to_string).collect()));
-    line("ratios", join(plan.ratios.iter().map(f64::to_string).collect()));
+    line("compared", join(rows(prospect)));
+    line("seeds", join(graph.layout.seeds.iter().map(u64::to_string).collect()));
+    line("ratios", join(graph.layout.ratios.iter().map(f64::to_string).collect()));
     line("metrics", join(recipe.metrics.iter().map(|each| each.name.to_owned()).collect()));
     line("judges", join(recipe.judges.iter().map(|each| each.name.to_owned()).collect()));
-    line("cells", plan.cells().len().to_string());
+    for axis in &experiment.axes {
+        let values = axis.values.iter().map(Value::to_string).collect();
+        line("axis", format!("{}: {}", axis.key, join(values)));
+    }
+    line("runs", format!("{}, shared ones counted once", graph.runs.len()));
     line(
         "time",
         format!("about {} of training on this machine for all of it", duration(prospect.seconds)),

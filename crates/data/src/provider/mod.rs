@@ -72,7 +72,7 @@ pub trait DataConfig: Debug + Send + Sync {
     }
 
     /// What a reader must know of results on this data, shown beside them.
-    fn caveats(&self) -> &[&'static str] {
+    fn caveats(&self) -> &'static [&'static str] {
         &[]
     }
 

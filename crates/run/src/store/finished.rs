@@ -160,6 +160,11 @@ impl Run {
         Ok(Self { place, record, root })
     }
 
+    /// Whether it was measured.
+    pub fn is_measured(&self) -> bool {
+        self.place.join(RESULT).is_file()
+    }
+
     /// The settings of its experiment.
     ///
     /// # Errors
