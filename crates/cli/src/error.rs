@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use vxf_run::Error;
+use vxf_run::{Error, Failure};
 
 use crate::{EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE};
 
@@ -24,6 +24,20 @@ impl CommandError {
     /// The command cannot be meant.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self { code: EXIT_USAGE, message: message.into(), hints: Vec::new() }
+    }
+
+    /// Metrics that failed; everything else was done.
+    pub(crate) fn metrics(failures: &[Failure]) -> Self {
+        let each = |Failure { metric, problem, runs }: &Failure| {
+            let first = runs.first().map_or("", String::as_str);
+            let others = match runs.len() {
+                0 | 1 => String::new(),
+                n => format!(" and {} more", n - 1),
+            };
+            format!("  `{metric}` on {first}{others}: {problem}")
+        };
+        let all: Vec<_> = failures.iter().map(each).collect();
+        Self::failed(format!("these metrics failed, and have no figures:\n{}", all.join("\n")))
     }
 
     /// With a hint what to type next.

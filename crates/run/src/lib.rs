@@ -23,6 +23,7 @@ pub mod estimate;
 pub mod evaluate;
 pub mod experiment;
 pub mod export;
+mod failures;
 pub mod finished;
 pub mod from;
 pub mod generate;
@@ -48,7 +49,9 @@ pub mod settings;
 pub mod stage;
 pub mod statistics;
 mod step_log;
+mod stored_answers;
 pub mod table;
 mod trust;
 
 pub use error::{Error, Result};
+pub use failures::{Failure, Failures};
