@@ -9,11 +9,13 @@ use serde_json::{Value, json};
 use vxf_core::generate::Forgetful;
 use vxf_core::metric::{Model, Probes};
 use vxf_core::{Backbone, Key, Params};
+use vxf_data::TemplateChoice;
 
 use crate::Result;
 use crate::access::Access;
 use crate::dataset::{Corpus, Judges, SeedData};
 use crate::finished::{self, Layered, Run};
+use crate::generate::reason;
 use crate::measure::{self, Measured, Pair};
 use crate::model::Base;
 use crate::recipe::{Data, Recipe};
@@ -59,6 +61,10 @@ impl<'a> Evaluator<'a> {
     /// When the model or a judge cannot be used.
     pub fn new(recipe: &'a Recipe, access: &'a Access) -> Result<Self> {
         let base = Base::open(recipe, access)?;
+        if matches!(&recipe.data, Data::Files(files) if files.template == TemplateChoice::Auto) {
+            let used = base.codec.template();
+            access.note(&format!("template {used}: {}", reason(used)));
+        }
         let judges = Judges::build(recipe, &base, access)?;
         let (corpus, seeds, start) = (None, BTreeMap::new(), None);
         Ok(Self { recipe, access, base, judges, corpus, seeds, start })

@@ -8,7 +8,7 @@ use vxf_run::access::Access;
 use vxf_run::evaluate::{Evaluation, Evaluator};
 use vxf_run::finished::{self, Run};
 use vxf_run::grid::Grid;
-use vxf_run::layer::Layer;
+use vxf_run::layer::{Layer, Place};
 use vxf_run::measure::Measured;
 use vxf_run::plan::Plan;
 use vxf_run::recipe::Recipe;
@@ -222,6 +222,22 @@ fn recipe(args: &EvalArgs, mut below: Layer, model: Option<&str>) -> Result<Reci
     let mut set = args.set.clone();
     if !args.metric.is_empty() {
         set.push(format!("metrics={}", json!(args.metric)));
+    }
+    let files = below.get("data").is_some();
+    match &args.template {
+        Some(template) if files => {
+            below.set("data.template", json!(template), Place::Flag("--template".into()))?;
+        }
+        Some(_) => {
+            let message = "--template: the embedded world has its own template";
+            return Err(CommandError::usage(message)
+                .hint("`--recipe RECIPE` with a section `data` names data of your own"));
+        }
+        // What the model's files say; a run has it in its recipe.
+        None if files && below.get("data.template").is_none() => {
+            below.set("data.template", json!("auto"), Place::Default)?;
+        }
+        None => {}
     }
     // Which metrics the run showed in full says nothing of those that are asked for now.
     below.take("detail");
