@@ -80,6 +80,8 @@ fn code(error: &Error) -> u8 {
         | Error::Name { .. }
         | Error::WrongStage { .. }
         | Error::NoRun { .. }
+        | Error::NoModel { .. }
+        | Error::Part { source: vxf_data::Error::NoFile { .. }, .. }
         | Error::Device { .. }
         | Error::OtherExperiment { .. }
         | Error::NotAnExperiment { .. }

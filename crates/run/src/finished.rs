@@ -237,20 +237,8 @@ pub fn recipe(root: &Path) -> Result<Recipe> {
 /// # Errors
 /// When they cannot be read.
 pub fn layer(root: &Path) -> Result<Layer> {
-    recipe_file::read(&root.join("config.resolved.toml"))
-}
-
-/// Goes to the directory in which the experiment in `root` was begun: relative paths in its recipe
-/// are read from there. `root` should be absolute.
-///
-/// # Errors
-/// When that directory is gone.
-pub fn go_where_it_began(root: &Path) -> Result<()> {
+    let path = root.join("config.resolved.toml");
+    // Experiments of older versions have paths that are relative to where they were begun.
     let manifest: Manifest = read_json(&root.join(MANIFEST))?;
-    // Experiments of versions that did not note it are gone on with from where one is.
-    match manifest.directory.as_os_str().is_empty() {
-        true => Ok(()),
-        false => std::env::set_current_dir(&manifest.directory)
-            .map_err(Error::io("enter", manifest.directory)),
-    }
+    recipe_file::read_resolved(&path, &manifest.directory)
 }

@@ -36,6 +36,7 @@ pub mod measure;
 pub mod model;
 pub mod notes;
 pub mod overlay;
+pub mod paths;
 pub mod plan;
 pub mod progress;
 mod queue;

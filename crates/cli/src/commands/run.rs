@@ -25,7 +25,6 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), CommandError> {
 pub(crate) fn resume(args: &ResumeArgs) -> Result<(), CommandError> {
     let root = Run::root_of(&args.run)?;
     let recipe = finished::recipe(&root)?;
-    finished::go_where_it_began(&root)?;
     go(recipe, &args.finding, Some(&root), &args.course)
 }
 
