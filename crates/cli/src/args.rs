@@ -177,6 +177,10 @@ pub(crate) struct EvalArgs {
     /// Any setting of a recipe, such as data.harmful_test.take=100; may be repeated.
     #[arg(long, value_name = "KEY=VALUE", allow_hyphen_values = true)]
     pub(crate) set: Vec<String>,
+    /// How data of your own is put to the model: alpaca, chat, plain or auto [default: as the run or
+    /// the recipe says, else auto: the model's own chat template, or alpaca where it has none].
+    #[arg(long, value_name = "TEMPLATE")]
+    pub(crate) template: Option<String>,
     /// Make all answers anew; those that a run has kept are judged as they are otherwise.
     #[arg(long)]
     pub(crate) anew: bool,
@@ -201,7 +205,8 @@ pub(crate) struct GenerateArgs {
     /// What to ask; may be repeated.
     #[arg(long, short, value_name = "TEXT", required = true)]
     pub(crate) prompt: Vec<String>,
-    /// How it is put: alpaca, chat, plain or world [default: as the run, else alpaca].
+    /// How it is put: alpaca, chat, plain, world, or auto: as the run has it; for a model its own
+    /// chat template, or the world's for a model of the world, else alpaca [default: auto].
     #[arg(long, value_name = "TEMPLATE")]
     pub(crate) template: Option<String>,
     /// Longest answer in tokens.

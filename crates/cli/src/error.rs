@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use vxf_run::Error;
+use vxf_core::Stage;
+use vxf_run::{Error, Failure};
 
 use crate::{EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE};
 
@@ -24,6 +25,20 @@ impl CommandError {
     /// The command cannot be meant.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self { code: EXIT_USAGE, message: message.into(), hints: Vec::new() }
+    }
+
+    /// Metrics that failed; everything else was done.
+    pub(crate) fn metrics(failures: &[Failure]) -> Self {
+        let each = |Failure { metric, problem, runs }: &Failure| {
+            let first = runs.first().map_or("", String::as_str);
+            let others = match runs.len() {
+                0 | 1 => String::new(),
+                n => format!(" and {} more", n - 1),
+            };
+            format!("  `{metric}` on {first}{others}: {problem}")
+        };
+        let all: Vec<_> = failures.iter().map(each).collect();
+        Self::failed(format!("these metrics failed, and have no figures:\n{}", all.join("\n")))
     }
 
     /// With a hint what to type next.
@@ -65,6 +80,8 @@ fn code(error: &Error) -> u8 {
         | Error::Name { .. }
         | Error::WrongStage { .. }
         | Error::NoRun { .. }
+        | Error::NoModel { .. }
+        | Error::Part { source: vxf_data::Error::NoFile { .. }, .. }
         | Error::Device { .. }
         | Error::OtherExperiment { .. }
         | Error::NotAnExperiment { .. }
@@ -88,12 +105,7 @@ fn hints(error: &Error) -> Vec<String> {
         Error::NotToml { excerpt, .. } => {
             vec![format!("the parser stopped here:\n{}", excerpt.trim_end())]
         }
-        Error::WrongStage { name, stage: "alignment", .. } => vec![format!(
-            "write `--fine-tune-defense {name}`, or `[fine_tune_defense] name = \"{name}\"` in a recipe"
-        )],
-        Error::WrongStage { name, .. } => {
-            vec![format!("write `--defense {name}`, or `[defense] name = \"{name}\"` in a recipe")]
-        }
+        Error::WrongStage { name, belongs, .. } => vec![right_stage(name, belongs)],
         Error::Core(vxf_core::Error::OutOfMemory { .. }) => vec![
             "keep less of the forward pass (`--set recompute=block`), take smaller batches \
              (`batch_size` with `accumulation`), or compute in half the bytes (`--dtype bf16`); \
@@ -154,11 +166,52 @@ fn hints(error: &Error) -> Vec<String> {
     }
 }
 
+/// Where a method that belongs to the stages `belongs` can be named.
+fn right_stage(name: &str, belongs: &str) -> String {
+    let write = |flag: &str, section: &str| {
+        format!("write `{flag} {name}`, or `[{section}] name = \"{name}\"` in a recipe")
+    };
+    match belongs {
+        stages if stages.contains(&Stage::FineTuning.to_string()) => {
+            write("--fine-tune-defense", "fine_tune_defense")
+        }
+        stages if stages.contains(&Stage::Alignment.to_string()) => write("--defense", "defense"),
+        _ => format!(
+            "recipes have the stages alignment and fine_tuning alone, so `{name}` cannot be run yet; \
+             `vxf list defenses` shows what can"
+        ),
+    }
+}
+
 fn registered(error: &vxf_core::Error) -> Vec<String> {
     match error {
         vxf_core::Error::UnknownPlugin { kind, known, .. } if !known.is_empty() => {
             vec![format!("`vxf list {kind}s` shows what there is: {}", known.join(", "))]
         }
         _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vxf_run::layer::Place;
+
+    use super::*;
+
+    /// What each method's hint names is a place where the method can stand.
+    #[test]
+    fn the_hint_of_a_method_in_the_wrong_stage_leads_to_the_right_one() {
+        let hint = |stage, belongs: &str| {
+            let (place, name) = (Place::Default, "method".to_owned());
+            let error = Error::WrongStage { place, name, belongs: belongs.to_owned(), stage };
+            CommandError::from(error).to_string()
+        };
+        assert!(hint("alignment", "fine_tuning").contains("`--fine-tune-defense method`"));
+        assert!(hint("fine_tuning", "alignment").contains("`--defense method`"));
+        for stage in ["alignment", "fine_tuning"] {
+            let told = hint(stage, "post_tuning");
+            assert!(!told.contains("--defense") && !told.contains("--fine-tune"), "{told}");
+            assert!(told.contains("cannot be run yet"), "{told}");
+        }
     }
 }

@@ -110,7 +110,7 @@ fn flags_out_of_range() {
 fn model_directories_that_are_not_whole() {
     let place = Place::new();
     let run = || place.tiny(&["--model", "model"]);
-    run().fails(1, &["model: no such model directory"]);
+    run().fails(2, &["--model", "`model.path`", "model directory that is there", "/model"]);
 
     let model = place.model("model");
     std::fs::remove_file(model.join("config.json")).expect("it was there");

@@ -252,8 +252,11 @@ impl<'a> View<'a> {
     /// # Errors
     /// When this evaluation has none.
     pub fn reference(&self, metric: &str, name: &str) -> Result<Model<'a>> {
-        let missing = || missing(metric, format!("the `{name}` model to compare with"));
-        self.references.get(name).copied().ok_or_else(missing)
+        let found = self.references.get(name).copied();
+        found.ok_or_else(|| Error::MissingReference {
+            metric: metric.to_owned(),
+            name: name.to_owned(),
+        })
     }
 
     /// Evaluation batches of the samples called `name`, in file order.

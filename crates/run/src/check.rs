@@ -48,6 +48,7 @@ pub(crate) fn parts(recipe: &Recipe, plan: &Plan) -> Result<()> {
             "accuracy" => Part::TaskTest,
             "helpfulness" => Part::BenignTest,
             "alignment-loss" | "drift" => Part::Alignment,
+            "perplexity" => Part::Fluency,
             _ => continue,
         };
         need(part, format!("the metric `{}`", metric.name))?;

@@ -49,6 +49,8 @@ vxf_core::config! {
         pub task_test: Option<Source> = None,
         /// Held-out harmless requests.
         pub benign_test: Option<Source> = None,
+        /// Ordinary samples or texts on which perplexity is measured.
+        pub fluency: Option<Source> = None,
     }
 }
 
@@ -72,11 +74,13 @@ pub enum Part {
     TaskTest,
     /// Harmless requests to measure on.
     BenignTest,
+    /// Ordinary samples to measure perplexity on.
+    Fluency,
 }
 
 impl Part {
     /// All parts.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Alignment,
         Self::Simulated,
         Self::Harmful,
@@ -85,6 +89,7 @@ impl Part {
         Self::HarmfulTest,
         Self::TaskTest,
         Self::BenignTest,
+        Self::Fluency,
     ];
 
     /// Its key in the section `data`.
@@ -98,6 +103,7 @@ impl Part {
             Self::HarmfulTest => "harmful_test",
             Self::TaskTest => "task_test",
             Self::BenignTest => "benign_test",
+            Self::Fluency => "fluency",
         }
     }
 
@@ -119,6 +125,7 @@ impl DataSettings {
             Part::HarmfulTest => &self.harmful_test,
             Part::TaskTest => &self.task_test,
             Part::BenignTest => &self.benign_test,
+            Part::Fluency => &self.fluency,
         }
         .as_ref()
     }

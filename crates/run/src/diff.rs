@@ -6,6 +6,7 @@ use serde_json::Value;
 use crate::Result;
 use crate::finished;
 use crate::manifest::Manifest;
+use crate::plan::CellId;
 use crate::recipe::Recipe;
 use crate::record::read_json;
 
@@ -70,6 +71,15 @@ pub struct Deviations {
     pub facts: Vec<String>,
 }
 
+/// All settings of a recipe but those that no figure depends on.
+fn settings(recipe: &Recipe) -> Value {
+    let mut map = recipe.value();
+    for key in ["threads", "recompute", "detail"] {
+        map.remove(key);
+    }
+    Value::Object(map)
+}
+
 /// Where the experiment in `root` departs from `recipe`.
 ///
 /// # Errors
@@ -77,11 +87,12 @@ pub struct Deviations {
 pub fn of_experiment(recipe: &Recipe, root: &std::path::Path) -> Result<Deviations> {
     let run = finished::recipe(root)?;
     let manifest: Manifest = read_json(&root.join("manifest.json"))?;
-    let (first, second) = (Value::Object(recipe.essence()), Value::Object(run.essence()));
+    let (first, second) = (settings(recipe), settings(&run));
     let mut facts = Vec::new();
     let plan = crate::plan::Plan::of(&run)?;
     let cells = plan.cells();
-    let missing = cells.iter().filter(|cell| !root.join(cell.path()).is_dir()).count();
+    let done = |cell: &CellId| root.join(cell.path()).join(finished::RESULT).is_file();
+    let missing = cells.iter().filter(|cell| !done(cell)).count();
     if missing > 0 {
         facts.push(format!("{missing} of {} cells are not done", cells.len()));
     }

@@ -1,25 +1,31 @@
 //! The directory of an experiment: never overwritten, never half-written.
 //!
-//! A cell is written beside its place and renamed when it is complete, so a cell that is there is
-//! whole; one that is under way has checkpoints. The resolved recipe says which experiment it is; a
-//! lock that vanishes with its holder keeps two processes apart.
+//! A run is put in place whole when it is trained: weights, log and `training.json` are written beside
+//! its place and renamed, so a run that is there is trained. When it is measured, `generations.jsonl`
+//! and then `result.json` are put beside them, each in one step; a later measurement replaces them.
+//! A run that is under way has checkpoints. The resolved recipe says which experiment it is; a lock
+//! that vanishes with its holder keeps two processes apart.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::checkpoints::{Checkpoints, Identity};
 use crate::control::Control;
+use crate::data_settings::Part;
 use crate::diff::{self, Difference};
 use crate::disk::{self, Disk, FileSystem, PARTIAL};
+use crate::finished::RESULT;
 use crate::manifest::Manifest;
 use crate::plan::{CellId, Plan};
 use crate::progress::Progress;
-use crate::recipe::Recipe;
-use crate::record::{Answer, Record, read_json, read_lines};
-use crate::{Error, Result, recipe_file, resolve};
+use crate::recipe::{Data, Recipe};
+use crate::record::{Answer, Record, pretty, read_json, read_lines};
+use crate::stored_answers::GENERATIONS;
+use crate::{Error, Result, finished};
 
 const RECIPE: &str = "config.resolved.toml";
 const MANIFEST: &str = "manifest.json";
@@ -40,10 +46,10 @@ pub struct Directory {
 impl Directory {
     /// Where an experiment goes unless told otherwise.
     pub fn default_path(recipe: &Recipe, manifest: &Manifest) -> PathBuf {
-        // The model is part of what an experiment is: other weights, other directory.
-        let mark = Value::from(vec![manifest.recipe.clone(), manifest.model.weights.clone()]);
-        let digest = crate::recipe::digest(&mark);
-        let name = format!("{}-{}-{}", recipe.label(), recipe.data.task(), &digest[..8]);
+        // The model and the data are part of what an experiment is: other content, other directory.
+        let Manifest { model, data, source, .. } = manifest;
+        let digest = crate::recipe::digest(&json!([manifest.recipe, model, data, source]));
+        let name = format!("{}-{}-{}", recipe.label(), task(recipe, manifest), &digest[..8]);
         Path::new("runs").join(name)
     }
 
@@ -144,9 +150,48 @@ impl Directory {
         self.root.join(cell.path())
     }
 
-    /// Whether a cell is there.
+    /// Whether a cell is there: trained, and perhaps measured.
     pub fn holds(&self, cell: &CellId) -> bool {
         self.cell(cell).is_dir()
+    }
+
+    /// Whether a cell was measured by the metrics and digests in `wanted`.
+    pub(crate) fn has_measured(&self, cell: &CellId, wanted: &BTreeMap<String, String>) -> bool {
+        let path = self.cell(cell).join(RESULT);
+        // A record that cannot be read is reported by whoever measures the cell.
+        let record = path.is_file().then(|| read_json::<Record>(&path).ok()).flatten();
+        record.is_some_and(|record| {
+            wanted.iter().all(|(metric, digest)| record.measured.get(metric) == Some(digest))
+        })
+    }
+
+    /// Puts what was measured of a cell in the place of what was measured before.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(crate) fn write_measured(
+        &self,
+        cell: &CellId,
+        answers: &str,
+        record: &Record,
+    ) -> Result<()> {
+        let place = self.cell(cell);
+        disk::replace(&*self.disk, &place.join(GENERATIONS), answers.as_bytes())?;
+        let path = place.join(RESULT);
+        disk::replace(&*self.disk, &path, pretty(&path, record)?.as_bytes())
+    }
+
+    /// Puts `recipe` in the place of the one that is written down, if it says anything else: it may
+    /// ask for other measurements than the one before.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(crate) fn write_recipe(&self, recipe: &Recipe) -> Result<()> {
+        let (path, text) = (self.root.join(RECIPE), recipe.toml());
+        match fs::read(&path).is_ok_and(|there| there == text.as_bytes()) {
+            true => Ok(()),
+            false => disk::replace(&*self.disk, &path, text.as_bytes()),
+        }
     }
 
     /// Writes a cell: `fill` writes into a directory that becomes the cell's when it is complete.
@@ -171,18 +216,25 @@ impl Directory {
         &*self.disk
     }
 
-    /// Removes the checkpoints of cells that are done.
+    /// Removes what a killed process left half-written in a cell, and the checkpoints of cells that
+    /// are `done`.
     ///
     /// # Errors
     /// When they cannot be removed.
-    pub fn tidy(&self, plan: &Plan) -> Result<()> {
+    pub(crate) fn tidy(&self, plan: &Plan, done: impl Fn(&CellId) -> bool) -> Result<()> {
         let cells = plan.cells();
-        if cells.iter().all(|cell| self.holds(cell)) {
+        for cell in cells.iter().filter(|cell| self.holds(cell)) {
+            for name in [GENERATIONS, RESULT] {
+                let partial = disk::beside(&self.cell(cell).join(name));
+                self.disk.remove(&partial).map_err(Error::io("remove", partial))?;
+            }
+        }
+        let (done, left): (Vec<_>, Vec<_>) = cells.into_iter().partition(done);
+        if left.is_empty() {
             let all = self.root.join(CHECKPOINTS);
             return self.disk.remove(&all).map_err(Error::io("remove", all));
         }
-        let mut done = cells.iter().filter(|cell| self.holds(cell));
-        done.try_for_each(|cell| self.checkpoints(cell).clear())
+        done.iter().try_for_each(|cell| self.checkpoints(cell).clear())
     }
 
     /// The records of all cells of `plan` that are there.
@@ -191,7 +243,7 @@ impl Directory {
     /// When a record cannot be read.
     pub fn records(&self, plan: &Plan) -> Result<Vec<Record>> {
         let cells = plan.cells().into_iter().filter(|cell| self.holds(cell));
-        cells.map(|cell| read_json(&self.cell(&cell).join("result.json"))).collect()
+        cells.map(|cell| finished::record(&self.cell(&cell))).collect()
     }
 
     /// The answers kept in a cell.
@@ -199,8 +251,19 @@ impl Directory {
     /// # Errors
     /// When they cannot be read.
     pub fn answers(&self, cell: &CellId) -> Result<Vec<Answer>> {
-        read_lines(&self.cell(cell).join("generations.jsonl"))
+        read_lines(&self.cell(cell).join(GENERATIONS))
     }
+}
+
+/// What the user's task is called in the name of a directory: never by a path.
+fn task(recipe: &Recipe, manifest: &Manifest) -> String {
+    let report = match &recipe.data {
+        Data::World(world) => return world.task.to_string(),
+        Data::Files(_) => manifest.report.as_ref(),
+    };
+    let user = report.and_then(|it| it.sets.iter().find(|set| set.name == Part::User.key()));
+    let schema = user.and_then(|set| set.schema);
+    schema.map_or("data".to_owned(), |schema| schema.name().to_owned())
 }
 
 /// Holds `root` until this process ends; waits for another that does.
@@ -228,7 +291,7 @@ fn lock(root: &Path, control: Control<'_>, progress: &dyn Progress) -> Result<Fi
 /// Checks that the experiment in `root` is the one of `recipe`.
 fn same_experiment(root: &Path, recipe: &Recipe, manifest: &Manifest) -> Result<()> {
     let other = |difference: String| Error::OtherExperiment { path: root.to_owned(), difference };
-    let there = recipe_file::read(&root.join(RECIPE)).and_then(resolve::resolve);
+    let there = finished::recipe(root);
     let there = there.map_err(|error| other(format!("its recipe cannot be read ({error})")))?;
     let (there, here) = (Value::Object(there.essence()), Value::Object(recipe.essence()));
     let show = Difference::show;
@@ -241,6 +304,9 @@ fn same_experiment(root: &Path, recipe: &Recipe, manifest: &Manifest) -> Result<
     let before: Manifest = read_json(&root.join(MANIFEST))?;
     if differences.is_empty() && before.model != manifest.model {
         differences.push("the model's files have changed".into());
+    }
+    if differences.is_empty() && before.source != manifest.source {
+        differences.push("the aligned run that it starts from is another".into());
     }
     if differences.is_empty() && before.data != manifest.data {
         differences.push("the data has changed".into());

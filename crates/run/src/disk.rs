@@ -129,7 +129,7 @@ fn settle(disk: &dyn Disk, directory: &Path) -> io::Result<()> {
 }
 
 /// Where what becomes `path` is written first.
-fn beside(path: &Path) -> PathBuf {
+pub(crate) fn beside(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!("{PARTIAL}{name}"))
 }

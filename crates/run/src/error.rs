@@ -241,15 +241,13 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether something that was named is merely not here, and not broken.
+    /// Whether something of the hub was named that is not in the cache yet.
     pub fn is_absence(&self) -> bool {
         match self {
-            Self::NoModel { .. } => true,
             Self::Hub(vxf_hub::Error::NotCached { .. }) => true,
             Self::Part { source: vxf_data::Error::Repository(source), .. } => {
                 matches!(source.downcast_ref(), Some(vxf_hub::Error::NotCached { .. }))
             }
-            Self::Part { source, .. } | Self::Data(source) => source.is_absence(),
             _ => false,
         }
     }

@@ -4,6 +4,7 @@
 //! user stages that start from it, which whoever is free takes up. No figure depends on how many threads
 //! there are.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,17 +15,18 @@ use vxf_data::DataReport;
 use crate::access::Access;
 use crate::chain::{Attack, Chain};
 use crate::control::Control;
-use crate::dataset::{Corpus, SeedData};
+use crate::dataset::{Corpus, Judges, SeedData};
 use crate::directory::Directory;
+use crate::failures::{Failure, Failures};
 use crate::manifest::{Manifest, cores, now};
 use crate::model::Base;
-use crate::plan::Plan;
+use crate::plan::{CellId, Plan};
 use crate::progress::Progress;
 use crate::queue::Queue;
 use crate::recipe::Recipe;
-use crate::record::Record;
+use crate::record::{Record, Row};
 use crate::settings::Keep;
-use crate::{Error, Result, check, cost, finished, finished::Run, report};
+use crate::{Error, Result, check, cost, finished, finished::Run, measure, report};
 
 /// A finished experiment.
 #[derive(Debug)]
@@ -35,6 +37,8 @@ pub struct Experiment {
     pub directory: Directory,
     /// The records of all its cells.
     pub records: Vec<Record>,
+    /// The metrics that failed; calling it again tries them again.
+    pub failures: Vec<Failure>,
     /// Whether nothing was left to do.
     pub was_finished: bool,
     /// Whether its model is the one in this program.
@@ -51,6 +55,10 @@ pub struct Prepared {
     pub base: Base,
     /// The data of every seed, in the plan's order.
     pub data: Vec<SeedData>,
+    /// For every seed the metrics, each with a digest of what its figures depend on.
+    pub(crate) wanted: Vec<BTreeMap<String, String>>,
+    /// The judges.
+    pub judges: Judges,
     /// The run that the user's stage starts from.
     pub source: Option<PathBuf>,
     /// The manifest as it would be written now.
@@ -67,15 +75,14 @@ impl Prepared {
     /// When the model, its tokenizer, or the data cannot be used.
     pub fn new(recipe: Recipe, access: Access) -> Result<Self> {
         let mut plan = Plan::of(&recipe)?;
-        let source = match recipe.settings.from.as_str() {
-            "" => None,
-            from => {
-                let run = Run::aligned(Path::new(from))?;
-                plan.alignments[0].label = run.record.label;
-                access.examine(&run.place);
-                Some(run.place)
-            }
-        };
+        let (mut source, mut source_digest) = (None, None);
+        if !recipe.settings.from.is_empty() {
+            let run = Run::aligned(Path::new(&recipe.settings.from))?;
+            source_digest = run.weights_digest()?;
+            plan.alignments[0].label = run.record.label;
+            access.examine(&run.place);
+            source = Some(run.place);
+        }
         check::parts(&recipe, &plan)?;
         let base = Base::open(&recipe, &access)?;
         check::model(&recipe, &plan, &base.outline)?;
@@ -98,15 +105,21 @@ impl Prepared {
                 manifest.report = report::of(&recipe, corpus, data, *seed)?;
             }
         }
+        manifest.source = source_digest;
         manifest.commits = access.commits();
         manifest.warnings = access.warnings();
-        let data = data.into_iter().map(|(data, _)| data).collect();
+        let data: Vec<_> = data.into_iter().map(|(data, _)| data).collect();
         // A judge that is not there is better known now than after hours of training.
-        let prepared = Self { recipe, plan, base, data, source, manifest, access, threads };
-        if let Some(data) = prepared.data.first() {
-            data.probes(&prepared.recipe, &prepared.base, &prepared.access)?;
-        }
-        Ok(prepared)
+        let judges = Judges::build(&recipe, &base, &access)?;
+        let wanted = data.iter().map(|data| measure::wanted(&recipe, data)).collect();
+        Ok(Self { recipe, plan, base, data, wanted, judges, source, manifest, access, threads })
+    }
+
+    /// Whether `cell` is trained and measured by all metrics.
+    fn is_done(&self, directory: &Directory, cell: &CellId) -> bool {
+        let seed = self.plan.seeds.iter().position(|seed| *seed == cell.seed);
+        let wanted = seed.and_then(|seed| self.wanted.get(seed));
+        directory.holds(cell) && wanted.is_some_and(|wanted| directory.has_measured(cell, wanted))
     }
 
     /// The report on the files that were read.
@@ -127,8 +140,9 @@ impl Prepared {
     /// Computes what `output`, or the default directory, does not hold yet.
     ///
     /// # Errors
-    /// When the directory cannot be used, or a cell fails; cells that are done stay, and so do the
-    /// checkpoints of those that are not. [`Error::Interrupted`] when `control` asked for it.
+    /// When the directory cannot be used, or a cell cannot be trained; cells that are done stay, and
+    /// so do the checkpoints of those that are not. [`Error::Interrupted`] when `control` asked for
+    /// it. A metric that fails is no error, but one of the experiment's `failures`.
     pub fn run(
         mut self,
         output: Option<&Path>,
@@ -146,8 +160,8 @@ impl Prepared {
         };
         self.recipe.settings.recompute = recompute;
         let recompute = recompute.chosen().unwrap_or(fitting);
-        directory.tidy(&self.plan)?;
-        let missing = self.plan.cells().iter().any(|cell| !directory.holds(cell));
+        directory.tidy(&self.plan, |cell| self.is_done(&directory, cell))?;
+        let missing = self.plan.cells().iter().any(|cell| !self.is_done(&directory, cell));
         let was_finished =
             directory.has_begun() && !missing && directory.manifest()?.finished.is_some();
         match directory.has_begun() {
@@ -161,27 +175,34 @@ impl Prepared {
             }
             true => {}
         }
+        directory.write_recipe(&self.recipe)?;
+        let failures = Failures::default();
         if missing {
             match self.report() {
                 Some(report) => progress.note(&report.to_string()),
                 None => self.report_truncation(progress),
             }
-            let done = self.work(&directory, recompute, control, progress);
+            let done = self.work(&directory, recompute, control, progress, &failures);
             progress.end();
             done.map_err(|error| match error {
                 Error::Stopped => Error::Interrupted { path: root.clone() },
                 error => error,
             })?;
-            directory.tidy(&self.plan)?;
+            directory.tidy(&self.plan, |_| true)?;
         }
+        let failures = failures.into_all();
         let mut manifest = directory.manifest()?;
-        if manifest.finished.is_none() {
+        if manifest.finished.is_none() && failures.is_empty() {
             manifest.finished = Some(now());
             directory.write_manifest(&manifest)?;
         }
-        let records = directory.records(&self.plan)?;
+        let mut records = directory.records(&self.plan)?;
+        // Figures of metrics that an earlier call asked for stay in their files.
+        let asked = |row: &Row| self.recipe.metrics.iter().any(|metric| metric.name == row.metric);
+        records.iter_mut().for_each(|record| record.measurements.retain(asked));
         let Self { plan, base, .. } = self;
-        Ok(Experiment { plan, directory, records, was_finished, embedded: base.embedded() })
+        let embedded = base.embedded();
+        Ok(Experiment { plan, directory, records, failures, was_finished, embedded })
     }
 
     fn report_truncation(&self, progress: &dyn Progress) {
@@ -221,6 +242,7 @@ impl Prepared {
         recompute: Recompute,
         control: Control<'_>,
         progress: &dyn Progress,
+        failures: &Failures,
     ) -> Result<()> {
         let failed = AtomicBool::new(false);
         let control = Control { failed: &failed, ..control };
@@ -229,17 +251,22 @@ impl Prepared {
             .chains()
             .into_iter()
             .map(|(alignment, seed)| {
-                Chain::new(self, directory, progress, alignment, seed, recompute, control)
+                let steer = (recompute, control, failures);
+                Chain::new(self, directory, progress, alignment, seed, steer)
             })
             .filter(Chain::is_incomplete)
             .collect();
-        progress.begin(chains.iter().map(Chain::steps_left).sum());
         let left = chains.iter().map(Chain::cells_left).sum::<usize>();
+        let steps = chains.iter().map(Chain::steps_left).sum();
+        if steps == 0 {
+            progress.note(&format!("{left} runs are trained and not measured by all metrics yet"));
+        }
+        progress.begin(steps);
         let workers = self.threads.min(self.cells_at_once()).min(left).max(1);
         // More threads than cells: the rest helps inside the tensor operations.
         let inner = (self.threads / workers).max(1);
         let queue = Queue::new(chains.iter().map(Job::Align));
-        let failures = Mutex::new(Vec::new());
+        let errors = Mutex::new(Vec::new());
         let worker = || -> Result<()> {
             let _panicked = Panicked(&failed);
             let pool = rayon::ThreadPoolBuilder::new().num_threads(inner).build();
@@ -260,17 +287,20 @@ impl Prepared {
             for handle in handles {
                 match handle.join() {
                     Ok(Ok(())) => {}
-                    Ok(Err(error)) => keep(&failures, error),
+                    Ok(Err(error)) => keep(&errors, error),
                     Err(panic) => std::panic::resume_unwind(panic),
                 }
             }
         });
-        let failures = failures.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let errors = errors.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
         // The one that stopped the others is the one to tell.
-        let told = failures.into_iter().min_by_key(|error| matches!(error, Error::Stopped));
+        let told = errors.into_iter().min_by_key(|error| matches!(error, Error::Stopped));
         match told {
             Some(error) => Err(error),
-            None if chains.iter().any(Chain::is_incomplete) => Err(Error::Stopped),
+            // Without a stop, what is incomplete has metrics that failed.
+            None if control.stops() && chains.iter().any(Chain::is_incomplete) => {
+                Err(Error::Stopped)
+            }
             None => Ok(()),
         }
     }
@@ -303,8 +333,8 @@ impl<'a> Job<'a> {
     }
 }
 
-fn keep(failures: &Mutex<Vec<Error>>, error: Error) {
-    if let Ok(mut failures) = failures.lock() {
-        failures.push(error);
+fn keep(errors: &Mutex<Vec<Error>>, error: Error) {
+    if let Ok(mut errors) = errors.lock() {
+        errors.push(error);
     }
 }

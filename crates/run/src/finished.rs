@@ -7,7 +7,7 @@ use vxf_core::{Params, Stage, Trainable};
 
 use crate::layer::Layer;
 use crate::manifest::Manifest;
-use crate::model::Base;
+use crate::model::{Base, file_digest};
 use crate::plan::{CellId, Plan};
 use crate::recipe::Recipe;
 use crate::record::{Record, read_json};
@@ -38,7 +38,12 @@ pub struct Layered {
 impl Run {
     /// Whether `path` is a cell or an experiment, finished or not.
     pub fn is_run(path: &Path) -> bool {
-        path.join("result.json").is_file() || path.join("manifest.json").is_file()
+        Self::is_cell(path) || path.join(MANIFEST).is_file()
+    }
+
+    /// Whether `path` is a single run: trained, and perhaps measured.
+    pub fn is_cell(path: &Path) -> bool {
+        path.join(RESULT).is_file() || path.join(TRAINING).is_file()
     }
 
     /// The run in `path`: a cell `EXPERIMENT/<defence>/<ratio or aligned>/<seed>`, or an experiment
@@ -95,7 +100,7 @@ impl Run {
             return Err(fail("no such directory".into()));
         }
         let path = path.canonicalize().map_err(Error::io("read", path))?;
-        if path.join("result.json").is_file() {
+        if Self::is_cell(&path) {
             let root = path.ancestors().nth(3).filter(|root| root.join(MANIFEST).is_file());
             let inside = "not inside an experiment: three levels up there is no manifest.json";
             let root = root.ok_or_else(|| fail(inside.into()))?.to_owned();
@@ -126,7 +131,7 @@ impl Run {
     }
 
     fn read(place: PathBuf, root: PathBuf) -> Result<Self> {
-        let record = read_json(&place.join("result.json"))?;
+        let record = record(&place)?;
         let recipe = recipe(&root)?;
         Ok(Self { place, record, root, recipe })
     }
@@ -155,6 +160,19 @@ impl Run {
         Ok(layers)
     }
 
+    /// SHA-256 of the weights that it trained; none if it trained none.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn weights_digest(&self) -> Result<Option<String>> {
+        let file = match (self.record.steps, &self.record.trainable) {
+            (0, _) => return Ok(None),
+            (_, Trainable::Lora(_)) => "adapter/adapter_model.safetensors",
+            (_, Trainable::Full) => "model.safetensors",
+        };
+        file_digest(&self.place.join(file)).map(Some)
+    }
+
     /// What the aligned run trained that this one began with.
     ///
     /// # Errors
@@ -162,7 +180,7 @@ impl Run {
     pub fn below(&self) -> Result<Option<Layered>> {
         let Some(below) = &self.record.below else { return Ok(None) };
         let place = self.root.join(below);
-        let record: Record = read_json(&place.join("result.json"))?;
+        let record = record(&place)?;
         Ok(Some(Layered { stage: record.stage, trainable: record.trainable, place }))
     }
 }
@@ -190,6 +208,21 @@ pub fn merged(base: &Base, layers: &[Layered]) -> Result<Checkpoint> {
 }
 
 const MANIFEST: &str = "manifest.json";
+/// The record of a run that is trained.
+pub(crate) const TRAINING: &str = "training.json";
+/// The same with all that was measured.
+pub(crate) const RESULT: &str = "result.json";
+
+/// The record of the run in `place`, with all that was measured so far.
+///
+/// # Errors
+/// When it cannot be read.
+pub(crate) fn record(place: &Path) -> Result<Record> {
+    // Runs of older versions have a result alone.
+    let measured = place.join(RESULT);
+    let trained = place.join(TRAINING);
+    read_json(if measured.is_file() || !trained.is_file() { &measured } else { &trained })
+}
 
 /// The recipe of the experiment in `root`.
 ///
@@ -204,20 +237,8 @@ pub fn recipe(root: &Path) -> Result<Recipe> {
 /// # Errors
 /// When they cannot be read.
 pub fn layer(root: &Path) -> Result<Layer> {
-    recipe_file::read(&root.join("config.resolved.toml"))
-}
-
-/// Goes to the directory in which the experiment in `root` was begun: relative paths in its recipe
-/// are read from there. `root` should be absolute.
-///
-/// # Errors
-/// When that directory is gone.
-pub fn go_where_it_began(root: &Path) -> Result<()> {
+    let path = root.join("config.resolved.toml");
+    // Experiments of older versions have paths that are relative to where they were begun.
     let manifest: Manifest = read_json(&root.join(MANIFEST))?;
-    // Experiments of versions that did not note it are gone on with from where one is.
-    match manifest.directory.as_os_str().is_empty() {
-        true => Ok(()),
-        false => std::env::set_current_dir(&manifest.directory)
-            .map_err(Error::io("enter", manifest.directory)),
-    }
+    recipe_file::read_resolved(&path, &manifest.directory)
 }

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::finished::Run;
+use crate::Result;
+use crate::finished::{self, Run};
 use crate::layer::{Layer, Place};
 use crate::settings::Stages;
-use crate::{Result, recipe_file};
 
 /// The settings that a fine-tuning stage from `run` starts with: those of its experiment.
 ///
@@ -15,12 +15,12 @@ use crate::{Result, recipe_file};
 /// When `run` is no aligned run.
 pub fn layer(run: &Path) -> Result<Layer> {
     let place = Place::Flag(format!("--from {}", run.display()));
-    let Run { record, root, .. } = Run::aligned(run)?;
+    let Run { record, root, place: place_of_run, .. } = Run::aligned(run)?;
     let mut layer = Layer::new();
     layer.set("defense", record.defense, place.clone())?;
     layer.set("perturber", record.perturber, place.clone())?;
     layer.set("seeds", json!([record.seed]), place.clone())?;
     layer.set("stages", json!(Stages::FineTuning), place.clone())?;
-    layer.set("from", json!(run.display().to_string()), place)?;
-    Ok(layer.over(recipe_file::read(&root.join("config.resolved.toml"))?))
+    layer.set("from", json!(place_of_run.display().to_string()), place)?;
+    Ok(layer.over(finished::layer(&root)?))
 }

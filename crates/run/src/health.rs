@@ -164,6 +164,8 @@ pub fn verdict(plan: &Plan, records: &[Record], strict: bool) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use candle_core::{Device, Tensor};
     use serde_json::json;
     use vxf_builtins as _;
@@ -230,6 +232,9 @@ mod tests {
             continues: false,
             training_loss,
             measurements: Vec::new(),
+            measured: BTreeMap::new(),
+            failed: BTreeMap::new(),
+            answers: None,
         }
     }
 

@@ -11,12 +11,13 @@ use crate::control::Control;
 use crate::disk::Disk;
 use crate::{Error, Result};
 
-/// Answers in a file of JSON lines. They are those of one model, the one that a stage ends with:
-/// trained again from an earlier checkpoint it comes out the same, and so do they.
+/// Answers of one trained model in a file of JSON lines.
 pub(crate) struct KeptAnswers<'a> {
     disk: &'a dyn Disk,
     path: PathBuf,
     control: Control<'a>,
+    /// What the answers to each set are generated from, as a digest.
+    sets: &'a BTreeMap<String, String>,
     known: RefCell<BTreeMap<(String, usize), String>>,
 }
 
@@ -25,34 +26,49 @@ struct Line {
     set: String,
     index: usize,
     answer: String,
+    #[serde(default)]
+    from: String,
 }
 
 impl<'a> KeptAnswers<'a> {
-    /// Those in the file `path`, if it is there; a line that was cut short ends it.
-    pub(crate) fn open(disk: &'a dyn Disk, path: PathBuf, control: Control<'a>) -> Result<Self> {
+    /// Those in the file `path`, if it is there, that were generated as `sets` says, and those in
+    /// `known`; a line that was cut short ends the file.
+    pub(crate) fn open(
+        disk: &'a dyn Disk,
+        path: PathBuf,
+        control: Control<'a>,
+        sets: &'a BTreeMap<String, String>,
+        mut known: BTreeMap<(String, usize), String>,
+    ) -> Result<Self> {
+        if let Some(parent) = path.parent() {
+            disk.create_dir(parent).map_err(Error::io("create", parent))?;
+        }
         let text = match std::fs::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(Error::io("read", path)(error)),
         };
-        let mut known = BTreeMap::new();
         let mut whole = 0;
         for line in text.split_inclusive(|byte| *byte == b'\n') {
             let read = line.strip_suffix(b"\n").map(serde_json::from_slice);
-            let Some(Ok(Line { set, index, answer })) = read else { break };
-            known.insert((set, index), answer);
+            let Some(Ok(Line { set, index, answer, from })) = read else { break };
+            if sets.get(&set) == Some(&from) {
+                known.insert((set, index), answer);
+            }
             whole += line.len();
         }
         if whole < text.len() {
             disk.truncate(&path, whole as u64).map_err(Error::io("write", &path))?;
         }
-        Ok(Self { disk, path, control, known: RefCell::new(known) })
+        Ok(Self { disk, path, control, sets, known: RefCell::new(known) })
     }
 
     fn write(&self, set: &str, made: &[(usize, String)]) -> Result<()> {
         let mut text = String::new();
+        let from = self.sets.get(set).cloned().unwrap_or_default();
         for (index, answer) in made {
-            let line = Line { set: set.to_owned(), index: *index, answer: answer.clone() };
+            let (set, from) = (set.to_owned(), from.clone());
+            let line = Line { set, index: *index, answer: answer.clone(), from };
             let line = serde_json::to_string(&line);
             text += &line.map_err(|source| Error::Record { path: self.path.clone(), source })?;
             text.push('\n');
@@ -95,7 +111,11 @@ mod tests {
         let path = place.path().join("answers.jsonl");
         let stop = AtomicBool::new(false);
         let control = Control::new(Every::default(), &stop);
-        let open = || KeptAnswers::open(&FileSystem, path.clone(), control).expect("readable");
+        let sets = BTreeMap::from([("task".to_owned(), "settings".to_owned())]);
+        let open = || {
+            let known = BTreeMap::new();
+            KeptAnswers::open(&FileSystem, path.clone(), control, &sets, known).expect("readable")
+        };
         let made = [(0, "placeholder".to_owned()), (3, "two\nlines".to_owned())];
         open().keep("task", &made).expect("writable");
         std::fs::OpenOptions::new()
@@ -113,5 +133,23 @@ mod tests {
         let stopped = kept.keep("task", &[(2, "last".to_owned())]);
         assert!(matches!(stopped, Err(vxf_core::Error::Stopped)));
         assert_eq!(open().kept("task", 2).as_deref(), Some("last"));
+    }
+
+    #[test]
+    fn answers_from_other_prompts_or_settings_are_not_used() {
+        let place = tempfile::tempdir().expect("a temporary directory");
+        let path = place.path().join("answers.jsonl");
+        let stop = AtomicBool::new(false);
+        let control = Control::new(Every::default(), &stop);
+        let sets = |from: &str| BTreeMap::from([("task".to_owned(), from.to_owned())]);
+        let (short, long) = (sets("4 tokens"), sets("8 tokens"));
+        let open = |sets| {
+            let known = BTreeMap::from([(("task".to_owned(), 1), "given".to_owned())]);
+            KeptAnswers::open(&FileSystem, path.clone(), control, sets, known).expect("readable")
+        };
+        open(&short).keep("task", &[(0, "placeholder".to_owned())]).expect("writable");
+        assert_eq!(open(&short).kept("task", 0).as_deref(), Some("placeholder"));
+        assert_eq!(open(&long).kept("task", 0), None);
+        assert_eq!(open(&long).kept("task", 1).as_deref(), Some("given"));
     }
 }

@@ -107,7 +107,7 @@ impl Layer {
     }
 
     /// Takes a setting outside all sections out.
-    pub(crate) fn take(&mut self, key: &str) -> Option<Value> {
+    pub fn take(&mut self, key: &str) -> Option<Value> {
         self.places.remove(key);
         self.values.shift_remove(key)
     }

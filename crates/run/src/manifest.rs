@@ -20,7 +20,8 @@ pub struct Manifest {
     pub schema_version: u32,
     /// Program and version.
     pub program: String,
-    /// SHA-256 of all that results depend on in the recipe.
+    /// SHA-256 of all that trained weights depend on in the recipe, paths left out: what lies there
+    /// is in `model`, `data` and `source`.
     pub recipe: String,
     /// SHA-256 of the model's files.
     pub model: ModelDigests,
@@ -38,6 +39,10 @@ pub struct Manifest {
     pub seeds: Vec<u64>,
     /// SHA-256 of every data set, by seed.
     pub data: BTreeMap<String, BTreeMap<String, String>>,
+    /// SHA-256 of the weights of the aligned run that the user's stage starts from; none if it is
+    /// aligned here, or that run trained nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
     /// What was read from the user's files; nothing for the embedded world.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub report: Option<DataReport>,
@@ -45,7 +50,7 @@ pub struct Manifest {
     pub host: Host,
     /// Worker threads.
     pub threads: usize,
-    /// The directory that relative paths in the recipe are read from.
+    /// The directory that it was begun from. Recipes of older versions have paths relative to it.
     #[serde(default)]
     pub directory: PathBuf,
     /// Where it was computed.
@@ -107,6 +112,7 @@ impl Manifest {
             weights: base.outline.count(),
             seeds: recipe.settings.seeds.clone(),
             data: BTreeMap::new(),
+            source: None,
             report: None,
             host: Host::here(),
             threads,

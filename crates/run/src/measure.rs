@@ -1,13 +1,17 @@
 //! All metrics of a recipe on one model.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
+use serde_json::{Value, json};
 use vxf_core::config::MetricConfig;
 use vxf_core::generate::{Keeper, answers};
 use vxf_core::metric::{Generation, Model, Probes, View};
 use vxf_core::{Error, Result};
 
-use crate::recipe::Chosen;
+use crate::dataset::SeedData;
+use crate::model::file_digest;
+use crate::recipe::{Chosen, Recipe, digest};
 use crate::record::{Answer, Row};
 
 /// A model to measure, and the one its user started from.
@@ -23,37 +27,65 @@ impl<'a> Pair<'a> {
     fn view(self, probes: &'a Probes) -> View<'a> {
         let view = View::new(self.model, probes);
         match self.aligned {
-            Some(aligned) => view.with_reference("aligned", aligned),
+            Some(aligned) => view.with_reference(ALIGNED, aligned),
             None => view,
         }
     }
 }
 
-/// All figures of `pair`'s model, and all answers that were made for them.
+const ALIGNED: &str = "aligned";
+
+/// What a measurement gave.
+#[derive(Debug, Default)]
+pub struct Measured {
+    /// All figures.
+    pub rows: Vec<Row>,
+    /// All answers: those that were generated, and those that were there.
+    pub answers: Vec<Answer>,
+    /// What failed, and why: metrics by name, or the sample answers to a set of prompts.
+    pub failures: Vec<(String, String)>,
+    /// Metrics that compare with the aligned model, on an aligned model.
+    pub not_for_aligned: Vec<String>,
+}
+
+/// All figures of `pair`'s model, and all answers that they rest on. A metric that fails costs its
+/// own figures alone.
 ///
 /// At least one answer is made to each set of prompts, for the samples that a report ends with;
 /// those in `kept` are judged and not made again, and what is made goes to `keeper`.
 ///
 /// # Errors
-/// Whatever a metric reports.
+/// When it is asked to stop.
 pub fn everything(
     pair: Pair<'_>,
     probes: &Probes,
-    metrics: &[Chosen<dyn MetricConfig>],
+    metrics: &[&Chosen<dyn MetricConfig>],
     kept: BTreeMap<String, Vec<Generation>>,
     keeper: &dyn Keeper,
-) -> Result<(Vec<Row>, Vec<Answer>)> {
+) -> Result<Measured> {
     let view =
         kept.into_iter().fold(pair.view(probes).with_keeper(keeper), |view, (name, made)| {
             view.with_generations(&name, made)
         });
-    let rows = take(&view, pair.aligned.is_none(), metrics.iter())?;
+    let mut measured = Measured::default();
+    for metric in metrics {
+        take(&view, metric, pair.aligned.is_none(), &mut measured)?;
+    }
     let mut made = view.all_generations();
     for (probe, questions) in &probes.questions {
-        if !made.contains_key(probe) {
-            let first = &questions.prompts[..questions.prompts.len().min(1)];
-            let most = questions.max_new_tokens;
-            made.insert(probe.clone(), answers(pair.model, probe, first, most, probes, keeper)?);
+        if made.contains_key(probe) {
+            continue;
+        }
+        let first = &questions.prompts[..questions.prompts.len().min(1)];
+        let most = questions.max_new_tokens;
+        match answers(pair.model, probe, first, most, probes, keeper) {
+            Ok(generations) => {
+                made.insert(probe.clone(), generations);
+            }
+            Err(Error::Stopped) => return Err(Error::Stopped),
+            Err(error) => {
+                measured.failures.push((format!("answers to `{probe}`"), error.to_string()));
+            }
         }
     }
     let answers = made.into_iter().flat_map(|(probe, generations)| {
@@ -64,38 +96,71 @@ pub fn everything(
             answer: made.answer,
         })
     });
-    Ok((rows, answers.collect()))
+    measured.answers = answers.collect();
+    Ok(measured)
 }
 
 /// The figures that are cheap enough to be followed during training.
 ///
 /// # Errors
-/// Whatever a metric reports.
+/// When it is asked to stop.
 pub fn followed(
     pair: Pair<'_>,
     probes: &Probes,
     metrics: &[Chosen<dyn MetricConfig>],
-) -> Result<Vec<Row>> {
-    let cheap = metrics.iter().filter(|metric| metric.config.follows_training());
-    take(&pair.view(probes), false, cheap)
+) -> Result<Measured> {
+    let (view, mut measured) = (pair.view(probes), Measured::default());
+    for metric in metrics.iter().filter(|metric| metric.config.follows_training()) {
+        take(&view, metric, false, &mut measured)?;
+    }
+    Ok(measured)
 }
 
-/// Nothing can be compared with an aligned model, so there a metric may lack what it needs.
-fn take<'m>(
+fn take(
     view: &View<'_>,
-    may_lack: bool,
-    metrics: impl Iterator<Item = &'m Chosen<dyn MetricConfig>>,
-) -> Result<Vec<Row>> {
-    let mut rows = Vec::new();
-    for metric in metrics {
-        match metric.config.build().measure(view) {
-            Ok(figures) => {
-                let row = |figure| Row { metric: metric.name.to_owned(), figure };
-                rows.extend(figures.into_iter().map(row));
-            }
-            Err(Error::MissingData { .. }) if may_lack => {}
-            Err(error) => return Err(error),
+    metric: &Chosen<dyn MetricConfig>,
+    of_aligned: bool,
+    measured: &mut Measured,
+) -> Result<()> {
+    match metric.config.build().measure(view) {
+        Ok(figures) => {
+            let row = |figure| Row { metric: metric.name.to_owned(), figure };
+            measured.rows.extend(figures.into_iter().map(row));
         }
+        Err(Error::Stopped) => return Err(Error::Stopped),
+        // An aligned model cannot be compared with itself.
+        Err(Error::MissingReference { name, .. }) if of_aligned && name == ALIGNED => {
+            measured.not_for_aligned.push(metric.name.to_owned());
+        }
+        Err(error) => measured.failures.push((metric.name.to_owned(), error.to_string())),
     }
-    Ok(rows)
+    Ok(())
+}
+
+/// The metrics of `recipe`, each with a digest of what its figures depend on besides the model: its
+/// settings, the judges, and what `data` measures on.
+pub(crate) fn wanted(recipe: &Recipe, data: &SeedData) -> BTreeMap<String, String> {
+    let judges: Vec<_> = recipe.judges.iter().map(|judge| by_content(judge.value())).collect();
+    let on = data.measured_on();
+    let each = |metric: &Chosen<dyn MetricConfig>| {
+        (metric.name.to_owned(), digest(&json!([metric.value(), judges, on])))
+    };
+    recipe.metrics.iter().map(each).collect()
+}
+
+/// Settings with a digest in the place of each path of a file, since what is in it decides; a file
+/// that is still to come is nothing.
+fn by_content(settings: Value) -> Value {
+    match settings {
+        Value::Object(map) => {
+            Value::Object(map.into_iter().map(|(key, value)| (key, by_content(value))).collect())
+        }
+        Value::String(text) if Path::new(&text).is_absolute() => match Path::new(&text) {
+            path if !path.exists() => Value::Null,
+            // A file that cannot be read is reported by the judge that reads it.
+            path if path.is_file() => file_digest(path).map_or(Value::Null, Value::String),
+            _ => Value::String(text),
+        },
+        other => other,
+    }
 }

@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, Weak};
 
 use candle_core::{DType, Device};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use vxf_core::checkpoint::{Checkpoint, Format};
 use vxf_core::config::{Outline, load_backbone, outline};
-use vxf_core::{Backbone, Params, Trainable, peft};
+use vxf_core::{Backbone, Lora, Params, Trainable, peft};
 use vxf_data::{Codec, TemplateChoice};
 
 use crate::access::Access;
@@ -29,6 +29,9 @@ pub struct ModelDigests {
     pub weights: String,
     /// SHA-256 of the tokenizer's files, likewise.
     pub tokenizer: String,
+    /// SHA-256 of each adapter that is merged in first: its settings and its weights.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub adapters: Vec<String>,
 }
 
 /// A base model: where its weights are, and its tokenizer.
@@ -46,6 +49,8 @@ pub struct Base {
     pub outline: Outline,
     /// Where it lies; nowhere if it is in this program.
     pub directory: Option<PathBuf>,
+    /// Digests of the adapters that are merged in.
+    adapters: Vec<String>,
     device: Device,
     dtype: DType,
     shared: Mutex<Option<Weak<dyn Backbone>>>,
@@ -97,8 +102,10 @@ impl Base {
         }
         expected_shape(&name, checkpoint.raw_config(), settings)?;
         let outline = outline(checkpoint.raw_config(), &name)?;
+        let mut adapters = Vec::new();
         for adapter in &settings.adapters {
             let (lora, weights) = peft::read(&access.model(adapter)?, DType::F32, &Device::Cpu)?;
+            adapters.push(adapter_digest(&lora, &weights)?);
             checkpoint = checkpoint.merged(&Trainable::Lora(lora), &weights)?;
         }
         codec.fits(outline.architecture.vocabulary).map_err(|error| Error::Tokenizer {
@@ -107,7 +114,18 @@ impl Base {
         })?;
         let dtype = settings.dtype.into();
         let (shared, ready) = (Mutex::new(None), Mutex::new(None));
-        Ok(Self { name, checkpoint, codec, outline, directory, device, dtype, shared, ready })
+        Ok(Self {
+            name,
+            checkpoint,
+            codec,
+            outline,
+            directory,
+            adapters,
+            device,
+            dtype,
+            shared,
+            ready,
+        })
     }
 
     /// Whether it is the model in this program.
@@ -176,16 +194,19 @@ impl Base {
     /// When a file cannot be read.
     pub fn digests(&self) -> Result<ModelDigests> {
         let digest = |bytes: &[u8]| hex(&Sha256::digest(bytes));
+        let adapters = self.adapters.clone();
         match &self.directory {
             None => Ok(ModelDigests {
                 config: digest(vxf_nano::CONFIG.as_bytes()),
                 weights: digest(vxf_nano::WEIGHTS),
                 tokenizer: digest(vxf_data::tokenizer_json()?.as_bytes()),
+                adapters,
             }),
             Some(directory) => Ok(ModelDigests {
                 config: file_digest(&directory.join("config.json"))?,
                 weights: files_digest(self.checkpoint.files())?,
                 tokenizer: files_digest(self.codec.files())?,
+                adapters,
             }),
         }
     }
@@ -215,6 +236,19 @@ fn expected_shape(name: &str, config: &Value, settings: &ModelSettings) -> Resul
         }
     }
     Ok(())
+}
+
+/// SHA-256 of an adapter's settings and weights.
+fn adapter_digest(lora: &Lora, weights: &Params) -> Result<String> {
+    let mut hash = Sha256::new();
+    hash.update(json!(lora).to_string());
+    for (name, weight) in weights.iter() {
+        hash.update(format!("\n{name} {:?}\n", weight.dims()));
+        for value in weight.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()? {
+            hash.update(value.to_le_bytes());
+        }
+    }
+    Ok(hex(&hash.finalize()))
 }
 
 fn files_digest(files: &[PathBuf]) -> Result<String> {

@@ -49,6 +49,24 @@ fn without_nulls(value: Value) -> Value {
     }
 }
 
+/// Settings of the world that say what is measured and how.
+const MEASURING_IN_THE_WORLD: [&str; 5] =
+    ["harmful_test", "task_test", "benign_test", "alignment_probe", "max_new_tokens"];
+
+/// Settings of files that say what is measured and how.
+const MEASURING_ON_FILES: [&str; 10] = [
+    "alignment_probe",
+    "max_new_tokens",
+    "task_new_tokens",
+    "eval_batch_size",
+    "sampling",
+    "task",
+    "harmful_test",
+    "task_test",
+    "benign_test",
+    "fluency",
+];
+
 /// What is done to a model before its user comes: a defence with its inner player.
 #[derive(Clone, Debug)]
 pub struct Method {
@@ -73,21 +91,6 @@ pub enum Data {
     World(World),
     /// The user's own files.
     Files(Box<DataSettings>),
-}
-
-impl Data {
-    /// What the user's task is called in the names of directories.
-    pub fn task(&self) -> String {
-        match self {
-            Self::World(world) => world.task.to_string(),
-            Self::Files(files) if !files.task.is_empty() => files.task.clone(),
-            Self::Files(files) => {
-                let path = files.user.as_ref().map_or("data", |source| source.path.as_str());
-                let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or(path);
-                name.split('.').next().unwrap_or(name).to_lowercase()
-            }
-        }
-    }
 }
 
 /// The file that fixes a whole experiment, every default filled in.
@@ -137,12 +140,31 @@ impl Recipe {
         map
     }
 
-    /// What the results depend on: the recipe without threads, memory and presentation.
+    /// What the trained weights depend on: the recipe without threads, memory, presentation and
+    /// measuring, and without paths. What lies at the paths is part of an experiment's identity by
+    /// its content: see [`crate::manifest::Manifest`].
     pub fn essence(&self) -> Map<String, Value> {
         let mut map = self.value();
-        map.remove("threads");
-        map.remove("recompute");
-        map.remove("detail");
+        for key in ["threads", "recompute", "detail", "metrics", "judges", "from"] {
+            map.remove(key);
+        }
+        for (section, keys) in [
+            ("model", &["path", "adapters"][..]),
+            ("world", &MEASURING_IN_THE_WORLD),
+            ("data", &MEASURING_ON_FILES),
+        ] {
+            if let Some(Value::Object(section)) = map.get_mut(section) {
+                keys.iter().for_each(|key| drop(section.remove(*key)));
+            }
+        }
+        if let Some(Value::Object(data)) = map.get_mut("data") {
+            for (_, source) in data.iter_mut() {
+                if let Value::Object(source) = source {
+                    source.remove("path");
+                    source.remove("revision");
+                }
+            }
+        }
         map
     }
 

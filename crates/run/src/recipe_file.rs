@@ -12,22 +12,40 @@ use toml_parser::lexer::TokenKind;
 use vxf_core::outside;
 
 use crate::layer::{Layer, Place};
+use crate::paths::{self, SeenFrom};
 use crate::{Error, Result};
 
-/// Reads the recipe at `path`, laid over the one that it `extends`, if it does.
+/// Reads the recipe at `path`, laid over the one that it `extends`, if it does. Relative paths in each
+/// are seen from its own directory.
 ///
 /// # Errors
-/// When a file cannot be read or is not TOML, or a recipe extends itself.
+/// When a file cannot be read or is not TOML, a recipe extends itself, or a path means two files.
 pub fn read(path: &Path) -> Result<Layer> {
     read_above(path, &mut Vec::new())
 }
 
-/// Reads a recipe that those in `above` extend.
-fn read_above(path: &Path, above: &mut Vec<PathBuf>) -> Result<Layer> {
+/// Reads the resolved recipe at `path`, whose relative paths, if it has any, are seen from `base`.
+///
+/// # Errors
+/// When it cannot be read or is not TOML.
+pub fn read_resolved(path: &Path, base: &Path) -> Result<Layer> {
+    let mut layer = parse(&text(path)?, &path.display().to_string())?;
+    paths::make_absolute(&mut layer, SeenFrom::Command(base))?;
+    Ok(layer)
+}
+
+fn text(path: &Path) -> Result<String> {
     // Not a regular file alone: a recipe may come through a pipe.
     let text = File::open(path).and_then(|file| outside::utf8(outside::all(file, LONGEST)?));
-    let text = text.map_err(|source| Error::RecipeFile { path: path.to_owned(), source })?;
-    let mut layer = parse(&text, &path.display().to_string())?;
+    text.map_err(|source| Error::RecipeFile { path: path.to_owned(), source })
+}
+
+/// Reads a recipe that those in `above` extend.
+fn read_above(path: &Path, above: &mut Vec<PathBuf>) -> Result<Layer> {
+    let mut layer = parse(&text(path)?, &path.display().to_string())?;
+    // A pipe has no directory of its own.
+    let base = path.parent().filter(|_| path.is_file()).unwrap_or(Path::new(""));
+    paths::make_absolute(&mut layer, SeenFrom::Recipe(base))?;
     let place = layer.place(EXTENDS);
     let Some(extended) = layer.take(EXTENDS) else { return Ok(layer) };
     let refuse = |rule: &str| Error::setting(place.clone(), EXTENDS, rule, &extended);

@@ -1,5 +1,6 @@
 //! The record of a cell: what is stored, and what everything printed is rendered from.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -56,7 +57,7 @@ pub struct Record {
     pub truncated: usize,
     /// Samples that lost all of it, and were left out.
     pub dropped: usize,
-    /// Wall time of training and measuring, in seconds.
+    /// Wall time of training and of all measuring, in seconds.
     pub seconds: f64,
     /// What was trained.
     pub trainable: Trainable,
@@ -72,6 +73,26 @@ pub struct Record {
     pub training_loss: Option<TrainingLoss>,
     /// All figures.
     pub measurements: Vec<Row>,
+    /// Each metric that was measured, with a digest of what its figures depend on besides the run:
+    /// its settings, the test sets, the judges, how answers are generated.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub measured: BTreeMap<String, String>,
+    /// Each metric that failed, and why.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub failed: BTreeMap<String, String>,
+    /// What the answers in `generations.jsonl` were generated from; none in records of versions that
+    /// did not note it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers: Option<Generated>,
+}
+
+/// What a file of answers was generated from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Generated {
+    /// SHA-256 of the file.
+    pub file: String,
+    /// For each set of prompts a digest of the prompts and of how their answers are generated.
+    pub sets: BTreeMap<String, String>,
 }
 
 impl Record {
@@ -126,20 +147,19 @@ pub(crate) fn read_lines<T: serde::de::DeserializeOwned>(path: &Path) -> Result<
     text.lines().enumerate().map(row).collect()
 }
 
-/// Writes values as JSON lines.
-pub(crate) fn write_lines<T: Serialize>(path: &Path, values: &[T]) -> Result<()> {
+/// Values as JSON lines, for the file at `path`.
+pub(crate) fn lines<T: Serialize>(path: &Path, values: &[T]) -> Result<String> {
     let record = |source| Error::Record { path: path.to_owned(), source };
     let mut text = String::new();
     for value in values {
         text.push_str(&serde_json::to_string(value).map_err(record)?);
         text.push('\n');
     }
-    std::fs::write(path, text).map_err(Error::io("write", path))
+    Ok(text)
 }
 
-/// Writes a value as indented JSON.
-pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+/// A value as indented JSON, for the file at `path`.
+pub(crate) fn pretty(path: &Path, value: &impl Serialize) -> Result<String> {
     let record = |source| Error::Record { path: path.to_owned(), source };
-    let text = serde_json::to_string_pretty(value).map_err(record)? + "\n";
-    std::fs::write(path, text).map_err(Error::io("write", path))
+    Ok(serde_json::to_string_pretty(value).map_err(record)? + "\n")
 }

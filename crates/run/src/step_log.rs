@@ -1,5 +1,7 @@
 //! The log of a stage: one row per step, added as the stage goes on.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::BufRead;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -24,26 +26,48 @@ pub(crate) struct Mark {
     sha256: String,
 }
 
+/// A row of a log, as far as it is read again.
+#[derive(Deserialize)]
+struct Row {
+    kind: String,
+    step: u64,
+    #[serde(default)]
+    figures: BTreeMap<String, Option<f64>>,
+    #[serde(default)]
+    row: Option<Measured>,
+}
+
+/// A figure that was measured during training.
+#[derive(Deserialize)]
+struct Measured {
+    metric: String,
+}
+
 /// The steps in the log at `path`, counted from 1, and their losses.
 pub(crate) fn losses(path: &Path) -> Result<Vec<(u64, f64)>> {
-    use std::io::BufRead;
-    #[derive(Deserialize)]
-    struct Row {
-        kind: String,
-        step: u64,
-        #[serde(default)]
-        figures: std::collections::BTreeMap<String, Option<f64>>,
-    }
-    let file = std::fs::File::open(path).map_err(Error::io("read", path))?;
     let mut losses = Vec::new();
+    for_each(path, |row| {
+        let loss = row.figures.get("loss").copied().flatten().filter(|_| row.kind == "step");
+        losses.extend(loss.map(|loss| (row.step, loss)));
+    })?;
+    Ok(losses)
+}
+
+/// The metrics that were measured during the training whose log is at `path`.
+pub(crate) fn followed(path: &Path) -> Result<BTreeSet<String>> {
+    let mut followed = BTreeSet::new();
+    for_each(path, |row| followed.extend(row.row.map(|measured| measured.metric)))?;
+    Ok(followed)
+}
+
+fn for_each(path: &Path, mut seen: impl FnMut(Row)) -> Result<()> {
+    let file = std::fs::File::open(path).map_err(Error::io("read", path))?;
     for line in std::io::BufReader::new(file).lines() {
         let line = line.map_err(Error::io("read", path))?;
         let row = serde_json::from_str::<Row>(&line);
-        let row = row.map_err(|source| Error::Record { path: path.to_owned(), source })?;
-        let loss = row.figures.get("loss").copied().flatten().filter(|_| row.kind == "step");
-        losses.extend(loss.map(|loss| (row.step, loss)));
+        seen(row.map_err(|source| Error::Record { path: path.to_owned(), source })?);
     }
-    Ok(losses)
+    Ok(())
 }
 
 /// A log that is being written.

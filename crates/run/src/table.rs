@@ -9,6 +9,7 @@ use crate::statistics::Summary;
 
 /// A column: which figure, under which header, with how many decimals.
 struct Column {
+    metric: &'static str,
     figure: &'static str,
     header: &'static str,
     decimals: usize,
@@ -17,13 +18,23 @@ struct Column {
 }
 
 const COLUMNS: [Column; 6] = [
-    Column { figure: "harmful_score", header: "HS %", decimals: 1, of_aligned: true },
-    Column { figure: "refusal_margin", header: "refusal margin", decimals: 2, of_aligned: true },
-    Column { figure: "accuracy", header: "FA %", decimals: 1, of_aligned: true },
-    Column { figure: "alignment_loss", header: "alignment loss", decimals: 3, of_aligned: true },
-    Column { figure: "drift", header: "drift", decimals: 2, of_aligned: false },
-    Column { figure: "relative_drift", header: "relative drift", decimals: 3, of_aligned: false },
+    column("harmful-score", "harmful_score", "HS %", 1, true),
+    column("harmful-score", "refusal_margin", "refusal margin", 2, true),
+    column("accuracy", "accuracy", "FA %", 1, true),
+    column("alignment-loss", "alignment_loss", "alignment loss", 3, true),
+    column("drift", "drift", "drift", 2, false),
+    column("drift", "relative_drift", "relative drift", 3, false),
 ];
+
+const fn column(
+    metric: &'static str,
+    figure: &'static str,
+    header: &'static str,
+    decimals: usize,
+    of_aligned: bool,
+) -> Column {
+    Column { metric, figure, header, decimals, of_aligned }
+}
 
 /// All records of an experiment, ready to be asked.
 pub(crate) struct Figures<'a> {
@@ -76,7 +87,9 @@ impl Figures<'_> {
 /// The whole comparison: aligned models, then one block per ratio.
 pub fn comparison(plan: &Plan, records: &[Record]) -> String {
     let figures = Figures { plan, records };
-    let present = |column: &&Column| figures.sample(column.figure).is_some();
+    let failed = |metric| records.iter().any(|record| record.failed.contains_key(metric));
+    let present =
+        |column: &&Column| figures.sample(column.figure).is_some() || failed(column.metric);
     let columns: Vec<_> = COLUMNS.iter().filter(present).collect();
     let spread = match plan.seeds.len() {
         1 => format!("seed {}", plan.seeds[0]),
@@ -124,7 +137,8 @@ fn block(figures: &Figures<'_>, columns: &[&Column], labels: &[&str], ratio: Opt
     let header = |column: &&Column| match figures.sample(column.figure).map(|row| row.figure.better)
     {
         Some(Better::Higher) => format!("{} ↑", column.header),
-        _ => format!("{} ↓", column.header),
+        Some(Better::Lower) => format!("{} ↓", column.header),
+        None => column.header.to_owned(),
     };
     let mut grid = Grid::new(["defense".to_owned()].into_iter().chain(columns.iter().map(header)));
     for label in labels {

@@ -5,17 +5,19 @@ use std::path::Path;
 use serde_json::{Value, json};
 use vxf_core::Stage;
 use vxf_run::access::Access;
-use vxf_run::evaluate::{Evaluation, of_model, of_run};
+use vxf_run::evaluate::{Evaluation, Evaluator};
 use vxf_run::finished::{self, Run};
 use vxf_run::grid::Grid;
-use vxf_run::layer::Layer;
+use vxf_run::layer::{Layer, Place};
+use vxf_run::measure::Measured;
 use vxf_run::plan::Plan;
 use vxf_run::recipe::Recipe;
-use vxf_run::record::{Answer, Row};
-use vxf_run::{recipe_file, table};
+use vxf_run::record::{Answer, Record, Row};
+use vxf_run::resolve::PAPER_METRICS;
+use vxf_run::{Failure, Failures, detail, recipe_file, table};
 
 use crate::args::{Choices, EvalArgs};
-use crate::commands::{SCHEMA_VERSION, layers};
+use crate::commands::{SCHEMA_VERSION, layers, shown};
 use crate::error::CommandError;
 use crate::output::{print, print_json, tell};
 use crate::progress::access;
@@ -27,40 +29,58 @@ pub(crate) fn run(args: &EvalArgs) -> Result<(), CommandError> {
     }
     let access = access(args.finding.offline)?;
     let path = Path::new(&args.target);
-    if Run::is_run(path) && !path.join("result.json").is_file() {
-        return experiment(args, path, &access);
+    match (Run::is_run(path), Run::is_cell(path)) {
+        (true, false) => experiment(args, path, &access),
+        (true, true) => one(args, path, &access),
+        (false, _) => model(args, &access),
     }
-    let (value, rows, answers) = match Run::is_run(path) {
-        true => {
-            let run = Run::open(path)?;
-            let recipe = recipe(args, run.layer()?, None)?;
-            let Evaluation { rows, answers, kept } = of_run(&run, &recipe, &access, args.anew)?;
-            judged_again(&kept);
-            (recipe.value(), rows, answers)
-        }
-        false => {
-            let file = args.recipe.as_deref().map(recipe_file::read).transpose()?;
-            let recipe = recipe(args, file.unwrap_or_default(), Some(&args.target))?;
-            let measured = of_model(&recipe, &access).map_err(CommandError::from);
-            let Evaluation { rows, answers, .. } = match args.recipe {
-                Some(_) => measured?,
-                None => measured.map_err(|error| {
-                    error.hint("`--recipe RECIPE` says on which data of your own to measure")
-                })?,
-            };
-            (recipe.value(), rows, answers)
-        }
-    };
+}
+
+/// A model as it is.
+fn model(args: &EvalArgs, access: &Access) -> Result<(), CommandError> {
+    let file = args.recipe.as_deref().map(recipe_file::read).transpose()?;
+    let recipe = recipe(args, file.unwrap_or_default(), Some(&args.target))?;
+    let measured = Evaluator::new(&recipe, access).and_then(|mut evaluator| evaluator.model());
+    let evaluation = measured.map_err(CommandError::from).map_err(|error| match args.recipe {
+        Some(_) => error,
+        None => error.hint("`--recipe RECIPE` says on which data of your own to measure"),
+    })?;
+    single(args, &recipe, evaluation)
+}
+
+/// One finished run.
+fn one(args: &EvalArgs, path: &Path, access: &Access) -> Result<(), CommandError> {
+    let run = Run::open(path)?;
+    let recipe = recipe(args, run.layer()?, None)?;
+    one_seed(&recipe, &run.recipe)?;
+    let evaluation = Evaluator::new(&recipe, access)?.run(&run, args.anew)?;
+    let mut remarks = Remarks::default();
+    remarks.of_run(&run.record, &evaluation);
+    single(args, &recipe, evaluation)
+}
+
+/// Prints the figures of one model.
+fn single(args: &EvalArgs, recipe: &Recipe, evaluation: Evaluation) -> Result<(), CommandError> {
+    let Measured { rows, answers, failures, not_for_aligned } = evaluation.measured;
+    let failed = Failures::default();
+    note(&failed, &args.target, &failures);
+    let failed = failed.into_all();
     write(args, &[(args.target.clone(), answers)])?;
+    if rows.is_empty() {
+        return Err(nothing(&failed, &not_for_aligned));
+    }
     if args.json {
-        return print_json(&json!({
+        print_json(&json!({
             "schema_version": SCHEMA_VERSION,
             "target": args.target,
-            "recipe": value,
+            "recipe": recipe.value(),
             "measurements": rows,
-        }));
+            "failed": failed,
+        }))?;
+    } else {
+        print(&format!("{}\n\n{}", args.target, figures(&rows)))?;
     }
-    print(&format!("{}\n\n{}", args.target, figures(&rows)))
+    verdict(&failed)
 }
 
 /// All finished cells of an experiment, in the table that its run ended with.
@@ -68,8 +88,12 @@ fn experiment(args: &EvalArgs, path: &Path, access: &Access) -> Result<(), Comma
     let root = Run::root_of(path)?;
     let own = finished::recipe(&root)?;
     let recipe = recipe(args, finished::layer(&root)?, None)?;
+    one_seed(&recipe, &own)?;
     let plan = Plan::of(&own)?;
+    let mut evaluator = Evaluator::new(&recipe, access)?;
     let (mut records, mut all) = (Vec::new(), Vec::new());
+    let (mut remarks, failures) = (Remarks::default(), Failures::default());
+    let mut not_for_aligned = Vec::new();
     for cell in plan.cells() {
         let place = root.join(cell.path());
         if !place.is_dir() {
@@ -77,42 +101,146 @@ fn experiment(args: &EvalArgs, path: &Path, access: &Access) -> Result<(), Comma
             continue;
         }
         let mut run = Run::open(&place)?;
-        let Evaluation { rows, answers, kept } = of_run(&run, &recipe, access, args.anew)?;
-        if records.is_empty() {
-            judged_again(&kept);
-        }
-        run.record.measurements = rows;
+        let evaluation = evaluator.run(&run, args.anew)?;
+        remarks.of_run(&run.record, &evaluation);
+        let measured = evaluation.measured;
+        note(&failures, &cell.to_string(), &measured.failures);
+        not_for_aligned.extend(measured.not_for_aligned);
+        run.record.measurements = measured.rows;
+        run.record.failed = measured.failures.into_iter().collect();
         records.push(run.record);
-        all.push((cell.path().display().to_string(), answers));
+        all.push((cell.path().display().to_string(), measured.answers));
     }
     write(args, &all)?;
+    let failures = failures.into_all();
+    if records.iter().all(|record| record.measurements.is_empty()) {
+        not_for_aligned.sort();
+        not_for_aligned.dedup();
+        return Err(nothing(&failures, &not_for_aligned));
+    }
     if args.json {
-        return print_json(&json!({
+        print_json(&json!({
             "schema_version": SCHEMA_VERSION,
             "target": args.target,
             "recipe": recipe.value(),
             "cells": records,
-        }));
+            "failed": failures,
+        }))?;
+        return verdict(&failures);
     }
-    let mut text = table::comparison(&plan, &records);
+    let mut text = String::new();
+    if recipe.metrics.iter().any(|metric| PAPER_METRICS.contains(&metric.name)) {
+        text += &table::comparison(&plan, &records);
+    }
+    for metric in shown(&recipe) {
+        text = text.trim_end().to_owned() + "\n\n" + &detail::of_metric(&plan, &records, &metric);
+    }
     if let Some(last) = records.iter().rev().find(|record| record.stage == Stage::FineTuning) {
         text += &format!("\n{}, in full\n\n{}", last.cell(), figures(&last.measurements));
     }
-    print(&text)
+    print(text.trim_start())?;
+    verdict(&failures)
 }
 
-fn judged_again(kept: &[String]) {
-    if !kept.is_empty() {
-        let kept = kept.join(", ");
-        tell(&format!("kept answers are measured as they are ({kept}); `--anew` makes new ones"));
+/// A run has one seed: it is measured on the data of its own, or of one other.
+fn one_seed(asked: &Recipe, own: &Recipe) -> Result<(), CommandError> {
+    let (asked, own) = (&asked.settings.seeds, &own.settings.seeds);
+    match asked == own || asked.len() == 1 {
+        true => Ok(()),
+        false => Err(CommandError::usage("seeds: runs are measured on the data of one other seed")
+            .hint("for example `--set seeds=[7]`; without it each run is measured on its own")),
     }
 }
 
-fn recipe(args: &EvalArgs, below: Layer, model: Option<&str>) -> Result<Recipe, CommandError> {
+/// What is worth knowing of the data that runs are measured on, each remark once.
+#[derive(Default)]
+struct Remarks(Vec<String>);
+
+impl Remarks {
+    fn of_run(&mut self, record: &Record, evaluation: &Evaluation) {
+        let Evaluation { seed, kept, other, .. } = evaluation;
+        if *seed != record.seed {
+            self.tell(format!(
+                "measured on the data of seed {seed}, and not on that of the run's own seed: \
+                 figures differ from those of the run"
+            ));
+        }
+        if !other.is_empty() {
+            let other = other.join(", ");
+            self.tell(format!(
+                "the prompts or the generation settings are not those that the run was measured \
+                 with ({other}): new answers are made"
+            ));
+        }
+        if !kept.is_empty() {
+            let kept = kept.join(", ");
+            self.tell(format!(
+                "kept answers are measured as they are ({kept}); `--anew` makes new ones"
+            ));
+        }
+    }
+
+    fn tell(&mut self, remark: String) {
+        if !self.0.contains(&remark) {
+            tell(&remark);
+            self.0.push(remark);
+        }
+    }
+}
+
+/// Collects what failed on one run.
+fn note(failures: &Failures, run: &str, failed: &[(String, String)]) {
+    failed.iter().for_each(|(metric, problem)| failures.add(run, metric, problem, tell));
+}
+
+/// An error if a metric failed.
+fn verdict(failures: &[Failure]) -> Result<(), CommandError> {
+    match failures.is_empty() {
+        true => Ok(()),
+        false => Err(CommandError::metrics(failures)),
+    }
+}
+
+/// The error where not one figure came out.
+fn nothing(failures: &[Failure], not_for_aligned: &[String]) -> CommandError {
+    if !failures.is_empty() {
+        return CommandError::metrics(failures);
+    }
+    let error = CommandError::usage("nothing was measured");
+    match not_for_aligned.is_empty() {
+        true => error.hint("name a metric with `--metric`; `vxf list metrics` shows what there is"),
+        false => error.hint(format!(
+            "{} compares with the aligned model, and this is one: name a run of the user's stage, \
+             such as EXPERIMENT/<defense>/<ratio>/<seed>",
+            not_for_aligned.join(", ")
+        )),
+    }
+}
+
+/// The recipe that is measured by: the one below with what the flags ask for.
+fn recipe(args: &EvalArgs, mut below: Layer, model: Option<&str>) -> Result<Recipe, CommandError> {
     let mut set = args.set.clone();
     if !args.metric.is_empty() {
         set.push(format!("metrics={}", json!(args.metric)));
     }
+    let files = below.get("data").is_some();
+    match &args.template {
+        Some(template) if files => {
+            below.set("data.template", json!(template), Place::Flag("--template".into()))?;
+        }
+        Some(_) => {
+            let message = "--template: the embedded world has its own template";
+            return Err(CommandError::usage(message)
+                .hint("`--recipe RECIPE` with a section `data` names data of your own"));
+        }
+        // What the model's files say; a run has it in its recipe.
+        None if files && below.get("data.template").is_none() => {
+            below.set("data.template", json!("auto"), Place::Default)?;
+        }
+        None => {}
+    }
+    // Which metrics the run showed in full says nothing of those that are asked for now.
+    below.take("detail");
     let choices = Choices {
         judge: args.judge.clone(),
         device: args.device.clone(),

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use vxf_core::config::{DefenseConfig, PerturberConfig};
 use vxf_core::registry;
 use vxf_run::layer::{Layer, Place};
+use vxf_run::paths::{self, SeenFrom};
 use vxf_run::recipe::Recipe;
 use vxf_run::resolve::{PAPER_METRICS, resolve};
 use vxf_run::{from, recipe_file};
@@ -14,14 +15,26 @@ use crate::args::{Choices, OneStage};
 use crate::error::CommandError;
 
 /// The recipe that a file and flags make together: flags win over the file, `--set` over both.
+/// All files that it names are there.
 pub(crate) fn recipe(file: Option<&Path>, choices: &Choices) -> Result<Recipe, CommandError> {
-    upon(file.map_or_else(|| Ok(Layer::new()), recipe_file::read)?, choices)
+    let layer = laid(file.map_or_else(|| Ok(Layer::new()), recipe_file::read)?, choices)?;
+    let recipe = resolve(layer.clone())?;
+    paths::check(&layer)?;
+    Ok(recipe)
 }
 
 /// The recipe that flags make of the settings in `file`.
 pub(crate) fn upon(file: Layer, choices: &Choices) -> Result<Recipe, CommandError> {
-    let set = sets(&choices.set)?;
-    let mut layer = flags(choices)?.over(file);
+    Ok(resolve(laid(file, choices)?)?)
+}
+
+/// Flags over the settings in `file`, and `--set` over both.
+fn laid(file: Layer, choices: &Choices) -> Result<Layer, CommandError> {
+    let mut set = sets(&choices.set)?;
+    paths::make_absolute(&mut set, SeenFrom::Command(Path::new("")))?;
+    let mut flags = flags(choices)?;
+    paths::make_absolute(&mut flags, SeenFrom::Command(Path::new("")))?;
+    let mut layer = flags.over(file);
     if let Some(run) = set.text("from").or_else(|| layer.text("from")).filter(|run| !run.is_empty())
     {
         layer = layer.clone().over(from::layer(Path::new(run))?);
@@ -30,7 +43,7 @@ pub(crate) fn upon(file: Layer, choices: &Choices) -> Result<Recipe, CommandErro
     if let Some(rho) = choices.rho {
         radius(&mut layer, &set, rho)?;
     }
-    Ok(resolve(set.over(layer))?)
+    Ok(set.over(layer))
 }
 
 fn flags(choices: &Choices) -> Result<Layer, CommandError> {

@@ -8,11 +8,10 @@ use vxf_run::experiment::{Experiment, Prepared};
 use vxf_run::finished::{self, Run};
 use vxf_run::notes::{self, Deviation};
 use vxf_run::recipe::Recipe;
-use vxf_run::resolve::PAPER_METRICS;
 use vxf_run::{detail, health, samples, table};
 
 use crate::args::{Course, Finding, ResumeArgs, RunArgs};
-use crate::commands::{SCHEMA_VERSION, layers};
+use crate::commands::{SCHEMA_VERSION, layers, shown};
 use crate::error::CommandError;
 use crate::output::{print, print_json, tell};
 use crate::progress::{Teller, access};
@@ -26,7 +25,6 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), CommandError> {
 pub(crate) fn resume(args: &ResumeArgs) -> Result<(), CommandError> {
     let root = Run::root_of(&args.run)?;
     let recipe = finished::recipe(&root)?;
-    finished::go_where_it_began(&root)?;
     go(recipe, &args.finding, Some(&root), &args.course)
 }
 
@@ -40,13 +38,7 @@ fn go(
     let asked = signals::watched()?;
     let deviations = notes::deviations(&recipe);
     let value = recipe.value();
-    // What the comparison has no column for is shown in full.
-    let mut shown = recipe.settings.detail.clone();
-    for metric in recipe.metrics.iter().map(|metric| metric.name) {
-        if !PAPER_METRICS.contains(&metric) && !shown.iter().any(|known| known == metric) {
-            shown.push(metric.to_owned());
-        }
-    }
+    let shown = shown(&recipe);
     let prepared = Prepared::new(recipe, access(finding.offline)?)?;
     let control = Control::new(course.checkpoint_every, &asked);
     let experiment = prepared.run(root, control, &Teller::new())?;
@@ -62,13 +54,27 @@ fn go(
             "cells": experiment.records,
             "differs_from_paper": differences(&deviations),
             "doubts": health::doubts(&experiment.records),
+            "failed": experiment.failures,
             "limits": if experiment.embedded { json!(notes::LIMITS) } else { json!([]) },
         }))?;
     } else {
         print(&report(&experiment, &shown, &deviations, course.log_samples)?)?;
     }
     // Last, so that what was measured is told whatever is thought of it.
-    Ok(health::verdict(&experiment.plan, &experiment.records, course.strict)?)
+    let failed = (!experiment.failures.is_empty()).then(|| {
+        let again = format!("`vxf resume {root}` or the same command measures what is missing");
+        CommandError::metrics(&experiment.failures).hint(again)
+    });
+    match (health::verdict(&experiment.plan, &experiment.records, course.strict), failed) {
+        (Ok(()), None) => Ok(()),
+        (Ok(()), Some(failed)) => Err(failed),
+        (Err(doubtful), failed) => {
+            if let Some(failed) = failed {
+                tell(&failed.to_string());
+            }
+            Err(doubtful.into())
+        }
+    }
 }
 
 fn report(

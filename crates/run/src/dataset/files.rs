@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde_json::json;
 use vxf_core::Key;
 use vxf_core::metric::Questions;
 use vxf_data::{Loaded, Sample, mix};
@@ -69,6 +70,7 @@ pub(super) fn draw(
     recipe: &Recipe,
     base: &Base,
     corpus: &Corpus,
+    seed: u64,
     key: &Key,
 ) -> Result<SeedData> {
     let limit = base.limit(settings.max_length);
@@ -102,14 +104,23 @@ pub(super) fn draw(
         let prompts = prompts.collect::<Result<_>>()?;
         questions.insert(name.to_owned(), Questions { prompts, max_new_tokens: most });
     }
-    let grader = match settings.task.as_str() {
-        "" => corpus.part(Part::TaskTest).and_then(|loaded| loaded.schema.grader()),
-        task => vxf_data::grader(task),
+    let test = corpus.part(Part::TaskTest);
+    let (grader, graded) = match settings.task.as_str() {
+        "" => (test.and_then(|loaded| loaded.schema.grader()), test.map(|it| it.schema.name())),
+        task => (vxf_data::grader(task), Some(task)),
     };
+    // Greedy answers do not depend on the seed.
+    let seed = (settings.sampling.temperature != 0.0).then_some(seed);
+    let fluency = set("fluency", corpus.samples(Part::Fluency))?.examples.to_vec();
     Ok(SeedData {
         harmful: set("simulated", corpus.samples(Part::Simulated))?,
         user,
-        examples: BTreeMap::from([("alignment".to_owned(), probe)]),
+        examples: BTreeMap::from([
+            ("alignment".to_owned(), probe),
+            ("fluency".to_owned(), fluency),
+        ]),
+        sampling: json!([settings.sampling, seed]),
+        graded: graded.unwrap_or_default().to_owned(),
         questions,
         grader,
         sampler: settings.sampling.sampler(&key.child("sampling")),

@@ -1,24 +1,25 @@
 //! The data of one seed: what each stage trains on, and what models are measured on.
 
 mod files;
+mod judges;
 mod world;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use vxf_core::config::JudgeContext;
 use vxf_core::generate::Sampler;
-use vxf_core::metric::{Grader, NamedJudge, Probes, Prompt, Questions};
+use vxf_core::metric::{Grader, Probes, Prompt, Questions};
 use vxf_core::{Example, Key};
 use vxf_data::{Ask, Codec, Sample};
 
 pub use files::Corpus;
 pub(crate) use files::user_samples;
+pub use judges::Judges;
 
-use crate::access::Access;
 use crate::model::Base;
-use crate::recipe::{Data, Recipe, hex};
+use crate::recipe::{Data, Recipe, digest, hex};
 use crate::{Error, Result};
 
 /// Tokenised samples, and how many truncation took from them.
@@ -35,21 +36,25 @@ pub struct Set {
 impl Set {
     /// SHA-256 over all tokens and prompt lengths.
     pub fn digest(&self) -> String {
-        let mut hash = Sha256::new();
-        for example in self.examples.iter() {
-            hash.update((example.prompt as u64).to_le_bytes());
-            hash.update((example.tokens.len() as u64).to_le_bytes());
-            for token in &example.tokens {
-                hash.update(token.to_le_bytes());
-            }
-        }
-        hex(&hash.finalize())
+        examples_digest(&self.examples)
     }
 
     /// How many tokens it has, padding not counted.
     pub fn tokens(&self) -> usize {
         self.examples.iter().map(|example| example.tokens.len()).sum()
     }
+}
+
+fn examples_digest(examples: &[Example]) -> String {
+    let mut hash = Sha256::new();
+    for example in examples {
+        hash.update((example.prompt as u64).to_le_bytes());
+        hash.update((example.tokens.len() as u64).to_le_bytes());
+        for token in &example.tokens {
+            hash.update(token.to_le_bytes());
+        }
+    }
+    hex(&hash.finalize())
 }
 
 /// Samples drawn under one seed; the same for every defence.
@@ -64,6 +69,10 @@ pub struct SeedData {
     questions: BTreeMap<String, Questions>,
     grader: Option<Grader>,
     sampler: Arc<dyn Sampler>,
+    /// What the sampler depends on.
+    sampling: Value,
+    /// What the grader is called.
+    graded: String,
     batch_size: usize,
 }
 
@@ -76,32 +85,50 @@ impl SeedData {
         let key = Key::root(seed).child("data");
         let data = match &recipe.data {
             Data::World(settings) => world::draw(settings, recipe, base, &key)?,
-            Data::Files(settings) => files::draw(settings, recipe, base, corpus, &key)?,
+            Data::Files(settings) => files::draw(settings, recipe, base, corpus, seed, &key)?,
         };
         questions_fit(&data.questions, base)?;
         Ok(data)
     }
 
     /// What models are measured on.
-    ///
-    /// # Errors
-    /// When a judge lacks what it judges with.
-    pub fn probes(&self, recipe: &Recipe, base: &Base, access: &Access) -> Result<Probes> {
-        let locate = |name: &str| access.model_for_judge(name);
-        let context = JudgeContext { device: base.device(), model: &locate };
-        let judge = |chosen: &crate::recipe::Chosen<dyn vxf_core::config::JudgeConfig>| {
-            let judge = chosen.config.build(&context)?;
-            Ok(NamedJudge { name: chosen.name.to_owned(), judge })
-        };
-        Ok(Probes {
+    pub fn probes(&self, base: &Base, judges: &Judges) -> Probes {
+        Probes {
             examples: self.examples.clone(),
             questions: self.questions.clone(),
             text: Box::new(base.codec.clone()),
-            judges: recipe.judges.iter().map(judge).collect::<Result<_>>()?,
+            judges: judges.named(),
             grader: self.grader,
             sampler: Box::new(self.sampler.clone()),
             batch_size: self.batch_size,
-        })
+        }
+    }
+
+    /// For each set of prompts a digest of all that an answer depends on besides the model: the
+    /// prompts, how long answers may be, how they are drawn.
+    pub fn generations(&self) -> BTreeMap<String, String> {
+        let of = |(name, set): (&String, &Questions)| {
+            let prompts: Vec<_> = set.prompts.iter().map(|prompt| &prompt.tokens).collect();
+            let value = json!([name, prompts, set.max_new_tokens, self.sampling]);
+            (name.clone(), digest(&value))
+        };
+        self.questions.iter().map(of).collect()
+    }
+
+    /// A digest of all that models are measured on: samples, prompts, right answers.
+    pub(crate) fn measured_on(&self) -> String {
+        let expected = |set: &Questions| -> Vec<_> {
+            set.prompts.iter().map(|prompt| prompt.expected.clone()).collect()
+        };
+        let expected: BTreeMap<_, _> =
+            self.questions.iter().map(|(name, set)| (name, expected(set))).collect();
+        let examples: BTreeMap<_, _> = self
+            .examples
+            .iter()
+            .map(|(name, examples)| (name, examples_digest(examples)))
+            .collect();
+        let (graded, batch_size) = (&self.graded, self.batch_size);
+        digest(&json!([self.generations(), expected, examples, graded, batch_size]))
     }
 
     /// All sets by name with the ratio they belong to, for the manifest.

@@ -71,6 +71,8 @@ pub(super) fn draw(settings: &World, recipe: &Recipe, base: &Base, key: &Key) ->
         questions,
         grader: Some(world::exact_match),
         sampler: Arc::new(Greedy),
+        sampling: "greedy".into(),
+        graded: "world".to_owned(),
         batch_size: BATCH,
     })
 }

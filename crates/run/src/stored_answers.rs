@@ -1,0 +1,101 @@
+//! Answers that an earlier measurement of a run left behind.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use vxf_core::generate::Keeper;
+use vxf_core::metric::{Generation, Probes, Prompt};
+
+use crate::Result;
+use crate::model::file_digest;
+use crate::record::{Answer, Record, read_lines};
+
+/// The file of a run's answers.
+pub(crate) const GENERATIONS: &str = "generations.jsonl";
+
+/// The stored answers that can be used again.
+#[derive(Debug, Default)]
+pub(crate) struct StoredAnswers {
+    /// Sets of which every prompt has its answer.
+    pub(crate) whole: BTreeMap<String, Vec<Generation>>,
+    /// Single answers of other sets, by set and index.
+    pub(crate) single: BTreeMap<(String, usize), String>,
+    /// Sets whose stored answers belong to other prompts or other generation settings.
+    pub(crate) other: Vec<String>,
+}
+
+impl StoredAnswers {
+    /// The answers in the run's directory `place` that are those to the prompts of `probes`,
+    /// generated as `wanted` says set by set. Records that do not note how theirs were generated
+    /// are trusted if `same_settings`.
+    ///
+    /// # Errors
+    /// When the file is damaged.
+    pub(crate) fn read(
+        place: &Path,
+        record: &Record,
+        probes: &Probes,
+        wanted: &BTreeMap<String, String>,
+        same_settings: bool,
+    ) -> Result<Self> {
+        let path = place.join(GENERATIONS);
+        let mut stored = Self::default();
+        if !path.is_file() {
+            return Ok(stored);
+        }
+        // Answers that were written after the record was belong to a measurement that did not end.
+        let intact = match &record.answers {
+            Some(made) => file_digest(&path)? == made.file,
+            None => true,
+        };
+        if !intact {
+            stored.other = probes.questions.keys().cloned().collect();
+            return Ok(stored);
+        }
+        let mut by_set: BTreeMap<String, Vec<Answer>> = BTreeMap::new();
+        for answer in read_lines::<Answer>(&path)? {
+            by_set.entry(answer.probe.clone()).or_default().push(answer);
+        }
+        for (set, questions) in &probes.questions {
+            let Some(answers) = by_set.remove(set) else { continue };
+            let same = match &record.answers {
+                Some(made) => made.sets.get(set) == wanted.get(set),
+                None => same_settings,
+            };
+            if !same || !agree(&answers, &questions.prompts) {
+                stored.other.push(set.clone());
+                continue;
+            }
+            let made = answers.into_iter().zip(&questions.prompts);
+            if made.len() == questions.prompts.len() {
+                let made = made.map(|(made, prompt)| Generation {
+                    prompt: prompt.clone(),
+                    answer: made.answer,
+                });
+                stored.whole.insert(set.clone(), made.collect());
+            } else {
+                let made = made.enumerate();
+                let made = made.map(|(index, (made, _))| ((set.clone(), index), made.answer));
+                stored.single.extend(made);
+            }
+        }
+        Ok(stored)
+    }
+}
+
+/// Whether the answers are those to the first prompts, in order.
+fn agree(answers: &[Answer], prompts: &[Prompt]) -> bool {
+    answers.len() <= prompts.len()
+        && answers.iter().zip(prompts).all(|(answer, prompt)| answer.prompt == prompt.text)
+}
+
+/// Gives single answers out, and keeps no new ones.
+impl Keeper for StoredAnswers {
+    fn kept(&self, set: &str, index: usize) -> Option<String> {
+        self.single.get(&(set.to_owned(), index)).cloned()
+    }
+
+    fn keep(&self, _: &str, _: &[(usize, String)]) -> vxf_core::Result<()> {
+        Ok(())
+    }
+}
