@@ -65,6 +65,7 @@ fn code(error: &Error) -> u8 {
         | Error::Name { .. }
         | Error::WrongStage { .. }
         | Error::NoRun { .. }
+        | Error::NoTarget { .. }
         | Error::Device { .. }
         | Error::OtherExperiment { .. }
         | Error::NotAnExperiment { .. }
@@ -124,6 +125,11 @@ fn hints(error: &Error) -> Vec<String> {
         Error::AllPrompt { .. } => vec![
             "raise `world.max_length`, for files `data.max_length` (0 is the model's own limit), \
              or take a model with more positions"
+                .into(),
+        ],
+        Error::NoTarget { .. } => vec![
+            "a run lies at EXPERIMENT/<defense>/<ratio or aligned>/<seed>; a model on the hub is \
+             written owner/name, or hf:owner/name where a directory has a name like its owner's"
                 .into(),
         ],
         Error::NoRun { .. } => {

@@ -37,6 +37,9 @@ pub struct Directory {
     _lock: File,
 }
 
+/// The directory for experiments that are not given one.
+pub(crate) const RUNS: &str = "runs";
+
 impl Directory {
     /// Where an experiment goes unless told otherwise.
     pub fn default_path(recipe: &Recipe, manifest: &Manifest) -> PathBuf {
@@ -44,7 +47,7 @@ impl Directory {
         let mark = Value::from(vec![manifest.recipe.clone(), manifest.model.weights.clone()]);
         let digest = crate::recipe::digest(&mark);
         let name = format!("{}-{}-{}", recipe.label(), recipe.data.task(), &digest[..8]);
-        Path::new("runs").join(name)
+        Path::new(RUNS).join(name)
     }
 
     /// Opens the directory for `recipe`, making it if it is not there. While another process holds

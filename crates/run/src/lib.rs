@@ -28,6 +28,7 @@ pub mod from;
 pub mod generate;
 pub mod grid;
 pub mod health;
+mod instead;
 mod kept_answers;
 pub mod layer;
 pub mod manifest;

@@ -52,7 +52,7 @@ impl LocalRepository {
             return Ok(Self { directory, files: vec![name] });
         }
         if !path.is_dir() {
-            return Err(Error::NoFile { path: path.to_owned() });
+            return Err(Error::NoFile { path: path.to_owned(), instead: String::new() });
         }
         let (mut files, mut seen) = (Vec::new(), 0);
         list(path, "", 0, &mut seen, &mut files)?;
