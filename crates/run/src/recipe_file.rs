@@ -79,7 +79,7 @@ pub fn parse(text: &str, name: &str) -> Result<Layer> {
     })?;
     let mut places = BTreeMap::new();
     let values = lines.table(table.get_ref(), "", &mut places)?;
-    Ok(Layer::from_parts(values, places))
+    Layer::from_parts(values, places).spelled_out()
 }
 
 /// Reads one value as `--set` takes it: TOML, or a bare word as text.
