@@ -2,8 +2,8 @@
 
 mod card;
 mod convention;
+mod front_matter;
 mod glob;
-mod yaml;
 
 use std::collections::BTreeMap;
 use std::fs;
