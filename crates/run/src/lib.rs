@@ -45,6 +45,7 @@ pub mod record;
 pub mod report;
 pub mod resolve;
 pub mod samples;
+pub mod sampling;
 pub mod settings;
 pub mod stage;
 pub mod statistics;
