@@ -231,6 +231,7 @@ fn expr<'a>(old: &Expr<'a>) -> Expr<'a> {
             Expr::Slice(at(it.span(), Slice { expr: expr(&it.expr), start, stop, step }))
         }
         Expr::UnaryOp(it) => {
+            #[allow(clippy::needless_match, reason = "it cannot be copied")]
             let op = match it.op {
                 UnaryOpKind::Not => UnaryOpKind::Not,
                 UnaryOpKind::Neg => UnaryOpKind::Neg,
