@@ -162,7 +162,8 @@ pub(crate) struct Finding {
 #[derive(Debug, Group)]
 #[command(after_help = EXIT_CODES)]
 pub(crate) struct EvalArgs {
-    /// A run (a cell, or a whole experiment), a model directory, or a hub id.
+    /// A run (a cell, or a whole experiment), a model directory, or a hub id (owner/name, or
+    /// hf:owner/name).
     pub(crate) target: String,
     /// For a model: the recipe that says what to measure on; for a run its own holds.
     #[arg(long, value_name = "RECIPE")]
@@ -200,7 +201,7 @@ pub(crate) struct EvalArgs {
 #[derive(Debug, Group)]
 #[command(after_help = EXIT_CODES)]
 pub(crate) struct GenerateArgs {
-    /// A run, a model directory, a hub id, or `embedded`.
+    /// A run, a model directory, a hub id (owner/name, or hf:owner/name), or `embedded`.
     pub(crate) target: String,
     /// What to ask; may be repeated.
     #[arg(long, short, value_name = "TEXT", required = true)]
@@ -287,7 +288,8 @@ pub(crate) struct Choices {
     /// Who decides what is harmful; may be repeated, the first gives the plain names.
     #[arg(long, value_name = "NAME")]
     pub(crate) judge: Vec<String>,
-    /// A model directory in the Hugging Face layout, or a hub id [default: the embedded model].
+    /// A model directory in the Hugging Face layout, or a hub id (owner/name, or hf:owner/name)
+    /// [default: the embedded model].
     #[arg(long, value_name = "DIR|ID")]
     pub(crate) model: Option<String>,
     /// The type to compute in, whatever the model is stored in: f32, f64, bf16 or f16.

@@ -82,6 +82,7 @@ fn code(error: &Error) -> u8 {
         | Error::NoRun { .. }
         | Error::NoModel { .. }
         | Error::Part { source: vxf_data::Error::NoFile { .. }, .. }
+        | Error::NoTarget { .. }
         | Error::Device { .. }
         | Error::OtherExperiment { .. }
         | Error::NotAnExperiment { .. }
@@ -136,6 +137,11 @@ fn hints(error: &Error) -> Vec<String> {
         Error::AllPrompt { .. } => vec![
             "raise `world.max_length`, for files `data.max_length` (0 is the model's own limit), \
              or take a model with more positions"
+                .into(),
+        ],
+        Error::NoTarget { .. } => vec![
+            "a run lies at EXPERIMENT/<defense>/<ratio or aligned>/<seed>; a model on the hub is \
+             written owner/name, or hf:owner/name where a directory has a name like its owner's"
                 .into(),
         ],
         Error::NoRun { .. } => {

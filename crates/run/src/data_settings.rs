@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 use vxf_core::registry::ConfigError;
 use vxf_data::{MixOrder, Source, TemplateChoice};
-use vxf_sampling::Sampling;
 
+use crate::sampling::Sampling;
 use crate::settings::Checked;
 
 vxf_core::config! {

@@ -43,6 +43,9 @@ pub struct Directory {
     _lock: File,
 }
 
+/// The directory for experiments that are not given one.
+pub(crate) const RUNS: &str = "runs";
+
 impl Directory {
     /// Where an experiment goes unless told otherwise.
     pub fn default_path(recipe: &Recipe, manifest: &Manifest) -> PathBuf {
@@ -50,7 +53,7 @@ impl Directory {
         let Manifest { model, data, source, .. } = manifest;
         let digest = crate::recipe::digest(&json!([manifest.recipe, model, data, source]));
         let name = format!("{}-{}-{}", recipe.label(), task(recipe, manifest), &digest[..8]);
-        Path::new("runs").join(name)
+        Path::new(RUNS).join(name)
     }
 
     /// Opens the directory for `recipe`, making it if it is not there. While another process holds

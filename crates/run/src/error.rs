@@ -131,10 +131,24 @@ pub enum Error {
         model: String,
     },
     /// A model that is named by path is not there.
-    #[error("{}: no such model directory, and no hub id such as owner/name", path.display())]
+    #[error(
+        "{}: no such model directory{instead}; a model on the hub is written owner/name, or \
+         hf:owner/name where a directory has a name like its owner's",
+        path.display()
+    )]
     NoModel {
         /// The path as given.
         path: PathBuf,
+        /// What is there instead, as the end of a clause.
+        instead: String,
+    },
+    /// What is to be measured or asked is neither a run nor a model.
+    #[error("{}: {problem}", path.display())]
+    NoTarget {
+        /// The path as given.
+        path: PathBuf,
+        /// What was found in its place.
+        problem: String,
     },
     /// A model or data set of the hub cannot be had.
     #[error(transparent)]

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use vxf_core::checkpoint::Checkpoint;
 use vxf_core::{Params, Stage, Trainable};
 
+use crate::instead::instead;
 use crate::layer::Layer;
 use crate::manifest::Manifest;
 use crate::model::{Base, file_digest};
@@ -77,7 +78,7 @@ impl Run {
     pub fn root_of(path: &Path) -> Result<PathBuf> {
         let absolute = path.canonicalize().map_err(|_| Error::NoRun {
             path: path.to_owned(),
-            problem: "no such directory".into(),
+            problem: format!("no such directory{}", instead(path)),
         })?;
         let found = absolute.ancestors().take(4).find(|root| root.join(MANIFEST).is_file());
         found.map(Path::to_owned).ok_or_else(|| Error::NoRun {
@@ -97,7 +98,7 @@ impl Run {
     fn choose(path: &Path, wanted: impl Fn(&CellId) -> bool) -> Result<Self> {
         let fail = |problem: String| Error::NoRun { path: path.to_owned(), problem };
         if !path.is_dir() {
-            return Err(fail("no such directory".into()));
+            return Err(fail(format!("no such directory{}", instead(path))));
         }
         let path = path.canonicalize().map_err(Error::io("read", path))?;
         if Self::is_cell(&path) {

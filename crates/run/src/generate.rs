@@ -8,13 +8,13 @@ use vxf_core::metric::{Model, Probes, Prompt, Questions};
 use vxf_core::registry::ConfigError;
 use vxf_core::{Key, Params};
 use vxf_data::{Ask, TemplateChoice};
-use vxf_sampling::Sampling;
 
 use crate::access::Access;
 use crate::device::device;
 use crate::finished::{self, Run};
 use crate::model::Base;
 use crate::recipe::{Data, Recipe};
+use crate::sampling::Sampling;
 use crate::settings::EMBEDDED;
 use crate::{Error, Result};
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use vxf_core::Stage;
-use vxf_run::access::Access;
+use vxf_run::access::{Access, check_target};
 use vxf_run::evaluate::{Evaluation, Evaluator};
 use vxf_run::finished::{self, Run};
 use vxf_run::grid::Grid;
@@ -38,6 +38,7 @@ pub(crate) fn run(args: &EvalArgs) -> Result<(), CommandError> {
 
 /// A model as it is.
 fn model(args: &EvalArgs, access: &Access) -> Result<(), CommandError> {
+    check_target(&args.target)?;
     let file = args.recipe.as_deref().map(recipe_file::read).transpose()?;
     let recipe = recipe(args, file.unwrap_or_default(), Some(&args.target))?;
     let measured = Evaluator::new(&recipe, access).and_then(|mut evaluator| evaluator.model());

@@ -97,7 +97,7 @@ fn sets(pairs: &[String]) -> Result<Layer, CommandError> {
         let place = Place::Flag(format!("--set {key}"));
         layer.set(key, recipe_file::parse_value(value.trim(), &place, key)?, place)?;
     }
-    Ok(layer)
+    Ok(layer.spelled_out()?)
 }
 
 /// `--metric` adds to what is measured, and shows it in full.

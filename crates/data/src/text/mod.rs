@@ -19,6 +19,7 @@
 
 mod alpaca;
 mod bpe;
+mod charge;
 mod chat;
 mod codec;
 mod encode;
@@ -30,7 +31,6 @@ mod python;
 mod specials;
 mod template;
 mod tokenize;
-mod watch;
 mod world;
 
 pub use codec::Codec;

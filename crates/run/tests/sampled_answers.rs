@@ -11,7 +11,7 @@ use vxf_core::generate::{self, answers};
 use vxf_core::metric::{Model, Probes, Prompt, Text};
 use vxf_core::{Backbone, Key, Params, Pass, Result, Trainable};
 use vxf_decoder as _;
-use vxf_sampling::Sampling;
+use vxf_run::sampling::Sampling;
 use vxf_testkit::checkpoint::random;
 use vxf_testkit::metric::probes;
 
