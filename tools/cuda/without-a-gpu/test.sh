@@ -3,7 +3,7 @@
 # test kit, parity with the recordings, an experiment that is stopped and gone on with, how often a step
 # waits, and whether it takes the memory that was foretold.
 #
-#   tools/cuda/emulator/test.sh [operations|laws|parity|experiment|waits|memory]...   default: all
+#   tools/cuda/without-a-gpu/test.sh [operations|laws|parity|experiment|waits|memory]...   default: all
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 
@@ -16,7 +16,7 @@ import json, os, sys
 packages = json.load(sys.stdin)["packages"]
 print(*(os.path.dirname(p["manifest_path"]) for p in packages if p["name"] == "cudarc"))')
 python3 tools/cuda/lazy.py "$cudarc" "$target/lazy/lib" >/dev/null
-tools/cuda/emulator/build.sh "$target/emulator"
+tools/cuda/without-a-gpu/build.sh "$target/emulator"
 
 cargo build --locked -p vxf --features cuda --bin vxf --example timing
 vxf=$target/debug/vxf timing=$target/debug/examples/timing
