@@ -1,8 +1,7 @@
 // libcuda.so.1: the driver interface over the emulated device.
 //
-// Everything runs at once, on the calling thread, under one lock. Streams and events exist
-// only as handles. A module has no code: its functions are found in the table of compiled
-// kernels by name alone.
+// Work runs on the thread that waits for it, under one lock (streams.hpp). A module has no code: its
+// functions are found in the table of compiled kernels by name alone.
 
 #include <signal.h>
 #include <unistd.h>
@@ -16,6 +15,7 @@
 
 #include "device.hpp"
 #include "memory.hpp"
+#include "streams.hpp"
 
 #define EXPORT extern "C" __attribute__((visibility("default")))
 
@@ -28,8 +28,17 @@ enum Result {
 };
 
 struct Context { int device; };
-struct Stream { Context *context; };
-struct Event { std::chrono::steady_clock::time_point time; bool recorded = false; };
+struct Stream {
+  Context *context;
+  std::shared_ptr<emulator::Queue> queue;
+};
+// What an event was last recorded behind.
+struct Record {
+  std::shared_ptr<emulator::Queue> queue;
+  uint64_t number;
+  std::shared_ptr<std::chrono::steady_clock::time_point> time;
+};
+struct Event { std::unique_ptr<Record> record; };
 struct Module { int unused; };
 struct Function { const emulator::Kernel *kernel; int max_dynamic_shared; };
 using Pointer = unsigned long long;  // CUdeviceptr
@@ -44,7 +53,11 @@ long setting(const char *name, long fallback) {
 struct Driver {
   std::mutex lock;
   emulator::Memory memory;
+  emulator::Streams streams{memory};
+  std::set<Stream *> created;
+  std::map<uintptr_t, size_t> pinned;  // host memory that the device reads and writes by itself
   Context context[emulator::kMaxDevices];
+  std::atomic<int> retained[emulator::kMaxDevices] = {};
   std::map<std::string, std::unique_ptr<Function>> functions;
   int devices = int(setting("EMULATED_DEVICES", 1));
   int capability = int(setting("EMULATED_CAPABILITY", 80));
@@ -106,59 +119,221 @@ struct AtExit {
 
 bool valid_device(int device) { return device >= 0 && device < driver().devices; }
 
-Result allocate(Pointer *out, size_t bytes) {
+using Lock = std::lock_guard<std::mutex>;
+
+// Where a call's work goes. The default stream's runs at once, after that of all streams that it waits for.
+struct Target {
+  Context *context = nullptr;
+  std::shared_ptr<emulator::Queue> queue;  // null: the default stream
+};
+
+// The two default streams, the context's and the thread's, are those of the current context; the thread's is
+// another one on every thread. A stream that was created brings its own context.
+Result find(Stream *stream, Target &target) {
   Driver &d = driver();
+  thread_local std::shared_ptr<emulator::Queue> own[emulator::kMaxDevices];
+  if (uintptr_t(stream) > 2) {
+    if (!d.created.count(stream)) return INVALID_HANDLE;
+    target = {stream->context, stream->queue};
+    return SUCCESS;
+  }
   if (!current) return INVALID_CONTEXT;
-  std::lock_guard<std::mutex> guard(d.lock);
-  void *memory = d.memory.allocate(bytes, current->device);
+  target.context = current;
+  if (uintptr_t(stream) == 2) {
+    auto &queue = own[current->device];
+    if (!queue) queue = d.streams.create(current->device, true);
+    target.queue = queue;
+  }
+  return SUCCESS;
+}
+
+// The same for work that runs in the current context.
+Result find_current(Stream *stream, Target &target) {
+  if (!current) return INVALID_CONTEXT;
+  if (Result r = find(stream, target)) return r;
+  return target.context == current ? SUCCESS : INVALID_HANDLE;
+}
+
+void wait_for(const Target &target) {
+  Driver &d = driver();
+  if (target.queue) d.streams.run(*target.queue);
+  else d.streams.run_all(target.context->device, true);
+}
+
+void add(const Target &target, size_t held, std::function<void()> run) {
+  if (target.queue) {
+    driver().streams.add(*target.queue, held, std::move(run));
+  } else {
+    wait_for(target);
+    run();
+  }
+}
+
+Result allocate(Pointer *out, size_t bytes, const Target &target) {
+  Driver &d = driver();
+  void *memory = d.memory.allocate(bytes, target.context->device);
   if (!memory) return OUT_OF_MEMORY;
   *out = Pointer(uintptr_t(memory));
   return SUCCESS;
 }
 
-Result release(Pointer pointer) {
+Result allocate_on(Pointer *out, size_t bytes, Stream *stream) {
+  Lock guard(driver().lock);
+  Target target;
+  if (Result r = find(stream, target)) return r;
+  return allocate(out, bytes, target);
+}
+
+// In the order of the stream.
+Result free_on(Pointer pointer, Stream *stream) {
   Driver &d = driver();
+  Lock guard(d.lock);
+  Target target;
+  if (Result r = find(stream, target)) return r;
+  emulator::Freed freed;
   if (!pointer) return SUCCESS;
-  std::lock_guard<std::mutex> guard(d.lock);
-  return d.memory.release(uintptr_t(pointer)) ? SUCCESS : INVALID_VALUE;
+  if (!d.memory.take(uintptr_t(pointer), freed)) return INVALID_VALUE;
+  if (target.queue) {
+    d.streams.free_later(*target.queue, freed);
+  } else {
+    wait_for(target);
+    d.streams.free_now(freed);
+  }
+  return SUCCESS;
 }
 
 enum class Way { to_device, to_host, on_device };
 
-Result copy(void *to, const void *from, size_t bytes, Way way) {
+bool pinned(const void *pointer, size_t bytes) {
   Driver &d = driver();
-  if (!current) return INVALID_CONTEXT;
-  std::lock_guard<std::mutex> guard(d.lock);
+  auto after = d.pinned.upper_bound(uintptr_t(pointer));
+  if (after == d.pinned.begin()) return false;
+  auto found = std::prev(after);
+  return uintptr_t(pointer) + bytes <= found->first + found->second;
+}
+
+Result copy(void *to, const void *from, size_t bytes, Way way, Stream *stream) {
+  Driver &d = driver();
+  Lock guard(d.lock);
+  Target target;
+  if (Result r = find_current(stream, target)) return r;
   bool to_ok = way == Way::to_host || d.memory.contains(uintptr_t(to), bytes);
   bool from_ok = way == Way::to_device || d.memory.contains(uintptr_t(from), bytes);
   if (!to_ok || !from_ok) {
     fprintf(stderr, "emulated device: a copy of %zu bytes leaves its allocation\n", bytes);
     return INVALID_VALUE;
   }
-  memmove(to, from, bytes);
   if (way == Way::to_host) d.reads++, d.read_bytes += bytes;
   if (way == Way::to_device) d.writes++, d.written_bytes += bytes;
+  if (way == Way::to_host && !pinned(to, bytes)) {  // the call returns when all has arrived
+    wait_for(target);
+    memmove(to, from, bytes);
+  } else if (way == Way::to_device && !pinned(from, bytes)) {  // the call has read all when it returns
+    auto *begin = static_cast<const char *>(from);
+    auto staged = std::make_shared<std::vector<char>>(begin, begin + bytes);
+    add(target, bytes, [=] { memcpy(to, staged->data(), bytes); });
+  } else {
+    add(target, 0, [=] { memmove(to, from, bytes); });
+  }
   return SUCCESS;
 }
 
 template <class T>
-Result fill(Pointer to, T value, size_t count) {
+Result fill(Pointer to, T value, size_t count, Stream *stream) {
   Driver &d = driver();
-  if (!current) return INVALID_CONTEXT;
-  std::lock_guard<std::mutex> guard(d.lock);
+  Lock guard(d.lock);
+  Target target;
+  if (Result r = find_current(stream, target)) return r;
   if (!d.memory.contains(uintptr_t(to), count * sizeof(T))) {
     fprintf(stderr, "emulated device: a fill of %zu bytes leaves its allocation\n", count * sizeof(T));
     return INVALID_VALUE;
   }
-  T *p = reinterpret_cast<T *>(to);
-  for (size_t i = 0; i < count; i++) p[i] = value;
+  add(target, 0, [=] {
+    T *p = reinterpret_cast<T *>(to);
+    for (size_t i = 0; i < count; i++) p[i] = value;
+  });
   return SUCCESS;
 }
 
 Result synchronize() {
+  Driver &d = driver();
   if (!current) return INVALID_CONTEXT;
-  driver().syncs++;
+  Lock guard(d.lock);
+  d.syncs++;
+  d.streams.run_all(current->device);
   return SUCCESS;
+}
+
+Result synchronize(Stream *stream) {
+  Driver &d = driver();
+  Lock guard(d.lock);
+  Target target;
+  if (Result r = find(stream, target)) return r;
+  d.syncs++;
+  wait_for(target);
+  return SUCCESS;
+}
+
+Result record(Event *event, Stream *stream) {
+  Driver &d = driver();
+  Lock guard(d.lock);
+  Target target;
+  if (!event) return INVALID_HANDLE;
+  if (Result r = find(stream, target)) return r;
+  auto time = std::make_shared<std::chrono::steady_clock::time_point>();
+  auto mark = [=] { *time = std::chrono::steady_clock::now(); };
+  uint64_t number = 0;
+  if (target.queue) number = d.streams.add(*target.queue, 0, mark);
+  else add(target, 0, mark);
+  event->record.reset(new Record{target.queue, number, time});
+  return SUCCESS;
+}
+
+bool has_happened(const Event &event) {
+  return !event.record || !event.record->queue || event.record->queue->has_run(event.record->number);
+}
+
+// The stream's further work comes after what the event was recorded behind.
+Result wait_event(Stream *stream, Event *event) {
+  Driver &d = driver();
+  Lock guard(d.lock);
+  Target target;
+  if (!event) return INVALID_HANDLE;
+  if (Result r = find(stream, target)) return r;
+  if (has_happened(*event)) return SUCCESS;
+  Record behind = *event->record;
+  add(target, 0, [behind, &d] { d.streams.run_until(*behind.queue, behind.number); });
+  return SUCCESS;
+}
+
+Result synchronize(Event *event) {
+  Driver &d = driver();
+  if (!event) return INVALID_HANDLE;
+  Lock guard(d.lock);
+  d.syncs++;
+  if (!has_happened(*event)) d.streams.run_until(*event->record->queue, event->record->number);
+  return SUCCESS;
+}
+
+// Whoever asks again and again sees the work go on.
+Result query(Event *event) {
+  Driver &d = driver();
+  if (!event) return INVALID_HANDLE;
+  Lock guard(d.lock);
+  if (has_happened(*event)) return SUCCESS;
+  d.streams.step(*event->record->queue);
+  return NOT_READY;
+}
+
+Result query(Stream *stream) {
+  Driver &d = driver();
+  Lock guard(d.lock);
+  Target target;
+  if (Result r = find(stream, target)) return r;
+  if (!target.queue) return wait_for(target), SUCCESS;
+  if (target.queue->waiting.empty()) return SUCCESS;
+  d.streams.step(*target.queue);
+  return NOT_READY;
 }
 
 int attribute(int which) {
@@ -191,9 +366,11 @@ int attribute(int which) {
   }
 }
 
-Result launch(Function *f, dim3 grid, dim3 block, unsigned shared, void **params, void **extra) {
+Result launch(Function *f, dim3 grid, dim3 block, unsigned shared, Stream *stream, void **params, void **extra) {
   Driver &d = driver();
-  if (!current) return INVALID_CONTEXT;
+  Lock guard(d.lock);
+  Target target;
+  if (Result r = find_current(stream, target)) return r;
   if (!f) return INVALID_HANDLE;
   if (extra) return NOT_SUPPORTED;
   bool sizes = grid.x && grid.y && grid.z && block.x && block.y && block.z && grid.x <= 2147483647u &&
@@ -206,13 +383,16 @@ Result launch(Function *f, dim3 grid, dim3 block, unsigned shared, void **params
     return INVALID_VALUE;
   }
   if (!params && f->kernel->parameters) return INVALID_VALUE;
-  std::lock_guard<std::mutex> guard(d.lock);
   d.launches++;
   if (d.trace)
     fprintf(stderr, "emulated device: %s, grid (%u,%u,%u), block (%u,%u,%u), %u bytes shared, %zu in use\n",
             f->kernel->name, grid.x, grid.y, grid.z, block.x, block.y, block.z, shared, d.memory.used_everywhere);
-  emulator::launch(*f->kernel, grid, block, shared, params);
-  if (d.check) d.memory.check_all(f->kernel->name);
+  const emulator::Kernel *kernel = f->kernel;
+  auto arguments = std::make_shared<emulator::Arguments>(*kernel, params);
+  add(target, 0, [=, &d] {
+    emulator::launch(*kernel, grid, block, shared, arguments->pointers.data());
+    if (d.check) d.memory.check_all(kernel->name);
+  });
   return SUCCESS;
 }
 
@@ -250,20 +430,31 @@ using namespace emulated_driver;
 // Counts, for tests and for the other libraries of this device.
 EXPORT void emulated_counts(uint64_t out[8]) {
   Driver &d = driver();
-  std::lock_guard<std::mutex> guard(d.lock);
+  Lock guard(d.lock);
   uint64_t all[8] = {d.launches, d.reads, d.read_bytes, d.syncs, d.writes, d.written_bytes,
                      d.memory.used_everywhere, d.memory.peak};
   memcpy(out, all, sizeof all);
 }
 EXPORT void emulated_reset_peak() {
   Driver &d = driver();
-  std::lock_guard<std::mutex> guard(d.lock);
+  Lock guard(d.lock);
   d.memory.peak = d.memory.used_everywhere;
 }
-EXPORT void emulated_note_launch() { driver().launches++; }
+// A launch of one of the other libraries. They stand on the runtime, which makes the context of the first device
+// current on a thread that has none.
+EXPORT int emulated_launch(Stream *stream, void (*run)(void *), void *data) {
+  Driver &d = driver();
+  if (!current) current = &d.context[0];
+  Lock guard(d.lock);
+  Target target;
+  if (Result r = find_current(stream, target)) return r;
+  d.launches++;
+  add(target, 0, [=] { run(data); });
+  return SUCCESS;
+}
 EXPORT int emulated_contains(const void *pointer, size_t bytes) {
   Driver &d = driver();
-  std::lock_guard<std::mutex> guard(d.lock);
+  Lock guard(d.lock);
   return d.memory.contains(uintptr_t(pointer), bytes);
 }
 
@@ -300,13 +491,21 @@ EXPORT Result cuDeviceGetPCIBusId(char *text, int length, int device) {
   return snprintf(text, size_t(length), "0000:%02x:00.0", device), SUCCESS;
 }
 
-// Contexts: one for each device, always there.
+// Contexts: one for each device.
 EXPORT Result cuDevicePrimaryCtxRetain(Context **context, int device) {
   if (!valid_device(device)) return INVALID_DEVICE;
+  driver().retained[device]++;
   return *context = &driver().context[device], SUCCESS;
 }
-EXPORT Result cuDevicePrimaryCtxRelease_v2(int device) { return valid_device(device) ? SUCCESS : INVALID_DEVICE; }
-EXPORT Result cuDevicePrimaryCtxGetState(int, unsigned *flags, int *active) { return *flags = 0, *active = 1, SUCCESS; }
+EXPORT Result cuDevicePrimaryCtxRelease_v2(int device) {
+  if (!valid_device(device)) return INVALID_DEVICE;
+  if (driver().retained[device]-- > 0) return SUCCESS;
+  return driver().retained[device]++, INVALID_CONTEXT;
+}
+EXPORT Result cuDevicePrimaryCtxGetState(int device, unsigned *flags, int *active) {
+  if (!valid_device(device)) return INVALID_DEVICE;
+  return *flags = 0, *active = driver().retained[device] > 0, SUCCESS;
+}
 EXPORT Result cuCtxSetCurrent(Context *context) { return current = context, SUCCESS; }
 EXPORT Result cuCtxGetCurrent(Context **context) { return *context = current, SUCCESS; }
 thread_local std::vector<Context *> pushed;
@@ -332,41 +531,54 @@ EXPORT Result cuCtxGetCacheConfig(int *config) { return *config = 0, SUCCESS; }
 EXPORT Result cuCtxGetStreamPriorityRange(int *least, int *greatest) { return *least = 0, *greatest = -5, SUCCESS; }
 
 // Streams and events.
-EXPORT Result cuStreamCreate(Stream **stream, unsigned) {
+EXPORT Result cuStreamCreate(Stream **stream, unsigned flags) {
+  Driver &d = driver();
   if (!current) return INVALID_CONTEXT;
-  return *stream = new Stream{current}, SUCCESS;
+  Lock guard(d.lock);
+  *stream = new Stream{current, d.streams.create(current->device, !(flags & 1))};
+  d.created.insert(*stream);
+  return SUCCESS;
 }
 EXPORT Result cuStreamCreateWithPriority(Stream **stream, unsigned flags, int) { return cuStreamCreate(stream, flags); }
 EXPORT Result cuStreamDestroy_v2(Stream *stream) {
-  if (uintptr_t(stream) <= 2) return INVALID_HANDLE;  // the default stream and the thread's
+  Driver &d = driver();
+  Lock guard(d.lock);
+  if (!d.created.erase(stream)) return INVALID_HANDLE;  // the default streams among them
+  d.streams.run(*stream->queue);
   return delete stream, SUCCESS;
 }
-EXPORT Result cuStreamSynchronize(Stream *) { return synchronize(); }
-EXPORT Result cuStreamQuery(Stream *) { return SUCCESS; }
-EXPORT Result cuStreamWaitEvent(Stream *, Event *event, unsigned) { return event ? SUCCESS : INVALID_HANDLE; }
+EXPORT Result cuStreamSynchronize(Stream *stream) { return synchronize(stream); }
+EXPORT Result cuStreamQuery(Stream *stream) { return query(stream); }
+EXPORT Result cuStreamWaitEvent(Stream *stream, Event *event, unsigned) { return wait_event(stream, event); }
 EXPORT Result cuStreamIsCapturing(Stream *, int *status) { return *status = 0, SUCCESS; }
 EXPORT Result cuStreamGetPriority(Stream *, int *priority) { return *priority = 0, SUCCESS; }
 EXPORT Result cuStreamGetCtx(Stream *stream, Context **context) {
-  return *context = uintptr_t(stream) > 2 ? stream->context : current, SUCCESS;
+  Lock guard(driver().lock);
+  Target target;
+  if (Result r = find(stream, target)) return r;
+  return *context = target.context, SUCCESS;
 }
 EXPORT Result cuStreamAttachMemAsync(Stream *, Pointer, size_t, unsigned) { return SUCCESS; }
-EXPORT Result cuLaunchHostFunc(Stream *, void (*function)(void *), void *data) { return function(data), SUCCESS; }
+EXPORT Result cuLaunchHostFunc(Stream *stream, void (*function)(void *), void *data) {
+  Lock guard(driver().lock);
+  Target target;
+  if (Result r = find(stream, target)) return r;
+  add(target, 0, [=] { function(data); });
+  return SUCCESS;
+}
 EXPORT Result cuEventCreate(Event **event, unsigned) {
   if (!current) return INVALID_CONTEXT;
   return *event = new Event, SUCCESS;
 }
 EXPORT Result cuEventDestroy_v2(Event *event) { return delete event, SUCCESS; }
-EXPORT Result cuEventRecord(Event *event, Stream *) {
-  if (!event) return INVALID_HANDLE;
-  event->time = std::chrono::steady_clock::now();
-  event->recorded = true;
-  return SUCCESS;
-}
-EXPORT Result cuEventQuery(Event *event) { return event ? SUCCESS : INVALID_HANDLE; }
-EXPORT Result cuEventSynchronize(Event *event) { return event ? synchronize() : INVALID_HANDLE; }
+EXPORT Result cuEventRecord(Event *event, Stream *stream) { return record(event, stream); }
+EXPORT Result cuEventQuery(Event *event) { return query(event); }
+EXPORT Result cuEventSynchronize(Event *event) { return synchronize(event); }
 EXPORT Result cuEventElapsedTime(float *milliseconds, Event *start, Event *end) {
-  if (!start->recorded || !end->recorded) return INVALID_HANDLE;
-  *milliseconds = std::chrono::duration<float, std::milli>(end->time - start->time).count();
+  Lock guard(driver().lock);
+  if (!start->record || !end->record) return INVALID_HANDLE;
+  if (!has_happened(*start) || !has_happened(*end)) return NOT_READY;
+  *milliseconds = std::chrono::duration<float, std::milli>(*end->record->time - *start->record->time).count();
   return SUCCESS;
 }
 EXPORT Result cuEventElapsedTime_v2(float *milliseconds, Event *start, Event *end) {
@@ -377,30 +589,50 @@ EXPORT Result cuEventElapsedTime_v2(float *milliseconds, Event *start, Event *en
 EXPORT Result cuMemGetInfo_v2(size_t *unused, size_t *total) {
   Driver &d = driver();
   if (!current) return INVALID_CONTEXT;
-  std::lock_guard<std::mutex> guard(d.lock);
+  Lock guard(d.lock);
   *total = d.memory.total;
   *unused = d.memory.total - d.memory.used[current->device];
   return SUCCESS;
 }
-EXPORT Result cuMemAlloc_v2(Pointer *out, size_t bytes) { return bytes ? allocate(out, bytes) : INVALID_VALUE; }
-EXPORT Result cuMemAllocAsync(Pointer *out, size_t bytes, Stream *) { return allocate(out, bytes); }
-EXPORT Result cuMemAllocFromPoolAsync(Pointer *out, size_t bytes, void *, Stream *) { return allocate(out, bytes); }
+EXPORT Result cuMemAlloc_v2(Pointer *out, size_t bytes) { return bytes ? allocate_on(out, bytes, nullptr) : INVALID_VALUE; }
+EXPORT Result cuMemAllocAsync(Pointer *out, size_t bytes, Stream *stream) { return allocate_on(out, bytes, stream); }
+EXPORT Result cuMemAllocFromPoolAsync(Pointer *out, size_t bytes, void *, Stream *stream) { return allocate_on(out, bytes, stream); }
 EXPORT Result cuMemAllocManaged(Pointer *out, size_t bytes, unsigned) { return cuMemAlloc_v2(out, bytes); }
-EXPORT Result cuMemFree_v2(Pointer pointer) { return release(pointer); }
-EXPORT Result cuMemFreeAsync(Pointer pointer, Stream *) { return release(pointer); }
+EXPORT Result cuMemFree_v2(Pointer pointer) {
+  Driver &d = driver();
+  if (!current) return INVALID_CONTEXT;
+  Lock guard(d.lock);
+  emulator::Freed freed;
+  if (!pointer) return SUCCESS;
+  if (!d.memory.take(uintptr_t(pointer), freed)) return INVALID_VALUE;
+  d.streams.run_all(current->device);
+  return d.streams.free_now(freed), SUCCESS;
+}
+EXPORT Result cuMemFreeAsync(Pointer pointer, Stream *stream) { return free_on(pointer, stream); }
 EXPORT Result cuMemHostAlloc(void **out, size_t bytes, unsigned) {
+  Driver &d = driver();
+  if (!current) return INVALID_CONTEXT;
+  Lock guard(d.lock);
   *out = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
+  if (*out) d.pinned[uintptr_t(*out)] = bytes;
   return *out || !bytes ? SUCCESS : OUT_OF_MEMORY;
 }
 EXPORT Result cuMemAllocHost_v2(void **out, size_t bytes) { return cuMemHostAlloc(out, bytes, 0); }
-EXPORT Result cuMemFreeHost(void *pointer) { return free(pointer), SUCCESS; }
+EXPORT Result cuMemFreeHost(void *pointer) {
+  Driver &d = driver();
+  if (!current) return INVALID_CONTEXT;
+  Lock guard(d.lock);
+  if (!d.pinned.erase(uintptr_t(pointer))) return INVALID_VALUE;
+  d.streams.run_all(current->device);
+  return free(pointer), SUCCESS;
+}
 EXPORT Result cuMemHostRegister_v2(void *, size_t, unsigned) { return SUCCESS; }
 EXPORT Result cuMemHostUnregister(void *) { return SUCCESS; }
 EXPORT Result cuMemPrefetchAsync_v2(Pointer, size_t, uint64_t, unsigned, Stream *) { return SUCCESS; }
 EXPORT Result cuMemAdvise_v2(Pointer, size_t, int, uint64_t) { return SUCCESS; }
 EXPORT Result cuPointerGetAttribute(void *data, int which, Pointer pointer) {
   Driver &d = driver();
-  std::lock_guard<std::mutex> guard(d.lock);
+  Lock guard(d.lock);
   if (!d.memory.contains(uintptr_t(pointer), 1)) return INVALID_VALUE;
   auto &entry = *std::prev(d.memory.live.upper_bound(uintptr_t(pointer)));
   switch (which) {
@@ -427,7 +659,7 @@ EXPORT Result cuMemPoolSetAttribute(void *, int which, void *) {
 }
 EXPORT Result cuMemPoolGetAttribute(void *, int which, void *value) {
   Driver &d = driver();
-  std::lock_guard<std::mutex> guard(d.lock);
+  Lock guard(d.lock);
   if (which < 4) *static_cast<int *>(value) = 1;  // the reuse policies are ints
   else *static_cast<uint64_t *>(value) = which == 6 || which == 8 ? d.memory.peak : d.memory.used_everywhere;
   return SUCCESS;
@@ -435,34 +667,34 @@ EXPORT Result cuMemPoolGetAttribute(void *, int which, void *value) {
 
 // Copies and fills, with a stream and without.
 #define COPY(name, To, From, way)                                                                            \
-  EXPORT Result name##_v2(To to, From from, size_t n) { return copy((void *)to, (const void *)from, n, way); } \
-  EXPORT Result name##Async_v2(To to, From from, size_t n, Stream *) { return copy((void *)to, (const void *)from, n, way); }
+  EXPORT Result name##_v2(To to, From from, size_t n) { return copy((void *)to, (const void *)from, n, way, nullptr); } \
+  EXPORT Result name##Async_v2(To to, From from, size_t n, Stream *s) { return copy((void *)to, (const void *)from, n, way, s); }
 COPY(cuMemcpyHtoD, Pointer, const void *, Way::to_device)
 COPY(cuMemcpyDtoH, void *, Pointer, Way::to_host)
 COPY(cuMemcpyDtoD, Pointer, Pointer, Way::on_device)
 #undef COPY
 EXPORT Result cuMemcpyPeer(Pointer to, Context *, Pointer from, Context *, size_t n) {
-  return copy((void *)to, (const void *)from, n, Way::on_device);
+  return copy((void *)to, (const void *)from, n, Way::on_device, nullptr);
 }
-EXPORT Result cuMemcpyPeerAsync(Pointer to, Context *, Pointer from, Context *, size_t n, Stream *) {
-  return copy((void *)to, (const void *)from, n, Way::on_device);
+EXPORT Result cuMemcpyPeerAsync(Pointer to, Context *, Pointer from, Context *, size_t n, Stream *stream) {
+  return copy((void *)to, (const void *)from, n, Way::on_device, stream);
 }
-EXPORT Result cuMemcpy2D_v2(const Copy2D *c) {
+EXPORT Result cuMemcpy2DAsync_v2(const Copy2D *c, Stream *stream) {
   bool from_host = c->from_type == 1, to_host = c->to_type == 1;
   if (from_host && to_host) return NOT_SUPPORTED;
   auto *from = from_host ? static_cast<const char *>(c->from_host) : reinterpret_cast<const char *>(c->from_device);
   auto *to = to_host ? static_cast<char *>(c->to_host) : reinterpret_cast<char *>(c->to_device);
   for (size_t row = 0; row < c->height; row++) {
     Result r = copy(to + (c->to_y + row) * c->to_pitch + c->to_x, from + (c->from_y + row) * c->from_pitch + c->from_x,
-                    c->width, from_host ? Way::to_device : to_host ? Way::to_host : Way::on_device);
+                    c->width, from_host ? Way::to_device : to_host ? Way::to_host : Way::on_device, stream);
     if (r) return r;
   }
   return SUCCESS;
 }
-EXPORT Result cuMemcpy2DAsync_v2(const Copy2D *c, Stream *) { return cuMemcpy2D_v2(c); }
+EXPORT Result cuMemcpy2D_v2(const Copy2D *c) { return cuMemcpy2DAsync_v2(c, nullptr); }
 #define FILL(name, T)                                                                     \
-  EXPORT Result name##_v2(Pointer to, T value, size_t n) { return fill<T>(to, value, n); } \
-  EXPORT Result name##Async(Pointer to, T value, size_t n, Stream *) { return fill<T>(to, value, n); }
+  EXPORT Result name##_v2(Pointer to, T value, size_t n) { return fill<T>(to, value, n, nullptr); } \
+  EXPORT Result name##Async(Pointer to, T value, size_t n, Stream *s) { return fill<T>(to, value, n, s); }
 FILL(cuMemsetD8, unsigned char)
 FILL(cuMemsetD16, unsigned short)
 FILL(cuMemsetD32, unsigned)
@@ -484,7 +716,8 @@ EXPORT Result cuModuleGetGlobal_v2(Pointer *, size_t *, Module *, const char *na
 }
 EXPORT Result cuModuleGetFunction(Function **function, Module *, const char *name) {
   Driver &d = driver();
-  std::lock_guard<std::mutex> guard(d.lock);
+  if (!current) return INVALID_CONTEXT;
+  Lock guard(d.lock);
   auto found = emulator::kernels().find(name);
   if (found == emulator::kernels().end()) {
     fprintf(stderr, "emulated device: no kernel is named %s\n", name);
@@ -496,6 +729,7 @@ EXPORT Result cuModuleGetFunction(Function **function, Module *, const char *nam
 }
 EXPORT Result cuFuncGetName(const char **name, Function *f) { return *name = f->kernel->name, SUCCESS; }
 EXPORT Result cuFuncSetAttribute(Function *f, int which, int value) {
+  if (!current) return INVALID_CONTEXT;
   if (which != 8) return SUCCESS;
   if (value < 0 || value > kSharedOptIn) return INVALID_VALUE;
   return f->max_dynamic_shared = value, SUCCESS;
@@ -537,15 +771,16 @@ EXPORT Result cuOccupancyAvailableDynamicSMemPerBlock(size_t *bytes, Function *,
 
 // Launches.
 EXPORT Result cuLaunchKernel(Function *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
-                             unsigned shared, Stream *, void **params, void **extra) {
-  return launch(f, {gx, gy, gz}, {bx, by, bz}, shared, params, extra);
+                             unsigned shared, Stream *stream, void **params, void **extra) {
+  return launch(f, {gx, gy, gz}, {bx, by, bz}, shared, stream, params, extra);
 }
 EXPORT Result cuLaunchKernelEx(const Config *c, Function *f, void **params, void **extra) {
-  return launch(f, {c->grid_x, c->grid_y, c->grid_z}, {c->block_x, c->block_y, c->block_z}, c->shared, params, extra);
+  return launch(f, {c->grid_x, c->grid_y, c->grid_z}, {c->block_x, c->block_y, c->block_z}, c->shared,
+                static_cast<Stream *>(c->stream), params, extra);
 }
 EXPORT Result cuLaunchCooperativeKernel(Function *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
-                                        unsigned bz, unsigned shared, Stream *, void **params) {
-  return launch(f, {gx, gy, gz}, {bx, by, bz}, shared, params, nullptr);
+                                        unsigned bz, unsigned shared, Stream *stream, void **params) {
+  return launch(f, {gx, gy, gz}, {bx, by, bz}, shared, stream, params, nullptr);
 }
 
 // Errors by name.

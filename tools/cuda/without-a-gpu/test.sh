@@ -16,7 +16,7 @@ import json, os, sys
 packages = json.load(sys.stdin)["packages"]
 print(*(os.path.dirname(p["manifest_path"]) for p in packages if p["name"] == "cudarc"))')
 python3 tools/cuda/lazy.py "$cudarc" "$target/lazy/lib" >/dev/null
-tools/cuda/without-a-gpu/build.sh "$target/emulator"
+tools/cuda/without-a-gpu/build.sh "$target/emulator" --test
 
 cargo build --locked -p vxf --features cuda --bin vxf --example timing
 vxf=$target/debug/vxf timing=$target/debug/examples/timing
