@@ -1,15 +1,17 @@
-//! Threads that share a device: the order of their work, and the memory they free.
+//! Opening a device, and threads that share one: the order of their work, and the memory they free.
 //!
 //! These need the CUDA device that `VXF_TEST_DEVICE` names, `cuda:0` if it names none; the emulated one
 //! (`tools/cuda/without-a-gpu`) will do.
 
 use std::thread;
 
-use candle_core::cuda_backend::WrapErr;
+use candle_core::cuda_backend::cudarc::cublas::result::CublasError;
+use candle_core::cuda_backend::cudarc::cublas::sys as cublas;
 use candle_core::cuda_backend::cudarc::driver::sys::CUmemPool_attribute as Attribute;
 use candle_core::cuda_backend::cudarc::driver::{result, sys};
-use candle_core::{DType, Device, Result, Tensor};
-use vxf_cuda::{Side, add, enter, facts, open, product_into, tensor, with};
+use candle_core::cuda_backend::{CudaError, WrapErr};
+use candle_core::{DType, Device, Error, Result, Tensor};
+use vxf_cuda::{Side, add, enter, facts, free, open, out_of_memory, product_into, tensor, with};
 
 fn number() -> usize {
     let name = std::env::var("VXF_TEST_DEVICE").unwrap_or_else(|_| "cuda:0".into());
@@ -128,5 +130,42 @@ fn devices_are_described_without_a_context() -> Result<()> {
         }
         assert_eq!(active == 1, facts.number == number(), "{facts:?}");
     }
+    Ok(())
+}
+
+/// Parts of a product are added in `f32`, whatever the type of its output.
+#[test]
+fn products_are_summed_in_single_precision() -> Result<()> {
+    let device = device();
+    let blas = device.as_cuda_device()?.cublas_handle();
+    let mut mode = cublas::cublasMath_t::CUBLAS_DEFAULT_MATH;
+    // SAFETY: the handle is the device's own.
+    unsafe { cublas::cublasGetMathMode(*blas.handle(), &raw mut mode) }.result().w()?;
+    assert_eq!(mode, cublas::cublasMath_t::CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION);
+    Ok(())
+}
+
+/// That memory is used up is known, whichever library says so.
+#[test]
+fn a_full_device_is_recognised() -> Result<()> {
+    let from_blas = |status| Error::Cuda(Box::new(CudaError::Cublas(CublasError(status))));
+    let full = cublas::cublasStatus_t::CUBLAS_STATUS_ALLOC_FAILED;
+    assert_eq!(out_of_memory(&from_blas(full)), Some(None));
+    let other = cublas::cublasStatus_t::CUBLAS_STATUS_INVALID_VALUE;
+    assert_eq!(out_of_memory(&from_blas(other)), None);
+
+    let device = device();
+    let beyond = facts()?[number()].total / size_of::<f32>() + 1;
+    let error = Tensor::zeros(beyond, DType::F32, &device).expect_err("more than there is");
+    assert_eq!(out_of_memory(&error), Some(None), "{error}");
+    Ok(())
+}
+
+/// What is free is asked of the device that is named, on any thread.
+#[test]
+fn a_new_thread_asks_what_is_free() -> Result<()> {
+    let total = facts()?[number()].total;
+    let free = thread::spawn(|| free(number())).join().expect("no panic")?;
+    assert!(free > 0 && free <= total, "{free} of {total}");
     Ok(())
 }

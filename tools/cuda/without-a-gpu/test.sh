@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # Runs what a GPU would run, on the emulated device: threads that share it, the operations against the
-# CPU's, the laws of the test kit, parity with the recordings, several runs side by side, an experiment that is stopped and gone on with, how often a step
-# waits, and whether it takes the memory that was foretold.
+# CPU's, the laws of the test kit, parity with the recordings, several runs side by side, an experiment
+# that is stopped and gone on with, how often a step waits, and whether it takes the memory that was
+# foretold.
 #
-#   tools/cuda/without-a-gpu/test.sh [threads|operations|laws|parity|runs|experiment|waits|memory]...   default: all
+#   tools/cuda/without-a-gpu/test.sh [PART]...     default: all
+#   parts: threads operations laws parity runs experiment waits memory
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 
