@@ -108,8 +108,9 @@ impl Prospect {
         }
 
         let device = device(&recipe.settings.device)?;
-        let rate = rate(&device)?;
-        let bytes_each = DType::from(recipe.model.dtype).size_in_bytes() as u64;
+        let dtype = DType::from(recipe.model.dtype);
+        let rate = rate(&device, dtype)?;
+        let bytes_each = dtype.size_in_bytes() as u64;
         let longest = cost::longest(recipe, data.as_ref());
         let recompute = cost::recompute(recipe, &outline, longest, 1, &device)?;
         let logits = cost::logits(&device);

@@ -26,7 +26,7 @@ use crate::queue::Queue;
 use crate::recipe::Recipe;
 use crate::record::{Record, Row};
 use crate::settings::Keep;
-use crate::{Error, Result, check, cost, finished, finished::Run, measure, report};
+use crate::{Error, Result, check, cost, device, finished, finished::Run, measure, report};
 
 /// A finished experiment.
 #[derive(Debug)]
@@ -269,10 +269,12 @@ impl Prepared {
         let errors = Mutex::new(Vec::new());
         let worker = || -> Result<()> {
             let _panicked = Panicked(&failed);
+            device::enter(self.base.device())?;
             let pool = rayon::ThreadPoolBuilder::new().num_threads(inner).build();
             let pool = pool.map_err(|error| Error::Threads(error.to_string()))?;
             while let Some(turn) = queue.next().filter(|_| !control.stops()) {
-                match pool.install(|| turn.job.run()) {
+                let job = || device::enter(self.base.device()).and_then(|()| turn.job.run());
+                match pool.install(job) {
                     Ok(further) => turn.done(further),
                     Err(error) => {
                         failed.store(true, Ordering::Relaxed);
