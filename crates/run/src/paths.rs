@@ -141,7 +141,7 @@ fn settings(layer: &Layer) -> Vec<(String, String, Kind)> {
 /// either directory.
 fn is_elsewhere(text: &str, kind: Kind, base: &Path, other: Option<&Path>) -> bool {
     // What cannot be an id is reported when it is opened.
-    let hub = |directory: &Path| !matches!(Reference::parse_in(text, directory), Ok(None));
+    let hub = |directory: &Path| !matches!(Reference::parse_in(text, &[directory]), Ok(None));
     kind != Kind::Local && hub(base) && other.is_none_or(hub)
 }
 
