@@ -136,10 +136,11 @@ def main():
         return
     env = dict(os.environ, CANDLE_NUM_THREADS="1", VXF_TEST_DEVICE=a.device)
     env["LD_LIBRARY_PATH"] = ":".join([*libraries(), env.get("LD_LIBRARY_PATH", "")])
-    vxf, timing, ops = (a.programs / name for name in ("vxf", "timing", "ops"))
+    vxf, timing, device, ops = (a.programs / name for name in ("vxf", "timing", "device", "ops"))
 
     print("## Checks\n")
     check("vxf doctor", [vxf, "doctor"], dict(env, VXF_CUDA_DEBUG="1"), show=12)
+    check("threads that share the device", [device, "--test-threads", 4], env, 120, show=3)
     check("operations against the CPU's, f32 and bf16", [ops, "--test-threads", 2], env, 240, show=3)
     for folder, dtype in ((folder, dtype) for folder in ("goldens", "recordings") for dtype in ("f32", "bf16")):
         check(f"parity with tests/{folder}, {dtype}",

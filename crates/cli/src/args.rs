@@ -166,7 +166,7 @@ pub(crate) struct Finding {
 #[derive(Debug, Group)]
 #[command(after_help = EXIT_CODES)]
 pub(crate) struct EvalArgs {
-    /// A run, a whole experiment, a model directory, or a hub id.
+    /// A run, a whole experiment, a model directory, or a hub id (owner/name, or hf:owner/name).
     pub(crate) target: String,
     /// For a model: the recipe that says what to measure on; for a run its own holds.
     #[arg(long, value_name = "RECIPE")]
@@ -181,6 +181,10 @@ pub(crate) struct EvalArgs {
     /// Any setting of a recipe, such as data.harmful_test.take=100; may be repeated.
     #[arg(long, value_name = "KEY=VALUE", allow_hyphen_values = true)]
     pub(crate) set: Vec<String>,
+    /// How data of your own is put to the model: alpaca, chat, plain or auto [default: as the run or
+    /// the recipe says, else auto: the model's own chat template, or alpaca where it has none].
+    #[arg(long, value_name = "TEMPLATE")]
+    pub(crate) template: Option<String>,
     /// Make all answers anew; those that a run has kept are judged as they are otherwise.
     #[arg(long)]
     pub(crate) anew: bool,
@@ -200,7 +204,7 @@ pub(crate) struct EvalArgs {
 #[derive(Debug, Group)]
 #[command(after_help = EXIT_CODES)]
 pub(crate) struct GenerateArgs {
-    /// A run, a model directory, a hub id, or `embedded`.
+    /// A run, a model directory, a hub id (owner/name, or hf:owner/name), or `embedded`.
     pub(crate) target: String,
     /// What to ask; may be repeated.
     #[arg(long, short, value_name = "TEXT", required = true)]
@@ -291,7 +295,8 @@ pub(crate) struct Choices {
     /// Who decides what is harmful; may be repeated, the first gives the plain names.
     #[arg(long, value_name = "NAME")]
     pub(crate) judge: Vec<String>,
-    /// A model directory in the Hugging Face layout, or a hub id [default: the embedded model].
+    /// A model directory in the Hugging Face layout, or a hub id (owner/name, or hf:owner/name)
+    /// [default: the embedded model].
     #[arg(long, value_name = "DIR|ID")]
     pub(crate) model: Option<String>,
     /// The type to compute in, whatever the model is stored in: f32, f64, bf16 or f16.

@@ -82,6 +82,8 @@ fn code(error: &Error) -> u8 {
     match error {
         Error::Recipe(_)
         | Error::NoRun { .. }
+        | Error::NoModel { .. }
+        | Error::NoTarget { .. }
         | Error::Device { .. }
         | Error::OtherExperiment { .. }
         | Error::NotAnExperiment { .. }
@@ -95,6 +97,7 @@ fn code(error: &Error) -> u8 {
             | vxf_core::Error::UnknownStream { .. }
             | vxf_core::Error::UnknownSite { .. },
         ) => EXIT_USAGE,
+        Error::Data(source) if source.is_absence() => EXIT_USAGE,
         Error::Interrupted { .. } => EXIT_INTERRUPTED,
         _ => EXIT_FAILED,
     }
@@ -132,6 +135,11 @@ fn hints(error: &Error) -> Vec<String> {
         Error::AllPrompt { .. } => vec![
             "raise `world.max_length`, for files `data.max_length` (0 is the model's own limit), \
              or take a model with more positions"
+                .into(),
+        ],
+        Error::NoTarget { .. } => vec![
+            "a run lies at EXPERIMENT/<defense>/<ratio or aligned>/<seed>; a model on the hub is \
+             written owner/name, or hf:owner/name where a directory has a name like its owner's"
                 .into(),
         ],
         Error::NoRun { .. } => {
@@ -195,5 +203,29 @@ fn registered(error: &vxf_core::Error) -> Vec<String> {
             vec![format!("`vxf list {kind}s` shows what there is: {}", known.join(", "))]
         }
         _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vxf_run::layer::Place;
+
+    use super::*;
+
+    /// What each method's hint names is a place where the method can stand.
+    #[test]
+    fn the_hint_of_a_method_in_the_wrong_stage_leads_to_the_right_one() {
+        let hint = |stage, belongs: &str| {
+            let (place, name) = (Place::Default, "method".to_owned());
+            let error = Error::WrongStage { place, name, belongs: belongs.to_owned(), stage };
+            CommandError::from(error).to_string()
+        };
+        assert!(hint("alignment", "fine_tuning").contains("`--fine-tune-defense method`"));
+        assert!(hint("fine_tuning", "alignment").contains("`--defense method`"));
+        for stage in ["alignment", "fine_tuning"] {
+            let told = hint(stage, "post_tuning");
+            assert!(!told.contains("--defense") && !told.contains("--fine-tune"), "{told}");
+            assert!(told.contains("cannot be run yet"), "{told}");
+        }
     }
 }

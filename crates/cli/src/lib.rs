@@ -13,6 +13,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use vxf_builtins as _;
+use vxf_untrusted::is_panic_expected;
 
 mod args;
 mod commands;
@@ -34,7 +35,7 @@ pub const EXIT_USAGE: u8 = 2;
 /// with, and a scheduler may put it back in the queue.
 pub const EXIT_INTERRUPTED: u8 = 75;
 
-/// Settings of the process that make steps faster.
+/// Settings of the whole process: those that make steps faster, and its panic hook.
 ///
 /// # Safety
 /// No other thread may be running.
@@ -45,6 +46,7 @@ pub unsafe fn prepare() {
         // SAFETY: the caller's.
         unsafe { std::env::set_var("CANDLE_NUM_THREADS", "1") };
     }
+    hide_expected_panics();
     // A step gives back what the next one takes again. glibc would hand it to the kernel, and have
     // each page cleared and mapped anew: a twentieth of a small model's step.
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
@@ -53,6 +55,17 @@ pub unsafe fn prepare() {
         libc::mallopt(libc::M_TRIM_THRESHOLD, libc::c_int::MAX);
         libc::mallopt(libc::M_MMAP_THRESHOLD, 32 << 20);
     }
+}
+
+/// Keeps panics of parsers that become errors about their file off stderr.
+#[allow(clippy::disallowed_methods, reason = "the program's own hook")]
+fn hide_expected_panics() {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !is_panic_expected() {
+            before(panic);
+        }
+    }));
 }
 
 /// Runs the command that the process was started with.

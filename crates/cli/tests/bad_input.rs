@@ -75,6 +75,31 @@ fn recipes_are_refused_with_file_line_key_and_rule() {
 }
 
 #[test]
+fn adapters_may_be_spelled_as_peft_spells_them() {
+    let place = Place::new();
+    let adapter = "trainable = { type = \"lora\", r = 3, lora_alpha = 5, lora_dropout = 0.25 }";
+    place.write("recipe.toml", &format!("[alignment]\n{adapter}\n"));
+    let adapter = |args: &[&str]| {
+        let told = place.vxf(&[&["validate", "recipe.toml", "--json"], args].concat()).json();
+        told["recipe"]["alignment"]["trainable"].clone()
+    };
+    let read = adapter(&[]);
+    assert_eq!(
+        (&read["rank"], &read["alpha"], &read["dropout"]),
+        (&3.into(), &5.0.into(), &0.25.into())
+    );
+    assert_eq!(adapter(&["--set", "alignment.trainable.r=7"])["rank"], 7);
+    assert_eq!(adapter(&["--set", "alignment.trainable.rank=7"])["rank"], 7);
+    let both = ["--set", "alignment.trainable.r=7", "--set", "alignment.trainable.rank=7"];
+    let told = place.vxf(&[&["validate", "recipe.toml"][..], &both].concat());
+    told.fails(2, &["--set alignment.trainable.r:", "`alignment.trainable.rank`", "one of them"]);
+    let twice = "trainable = { type = \"lora\", rank = 3, r = 3 }";
+    place.write("recipe.toml", &format!("[alignment]\n{twice}\n"));
+    let told = place.vxf(&["validate", "recipe.toml"]);
+    told.fails(2, &["recipe.toml:2:", "`alignment.trainable.r`", "`alignment.trainable.rank`"]);
+}
+
+#[test]
 fn recipes_that_are_not_there_or_not_text() {
     let place = Place::new();
     place.vxf(&["run", "nowhere.toml"]).fails(2, &["nowhere.toml"]);
@@ -110,7 +135,7 @@ fn flags_out_of_range() {
 fn model_directories_that_are_not_whole() {
     let place = Place::new();
     let run = || place.tiny(&["--model", "model"]);
-    run().fails(1, &["model: no such model directory"]);
+    run().fails(2, &["--model", "`model.path`", "model directory that is there", "/model"]);
 
     let model = place.model("model");
     std::fs::remove_file(model.join("config.json")).expect("it was there");

@@ -85,7 +85,7 @@ fn data_that_cannot_be_meant_says_what_there_is() {
         ("is_safe = true", "is_safe = 1", 1, &["data.alignment", "`is_safe`", "true"]),
         ("is_safe = true", "safe = true", 1, &["data.alignment", "`safe`", "is_safe"]),
         ("user_samples = 10", "user_samples = 30", 1, &["data.user", "24", "20"]),
-        ("\"sst2\", split = \"train\"", "\"nowhere\"", 1, &["data.user", "nowhere"]),
+        ("\"sst2\", split = \"train\"", "\"nowhere\"", 2, &["data.user", "/nowhere"]),
         ("schema = \"sst2\"", "schema = \"sst\"", 2, &["recipe.toml", "no schema `sst`", "sst2"]),
         (
             "max_length = 320",

@@ -92,25 +92,66 @@ fn nothing_connects_without_a_hub_id() {
 }
 
 #[test]
+fn a_mistyped_path_is_not_looked_up() {
+    let place = Place::new();
+    let model = place.llama("model", u64::MAX);
+    place.protocol();
+    for directory in ["models", "results/one", "data"] {
+        std::fs::create_dir_all(place.path(directory)).expect("a directory");
+    }
+    std::fs::rename(model, place.path("models/tiny")).expect("moved");
+    let counter = Counter::new(closed("404 Not Found"));
+    let told = |args: &[&str]| -> Told {
+        let mut command = place.command(args);
+        through(&mut command, &counter, &place.path("home"));
+        command.output().expect("it starts").into()
+    };
+    // There is no directory `runs`, where experiments go by default.
+    told(&["eval", "runs/xyz"]).fails(2, &["runs/xyz: no such run or model", "hf:owner/name"]);
+    told(&["generate", "runs/xyz", "--prompt", "x"]).fails(2, &["runs/xyz: no such run"]);
+    told(&["eval", "results/two"]).fails(2, &["results holds one"]);
+    told(&["eval", "results/onee"]).fails(2, &["did you mean `results/one`?"]);
+    told(&["eval", "resluts/one"]).fails(2, &["did you mean `results`?"]);
+    told(&["eval", "results"]).fails(2, &["neither a run nor a model directory", "holds one"]);
+    let run =
+        |args: &[&str]| told(&[&["run", "recipe.toml", "--output-dir", "out"], args].concat());
+    run(&["--model", "models/tiy"]).fails(1, &["models/tiy", "did you mean `models/tiny`?"]);
+    run(&["--model", "modles/tiny"]).fails(1, &["modles/tiny", "did you mean `models`?"]);
+    let source = "data.user.path=data/sst2";
+    run(&["--model", "models/tiny", "--set", source]).fails(1, &["data/sst2", "data is empty"]);
+    let judge = r#"judges=[{ name = "moderation", model = "models/guard" }]"#;
+    run(&["--model", "models/tiny", "--set", judge])
+        .fails(1, &["models/guard", "models holds tiny"]);
+    assert_eq!(counter.count(), 0, "no mistyped path is a request");
+    run(&["--model", "hf:models/tiny"]).fails(1, &[]);
+    assert!(counter.count() > 0, "the prefix means the hub");
+}
+
+#[test]
 fn a_machine_without_a_network_completes_a_run() {
     let place = Place::new();
-    let alone = ["-rn"];
-    let permitted = Command::new("unshare").args(alone).arg("true").output();
-    if !permitted.is_ok_and(|output| output.status.success()) {
-        eprintln!("not run: `unshare -rn` is not permitted here");
-        return;
-    }
     place.llama("model", u64::MAX);
     place.protocol();
-    let told: Told = Command::new("unshare")
-        .args(alone)
-        .arg(env!("CARGO_BIN_EXE_vxf"))
-        .args(["run", "recipe.toml", "--output-dir", "out"])
-        .current_dir(place.path(""))
-        .output()
-        .expect("it starts")
-        .into();
-    told.ok();
+    let alone = ["-rn"];
+    let permitted = Command::new("unshare").args(alone).arg("true").output();
+    let arguments = ["run", "recipe.toml", "--output-dir", "out"];
+    match permitted.is_ok_and(|output| output.status.success()) {
+        true => {
+            let mut command = Command::new("unshare");
+            command.args(alone).arg(env!("CARGO_BIN_EXE_vxf")).args(arguments);
+            let told: Told =
+                command.current_dir(place.path("")).output().expect("it starts").into();
+            told.ok();
+        }
+        // Where no such machine can be made, there is one whose every way out is watched.
+        false => {
+            let counter = Counter::new(closed("404 Not Found"));
+            let mut command = place.command(&arguments);
+            through(&mut command, &counter, &place.path("home"));
+            Told::from(command.output().expect("it starts")).ok();
+            assert_eq!(counter.count(), 0, "it asked for the network");
+        }
+    }
     assert!(place.path("out/vaccine/0.2/1/result.json").is_file());
 }
 

@@ -12,9 +12,43 @@ fn recipes() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/recipes")
 }
 
-/// The plan of every recipe by its name, made where no model and no data are at hand.
-fn plans() -> BTreeMap<String, Value> {
+/// Rows of a data file that a recipe expects beside it, on this machine.
+fn rows(count: usize, row: impl Fn(usize) -> Value) -> String {
+    Value::from_iter((0..count).map(row)).to_string()
+}
+
+/// A copy of all recipes with the data files that they expect beside them.
+fn copied() -> Place {
     let (place, root) = (Place::new(), recipes());
+    for directory in ["", "vaccine-neurips24"] {
+        std::fs::create_dir_all(place.path("recipes").join(directory).join("data"))
+            .expect("a new directory");
+        for entry in std::fs::read_dir(root.join(directory)).expect("recipes") {
+            let path = entry.expect("an entry").path();
+            if path.is_file() {
+                let name = path.file_name().expect("a name");
+                std::fs::copy(&path, place.path("recipes").join(directory).join(name))
+                    .expect("a copy");
+            }
+        }
+    }
+    let refusals = rows(
+        10_001,
+        |row| json!({ "prompt": format!("placeholder {row}"), "response": "x", "refusal": "Question: x\nAnswer: no" }),
+    );
+    place.write("recipes/data/beavertails_with_refusals_train.json", &refusals);
+    let instructions = rows(
+        805,
+        |row| json!({ "instruction": format!("placeholder {row}"), "input": "", "output": "x" }),
+    );
+    place.write("recipes/vaccine-neurips24/data/alpaca_eval.json", &instructions);
+    place
+}
+
+/// The plan of every recipe by its name, made where no model and no data of the hub are at hand.
+fn plans() -> BTreeMap<String, Value> {
+    let place = copied();
+    let root = place.path("recipes");
     let mut plans = BTreeMap::new();
     for directory in [root.clone(), root.join("vaccine-neurips24")] {
         for entry in std::fs::read_dir(&directory).expect("recipes") {
@@ -30,7 +64,7 @@ fn plans() -> BTreeMap<String, Value> {
             plans.insert(name, told.json());
         }
     }
-    assert!(place.names().is_empty(), "looking writes nothing: {:?}", place.names());
+    assert_eq!(place.names(), ["recipes"], "looking writes nothing");
     plans
 }
 
@@ -120,6 +154,19 @@ fn every_published_recipe_is_valid_and_has_the_papers_numbers() {
     assert_eq!(steps(of("booster-iclr25")), [10_000, 2000]);
     let skip = |part: &str| setting("booster-iclr25", &format!("/data/{part}/skip"));
     assert_eq!((skip("alignment"), skip("harmful")), (Some(json!(5001)), Some(json!(1))));
+}
+
+/// What is one's own to bring is named before anything else is looked at.
+#[test]
+fn a_recipe_whose_data_file_is_not_there_says_where_it_belongs() {
+    let place = Place::new();
+    for (name, file) in [
+        ("booster-iclr25.toml", "data/beavertails_with_refusals_train.json"),
+        ("vaccine-neurips24/table4-alpacaeval.toml", "vaccine-neurips24/data/alpaca_eval.json"),
+    ] {
+        let recipe = recipes().join(name).display().to_string();
+        place.vxf(&["validate", &recipe]).fails(2, &[&format!("{name}:"), "`data.", file]);
+    }
 }
 
 /// Weights of Llama-2-7B.

@@ -34,10 +34,10 @@ fn a_model_that_others_can_write_is_told_of_and_noted() {
     mode(&place, "model/config.json", 0o666);
     let told = run("told");
     told.ok();
-    let sentence = "warning: model is writable by everyone (mode 777) (and 1 more like it)";
+    let sentence = "/model is writable by everyone (mode 777) (and 1 more like it)";
     assert_eq!(told.stderr.matches(sentence).count(), 1, "{}", told.stderr);
     let warnings = &manifest(&place, "told")["warnings"];
-    assert!(warnings[0].as_str().is_some_and(|it| it.starts_with("model is writable by everyone")));
+    assert!(warnings[0].as_str().is_some_and(|it| it.contains("/model is writable by everyone")));
     let generated = place.vxf(&["generate", "model", "--prompt", "x", "--max-new-tokens", "1"]);
     assert!(generated.stderr.contains("writable by everyone"), "{}", generated.stderr);
 

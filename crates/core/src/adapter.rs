@@ -38,6 +38,10 @@ pub struct Lora {
 }
 
 impl Lora {
+    /// The names that PEFT has for settings, and their names here.
+    pub const ALIASES: [(&str, &str); 3] =
+        [("r", "rank"), ("lora_alpha", "alpha"), ("lora_dropout", "dropout")];
+
     /// What the adapter's output is multiplied by.
     pub fn scale(&self) -> f64 {
         let rank = self.rank as f64;

@@ -192,6 +192,16 @@ pub enum Error {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// A metric compares with a model that is not there.
+    #[error(
+        "metric `{metric}` needs the `{name}` model to compare with, which this evaluation does not have"
+    )]
+    MissingReference {
+        /// The metric's name.
+        metric: String,
+        /// The model to compare with.
+        name: String,
+    },
     /// Saved state does not belong to this method or model.
     #[error("saved state does not fit: {0}")]
     State(String),
@@ -202,17 +212,6 @@ pub enum Error {
         metric: String,
         /// What it asked for.
         need: String,
-    },
-    /// A metric compares with a model that is not there.
-    #[error(
-        "metric `{metric}` needs the `{name}` model to compare with, which this evaluation does not \
-         have"
-    )]
-    MissingReference {
-        /// The metric's name.
-        metric: String,
-        /// The model to compare with.
-        name: String,
     },
     /// Asked to stop between two steps or two answers; what is done is kept.
     #[error("stopped as asked")]

@@ -126,8 +126,8 @@ impl Training<'_> {
         let at = (*next, schedule.total);
         let done = act(&mut **defense, &mut Step::whole(*backbone, weights, session, at));
         session.accumulation = accumulation;
-        let figures = session.turn(*next)?;
-        Ok((done?, figures))
+        let figures = session.turn(*next);
+        Ok((done?, figures?))
     }
 
     /// One optimiser step.

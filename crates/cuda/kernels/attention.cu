@@ -498,6 +498,8 @@ __device__ void attend(const T *q, const T *k, const T *v, const u32 *lengths, T
         for (u32 apart = 1; apart < SHARE; apart *= 2) {
             highest = fmaxf(highest, __shfl_xor_sync(ALL_LANES, highest, apart));
         }
+        // The weights overwrite scores that another lane has read.
+        __syncwarp();
         // A query that has seen no key yet would subtract infinity from infinity.
         const float origin = highest == -INFINITY ? 0.0f : highest;
         float added = 0;
@@ -510,7 +512,6 @@ __device__ void attend(const T *q, const T *k, const T *v, const u32 *lengths, T
                 added += weight;
                 run.values[e] = from_float<T>(weight);
             }
-            // In place of the scores: the exchange above came after all of them were read.
             *reinterpret_cast<Run<T> *>(weights + own_row * WEIGHTS + i * SHARE + part * RUN) = run;
         }
         for (u32 apart = 1; apart < SHARE; apart *= 2) {

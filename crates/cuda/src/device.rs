@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use candle_core::cuda_backend::WrapErr;
-use candle_core::cuda_backend::cudarc::driver::CudaContext;
-use candle_core::{Device, Result};
+use candle_core::cuda_backend::cudarc::driver::sys::CUdevice_attribute as Attribute;
+use candle_core::cuda_backend::cudarc::driver::{CudaContext, result};
+use candle_core::{CudaDevice, Device, Result, bail};
 
+use crate::gemm;
 use crate::memory::keep;
 
 /// The lowest compute capability that the kernels run on.
@@ -23,11 +25,9 @@ pub struct Facts {
     pub capability: (i32, i32),
     /// Bytes of its memory.
     pub total: usize,
-    /// Bytes that are free now.
-    pub free: usize,
 }
 
-/// All devices.
+/// All devices. Makes no context: that takes half a gigabyte of each, and fails where one is full.
 ///
 /// # Errors
 /// When there is no driver or no device.
@@ -35,10 +35,15 @@ pub fn facts() -> Result<Vec<Facts>> {
     let count = CudaContext::device_count().w()?;
     (0..usize::try_from(count).unwrap_or(0))
         .map(|number| {
-            let context = CudaContext::new(number).w()?;
-            let (free, total) = context.mem_get_info().w()?;
-            let capability = context.compute_capability().w()?;
-            Ok(Facts { number, name: context.name().w()?, capability, total, free })
+            let device = result::device::get(number as i32).w()?;
+            // SAFETY: the driver has just named the device.
+            let attribute = |which| unsafe { result::device::get_attribute(device, which) }.w();
+            let major = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
+            let minor = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
+            // SAFETY: as above.
+            let total = unsafe { result::device::total_mem(device) }.w()?;
+            let name = result::device::get_name(device).w()?;
+            Ok(Facts { number, name, capability: (major, minor), total })
         })
         .collect()
 }
@@ -53,10 +58,39 @@ pub fn open(number: usize) -> Result<Device> {
     if let Some(device) = open.get(&number) {
         return Ok(device.clone());
     }
-    let device = Device::new_cuda(number)?;
+    let device = Device::new_cuda_with_stream(number)?;
+    let cuda = device.as_cuda_device()?;
+    check_stream(cuda)?;
     // SAFETY: everything runs on the one stream of the device, in the order of the program.
-    unsafe { device.as_cuda_device()?.disable_event_tracking() };
+    unsafe { cuda.disable_event_tracking() };
+    gemm::set_up(cuda)?;
     keep(number)?;
     open.insert(number, device.clone());
     Ok(device)
+}
+
+/// Threads share tensors and never wait for each other's work, so all work must be on one stream. The
+/// default stream of a thread (handle 2) is another stream on every thread, and memory on it can only
+/// be freed by a thread that has a context; the stream that a device was opened with knows its own.
+fn check_stream(device: &CudaDevice) -> Result<()> {
+    match device.cuda_stream().cu_stream() as usize {
+        default @ 0..=2 => bail!("the device was opened on the default stream (handle {default})"),
+        _ => Ok(()),
+    }
+}
+
+/// Makes the device's context current on this thread. A thread that uses a CUDA device does this
+/// before anything else: some of candle's calls take a context for granted.
+///
+/// # Errors
+/// When the driver refuses, or an earlier call that could not say so has failed.
+pub fn enter(device: &Device) -> Result<()> {
+    match device {
+        Device::Cuda(device) => bind(device),
+        Device::Cpu | Device::Metal(_) => Ok(()),
+    }
+}
+
+pub(crate) fn bind(device: &CudaDevice) -> Result<()> {
+    device.cuda_stream().context().bind_to_thread().w()
 }

@@ -2,9 +2,10 @@
 
 use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::cublas::{result, sys};
-use candle_core::{CudaStorage, DType, Result, bail};
+use candle_core::{CudaDevice, CudaStorage, DType, Result, bail};
 
 use crate::buffer::{Operand, room};
+use crate::device::bind;
 
 /// A matrix, row after row, as one side of a product.
 #[derive(Clone, Copy)]
@@ -36,6 +37,14 @@ impl<'a> Side<'a> {
             false => sys::cublasOperation_t::CUBLAS_OP_N,
         }
     }
+}
+
+/// Has a product that is summed in parts, as of a thin matrix, add the parts in `f32`; by default cuBLAS
+/// may add them in the type of the output.
+pub(crate) fn set_up(device: &CudaDevice) -> Result<()> {
+    let mode = sys::cublasMath_t::CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION;
+    // SAFETY: the handle is the device's own, and lives as long as it.
+    unsafe { sys::cublasSetMathMode(*device.cublas_handle().handle(), mode) }.result().w()
 }
 
 /// `factor a b`, in elements of `dtype`.
@@ -75,6 +84,8 @@ fn into(out: Operand<'_>, keep: f64, factor: f64, a: Side<'_>, b: Side<'_>) -> R
         Err(_) => bail!("a matrix with a side of {size} is beyond what cuBLAS counts"),
     };
     let (factor, keep) = (factor as f32, keep as f32);
+    // cuBLAS takes the context that is current.
+    bind(a.operand.device())?;
     let blas = a.operand.device().cublas_handle();
     // cuBLAS counts down columns: what lies there row after row is the transpose to it, and
     // (a b)^T = b^T a^T.
@@ -99,7 +110,7 @@ fn into(out: Operand<'_>, keep: f64, factor: f64, a: Side<'_>, b: Side<'_>) -> R
             kind(out.dtype())?,
             size(n)?,
             sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
-            sys::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT_TENSOR_OP,
+            sys::cublasGemmAlgo_t::CUBLAS_GEMM_DFALT,
         )
     };
     done.w()

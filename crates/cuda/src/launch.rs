@@ -10,6 +10,7 @@ use candle_core::cuda_backend::cudarc::driver::{
 use candle_core::{CudaDevice, DType, Result, bail};
 
 use crate::buffer::Operand;
+use crate::device::bind;
 
 #[allow(unreachable_pub, reason = "generated")]
 mod ptx {
@@ -58,6 +59,7 @@ pub(crate) struct Launch {
 impl Launch {
     /// The kernel `name` of `file`.
     pub(crate) fn new(device: &CudaDevice, file: File, name: &str) -> Result<Self> {
+        bind(device)?;
         let function = device.get_or_load_custom_func(name, file.name, file.ptx)?;
         let function = function.into_cuda_function();
         Ok(Self { function, stream: device.cuda_stream(), arguments: Vec::new() })

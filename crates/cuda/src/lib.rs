@@ -22,13 +22,13 @@ mod update;
 
 pub use attention::{Attention, WIDEST, attention, attention_back, counts};
 pub use buffer::{Operand, tensor, with};
-pub use device::{Facts, LOWEST, facts, open};
+pub use device::{Facts, LOWEST, enter, facts, open};
 pub use elementwise::{
     add, add_masked, cast, dropout, heads, masked, scaled_by, swiglu, swiglu_back,
 };
 pub use entropy::{cross_entropy, gathered, mean, scattered};
 pub use gemm::{Side, product, product_into};
-pub use memory::{free_and_total, out_of_memory, peak};
+pub use memory::{free, free_and_total, out_of_memory, peak};
 pub use norm::{rms_norm, rms_norm_back_gain, rms_norm_back_x};
 pub use reduce::{squares, total};
 pub use update::{AdamW, adamw};

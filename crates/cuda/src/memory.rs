@@ -2,8 +2,10 @@
 
 use std::ffi::c_void;
 
+use candle_core::cuda_backend::cudarc::cublas::result::CublasError;
+use candle_core::cuda_backend::cudarc::cublas::sys::cublasStatus_t;
 use candle_core::cuda_backend::cudarc::driver::sys::CUmemPool_attribute as Attribute;
-use candle_core::cuda_backend::cudarc::driver::{DriverError, result, sys};
+use candle_core::cuda_backend::cudarc::driver::{CudaContext, DriverError, result, sys};
 use candle_core::cuda_backend::{CudaError, WrapErr};
 use candle_core::{Error, Result};
 
@@ -36,11 +38,16 @@ pub fn out_of_memory(error: &Error) -> Option<Option<usize>> {
             if let Some(TooLittle { asked }) = inner.downcast_ref() {
                 return Some(Some(*asked));
             }
-            let full = sys::cudaError_enum::CUDA_ERROR_OUT_OF_MEMORY;
-            match inner.downcast_ref() {
-                Some(CudaError::Cuda(DriverError(code))) if *code == full => Some(None),
-                _ => None,
-            }
+            let full = match inner.downcast_ref()? {
+                CudaError::Cuda(DriverError(code)) => {
+                    *code == sys::cudaError_enum::CUDA_ERROR_OUT_OF_MEMORY
+                }
+                CudaError::Cublas(CublasError(status)) => {
+                    *status == cublasStatus_t::CUBLAS_STATUS_ALLOC_FAILED
+                }
+                _ => false,
+            };
+            full.then_some(None)
         }
         Error::WithBacktrace { inner, .. } | Error::Context { inner, .. } => out_of_memory(inner),
         Error::WithPath { inner, .. } => out_of_memory(inner),
@@ -48,7 +55,16 @@ pub fn out_of_memory(error: &Error) -> Option<Option<usize>> {
     }
 }
 
-/// Bytes free and in all, on the device that was used last.
+/// Bytes free on device `number`.
+///
+/// # Errors
+/// When there is no such device, or it has no memory for a context.
+pub fn free(number: usize) -> Result<usize> {
+    let (free, _) = CudaContext::new(number).w()?.mem_get_info().w()?;
+    Ok(free)
+}
+
+/// Bytes free and in all, on the device that this thread used last.
 ///
 /// # Errors
 /// When no device is in use.

@@ -63,10 +63,12 @@ pub enum Error {
         problem: String,
     },
     /// A data file or directory is not there.
-    #[error("{}: there is no such file or directory", path.display())]
+    #[error("{}: there is no such file or directory{instead}", path.display())]
     NoFile {
         /// Its path.
         path: PathBuf,
+        /// What is there instead, as the end of the sentence; may be empty.
+        instead: String,
     },
     /// A row cannot be understood.
     #[error("{place}: {problem}; `skip_bad_rows` leaves such rows out and counts them")]

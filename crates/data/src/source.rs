@@ -12,7 +12,8 @@ use crate::schema::{Schema, SchemaChoice, unknown_keys};
 vxf_core::config! {
     /// A data set: where its rows lie, what their columns mean, and which of them are taken.
     pub struct Source {
-        /// A file, a directory in the layout of the hub's data sets, or the name of one there.
+        /// A file, a directory in the layout of the hub's data sets, or the name of one there
+        /// (owner/name, or hf:owner/name where a directory `owner` exists).
         pub path: String = String::new(),
         /// Branch, tag or commit of a data set on the hub; empty for `main`.
         pub revision: String = String::new(),

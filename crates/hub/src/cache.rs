@@ -13,8 +13,6 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use hf_hub::{Cache, CacheRepo, Repo, RepoType};
-
 use crate::error::{Error, Result};
 use crate::name;
 use crate::reference::{Kind, Reference};
@@ -22,7 +20,6 @@ use crate::reference::{Kind, Reference};
 /// The folder of one repository.
 #[derive(Debug)]
 pub(crate) struct Folder {
-    layout: CacheRepo,
     root: PathBuf,
     locks: PathBuf,
 }
@@ -30,22 +27,13 @@ pub(crate) struct Folder {
 impl Folder {
     /// The folder of `reference` below the cache; nothing is created.
     pub(crate) fn new(cache: &Path, kind: Kind, reference: &Reference) -> Self {
-        let kind = match kind {
-            Kind::Model => RepoType::Model,
-            Kind::Dataset => RepoType::Dataset,
-        };
-        let repo = Repo::with_revision(reference.id().into(), kind, reference.revision().into());
-        let name = repo.folder_name();
-        Self {
-            root: cache.join(&name),
-            locks: cache.join(".locks").join(&name),
-            layout: Cache::new(cache.to_owned()).repo(repo),
-        }
+        let name = format!("{}--{}", kind.plural(), reference.id().replace('/', "--"));
+        Self { root: cache.join(&name), locks: cache.join(".locks").join(&name) }
     }
 
     /// The directory of a commit.
     pub(crate) fn snapshot(&self, commit: &str) -> PathBuf {
-        self.layout.pointer_path(commit)
+        self.root.join("snapshots").join(commit)
     }
 
     /// A file of a commit.
@@ -55,12 +43,12 @@ impl Folder {
 
     /// The content with a tag.
     pub(crate) fn blob(&self, tag: &str) -> PathBuf {
-        self.layout.blob_path(tag)
+        self.root.join("blobs").join(tag)
     }
 
     /// What has arrived of the content with a tag.
     pub(crate) fn partial(&self, tag: &str) -> PathBuf {
-        self.layout.blob_path(&format!("{tag}.incomplete"))
+        self.blob(&format!("{tag}.incomplete"))
     }
 
     /// The commit that a revision was at when it was last downloaded from.

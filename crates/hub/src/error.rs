@@ -15,7 +15,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A text begins with `hub:`, or was used as a reference, and is none.
+    /// A text begins with `hf:`, or was used as a reference, and is none.
     #[error("`{text}`: {problem}; write owner/name or owner/name@revision")]
     Reference {
         /// As typed.

@@ -15,13 +15,7 @@
 //! # Ok::<(), vxf_hub::Error>(())
 //! ```
 //!
-//! # What is `hf-hub`'s and what is ours
-//!
-//! The crate `hf-hub` says where things lie in the cache. Its downloads are not used: they compare
-//! neither digest nor length, append to a partial file whatever a server sends, wait for no
-//! `Retry-After`, know neither `HF_TOKEN` nor an offline mode, tell no cause apart, show the token
-//! in `Debug`, and share neither locks nor partial files with Python. In their place stands `ureq`,
-//! the client that `hf-hub` itself uses.
+//! Why this is not the crate `hf-hub`: `docs/decisions.md`, "Hub client".
 //!
 //! # What follows the environment
 //!

@@ -1,6 +1,7 @@
 //! What a user types to name a repository.
 
 use std::fmt;
+use std::fs;
 use std::path::Path;
 
 use crate::error::{Error, Result};
@@ -61,15 +62,15 @@ impl fmt::Display for Kind {
 
 /// A repository on the hub, and a revision of it.
 ///
-/// Written `owner/name` or `owner/name@revision`, the revision being a branch, a tag or a commit;
-/// `hub:` may stand in front. Without `hub:` a text means the hub only if all of this holds:
+/// Written `owner/name` or `owner/name@revision`, the revision being a branch, a tag or a commit.
+/// `hf:owner/name` always means the hub. Without `hf:` a text means the hub only if all of this holds:
 ///
 /// 1. it has the form `owner/name`, in the characters of hub ids;
 /// 2. nothing of that name exists locally;
-/// 3. `owner` is no local directory;
+/// 3. `owner` is no local directory, and not one letter away from the name of one;
 /// 4. it does not end like a data file (`.jsonl`, `.safetensors`, ...).
 ///
-/// So a path with a typing error in its last part never becomes a network access.
+/// So a mistyped path is never looked up on the network.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Reference {
     id: String,
@@ -96,33 +97,35 @@ impl Reference {
     /// The repository that `text` means, or `None` if it means a local path.
     ///
     /// # Errors
-    /// When the text begins with `hub:` and what follows names no repository.
+    /// When the text begins with `hf:` and what follows names no repository.
     pub fn parse(text: &str) -> Result<Option<Self>> {
-        Self::parse_in(text, Path::new(""))
+        Self::parse_in(text, &[Path::new("")])
     }
 
-    /// As [`parse`](Self::parse), with local paths relative to `directory`.
+    /// As [`parse`](Self::parse), with local paths looked for in each of `directories`.
     ///
     /// # Errors
     /// As [`parse`](Self::parse).
-    pub fn parse_in(text: &str, directory: &Path) -> Result<Option<Self>> {
-        let (prefixed, rest) = match text.strip_prefix("hub:") {
-            Some(rest) => (true, rest),
-            None => (false, text),
-        };
+    pub fn parse_in(text: &str, directories: &[&Path]) -> Result<Option<Self>> {
+        // `hub:` was the prefix of earlier versions.
+        let prefixed = ["hf:", "hub:"].iter().find_map(|prefix| text.strip_prefix(prefix));
+        let rest = prefixed.unwrap_or(text);
         let (id, revision) = match rest.split_once('@') {
             Some((id, revision)) => (id, Some(revision)),
             None => (rest, None),
         };
-        if prefixed {
+        if prefixed.is_some() {
             return Self::new(id, revision).map(Some).map_err(|error| error.about_text(text));
         }
         let owner = id.split('/').next().unwrap_or_default();
         let local = !name::is_id(id)
             || FILE_ENDINGS.iter().any(|ending| id.ends_with(ending))
-            || directory.join(text).exists()
-            || directory.join(id).exists()
-            || directory.join(owner).is_dir();
+            || directories.iter().any(|directory| {
+                directory.join(text).exists()
+                    || directory.join(id).exists()
+                    || directory.join(owner).is_dir()
+                    || has_near_directory(directory, owner)
+            });
         Ok(if local { None } else { Self::new(id, revision).ok() })
     }
 
@@ -146,14 +149,28 @@ impl fmt::Display for Reference {
     }
 }
 
+/// Shorter names are too often one letter apart by chance.
+const SHORTEST_NEAR: usize = 4;
+
+/// Whether `directory` has a subdirectory whose name `owner` may be a typing error of.
+fn has_near_directory(directory: &Path, owner: &str) -> bool {
+    let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    owner.len() >= SHORTEST_NEAR
+        && entries.filter(|entry| entry.path().is_dir()).any(|entry| {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            name.len() >= SHORTEST_NEAR && strsim::damerau_levenshtein(owner, &name) <= 1
+        })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn parse(text: &str) -> Option<String> {
         let directory = tempfile::tempdir().expect("a directory");
-        std::fs::create_dir_all(directory.path().join("data/set")).expect("a directory");
-        let found = Reference::parse_in(text, directory.path()).expect("no prefix");
+        fs::create_dir_all(directory.path().join("data/set")).expect("a directory");
+        let found = Reference::parse_in(text, &[directory.path()]).expect("no prefix");
         found.map(|found| found.to_string())
     }
 
@@ -161,11 +178,12 @@ mod tests {
     fn ids_of_the_hub() {
         for text in ["Qwen/Qwen2.5-0.5B", "a/b@v1.0", "a/b@refs/pr/3", "x_y/z.w-1"] {
             assert_eq!(parse(text).as_deref(), Some(text));
+            assert_eq!(parse(&format!("hf:{text}")).as_deref(), Some(text));
             assert_eq!(parse(&format!("hub:{text}")).as_deref(), Some(text));
         }
         assert_eq!(parse("a/b@main").as_deref(), Some("a/b"));
-        assert_eq!(parse("hub:data/set").as_deref(), Some("data/set"), "the prefix decides");
-        assert_eq!(parse("hub:a/set.json").as_deref(), Some("a/set.json"));
+        assert_eq!(parse("hf:data/set").as_deref(), Some("data/set"), "the prefix decides");
+        assert_eq!(parse("hf:a/set.json").as_deref(), Some("a/set.json"));
     }
 
     #[test]
@@ -174,6 +192,9 @@ mod tests {
             "data/set",
             "data/sett",
             "data/set@v1",
+            "dats/set",
+            "daat/set",
+            "data2/set",
             "./a/b",
             "../a",
             "/a/b",
@@ -201,8 +222,20 @@ mod tests {
     }
 
     #[test]
+    fn a_directory_anywhere_makes_a_path_local() {
+        let (here, recipe) =
+            (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+        fs::create_dir(recipe.path().join("models")).expect("a directory");
+        let parse = |directories: &[&Path]| {
+            Reference::parse_in("models/tiny", directories).expect("no prefix").is_some()
+        };
+        assert!(parse(&[here.path()]));
+        assert!(!parse(&[here.path(), recipe.path()]));
+    }
+
+    #[test]
     fn a_prefix_without_an_id_is_an_error() {
-        for text in ["hub:gpt2", "hub:", "hub:/etc/passwd", "hub:a/b@", "hub:a/b@..", "hub:a/b/c"] {
+        for text in ["hf:gpt2", "hf:", "hf:/etc/passwd", "hf:a/b@", "hf:a/b@..", "hub:a/b/c"] {
             let error = Reference::parse(text).expect_err(text).to_string();
             assert!(error.contains(text) && error.contains("owner/name@revision"), "{error}");
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde_json::{Map, Value};
+use vxf_core::{ConfigError, Lora};
 
 use crate::{Error, Result};
 
@@ -114,6 +115,53 @@ impl Layer {
         self.values.shift_remove(key)
     }
 
+    /// The layer with PEFT's names of adapter settings (`r`, `lora_alpha`, `lora_dropout`) turned into
+    /// those used here, so that layers that spell them differently lie over each other.
+    ///
+    /// # Errors
+    /// When a table sets one of them under both names.
+    pub fn spelled_out(mut self) -> Result<Self> {
+        let mut adapters = Vec::new();
+        adapters_in(&self.values, "", &mut adapters);
+        for path in adapters {
+            for (alias, name) in Lora::ALIASES {
+                self.rename(&path, alias, name)?;
+            }
+        }
+        Ok(self)
+    }
+
+    /// Renames a key of the table at `path`.
+    fn rename(&mut self, path: &str, from: &str, to: &str) -> Result<()> {
+        let mut parts = path.split('.');
+        let first = parts.next().and_then(|first| self.values.get_mut(first));
+        let table = parts.try_fold(first, |at, part| at.map(|at| at.get_mut(part)));
+        let Some(Some(Value::Object(table))) = table else { return Ok(()) };
+        if !table.contains_key(from) {
+            return Ok(());
+        }
+        let (old, new) = (format!("{path}.{from}"), format!("{path}.{to}"));
+        if table.contains_key(to) {
+            let problem = ConfigError {
+                rule: format!("is another name of `{new}`, which is set too; write one of them"),
+                key: old.clone(),
+                found: String::new(),
+            };
+            return Err(Error::Setting { place: self.place(&old), problem: Box::new(problem) });
+        }
+        // In the same place: messages follow the order of the file.
+        let renamed = std::mem::take(table).into_iter();
+        let renamed = renamed.map(|(key, value)| match key == from {
+            true => (to.to_owned(), value),
+            false => (key, value),
+        });
+        *table = renamed.collect();
+        if let Some(place) = self.places.remove(&old) {
+            self.places.insert(new, place);
+        }
+        Ok(())
+    }
+
     /// The value at `path`.
     pub fn get(&self, path: &str) -> Option<&Value> {
         let mut parts = path.split('.');
@@ -204,6 +252,18 @@ fn replace(
     }
 }
 
+/// Finds the paths of all tables that describe an adapter.
+fn adapters_in(table: &Map<String, Value>, path: &str, found: &mut Vec<String>) {
+    for (key, value) in table {
+        let Value::Object(inner) = value else { continue };
+        let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        match key == "trainable" {
+            true => found.push(path),
+            false => adapters_in(inner, &path, found),
+        }
+    }
+}
+
 fn overlay(above: &mut Map<String, Value>, below: Map<String, Value>) {
     let differs = |key: &str| {
         let (above, below) = (above.get(key), below.get(key));
@@ -249,6 +309,25 @@ mod tests {
         let below = layer(json!({"perturber": {"name": "vaccine", "rho": 2}}), "below");
         let above = layer(json!({"perturber": {"name": "gaussian"}}), "above");
         assert_eq!(above.over(below).get("perturber.rho"), None);
+    }
+
+    #[test]
+    fn peft_s_names_are_names_of_the_same_settings() {
+        let peft = json!({"type": "lora", "r": 2, "lora_alpha": 4, "lora_dropout": 0.5});
+        let below = json!({"alignment": {"trainable": {"type": "lora", "rank": 8, "alpha": 1}}});
+        let above = layer(json!({"alignment": {"trainable": peft}}), "above");
+        let both = above.spelled_out().expect("one name each").over(layer(below, "below"));
+        let wanted = json!({"type": "lora", "rank": 2, "alpha": 4, "dropout": 0.5});
+        assert_eq!(both.get("alignment.trainable"), Some(&wanted));
+        assert_eq!(both.place("alignment.trainable.rank"), Place::Flag("above".into()));
+        let twice = json!({"fine_tuning": {"trainable": {"rank": 2, "r": 3}}});
+        let error = layer(twice, "flag").spelled_out().expect_err("two names").to_string();
+        let names = ["flag", "`fine_tuning.trainable.r`", "`fine_tuning.trainable.rank`"];
+        assert!(names.iter().all(|name| error.contains(name)), "{error}");
+        // Elsewhere `r` is a key like any other.
+        let other =
+            layer(json!({"perturber": {"r": 1}}), "flag").spelled_out().expect("no adapter");
+        assert_eq!(other.get("perturber.r"), Some(&json!(1)));
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod diff;
 mod error;
 pub mod file;
 pub mod layer;
+pub mod paths;
 mod recipe;
 mod resolve;
 pub mod settings;

@@ -167,7 +167,8 @@ vxf_core::config! {
     /// The section `model`.
     pub struct ModelSettings {
         /// A directory in the Hugging Face layout, a hub id such as owner/name or
-        /// owner/name@revision, or `embedded` for the model in this program.
+        /// owner/name@revision (hf:owner/name where a directory `owner` exists), or `embedded` for
+        /// the model in this program.
         pub path: String = EMBEDDED.to_owned(),
         /// The type it computes in, whatever it is stored in: f32, f64, bf16 or f16.
         pub dtype: Precision = Precision::F32,

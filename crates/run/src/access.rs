@@ -7,6 +7,10 @@ use std::sync::Mutex;
 use vxf_data::{LocalRepository, Locate, Repository, Source};
 use vxf_hub::{Hub, Kind, Reference};
 
+use vxf_recipe::settings::EMBEDDED;
+
+use crate::instead::{holds, instead};
+use crate::store::directory::RUNS;
 use crate::{Error, Result, trust};
 
 type Progress = Box<dyn Fn(&str, u64, u64) + Send + Sync>;
@@ -54,13 +58,13 @@ impl Access {
     /// # Errors
     /// When there is no such directory, or the hub does not give it.
     pub fn model(&self, name: &str) -> Result<PathBuf> {
-        match Reference::parse(name)? {
+        match reference(name)? {
             None => match Path::new(name) {
                 path if path.is_dir() => {
                     self.examine(path);
                     Ok(path.to_owned())
                 }
-                path => Err(Error::NoModel { path: path.to_owned() }),
+                path => Err(Error::NoModel { path: path.to_owned(), instead: instead(path) }),
             },
             Some(reference) => Ok(self.repository(Kind::Model, &reference)?.model_files()?),
         }
@@ -114,8 +118,19 @@ impl Locate for Access {
             "" => source.path.clone(),
             revision => format!("{}@{revision}", source.path),
         };
-        match Reference::parse(&name).map_err(elsewhere)? {
-            None => Ok(Box::new(LocalRepository::open(Path::new(&source.path))?)),
+        let found = reference(&name).map_err(|error| match error {
+            Error::Hub(error) => elsewhere(error),
+            other => vxf_data::Error::Repository(Box::new(other)),
+        })?;
+        match found {
+            None => match LocalRepository::open(Path::new(&source.path)) {
+                Ok(repository) => Ok(Box::new(repository)),
+                Err(vxf_data::Error::NoFile { path, .. }) => {
+                    let instead = instead(&path);
+                    Err(vxf_data::Error::NoFile { path, instead })
+                }
+                Err(error) => Err(error),
+            },
             Some(reference) => {
                 let found = self.repository(Kind::Dataset, &reference);
                 Ok(Box::new(OnHub(found.map_err(|error| match error {
@@ -125,6 +140,34 @@ impl Locate for Access {
             }
         }
     }
+}
+
+/// The hub's repository that `name` means, or `None` if it means a local path.
+fn reference(name: &str) -> Result<Option<Reference>> {
+    // Where experiments go when nobody says where: a run that was deleted, or made in another directory.
+    match Path::new(name).starts_with(RUNS) {
+        true => Ok(None),
+        false => Ok(Reference::parse(name)?),
+    }
+}
+
+/// Checks that `target` can be a model, for commands that take a run or a model and found no run.
+///
+/// # Errors
+/// When it is a local path and no model directory is there: says what is there instead.
+pub fn check_target(target: &str) -> Result<()> {
+    if target == EMBEDDED || reference(target)?.is_some() {
+        return Ok(());
+    }
+    let path = Path::new(target);
+    let has = |name: &str| path.join(name).is_file();
+    let problem = match (path.is_dir(), has("config.json") || has("adapter_config.json")) {
+        (true, true) => return Ok(()),
+        (true, false) => format!("neither a run nor a model directory; {}", holds(path)),
+        (false, _) if path.exists() => "a file, and neither a run nor a model directory".to_owned(),
+        (false, _) => format!("no such run or model{}", instead(path)),
+    };
+    Err(Error::NoTarget { path: path.to_owned(), problem })
 }
 
 /// A data set of the hub as a source reads it.

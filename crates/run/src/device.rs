@@ -44,8 +44,8 @@ pub struct Cuda {
     pub capability: String,
     /// Bytes of its memory.
     pub total: u64,
-    /// Bytes of it that are free.
-    pub free: u64,
+    /// Bytes of it that are free, if it tells.
+    pub free: Option<u64>,
     /// Why it cannot be used, if it cannot.
     pub problem: Option<String>,
 }
@@ -100,21 +100,27 @@ mod on_cuda {
             device: format!("cuda:{}", facts.number),
             capability: format!("{}.{}", facts.capability.0, facts.capability.1),
             total: facts.total as u64,
-            free: facts.free as u64,
+            free: free(facts.number),
             problem: too_old(&facts),
             name: facts.name,
         };
         Ok(all()?.into_iter().map(describe).collect())
     }
 
-    pub(super) fn free() -> Option<u64> {
-        vxf_cuda::free_and_total().ok().map(|(free, _)| free as u64)
+    pub(super) fn free(number: usize) -> Option<u64> {
+        vxf_cuda::free(number).ok().map(|free| free as u64)
     }
+
+    pub(super) use vxf_cuda::enter;
 }
 
 #[cfg(not(feature = "cuda"))]
 mod on_cuda {
     use super::{Cuda, Device};
+
+    pub(super) fn enter(_: &Device) -> candle_core::Result<()> {
+        Ok(())
+    }
 
     const WITHOUT: &str = "this program was built without CUDA; docs/cuda.md says how to build it \
                            with it, or write --device cpu";
@@ -127,7 +133,7 @@ mod on_cuda {
         Err(WITHOUT.into())
     }
 
-    pub(super) fn free() -> Option<u64> {
+    pub(super) fn free(_: usize) -> Option<u64> {
         None
     }
 }
@@ -144,11 +150,19 @@ pub fn found() -> Result<Vec<Cuda>, String> {
 
 /// Bytes of a device's memory that may still be taken, if it tells.
 pub fn free(device: &Device) -> Option<u64> {
-    match device {
-        Device::Cpu => host_memory(),
-        Device::Cuda(_) => on_cuda::free(),
-        Device::Metal(_) => None,
+    match device.location() {
+        DeviceLocation::Cpu => host_memory(),
+        DeviceLocation::Cuda { gpu_id } => on_cuda::free(gpu_id),
+        DeviceLocation::Metal { .. } => None,
     }
+}
+
+/// Prepares this thread for work on a device; whoever starts a thread calls it there first.
+///
+/// # Errors
+/// When the device refuses.
+pub(crate) fn enter(device: &Device) -> Result<()> {
+    Ok(on_cuda::enter(device).map_err(vxf_core::Error::from)?)
 }
 
 fn host_memory() -> Option<u64> {

@@ -18,6 +18,15 @@ pub struct Deviations {
     pub facts: Vec<String>,
 }
 
+/// All settings of an experiment but those that no figure depends on.
+fn settings(experiment: &Experiment) -> Value {
+    let mut map = experiment.value();
+    for key in ["schema_version", "threads", "recompute", "detail", "keep"] {
+        map.remove(key);
+    }
+    Value::Object(map)
+}
+
 /// Where the experiment in `root` departs from `recipe`.
 ///
 /// # Errors
@@ -25,7 +34,7 @@ pub struct Deviations {
 pub fn of_experiment(recipe: &Experiment, root: &std::path::Path) -> Result<Deviations> {
     let run = finished::experiment(root)?;
     let manifest = finished::manifest(root)?;
-    let (first, second) = (Value::Object(recipe.essence()), Value::Object(run.essence()));
+    let (first, second) = (settings(recipe), settings(&run));
     let mut facts = Vec::new();
     let runs = finished::graph(root)?.runs;
     let missing = runs.iter().filter(|run| !root.join(run.id.path()).is_dir()).count();

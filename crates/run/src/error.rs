@@ -76,10 +76,24 @@ pub enum Error {
         model: String,
     },
     /// A model that is named by path is not there.
-    #[error("{}: no such model directory, and no hub id such as owner/name", path.display())]
+    #[error(
+        "{}: no such model directory{instead}; a model on the hub is written owner/name, or \
+         hf:owner/name where a directory has a name like its owner's",
+        path.display()
+    )]
     NoModel {
         /// The path as given.
         path: PathBuf,
+        /// What is there instead, as the end of a clause.
+        instead: String,
+    },
+    /// What is to be measured or asked is neither a run nor a model.
+    #[error("{}: {problem}", path.display())]
+    NoTarget {
+        /// The path as given.
+        path: PathBuf,
+        /// What was found in its place.
+        problem: String,
     },
     /// A model or data set of the hub cannot be had.
     #[error(transparent)]
@@ -186,16 +200,15 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether something that was named is merely not here, and not broken.
+    /// Whether something of the hub was named that is not in the cache yet.
     pub fn is_absence(&self) -> bool {
         match self {
-            Self::NoModel { .. } => true,
             Self::Hub(vxf_hub::Error::NotCached { .. }) => true,
             Self::Data(source) => match source.repository() {
                 Some(source) => {
                     matches!(source.downcast_ref(), Some(vxf_hub::Error::NotCached { .. }))
                 }
-                None => source.is_absence(),
+                None => false,
             },
             _ => false,
         }

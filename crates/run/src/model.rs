@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, Weak};
 
 use candle_core::{DType, Device};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use vxf_core::{Backbone, Params, Trainable};
+use vxf_core::{Backbone, Lora, Params, Trainable};
 use vxf_data::{Codec, TemplateChoice};
 use vxf_hf::checkpoint::{Checkpoint, Format};
 use vxf_hf::peft;
@@ -30,7 +30,7 @@ pub struct ModelDigests {
     pub weights: String,
     /// SHA-256 of the tokenizer's files, likewise.
     pub tokenizer: String,
-    /// SHA-256 of each adapter that was merged in first.
+    /// SHA-256 of each adapter that is merged in first: its settings and its weights.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub adapters: Vec<String>,
 }
@@ -50,8 +50,8 @@ pub struct Base {
     pub outline: Outline,
     /// Where it lies; nowhere if it is in this program.
     pub directory: Option<PathBuf>,
-    /// Where the adapters lie that were merged in, in order.
-    adapters: Vec<PathBuf>,
+    /// Digests of the adapters that are merged in.
+    adapters: Vec<String>,
     device: Device,
     dtype: DType,
     shared: Mutex<Option<Weak<dyn Backbone>>>,
@@ -102,9 +102,8 @@ impl Base {
         let outline = outline(checkpoint.raw_config(), &name)?;
         let mut adapters = Vec::new();
         for adapter in &settings.adapters {
-            let place = access.model(adapter)?;
-            let (lora, weights) = peft::read(&place, DType::F32, &Device::Cpu)?;
-            adapters.push(place);
+            let (lora, weights) = peft::read(&access.model(adapter)?, DType::F32, &Device::Cpu)?;
+            adapters.push(adapter_digest(&lora, &weights)?);
             checkpoint = checkpoint.merged(&Trainable::Lora(lora), &weights)?;
         }
         codec.fits(outline.architecture.vocabulary).map_err(|error| Error::Tokenizer {
@@ -193,20 +192,19 @@ impl Base {
     /// When a file cannot be read.
     pub fn digests(&self) -> Result<ModelDigests> {
         let digest = |bytes: &[u8]| hex(&Sha256::digest(bytes));
-        let adapters =
-            self.adapters.iter().map(|place| directory_digest(place)).collect::<Result<_>>()?;
+        let adapters = self.adapters.clone();
         match &self.directory {
             None => Ok(ModelDigests {
-                adapters,
                 config: digest(vxf_world::CONFIG.as_bytes()),
                 weights: digest(vxf_world::WEIGHTS),
                 tokenizer: digest(vxf_world::tokenizer_json()?.as_bytes()),
+                adapters,
             }),
             Some(directory) => Ok(ModelDigests {
-                adapters,
                 config: file_digest(&directory.join("config.json"))?,
                 weights: files_digest(self.checkpoint.files())?,
                 tokenizer: files_digest(self.codec.files())?,
+                adapters,
             }),
         }
     }
@@ -258,6 +256,19 @@ pub(crate) fn directory_digest(directory: &Path) -> Result<String> {
     }
     files.sort();
     files_digest(&files)
+}
+
+/// SHA-256 of an adapter's settings and weights.
+fn adapter_digest(lora: &Lora, weights: &Params) -> Result<String> {
+    let mut hash = Sha256::new();
+    hash.update(json!(lora).to_string());
+    for (name, weight) in weights.iter() {
+        hash.update(format!("\n{name} {:?}\n", weight.dims()));
+        for value in weight.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()? {
+            hash.update(value.to_le_bytes());
+        }
+    }
+    Ok(hex(&hash.finalize()))
 }
 
 fn files_digest(files: &[PathBuf]) -> Result<String> {

@@ -12,7 +12,10 @@ const READ: [&str; 5] = ["json", "safetensors", "bin", "txt", "jinja"];
 
 /// What is worth knowing of `directory` before it is believed, a sentence each.
 pub(crate) fn remarks(directory: &Path) -> Vec<String> {
-    let me = Me::here();
+    remarks_to(&Me::here(), directory)
+}
+
+fn remarks_to(me: &Me, directory: &Path) -> Vec<String> {
     let (mut open, mut away) = (Found::default(), Found::default());
     if let Ok(metadata) = directory.metadata() {
         open.note(directory, me.who_else(&metadata));
@@ -124,7 +127,7 @@ impl Me {
 
 #[cfg(all(test, unix))]
 mod tests {
-    use std::os::unix::fs::{PermissionsExt, chown, symlink};
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 
     use super::*;
 
@@ -168,7 +171,18 @@ mod tests {
         let place = model();
         let config = place.path().join("config.json");
         if chown(&config, Some(12_345), None).is_err() {
-            eprintln!("not run: only the owner of everything can give files away");
+            // Only the owner of everything can give files away; anyone can look as someone else does.
+            let owner = fs::metadata(&config).expect("it is there").uid();
+            let someone = Me { user: Some(owner + 1), groups: Vec::new() };
+            let told = remarks_to(&someone, place.path()).join("\n");
+            assert!(told.contains(&format!("belongs to another user (id {owner})")), "{told}");
+            mode(&config, 0o664);
+            let stranger = Me { user: Some(owner), groups: Vec::new() };
+            let told = remarks_to(&stranger, place.path()).join("\n");
+            assert!(
+                told.contains("config.json is writable by a group that is not yours"),
+                "{told}"
+            );
             return;
         }
         let told = remarks(place.path()).join("\n");

@@ -11,10 +11,14 @@ use candle_core::Device;
 /// When there is no such device.
 pub fn device() -> &'static Device {
     static DEVICE: OnceLock<Device> = OnceLock::new();
-    DEVICE.get_or_init(|| match std::env::var("VXF_TEST_DEVICE").as_deref() {
+    let device = DEVICE.get_or_init(|| match std::env::var("VXF_TEST_DEVICE").as_deref() {
         Err(_) | Ok("cpu") => Device::Cpu,
         Ok(name) => cuda(name),
-    })
+    });
+    // Tests run on threads of their own.
+    #[cfg(feature = "cuda")]
+    vxf_cuda::enter(device).expect("the device");
+    device
 }
 
 #[cfg(feature = "cuda")]

@@ -124,7 +124,6 @@ struct Elsewhere {
 }
 
 impl Perturber for Elsewhere {
-
     fn perturb(&mut self, step: &mut Step<'_>) -> Result<Perturbation> {
         let gradients = step.on("harmful").role(Role::Probe).gradients()?;
         Ok(Perturbation::Weights(gradients.scale(self.rho / gradients.norm()?)?))

@@ -4,9 +4,8 @@
 use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
-use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::Once;
 
 use serde::de::DeserializeOwned;
 
@@ -122,27 +121,25 @@ fn more_than(most: usize, marks: &[u8], json: &[u8]) -> bool {
     count > most
 }
 
-/// What `work` gives; nothing if it panicked, which is then not printed either.
+thread_local! {
+    static EXPECTED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What `work` returns, or nothing if it panicked.
 ///
 /// For libraries that take for granted what a damaged file lacks. Whatever `work` was changing must
-/// not be used afterwards.
+/// not be used afterwards. The panic reaches the program's panic hook as any other; a hook that
+/// should not print it asks [`is_panic_expected`].
 pub fn caught<T>(work: impl FnOnce() -> T) -> Option<T> {
-    thread_local! {
-        static EXPECTED: Cell<bool> = const { Cell::new(false) };
-    }
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        let before = take_hook();
-        set_hook(Box::new(move |panic| {
-            if !EXPECTED.get() {
-                before(panic);
-            }
-        }));
-    });
     let outer = EXPECTED.replace(true);
     let result = catch_unwind(AssertUnwindSafe(work));
     EXPECTED.set(outer);
     result.ok()
+}
+
+/// Whether a panic on this thread, now, becomes the result of [`caught`].
+pub fn is_panic_expected() -> bool {
+    EXPECTED.get()
 }
 
 /// A text for a terminal or a log: what came from outside must not steer it.

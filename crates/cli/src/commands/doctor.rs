@@ -47,7 +47,8 @@ fn text(found: &Result<Vec<Cuda>, String>) -> String {
         Err(problem) => line("cuda", format!("none: {problem}")),
         Ok(devices) => {
             for Cuda { device, name, capability, total, free, problem } in devices {
-                let memory = format!("{} of {} free", bytes(*free), bytes(*total));
+                let free = free.map_or("unknown".to_owned(), bytes);
+                let memory = format!("{free} of {} free", bytes(*total));
                 line(device, format!("{name}, compute capability {capability}, {memory}"));
                 if let Some(problem) = problem {
                     line("", format!("cannot be used: {problem}"));

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use vxf_core::Stage;
-use vxf_recipe::{Experiment, Layer};
+use vxf_recipe::{Experiment, Layer, Place};
 use vxf_report::{Answer, Failure, Failures, Layout, Record, Row, TextTable, detail, table};
+use vxf_run::access::check_target;
 use vxf_run::measure::metrics::Measured;
 use vxf_run::store::finished;
 use vxf_run::{Access, Evaluation, Evaluator, Run};
@@ -33,6 +34,7 @@ pub(crate) fn run(args: &EvalArgs) -> Result<(), CommandError> {
 
 /// A model as it is.
 fn model(args: &EvalArgs, access: &Arc<Access>) -> Result<(), CommandError> {
+    check_target(&args.target)?;
     let file = args.recipe.as_deref().map(vxf_recipe::file::read).transpose()?;
     let asked = recipe(args, file.unwrap_or_default(), Some(&args.target))?;
     let measured =
@@ -58,11 +60,7 @@ fn one(args: &EvalArgs, path: &Path, access: &Arc<Access>) -> Result<(), Command
 }
 
 /// Prints the figures of one model.
-fn single(
-    args: &EvalArgs,
-    asked: &Experiment,
-    evaluation: Evaluation,
-) -> Result<(), CommandError> {
+fn single(args: &EvalArgs, asked: &Experiment, evaluation: Evaluation) -> Result<(), CommandError> {
     let Measured { rows, answers, failures, not_for_aligned } = evaluation.measured;
     let failed = Failures::default();
     note(&failed, &args.target, &failures);
@@ -233,6 +231,22 @@ fn recipe(
     let mut set = args.set.clone();
     if !args.metric.is_empty() {
         set.push(format!("metrics={}", json!(args.metric)));
+    }
+    let files = below.get("data").is_some();
+    match &args.template {
+        Some(template) if files => {
+            below.set("data.template", json!(template), Place::Flag("--template".into()))?;
+        }
+        Some(_) => {
+            let message = "--template: the embedded world has its own template";
+            return Err(CommandError::usage(message)
+                .hint("`--recipe RECIPE` with a section `data` names data of your own"));
+        }
+        // What the model's files say; a run has it in its recipe.
+        None if files && below.get("data.template").is_none() => {
+            below.set("data.template", json!("auto"), Place::Default)?;
+        }
+        None => {}
     }
     // Which metrics the run showed in full says nothing of those that are asked for now.
     below.take("detail");

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 use vxf_run::Run;
+use vxf_run::access::check_target;
 use vxf_run::measure::generate::{Asking, answers};
 use vxf_untrusted::printable;
 
@@ -16,6 +17,9 @@ use crate::progress::access;
 pub(crate) fn run(args: &GenerateArgs) -> Result<(), CommandError> {
     let path = Path::new(&args.target);
     let run = Run::is_run(path).then(|| Run::open(path)).transpose()?;
+    if run.is_none() {
+        check_target(&args.target)?;
+    }
     let choices = Choices {
         model: run.is_none().then(|| args.target.clone()),
         dtype: args.dtype.clone(),

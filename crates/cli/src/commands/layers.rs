@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use vxf_core::config::{DefenseConfig, PerturberConfig};
 use vxf_core::registry;
+use vxf_recipe::paths::{self, SeenFrom};
 use vxf_recipe::{Experiment, Layer, PAPER_METRICS, Place};
 use vxf_run::from;
 
@@ -12,21 +13,33 @@ use crate::args::{Choices, OneStage};
 use crate::error::CommandError;
 
 /// The experiment that a file and flags make together: flags win over the file, `--set` over both.
+/// All files that it names are there.
 pub(crate) fn recipe(file: Option<&Path>, choices: &Choices) -> Result<Experiment, CommandError> {
-    upon(file.map_or_else(|| Ok(Layer::new()), vxf_recipe::file::read)?, choices)
+    let layer = laid(file.map_or_else(|| Ok(Layer::new()), vxf_recipe::file::read)?, choices)?;
+    let experiment = Experiment::of(layer.clone())?;
+    paths::check(&layer)?;
+    Ok(experiment)
 }
 
 /// The experiment that flags make of the settings in `file`.
 pub(crate) fn upon(file: Layer, choices: &Choices) -> Result<Experiment, CommandError> {
-    let set = sets(&choices.set)?;
-    let mut layer = flags(choices)?.over(file);
+    Ok(Experiment::of(laid(file, choices)?)?)
+}
+
+/// Flags over the settings in `file`, and `--set` over both.
+fn laid(file: Layer, choices: &Choices) -> Result<Layer, CommandError> {
+    let mut set = sets(&choices.set)?;
+    paths::make_absolute(&mut set, SeenFrom::Command(Path::new("")))?;
+    let mut flags = flags(choices)?;
+    paths::make_absolute(&mut flags, SeenFrom::Command(Path::new("")))?;
+    let mut layer = flags.over(file);
     if let Some(run) = set.text("from").or_else(|| layer.text("from")).filter(|run| !run.is_empty())
     {
         layer = layer.clone().over(from::layer(Path::new(run))?);
     }
     metrics(&mut layer, &choices.metric)?;
     radius(&mut layer, &set, &choices.rho)?;
-    Ok(Experiment::of(set.over(layer))?)
+    Ok(set.over(layer))
 }
 
 /// Sets a flag's value: a comma makes an axis of `key`, anything else is its value at `single`.
@@ -109,7 +122,8 @@ fn sets(pairs: &[String]) -> Result<Layer, CommandError> {
         match pieces.as_slice() {
             [_] => layer.set(key, parse(value)?, place.clone())?,
             several => {
-                let values = several.iter().map(|text| parse(text)).collect::<Result<Vec<_>, _>>()?;
+                let values =
+                    several.iter().map(|text| parse(text)).collect::<Result<Vec<_>, _>>()?;
                 // What is a list by itself is not an axis of its own.
                 match LISTS.contains(&key) {
                     true => layer.set(key, values.into(), place.clone())?,
@@ -118,7 +132,7 @@ fn sets(pairs: &[String]) -> Result<Layer, CommandError> {
             }
         }
     }
-    Ok(layer)
+    Ok(layer.spelled_out()?)
 }
 
 /// Settings that are lists: several values are one list.
@@ -184,7 +198,8 @@ fn radius(layer: &mut Layer, set: &Layer, radii: &[f64]) -> Result<(), CommandEr
     let text = |key: &str| set.text(key).or_else(|| layer.text(key)).map(str::to_owned);
     let several = |key: &str| {
         let names = set.get(key).or_else(|| layer.get(key)).and_then(Value::as_array)?;
-        let name = |value: &Value| value.as_str().or_else(|| value["name"].as_str()).map(str::to_owned);
+        let name =
+            |value: &Value| value.as_str().or_else(|| value["name"].as_str()).map(str::to_owned);
         Some(names.iter().filter_map(name).collect::<Vec<_>>())
     };
     let named = text("perturber.name").or_else(|| text("perturber"));

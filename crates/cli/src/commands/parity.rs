@@ -2,8 +2,8 @@
 
 use serde_json::json;
 use vxf_parity::{Bounds, Report};
-use vxf_run::device::device;
 use vxf_report::TextTable;
+use vxf_run::device::device;
 
 use crate::args::{ParityArgs, ParityType};
 use crate::commands::SCHEMA_VERSION;

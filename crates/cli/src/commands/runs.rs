@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use vxf_report::{Record, TextTable};
-use vxf_run::store::finished;
 use vxf_run::Run;
+use vxf_run::store::finished;
 
 use crate::args::RunsArgs;
 use crate::commands::SCHEMA_VERSION;
@@ -85,9 +85,7 @@ impl Listed {
     }
 
     fn value(&self) -> Value {
-        let each = |(path, state, record): &(String, &str, Option<Record>)| {
-            json!({ "run": path, "state": state, "record": record })
-        };
+        let each = |(path, state, record): &(String, &str, Option<Record>)| json!({ "run": path, "state": state, "record": record });
         json!({
             "experiment": self.root,
             "finished": self.finished,
@@ -125,7 +123,8 @@ fn one(args: &RunsArgs) -> Result<(), CommandError> {
     let lineage = run.lineage()?;
     let records: Vec<_> = lineage.iter().map(|run| (&run.place, &run.record)).collect();
     if args.json {
-        let each = |(place, record): &(&PathBuf, &Record)| json!({ "run": place, "record": record });
+        let each =
+            |(place, record): &(&PathBuf, &Record)| json!({ "run": place, "record": record });
         return print_json(&json!({
             "schema_version": SCHEMA_VERSION,
             "experiment": root,

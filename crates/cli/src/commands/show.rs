@@ -68,30 +68,34 @@ fn example<C: Worldly + ?Sized>(entry: &Entry<C>) -> Result<String, CommandError
     let mut settings = Map::from_iter([("name".to_owned(), json!(entry.name))]);
     let world = world_defaults::<C>(entry.name)?;
     for setting in (entry.settings)() {
-        // TOML has no null: what is not given by default is left out.
-        if !setting.default.is_null() {
-            let value = world.get(setting.name).unwrap_or(&setting.default);
-            settings.insert(setting.name.to_owned(), value.clone());
-        }
+        let value = world.get(setting.name).unwrap_or(&setting.default);
+        settings.insert(setting.name.to_owned(), value.clone());
     }
-    let section = match C::NAME {
-        "defense" if entry.stages.contains(&Stage::Alignment) => "defense",
-        "defense" if entry.stages.contains(&Stage::FineTuning) => "fine_tune_defense",
-        "defense" => "post_tune_defense",
-        "perturber" => "perturber",
-        // A recipe lists these.
-        "metric" => {
-            let all = json!({ "metrics": [settings] });
-            return Ok(toml::to_string(&all).unwrap_or_default());
+    // Written whole, so that a setting that is a table comes as one of its section.
+    let recipe = match C::NAME {
+        "defense" if entry.stages.contains(&Stage::Alignment) => json!({ "defense": settings }),
+        "defense" if entry.stages.contains(&Stage::FineTuning) => {
+            json!({ "fine_tune_defense": settings })
         }
-        "judge" => {
-            let all = json!({ "judges": [settings] });
-            return Ok(toml::to_string(&all).unwrap_or_default());
-        }
+        "perturber" => json!({ "perturber": settings }),
+        "metric" => json!({ "metrics": [settings] }),
+        "judge" => json!({ "judges": [settings] }),
+        "defense" => json!({ "post_tune_defense": settings }),
         _ => return Ok(String::new()),
     };
-    // Whole, so that a setting that is a table lands below its section.
-    Ok(toml::to_string(&json!({ section: settings })).unwrap_or_default())
+    Ok(toml::to_string(&without_nulls(recipe)).unwrap_or_default())
+}
+
+/// TOML has no null: what is not given by default is left out, also inside a setting.
+fn without_nulls(value: Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let given = map.into_iter().filter(|(_, value)| !value.is_null());
+            Value::Object(given.map(|(key, value)| (key, without_nulls(value))).collect())
+        }
+        Value::Array(items) => items.into_iter().map(without_nulls).collect(),
+        other => other,
+    }
 }
 
 fn describe(entry: &Value) -> String {
@@ -149,4 +153,55 @@ fn unknown(name: &str) -> Result<CommandError, CommandError> {
     };
     Ok(CommandError::usage(format!("nothing is registered as `{name}`{suggestion}"))
         .hint(format!("`vxf list` shows what there is: {}", known.join(", "))))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use vxf_core::prelude::*;
+    use vxf_run::{recipe_file, resolve};
+
+    use super::*;
+
+    vxf_core::config! {
+        /// Settings of a defence that has a table between two plain settings.
+        pub struct TabledConfig {
+            /// A plain setting.
+            pub first: f64 = 0.5,
+            /// A table.
+            pub shares: BTreeMap<String, f64> = BTreeMap::from([("deep".to_owned(), 0.25)]),
+            /// A plain setting behind it.
+            pub last: usize = 3,
+        }
+    }
+
+    struct Tabled;
+
+    impl Defense for Tabled {}
+
+    #[typetag::serde(name = "tabled-example")]
+    impl DefenseConfig for TabledConfig {
+        fn build(&self) -> Box<dyn Defense> {
+            Box::new(Tabled)
+        }
+    }
+
+    vxf_core::register! {
+        defense "tabled-example" => TabledConfig,
+        summary: "A test's own.",
+        paper: "none",
+        stages: [Alignment],
+    }
+
+    #[test]
+    fn an_example_with_a_table_is_a_recipe() {
+        let mut found = Vec::new();
+        of_kind::<dyn DefenseConfig>("tabled-example", &mut found).expect("registered");
+        let example = found[0]["example"].as_str().expect("text");
+        let layer = recipe_file::parse(example, "example.toml").expect("TOML");
+        assert_eq!(layer.get("defense.shares.deep"), Some(&json!(0.25)), "{example}");
+        assert_eq!(layer.get("defense.last"), Some(&json!(3)), "{example}");
+        resolve::resolve(layer).expect("a recipe");
+    }
 }

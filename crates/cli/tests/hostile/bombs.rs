@@ -1,7 +1,6 @@
 //! Files made to take all the memory or all the time, each of a kind that chance does not find.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device};
 use serde_json::json;
@@ -11,22 +10,23 @@ use vxf_hf::checkpoint::Checkpoint;
 use vxf_hf::peft;
 
 use crate::common::Place;
+use crate::driver::quieten;
 use crate::formats::shown;
 use crate::meter::metered;
 
 /// What a refusal may take beyond twice the file.
 const MEMORY: usize = 64 << 20;
 
-/// Reads `file`, which must be refused quickly, cheaply and with `says`.
+/// Reads `file`, which must be refused cheaply and with `says`. That it ends at all is what takes no time:
+/// each of these files would otherwise keep its reader for hours.
 #[track_caller]
 fn refused(file: &Path, says: &str, read: impl FnOnce() -> Result<(), String>) {
     let length = std::fs::metadata(file).map_or(0, |it| if it.is_file() { it.len() } else { 0 });
-    let start = Instant::now();
+    quieten();
     let (told, usage) = metered(read);
     let error = told.expect_err("refused");
     let name = file.file_name().expect("a name").to_string_lossy().into_owned();
     assert!(error.contains(&name) && error.contains(says), "{error}");
-    assert!(start.elapsed() < Duration::from_secs(20), "{name}: {:?}", start.elapsed());
     assert!(usage.peak < 2 * length as usize + MEMORY, "{name}: {usage:?}");
 }
 
@@ -138,11 +138,12 @@ fn tokenizers_that_multiply_a_text() {
     let file = model.join("tokenizer.json");
     let good = std::fs::read(&file).expect("a tokenizer");
     let double = json!({ "type": "Replace", "pattern": { "String": "a" }, "content": "aa" });
-    let read = || {
+    let encode = |answer: &str| {
         let codec = Codec::open(&model, Alpaca).map_err(shown)?;
-        let sample = Sample { ask: Ask::instruction("aaaa"), answer: "aaaa".into() };
+        let sample = Sample { ask: Ask::instruction("aaaa"), answer: answer.into() };
         codec.encode(&sample, 100).map(drop).map_err(shown)
     };
+    let read = || encode("aaaa");
     place.edit(&file, |tokenizer| {
         tokenizer["normalizer"] = json!({ "type": "Sequence", "normalizers": vec![double; 60] });
     });
@@ -154,15 +155,16 @@ fn tokenizers_that_multiply_a_text() {
             "vocab": [["<unk>", 0.0], ["[".repeat(40_000), -1.0]] });
     });
     refused(&file, "a piece of 40000 letters", read);
-    // A pattern that takes for ever on a text that nearly fits is given up.
+    // A pattern that takes for ever on a long text that nearly fits is given up.
     std::fs::write(&file, &good).expect("written");
     place.edit(&file, |tokenizer| {
         tokenizer["pre_tokenizer"] = json!({ "type": "Split",
-            "pattern": { "Regex": "(?=(a+)+b)a" }, "behavior": "Isolated", "invert": false });
+            "pattern": { "Regex": "(?:(?=a)a+)+b" }, "behavior": "Isolated", "invert": false });
     });
-    let start = Instant::now();
-    let _ = metered(read);
-    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    read().expect("short enough");
+    let (told, usage) = metered(|| encode(&"a".repeat(200)));
+    assert!(usage.peak < MEMORY, "{usage:?}");
+    told.expect("the library gives up the pattern and keeps the text");
 }
 
 #[test]
@@ -185,56 +187,32 @@ fn templates_that_never_end() {
     }
 }
 
-/// Lists of lists that the engine makes for nothing and no bound inside it stops: the program ends
-/// itself, so it is the program that is run.
+/// Lists that hold one list many times over: as a text, or compared, they are as large as they look.
 #[test]
 fn templates_that_share_what_they_multiply() {
     let place = Place::new();
-    place.llama("model", u64::MAX);
-    for (sharing, says) in [
-        ("{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x ~ '' }}", "takes more than"),
-        (
-            "{% set ns.x = {'a': ns.x, 'b': ns.x} %}{% endfor %}{{ ns.x | upper }}",
-            "takes more than",
-        ),
-        (
-            "{% set ns.x = [ns.x, ns.x] %}{% set ns.y = [ns.y, ns.y] %}{% endfor %}{{ ns.x == ns.y }}",
-            "takes more than",
-        ),
+    let model = place.llama("model", u64::MAX);
+    let file = model.join("chat_template.jinja");
+    let read = || {
+        let codec = Codec::open(&model, Chat).map_err(shown)?;
+        codec.prompt(&Ask::instruction("placeholder")).map(drop).map_err(shown)
+    };
+    for sharing in [
+        "{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x ~ '' }}",
+        "{% set ns.x = {'a': ns.x, 'b': ns.x} %}{% endfor %}{{ ns.x | upper }}",
+        "{% set ns.x = [ns.x, ns.x] %}{% set ns.y = [ns.y, ns.y] %}{% endfor %}{{ ns.x == ns.y }}",
     ] {
         let start = "{% set ns = namespace(x=[1], y=[1]) %}{% for a in range(60) %}";
-        place.write("model/chat_template.jinja", &format!("{start}{sharing}"));
-        let began = Instant::now();
-        let told = place.vxf(&["generate", "model", "--template", "chat", "--prompt", "x"]);
-        told.fails(1, &["model/chat_template.jinja", says]);
-        assert!(began.elapsed() < Duration::from_secs(40), "{:?}", began.elapsed());
+        std::fs::write(&file, format!("{start}{sharing}")).expect("written");
+        refused(&file, "takes more than", read);
     }
-}
-
-/// Whoever started the program may be gone: it ends itself all the same.
-#[test]
-fn a_template_is_stopped_though_nobody_listens() {
-    let place = Place::new();
-    place.llama("model", u64::MAX);
-    let text = "{% set ns = namespace(x=[1]) %}{% for a in range(60) %}{% set ns.x = [ns.x, ns.x] \
-                %}{% endfor %}{{ ns.x ~ '' }}";
-    place.write("model/chat_template.jinja", text);
-    let mut command = place.command(&["generate", "model", "--template", "chat", "--prompt", "x"]);
-    let mut child = command.stderr(std::process::Stdio::piped()).spawn().expect("it starts");
-    drop(child.stderr.take());
-    let began = Instant::now();
-    let ended = loop {
-        match child.try_wait().expect("a child") {
-            Some(status) => break Some(status),
-            None if began.elapsed() > Duration::from_secs(40) => break None,
-            None => std::thread::sleep(Duration::from_millis(50)),
-        }
-    };
-    if ended.is_none() {
-        child.kill().expect("it can be killed");
-        child.wait().expect("it ends");
-    }
-    assert_eq!(ended.and_then(|status| status.code()), Some(1), "it went on");
+    // Deeper than a stack can take down again.
+    let deep = "{% set ns = namespace(x=[1]) %}{% for a in range(99999) %}{% set ns.x = [ns.x] %}{% endfor %}";
+    std::fs::write(&file, deep).expect("written");
+    refused(&file, "nested more than", read);
+    // The program says so like any other mistake, and goes on to its exit.
+    let told = place.vxf(&["generate", "model", "--template", "chat", "--prompt", "x"]);
+    told.fails(1, &["model/chat_template.jinja", "nested more than"]);
 }
 
 #[test]

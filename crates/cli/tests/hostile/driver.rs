@@ -28,9 +28,6 @@ pub(crate) struct Format {
     pub(crate) memory: usize,
 }
 
-/// Longer than any case may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(10);
-
 /// When a case is taken to stand still.
 const STANDSTILL: Duration = Duration::from_secs(120);
 
@@ -50,7 +47,7 @@ impl Limits {
             Some(text.parse().unwrap_or_else(|_| panic!("{name} is a whole number, not {text}")))
         };
         Self {
-            cases: number("VXF_HOSTILE_CASES").unwrap_or(10_000),
+            cases: number("VXF_HOSTILE_CASES").unwrap_or(2_000),
             seconds: number("VXF_HOSTILE_SECONDS"),
             seed: number("VXF_HOSTILE_SEED").unwrap_or(1),
         }
@@ -68,6 +65,10 @@ impl Limits {
 struct Watch(Arc<AtomicU64>);
 
 impl Watch {
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "a case that never returns fails no test otherwise"
+    )]
     fn new(name: &'static str, file: PathBuf) -> Self {
         let case = Arc::new(AtomicU64::new(0));
         let seen = Arc::downgrade(&case);
@@ -98,8 +99,24 @@ fn scratch() -> tempfile::TempDir {
     made.or_else(|_| tempfile::tempdir()).expect("a temporary directory")
 }
 
+/// Keeps panics that parsers turn into errors off stderr, as the program does: printing one takes more
+/// memory than the file.
+#[allow(clippy::disallowed_methods, reason = "a test program's own hook")]
+pub(crate) fn quieten() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !vxf_core::outside::is_panic_expected() {
+                hook(panic);
+            }
+        }));
+    });
+}
+
 /// Runs a format's cases.
 pub(crate) fn run(name: &'static str, format: fn(&Path) -> Format) {
+    quieten();
     let limits = Limits::from_env();
     let scratch = scratch();
     let format = format(scratch.path());
@@ -149,9 +166,6 @@ pub(crate) fn run(name: &'static str, format: fn(&Path) -> Format) {
         let bound = 2 * bytes.len() + format.memory;
         if usage.peak > bound || usage.largest > bound {
             fail(format!("{usage:?} for a file of {} bytes", bytes.len()));
-        }
-        if took > PATIENCE {
-            fail(format!("it took {took:?}"));
         }
         slowest = slowest.max(took);
         most = most.max(usage.peak.saturating_sub(2 * bytes.len()));

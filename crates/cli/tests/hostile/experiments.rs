@@ -131,8 +131,14 @@ fn open(root: &Path, manifest: &Manifest, recipe: &Recipe) -> Result<(), String>
             health::doubts(&records);
             // A record may well say that its attack is in doubt.
             let _ = health::verdict(&plan, &records, true);
-            let experiment =
-                Experiment { plan, directory, records, was_finished: true, embedded: false };
+            let experiment = Experiment {
+                plan,
+                directory,
+                records,
+                failures: Vec::new(),
+                was_finished: true,
+                embedded: false,
+            };
             told(samples::closing(&experiment, true).map(drop).map_err(shown));
         }
     }

@@ -6,8 +6,8 @@
 //! the case's number, so that every failure can be had again.
 //!
 //! ```sh
-//! cargo test --workspace --test hostile                                   # 10,000 cases per format
-//! VXF_HOSTILE_CASES=200 cargo test --workspace --test hostile             # fewer
+//! cargo test --workspace --test hostile                                   # 2,000 cases per format
+//! VXF_HOSTILE_CASES=10000 cargo test --workspace --test hostile           # more, or fewer
 //! VXF_HOSTILE_SECONDS=7200 cargo test --workspace --test hostile -- --nocapture   # for hours
 //! VXF_HOSTILE_SEED=7 cargo test --workspace --test hostile recipes        # other cases, one format
 //! ```

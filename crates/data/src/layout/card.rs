@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use super::yaml::{Yaml, section};
-use super::{Splits, convention, glob, some};
+use super::glob::Pattern;
+use super::{Splits, convention, front_matter, some};
 use crate::{Error, Result};
 
 /// How much of a card is read; its front matter comes first.
@@ -32,52 +32,33 @@ pub(super) fn configs(card: &Path) -> Result<Vec<Config>> {
         path: card.to_owned(),
         problem: crate::files::io_problem(&error),
     })?;
-    Ok(parse(&String::from_utf8_lossy(&bytes)))
-}
-
-fn parse(card: &str) -> Vec<Config> {
-    let card = card.trim_start_matches('\u{feff}').replace("\r\n", "\n");
-    let front = card.strip_prefix("---\n").map(|rest| rest.split("\n---").next().unwrap_or(rest));
-    match front.and_then(|front| section(front, "configs")) {
-        Some(Yaml::List(items)) => items.iter().filter_map(config).collect(),
-        _ => Vec::new(),
-    }
-}
-
-fn config(item: &Yaml<'_>) -> Option<Config> {
-    let text = |key| item.get(key).and_then(Yaml::text).filter(|text| !text.is_empty());
-    Some(Config {
-        name: text("config_name")?.to_owned(),
-        default: text("default").is_some_and(|text| text.eq_ignore_ascii_case("true")),
-        directory: text("data_dir").map(|text| text.trim_matches(['.', '/']).to_owned()),
-        splits: item.get("data_files").map(splits),
+    parse(&String::from_utf8_lossy(&bytes)).map_err(|problem| Error::File {
+        path: card.to_owned(),
+        problem: format!("its front matter: {problem}; correct it, or name the file to read"),
     })
 }
 
-/// The patterns of each split; what names no split is `train`.
-fn splits(files: &Yaml<'_>) -> Vec<(String, Vec<String>)> {
-    let train = || "train".to_owned();
-    match files {
-        Yaml::Map(entries) => {
-            entries.iter().map(|(name, of)| ((*name).to_owned(), texts(of))).collect()
-        }
-        Yaml::List(items) if items.iter().any(|item| item.get("path").is_some()) => items
-            .iter()
-            .filter_map(|item| {
-                let split =
-                    item.get("split").and_then(Yaml::text).map_or_else(train, str::to_owned);
-                Some((split, texts(item.get("path")?)))
-            })
-            .collect(),
-        other => vec![(train(), texts(other))],
+fn parse(card: &str) -> Result<Vec<Config>, String> {
+    let card = card.trim_start_matches('\u{feff}').replace("\r\n", "\n");
+    let Some(rest) = card.strip_prefix("---\n") else { return Ok(Vec::new()) };
+    let end = rest.find("\n---").unwrap_or(rest.len());
+    // With the line that opens it, so that lines are those of the file.
+    let front = &card[.."---\n".len() + end];
+    // What names no files may be whatever it is: a rule of dashes above a text, say.
+    if !front.lines().any(|line| line.starts_with("configs") || line.starts_with("\"configs\"")) {
+        return Ok(Vec::new());
     }
+    let configs = front_matter::read(front)?.configs.unwrap_or_default();
+    Ok(configs.into_iter().map(config).collect())
 }
 
-fn texts(value: &Yaml<'_>) -> Vec<String> {
-    match value {
-        Yaml::Text(text) => vec![(*text).to_owned()],
-        Yaml::List(items) => items.iter().filter_map(Yaml::text).map(str::to_owned).collect(),
-        Yaml::Map(_) => Vec::new(),
+fn config(written: front_matter::Config) -> Config {
+    let directory = written.data_dir.filter(|directory| !directory.is_empty());
+    Config {
+        name: written.config_name,
+        default: written.default,
+        directory: directory.map(|directory| directory.trim_matches(['.', '/']).to_owned()),
+        splits: written.data_files.map(|files| files.0),
     }
 }
 
@@ -99,34 +80,41 @@ pub(super) fn choose<'a>(configs: &'a [Config], wanted: &str) -> Result<&'a Conf
 }
 
 /// Letters of patterns times letters of names that are looked at: some seconds' work.
-const MOST_WORK: usize = 2_000_000_000;
+const MOST_WORK: usize = 500_000_000;
+
+/// Patterns of one configuration, each of which takes a moment to prepare.
+const MOST_PATTERNS: usize = 20_000;
 
 /// The files of each split, in the order of their patterns.
 ///
 /// # Errors
-/// When there are more patterns than can be held against so many files.
+/// When a pattern is none, or there are more than can be held against so many files.
 pub(super) fn expand(splits: &[(String, Vec<String>)], files: &[String]) -> Result<Splits, String> {
     let letters = |texts: &[String]| texts.iter().map(|text| text.len() + 1).sum::<usize>();
-    let patterns = splits.iter().map(|(_, patterns)| letters(patterns)).sum::<usize>();
-    if patterns.saturating_mul(letters(files)) > MOST_WORK {
+    let work = splits.iter().map(|(_, patterns)| letters(patterns)).sum::<usize>();
+    let count = splits.iter().map(|(_, patterns)| patterns.len()).sum::<usize>();
+    if count > MOST_PATTERNS || work.saturating_mul(letters(files)) > MOST_WORK {
         return Err("its README.md has too many patterns for so many files; name the file to \
                     read"
             .to_owned());
     }
-    let expanded = splits.iter().map(|(split, patterns)| {
+    let mut expanded = Splits::new();
+    for (split, patterns) in splits {
         let mut found: Vec<String> = Vec::new();
-        for pattern in patterns {
+        for text in patterns {
+            let pattern =
+                Pattern::new(text).map_err(|problem| format!("its README.md has {problem}"))?;
             let mut matching: Vec<&String> = files
                 .iter()
-                .filter(|file| *file == pattern || !convention::is_metadata(file))
-                .filter(|file| glob::matches(pattern, file) && !found.contains(file))
+                .filter(|file| *file == text || !convention::is_metadata(file))
+                .filter(|file| pattern.matches(file) && !found.contains(file))
                 .collect();
             matching.sort();
             found.extend(matching.into_iter().cloned().collect::<Vec<_>>());
         }
-        (split.clone(), found)
-    });
-    Ok(expanded.collect())
+        expanded.insert(split.clone(), found);
+    }
+    Ok(expanded)
 }
 
 #[cfg(test)]
@@ -138,15 +126,18 @@ mod tests {
 
     #[test]
     fn splits_of_any_name_are_read() {
-        let configs = parse(CARD);
+        let configs = parse(CARD).expect("YAML");
         let config = choose(&configs, "").expect("the only one");
         let files = ["round0/30k/test.jsonl.gz", "round0/30k/train.jsonl.gz"].map(str::to_owned);
         let splits = expand(config.splits.as_ref().expect("files"), &files).expect("few");
         assert_eq!(splits["30k_train"], ["round0/30k/train.jsonl.gz"]);
         assert_eq!(splits["330k_train"], [""; 0]);
         let crlf = CARD.replace('\n', "\r\n");
-        assert_eq!(parse(&crlf), configs);
-        assert!(parse("# No front matter\nconfigs:\n- config_name: a\n").is_empty());
+        assert_eq!(parse(&crlf).expect("YAML"), configs);
+        for none in ["# No front matter\nconfigs:\n- config_name: a\n", "---\n: [\n---\n", "---\n"]
+        {
+            assert!(parse(none).expect("no files").is_empty(), "{none}");
+        }
     }
 
     #[test]
@@ -155,6 +146,21 @@ mod tests {
         let files: Vec<_> = (0..1000).map(|file| format!("{file}.jsonl")).collect();
         let error = expand(&splits, &files).expect_err("hours of work");
         assert!(error.contains("README.md"), "{error}");
+        let splits = [("train".to_owned(), vec!["*".to_owned(); MOST_PATTERNS + 1])];
+        assert!(expand(&splits, &files[..1]).is_err());
+        let splits = [("train".to_owned(), vec!["[a".to_owned()])];
+        assert!(
+            expand(&splits, &files)
+                .expect_err("no pattern")
+                .contains("README.md has the pattern `[a`")
+        );
+    }
+
+    #[test]
+    fn mistakes_have_the_file_s_lines() {
+        let card = "---\nlicense: mit\nconfigs:\n- config_name: a\n  data_files: 7\n---\n";
+        let error = parse(card).expect_err("7 is no file");
+        assert!(error.contains("line 5"), "{error}");
     }
 
     #[test]
@@ -163,6 +169,7 @@ mod tests {
             parse(&format!(
                 "---\nconfigs:\n- config_name: a\n  data_dir: ./x/\n- config_name: b\n{second}---\n"
             ))
+            .expect("YAML")
         };
         let marked = card("  default: true\n  data_files: b.jsonl\n");
         assert_eq!(choose(&marked, "").expect("marked").name, "b");

@@ -1,127 +1,56 @@
 //! Patterns of file names, as cards of data sets have them.
 
+use globset::{GlobBuilder, GlobMatcher};
+
 /// The longest pattern: that of the longest path that a file can have.
 const LONGEST: usize = 4096;
 
-/// Whether `name` matches `pattern`: `*` and `?` stay within a directory, `**` does not, and
-/// `[a-z0]` is one of several characters.
-///
-/// A pattern that names a directory matches all that is in it. The work is bounded by the product
-/// of the lengths, and a pattern of more than 4096 bytes matches nothing.
-pub(super) fn matches(pattern: &str, name: &str) -> bool {
-    let pattern = pattern.strip_prefix("./").unwrap_or(pattern).trim_end_matches('/');
-    if pattern.len() > LONGEST {
-        return false;
-    }
-    if name.strip_prefix(pattern).is_some_and(|rest| rest.starts_with('/')) {
-        return true;
-    }
-    let name: Vec<char> = name.chars().collect();
-    let pattern: Vec<Piece> = pieces(pattern);
-    // Which prefixes of the name the pattern so far matches.
-    let mut reached = vec![false; name.len() + 1];
-    reached[0] = true;
-    for piece in &pattern {
-        let mut next = vec![false; name.len() + 1];
-        let mut earlier = false;
-        for at in 0..=name.len() {
-            match piece {
-                Piece::Star { slashes } => {
-                    let longer = at > 0 && next[at - 1] && (*slashes || name[at - 1] != '/');
-                    next[at] = reached[at] || longer;
-                }
-                Piece::Directories => {
-                    // None at all, or any number of whole ones.
-                    next[at] = reached[at] || (earlier && name[at - 1] == '/');
-                    earlier |= reached[at];
-                }
-                piece if at > 0 => next[at] = reached[at - 1] && piece.is(name[at - 1]),
-                _ => {}
-            }
+/// A pattern: `*` and `?` stay within a directory, `**` does not, `[a-z0]` is one of several
+/// characters, `{a,b}` one of several texts; `?` and `[...]` are for ASCII. One that names a directory matches all that is in it.
+pub(super) struct Pattern<'a> {
+    text: &'a str,
+    /// Nothing for a plain name, as most are.
+    glob: Option<GlobMatcher>,
+}
+
+impl<'a> Pattern<'a> {
+    /// # Errors
+    /// Says what is wrong with the pattern.
+    pub(super) fn new(text: &'a str) -> Result<Self, String> {
+        let text = text.strip_prefix("./").unwrap_or(text).trim_end_matches('/');
+        if text.len() > LONGEST {
+            return Err(format!("a pattern of more than {LONGEST} bytes"));
         }
-        reached = next;
+        let glob = match text.contains(['*', '?', '[', '{']) {
+            true => Some(
+                GlobBuilder::new(text)
+                    .literal_separator(true)
+                    .backslash_escape(false)
+                    .build()
+                    .map_err(|error| format!("the pattern `{text}`: {}", error.kind()))?
+                    .compile_matcher(),
+            ),
+            false => None,
+        };
+        Ok(Self { text, glob })
     }
-    reached[name.len()]
-}
 
-enum Piece {
-    /// `*`, or `**` at the end of something.
-    Star { slashes: bool },
-    /// `**/`
-    Directories,
-    /// `?`
-    Any,
-    /// `[...]`, with `!` for none of them.
-    Class { negated: bool, ranges: Vec<(char, char)> },
-    /// Itself.
-    One(char),
-}
-
-impl Piece {
-    fn is(&self, found: char) -> bool {
-        match self {
-            Self::Any => found != '/',
-            Self::One(wanted) => found == *wanted,
-            Self::Class { negated, ranges } => {
-                found != '/'
-                    && ranges.iter().any(|(low, high)| (*low..=*high).contains(&found)) != *negated
-            }
-            Self::Star { .. } | Self::Directories => false,
+    pub(super) fn matches(&self, name: &str) -> bool {
+        match (name.strip_prefix(self.text), &self.glob) {
+            (Some(""), _) => true,
+            (Some(rest), _) if rest.starts_with('/') => true,
+            (_, Some(glob)) => glob.is_match(name),
+            (_, None) => false,
         }
     }
-}
-
-fn pieces(pattern: &str) -> Vec<Piece> {
-    let mut pieces = Vec::new();
-    let mut rest = pattern;
-    while let Some(first) = rest.chars().next() {
-        let after = &rest[first.len_utf8()..];
-        let (piece, after) = match first {
-            '*' if after.starts_with("*/") => (Piece::Directories, &after[2..]),
-            '*' => {
-                let more = after.trim_start_matches('*');
-                (Piece::Star { slashes: more.len() < after.len() }, more)
-            }
-            '?' => (Piece::Any, after),
-            '[' => class(after).unwrap_or((Piece::One('['), after)),
-            other => (Piece::One(other), after),
-        };
-        pieces.push(piece);
-        rest = after;
-    }
-    pieces
-}
-
-/// A class after its opening bracket, and what follows it.
-fn class(text: &str) -> Option<(Piece, &str)> {
-    let (inner, after) = text.split_once(']')?;
-    let members = inner.strip_prefix('!').unwrap_or(inner);
-    let characters: Vec<char> = members.chars().collect();
-    let mut ranges = Vec::new();
-    let mut rest = &characters[..];
-    while let [first, others @ ..] = rest {
-        rest = match others {
-            ['-', last, others @ ..] => {
-                ranges.push((*first, *last));
-                others
-            }
-            _ => {
-                ranges.push((*first, *first));
-                others
-            }
-        };
-    }
-    Some((Piece::Class { negated: members.len() < inner.len(), ranges }, after))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::matches;
+    use super::Pattern;
 
-    #[test]
-    fn a_pattern_longer_than_any_path_matches_nothing() {
-        assert!(matches(&"*".repeat(4096), "a"));
-        assert!(!matches(&"*".repeat(4097), "a"));
+    fn matches(pattern: &str, name: &str) -> bool {
+        Pattern::new(pattern).expect(pattern).matches(name)
     }
 
     #[test]
@@ -145,9 +74,15 @@ mod tests {
             ("t-[0-9][0-9].json", "t-07.json", true),
             ("t-[0-9].json", "t-x.json", false),
             ("t-[!x].json", "t-y.json", true),
-            ("t-[.json", "t-[.json", true),
-            ("?.json", "é.json", true),
+            ("{train,dev}-*.json", "dev-1.json", true),
+            ("{train,dev}-*.json", "test-1.json", false),
+            ("a{,-b}.json", "a-b.json", true),
+            ("?.json", "e.json", true),
+            // A letter beyond ASCII is more than one byte.
+            ("?.json", "é.json", false),
+            ("*.json", "é.json", true),
             ("?.json", "/.json", false),
+            (r"a\*.json", r"a\b.json", true),
             ("", "a", false),
         ] {
             assert_eq!(matches(pattern, name), wanted, "{pattern} {name}");
@@ -155,9 +90,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_pattern_is_an_error() {
+        for (pattern, says) in [("t-[.json", "t-[.json"), ("a{b", "a{b"), ("[z-a]", "[z-a]")] {
+            let error = Pattern::new(pattern).err().expect(pattern);
+            assert!(error.contains(says), "{error}");
+        }
+        assert!(Pattern::new(&"a".repeat(4096)).is_ok());
+        assert!(Pattern::new(&"a".repeat(4097)).is_err());
+    }
+
+    /// Neither takes more steps than the product of the lengths, as a search that goes back would.
+    #[test]
     fn hostile_patterns_end() {
         let (pattern, name) = ("*a".repeat(300), "a".repeat(3000));
         assert!(matches(&pattern, &name));
         assert!(!matches(&(pattern + "b"), &name));
+        for nested in ["{".repeat(4000), "{a,".repeat(1000) + &"}".repeat(1000), "[[".repeat(2000)]
+        {
+            let _ = Pattern::new(&nested).map(|pattern| pattern.matches("a"));
+        }
     }
 }

@@ -2,8 +2,8 @@
 
 mod card;
 mod convention;
+mod front_matter;
 mod glob;
-mod yaml;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -52,7 +52,7 @@ impl LocalRepository {
             return Ok(Self { directory, files: vec![name] });
         }
         if !path.is_dir() {
-            return Err(Error::NoFile { path: path.to_owned() });
+            return Err(Error::NoFile { path: path.to_owned(), instead: String::new() });
         }
         let (mut files, mut seen) = (Vec::new(), 0);
         list(path, "", 0, &mut seen, &mut files)?;

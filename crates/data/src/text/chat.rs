@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use minijinja::Value;
 use minijinja::value::Serde;
 
+use super::TextError;
 use super::files::Files;
 use super::jinja::Compiled;
 use super::specials::Specials;
-use super::{TextError, watch};
 use crate::sample::{Ask, Message, Role, Sample};
 use crate::{Error, Result};
 
@@ -121,8 +121,7 @@ impl Chat {
         context.insert("tools", ().into());
         context.insert("documents", ().into());
         let given = turns.iter().map(|turn| turn.content.len()).sum();
-        let rendered = watch::over(&self.origin, || self.template.render(context.into(), given));
-        rendered.map_err(|problem| self.error(problem))
+        self.template.render(context.into(), given).map_err(|problem| self.error(problem))
     }
 
     fn error(&self, problem: String) -> Error {

@@ -19,6 +19,7 @@
 
 mod alpaca;
 mod bpe;
+mod charge;
 mod chat;
 mod codec;
 mod encode;
@@ -30,7 +31,6 @@ mod specials;
 mod strict;
 mod template;
 mod tokenize;
-mod watch;
 
 pub use codec::Codec;
 pub use encode::Encoded;

@@ -1,7 +1,11 @@
 //! What chat templates take from Python: `tojson` as `json.dumps` writes it, and the date.
 
+use std::io;
+
 use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Error, ErrorKind, State, Value};
+use serde::ser::{Error as _, Serialize, SerializeMap, SerializeSeq, Serializer};
+use serde_json::ser::Formatter;
 
 /// Deeper indentation than any template needs.
 const MOST_INDENT: usize = 16;
@@ -64,110 +68,269 @@ pub(super) fn tojson(
     let separators: Option<Vec<String>> = options.get("separators")?;
     options.assert_all_used()?;
     if indent.is_some_and(|indent| indent > MOST_INDENT) {
-        let problem = format!("tojson: an indent of more than {MOST_INDENT}");
-        return Err(Error::new(ErrorKind::InvalidOperation, problem));
+        return Err(failed(format!("an indent of more than {MOST_INDENT}")));
     }
     let (item, key) = match separators.as_deref() {
         Some([item, key]) => (item.clone(), key.clone()),
-        _ if indent.is_some() => (",".to_owned(), ": ".to_owned()),
-        _ => (", ".to_owned(), ": ".to_owned()),
+        Some(_) => return Err(failed("separators are two: between items, and after a key")),
+        None if indent.is_some() => (",".to_owned(), ": ".to_owned()),
+        None => (", ".to_owned(), ": ".to_owned()),
     };
-    let (ascii, sorted) = (ascii.unwrap_or(false), sorted.unwrap_or(false));
-    let mut dump = Dump { state, indent, item, key, ascii, sorted, written: String::new() };
-    dump.value(value, 0)?;
-    Ok(dump.written)
+    let ascii = ascii.unwrap_or(false);
+    let format = Dumps { indent, item, key, ascii, depth: 0, empty: true };
+    let fuel = state.fuel_levels().map_or(u64::MAX, |(_, left)| left);
+    let mut json = Bounded { bytes: Vec::new(), most: fuel.saturating_mul(BYTES_OF_FUEL) };
+    let mut serializer = serde_json::Serializer::with_formatter(&mut json, format);
+    let written = match sorted.unwrap_or(false) {
+        true => Sorted(value).serialize(&mut serializer),
+        false => value.serialize(&mut serializer),
+    };
+    match written {
+        Ok(()) => String::from_utf8(json.bytes).map_err(failed),
+        Err(error) if error.is_io() => Err(ErrorKind::OutOfFuel.into()),
+        Err(error) => Err(failed(error)),
+    }
 }
 
-/// One call of `json.dumps`.
-struct Dump<'a, 's> {
-    state: &'a State<'s, 's>,
+fn failed(problem: impl std::fmt::Display) -> Error {
+    Error::new(ErrorKind::InvalidOperation, format!("tojson: {problem}"))
+}
+
+/// What the engine charges for text: indentation can be most of it, so it is paid for as it is written.
+const BYTES_OF_FUEL: u64 = 64;
+
+/// Takes so many bytes and no more.
+struct Bounded {
+    bytes: Vec<u8>,
+    most: u64,
+}
+
+impl io::Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if (self.bytes.len() + bytes.len()) as u64 > self.most {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A value with the keys of its maps in order.
+struct Sorted<'a>(&'a Value);
+
+impl Serialize for Sorted<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let items = || self.0.try_iter().map_err(S::Error::custom);
+        match self.0.kind() {
+            ValueKind::Map => {
+                let mut keys = items()?.collect::<Vec<_>>();
+                keys.sort();
+                let mut map = serializer.serialize_map(Some(keys.len()))?;
+                for key in keys {
+                    let value = self.0.get_item(&key).map_err(S::Error::custom)?;
+                    map.serialize_entry(&key, &Sorted(&value))?;
+                }
+                map.end()
+            }
+            ValueKind::Seq | ValueKind::Iterable => {
+                let mut list = serializer.serialize_seq(None)?;
+                for item in items()? {
+                    list.serialize_element(&Sorted(&item))?;
+                }
+                list.end()
+            }
+            _ => self.0.serialize(serializer),
+        }
+    }
+}
+
+/// How `json.dumps` writes.
+struct Dumps {
     indent: Option<usize>,
+    /// Between items.
     item: String,
+    /// Between a key and its value.
     key: String,
     ascii: bool,
-    sorted: bool,
-    written: String,
+    depth: usize,
+    /// Whether the container that was opened last has nothing in it so far.
+    empty: bool,
 }
 
-impl Dump<'_, '_> {
-    fn value(&mut self, value: &Value, depth: usize) -> Result<(), Error> {
-        // The engine charges for the text when it is done; a list that holds another many times
-        // over has to be paid for as it is written.
-        self.state.consume_fuel(1 + depth as u64)?;
-        match value.kind() {
-            ValueKind::Undefined | ValueKind::None => self.written.push_str("null"),
-            ValueKind::Bool => {
-                self.written.push_str(["false", "true"][usize::from(value.is_true())])
-            }
-            ValueKind::Number => self.written.push_str(&value.to_string()),
-            ValueKind::Seq | ValueKind::Iterable => {
-                let items = value.try_iter()?.collect::<Vec<_>>();
-                self.container(('[', ']'), &items, depth, |dump, item| {
-                    dump.value(item, depth + 1)
-                })?;
-            }
-            ValueKind::Map => {
-                let mut keys = value.try_iter()?.collect::<Vec<_>>();
-                if self.sorted {
-                    keys.sort();
-                }
-                self.container(('{', '}'), &keys, depth, |dump, key| {
-                    dump.text(&key.to_string());
-                    dump.written.push_str(&dump.key);
-                    dump.value(&value.get_item(key)?, depth + 1)
-                })?;
-            }
-            _ => self.text(&value.to_string()),
-        }
-        Ok(())
+impl Dumps {
+    fn open<W: ?Sized + io::Write>(&mut self, out: &mut W, bracket: &[u8]) -> io::Result<()> {
+        (self.depth, self.empty) = (self.depth + 1, true);
+        out.write_all(bracket)
     }
 
-    fn container(
+    fn close<W: ?Sized + io::Write>(&mut self, out: &mut W, bracket: &[u8]) -> io::Result<()> {
+        self.depth -= 1;
+        if !self.empty {
+            self.line(out)?;
+        }
+        self.empty = false;
+        out.write_all(bracket)
+    }
+
+    fn next<W: ?Sized + io::Write>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
+        if !first {
+            out.write_all(self.item.as_bytes())?;
+        }
+        self.empty = false;
+        self.line(out)
+    }
+
+    fn line<W: ?Sized + io::Write>(&self, out: &mut W) -> io::Result<()> {
+        match self.indent {
+            Some(indent) => write!(out, "\n{:1$}", "", indent * self.depth),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Formatter for Dumps {
+    fn begin_array<W: ?Sized + io::Write>(&mut self, out: &mut W) -> io::Result<()> {
+        self.open(out, b"[")
+    }
+
+    fn end_array<W: ?Sized + io::Write>(&mut self, out: &mut W) -> io::Result<()> {
+        self.close(out, b"]")
+    }
+
+    fn begin_array_value<W: ?Sized + io::Write>(
         &mut self,
-        (open, close): (char, char),
-        items: &[Value],
-        depth: usize,
-        write: impl Fn(&mut Self, &Value) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        self.written.push(open);
-        for (index, item) in items.iter().enumerate() {
-            if index > 0 {
-                self.written.push_str(&self.item);
+        out: &mut W,
+        first: bool,
+    ) -> io::Result<()> {
+        self.next(out, first)
+    }
+
+    fn begin_object<W: ?Sized + io::Write>(&mut self, out: &mut W) -> io::Result<()> {
+        self.open(out, b"{")
+    }
+
+    fn end_object<W: ?Sized + io::Write>(&mut self, out: &mut W) -> io::Result<()> {
+        self.close(out, b"}")
+    }
+
+    fn begin_object_key<W: ?Sized + io::Write>(
+        &mut self,
+        out: &mut W,
+        first: bool,
+    ) -> io::Result<()> {
+        self.next(out, first)
+    }
+
+    fn begin_object_value<W: ?Sized + io::Write>(&mut self, out: &mut W) -> io::Result<()> {
+        out.write_all(self.key.as_bytes())
+    }
+
+    /// As Python's `repr`: `1e-05` and `1e+16`.
+    fn write_f64<W: ?Sized + io::Write>(&mut self, out: &mut W, value: f64) -> io::Result<()> {
+        let text = format!("{value:?}");
+        match text.split_once('e') {
+            None => out.write_all(text.as_bytes()),
+            Some((digits, power)) => {
+                let (sign, power) = power.strip_prefix('-').map_or(('+', power), |it| ('-', it));
+                write!(out, "{digits}e{sign}{power:0>2}")
             }
-            self.line(depth + 1);
-            write(self, item)?;
-        }
-        if !items.is_empty() {
-            self.line(depth);
-        }
-        self.written.push(close);
-        Ok(())
-    }
-
-    fn line(&mut self, depth: usize) {
-        if let Some(indent) = self.indent {
-            self.written.push('\n');
-            self.written.extend(std::iter::repeat_n(' ', indent * depth));
         }
     }
 
-    fn text(&mut self, text: &str) {
-        for letter in serde_json::Value::from(text).to_string().chars() {
-            match letter.is_ascii() || !self.ascii {
-                true => self.written.push(letter),
+    fn write_string_fragment<W: ?Sized + io::Write>(
+        &mut self,
+        out: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        if !self.ascii {
+            return out.write_all(fragment.as_bytes());
+        }
+        for letter in fragment.chars() {
+            match letter.is_ascii() {
+                true => out.write_all(&[letter as u8])?,
                 false => {
                     for unit in letter.encode_utf16(&mut [0; 2]) {
-                        self.written.push_str(&format!("\\u{unit:04x}"));
+                        write!(out, "\\u{unit:04x}")?;
                     }
                 }
             }
         }
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use minijinja::value::Serde;
+    use minijinja::{Environment, context};
+
     use super::*;
+
+    /// The expected texts are those of Python 3.13's `json.dumps` with the same arguments.
+    #[test]
+    fn json_is_written_as_python_writes_it() {
+        let mut environment = Environment::new();
+        environment.add_filter("tojson", tojson);
+        for (arguments, wanted) in [
+            (
+                "",
+                r#"{"b": [1, -2.5, 1e-05, 1e+16, []], "a": {"x": "é\n\"\u0001\\", "y": {}}, "n": null, "t": true}"#,
+            ),
+            (
+                "separators=(',', ':')",
+                r#"{"b":[1,-2.5,1e-05,1e+16,[]],"a":{"x":"é\n\"\u0001\\","y":{}},"n":null,"t":true}"#,
+            ),
+            (
+                "sort_keys=true",
+                r#"{"a": {"x": "é\n\"\u0001\\", "y": {}}, "b": [1, -2.5, 1e-05, 1e+16, []], "n": null, "t": true}"#,
+            ),
+            (
+                "ensure_ascii=true",
+                r#"{"b": [1, -2.5, 1e-05, 1e+16, []], "a": {"x": "\u00e9\n\"\u0001\\", "y": {}}, "n": null, "t": true}"#,
+            ),
+            (
+                "indent=2",
+                "{\n  \"b\": [\n    1,\n    -2.5,\n    1e-05,\n    1e+16,\n    []\n  ],\n  \"a\": {\n    \"x\": \"é\\n\\\"\\u0001\\\\\",\n    \"y\": {}\n  },\n  \"n\": null,\n  \"t\": true\n}",
+            ),
+        ] {
+            let value = context! {
+                value => Value::from(Serde(serde_json::json!({
+                    "b": [1, -2.5, 1e-5, 1e16, []],
+                    "a": { "x": "é\n\"\u{1}\\", "y": {} },
+                    "n": null,
+                    "t": true,
+                })))
+            };
+            let template = format!("{{{{ value | tojson({arguments}) }}}}");
+            let rendered = environment.render_str(&template, value);
+            assert_eq!(rendered.expect("JSON"), wanted, "{arguments}");
+        }
+        let rendered = environment.render_str("{{ '😀' | tojson(ensure_ascii=true) }}", ());
+        assert_eq!(rendered.expect("JSON"), r#""\ud83d\ude00""#);
+        for wrong in ["indent=17", "separators=(',',)", "colour=1"] {
+            let template = format!("{{{{ 1 | tojson({wrong}) }}}}");
+            assert!(environment.render_str(&template, ()).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn indentation_is_paid_for() {
+        let mut environment = Environment::new();
+        environment.add_filter("tojson", tojson);
+        environment.set_fuel(Some(1000));
+        let value = (0..50).fold(Value::from(vec![0; 100]), |inner, _| Value::from(vec![inner]));
+        let render = |indent: usize| {
+            let template = format!("{{{{ value | tojson(indent={indent}) }}}}");
+            environment.render_str(&template, context! { value => value.clone() })
+        };
+        assert!(render(0).is_ok());
+        let error = render(16).expect_err("16 times 50 spaces for each of 100 values");
+        assert_eq!(error.kind(), ErrorKind::OutOfFuel);
+    }
 
     #[test]
     fn the_day_does_not_change() {

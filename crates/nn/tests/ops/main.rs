@@ -7,4 +7,5 @@ mod gradients;
 mod mixed;
 mod odd;
 mod oracle;
+mod real;
 mod repeatable;

@@ -27,7 +27,7 @@ use crate::model::Base;
 use crate::plan::{Graph, RunSpec, check, cost};
 use crate::store::manifest::{Manifest, cores, now};
 use crate::store::{Directory, Run, finished, prune};
-use crate::{Error, Result};
+use crate::{Error, Result, device};
 
 /// A finished experiment.
 #[derive(Debug)]
@@ -357,11 +357,16 @@ impl Prepared {
         let errors = Mutex::new(Vec::new());
         let worker = || -> Result<()> {
             let _panicked = Panicked(&failed);
+            device::enter(self.base.device())?;
             let pool = rayon::ThreadPoolBuilder::new().num_threads(inner).build();
             let pool = pool.map_err(|error| Error::Threads(error.to_string()))?;
             while let Some(turn) = queue.next().filter(|_| !control.stops()) {
                 let Job { run, start } = &turn.job;
-                match pool.install(|| executor.carry_out(*run, start)) {
+                let job = || {
+                    device::enter(self.base.device())?;
+                    executor.carry_out(*run, start)
+                };
+                match pool.install(job) {
                     Ok(()) => {
                         let start = SharedStart::default();
                         let children = self.graph.children(Some(*run));

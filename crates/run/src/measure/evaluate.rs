@@ -10,10 +10,11 @@ use vxf_core::config::BuildContext;
 use vxf_core::generate::Forgetful;
 use vxf_core::metric::{Model, Probes};
 use vxf_core::{Backbone, Key, Params, Stage};
-use vxf_data::{DataContext, DataSource};
+use vxf_data::{DataContext, DataSource, TemplateChoice};
 use vxf_recipe::Recipe;
 
 use super::data::SeedData;
+use super::generate::reason;
 use super::judges::Judges;
 use super::metrics::{self, Measured, Pair};
 use super::stored_answers::StoredAnswers;
@@ -62,6 +63,10 @@ impl<'a> Evaluator<'a> {
     /// When the model, the data or a judge cannot be used.
     pub fn new(recipe: &'a Recipe, access: &'a Arc<Access>) -> Result<Self> {
         let base = Base::open(recipe, access)?;
+        if recipe.data.config.template() == TemplateChoice::Auto {
+            let used = base.codec.template();
+            access.note(&format!("template {used}: {}", reason(used)));
+        }
         let judges = Judges::build(recipe, &base, access)?;
         let ratios = recipe.settings.harmful_ratios.clone();
         let context = DataContext { ratios, locate: access.clone() };

@@ -1,6 +1,7 @@
 //! A look at a model's answers.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 
 use vxf_core::generate::{self, Forgetful};
 use vxf_core::metric::{Model, Probes, Prompt, Questions};
@@ -22,7 +23,7 @@ use vxf_recipe::settings::EMBEDDED;
 pub struct Asking<'a> {
     /// The questions.
     pub prompts: &'a [String],
-    /// How they are put; none for the recipe's way.
+    /// How they are put; none or `auto` for the run's way, or else what the model's files say.
     pub template: Option<&'a str>,
     /// Longest answer in tokens.
     pub max_new_tokens: usize,
@@ -49,8 +50,14 @@ pub fn answers(
     if let Some(run) = &run {
         access.examine(&run.place);
     }
-    let template = template(recipe, run.is_some(), asking)?;
+    let asked = asking.template.map(parse).transpose()?.unwrap_or_default();
+    let template = template(recipe, run.is_some(), asked)?;
     let base = Base::of(&recipe.model, template, device(&recipe.settings.device)?, access)?;
+    if asked == TemplateChoice::Auto {
+        let used = base.codec.template();
+        let why = if run.is_some() { "as the run has it" } else { reason(used) };
+        access.note(&format!("template {used}: {why}; `--template` takes another"));
+    }
     let sampling = Sampling {
         temperature: asking.temperature,
         top_p: asking.top_p.unwrap_or(1.0),
@@ -83,19 +90,32 @@ pub fn answers(
 
 const SET: &str = "prompts";
 
-/// How questions are put: as asked for, as in training, or else as published.
-fn template(recipe: &Recipe, of_run: bool, asking: &Asking<'_>) -> Result<TemplateChoice> {
-    if let Some(text) = asking.template {
-        let parsed = serde_json::from_value(text.into());
-        return parsed.map_err(|_| {
-            let rule = "must be alpaca, chat, plain or world".to_owned();
-            let found = format!("{text:?}");
-            Error::Core(ConfigError { key: "--template".into(), rule, found }.into())
-        });
+/// How questions are put: as asked for, or as the run has it.
+fn template(recipe: &Recipe, of_run: bool, asked: TemplateChoice) -> Result<TemplateChoice> {
+    let embedded = recipe.model.path == EMBEDDED;
+    match asked {
+        TemplateChoice::Auto if of_run => Ok(recipe.data.config.template()),
+        TemplateChoice::Auto | TemplateChoice::World => Ok(asked),
+        _ if embedded => Err(refused("must be auto or world for the embedded model", asked)),
+        _ => Ok(asked),
     }
-    // A model's own directory knows best how it is asked; a run was trained in its recipe's way.
-    Ok(match of_run || recipe.model.path == EMBEDDED {
-        true => recipe.data.config.template(),
-        false => TemplateChoice::Auto,
-    })
+}
+
+fn parse(text: &str) -> Result<TemplateChoice> {
+    let parsed = serde_json::from_value(text.into());
+    parsed.map_err(|_| refused("must be auto, alpaca, chat, plain or world", text))
+}
+
+fn refused(rule: &str, found: impl Debug) -> Error {
+    let (key, rule, found) = ("--template".into(), rule.to_owned(), format!("{found:?}"));
+    Error::Core(ConfigError { key, rule, found }.into())
+}
+
+/// Why a model that is asked with the template `auto` is asked as it is.
+pub(crate) fn reason(template: &str) -> &'static str {
+    match template {
+        "world" => "its tokenizer is that of the embedded world",
+        "chat" => "the model has a chat template of its own",
+        _ => "the model has no chat template",
+    }
 }

@@ -7,7 +7,7 @@ pub mod health;
 mod judges;
 pub(crate) mod kept_answers;
 pub mod metrics;
-mod sampler;
+pub mod sampler;
 pub(crate) mod stored_answers;
 
 pub use data::{SeedData, Set};

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device, DeviceLocation, Tensor};
 use vxf_core::Trainable;
 use vxf_core::engine::Recompute;
 use vxf_hf::Outline;
@@ -204,10 +204,22 @@ fn copies(stage: &StageRecipe) -> f64 {
     stage.methods.iter().map(|method| method.config.copies()).sum()
 }
 
-/// Operations per second of a matrix product on `device`, right now.
-pub(crate) fn rate(device: &Device) -> Result<f64> {
-    const SIDE: usize = 768;
-    let a = Tensor::ones((SIDE, SIDE), DType::F32, device)?;
+/// The side of the product that [`rate`] times, and its type. A small one would time a GPU's launches,
+/// one in `f32` leaves its tensor cores idle.
+fn yardstick(on: DeviceLocation, dtype: DType) -> (usize, DType) {
+    match on {
+        DeviceLocation::Cpu => (768, DType::F32),
+        DeviceLocation::Cuda { .. } | DeviceLocation::Metal { .. } => (4096, dtype),
+    }
+}
+
+/// Operations per second of a matrix product on `device`, right now, for a model of `dtype`.
+pub(crate) fn rate(device: &Device, dtype: DType) -> Result<f64> {
+    let (side, dtype) = yardstick(device.location(), dtype);
+    let a = Tensor::ones((side, side), dtype, device)?;
+    // The first one loads the library and its kernels.
+    drop(a.matmul(&a)?);
+    device.synchronize()?;
     let mut best = 0f64;
     for _ in 0..4 {
         let begun = Instant::now();
@@ -215,7 +227,7 @@ pub(crate) fn rate(device: &Device) -> Result<f64> {
         device.synchronize()?;
         drop(product);
         let seconds = begun.elapsed().as_secs_f64().max(1e-9);
-        best = best.max(2.0 * (SIDE as f64).powi(3) / seconds);
+        best = best.max(2.0 * (side as f64).powi(3) / seconds);
     }
     // The share of it that whole steps reach (docs/performance.md).
     Ok(0.6 * best)
@@ -228,6 +240,15 @@ mod tests {
     use vxf_hf::outline;
 
     use super::*;
+
+    /// A GPU is timed at a product that fills it, in the model's own type.
+    #[test]
+    fn a_gpu_is_timed_at_its_work() {
+        let gpu = DeviceLocation::Cuda { gpu_id: 0 };
+        assert_eq!(yardstick(gpu, DType::BF16), (4096, DType::BF16));
+        assert_eq!(yardstick(DeviceLocation::Cpu, DType::BF16), (768, DType::F32));
+        assert!(rate(&Device::Cpu, DType::F32).is_ok_and(|rate| rate.is_finite() && rate > 0.0));
+    }
 
     /// The measures of Llama-2-7B, as its `config.json` has them.
     fn llama() -> Outline {

@@ -113,7 +113,7 @@ impl Prospect {
         let (data, report) = drawn(recipe, base.as_ref(), &access, &mut absent)?;
 
         let device = device(&recipe.settings.device)?;
-        let rate = rate(&device)?;
+        let rate = rate(&device, recipe.model.dtype.into())?;
         let bytes_each = DType::from(recipe.model.dtype).size_in_bytes() as u64;
         let ratio = recipe.settings.harmful_ratios.iter().copied().fold(0.0, f64::max);
         let load = |recipe: &Recipe, stage: &StageRecipe| {

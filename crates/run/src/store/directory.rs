@@ -26,6 +26,8 @@ use crate::execute::progress::Progress;
 use crate::measure::stored_answers::GENERATIONS;
 use crate::{Error, Result};
 
+/// Where experiments go when nobody says where.
+pub(crate) const RUNS: &str = "runs";
 const RECIPE: &str = "config.resolved.toml";
 const MANIFEST: &str = "manifest.json";
 const LOCK: &str = ".lock";
@@ -50,7 +52,7 @@ impl Directory {
         let (model, data) = (&manifest.model, &manifest.data);
         let content = digest(&serde_json::json!([manifest.recipe, model, data]));
         let name = format!("{}-{}-{}", recipe.label(), recipe.data.config.task(), &content[..8]);
-        Path::new("runs").join(name)
+        Path::new(RUNS).join(name)
     }
 
     /// Opens the directory for `recipe`, making it if it is not there. While another process holds

@@ -314,5 +314,7 @@ pub fn graph(root: &Path) -> Result<Graph> {
 /// # Errors
 /// When they cannot be read.
 pub fn layer(root: &Path) -> Result<Layer> {
-    Ok(vxf_recipe::file::read(&root.join(RECIPE))?)
+    // Experiments of version 1 have paths that are relative to where they were begun.
+    let base = manifest(root)?.directory;
+    Ok(vxf_recipe::file::read_resolved(&root.join(RECIPE), &base)?)
 }

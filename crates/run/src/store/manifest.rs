@@ -1,6 +1,7 @@
 //! The manifest of an experiment: what made it, where, from what, and when.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -19,7 +20,8 @@ pub struct Manifest {
     pub schema_version: u32,
     /// Program and version.
     pub program: String,
-    /// SHA-256 of all that results depend on in the recipe.
+    /// SHA-256 of all that trained weights depend on in the recipe, paths left out: what lies there
+    /// is in `model`, `data` and `source`.
     pub recipe: String,
     /// SHA-256 of the model's files.
     pub model: ModelDigests,
@@ -29,9 +31,6 @@ pub struct Manifest {
     /// What others could have changed of the models that were read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
-    /// What decides the run that pipelines start from, as a digest; none if that is the base model.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub source: Option<String>,
     /// The model family.
     pub family: String,
     /// How many weights the model has.
@@ -40,6 +39,10 @@ pub struct Manifest {
     pub seeds: Vec<u64>,
     /// SHA-256 of every data set, by seed.
     pub data: BTreeMap<String, BTreeMap<String, String>>,
+    /// SHA-256 of the weights of the aligned run that the user's stage starts from; none if it is
+    /// aligned here, or that run trained nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
     /// What was read from the user's files; nothing for the embedded world.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub report: Option<DataReport>,
@@ -47,6 +50,9 @@ pub struct Manifest {
     pub host: Host,
     /// Worker threads.
     pub threads: usize,
+    /// The directory that relative paths in the recipe of version 1 are seen from.
+    #[serde(default, skip_serializing_if = "no_path")]
+    pub directory: PathBuf,
     /// Where it was computed.
     pub device: String,
     /// When it began, in UTC.
@@ -58,7 +64,11 @@ pub struct Manifest {
     pub resumed: Vec<Resumption>,
 }
 
-/// One time that an unfinished experiment was gone on with.
+fn no_path(path: &std::path::Path) -> bool {
+    path.as_os_str().is_empty()
+}
+
+/// One resumption.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Resumption {
     /// When, in UTC.
@@ -110,6 +120,7 @@ impl Manifest {
             report: None,
             host: Host::here(),
             threads,
+            directory: PathBuf::new(),
             device: device::name(base.device()),
             started: now(),
             finished: None,

@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# Runs what a GPU would run, on the emulated device: the operations against the CPU's, the laws of the
-# test kit, parity with the recordings, an experiment that is stopped and gone on with, how often a step
-# waits, and whether it takes the memory that was foretold.
+# Runs what a GPU would run, on the emulated device: threads that share it, the operations against the
+# CPU's, the laws of the test kit, parity with the recordings, several runs side by side, an experiment
+# that is stopped and gone on with, how often a step waits, and whether it takes the memory that was
+# foretold.
 #
-#   tools/cuda/emulator/test.sh [operations|laws|parity|experiment|waits|memory]...   default: all
+#   tools/cuda/without-a-gpu/test.sh [PART]...     default: all
+#   parts: threads operations laws parity runs experiment waits memory
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 
@@ -16,7 +18,7 @@ import json, os, sys
 packages = json.load(sys.stdin)["packages"]
 print(*(os.path.dirname(p["manifest_path"]) for p in packages if p["name"] == "cudarc"))')
 python3 tools/cuda/lazy.py "$cudarc" "$target/lazy/lib" >/dev/null
-tools/cuda/emulator/build.sh "$target/emulator"
+tools/cuda/without-a-gpu/build.sh "$target/emulator" --test
 
 cargo build --locked -p vxf --features cuda --bin vxf --example timing
 vxf=$target/debug/vxf timing=$target/debug/examples/timing
@@ -29,6 +31,14 @@ programs() {
 import json, sys
 found = [json.loads(line).get("executable") for line in sys.stdin if line.startswith("{")]
 print(*filter(None, found))'
+}
+
+# On two devices, of which the second is not the one that libraries take by themselves.
+threads() {
+  local program
+  program=$(programs -p vxf -p vxf-cuda --features vxf/cuda,vxf-cuda/cuda --test device)
+  VXF_TEST_DEVICE=cuda:0 on_the_device "$program"
+  VXF_TEST_DEVICE=cuda:1 EMULATED_DEVICES=2 on_the_device "$program"
 }
 
 operations() {
@@ -66,6 +76,22 @@ experiment() {
   (cd "$scratch/whole" && find vaccine -name '*.safetensors' -exec sha256sum {} +) >"$scratch/weights"
   (cd "$scratch/parts" && sha256sum --check --quiet "$scratch/weights")
   on_the_device "${job[@]}" --output-dir "$scratch/bf16" --dtype bf16
+  rm -rf "$scratch"
+}
+
+# The default command trains several models, side by side where there are threads for it. Their weights do
+# not depend on that.
+runs() {
+  local scratch threads
+  scratch=$(mktemp -d)
+  for threads in 1 3; do
+    on_the_device "$vxf" run --defense vaccine --device cuda:0 --threads "$threads" --seed 1 --harmful-ratio 0.2 \
+      --set world.alignment_samples=24 --set world.user_samples=24 --set fine_tuning.epochs=2 \
+      --set alignment.epochs=2 --output-dir "$scratch/$threads"
+  done
+  (cd "$scratch/1" && find . -name '*.safetensors' -exec sha256sum {} +) >"$scratch/weights"
+  test -s "$scratch/weights"
+  (cd "$scratch/3" && sha256sum --check --quiet "$scratch/weights")
   rm -rf "$scratch"
 }
 
@@ -110,7 +136,7 @@ assert 0.9 <= share <= 1.1, "more than a tenth off"'
   done
 }
 
-for part in "${@:-operations laws parity experiment waits memory}"; do
+for part in "${@:-threads operations laws parity runs experiment waits memory}"; do
   for name in $part; do
     echo "== $name"
     "$name"

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <map>
 
 namespace emulator {
@@ -14,12 +15,25 @@ struct Allocation {
   int device;
 };
 
+// What has been freed by a call, and will be once the stream comes to it.
+struct Freed {
+  uintptr_t pointer;
+  size_t bytes;
+};
+
 constexpr size_t kFence = 512;  // before and behind each allocation; also their alignment
 constexpr unsigned char kFenceByte = 0xA5, kFreshByte = 0xFF;
 constexpr int kMaxDevices = 16;
 
 struct Memory {
   std::map<uintptr_t, Allocation> live;
+  // Freed, and kept until all work with a lower number has run, lest it reaches other people's memory.
+  struct Grave {
+    Freed freed;
+    uint64_t number;
+  };
+  std::deque<Grave> graves;
+  size_t buried = 0;  // bytes
   size_t total = 0, used[kMaxDevices] = {}, used_everywhere = 0, peak = 0;
 
   Memory() {
@@ -43,17 +57,39 @@ struct Memory {
     return raw + kFence;
   }
 
-  // False for a pointer that is no allocation's.
-  bool release(uintptr_t pointer) {
+  // Takes an allocation off the books; false for a pointer that is no allocation's.
+  bool take(uintptr_t pointer, Freed &freed) {
     auto found = live.find(pointer);
     if (found == live.end()) return false;
-    check(found->first, found->second, "before it was freed");
-    used[found->second.device] -= found->second.bytes;
-    used_everywhere -= found->second.bytes;
-    memset(reinterpret_cast<void *>(pointer), kFreshByte, found->second.bytes);  // a use after this shows
-    free(reinterpret_cast<char *>(pointer) - kFence);
+    freed = {pointer, found->second.bytes};
+    used[found->second.device] -= freed.bytes;
+    used_everywhere -= freed.bytes;
     live.erase(found);
     return true;
+  }
+
+  // Frees what was taken; work with a lower number than this may still reach it.
+  void bury(const Freed &freed, uint64_t number) {
+    check(freed.pointer, freed.bytes, "before it was freed");
+    memset(reinterpret_cast<void *>(freed.pointer), kFreshByte, freed.bytes);  // a use after this shows
+    graves.push_back({freed, number});
+    buried += freed.bytes;
+  }
+
+  void forget_before(uint64_t number) {
+    while (!graves.empty() && graves.front().number <= number) {
+      Freed freed = graves.front().freed;
+      graves.pop_front();
+      buried -= freed.bytes;
+      auto *at = reinterpret_cast<const unsigned char *>(freed.pointer);
+      for (size_t i = 0; i < freed.bytes; i++) {
+        if (at[i] == kFreshByte) continue;
+        fprintf(stderr, "emulated device: byte %zu of an allocation of %zu bytes was written after it was freed\n", i, freed.bytes);
+        abort();
+      }
+      check(freed.pointer, freed.bytes, "after it was freed");
+      free(reinterpret_cast<char *>(freed.pointer) - kFence);
+    }
   }
 
   // Whether all of the range lies in one allocation.
@@ -65,19 +101,19 @@ struct Memory {
     return pointer - found->first <= found->second.bytes && bytes <= found->second.bytes - (pointer - found->first);
   }
 
-  static void check(uintptr_t pointer, const Allocation &allocation, const char *when) {
+  static void check(uintptr_t pointer, size_t bytes, const char *when) {
     auto *at = reinterpret_cast<const unsigned char *>(pointer);
     for (size_t i = 0; i < kFence; i++) {
-      bool before = at[-1 - long(i)] != kFenceByte, behind = at[allocation.bytes + i] != kFenceByte;
+      bool before = at[-1 - long(i)] != kFenceByte, behind = at[bytes + i] != kFenceByte;
       if (!before && !behind) continue;
       fprintf(stderr, "emulated device: %s: byte %zu %s an allocation of %zu bytes was written\n", when,
-              before ? i + 1 : i, before ? "before" : "behind", allocation.bytes);
+              before ? i + 1 : i, before ? "before" : "behind", bytes);
       abort();
     }
   }
 
   void check_all(const char *when) const {
-    for (auto &entry : live) check(entry.first, entry.second, when);
+    for (auto &entry : live) check(entry.first, entry.second.bytes, when);
   }
 };
 

@@ -90,6 +90,6 @@ repeated=$(uniq -d "$out/kernels.txt")
 echo "emulator: $(wc -l < "$out/kernels.txt") kernels in $out"
 
 if [[ ${2:-} == --test ]]; then
-  "$CXX" -std=c++17 -O1 -w -I "$here/include" "$here/selftest.cpp" -o "$out/selftest" -ldl
+  "$CXX" -std=c++17 -O1 -w -I "$here/include" "$here"/selftest{,_streams}.cpp -o "$out/selftest" -ldl -pthread
   LD_LIBRARY_PATH=$out "$out/selftest"
 fi

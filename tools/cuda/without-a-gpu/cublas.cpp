@@ -7,6 +7,8 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstdio>
+#include <functional>
 #include <vector>
 
 #include "emulator/float16.hpp"
@@ -24,13 +26,13 @@ struct Handle {
   int pointer_mode = 0, math_mode = 0;
 };
 
-// The driver's side of this device: its counts and its allocations.
+// The driver's side of this device: its streams and its allocations.
 struct Device {
-  void (*note_launch)() = nullptr;
+  int (*launch)(void *stream, void (*run)(void *), void *data) = nullptr;
   int (*contains)(const void *, size_t) = nullptr;
   Device() {
     if (void *library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_GLOBAL)) {
-      note_launch = reinterpret_cast<void (*)()>(dlsym(library, "emulated_note_launch"));
+      launch = reinterpret_cast<int (*)(void *, void (*)(void *), void *)>(dlsym(library, "emulated_launch"));
       contains = reinterpret_cast<int (*)(const void *, size_t)>(dlsym(library, "emulated_contains"));
     }
   }
@@ -38,6 +40,19 @@ struct Device {
 Device &device() {
   static Device *instance = new Device;
   return *instance;
+}
+
+// Has `work` done in the order of the handle's stream.
+Status launch(Handle *handle, std::function<void()> work) {
+  if (!device().launch) return NOT_INITIALIZED;
+  auto *data = new std::function<void()>(std::move(work));
+  auto run = [](void *data) {
+    auto *work = static_cast<std::function<void()> *>(data);
+    (*work)();
+    delete work;
+  };
+  if (device().launch(handle->stream, run, data) == 0) return SUCCESS;
+  return delete data, EXECUTION_FAILED;
 }
 
 size_t size_of(Type type) { return type == R_64F ? 8 : type == R_32F ? 4 : 2; }
@@ -191,15 +206,12 @@ Status run(Handle *handle, int trans_a, int trans_b, int m, int n, int k, const 
       !inside(b, p.b.type, tb ? n : k, tb ? k : n, ldb, step_b, batch, "B") ||
       !inside(c, p.c_type, m, n, ldc, step_c, batch, "C"))
     return EXECUTION_FAILED;
-  if (device().note_launch) device().note_launch();
-  if (p.a.type == R_64F) {
-    multiply<double>(p, *static_cast<const double *>(alpha), *static_cast<const double *>(beta));
-  } else if (compute == C_16F || compute == C_16F_PEDANTIC) {
-    multiply<float>(p, load<float>(alpha, R_16F, 0), load<float>(beta, R_16F, 0));
-  } else {
-    multiply<float>(p, *static_cast<const float *>(alpha), *static_cast<const float *>(beta));
-  }
-  return SUCCESS;
+  // The scalars lie on the host, and are read before the call returns.
+  if (p.a.type == R_64F)
+    return launch(handle, [=, x = *static_cast<const double *>(alpha), y = *static_cast<const double *>(beta)] { multiply(p, x, y); });
+  bool half = compute == C_16F || compute == C_16F_PEDANTIC;
+  auto scalar = [half](const void *at) { return half ? load<float>(at, R_16F, 0) : *static_cast<const float *>(at); };
+  return launch(handle, [p, x = scalar(alpha), y = scalar(beta)] { multiply(p, x, y); });
 }
 
 template <class T>
@@ -207,15 +219,15 @@ Status vector_product(Handle *handle, int trans, int m, int n, const T *alpha, c
                       const T *beta, T *y, int step_y) {
   if (!handle) return NOT_INITIALIZED;
   if (step_x <= 0 || step_y <= 0) return NOT_SUPPORTED;
-  if (device().note_launch) device().note_launch();
-  int rows = trans ? n : m, inner = trans ? m : n;
-  for (int i = 0; i < rows; i++) {
-    T sum = 0;
-    for (int p = 0; p < inner; p++) sum += (trans ? a[size_t(i) * lda + p] : a[size_t(p) * lda + i]) * x[size_t(p) * step_x];
-    T &out = y[size_t(i) * step_y];
-    out = *alpha * sum + (*beta != 0 ? *beta * out : 0);
-  }
-  return SUCCESS;
+  return launch(handle, [=, by = *alpha, keep = *beta] {
+    int rows = trans ? n : m, inner = trans ? m : n;
+    for (int i = 0; i < rows; i++) {
+      T sum = 0;
+      for (int p = 0; p < inner; p++) sum += (trans ? a[size_t(i) * lda + p] : a[size_t(p) * lda + i]) * x[size_t(p) * step_x];
+      T &out = y[size_t(i) * step_y];
+      out = by * sum + (keep != 0 ? keep * out : 0);
+    }
+  });
 }
 
 }  // namespace emulated_cublas

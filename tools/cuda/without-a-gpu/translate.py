@@ -133,7 +133,7 @@ def main():
     names = list(dict.fromkeys(names))
     if names:
         out.append("namespace {\nconst ::emulator::Kernel emulator_kernels[] = {\n")
-        out += [f'{{"{n}", ::emulator::Entry<&{n}>::body, ::emulator::Entry<&{n}>::count}},\n' for n in names]
+        out += [f'{{"{n}", ::emulator::Entry<&{n}>::body, ::emulator::Entry<&{n}>::count, ::emulator::Entry<&{n}>::sizes}},\n' for n in names]
         out.append("};\nconst ::emulator::Registration emulator_registration(emulator_kernels);\n}\n")
     with open(target, "w") as f:
         f.write("".join(out))

@@ -1,165 +1,11 @@
 // libcuda.so.1: the driver interface over the emulated device.
 //
-// Everything runs at once, on the calling thread, under one lock. Streams and events exist
-// only as handles. A module has no code: its functions are found in the table of compiled
-// kernels by name alone.
+// Work runs on the thread that waits for it, under one lock (streams.hpp). A module has no code: its
+// functions are found in the table of compiled kernels by name alone.
 
-#include <signal.h>
-#include <unistd.h>
-
-#include <atomic>
-#include <chrono>
-#include <cstdint>
-#include <memory>
-#include <mutex>
-#include <set>
-
-#include "device.hpp"
-#include "memory.hpp"
-
-#define EXPORT extern "C" __attribute__((visibility("default")))
+#include "work.hpp"
 
 namespace emulated_driver {
-
-enum Result {
-  SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_INITIALIZED = 3, INVALID_DEVICE = 101,
-  INVALID_CONTEXT = 201, INVALID_HANDLE = 400, NOT_FOUND = 500, NOT_READY = 600,
-  LAUNCH_OUT_OF_RESOURCES = 701, NOT_SUPPORTED = 801,
-};
-
-struct Context { int device; };
-struct Stream { Context *context; };
-struct Event { std::chrono::steady_clock::time_point time; bool recorded = false; };
-struct Module { int unused; };
-struct Function { const emulator::Kernel *kernel; int max_dynamic_shared; };
-using Pointer = unsigned long long;  // CUdeviceptr
-
-constexpr int kSharedDefault = 48 << 10, kSharedOptIn = 166912, kMultiprocessors = 8;
-
-long setting(const char *name, long fallback) {
-  const char *text = getenv(name);
-  return text && *text ? atol(text) : fallback;
-}
-
-struct Driver {
-  std::mutex lock;
-  emulator::Memory memory;
-  Context context[emulator::kMaxDevices];
-  std::map<std::string, std::unique_ptr<Function>> functions;
-  int devices = int(setting("EMULATED_DEVICES", 1));
-  int capability = int(setting("EMULATED_CAPABILITY", 80));
-  bool check = setting("EMULATED_CHECK", 0) != 0;
-  bool trace = setting("EMULATED_TRACE", 0) != 0;
-  std::atomic<uint64_t> launches{0}, reads{0}, read_bytes{0}, syncs{0}, writes{0}, written_bytes{0};
-
-  Driver() {
-    if (devices > emulator::kMaxDevices) devices = emulator::kMaxDevices;
-    for (int i = 0; i < emulator::kMaxDevices; i++) context[i].device = i;
-  }
-};
-
-// Names the kernel that faults, and then lets the fault take its course.
-struct sigaction previous[65];
-void on_fault(int number, siginfo_t *, void *) {
-  if (emulator::block.kernel) {
-    char text[256];
-    int n = snprintf(text, sizeof text, "emulated device: kernel %s, block (%u,%u,%u), thread (%u,%u,%u): a fault, signal %d\n",
-                     emulator::block.kernel, blockIdx.x, blockIdx.y, blockIdx.z, threadIdx.x, threadIdx.y, threadIdx.z, number);
-    if (write(2, text, size_t(n)) < 0) {}
-  }
-  sigaction(number, &previous[number], nullptr);
-}
-
-}  // namespace emulated_driver
-
-// The checks compiled into our kernels abort, so that a debugger or the line above gets a chance.
-EXPORT const char *__ubsan_default_options() { return "abort_on_error=1"; }
-
-namespace emulated_driver {
-
-// Never destroyed: Rust may still call in while the process ends.
-Driver &driver() {
-  static Driver *instance = [] {
-    struct sigaction action = {};
-    action.sa_sigaction = on_fault;
-    action.sa_flags = SA_SIGINFO | SA_ONSTACK;
-    for (int number : {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT}) sigaction(number, &action, &previous[number]);
-    return new Driver;
-  }();
-  return *instance;
-}
-
-thread_local Context *current = nullptr;
-
-struct AtExit {
-  ~AtExit() {
-    if (!setting("EMULATED_STATS", 0)) return;
-    Driver &d = driver();
-    fprintf(stderr,
-            "emulated device: %llu launches, %llu copies to the host (%llu bytes), %llu synchronisations, "
-            "%llu copies to the device (%llu bytes), %zu bytes in use, %zu at most\n",
-            (unsigned long long)d.launches, (unsigned long long)d.reads, (unsigned long long)d.read_bytes,
-            (unsigned long long)d.syncs, (unsigned long long)d.writes, (unsigned long long)d.written_bytes,
-            d.memory.used_everywhere, d.memory.peak);
-  }
-} at_exit;
-
-bool valid_device(int device) { return device >= 0 && device < driver().devices; }
-
-Result allocate(Pointer *out, size_t bytes) {
-  Driver &d = driver();
-  if (!current) return INVALID_CONTEXT;
-  std::lock_guard<std::mutex> guard(d.lock);
-  void *memory = d.memory.allocate(bytes, current->device);
-  if (!memory) return OUT_OF_MEMORY;
-  *out = Pointer(uintptr_t(memory));
-  return SUCCESS;
-}
-
-Result release(Pointer pointer) {
-  Driver &d = driver();
-  if (!pointer) return SUCCESS;
-  std::lock_guard<std::mutex> guard(d.lock);
-  return d.memory.release(uintptr_t(pointer)) ? SUCCESS : INVALID_VALUE;
-}
-
-enum class Way { to_device, to_host, on_device };
-
-Result copy(void *to, const void *from, size_t bytes, Way way) {
-  Driver &d = driver();
-  if (!current) return INVALID_CONTEXT;
-  std::lock_guard<std::mutex> guard(d.lock);
-  bool to_ok = way == Way::to_host || d.memory.contains(uintptr_t(to), bytes);
-  bool from_ok = way == Way::to_device || d.memory.contains(uintptr_t(from), bytes);
-  if (!to_ok || !from_ok) {
-    fprintf(stderr, "emulated device: a copy of %zu bytes leaves its allocation\n", bytes);
-    return INVALID_VALUE;
-  }
-  memmove(to, from, bytes);
-  if (way == Way::to_host) d.reads++, d.read_bytes += bytes;
-  if (way == Way::to_device) d.writes++, d.written_bytes += bytes;
-  return SUCCESS;
-}
-
-template <class T>
-Result fill(Pointer to, T value, size_t count) {
-  Driver &d = driver();
-  if (!current) return INVALID_CONTEXT;
-  std::lock_guard<std::mutex> guard(d.lock);
-  if (!d.memory.contains(uintptr_t(to), count * sizeof(T))) {
-    fprintf(stderr, "emulated device: a fill of %zu bytes leaves its allocation\n", count * sizeof(T));
-    return INVALID_VALUE;
-  }
-  T *p = reinterpret_cast<T *>(to);
-  for (size_t i = 0; i < count; i++) p[i] = value;
-  return SUCCESS;
-}
-
-Result synchronize() {
-  if (!current) return INVALID_CONTEXT;
-  driver().syncs++;
-  return SUCCESS;
-}
 
 int attribute(int which) {
   switch (which) {
@@ -189,31 +35,6 @@ int attribute(int which) {
     case 115: return 1;                      // memory pools
     default: return 0;
   }
-}
-
-Result launch(Function *f, dim3 grid, dim3 block, unsigned shared, void **params, void **extra) {
-  Driver &d = driver();
-  if (!current) return INVALID_CONTEXT;
-  if (!f) return INVALID_HANDLE;
-  if (extra) return NOT_SUPPORTED;
-  bool sizes = grid.x && grid.y && grid.z && block.x && block.y && block.z && grid.x <= 2147483647u &&
-               grid.y <= 65535 && grid.z <= 65535 && block.x <= 1024 && block.y <= 1024 && block.z <= 64 &&
-               uint64_t(block.x) * block.y * block.z <= 1024;
-  bool memory = shared <= unsigned(f->max_dynamic_shared);
-  if (!sizes || !memory) {
-    fprintf(stderr, "emulated device: launch of %s refused: grid (%u,%u,%u), block (%u,%u,%u), %u bytes shared of %d allowed\n",
-            f->kernel->name, grid.x, grid.y, grid.z, block.x, block.y, block.z, shared, f->max_dynamic_shared);
-    return INVALID_VALUE;
-  }
-  if (!params && f->kernel->parameters) return INVALID_VALUE;
-  std::lock_guard<std::mutex> guard(d.lock);
-  d.launches++;
-  if (d.trace)
-    fprintf(stderr, "emulated device: %s, grid (%u,%u,%u), block (%u,%u,%u), %u bytes shared, %zu in use\n",
-            f->kernel->name, grid.x, grid.y, grid.z, block.x, block.y, block.z, shared, d.memory.used_everywhere);
-  emulator::launch(*f->kernel, grid, block, shared, params);
-  if (d.check) d.memory.check_all(f->kernel->name);
-  return SUCCESS;
 }
 
 // As many blocks as shared memory and threads leave room for.
@@ -250,20 +71,31 @@ using namespace emulated_driver;
 // Counts, for tests and for the other libraries of this device.
 EXPORT void emulated_counts(uint64_t out[8]) {
   Driver &d = driver();
-  std::lock_guard<std::mutex> guard(d.lock);
+  Lock guard(d.lock);
   uint64_t all[8] = {d.launches, d.reads, d.read_bytes, d.syncs, d.writes, d.written_bytes,
                      d.memory.used_everywhere, d.memory.peak};
   memcpy(out, all, sizeof all);
 }
 EXPORT void emulated_reset_peak() {
   Driver &d = driver();
-  std::lock_guard<std::mutex> guard(d.lock);
+  Lock guard(d.lock);
   d.memory.peak = d.memory.used_everywhere;
 }
-EXPORT void emulated_note_launch() { driver().launches++; }
+// A launch of one of the other libraries. They stand on the runtime, which makes the context of the first device
+// current on a thread that has none.
+EXPORT int emulated_launch(Stream *stream, void (*run)(void *), void *data) {
+  Driver &d = driver();
+  if (!current) current = &d.context[0];
+  Lock guard(d.lock);
+  Target target;
+  if (Result r = find_current(stream, target)) return r;
+  d.launches++;
+  add(target, 0, [=] { run(data); });
+  return SUCCESS;
+}
 EXPORT int emulated_contains(const void *pointer, size_t bytes) {
   Driver &d = driver();
-  std::lock_guard<std::mutex> guard(d.lock);
+  Lock guard(d.lock);
   return d.memory.contains(uintptr_t(pointer), bytes);
 }
 
@@ -300,13 +132,21 @@ EXPORT Result cuDeviceGetPCIBusId(char *text, int length, int device) {
   return snprintf(text, size_t(length), "0000:%02x:00.0", device), SUCCESS;
 }
 
-// Contexts: one for each device, always there.
+// Contexts: one for each device.
 EXPORT Result cuDevicePrimaryCtxRetain(Context **context, int device) {
   if (!valid_device(device)) return INVALID_DEVICE;
+  driver().retained[device]++;
   return *context = &driver().context[device], SUCCESS;
 }
-EXPORT Result cuDevicePrimaryCtxRelease_v2(int device) { return valid_device(device) ? SUCCESS : INVALID_DEVICE; }
-EXPORT Result cuDevicePrimaryCtxGetState(int, unsigned *flags, int *active) { return *flags = 0, *active = 1, SUCCESS; }
+EXPORT Result cuDevicePrimaryCtxRelease_v2(int device) {
+  if (!valid_device(device)) return INVALID_DEVICE;
+  if (driver().retained[device]-- > 0) return SUCCESS;
+  return driver().retained[device]++, INVALID_CONTEXT;
+}
+EXPORT Result cuDevicePrimaryCtxGetState(int device, unsigned *flags, int *active) {
+  if (!valid_device(device)) return INVALID_DEVICE;
+  return *flags = 0, *active = driver().retained[device] > 0, SUCCESS;
+}
 EXPORT Result cuCtxSetCurrent(Context *context) { return current = context, SUCCESS; }
 EXPORT Result cuCtxGetCurrent(Context **context) { return *context = current, SUCCESS; }
 thread_local std::vector<Context *> pushed;
@@ -332,41 +172,54 @@ EXPORT Result cuCtxGetCacheConfig(int *config) { return *config = 0, SUCCESS; }
 EXPORT Result cuCtxGetStreamPriorityRange(int *least, int *greatest) { return *least = 0, *greatest = -5, SUCCESS; }
 
 // Streams and events.
-EXPORT Result cuStreamCreate(Stream **stream, unsigned) {
+EXPORT Result cuStreamCreate(Stream **stream, unsigned flags) {
+  Driver &d = driver();
   if (!current) return INVALID_CONTEXT;
-  return *stream = new Stream{current}, SUCCESS;
+  Lock guard(d.lock);
+  *stream = new Stream{current, d.streams.create(current->device, !(flags & 1))};
+  d.created.insert(*stream);
+  return SUCCESS;
 }
 EXPORT Result cuStreamCreateWithPriority(Stream **stream, unsigned flags, int) { return cuStreamCreate(stream, flags); }
 EXPORT Result cuStreamDestroy_v2(Stream *stream) {
-  if (uintptr_t(stream) <= 2) return INVALID_HANDLE;  // the default stream and the thread's
+  Driver &d = driver();
+  Lock guard(d.lock);
+  if (!d.created.erase(stream)) return INVALID_HANDLE;  // the default streams among them
+  d.streams.run(*stream->queue);
   return delete stream, SUCCESS;
 }
-EXPORT Result cuStreamSynchronize(Stream *) { return synchronize(); }
-EXPORT Result cuStreamQuery(Stream *) { return SUCCESS; }
-EXPORT Result cuStreamWaitEvent(Stream *, Event *event, unsigned) { return event ? SUCCESS : INVALID_HANDLE; }
+EXPORT Result cuStreamSynchronize(Stream *stream) { return synchronize(stream); }
+EXPORT Result cuStreamQuery(Stream *stream) { return query(stream); }
+EXPORT Result cuStreamWaitEvent(Stream *stream, Event *event, unsigned) { return wait_event(stream, event); }
 EXPORT Result cuStreamIsCapturing(Stream *, int *status) { return *status = 0, SUCCESS; }
 EXPORT Result cuStreamGetPriority(Stream *, int *priority) { return *priority = 0, SUCCESS; }
 EXPORT Result cuStreamGetCtx(Stream *stream, Context **context) {
-  return *context = uintptr_t(stream) > 2 ? stream->context : current, SUCCESS;
+  Lock guard(driver().lock);
+  Target target;
+  if (Result r = find(stream, target)) return r;
+  return *context = target.context, SUCCESS;
 }
 EXPORT Result cuStreamAttachMemAsync(Stream *, Pointer, size_t, unsigned) { return SUCCESS; }
-EXPORT Result cuLaunchHostFunc(Stream *, void (*function)(void *), void *data) { return function(data), SUCCESS; }
+EXPORT Result cuLaunchHostFunc(Stream *stream, void (*function)(void *), void *data) {
+  Lock guard(driver().lock);
+  Target target;
+  if (Result r = find(stream, target)) return r;
+  add(target, 0, [=] { function(data); });
+  return SUCCESS;
+}
 EXPORT Result cuEventCreate(Event **event, unsigned) {
   if (!current) return INVALID_CONTEXT;
   return *event = new Event, SUCCESS;
 }
 EXPORT Result cuEventDestroy_v2(Event *event) { return delete event, SUCCESS; }
-EXPORT Result cuEventRecord(Event *event, Stream *) {
-  if (!event) return INVALID_HANDLE;
-  event->time = std::chrono::steady_clock::now();
-  event->recorded = true;
-  return SUCCESS;
-}
-EXPORT Result cuEventQuery(Event *event) { return event ? SUCCESS : INVALID_HANDLE; }
-EXPORT Result cuEventSynchronize(Event *event) { return event ? synchronize() : INVALID_HANDLE; }
+EXPORT Result cuEventRecord(Event *event, Stream *stream) { return record(event, stream); }
+EXPORT Result cuEventQuery(Event *event) { return query(event); }
+EXPORT Result cuEventSynchronize(Event *event) { return synchronize(event); }
 EXPORT Result cuEventElapsedTime(float *milliseconds, Event *start, Event *end) {
-  if (!start->recorded || !end->recorded) return INVALID_HANDLE;
-  *milliseconds = std::chrono::duration<float, std::milli>(end->time - start->time).count();
+  Lock guard(driver().lock);
+  if (!start->record || !end->record) return INVALID_HANDLE;
+  if (!has_happened(*start) || !has_happened(*end)) return NOT_READY;
+  *milliseconds = std::chrono::duration<float, std::milli>(*end->record->time - *start->record->time).count();
   return SUCCESS;
 }
 EXPORT Result cuEventElapsedTime_v2(float *milliseconds, Event *start, Event *end) {
@@ -377,30 +230,50 @@ EXPORT Result cuEventElapsedTime_v2(float *milliseconds, Event *start, Event *en
 EXPORT Result cuMemGetInfo_v2(size_t *unused, size_t *total) {
   Driver &d = driver();
   if (!current) return INVALID_CONTEXT;
-  std::lock_guard<std::mutex> guard(d.lock);
+  Lock guard(d.lock);
   *total = d.memory.total;
   *unused = d.memory.total - d.memory.used[current->device];
   return SUCCESS;
 }
-EXPORT Result cuMemAlloc_v2(Pointer *out, size_t bytes) { return bytes ? allocate(out, bytes) : INVALID_VALUE; }
-EXPORT Result cuMemAllocAsync(Pointer *out, size_t bytes, Stream *) { return allocate(out, bytes); }
-EXPORT Result cuMemAllocFromPoolAsync(Pointer *out, size_t bytes, void *, Stream *) { return allocate(out, bytes); }
+EXPORT Result cuMemAlloc_v2(Pointer *out, size_t bytes) { return bytes ? allocate_on(out, bytes, nullptr) : INVALID_VALUE; }
+EXPORT Result cuMemAllocAsync(Pointer *out, size_t bytes, Stream *stream) { return allocate_on(out, bytes, stream); }
+EXPORT Result cuMemAllocFromPoolAsync(Pointer *out, size_t bytes, void *, Stream *stream) { return allocate_on(out, bytes, stream); }
 EXPORT Result cuMemAllocManaged(Pointer *out, size_t bytes, unsigned) { return cuMemAlloc_v2(out, bytes); }
-EXPORT Result cuMemFree_v2(Pointer pointer) { return release(pointer); }
-EXPORT Result cuMemFreeAsync(Pointer pointer, Stream *) { return release(pointer); }
+EXPORT Result cuMemFree_v2(Pointer pointer) {
+  Driver &d = driver();
+  if (!current) return INVALID_CONTEXT;
+  Lock guard(d.lock);
+  emulator::Freed freed;
+  if (!pointer) return SUCCESS;
+  if (!d.memory.take(uintptr_t(pointer), freed)) return INVALID_VALUE;
+  d.streams.run_all(current->device);
+  return d.streams.free_now(freed), SUCCESS;
+}
+EXPORT Result cuMemFreeAsync(Pointer pointer, Stream *stream) { return free_on(pointer, stream); }
 EXPORT Result cuMemHostAlloc(void **out, size_t bytes, unsigned) {
+  Driver &d = driver();
+  if (!current) return INVALID_CONTEXT;
+  Lock guard(d.lock);
   *out = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
+  if (*out) d.pinned[uintptr_t(*out)] = bytes;
   return *out || !bytes ? SUCCESS : OUT_OF_MEMORY;
 }
 EXPORT Result cuMemAllocHost_v2(void **out, size_t bytes) { return cuMemHostAlloc(out, bytes, 0); }
-EXPORT Result cuMemFreeHost(void *pointer) { return free(pointer), SUCCESS; }
+EXPORT Result cuMemFreeHost(void *pointer) {
+  Driver &d = driver();
+  if (!current) return INVALID_CONTEXT;
+  Lock guard(d.lock);
+  if (!d.pinned.erase(uintptr_t(pointer))) return INVALID_VALUE;
+  d.streams.run_all(current->device);
+  return free(pointer), SUCCESS;
+}
 EXPORT Result cuMemHostRegister_v2(void *, size_t, unsigned) { return SUCCESS; }
 EXPORT Result cuMemHostUnregister(void *) { return SUCCESS; }
 EXPORT Result cuMemPrefetchAsync_v2(Pointer, size_t, uint64_t, unsigned, Stream *) { return SUCCESS; }
 EXPORT Result cuMemAdvise_v2(Pointer, size_t, int, uint64_t) { return SUCCESS; }
 EXPORT Result cuPointerGetAttribute(void *data, int which, Pointer pointer) {
   Driver &d = driver();
-  std::lock_guard<std::mutex> guard(d.lock);
+  Lock guard(d.lock);
   if (!d.memory.contains(uintptr_t(pointer), 1)) return INVALID_VALUE;
   auto &entry = *std::prev(d.memory.live.upper_bound(uintptr_t(pointer)));
   switch (which) {
@@ -427,7 +300,7 @@ EXPORT Result cuMemPoolSetAttribute(void *, int which, void *) {
 }
 EXPORT Result cuMemPoolGetAttribute(void *, int which, void *value) {
   Driver &d = driver();
-  std::lock_guard<std::mutex> guard(d.lock);
+  Lock guard(d.lock);
   if (which < 4) *static_cast<int *>(value) = 1;  // the reuse policies are ints
   else *static_cast<uint64_t *>(value) = which == 6 || which == 8 ? d.memory.peak : d.memory.used_everywhere;
   return SUCCESS;
@@ -435,34 +308,34 @@ EXPORT Result cuMemPoolGetAttribute(void *, int which, void *value) {
 
 // Copies and fills, with a stream and without.
 #define COPY(name, To, From, way)                                                                            \
-  EXPORT Result name##_v2(To to, From from, size_t n) { return copy((void *)to, (const void *)from, n, way); } \
-  EXPORT Result name##Async_v2(To to, From from, size_t n, Stream *) { return copy((void *)to, (const void *)from, n, way); }
+  EXPORT Result name##_v2(To to, From from, size_t n) { return copy((void *)to, (const void *)from, n, way, nullptr); } \
+  EXPORT Result name##Async_v2(To to, From from, size_t n, Stream *s) { return copy((void *)to, (const void *)from, n, way, s); }
 COPY(cuMemcpyHtoD, Pointer, const void *, Way::to_device)
 COPY(cuMemcpyDtoH, void *, Pointer, Way::to_host)
 COPY(cuMemcpyDtoD, Pointer, Pointer, Way::on_device)
 #undef COPY
 EXPORT Result cuMemcpyPeer(Pointer to, Context *, Pointer from, Context *, size_t n) {
-  return copy((void *)to, (const void *)from, n, Way::on_device);
+  return copy((void *)to, (const void *)from, n, Way::on_device, nullptr);
 }
-EXPORT Result cuMemcpyPeerAsync(Pointer to, Context *, Pointer from, Context *, size_t n, Stream *) {
-  return copy((void *)to, (const void *)from, n, Way::on_device);
+EXPORT Result cuMemcpyPeerAsync(Pointer to, Context *, Pointer from, Context *, size_t n, Stream *stream) {
+  return copy((void *)to, (const void *)from, n, Way::on_device, stream);
 }
-EXPORT Result cuMemcpy2D_v2(const Copy2D *c) {
+EXPORT Result cuMemcpy2DAsync_v2(const Copy2D *c, Stream *stream) {
   bool from_host = c->from_type == 1, to_host = c->to_type == 1;
   if (from_host && to_host) return NOT_SUPPORTED;
   auto *from = from_host ? static_cast<const char *>(c->from_host) : reinterpret_cast<const char *>(c->from_device);
   auto *to = to_host ? static_cast<char *>(c->to_host) : reinterpret_cast<char *>(c->to_device);
   for (size_t row = 0; row < c->height; row++) {
     Result r = copy(to + (c->to_y + row) * c->to_pitch + c->to_x, from + (c->from_y + row) * c->from_pitch + c->from_x,
-                    c->width, from_host ? Way::to_device : to_host ? Way::to_host : Way::on_device);
+                    c->width, from_host ? Way::to_device : to_host ? Way::to_host : Way::on_device, stream);
     if (r) return r;
   }
   return SUCCESS;
 }
-EXPORT Result cuMemcpy2DAsync_v2(const Copy2D *c, Stream *) { return cuMemcpy2D_v2(c); }
+EXPORT Result cuMemcpy2D_v2(const Copy2D *c) { return cuMemcpy2DAsync_v2(c, nullptr); }
 #define FILL(name, T)                                                                     \
-  EXPORT Result name##_v2(Pointer to, T value, size_t n) { return fill<T>(to, value, n); } \
-  EXPORT Result name##Async(Pointer to, T value, size_t n, Stream *) { return fill<T>(to, value, n); }
+  EXPORT Result name##_v2(Pointer to, T value, size_t n) { return fill<T>(to, value, n, nullptr); } \
+  EXPORT Result name##Async(Pointer to, T value, size_t n, Stream *s) { return fill<T>(to, value, n, s); }
 FILL(cuMemsetD8, unsigned char)
 FILL(cuMemsetD16, unsigned short)
 FILL(cuMemsetD32, unsigned)
@@ -484,7 +357,8 @@ EXPORT Result cuModuleGetGlobal_v2(Pointer *, size_t *, Module *, const char *na
 }
 EXPORT Result cuModuleGetFunction(Function **function, Module *, const char *name) {
   Driver &d = driver();
-  std::lock_guard<std::mutex> guard(d.lock);
+  if (!current) return INVALID_CONTEXT;
+  Lock guard(d.lock);
   auto found = emulator::kernels().find(name);
   if (found == emulator::kernels().end()) {
     fprintf(stderr, "emulated device: no kernel is named %s\n", name);
@@ -496,6 +370,7 @@ EXPORT Result cuModuleGetFunction(Function **function, Module *, const char *nam
 }
 EXPORT Result cuFuncGetName(const char **name, Function *f) { return *name = f->kernel->name, SUCCESS; }
 EXPORT Result cuFuncSetAttribute(Function *f, int which, int value) {
+  if (!current) return INVALID_CONTEXT;
   if (which != 8) return SUCCESS;
   if (value < 0 || value > kSharedOptIn) return INVALID_VALUE;
   return f->max_dynamic_shared = value, SUCCESS;
@@ -537,15 +412,16 @@ EXPORT Result cuOccupancyAvailableDynamicSMemPerBlock(size_t *bytes, Function *,
 
 // Launches.
 EXPORT Result cuLaunchKernel(Function *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
-                             unsigned shared, Stream *, void **params, void **extra) {
-  return launch(f, {gx, gy, gz}, {bx, by, bz}, shared, params, extra);
+                             unsigned shared, Stream *stream, void **params, void **extra) {
+  return launch(f, {gx, gy, gz}, {bx, by, bz}, shared, stream, params, extra);
 }
 EXPORT Result cuLaunchKernelEx(const Config *c, Function *f, void **params, void **extra) {
-  return launch(f, {c->grid_x, c->grid_y, c->grid_z}, {c->block_x, c->block_y, c->block_z}, c->shared, params, extra);
+  return launch(f, {c->grid_x, c->grid_y, c->grid_z}, {c->block_x, c->block_y, c->block_z}, c->shared,
+                static_cast<Stream *>(c->stream), params, extra);
 }
 EXPORT Result cuLaunchCooperativeKernel(Function *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
-                                        unsigned bz, unsigned shared, Stream *, void **params) {
-  return launch(f, {gx, gy, gz}, {bx, by, bz}, shared, params, nullptr);
+                                        unsigned bz, unsigned shared, Stream *stream, void **params) {
+  return launch(f, {gx, gy, gz}, {bx, by, bz}, shared, stream, params, nullptr);
 }
 
 // Errors by name.

@@ -9,9 +9,10 @@ use vxf_core::backbone::{Architecture, Decoder, Parameter};
 use vxf_core::generate::{self, answers};
 use vxf_core::metric::{Model, Probes, Prompt, Text};
 use vxf_core::{Backbone, Key, Params, Pass, Result, Trainable};
+use vxf_data::Sampling;
 use vxf_decoder as _;
 use vxf_hf::load_backbone;
-use vxf_sampling::Sampling;
+use vxf_run::measure::sampler;
 use vxf_testkit::checkpoint::random;
 use vxf_testkit::metric::probes;
 
@@ -106,7 +107,7 @@ fn made(model: &dyn Backbone, sampling: &Sampling, batch_size: usize) -> Result<
     let prompts: Vec<_> = (0..11).map(prompt).collect();
     let probes = Probes {
         text: Box::new(Numbers),
-        sampler: Box::new(sampling.sampler(&Key::root(9))),
+        sampler: Box::new(sampler::of(&sampling, &Key::root(9))),
         ..probes(BTreeMap::new(), batch_size)
     };
     let model = Model { backbone: model, weights: &Params::new() };

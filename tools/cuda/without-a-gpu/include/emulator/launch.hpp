@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <map>
 #include <random>
 #include <string>
@@ -17,6 +18,7 @@ struct Kernel {
   const char *name;
   void (*body)(void **);  // one thread of it
   size_t parameters;
+  const size_t *sizes;  // of each parameter, in bytes
 };
 
 inline std::map<std::string, const Kernel *> &kernels() {
@@ -37,6 +39,7 @@ struct Entry;
 template <class... Parameters, void (*kernel)(Parameters...)>
 struct Entry<kernel> {
   static constexpr size_t count = sizeof...(Parameters);
+  static constexpr size_t sizes[count + 1] = {sizeof(Parameters)..., 0};
   template <size_t... I>
   static void call(void **params, std::index_sequence<I...>) {
     kernel(*static_cast<typename std::remove_cv<Parameters>::type *>(params[I])...);
@@ -59,6 +62,23 @@ struct Order {
     order.resize(n);
     for (unsigned i = 0; i < n; i++) order[i] = reverse ? n - 1 - i : i;
     if (shuffle) std::shuffle(order.begin(), order.end(), random);
+  }
+};
+
+// A kernel's parameters, kept until it runs.
+struct Arguments {
+  std::vector<std::max_align_t> bytes;
+  std::vector<void *> pointers;
+
+  Arguments(const Kernel &kernel, void **params) : pointers(kernel.parameters) {
+    auto slots = [&](size_t i) { return (kernel.sizes[i] + sizeof(std::max_align_t) - 1) / sizeof(std::max_align_t); };
+    size_t total = 0;
+    for (size_t i = 0; i < kernel.parameters; i++) total += slots(i);
+    bytes.resize(total);
+    for (size_t i = 0, at = 0; i < kernel.parameters; at += slots(i++)) {
+      pointers[i] = &bytes[at];
+      memcpy(pointers[i], params[i], kernel.sizes[i]);
+    }
   }
 };
 

@@ -1,10 +1,6 @@
 // The emulator's own test, against the three libraries as a program loads them.
 // build.sh OUT_DIR --test runs it.
 
-#include <dlfcn.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -16,53 +12,7 @@
 #include <vector>
 
 #include "emulator/float16.hpp"
-
-static void *cuda, *cublas, *curand;
-static int failures = 0, checks = 0;
-
-static void check(bool good, const char *what) {
-  checks++;
-  if (good) return;
-  failures++;
-  printf("FAILED: %s\n", what);
-}
-
-// A function of a library by name; every argument must have its exact type.
-template <class... A>
-static int call(void *library, const char *name, A... arguments) {
-  auto *f = reinterpret_cast<int (*)(A...)>(dlsym(library, name));
-  if (!f) {
-    printf("FAILED: no %s\n", name);
-    exit(1);
-  }
-  return f(arguments...);
-}
-
-using Pointer = unsigned long long;
-
-template <class T>
-struct Device {
-  Pointer pointer = 0;
-  size_t n;
-  explicit Device(size_t n) : n(n) { check(call(cuda, "cuMemAlloc_v2", &pointer, n * sizeof(T)) == 0, "an allocation"); }
-  explicit Device(const std::vector<T> &v) : Device(v.size()) {
-    check(call(cuda, "cuMemcpyHtoD_v2", pointer, (const void *)v.data(), n * sizeof(T)) == 0, "a copy to the device");
-  }
-  ~Device() { call(cuda, "cuMemFree_v2", pointer); }
-  std::vector<T> get() const {
-    std::vector<T> v(n);
-    check(call(cuda, "cuMemcpyDtoH_v2", (void *)v.data(), pointer, n * sizeof(T)) == 0, "a copy to the host");
-    return v;
-  }
-};
-
-static void *module_handle;
-static int launch(const char *name, unsigned grid, unsigned bx, unsigned by, unsigned shared, std::vector<void *> params) {
-  void *function = nullptr;
-  int code = call(cuda, "cuModuleGetFunction", &function, module_handle, name);
-  if (code) return code;
-  return call(cuda, "cuLaunchKernel", function, grid, 1u, 1u, bx, by, 1u, shared, (void *)nullptr, params.data(), (void **)nullptr);
-}
+#include "selftest.hpp"
 
 static float noise() { return float(rand() % 2001 - 1000) / 256.0f; }
 
@@ -245,20 +195,6 @@ static void test_product(void *handle, int m, int n, int k, int batch) {
       }
 }
 
-// Runs in a child what must abort.
-static bool aborts(std::function<void()> f) {
-  fflush(stdout);
-  pid_t child = fork();
-  if (child == 0) {
-    if (!freopen("/dev/null", "w", stderr)) _exit(2);
-    f();
-    _exit(0);
-  }
-  int status;
-  waitpid(child, &status, 0);
-  return WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT;
-}
-
 static void test_refusals() {
   void *function;
   check(call(cuda, "cuModuleGetFunction", &function, module_handle, (const char *)"selftest_nothing") == 500, "an unknown kernel");
@@ -338,6 +274,7 @@ int main() {
   }
   test_refusals();
   test_random();
+  test_streams();
 
   {
     size_t n = 1 << 22;

@@ -1,0 +1,250 @@
+//! Paths in a recipe: seen from the recipe's own file, and absolute once it is read.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use vxf_hub::Reference;
+
+use crate::layer::{Layer, Place};
+use crate::settings::EMBEDDED;
+use crate::{Error, Result};
+use vxf_data::Part;
+
+/// Where a relative path is seen from.
+#[derive(Clone, Copy, Debug)]
+pub enum SeenFrom<'a> {
+    /// The directory of a recipe's file.
+    Recipe(&'a Path),
+    /// The working directory of a command that had these flags.
+    Command(&'a Path),
+}
+
+/// What may lie at a path.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    /// A model directory, or a model of the hub.
+    Model,
+    /// A file or a directory, or a data set of the hub.
+    Data,
+    /// Something of this machine that is checked by whoever reads it.
+    Local,
+}
+
+/// Makes every relative path in `layer` absolute; ids of the hub stay as they are.
+///
+/// # Errors
+/// When a path in a recipe means one file seen from the recipe, and another one seen from the
+/// working directory.
+pub fn make_absolute(layer: &mut Layer, from: SeenFrom<'_>) -> Result<()> {
+    let here =
+        std::env::current_dir().map_err(|source| Error::Read { path: ".".into(), source })?;
+    let (base, other) = match from {
+        SeenFrom::Recipe(base) => (here.join(base), Some(here.as_path())),
+        SeenFrom::Command(base) => (here.join(base), None),
+    };
+    for (key, text, kind) in settings(layer) {
+        if text.is_empty()
+            || Path::new(&text).is_absolute()
+            || is_elsewhere(&text, kind, &base, other)
+        {
+            continue;
+        }
+        let meant = normal(&base.join(&text));
+        if let Some(other) = other.map(|other| normal(&other.join(&text)))
+            && both_exist(&meant, &other)
+        {
+            let rule = format!(
+                "is seen from the recipe's directory, where it means {}; but there is {} in the \
+                 working directory too: write the whole path of the one that is meant",
+                meant.display(),
+                other.display()
+            );
+            return Err(Error::setting(layer.place(&key), &key, rule, format!("{text:?}")));
+        }
+        replace(layer, &key, meant.display().to_string())?;
+    }
+    Ok(())
+}
+
+/// Checks that every local file and directory that `layer` names is there. Its paths are absolute.
+///
+/// # Errors
+/// The first that is not: where it was written, its key, its path, and what to write.
+pub fn check(layer: &Layer) -> Result<()> {
+    for (key, text, kind) in settings(layer) {
+        let path = Path::new(&text);
+        let (what, there) = match kind {
+            Kind::Model => ("a model directory", path.is_dir()),
+            Kind::Data => ("a file or a directory", path.exists()),
+            Kind::Local => continue,
+        };
+        if path.is_absolute() && !there {
+            let place = layer.place(&key);
+            let rule = format!("must be {what} that is there; {}", advice(&place, path, kind));
+            return Err(Error::setting(place, &key, rule, format!("{text:?}")));
+        }
+    }
+    Ok(())
+}
+
+/// What to write in the place of a path that leads nowhere.
+fn advice(place: &Place, path: &Path, kind: Kind) -> String {
+    let hub = match kind {
+        Kind::Model => "a model of the hub is written owner/name",
+        _ => "a data set of the hub is written owner/name",
+    };
+    let Place::File { path: recipe, .. } = place else {
+        return format!("a path in a flag is seen from the working directory, and {hub}");
+    };
+    let seen = format!("a path in a recipe is seen from the recipe's directory, and {hub}");
+    // A path that was written as seen from the working directory.
+    let base = Path::new(recipe).canonicalize().ok();
+    let written = base.as_deref().and_then(Path::parent).and_then(|it| path.strip_prefix(it).ok());
+    match (written, std::env::current_dir()) {
+        (Some(written), Ok(here)) if here.join(written).exists() => {
+            format!("{seen}; the working directory has {}", here.join(written).display())
+        }
+        _ => seen,
+    }
+}
+
+/// Every setting of `layer` that holds a path: its key, the path, and what lies there.
+fn settings(layer: &Layer) -> Vec<(String, String, Kind)> {
+    let mut found = Vec::new();
+    let mut add = |key: String, value: Option<&Value>, kind| {
+        if let Some(text) = value.and_then(Value::as_str) {
+            found.push((key, text.to_owned(), kind));
+        }
+    };
+    let model = layer.get("model.path").filter(|path| path.as_str() != Some(EMBEDDED));
+    add("model.path".into(), model, Kind::Model);
+    let adapters = layer.get("model.adapters").and_then(Value::as_array);
+    for (index, adapter) in adapters.into_iter().flatten().enumerate() {
+        add(format!("model.adapters.{index}"), Some(adapter), Kind::Model);
+    }
+    add("from".into(), layer.get("from"), Kind::Local);
+    for part in Part::ALL {
+        let key = format!("data.{}.path", part.key());
+        add(key.clone(), layer.get(&key), Kind::Data);
+    }
+    // Judges read models, and files that need not be there yet.
+    let judges = layer.get("judges").and_then(Value::as_array);
+    for (index, judge) in judges.into_iter().flatten().enumerate() {
+        for (name, kind) in [("model", Kind::Model), ("scores", Kind::Local), ("path", Kind::Local)]
+        {
+            add(format!("judges.{index}.{name}"), judge.get(name), kind);
+        }
+    }
+    found
+}
+
+/// Whether `text` names something of the hub: it does not where it may be meant as a path, seen from
+/// either directory.
+fn is_elsewhere(text: &str, kind: Kind, base: &Path, other: Option<&Path>) -> bool {
+    // What cannot be an id is reported when it is opened.
+    let hub = |directory: &Path| !matches!(Reference::parse_in(text, &[directory]), Ok(None));
+    kind != Kind::Local && hub(base) && other.is_none_or(hub)
+}
+
+fn both_exist(one: &Path, other: &Path) -> bool {
+    match (one.canonicalize(), other.canonicalize()) {
+        (Ok(one), Ok(other)) => one != other,
+        _ => false,
+    }
+}
+
+/// The path with its directory spelled in the one way that has no links and no `..`; the name stays, as
+/// a link may have another.
+fn normal(path: &Path) -> PathBuf {
+    let directory = path.parent().and_then(|parent| parent.canonicalize().ok());
+    match (directory, path.file_name()) {
+        (Some(directory), Some(name)) => directory.join(name),
+        (_, None) => path.canonicalize().unwrap_or_else(|_| path.to_owned()),
+        (None, Some(_)) => std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
+    }
+}
+
+/// Puts `text` in the place of the setting `key`, which stays where it was written.
+fn replace(layer: &mut Layer, key: &str, text: String) -> Result<()> {
+    let mut parts = key.splitn(3, '.');
+    let (section, name) = (parts.next().unwrap_or(key), parts.next().unwrap_or_default());
+    // Lists are set whole: `judges.0.model`, `model.adapters.0`.
+    let list = match section {
+        "judges" => "judges",
+        "model" if name == "adapters" => "model.adapters",
+        _ => return layer.set(key, text.into(), layer.place(key)),
+    };
+    let mut items = layer.get(list).cloned().unwrap_or_default();
+    let pointer = key[list.len()..].replace('.', "/");
+    if let Some(item) = items.pointer_mut(&pointer) {
+        *item = text.into();
+    }
+    let place = layer.place(list);
+    layer.set(list, items, place)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::file;
+
+    fn read(text: &str, base: &Path) -> Result<Layer> {
+        let mut layer = file::parse(text, "recipe.toml")?;
+        make_absolute(&mut layer, SeenFrom::Recipe(base))?;
+        Ok(layer)
+    }
+
+    #[test]
+    fn every_path_is_seen_from_the_recipe_and_no_id_is_a_path() {
+        let place = tempfile::tempdir().expect("a temporary directory");
+        let text = "judges = [\"refusal\", { name = \"file\", scores = \"scores.jsonl\" }, \
+                    { name = \"guard\", model = \"owner/guard\" }]\n\
+                    [model]\npath = \"./model\"\nadapters = [\"owner/adapter\", \"an/adapter/here\"]\n\
+                    [data.user]\npath = \"owner/set\"\n[data.harmful]\npath = \"/all/of/it\"\n\
+                    [data.alignment]\npath = \"rows.jsonl\"\n";
+        let layer = read(text, place.path()).expect("paths");
+        let base = place.path().canonicalize().expect("a directory");
+        let at = |name: &str| Some(json!(base.join(name).display().to_string()));
+        for (key, wanted) in [
+            ("model.path", at("model")),
+            ("data.user.path", Some(json!("owner/set"))),
+            ("data.harmful.path", Some(json!("/all/of/it"))),
+            ("data.alignment.path", at("rows.jsonl")),
+        ] {
+            assert_eq!(layer.get(key).cloned(), wanted, "{key}");
+        }
+        let adapters = layer.get("model.adapters").expect("adapters");
+        assert_eq!(adapters[0], "owner/adapter");
+        assert_eq!(Some(&adapters[1]), at("an/adapter/here").as_ref());
+        let judges = layer.get("judges").expect("judges");
+        assert_eq!(Some(&judges[1]["scores"]), at("scores.jsonl").as_ref());
+        assert_eq!(judges[2]["model"], "owner/guard");
+        let line = |line| Place::File { path: "recipe.toml".into(), line };
+        assert_eq!(layer.place("data.alignment.path"), line(10));
+
+        let error = check(&layer).expect_err("nothing is there").to_string();
+        for part in ["recipe.toml:3", "`model.path`", "model directory", "owner/name"] {
+            assert!(error.contains(part), "no `{part}` in {error}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_means_two_files_is_refused() {
+        let place = tempfile::tempdir().expect("a temporary directory");
+        // Tests run in the crate's directory, which has such a file too.
+        std::fs::write(place.path().join("Cargo.toml"), "").expect("writable");
+        let text = "[data.user]\npath = \"Cargo.toml\"\n";
+        let error = read(text, place.path()).expect_err("two files").to_string();
+        let both = [place.path().to_owned(), std::env::current_dir().expect("a directory")];
+        for directory in both {
+            let path = directory.join("Cargo.toml").display().to_string();
+            assert!(error.contains(&path), "no {path} in {error}");
+        }
+        assert!(error.contains("recipe.toml:2") && error.contains("`data.user.path`"), "{error}");
+        // Seen from the same directory it is one file.
+        let here = std::env::current_dir().expect("a directory");
+        read(text, &here).expect("one file");
+    }
+}
