@@ -25,10 +25,10 @@ use vxf_core::stream::{Order, Stream, Streams};
 use vxf_core::{Backbone, Error, Example, Key, Lora, Result, Trainable};
 use vxf_hf::checkpoint::Checkpoint;
 use vxf_hf::load_backbone;
-use vxf_recipe::{Layer, Place, resolve};
+use vxf_recipe::{Experiment, Layer, Place};
+use vxf_run::Prospect;
 use vxf_run::access::Access;
 use vxf_run::device::device;
-use vxf_run::estimate::Prospect;
 use vxf_testkit::checkpoint::LlamaShape;
 
 #[derive(Parser)]
@@ -235,7 +235,7 @@ fn foretold(args: &Args, size: &Size) -> Result<f64, vxf_run::Error> {
     });
     let Value::Object(recipe) = recipe else { unreachable!("it is written as one") };
     let prospect =
-        Prospect::of(&resolve(Layer::of(recipe, &Place::Default))?, &Access::new(true)?)?;
+        Prospect::of(&Experiment::of(Layer::of(recipe, &Place::Default))?, Access::new(true)?)?;
     Ok(prospect.stages[0].bytes as f64 / f64::from(1 << 20))
 }
 

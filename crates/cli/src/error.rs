@@ -208,24 +208,25 @@ fn registered(error: &vxf_core::Error) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use vxf_run::layer::Place;
+    use vxf_core::Stage;
+    use vxf_recipe::Place;
 
     use super::*;
 
     /// What each method's hint names is a place where the method can stand.
     #[test]
     fn the_hint_of_a_method_in_the_wrong_stage_leads_to_the_right_one() {
-        let hint = |stage, belongs: &str| {
+        let hint = |stage, belongs: &[Stage]| {
             let (place, name) = (Place::Default, "method".to_owned());
-            let error = Error::WrongStage { place, name, belongs: belongs.to_owned(), stage };
+            let error =
+                vxf_recipe::Error::WrongStage { place, name, belongs: belongs.to_vec(), stage };
             CommandError::from(error).to_string()
         };
-        assert!(hint("alignment", "fine_tuning").contains("`--fine-tune-defense method`"));
-        assert!(hint("fine_tuning", "alignment").contains("`--defense method`"));
-        for stage in ["alignment", "fine_tuning"] {
-            let told = hint(stage, "post_tuning");
-            assert!(!told.contains("--defense") && !told.contains("--fine-tune"), "{told}");
-            assert!(told.contains("cannot be run yet"), "{told}");
+        let (alignment, user, after) = (Stage::Alignment, Stage::FineTuning, Stage::PostTuning);
+        assert!(hint(alignment, &[user]).contains("`--fine-tune-defense method`"));
+        assert!(hint(user, &[alignment]).contains("`--defense method`"));
+        for stage in [alignment, user] {
+            assert!(hint(stage, &[after]).contains("`--post-tune-defense method`"));
         }
     }
 }

@@ -2,23 +2,17 @@
 
 use vxf_builtins as _;
 use vxf_core::prelude::*;
-use vxf_run::access::Access;
-use vxf_run::estimate::Prospect;
-use vxf_run::plan::Plan;
-use vxf_run::{recipe_file, resolve};
+use vxf_recipe::{Experiment, file};
+use vxf_run::{Access, Prospect};
 
 /// Perturbs the weights along the gradient on another stream.
 struct Elsewhere {
-    stream: [&'static str; 1],
+    stream: &'static str,
 }
 
 impl Perturber for Elsewhere {
-    fn streams(&self) -> &[&'static str] {
-        &self.stream
-    }
-
     fn perturb(&mut self, step: &mut Step<'_>) -> Result<Perturbation> {
-        Ok(Perturbation::Weights(step.on(self.stream[0]).gradients()?))
+        Ok(Perturbation::Weights(step.on(self.stream).gradients()?))
     }
 }
 
@@ -30,10 +24,20 @@ vxf_core::config! {
     }
 }
 
+impl ElsewhereConfig {
+    fn stream(&self) -> &'static str {
+        if self.known { "harmful" } else { "nowhere" }
+    }
+}
+
 #[typetag::serde(name = "elsewhere")]
 impl PerturberConfig for ElsewhereConfig {
-    fn build(&self) -> Box<dyn Perturber> {
-        Box::new(Elsewhere { stream: [if self.known { "harmful" } else { "nowhere" }] })
+    fn needs(&self) -> Needs {
+        Needs::none().stream(self.stream())
+    }
+
+    fn build(&self, _: &BuildContext<'_>) -> Result<Box<dyn Perturber>> {
+        Ok(Box::new(Elsewhere { stream: self.stream() }))
     }
 }
 
@@ -43,34 +47,31 @@ vxf_core::register! {
     paper: "-",
 }
 
-fn recipe(text: &str) -> vxf_run::recipe::Recipe {
-    let layer = recipe_file::parse(text, "recipe.toml").expect("a recipe");
-    resolve::resolve(layer).expect("a recipe that can be resolved")
+fn seen(text: &str) -> String {
+    let layer = file::parse(text, "recipe.toml").expect("a recipe");
+    let experiment = Experiment::of(layer).expect("a recipe that can be resolved");
+    let access = Access::new(true).expect("nothing is asked for");
+    Prospect::of(&experiment, access).map(drop).expect_err("refused").to_string()
 }
 
 #[test]
-fn a_stream_that_the_stage_does_not_have_is_refused_by_the_plan() {
-    let recipe =
-        recipe("[defense]\nname = \"sft\"\n[perturber]\nname = \"elsewhere\"\nknown = false\n");
-    let error = Plan::of(&recipe).map(drop).expect_err("no such stream").to_string();
-    assert!(error.contains("`nowhere`") && error.contains("alignment, harmful"), "{error}");
+fn a_stream_that_the_data_does_not_have_is_refused() {
+    let error =
+        seen("[defense]\nname = \"sft\"\n[perturber]\nname = \"elsewhere\"\nknown = false\n");
+    assert!(error.contains("the perturber `elsewhere`"), "{error}");
+    assert!(error.contains("embedded world has no such set"), "{error}");
 }
 
 #[test]
 fn a_stream_without_data_is_refused_by_the_data_it_needs() {
     let with = |perturber: &str| {
-        format!(
+        seen(&format!(
             "[defense]\nname = \"sft\"\n[perturber]\nname = \"{perturber}\"\n[model]\npath = \"none\"\n\
              [data.alignment]\npath = \"none\"\n[data.user]\npath = \"none\"\n\
              [data.harmful]\npath = \"none\"\n"
-        )
+        ))
     };
-    let told = |perturber: &str| {
-        let access = Access::new(true).expect("nothing is asked for");
-        let seen = Prospect::of(&recipe(&with(perturber)), &access);
-        seen.map(drop).expect_err("neither model nor data are here").to_string()
-    };
-    let error = told("elsewhere");
+    let error = with("elsewhere");
     assert!(error.contains("the perturber `elsewhere`") && error.contains("simulated"), "{error}");
-    assert!(!told("none").contains("simulated"));
+    assert!(!with("none").contains("simulated"));
 }

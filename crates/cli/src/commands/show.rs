@@ -160,7 +160,6 @@ mod tests {
     use std::collections::BTreeMap;
 
     use vxf_core::prelude::*;
-    use vxf_run::{recipe_file, resolve};
 
     use super::*;
 
@@ -182,8 +181,8 @@ mod tests {
 
     #[typetag::serde(name = "tabled-example")]
     impl DefenseConfig for TabledConfig {
-        fn build(&self) -> Box<dyn Defense> {
-            Box::new(Tabled)
+        fn build(&self, _: &BuildContext<'_>) -> Result<Box<dyn Defense>> {
+            Ok(Box::new(Tabled))
         }
     }
 
@@ -199,9 +198,9 @@ mod tests {
         let mut found = Vec::new();
         of_kind::<dyn DefenseConfig>("tabled-example", &mut found).expect("registered");
         let example = found[0]["example"].as_str().expect("text");
-        let layer = recipe_file::parse(example, "example.toml").expect("TOML");
+        let layer = vxf_recipe::file::parse(example, "example.toml").expect("TOML");
         assert_eq!(layer.get("defense.shares.deep"), Some(&json!(0.25)), "{example}");
         assert_eq!(layer.get("defense.last"), Some(&json!(3)), "{example}");
-        resolve::resolve(layer).expect("a recipe");
+        vxf_recipe::resolve(layer).expect("a recipe");
     }
 }

@@ -107,7 +107,7 @@ pub(crate) fn quieten() {
     ONCE.call_once(|| {
         let hook = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            if !vxf_core::outside::is_panic_expected() {
+            if !vxf_untrusted::is_panic_expected() {
                 hook(panic);
             }
         }));

@@ -7,24 +7,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use vxf_builtins as _;
-use vxf_recipe::Recipe;
-use vxf_recipe::layer::{Layer, Place};
-use vxf_run::access::Access;
-use vxf_run::checkpoints::{Checkpoints, Identity};
-use vxf_run::control::{Control, Every};
-use vxf_run::directory::Directory;
-use vxf_run::disk::FileSystem;
-use vxf_run::experiment::{Experiment, Prepared};
-use vxf_run::finished::{self, Run};
-use vxf_run::manifest::Manifest;
-use vxf_run::plan::{CellId, Plan};
-use vxf_run::progress::{Progress, Silent};
-use vxf_run::{detail, diff, health, samples, stage, table};
+use vxf_recipe::{Experiment, Layer, Place};
+use vxf_report::{RunId, detail, samples, table};
+use vxf_run::execute::Silent;
+use vxf_run::measure::health;
+use vxf_run::store::checkpoints::{Checkpoints, Identity};
+use vxf_run::store::disk::FileSystem;
+use vxf_run::store::{Directory, Manifest, Run, finished, weights};
+use vxf_run::{Access, Control, Every, Graph, Prepared, Progress, diff};
 
 use crate::driver::Format;
 use crate::formats::{RECIPE_MEMORY, SMALL, shown};
 
-const CELL: &str = "vaccine/0.5/1";
+const RUN: &str = "vaccine/0.5/1";
 static NEVER: AtomicBool = AtomicBool::new(false);
 static AT_ONCE: AtomicBool = AtomicBool::new(false);
 
@@ -54,8 +49,8 @@ fn settings() -> Layer {
     layer
 }
 
-fn expected() -> Recipe {
-    vxf_recipe::resolve(settings()).expect("a recipe")
+fn expected() -> Experiment {
+    Experiment::of(settings()).expect("a recipe")
 }
 
 /// One experiment for all formats; it stays until the process ends.
@@ -85,7 +80,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// Everything that reads an experiment; the first error counts, the others must be errors too.
-fn open(root: &Path, manifest: &Manifest, recipe: &Recipe) -> Result<(), String> {
+fn open(root: &Path, manifest: &Manifest, recipe: &Experiment) -> Result<(), String> {
     let mut first = Ok(());
     let mut told = |result: Result<(), String>| {
         if first.is_ok() {
@@ -93,25 +88,25 @@ fn open(root: &Path, manifest: &Manifest, recipe: &Recipe) -> Result<(), String>
         }
     };
     told(diff::of_experiment(recipe, root).map(drop).map_err(shown));
-    told(finished::recipe(root).map(drop).map_err(shown));
-    let run = Run::open(&root.join(CELL)).map_err(shown);
-    if let Ok(run) = &run {
-        told(run.manifest().map(drop).map_err(shown));
-        match run.layers() {
+    told(finished::experiment(root).map(drop).map_err(shown));
+    told(finished::manifest(root).map(drop).map_err(shown));
+    let run = Run::open(&root.join(RUN)).map_err(shown);
+    if let Ok(run) = Run::open(&root.join(RUN)) {
+        match run.lineage() {
             Err(error) => told(Err(shown(error))),
-            Ok(layers) => layers.iter().for_each(|layer| {
-                let weights = stage::load(
+            Ok(lineage) => finished::layers(&lineage).iter().for_each(|layer| {
+                let loaded = weights::load(
                     &layer.trainable,
                     &layer.place,
                     candle_core::DType::F32,
                     &candle_core::Device::Cpu,
                 );
-                told(weights.map(drop).map_err(shown));
+                told(loaded.map(drop).map_err(shown));
             }),
         }
     }
     told(run.map(drop));
-    told(Run::aligned(root).map(drop).map_err(shown));
+    told(Run::to_start_from(root).map(drop).map_err(shown));
     let control = Control::new(Every::default(), &NEVER);
     let directory = match Directory::open(root, recipe, manifest, control, &Silent) {
         Err(error) => {
@@ -120,26 +115,19 @@ fn open(root: &Path, manifest: &Manifest, recipe: &Recipe) -> Result<(), String>
         }
         Ok(directory) => directory,
     };
-    let plan = Plan::of(recipe).expect("a plan");
-    let cell = CellId { label: "vaccine".into(), ratio: Some(0.5), seed: 1 };
-    told(directory.answers(&cell).map(drop).map_err(shown));
-    match directory.records(&plan) {
+    let graph = Graph::of(recipe, None).expect("a graph");
+    let run = RunId { label: "vaccine".into(), ratio: Some(0.5), seed: 1, axes: Vec::new() };
+    told(directory.answers(&run).map(drop).map_err(shown));
+    match directory.records(graph.runs.iter().map(|run| &run.id)) {
         Err(error) => told(Err(shown(error))),
         Ok(records) => {
-            table::comparison(&plan, &records);
-            detail::of_metric(&plan, &records, "drift");
+            table::comparison(&graph.layout, &records);
+            detail::of_metric(&graph.layout, &records, "drift");
             health::doubts(&records);
             // A record may well say that its attack is in doubt.
-            let _ = health::verdict(&plan, &records, true);
-            let experiment = Experiment {
-                plan,
-                directory,
-                records,
-                failures: Vec::new(),
-                was_finished: true,
-                embedded: false,
-            };
-            told(samples::closing(&experiment, true).map(drop).map_err(shown));
+            let _ = health::verdict(&graph.layout, &records, true);
+            let answers = samples::closing(&graph.layout, true, |run| directory.answers(run));
+            told(answers.map(drop).map_err(shown));
         }
     }
     first
@@ -183,8 +171,8 @@ const JSON: &[&str] = &[
     "-1",
     "true",
     ",",
-    "\"below\":\"../../../..\",",
-    "\"below\":\"/etc\",",
+    "\"parent\":\"../../../..\",",
+    "\"parent\":\"/etc\",",
     "\"value\":",
     "\"ratio\":null,",
     "\"label\":\"../x\",",
@@ -197,17 +185,17 @@ pub(crate) fn manifest(place: &Path) -> Format {
     format(place, "manifest.json", JSON)
 }
 
-/// A cell's record.
+/// A run's record.
 pub(crate) fn record(place: &Path) -> Format {
     format(place, "vaccine/0.5/1/result.json", JSON)
 }
 
-/// A cell's answers.
+/// A run's answers.
 pub(crate) fn answers(place: &Path) -> Format {
     format(place, "vaccine/0.5/1/generations.jsonl", JSON)
 }
 
-/// A cell's weights, the header first.
+/// A run's weights, the header first.
 pub(crate) fn weights(place: &Path) -> Format {
     let made = format(place, "vaccine/aligned/1/adapter/adapter_model.safetensors", JSON);
     Format { memory: 16 << 20, ..made }
@@ -218,7 +206,7 @@ struct AfterOne;
 
 impl Progress for AfterOne {
     fn begin(&self, _: u64) {}
-    fn cell(&self, _: &CellId) {}
+    fn run(&self, _: &RunId) {}
     fn step(&self, _: Option<f64>) {
         AT_ONCE.store(true, Ordering::Relaxed);
     }
@@ -244,7 +232,11 @@ const STEP: &str = "step-0000000001";
 /// A checkpoint whose digests are right, as a forger would make it.
 fn checkpoint(place: &Path, file: &'static str, words: &'static [&'static str]) -> Format {
     copy(stopped(), place);
-    let identity = Identity { digest: expected().digest(), recipe: String::new() };
+    let state = place.join(STEP).join("state.json");
+    let state: Value =
+        serde_json::from_slice(&std::fs::read(state).expect("a state")).expect("JSON");
+    let digest = state["recipe"].as_str().expect("a digest").to_owned();
+    let identity = Identity { digest, recipe: String::new() };
     let read = move |root: &Path| {
         let listing = root.join(STEP).join("manifest.json");
         if !file.ends_with("/manifest.json") {
@@ -257,7 +249,7 @@ fn checkpoint(place: &Path, file: &'static str, words: &'static [&'static str]) 
             list["files"][name] = json!({ "bytes": bytes.len(), "sha256": digest });
             std::fs::write(&listing, list.to_string()).expect("writable");
         }
-        let checkpoints = Checkpoints::new(&FileSystem, root.to_owned(), &identity);
+        let checkpoints = Checkpoints::new(&FileSystem, root.to_owned(), identity.clone());
         checkpoints.read(1).map(drop)
     };
     Format {

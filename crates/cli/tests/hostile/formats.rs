@@ -7,8 +7,9 @@ use vxf_builtins as _;
 use vxf_core::Key;
 use vxf_core::config::BuildContext;
 use vxf_data::{LocalRepository, Source};
+use vxf_recipe::Experiment;
 use vxf_recipe::layer::{Layer, Place};
-use vxf_run::plan::Plan;
+use vxf_run::Graph;
 
 use crate::common::RECIPE;
 use crate::driver::Format;

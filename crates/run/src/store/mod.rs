@@ -9,7 +9,7 @@ pub mod finished;
 pub mod manifest;
 pub mod prune;
 pub(crate) mod step_log;
-pub(crate) mod weights;
+pub mod weights;
 
 pub use directory::Directory;
 pub use finished::Run;

@@ -19,12 +19,7 @@ pub(crate) const WEIGHTS: &str = "model.safetensors";
 ///
 /// # Errors
 /// When it cannot be written.
-pub(crate) fn save(
-    trainable: &Trainable,
-    weights: &Params,
-    base: &str,
-    place: &Path,
-) -> Result<()> {
+pub fn save(trainable: &Trainable, weights: &Params, base: &str, place: &Path) -> Result<()> {
     match trainable {
         Trainable::Lora(lora) => peft::write(&place.join(ADAPTER), lora, weights, Some(base))?,
         Trainable::Full => {
@@ -40,12 +35,7 @@ pub(crate) fn save(
 ///
 /// # Errors
 /// When it is missing or damaged.
-pub(crate) fn load(
-    trainable: &Trainable,
-    place: &Path,
-    dtype: DType,
-    device: &Device,
-) -> Result<Params> {
+pub fn load(trainable: &Trainable, place: &Path, dtype: DType, device: &Device) -> Result<Params> {
     let dtype = trained_in(dtype);
     if let Trainable::Lora(_) = trainable {
         return Ok(peft::read(&place.join(ADAPTER), dtype, device)?.1);

@@ -5,7 +5,7 @@
 use std::panic::{catch_unwind, set_hook, take_hook};
 use std::sync::Mutex;
 
-use vxf_core::outside::{caught, is_panic_expected};
+use vxf_untrusted::{caught, is_panic_expected};
 
 static SEEN: Mutex<Vec<(String, bool)>> = Mutex::new(Vec::new());
 
