@@ -206,6 +206,12 @@ fn templates_that_share_what_they_multiply() {
         std::fs::write(&file, format!("{start}{sharing}")).expect("written");
         refused(&file, "takes more than", read);
     }
+    // A line with more columns than the engine can count.
+    let wide = format!("{{{{{}?", " ".repeat(70_000));
+    std::fs::write(&file, wide).expect("written");
+    refused(&file, "", read);
+    let told = place.vxf(&["generate", "model", "--template", "chat", "--prompt", "x"]);
+    told.fails(1, &["model/chat_template.jinja"]);
     // Deeper than a stack can take down again.
     let deep = "{% set ns = namespace(x=[1]) %}{% for a in range(99999) %}{% set ns.x = [ns.x] %}{% endfor %}";
     std::fs::write(&file, deep).expect("written");

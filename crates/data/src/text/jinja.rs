@@ -14,6 +14,8 @@ use minijinja::machinery::{
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, Value};
 
+use vxf_core::outside::caught;
+
 use super::{charge, python};
 
 /// The longest template, in bytes; those of large tool-using models have some ten thousand.
@@ -75,9 +77,11 @@ impl Compiled {
         }
         std::thread::scope(|scope| {
             let compiling = std::thread::Builder::new().stack_size(STACK);
-            let compiling = compiling.spawn_scoped(scope, || Self::compile(source));
+            let compiling = compiling.spawn_scoped(scope, || caught(|| Self::compile(source)));
             let compiled = compiling.map_err(|error| error.to_string())?.join();
-            compiled.unwrap_or_else(|_| Err("cannot be taken apart".to_owned()))
+            // The engine counts columns in 16 bits and may overflow where it names one.
+            let compiled = compiled.ok().flatten();
+            compiled.unwrap_or_else(|| Err("cannot be taken apart".to_owned()))
         })
     }
 
