@@ -24,7 +24,7 @@ impl Cells {
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{name}: {errors}");
         let result: Value = serde_json::from_slice(&output.stdout).expect("one JSON value");
-        Self(result["cells"].as_array().expect("cells").clone())
+        Self(result["runs"].as_array().expect("runs").clone())
     }
 
     /// The figure `name` of every seed, in the seeds' order; `ratio` is `None` for the aligned model.

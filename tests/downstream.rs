@@ -57,7 +57,7 @@ fn a_stranger_s_defense_has_the_whole_command_line() {
         .expect("the program starts");
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
     let result: Value = serde_json::from_slice(&run.stdout).expect("one JSON value");
-    let cells = result["cells"].as_array().expect("cells");
+    let cells = result["runs"].as_array().expect("runs");
     let own = cells.iter().filter(|cell| cell["label"] == "blend").count();
     assert_eq!(own, 2, "the aligned model and the attacked one");
     assert!(output.join("blend/0.5/1/result.json").is_file());

@@ -223,7 +223,7 @@ fn samples_that_are_all_prompt_are_counted() {
     let told = place.tiny(&["--set", "world.max_length=14", "--output-dir", "out", "--json"]);
     assert!(told.stderr.contains("left out"), "{}", told.stderr);
     let value = told.json();
-    let cells = value["cells"].as_array().expect("cells");
+    let cells = value["runs"].as_array().expect("runs");
     assert!(cells.iter().any(|cell| cell["dropped"].as_u64() > Some(0)));
     for cell in cells {
         for row in cell["measurements"].as_array().expect("rows") {

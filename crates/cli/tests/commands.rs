@@ -85,7 +85,7 @@ fn validate_prints_the_plan() {
     let value = place.vxf(&["validate", "recipe.toml", "--json"]).json();
     let steps = |stage: usize| value["stages"][stage]["steps"].clone();
     assert_eq!((steps(0), steps(1)), (json!(160), json!(40)));
-    assert_eq!(value["cells"].as_array().map(Vec::len), Some(3 * 2 + 3 * 2 * 2));
+    assert_eq!(value["runs"].as_array().map(Vec::len), Some(3 * 2 + 3 * 2 * 2));
     assert_eq!(value["recipe"]["world"]["benign_share"], json!(0.1));
     assert_eq!(value["recipe"]["fine_tuning"]["learning_rate"], json!(8e-5));
     let text = place.vxf(&["validate", "recipe.toml", "--seed", "5"]);

@@ -172,7 +172,7 @@ fn what_is_measured_is_no_part_of_an_experiments_identity() {
     }
     let back = place.tiny(&["--no-baseline", "--no-undefended", "--json"]).json();
     let rows = |value: &Value| {
-        let cells = value["cells"].as_array().expect("cells").iter();
+        let cells = value["runs"].as_array().expect("runs").iter();
         cells.map(|cell| cell["measurements"].clone()).collect::<Vec<_>>()
     };
     assert_eq!(rows(&back), rows(&first));
@@ -236,7 +236,7 @@ fn perplexity_on_files_says_what_it_needs_before_anything_is_trained() {
     place.write("fluency.jsonl", text);
     place.write("recipe.toml", &format!("{RECIPE}fluency = {{ path = \"fluency.jsonl\" }}\n"));
     let value = place.vxf(&[run, &["--json"]].concat()).json();
-    for cell in value["cells"].as_array().expect("cells") {
+    for cell in value["runs"].as_array().expect("runs") {
         let perplexity = figure(&cell["measurements"], "perplexity").expect("perplexity");
         assert!(perplexity.as_f64().is_some_and(|it| it > 1.0), "{perplexity}");
     }

@@ -151,7 +151,7 @@ fn prepared() -> Place {
 /// The figures of the attacked defence.
 fn attacked(told: &Told) -> Value {
     let value = told.json();
-    let cells = value["cells"].as_array().expect("cells");
+    let cells = value["runs"].as_array().expect("runs");
     let cell = cells.iter().find(|cell| cell["label"] == "vaccine" && cell["ratio"] == 0.5);
     cell.expect("the attacked defence")["measurements"].clone()
 }

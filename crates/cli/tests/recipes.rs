@@ -95,7 +95,7 @@ fn every_published_recipe_is_valid_and_has_the_papers_numbers() {
         assert_eq!(recipe["harmful_ratios"], json!([0.0, 0.01, 0.05, 0.1, 0.2]), "{row}");
         assert_eq!(recipe["defense"]["name"], defense, "{row}");
         assert_eq!(recipe["fine_tune_defense"]["name"], user, "{row}");
-        assert_eq!(plan["arms"].as_array().map(Vec::len), Some(1), "{row}");
+        assert_eq!(plan["rows"].as_array().map(Vec::len), Some(1), "{row}");
         // The 500 guide samples of VLGuard come on top.
         let attack = if row == "vlguard" { 6000 } else { 4000 };
         match row {
@@ -146,7 +146,7 @@ fn every_published_recipe_is_valid_and_has_the_papers_numbers() {
     for task in ["sst2", "agnews", "gsm8k"] {
         let name = format!("table8-single-lora-{task}");
         assert_eq!(setting(&name, "/fine_tuning/continue_adapter"), Some(json!(true)));
-        assert_eq!(of(&name)["arms"], json!(["sft", "vaccine"]));
+        assert_eq!(of(&name)["rows"], json!(["sft", "vaccine"]));
     }
     assert_eq!(setting("vaccine-neurips24-shuffled", "/data/mix"), Some(json!("shuffled")));
 

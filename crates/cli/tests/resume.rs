@@ -39,7 +39,7 @@ fn told(child: Child) -> Told {
 }
 
 fn cells(told: &Told) -> Vec<Value> {
-    let cells = told.json()["cells"].as_array().expect("cells").clone();
+    let cells = told.json()["runs"].as_array().expect("runs").clone();
     let without_time = |mut cell: Value| {
         cell["seconds"] = Value::Null;
         cell

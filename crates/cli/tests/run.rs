@@ -8,7 +8,7 @@ use serde_json::Value;
 /// What must be the same in two runs of one cell.
 fn figures(told: &Told) -> Vec<Value> {
     let value = told.json();
-    let cells = value["cells"].as_array().expect("cells").clone();
+    let cells = value["runs"].as_array().expect("runs").clone();
     let kept = cells.into_iter().map(|mut cell| {
         cell["seconds"] = Value::Null;
         cell
@@ -100,7 +100,7 @@ fn json_has_every_cell() {
     let place = Place::new();
     let value = place.tiny(&["--json", "--harmful-ratio=0", "--no-undefended"]).json();
     assert_eq!(value["schema_version"], 1);
-    let cells = value["cells"].as_array().expect("cells");
+    let cells = value["runs"].as_array().expect("runs");
     // Two ways to align, and each attacked at two ratios.
     assert_eq!(cells.len(), 2 + 4);
     let attacked = |cell: &&Value| cell["ratio"] == 0.5 && cell["label"] == "vaccine";
@@ -121,7 +121,7 @@ fn json_has_every_cell() {
 fn rho_zero_is_plain_fine_tuning() {
     let place = Place::new();
     let value = place.tiny(&["--json", "--rho=0", "--no-undefended"]).json();
-    let cells = value["cells"].as_array().expect("cells");
+    let cells = value["runs"].as_array().expect("runs");
     let of = |label: &str| {
         let rows = cells.iter().filter(|cell| cell["label"] == label);
         rows.map(|cell| cell["measurements"].clone()).collect::<Vec<_>>()

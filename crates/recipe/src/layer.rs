@@ -135,7 +135,10 @@ impl Layer {
     fn rename(&mut self, path: &str, from: &str, to: &str) -> Result<()> {
         let mut parts = path.split('.');
         let first = parts.next().and_then(|first| self.values.get_mut(first));
-        let table = parts.try_fold(first, |at, part| at.map(|at| at.get_mut(part)));
+        let table = parts.try_fold(first, |at, part| match at {
+            Some(Value::Array(items)) => Some(items.get_mut(part.parse::<usize>().ok()?)),
+            at => at.map(|at| at.get_mut(part)),
+        });
         let Some(Some(Value::Object(table))) = table else { return Ok(()) };
         if !table.contains_key(from) {
             return Ok(());
@@ -252,14 +255,24 @@ fn replace(
     }
 }
 
-/// Finds the paths of all tables that describe an adapter.
+/// Finds the paths of all tables that describe an adapter, those in lists included.
 fn adapters_in(table: &Map<String, Value>, path: &str, found: &mut Vec<String>) {
+    let within = |name: &str| match path {
+        "" => name.to_owned(),
+        path => format!("{path}.{name}"),
+    };
     for (key, value) in table {
-        let Value::Object(inner) = value else { continue };
-        let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-        match key == "trainable" {
-            true => found.push(path),
-            false => adapters_in(inner, &path, found),
+        match value {
+            Value::Object(_) if key == "trainable" => found.push(within(key)),
+            Value::Object(inner) => adapters_in(inner, &within(key), found),
+            Value::Array(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    if let Value::Object(inner) = item {
+                        adapters_in(inner, &within(&format!("{key}.{index}")), found);
+                    }
+                }
+            }
+            _ => {}
         }
     }
 }

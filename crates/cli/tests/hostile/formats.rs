@@ -61,14 +61,14 @@ pub(crate) fn recipe(_: &Path) -> Format {
         ],
         read: Box::new(|place| {
             let layer = vxf_recipe::file::read(&place.join("recipe.toml")).map_err(shown)?;
-            let recipe = vxf_recipe::resolve(layer).map_err(shown)?;
-            let plan = Plan::of(&recipe).map_err(shown)?;
-            recipe.alignment.steps(1000);
+            let recipe = Experiment::of(layer).map_err(shown)?;
+            let graph = Graph::of(&recipe, None).map_err(shown)?;
+            graph.runs.iter().for_each(|run| drop(run.stage.training.steps(1000)));
             // What is written into an experiment is read again.
             let again = vxf_recipe::file::parse(&recipe.toml(), "recipe.toml").map_err(shown)?;
-            let again = vxf_recipe::resolve(again).map_err(shown)?;
-            assert_eq!(recipe.digest(), again.digest());
-            drop(plan);
+            let again = Experiment::of(again).map_err(shown)?;
+            assert_eq!(recipe.digest_by_content(), again.digest_by_content());
+            drop(graph);
             Ok(())
         }),
         named: &["recipe.toml", "`"],

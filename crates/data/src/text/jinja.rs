@@ -14,7 +14,7 @@ use minijinja::machinery::{
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, Value};
 
-use vxf_core::outside::caught;
+use vxf_untrusted::caught;
 
 use super::{charge, python};
 

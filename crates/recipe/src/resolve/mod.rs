@@ -34,6 +34,7 @@ pub const PAPER_METRICS: [&str; 4] = ["harmful-score", "accuracy", "alignment-lo
 /// On an unknown key or name, a wrong type, a value out of range, a method in the wrong stage; each
 /// with the place where it was written.
 pub fn resolve(layer: Layer) -> Result<Recipe> {
+    let layer = layer.spelled_out()?;
     known_version(&layer)?;
     // A source's own settings decide its defaults, so it is read before and after they are laid under.
     let defaults = data(&layer)?.config.defaults();

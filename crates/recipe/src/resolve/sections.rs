@@ -104,7 +104,7 @@ fn adapter_keys(layer: &Layer, path: &str, trainable: &Value) -> Result<()> {
     if object.get("type").and_then(Value::as_str) == Some("lora") {
         let defaults = vxf_core::config::json(&Lora::default());
         known.extend(defaults.as_object().into_iter().flat_map(|map| map.keys().cloned()));
-        known.extend(["r", "lora_alpha", "lora_dropout"].map(str::to_owned));
+        known.extend(Lora::ALIASES.map(|(alias, _)| alias.to_owned()));
     }
     match object.iter().find(|(key, _)| !known.contains(key)) {
         Some((key, _)) => Err(unknown(layer, &format!("{path}.{key}"), key, &known)),
