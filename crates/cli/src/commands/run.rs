@@ -36,8 +36,12 @@ fn go(
 ) -> Result<(), CommandError> {
     let asked = signals::watched()?;
     let data = experiment.recipe().data.clone();
+    // What has several values is in the rows' names.
+    let varies = |key: &str| experiment.axes.iter().any(|axis| key.starts_with(&axis.key));
+    let mut deviations = notes::deviations(experiment.recipe());
+    deviations.retain(|deviation| !varies(&deviation.key));
     let about = About {
-        deviations: notes::deviations(experiment.recipe()),
+        deviations,
         caveats: data.config.caveats(),
         shown: shown(&experiment),
         open: data.config.is_harmless() || course.log_samples,

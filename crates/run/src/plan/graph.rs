@@ -328,6 +328,8 @@ fn short(value: &Value) -> String {
             None => digest(value)[..8].to_owned(),
         },
         Value::Array(_) => digest(value)[..8].to_owned(),
+        // 1.0 and 1 are one value.
+        Value::Number(number) => number.as_f64().map_or(number.to_string(), |it| it.to_string()),
         other => other.to_string(),
     };
     let plain = |c: char| c.is_ascii_alphanumeric() || "._+-".contains(c);

@@ -1,0 +1,90 @@
+//! Crates depend on each other as `docs/architecture.md` draws it, and on nothing of ours beside.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+type Graph = BTreeMap<String, BTreeSet<String>>;
+
+fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+}
+
+/// The arrows of the drawing.
+fn drawn() -> Graph {
+    let text = std::fs::read_to_string(root().join("docs/architecture.md")).expect("the document");
+    let drawing = text.split("```mermaid").nth(1).and_then(|rest| rest.split("```").next());
+    let mut graph = Graph::new();
+    for line in drawing.expect("a drawing").lines() {
+        if let Some((from, to)) = line.split_once("-->") {
+            graph.entry(from.trim().to_owned()).or_default().insert(to.trim().to_owned());
+        }
+    }
+    graph
+}
+
+/// Everything that can be reached along the arrows.
+fn reached(graph: &Graph, from: &str) -> BTreeSet<String> {
+    let (mut found, mut open) = (BTreeSet::new(), vec![from.to_owned()]);
+    while let Some(at) = open.pop() {
+        for next in graph.get(&at).into_iter().flatten() {
+            if found.insert(next.clone()) {
+                open.push(next.clone());
+            }
+        }
+    }
+    found
+}
+
+/// Our own dependencies of each crate, without those of its tests; plugins under one name.
+fn written() -> Graph {
+    let mut names = BTreeMap::new();
+    let mut manifests = Vec::new();
+    for folder in ["crates", "plugins"] {
+        for entry in std::fs::read_dir(root().join(folder)).expect("a folder") {
+            let place = entry.expect("an entry").path();
+            let Ok(text) = std::fs::read_to_string(place.join("Cargo.toml")) else { continue };
+            let manifest: toml::Table = text.parse().expect("a manifest");
+            let package = manifest["package"]["name"].as_str().expect("a name").to_owned();
+            let own = place.file_name().expect("a name").to_string_lossy().into_owned();
+            let name = if folder == "plugins" { "plugins".to_owned() } else { own };
+            names.insert(package, name.clone());
+            manifests.push((name, manifest));
+        }
+    }
+    let mut graph = Graph::new();
+    for (name, manifest) in manifests {
+        let dependencies = manifest.get("dependencies").and_then(toml::Value::as_table);
+        let ours = dependencies.into_iter().flat_map(|table| table.keys());
+        let ours = ours.filter_map(|package| names.get(package).cloned());
+        graph.entry(name).or_default().extend(ours);
+    }
+    graph
+}
+
+#[test]
+fn every_dependency_is_drawn_and_every_arrow_is_there() {
+    let (drawn, written) = (drawn(), written());
+    for (name, dependencies) in &written {
+        let allowed = reached(&drawn, name);
+        for dependency in dependencies {
+            assert!(
+                allowed.contains(dependency),
+                "{name} depends on {dependency}: no arrow leads there in docs/architecture.md"
+            );
+        }
+    }
+    for (name, arrows) in &drawn {
+        for arrow in arrows {
+            let there = written.get(name).is_some_and(|all| all.contains(arrow));
+            assert!(there, "docs/architecture.md draws {name} --> {arrow}; no Cargo.toml has it");
+        }
+    }
+}
+
+#[test]
+fn arrows_never_lead_back() {
+    let drawn = drawn();
+    for name in drawn.keys() {
+        assert!(!reached(&drawn, name).contains(name), "{name} reaches itself");
+    }
+}
