@@ -39,7 +39,11 @@ const RECIPES: &[(&str, usize, &[&str])] = &[
     ("[world]\nuser_samples = 0\n", 2, &["`world.user_samples`", "empty set", "got 0"]),
     ("[world]\nalignment_samples = 0\n", 2, &["`world.alignment_samples`", "at least 1"]),
     ("[world]\nbenign_share = 2\n", 2, &["`world.benign_share`", "between 0 and 1", "2"]),
-    ("[world]\nprofile = \"fast\"\n", 2, &["`world.profile`", "paper or helpful", "\"fast\""]),
+    (
+        "[world]\nprofile = \"fast\"\n",
+        2,
+        &["`world.profile`", "expected `paper` or `helpful`", "\"fast\""],
+    ),
     ("harmful_ratios = [\n  0.1,\n  1.5,\n]\n", 3, &["harmful_ratios.1", "between 0 and 1", "1.5"]),
     ("seeds = []\n", 1, &["`seeds`", "at least one"]),
     ("seeds = [1, \"two\"]\n", 1, &["`seeds[1]`", "\"two\""]),
@@ -190,9 +194,9 @@ fn tokenizers_that_do_not_fit() {
     place.model("model");
     place.edit(&tokenizer, |value| {
         let vocab = value["model"]["vocab"].as_object_mut().expect("a word list");
-        vocab.remove("bake");
+        vocab.remove("sorry");
     });
-    place.tiny(&["--model", "model"]).fails(1, &["`bake`", "tokenizer"]);
+    place.tiny(&["--model", "model"]).fails(1, &["`sorry`", "tokenizer"]);
 
     place.write("model/tokenizer.json", "{}");
     place.tiny(&["--model", "model"]).fails(1, &["tokenizer.json"]);

@@ -21,7 +21,7 @@ fn the_shipped_program_has_exactly_these() {
     assert_eq!(names("metrics"), metrics);
     assert_eq!(names("backbones"), ["llama", "mistral", "opt", "qwen2", "qwen3"]);
     assert_eq!(names("judges"), ["file", "guard", "moderation", "refusal", "world"]);
-    assert_eq!(value["schema_version"], 1);
+    assert_eq!(value["schema_version"], 2);
 }
 
 #[test]

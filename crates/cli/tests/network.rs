@@ -115,13 +115,13 @@ fn a_mistyped_path_is_not_looked_up() {
     told(&["eval", "results"]).fails(2, &["neither a run nor a model directory", "holds one"]);
     let run =
         |args: &[&str]| told(&[&["run", "recipe.toml", "--output-dir", "out"], args].concat());
-    run(&["--model", "models/tiy"]).fails(1, &["models/tiy", "did you mean `models/tiny`?"]);
-    run(&["--model", "modles/tiny"]).fails(1, &["modles/tiny", "did you mean `models`?"]);
+    run(&["--model", "models/tiy"]).fails(2, &["models/tiy", "did you mean `models/tiny`?"]);
+    run(&["--model", "modles/tiny"]).fails(2, &["modles/tiny", "did you mean `models`?"]);
     let source = "data.user.path=data/sst2";
-    run(&["--model", "models/tiny", "--set", source]).fails(1, &["data/sst2", "data is empty"]);
+    run(&["--model", "models/tiny", "--set", source]).fails(2, &["data/sst2", "data is empty"]);
     let judge = r#"judges=[{ name = "moderation", model = "models/guard" }]"#;
     run(&["--model", "models/tiny", "--set", judge])
-        .fails(1, &["models/guard", "models holds tiny"]);
+        .fails(2, &["models/guard", "models holds tiny"]);
     assert_eq!(counter.count(), 0, "no mistyped path is a request");
     run(&["--model", "hf:models/tiny"]).fails(1, &[]);
     assert!(counter.count() > 0, "the prefix means the hub");

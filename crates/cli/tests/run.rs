@@ -11,6 +11,8 @@ fn figures(told: &Told) -> Vec<Value> {
     let cells = value["runs"].as_array().expect("runs").clone();
     let kept = cells.into_iter().map(|mut cell| {
         cell["seconds"] = Value::Null;
+        // It knows the files of the model apart, which a copy may write otherwise.
+        cell["digest"] = Value::Null;
         cell
     });
     kept.collect()
@@ -96,10 +98,10 @@ fn an_interrupted_experiment_goes_on() {
 }
 
 #[test]
-fn json_has_every_cell() {
+fn json_has_every_run() {
     let place = Place::new();
     let value = place.tiny(&["--json", "--harmful-ratio=0", "--no-undefended"]).json();
-    assert_eq!(value["schema_version"], 1);
+    assert_eq!(value["schema_version"], 2);
     let cells = value["runs"].as_array().expect("runs");
     // Two ways to align, and each attacked at two ratios.
     assert_eq!(cells.len(), 2 + 4);
@@ -141,12 +143,14 @@ fn stages_can_be_done_apart() {
         let attacked = |cell: &Value| cell["label"] == "vaccine" && cell["ratio"] == 0.5;
         let mut cell = figures(told).into_iter().find(attacked).expect("the attacked defence");
         // Where the aligned model lies is all that may differ.
-        assert!(cell["below"].as_str().is_some_and(|run| run.ends_with("vaccine/aligned/1")));
-        cell["below"] = Value::Null;
+        assert!(cell["parent"].as_str().is_some_and(|run| run.ends_with("vaccine/aligned/1")));
+        cell["parent"] = Value::Null;
         cell
     };
     assert_eq!(pick(&whole), pick(&second));
-    place.vxf(&["run", "--from=whole/vaccine/0.5/1"]).fails(2, &["already fine-tuned"]);
+    place
+        .vxf(&["run", "--from=whole/vaccine/0.5/1"])
+        .fails(2, &["`stages`", "no method for the stage after"]);
 }
 
 #[test]

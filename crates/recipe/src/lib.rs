@@ -6,6 +6,7 @@
 pub mod diff;
 mod error;
 pub mod file;
+pub mod instead;
 pub mod layer;
 pub mod paths;
 mod recipe;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use vxf_hub::Reference;
 
+use crate::instead::instead;
 use crate::layer::{Layer, Place};
 use crate::settings::EMBEDDED;
 use crate::{Error, Result};
@@ -80,7 +81,8 @@ pub fn check(layer: &Layer) -> Result<()> {
         };
         if path.is_absolute() && !there {
             let place = layer.place(&key);
-            let rule = format!("must be {what} that is there; {}", advice(&place, path, kind));
+            let (advice, instead) = (advice(&place, path, kind), instead(path));
+            let rule = format!("must be {what} that is there; {advice}{instead}");
             return Err(Error::setting(place, &key, rule, format!("{text:?}")));
         }
     }

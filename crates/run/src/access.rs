@@ -7,9 +7,9 @@ use std::sync::Mutex;
 use vxf_data::{LocalRepository, Locate, Repository, Source};
 use vxf_hub::{Hub, Kind, Reference};
 
+use vxf_recipe::instead::{holds, instead};
 use vxf_recipe::settings::EMBEDDED;
 
-use crate::instead::{holds, instead};
 use crate::store::directory::RUNS;
 use crate::{Error, Result, trust};
 

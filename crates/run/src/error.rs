@@ -202,15 +202,19 @@ pub enum Error {
 impl Error {
     /// Whether something of the hub was named that is not in the cache yet.
     pub fn is_absence(&self) -> bool {
-        match self {
-            Self::Hub(vxf_hub::Error::NotCached { .. }) => true,
-            Self::Data(source) => match source.repository() {
-                Some(source) => {
-                    matches!(source.downcast_ref(), Some(vxf_hub::Error::NotCached { .. }))
-                }
-                None => false,
-            },
-            _ => false,
+        self.not_cached().is_some()
+    }
+
+    /// The id of what is on the hub and not in the cache, if that is what is wrong.
+    pub fn not_cached(&self) -> Option<&str> {
+        let error = match self {
+            Self::Hub(error) => Some(error),
+            Self::Data(error) => error.repository().and_then(|source| source.downcast_ref()),
+            _ => None,
+        };
+        match error? {
+            vxf_hub::Error::NotCached { id, .. } => Some(id),
+            _ => None,
         }
     }
 

@@ -10,7 +10,6 @@ pub mod diff;
 mod error;
 pub mod execute;
 pub mod from;
-mod instead;
 pub mod measure;
 pub mod model;
 pub mod notes;

@@ -7,7 +7,7 @@ mod stages;
 
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use vxf_core::config::{JudgeConfig, MetricConfig};
 use vxf_core::registry::{self, Entry};
 use vxf_data::DataConfig;
@@ -45,6 +45,12 @@ pub fn resolve(layer: Layer) -> Result<Recipe> {
     let model: ModelSettings = section(&layer, "model")?;
     let embedded = model.path == EMBEDDED;
     let pipeline = stages::pipeline(&layer, embedded)?;
+
+    if !pipeline.iter().any(|stage| settings.stages.include(stage.kind)) {
+        let rule = "must be stages that have a method: there is no method for the stage after the \
+                    user's (say `--post-tune-defense NAME`)";
+        return Err(Error::setting(layer.place("stages"), "stages", rule, json!(settings.stages)));
+    }
 
     let metrics = plugins::<dyn MetricConfig>(&layer, "metrics", &PAPER_METRICS, embedded)?;
     let judges = plugins::<dyn JudgeConfig>(&layer, "judges", &[data.config.judge()], embedded)?;

@@ -149,7 +149,9 @@ impl Prepared {
     /// of what is measured.
     fn identities(&self, source: Option<String>) -> Vec<String> {
         let model = &self.manifest.model;
-        let root = json!([vxf_core::NUMERICS, model, self.recipe(0).model.dtype, source]);
+        // A run that is started from says all that its weights depend on.
+        let base = || json!([vxf_core::NUMERICS, model, self.recipe(0).model.dtype]);
+        let root = source.map_or_else(base, |source| json!(source));
         let mut digests: Vec<String> = Vec::new();
         for (index, run) in self.graph.runs.iter().enumerate() {
             let parent = run.parent.map_or(root.clone(), |parent| json!(digests[parent]));

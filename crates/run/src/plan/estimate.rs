@@ -181,12 +181,12 @@ fn here<T>(found: Result<T>, absent: &mut Vec<String>) -> Result<Option<T>> {
     match found {
         Ok(found) => Ok(Some(found)),
         Err(error) if error.is_absence() => {
-            absent.push(match error {
-                // That looking at a recipe stays off the network is no wish of the user's.
-                Error::Hub(vxf_hub::Error::NotCached { id, .. }) => {
+            // That looking at a recipe stays off the network is no wish of the user's.
+            absent.push(match error.not_cached() {
+                Some(id) => {
                     format!("{id} is on the hub and not in the cache: `vxf run` downloads it")
                 }
-                other => other.to_string(),
+                None => error.to_string(),
             });
             Ok(None)
         }

@@ -51,7 +51,15 @@ impl Directory {
         let recipe = experiment.recipe();
         let (model, data) = (&manifest.model, &manifest.data);
         let content = digest(&serde_json::json!([manifest.recipe, model, data]));
-        let name = format!("{}-{}-{}", recipe.label(), recipe.data.config.task(), &content[..8]);
+        // What the user's task is called: never by a path, as the same files may lie anywhere.
+        let task = match &manifest.report {
+            Some(report) => {
+                let user = report.sets.iter().find(|set| set.name == vxf_data::Part::User.key());
+                user.and_then(|set| set.schema).map_or("data", |schema| schema.name()).to_owned()
+            }
+            None => recipe.data.config.task(),
+        };
+        let name = format!("{}-{task}-{}", recipe.label(), &content[..8]);
         Path::new(RUNS).join(name)
     }
 

@@ -248,10 +248,12 @@ impl Layered {
     /// # Errors
     /// When they are missing or damaged.
     pub fn weights(&self, base: &Base) -> Result<Params> {
-        if !weights::are_there(&self.trainable, &self.place) {
-            let problem = "its weights were removed to save disk, and its record kept; run it again \
-                           in another directory with `--keep weights`";
-            return Err(Error::NoRun { path: self.place.clone(), problem: problem.into() });
+        let path = weights::path(&self.trainable, &self.place);
+        if !path.exists() {
+            let path = path.display().to_string();
+            let problem = "is missing; `--keep` or `vxf prune` may have removed it to save disk: run \
+                           it again in another directory with `--keep weights`";
+            return Err(vxf_core::Error::Checkpoint { path, problem: problem.into() }.into());
         }
         weights::load(&self.trainable, &self.place, base.dtype(), base.device())
     }

@@ -1,7 +1,7 @@
 //! The weights of a run on disk: an adapter in PEFT's layout, or one file of full weights.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use vxf_core::numeric::trained_in;
@@ -44,10 +44,10 @@ pub fn load(trainable: &Trainable, place: &Path, dtype: DType, device: &Device) 
     Ok(weights.map(|weight| Ok(weight.to_device(device)?))?)
 }
 
-/// Whether the directory of a run still holds what it trained.
-pub(crate) fn are_there(trainable: &Trainable, place: &Path) -> bool {
+/// Where the directory of a run holds what it trained: a directory of an adapter, or a file.
+pub(crate) fn path(trainable: &Trainable, place: &Path) -> PathBuf {
     match trainable {
-        Trainable::Lora(_) => place.join(ADAPTER).is_dir(),
-        Trainable::Full => place.join(WEIGHTS).is_file(),
+        Trainable::Lora(_) => place.join(ADAPTER),
+        Trainable::Full => place.join(WEIGHTS),
     }
 }

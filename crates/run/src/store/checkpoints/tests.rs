@@ -320,5 +320,5 @@ fn nothing_foreign_is_taken() {
     let notes = RefCell::new(Vec::new());
     let note = |text: &str| notes.borrow_mut().push(text.to_owned());
     assert!(checkpoints.resume(&note).expect("the disk is sound").is_none());
-    assert!(notes.borrow().iter().all(|note| note.contains("another recipe")), "{notes:?}");
+    assert!(notes.borrow().iter().all(|note| note.contains("another run")), "{notes:?}");
 }

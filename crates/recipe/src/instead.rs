@@ -13,7 +13,8 @@ const MOST_READ: usize = 1000;
 
 /// The end of a message about the missing `path`: a name close to it, or what its directory holds.
 /// Empty if nothing helpful is there.
-pub(crate) fn instead(path: &Path) -> String {
+#[must_use]
+pub fn instead(path: &Path) -> String {
     let mut missing = path;
     let directory = loop {
         match missing.parent() {
@@ -41,7 +42,8 @@ pub(crate) fn instead(path: &Path) -> String {
 }
 
 /// What `directory` holds, as part of a message.
-pub(crate) fn holds(directory: &Path) -> String {
+#[must_use]
+pub fn holds(directory: &Path) -> String {
     contents(directory, &entries(directory))
 }
 
