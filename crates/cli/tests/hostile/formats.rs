@@ -63,7 +63,9 @@ pub(crate) fn recipe(_: &Path) -> Format {
             let layer = vxf_recipe::file::read(&place.join("recipe.toml")).map_err(shown)?;
             let recipe = Experiment::of(layer).map_err(shown)?;
             let graph = Graph::of(&recipe, None).map_err(shown)?;
-            graph.runs.iter().for_each(|run| drop(run.stage.training.steps(1000)));
+            for run in &graph.runs {
+                let _ = run.stage.training.steps(1000);
+            }
             // What is written into an experiment is read again.
             let again = vxf_recipe::file::parse(&recipe.toml(), "recipe.toml").map_err(shown)?;
             let again = Experiment::of(again).map_err(shown)?;
