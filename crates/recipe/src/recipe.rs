@@ -55,6 +55,15 @@ fn without_nulls(value: Value) -> Value {
     }
 }
 
+/// How a resolved recipe says its stages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// By the usual sections where these can say it.
+    Shortest,
+    /// As a list in any case.
+    List,
+}
+
 /// One point of an experiment, every default filled in.
 #[derive(Clone, Debug)]
 pub struct Recipe {
@@ -80,6 +89,10 @@ impl Recipe {
 
     /// The recipe as a tree, as it is written to `config.resolved.toml`.
     pub fn value(&self) -> Map<String, Value> {
+        self.value_as(Form::Shortest)
+    }
+
+    pub(crate) fn value_as(&self, form: Form) -> Map<String, Value> {
         let mut map = match serde_json::to_value(&self.settings) {
             Ok(Value::Object(map)) => map,
             _ => Map::new(),
@@ -92,7 +105,7 @@ impl Recipe {
         map.insert("model".into(), json!(self.model));
         let (section, data) = self.data_section();
         map.insert(section.to_owned(), Value::Object(data));
-        match self.is_usual() {
+        match form == Form::Shortest && self.is_usual() {
             true => {
                 for (stage, names) in self.pipeline.iter().zip(SUGAR) {
                     map.insert(names.defense.into(), stage.method_value());
@@ -150,7 +163,11 @@ impl Recipe {
     /// What the weights depend on: the recipe without what is measured, threads, memory and
     /// presentation.
     pub fn essence(&self) -> Map<String, Value> {
-        let mut map = self.value();
+        self.essence_as(Form::Shortest)
+    }
+
+    pub(crate) fn essence_as(&self, form: Form) -> Map<String, Value> {
+        let mut map = self.value_as(form);
         for key in [
             "schema_version",
             "threads",

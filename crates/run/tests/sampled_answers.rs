@@ -107,7 +107,7 @@ fn made(model: &dyn Backbone, sampling: &Sampling, batch_size: usize) -> Result<
     let prompts: Vec<_> = (0..11).map(prompt).collect();
     let probes = Probes {
         text: Box::new(Numbers),
-        sampler: Box::new(sampler::of(&sampling, &Key::root(9))),
+        sampler: Box::new(sampler::of(sampling, &Key::root(9))),
         ..probes(BTreeMap::new(), batch_size)
     };
     let model = Model { backbone: model, weights: &Params::new() };

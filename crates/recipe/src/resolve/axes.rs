@@ -4,12 +4,16 @@ use serde_json::{Map, Value};
 
 use super::resolve;
 use crate::layer::Layer;
-use crate::recipe::Recipe;
+use crate::recipe::{Form, Recipe};
 use crate::resolve::sections::SUGAR;
+use crate::resolve::stages::LIST;
 use crate::{Error, Result};
 
 /// The section that names axes.
 const SECTION: &str = "axes";
+
+/// Tables that a stage takes from the section of its kind as a whole, or not at all.
+const WHOLE: [&str; 1] = ["trainable"];
 
 /// Settings that are lists by themselves, and axes without being named here.
 const LISTS: [&str; 2] = ["seeds", "harmful_ratios"];
@@ -104,24 +108,26 @@ impl Experiment {
 
     /// The experiment as a tree, as it is written to `config.resolved.toml`.
     pub fn value(&self) -> Map<String, Value> {
-        self.tree(self.recipe().value())
+        self.tree(Recipe::value_as)
     }
 
     /// What the weights depend on; see [`Recipe::essence`].
     pub fn essence(&self) -> Map<String, Value> {
-        self.tree(self.recipe().essence())
+        self.tree(Recipe::essence_as)
     }
 
     /// What the weights depend on besides the content of models and data: no path is in it.
     pub fn essence_by_content(&self) -> Map<String, Value> {
-        let mut shared = self.recipe().essence();
-        shared.remove("world");
-        shared.remove("data");
-        shared.remove("from");
-        if let Some(Value::Object(model)) = shared.get_mut("model") {
-            model.retain(|key, _| key == "dtype");
-        }
-        self.tree(shared)
+        self.tree(|recipe, form| {
+            let mut shared = recipe.essence_as(form);
+            shared.remove("world");
+            shared.remove("data");
+            shared.remove("from");
+            if let Some(Value::Object(model)) = shared.get_mut("model") {
+                model.retain(|key, _| key == "dtype");
+            }
+            shared
+        })
     }
 
     /// SHA-256 of [`Experiment::essence_by_content`], in hexadecimal.
@@ -129,18 +135,28 @@ impl Experiment {
         crate::recipe::digest(&Value::Object(self.essence_by_content()))
     }
 
-    /// `shared` with the axes in place of the values that the first point has.
-    fn tree(&self, mut shared: Map<String, Value>) -> Map<String, Value> {
+    /// The axes, and what all points have in common of what `of` tells of them. Where the points
+    /// differ, an axis decides, and what was written stays as it was: another method brings other
+    /// defaults.
+    fn tree(&self, of: impl Fn(&Recipe, Form) -> Map<String, Value>) -> Map<String, Value> {
         if self.axes.is_empty() {
-            return shared;
+            return of(self.recipe(), Form::Shortest);
         }
-        for names in SUGAR.iter().filter(|names| self.axis(names.defense)) {
-            // Another method brings another inner player, unless one was asked for.
-            shared.remove(names.defense);
-            match self.written.get(names.perturber) {
-                Some(written) => shared.insert(names.perturber.into(), written.clone()),
-                None => shared.remove(names.perturber),
-            };
+        // An axis names stages as they were written.
+        let listed =
+            self.written.get(LIST).is_some() || self.axes.iter().any(|axis| axis.key == LIST);
+        let form = if listed { Form::List } else { Form::Shortest };
+        let mut shared = of(self.recipe(), form);
+        for point in &self.points[1..] {
+            common(&mut shared, &of(&point.recipe, form), self.written.values());
+        }
+        if listed {
+            // What a stage leaves to the section of its kind is said there.
+            for names in SUGAR {
+                if let Some(section) = self.written.get(names.training) {
+                    shared.insert(names.training.into(), section.clone());
+                }
+            }
         }
         let axes = self.axes.iter();
         let axes = axes.map(|axis| (axis.key.clone(), Value::Array(axis.values.clone())));
@@ -148,16 +164,57 @@ impl Experiment {
         shared
     }
 
-    fn axis(&self, key: &str) -> bool {
-        let inside = |axis: &Axis| axis.key == key || axis.key == format!("{key}.name");
-        self.axes.iter().any(inside)
-    }
-
     /// The experiment as TOML.
     pub fn toml(&self) -> String {
         // Every value came from serde structs without nulls, so TOML can hold it.
         toml::to_string(&self.value()).unwrap_or_default()
     }
+}
+
+/// Keeps of `shared` what `other` says too; elsewhere what was `written`, if anything was.
+fn common(
+    shared: &mut Map<String, Value>,
+    other: &Map<String, Value>,
+    written: &Map<String, Value>,
+) {
+    shared.retain(|key, value| {
+        let (other, written) = (other.get(key), written.get(key));
+        if other == Some(value) {
+            return true;
+        }
+        if let (Value::Object(value), Some(Value::Object(other))) = (&mut *value, other) {
+            let differs = |key: &str| value.get(key) != other.get(key);
+            // Another method, or another kind of adapter, has other settings altogether.
+            if !WHOLE.contains(&key.as_str()) && !["name", "type"].into_iter().any(differs) {
+                let empty = Map::new();
+                let written = written.and_then(Value::as_object).unwrap_or(&empty);
+                common(value, other, written);
+                return true;
+            }
+        }
+        if let (Value::Array(items), Some(Value::Array(others)), Some(Value::Array(written))) =
+            (&mut *value, other, written)
+            && key == LIST
+            && items.len() == others.len()
+            && items.len() == written.len()
+        {
+            for ((item, other), written) in items.iter_mut().zip(others).zip(written) {
+                if let (Value::Object(item), Value::Object(other), Value::Object(written)) =
+                    (item, other, written)
+                {
+                    common(item, other, written);
+                }
+            }
+            return true;
+        }
+        match written {
+            Some(written) => {
+                *value = written.clone();
+                true
+            }
+            None => false,
+        }
+    });
 }
 
 /// The axes in `table`: a list is an axis, a table holds further ones.

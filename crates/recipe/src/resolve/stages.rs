@@ -11,7 +11,7 @@ use crate::stage::StageRecipe;
 use crate::{Error, Result};
 
 /// The list of stages.
-const LIST: &str = "stage";
+pub(super) const LIST: &str = "stage";
 
 /// Keys of a stage in the list that are not about its training.
 const OWN: [&str; 4] = ["kind", "set", "defense", "perturber"];

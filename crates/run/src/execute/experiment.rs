@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use serde_json::{Value, json};
+use serde_json::json;
 use vxf_core::engine::Recompute;
 use vxf_data::{DataContext, DataReport, DataSource};
 use vxf_recipe::settings::Keep;
@@ -118,7 +118,7 @@ impl Prepared {
                 && let Some(source) = sources.get(key)
             {
                 let learned = |name: &str, ratio: f64| each.data.learned(name, ratio);
-                let source: &Box<dyn DataSource> = source;
+                let source: &dyn DataSource = &**source;
                 manifest.report = source.report(*seed, &learned)?;
             }
         }
@@ -426,11 +426,7 @@ impl Drop for Panicked<'_> {
 
 /// What tells the data of one recipe from that of another within an experiment.
 fn data_key(recipe: &Recipe) -> String {
-    digest(&json!([
-        recipe.data.name,
-        Value::from(recipe.data.value()),
-        recipe.settings.harmful_ratios
-    ]))
+    digest(&json!([recipe.data.name, recipe.data.value(), recipe.settings.harmful_ratios]))
 }
 
 /// The training sets that a run reads.

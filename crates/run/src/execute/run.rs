@@ -32,7 +32,7 @@ use crate::measure::stored_answers::{GENERATIONS, StoredAnswers};
 use crate::measure::{SeedData, Set, health};
 use crate::plan::RunSpec;
 use crate::store::checkpoints::{ANSWERS, Checkpoints, LOG};
-use crate::store::finished::{self, Run};
+use crate::store::finished::{self, Layered, Run};
 use crate::store::{Directory, files, step_log, weights};
 use crate::{Error, Result};
 
@@ -118,7 +118,8 @@ impl<'a> Executor<'a> {
                 self.report_unfollowed(&place)?;
                 match finished::record(&place)?.has_weights() {
                     true => {
-                        weights::load(backbone.trainable(), &place, base.dtype(), base.device())?
+                        let (stage, trainable) = (spec.stage.kind, backbone.trainable().clone());
+                        Layered { stage, trainable, place }.weights(base)?
                     }
                     false => start.copy()?,
                 }
