@@ -13,9 +13,9 @@ vxf_core::config! {
 
 /// `W <- W + share * (W_aligned - W)` for each number that alignment changed.
 ///
-/// What no alignment has touched keeps what the user taught it. An adapter's two matrices have no
-/// counterpart in the aligned model and stay as they are. The figure `pulled_back` is the share of
-/// numbers that were moved.
+/// What no alignment has touched keeps what the user taught it. A reference has no biases and no
+/// adapters, so those stay as they are. The figure `pulled_back` is the share of the other numbers
+/// that were moved; it is 0 where an adapter is trained.
 pub struct PullBack {
     share: f64,
 }
