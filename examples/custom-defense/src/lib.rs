@@ -1,50 +1,14 @@
-//! A defence that is not built in: descend along a blend of the clean and the perturbed gradient.
-//!
-//! Everything a downstream author writes is in this file: settings, the method, its registration.
+//! Plugins that are not built in, one in each file: two defences, a post-tuning method, a metric and a
+//! source of data.
 
-use vxf_core::prelude::*;
+mod blend;
+mod brevity;
+mod pull_back;
+mod step_away;
+mod village;
 
-vxf_core::config! {
-    /// Settings of the defence `blend`.
-    pub struct BlendConfig {
-        /// Share of the perturbed gradient; 0 is plain fine-tuning, 1 is Vaccine.
-        pub share: f64 = 0.5,
-    }
-}
-
-/// `g = (1 - share) grad J(0) + share grad J(eps)`, eps from whatever inner player is set.
-pub struct Blend {
-    share: f64,
-}
-
-impl Defense for Blend {
-    fn gradients(&mut self, inner: &mut dyn Perturber, step: &mut Step<'_>) -> Result<Gradients> {
-        let perturbation = inner.perturb(step)?;
-        let clean = step.on_main().gradients()?;
-        let perturbed = step.gradients(&perturbation)?;
-        clean.scale(1.0 - self.share)?.add_scaled(&perturbed, self.share)
-    }
-}
-
-#[typetag::serde(name = "blend")]
-impl DefenseConfig for BlendConfig {
-    fn validate(&self) -> Result<(), ConfigError> {
-        let holds = (0.0..=1.0).contains(&self.share);
-        ConfigError::unless(holds, "share", "must be between 0 and 1", self.share)
-    }
-
-    fn build(&self, _: &BuildContext<'_>) -> Result<Box<dyn Defense>> {
-        Ok(Box::new(Blend { share: self.share }))
-    }
-
-    fn perturber(&self) -> &'static str {
-        "vaccine"
-    }
-}
-
-vxf_core::register! {
-    defense "blend" => BlendConfig,
-    summary: "A blend of the clean and the perturbed gradient",
-    paper: "none: an example",
-    stages: [Alignment],
-}
+pub use blend::{Blend, BlendConfig};
+pub use brevity::{Brevity, BrevityConfig};
+pub use pull_back::{PullBack, PullBackConfig};
+pub use step_away::{StepAway, StepAwayConfig};
+pub use village::VillageConfig;

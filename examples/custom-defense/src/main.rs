@@ -1,4 +1,4 @@
-//! The whole command line, with `blend` in it.
+//! The whole command line, with the plugins of this crate in it.
 
 use custom_defense as _;
 
