@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use vxf_recipe::Experiment;
+use vxf_recipe::settings::EMBEDDED;
 use vxf_report::{detail, samples, table};
 use vxf_run::measure::health;
 use vxf_run::notes::{self, Deviation};
@@ -36,6 +37,7 @@ fn go(
 ) -> Result<(), CommandError> {
     let asked = signals::watched()?;
     let data = experiment.recipe().data.clone();
+    let ours = experiment.recipe().model.path == EMBEDDED;
     // What has several values is in the rows' names.
     let varies = |key: &str| experiment.axes.iter().any(|axis| key.starts_with(&axis.key));
     let mut deviations = notes::deviations(experiment.recipe());
@@ -44,7 +46,8 @@ fn go(
         deviations,
         caveats: data.config.caveats(),
         shown: shown(&experiment),
-        open: data.config.is_harmless() || course.log_samples,
+        // A model that is not ours may have learnt anything.
+        open: course.log_samples || data.config.is_harmless() && ours,
     };
     let value = experiment.value();
     let prepared = Prepared::new(experiment, access(finding.offline)?)?;
