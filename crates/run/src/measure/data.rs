@@ -162,7 +162,7 @@ impl SeedData {
             grader: source.grader(),
             sampler: sampler::of(&sampling, &Key::root(seed).child("data").child("sampling")),
             sampling: json!([sampling, draws]),
-            graded: json!(data.task()),
+            graded: graded(&recipe.data.value()),
             batch_size: source.batch_size(),
         })
     }
@@ -226,6 +226,12 @@ impl SeedData {
     pub fn digests(&self) -> BTreeMap<String, String> {
         self.sets().map(|(name, set)| (name, set.digest())).collect()
     }
+}
+
+/// What a data section says of grading. A schema that is told from the files follows from the samples,
+/// which count already; no path is in it.
+fn graded(data: &Value) -> Value {
+    json!([data["source"], data["task"], data["task_test"]["schema"]])
 }
 
 fn prompt(ask: &Ask, expected: Option<String>, codec: &Codec) -> Result<Prompt> {
