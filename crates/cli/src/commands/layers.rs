@@ -232,8 +232,9 @@ fn radius(layer: &mut Layer, set: &Layer, radii: &[f64]) -> Result<(), CommandEr
         .hint(format!("perturbers with one, for `--perturber`: {}", with.join(", "))));
     }
     let place = Place::Flag("--rho".into());
-    Ok(match radii {
+    match radii {
         [rho] => layer.set("perturber.rho", json!(rho), place)?,
         several => layer.set("axes.perturber.rho", json!(several), place)?,
-    })
+    }
+    Ok(())
 }
