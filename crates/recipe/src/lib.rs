@@ -1,6 +1,6 @@
 //! From a recipe's text to an experiment with every choice made.
 //!
-//! [`file`] reads TOML into a [`Layer`] that knows the line of every key; flags make further layers;
+//! [`mod@file`] reads TOML into a [`Layer`] that knows the line of every key; flags make further layers;
 //! [`resolve()`] fills in defaults and checks every rule that needs no model.
 
 pub mod diff;

@@ -40,6 +40,6 @@ impl Launches {
 
     /// Not zero if a weight is no number any more.
     pub(super) fn broken(self) -> Result<Scalar> {
-        Scalar::of(&self.broken.squeeze(0)?)
+        Ok(Scalar::of(&self.broken.squeeze(0)?)?)
     }
 }
