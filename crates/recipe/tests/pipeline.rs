@@ -298,6 +298,13 @@ fn axes_are_lists_of_values_of_one_setting() {
     refused("perturber.rho = []", "at least one value");
     refused("perturber.rho = [1, 2, 1]", "a value twice");
     refused("perturber.rho = 1", "a list of values");
+    // One run would be measured under the first value alone.
+    refused("metrics = [[\"drift\"], [\"accuracy\"]]", "the same runs come out");
+    refused("world.task_test = [10, 20]", "the same runs come out");
+    refused("threads = [1, 2]", "the same runs come out");
+    let own = "[[stage]]\nkind = \"alignment\"\nepochs = 1\n";
+    let error = refusal(&format!("{own}[axes]\nalignment.epochs = [2, 4]\n"));
+    assert!(error.contains("`axes.alignment.epochs`"), "{error}");
     let error = refusal("\naxes = [\"perturber.rho\"]\n");
     assert!(error.starts_with("recipe.toml:2: `axes` must be a table of lists"), "{error}");
     // What is wrong with a value is said of the axis that it stands in.

@@ -5,7 +5,7 @@ use serde_json::Value;
 use vxf_core::config::{BuildContext, DefenseConfig, PerturberConfig};
 use vxf_core::minmax::Training;
 use vxf_core::resume::Saved;
-use vxf_core::{Backbone, Key, Params, Perturber, Result, Stage, registry};
+use vxf_core::{Backbone, Composition, Key, Params, Perturber, Result, Stage, registry};
 
 use crate::case::{Case, cases, property};
 use crate::numbers::first_difference;
@@ -45,8 +45,12 @@ fn stage<'a>(
     let streams = names.into_iter().enumerate().map(stream).collect();
     let weights = crate::training::weights(backbone, case.seed)?;
     let inner = perturber(config.perturber())?;
-    let mut stage =
-        training(backbone, &weights, streams, config.build(&BuildContext::bare())?, inner)?;
+    let mut defense = config.build(&BuildContext::bare())?;
+    if !config.makes_gradient() {
+        // As a run has it: the plain gradient, which it adjusts.
+        defense = Box::new(Composition::new().with(entry.name, defense, false));
+    }
+    let mut stage = training(backbone, &weights, streams, defense, inner)?;
     stage.session.recompute = case.recompute();
     stage.session.accumulation = *accumulation;
     stage.session.references = crate::training::references(backbone, case.seed)?;

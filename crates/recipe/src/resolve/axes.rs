@@ -1,6 +1,9 @@
 //! Axes: settings that a recipe gives several values. An experiment is the product of its axes.
 
-use serde_json::{Map, Value};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use serde_json::{Map, Value, json};
 
 use super::resolve;
 use crate::layer::Layer;
@@ -54,7 +57,8 @@ impl Experiment {
     /// Resolves `layer` at every point of its axes.
     ///
     /// # Errors
-    /// As [`resolve`], and when an axis has no values or is a list by itself.
+    /// As [`resolve`], and when an axis has no values, is a list by itself, or changes nothing that is
+    /// trained.
     pub fn of(mut layer: Layer) -> Result<Self> {
         let places = layer.clone();
         let axes = match layer.take(SECTION) {
@@ -90,6 +94,13 @@ impl Experiment {
                 at.set(key, value.clone(), place)?;
             }
             points.push(Point { values, recipe: resolve(at)? });
+        }
+        if let Some(axis) = axes.iter().find(|axis| !has_effect(axis, &points)) {
+            let key = format!("{SECTION}.{}", axis.key);
+            let rule = "must be a setting that some stage is trained by: with each of these values \
+                        the same runs come out, measured once. What is only measured is set for \
+                        all runs, and a stage's own value comes before its section's";
+            return Err(Error::setting(places.place(&key), &key, rule, json!(axis.values)));
         }
         Ok(Self { axes, points, written: layer })
     }
@@ -169,6 +180,27 @@ impl Experiment {
         // Every value came from serde structs without nulls, so TOML can hold it.
         toml::to_string(&self.value()).unwrap_or_default()
     }
+}
+
+/// Whether two points that differ on `axis` alone differ in what their weights depend on.
+fn has_effect(axis: &Axis, points: &[Point]) -> bool {
+    if axis.values.len() < 2 {
+        return true;
+    }
+    let mut seen: HashMap<String, Map<String, Value>> = HashMap::new();
+    points.iter().any(|point| {
+        let rest: Vec<_> = point.values.iter().filter(|(key, _)| *key != axis.key).collect();
+        let mut essence = point.recipe.essence();
+        // One experiment starts from one run.
+        essence.remove("from");
+        match seen.entry(json!(rest).to_string()) {
+            Entry::Occupied(known) => *known.get() != essence,
+            Entry::Vacant(free) => {
+                free.insert(essence);
+                false
+            }
+        }
+    })
 }
 
 /// Keeps of `shared` what `other` says too; elsewhere what was `written`, if anything was.

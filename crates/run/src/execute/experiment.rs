@@ -29,7 +29,8 @@ use crate::store::manifest::{Manifest, cores, now};
 use crate::store::{Directory, Run, finished, prune};
 use crate::{Error, Result, device};
 
-/// A finished experiment.
+/// A finished experiment. It holds its directory: opened again in this process, that waits until this is
+/// dropped.
 #[derive(Debug)]
 pub struct Finished {
     /// Which runs are compared with which.

@@ -168,7 +168,7 @@ impl Directory {
     /// Whether a run was measured by the metrics and digests in `wanted`.
     pub(crate) fn has_measured(&self, run: &RunId, wanted: &BTreeMap<String, String>) -> bool {
         let path = self.run(run).join(RESULT);
-        // A record that cannot be read is reported by whoever measures the cell.
+        // A record that cannot be read is reported by whoever measures the run.
         let record = path.is_file().then(|| read_json::<Record>(&path).ok()).flatten();
         record.is_some_and(|record| {
             wanted.iter().all(|(metric, digest)| record.measured.get(metric) == Some(digest))

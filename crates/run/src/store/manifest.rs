@@ -57,7 +57,7 @@ pub struct Manifest {
     pub device: String,
     /// When it began, in UTC.
     pub started: String,
-    /// When its last cell was done, in UTC; none while there is work left.
+    /// When its last run was done, in UTC; none while there is work left.
     pub finished: Option<String>,
     /// Every time that another process went on with it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
