@@ -21,4 +21,5 @@ fn exactly_these_names_are_registered() {
     );
     assert_eq!(names("backbones"), ["llama", "mistral", "opt", "qwen2", "qwen3"]);
     assert_eq!(names("judges"), ["file", "guard", "moderation", "refusal", "world"]);
+    assert_eq!(names("sources"), ["files", "world"]);
 }
