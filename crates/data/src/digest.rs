@@ -1,4 +1,4 @@
-//! What identifies a file that was read.
+//! The digest of a file that was read.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -12,15 +12,15 @@ use crate::{Error, Result};
 /// A file that was read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileRead {
-    /// Its name within the source.
+    /// Its path within the source.
     pub path: String,
     /// The SHA-256 of its bytes as they are on disk, in hexadecimal.
     pub sha256: String,
-    /// How many those are.
+    /// The number of bytes.
     pub bytes: u64,
 }
 
-/// Reads a file for its digest.
+/// Computes the digest of a file.
 pub(crate) fn digest(path: &Path, name: &str) -> Result<FileRead> {
     let (mut hash, mut bytes) = (Sha256::new(), 0);
     let hashed = File::open(path).and_then(|file| {

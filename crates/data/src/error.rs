@@ -1,18 +1,18 @@
-//! What can go wrong in this crate.
+//! Errors of this crate.
 
 use std::path::PathBuf;
 
 /// Result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// A problem with data, text or a tokenizer.
+/// An error about data, text or a tokenizer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// No user task has this name.
     #[error("unknown task `{0}`; known tasks: sst2, agnews, gsm8k")]
     UnknownTask(String),
-    /// The text does not name a thing of the world with its adjective.
+    /// The text is not an adjective and a thing of the embedded world.
     #[error("`{0}` is not an adjective and a thing of the world, such as `silver loaf`")]
     UnknownCombination(String),
     /// A share is not a number from 0 to 1.
@@ -23,21 +23,21 @@ pub enum Error {
         /// The value that was given.
         value: f64,
     },
-    /// The tokenizer cannot represent a word. Samples are nobody's to print, so the text around it
-    /// is not shown.
+    /// The tokenizer cannot represent a word. Sample text is never printed, so the surrounding text is
+    /// not shown.
     #[error("the tokenizer does not know the word `{word}`")]
     UnknownWord {
         /// The word.
         word: String,
-        /// The text that holds it.
+        /// The text that contains it.
         text: String,
     },
-    /// A prompt or an answer holds a special token, which would end or restart the sequence.
+    /// A prompt or an answer contains a special token, which would end or restart the sequence.
     #[error("the special token `{token}` may not occur inside a text")]
     SpecialInText {
         /// The special token.
         token: &'static str,
-        /// The text that holds it.
+        /// The text that contains it.
         text: String,
     },
     /// The tokenizer lacks special tokens that the sequence format needs.
@@ -48,7 +48,7 @@ pub enum Error {
     TokenizerFile {
         /// The file.
         path: PathBuf,
-        /// What the tokenizer library said.
+        /// The error of the tokenizer library.
         source: tokenizers::Error,
     },
     /// The tokenizer library failed otherwise.
@@ -62,15 +62,15 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
-    /// A data file or directory is not there.
+    /// A data file or directory does not exist.
     #[error("{}: there is no such file or directory{instead}", path.display())]
     NoFile {
         /// Its path.
         path: PathBuf,
-        /// What is there instead, as the end of the sentence; may be empty.
+        /// What exists instead, as the end of the sentence; may be empty.
         instead: String,
     },
-    /// A row cannot be understood.
+    /// A row is invalid.
     #[error("{place}: {problem}; `skip_bad_rows` leaves such rows out and counts them")]
     Row {
         /// File and line, or file and row.
@@ -78,18 +78,18 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
-    /// A data set does not have what is asked of it.
+    /// A data set lacks something that was requested.
     #[error("{path}: {problem}")]
     Source {
         /// Its path, as it was written.
         path: String,
-        /// What it does not have, and what there is.
+        /// What it lacks, and what it has.
         problem: String,
     },
     /// A setting of a data set breaks a rule.
     #[error(transparent)]
     Setting(vxf_core::ConfigError),
-    /// A set has fewer samples than a mix takes.
+    /// A set has fewer samples than a mix needs.
     #[error(
         "data.{name} has {found} samples, and the mix takes {wanted}; give it more, or lower \
          data.user_samples"
@@ -97,12 +97,12 @@ pub enum Error {
     TooFew {
         /// The set.
         name: &'static str,
-        /// How many are taken.
+        /// The number needed.
         wanted: usize,
-        /// How many there are.
+        /// The number available.
         found: usize,
     },
-    /// A set of the user's files cannot be read.
+    /// One of the user's data sets cannot be read.
     #[error("data.{part}: {source}")]
     Part {
         /// The key in the section `data`.
@@ -110,16 +110,16 @@ pub enum Error {
         /// What is wrong with it.
         source: Box<Error>,
     },
-    /// A data set from elsewhere cannot be had.
+    /// A data set from a repository cannot be read.
     #[error(transparent)]
     Repository(Box<dyn std::error::Error + Send + Sync>),
-    /// Text and tokens do not go together.
+    /// Text cannot be converted to tokens or back.
     #[error(transparent)]
     Text(#[from] crate::text::TextError),
 }
 
 impl Error {
-    /// The error of a repository elsewhere, if it is one.
+    /// The error of a repository, if it is one.
     pub fn repository(&self) -> Option<&(dyn std::error::Error + Send + Sync + 'static)> {
         match self {
             Self::Repository(source) => Some(&**source),
@@ -128,7 +128,7 @@ impl Error {
         }
     }
 
-    /// Whether something that was named is merely not here, and not broken.
+    /// Whether a named file or data set is missing rather than broken.
     pub fn is_absence(&self) -> bool {
         match self {
             Self::NoFile { .. } => true,

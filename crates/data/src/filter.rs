@@ -1,4 +1,4 @@
-//! Which rows are taken, by what their columns hold.
+//! Filters rows by the values of their columns.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,10 +7,10 @@ use serde_json::Value;
 use crate::files::{Row, kind};
 use crate::schema::found;
 
-/// How many different values of a column are remembered for a message.
+/// The number of different values of a column that are kept for a message.
 const REMEMBERED: usize = 8;
 
-/// The accepted values of each column, and the values that were met.
+/// The accepted values of each column, and the values that occurred.
 pub(crate) struct Filter<'a> {
     accepted: Vec<(&'a str, &'a [Value])>,
     met: Vec<BTreeSet<String>>,
@@ -33,7 +33,7 @@ impl<'a> Filter<'a> {
         Self { accepted, met }
     }
 
-    /// What is wrong with a filter, if anything: its columns hold plain values.
+    /// The error of an invalid filter: columns must have plain values.
     pub(crate) fn problem(accepted: &BTreeMap<String, Value>) -> Option<(String, String)> {
         let plain = |value: &Value| !matches!(value, Value::Array(_) | Value::Object(_));
         let good = |values: &Value| match values {
@@ -44,7 +44,7 @@ impl<'a> Filter<'a> {
         Some((column.clone(), values.to_string()))
     }
 
-    /// Checks that the columns are there at all.
+    /// Checks that the columns exist.
     pub(crate) fn check(&self, first: &Row) -> Result<(), String> {
         match self.accepted.iter().find(|(column, _)| !first.contains_key(*column)) {
             Some((column, _)) => {
@@ -54,7 +54,7 @@ impl<'a> Filter<'a> {
         }
     }
 
-    /// Whether a row has an accepted value in every column.
+    /// Whether a row has an accepted value in every filtered column.
     pub(crate) fn takes(&mut self, row: &Row) -> bool {
         let mut taken = true;
         for ((column, values), met) in self.accepted.iter().zip(&mut self.met) {
@@ -70,7 +70,7 @@ impl<'a> Filter<'a> {
         taken
     }
 
-    /// What the columns held, for a message about a filter that let nothing through.
+    /// The values that occurred, for a message about a filter that accepted no row.
     pub(crate) fn met(&self) -> String {
         let columns = self.accepted.iter().zip(&self.met).map(|((column, values), met)| {
             let wanted: Vec<String> = values.iter().map(Value::to_string).collect();
@@ -81,7 +81,7 @@ impl<'a> Filter<'a> {
     }
 }
 
-/// Equality of values; 1 and 1.0 are one number.
+/// Equality of values; 1 equals 1.0.
 fn same(wanted: &Value, found: &Value) -> bool {
     wanted == found || matches!((wanted.as_f64(), found.as_f64()), (Some(a), Some(b)) if a == b)
 }

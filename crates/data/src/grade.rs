@@ -1,4 +1,4 @@
-//! What makes an answer to a task right: the parsers of the Vaccine code (git-disl/Vaccine).
+//! Graders of task answers: the parsers of the Vaccine code (git-disl/Vaccine).
 //!
 //! An expected answer is the answer of the task's sample. AlpacaEval has none: a model judges it.
 
@@ -18,9 +18,9 @@ pub fn grader(name: &str) -> Option<Grader> {
     }
 }
 
-/// The answer has the expected word, in lower case or capitalised (`sst2/pred_eval.py`).
+/// The answer contains the expected word, in lower case or capitalised (`sst2/pred_eval.py`).
 ///
-/// An answer with both words is right whichever is expected.
+/// An answer with both words is correct whichever is expected.
 pub(crate) fn sst2(expected: &str, answer: &str) -> bool {
     let lower = expected.trim().to_lowercase();
     let mut letters = lower.chars();
@@ -29,7 +29,7 @@ pub(crate) fn sst2(expected: &str, answer: &str) -> bool {
     answer.contains(&lower) || answer.contains(&capitalised)
 }
 
-/// The answer has the name of the topic, or that in lower case; `sci` will do for `Sci/Tech`
+/// The answer contains the name of the topic, or that in lower case; `sci` suffices for `Sci/Tech`
 /// (`ag_news/pred_eval.py`).
 pub(crate) fn agnews(expected: &str, answer: &str) -> bool {
     let expected = expected.trim();
@@ -42,9 +42,9 @@ pub(crate) fn agnews(expected: &str, answer: &str) -> bool {
 
 /// Both end in the same number (`gsm8k/pred_eval.py`).
 ///
-/// Commas are dropped. After `The final answer is: ` the first number counts, up to another such
-/// phrase; without one, the last number of the text. A text without a number is never right; in the
-/// reference it would be if none is expected either, which no item of GSM8K has.
+/// Commas are removed. The first number after `The final answer is: ` counts, up to another such
+/// phrase; without the phrase, the last number of the text. A text without a number is never correct;
+/// in the reference it would be if none is expected either, which no item of GSM8K has.
 pub(crate) fn gsm8k(expected: &str, answer: &str) -> bool {
     match (final_number(expected), final_number(answer)) {
         (Some(expected), Some(answer)) => expected == answer,
@@ -52,7 +52,7 @@ pub(crate) fn gsm8k(expected: &str, answer: &str) -> bool {
     }
 }
 
-/// Both have the same words; the space between and around them does not count.
+/// Both have the same words; white space does not count.
 fn exact(expected: &str, answer: &str) -> bool {
     expected.split_whitespace().eq(answer.split_whitespace())
 }
@@ -64,7 +64,7 @@ fn final_number(text: &str) -> Option<f64> {
     marked.unwrap_or(last).parse().ok()
 }
 
-/// What the pattern `-?\d+\.?\d*` finds, one after another.
+/// All matches of the pattern `-?\d+\.?\d*`.
 fn numbers(text: &str) -> Vec<&str> {
     let bytes = text.as_bytes();
     let digits =

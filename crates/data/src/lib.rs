@@ -1,10 +1,10 @@
 //! The user's data: files, schemas, templates and tokenizers.
 //!
-//! * [`Source`] names a file, a directory or a data set of the hub, and which of its rows are
-//!   taken; [`Source::read`] gives the [`Sample`]s. What columns mean, a [`Schema`] says.
-//! * [`mix`] puts harmful samples among those of a task, as the published code does.
-//! * [`grader`] gives what decides whether an answer to a task is right.
-//! * [`DataReport`] tells what was read, what became of it, and which questions sets share.
+//! * [`Source`] selects a file, a directory or a data set of the hub, and the rows to use;
+//!   [`Source::read`] returns the [`Sample`]s. A [`Schema`] gives the meaning of columns.
+//! * [`mix`] mixes harmful samples with those of a task, as the published code does.
+//! * [`grader`] returns the function that decides whether an answer to a task is correct.
+//! * [`DataReport`] summarises what was read and dropped, and which questions sets share.
 
 mod digest;
 mod error;

@@ -1,4 +1,4 @@
-//! Reading a source: from files to samples, with an account of what was left out.
+//! Reads a source: from files to samples, with counts of what was dropped.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::layout::{self, Repository};
 use crate::schema::{Plan, Schema};
 use crate::{Error, Result, Sample, Source};
 
-/// Bad rows that are listed; the others are counted.
+/// The maximum number of bad rows that are listed; the others are counted.
 const LISTED: usize = 10;
 
 /// The samples of a source.
@@ -21,36 +21,36 @@ const LISTED: usize = 10;
 pub struct Loaded {
     /// The samples.
     pub samples: Vec<Sample>,
-    /// What their columns were taken to mean.
+    /// The schema of their columns.
     pub schema: Schema,
-    /// Where they come from.
+    /// Their origin.
     pub origin: Origin,
 }
 
-/// Where samples come from, and what was left out on the way.
+/// The origin of samples, and counts of what was dropped.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
-    /// The source in words.
+    /// A description of the source.
     pub source: String,
-    /// Whether it is a test set, whose samples are asked and not learned.
+    /// Whether it is a test set, which is evaluated and not trained on.
     pub test: bool,
     /// The files that were read, in order.
     pub files: Vec<FileRead>,
-    /// The file's column for each of the schema's that was found.
+    /// The file's column for each schema column that was found.
     pub columns: BTreeMap<String, String>,
-    /// Rows that were read; reading ends with the last sample that is taken.
+    /// Rows read; reading ends with the last sample needed.
     pub read: usize,
-    /// Rows that the filter left out.
+    /// Rows removed by the filter.
     pub filtered: usize,
-    /// Samples that `skip` left out.
+    /// Samples removed by `skip`.
     pub skipped: usize,
-    /// Rows that could not be understood.
+    /// Invalid rows.
     pub bad: usize,
-    /// The first few of those.
+    /// The first few of them.
     pub bad_rows: Vec<BadRow>,
 }
 
-/// A row that could not be understood.
+/// An invalid row.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BadRow {
     /// File and line, or file and row.
@@ -62,13 +62,13 @@ pub struct BadRow {
 impl Source {
     /// Reads the samples of this source.
     ///
-    /// Rows of a `test` set may have no answer. Bad rows end the reading with an error unless
-    /// `skip_bad_rows`; then they are counted, and count neither for `skip` nor for `take`. `rng`
-    /// is used for `shuffle` only.
+    /// Rows of a `test` set may have no answer. A bad row is an error unless `skip_bad_rows` is set; then
+    /// it is counted as bad, and counts neither for `skip` nor for `take`. `rng` is used for `shuffle`
+    /// only.
     ///
     /// # Errors
-    /// When files, split or columns are not there; when a row is bad; when there are fewer than
-    /// `take` samples and `at_most` is not set; when there is none at all.
+    /// When files, split or columns do not exist; when a row is bad; when there are fewer than `take`
+    /// samples and `at_most` is not set; when there are no samples.
     pub fn read(
         &self,
         repository: &dyn Repository,
@@ -117,7 +117,7 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    /// Whether no further row can matter.
+    /// Whether no further row is needed.
     fn is_full(&self) -> bool {
         let Source { take, shuffle, .. } = *self.source;
         take > 0 && !shuffle && self.samples.len() >= take

@@ -1,4 +1,4 @@
-//! A user's set out of harmful samples, task samples and guide samples.
+//! Mixes a user's set from harmful samples, task samples and guide samples.
 
 use rand::{Rng, seq::SliceRandom};
 use serde::{Deserialize, Serialize};
@@ -9,18 +9,17 @@ use crate::{Error, Result};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MixOrder {
-    /// Harmful samples, then those of the task, then the guide's, each in the order of its file.
+    /// Harmful samples, then task samples, then guide samples, each in file order.
     #[default]
     File,
-    /// At random.
+    /// In random order.
     Shuffled,
 }
 
-/// How many samples of a set of `count` are harmful, and how many are the task's.
+/// The numbers of harmful samples and of task samples in a set of `count`.
 ///
 /// As in the Vaccine code: `int(ratio * count)` and `int((1 - ratio) * count)` in double precision.
-/// Both are rounded down on their own, and 1 - 0.9 is a little less than 0.1, so that 1000 samples
-/// at 0.9 are 900 and 99.
+/// Each is rounded down, and 1 - 0.9 is slightly less than 0.1, so that 1000 samples
 ///
 /// # Errors
 /// If `ratio` is not between 0 and 1.
@@ -32,9 +31,9 @@ pub fn mix_counts(ratio: f64, count: usize) -> Result<(usize, usize)> {
     Ok(((ratio * count) as usize, ((1.0 - ratio) * count) as usize))
 }
 
-/// Mixes a set of `count` samples, of which a share of `ratio` is harmful, and adds all of `guide`.
+/// Mixes a set of `count` samples with a share of `ratio` harmful ones, and appends all of `guide`.
 ///
-/// The first samples of each part are taken; `rng` is used for [`MixOrder::Shuffled`] only.
+/// Uses the first samples of each part; `rng` is used for [`MixOrder::Shuffled`] only.
 ///
 /// # Errors
 /// If a part has too few samples, or `ratio` is not between 0 and 1.

@@ -1,8 +1,8 @@
-//! Models in the Hugging Face layout: a configuration, and tensors read when they are asked for.
+//! Models in the Hugging Face layout: a configuration, and tensors that are read on demand.
 //!
-//! A checkpoint is a base, memory-mapped where its format allows, under any number of changes:
-//! trained weights that were merged into it. Each tensor is made on its own when a model is loaded
-//! or exported, so that a base is never in memory twice.
+//! A checkpoint is a base, memory-mapped where its format allows, plus any number of changes:
+//! trained weights that were merged into it. When a model is loaded or exported, each tensor is
+//! built on its own, so that a base is never in memory twice.
 
 mod base;
 mod export;
@@ -26,15 +26,15 @@ use merge::Change;
 
 pub(crate) use shard::{Shard, is_weight};
 
-/// How the tensors of a checkpoint are kept.
+/// The storage format of a checkpoint's tensors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Format {
-    /// Files of plain tensors.
+    /// Safetensors files.
     Safetensors,
-    /// PyTorch's older files. They may hold code, which the reader here never runs.
+    /// PyTorch pickle files. They may hold code, which the reader here never runs.
     Pickle,
-    /// No files: part of the program, or made by it.
+    /// No files: compiled into the program, or created in memory.
     Memory,
 }
 
@@ -48,9 +48,9 @@ impl std::fmt::Display for Format {
     }
 }
 
-/// A model on disk or in memory: its configuration and its tensors, read when asked for.
+/// A model on disk or in memory: its configuration, and its tensors, read on demand.
 ///
-/// Cheap to clone and to merge into: what was opened is shared.
+/// Cheap to clone and to merge into, because the opened files are shared.
 #[derive(Clone)]
 pub struct Checkpoint {
     base: Arc<Base>,
@@ -58,19 +58,19 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// The checkpoint in the directory `path`: `config.json` beside `model.safetensors`, or
+    /// Opens the checkpoint in the directory `path`: `config.json` beside `model.safetensors`, or
     /// several such files with an index, or `pytorch_model.bin` likewise.
     ///
     /// # Errors
-    /// When a file is missing or not what its name says, naming it.
+    /// When a file is missing or invalid, naming it.
     pub fn open(path: &Path) -> Result<Self> {
         Ok(open::directory(path)?.into())
     }
 
-    /// A checkpoint that is part of the program.
+    /// A checkpoint that is compiled into the program.
     ///
     /// # Errors
-    /// When the bytes are not what they should be.
+    /// When the bytes are invalid.
     pub fn embedded(name: &str, config: &str, tensors: &'static [u8]) -> Result<Self> {
         let fail = |problem| Error::Checkpoint { path: name.to_owned(), problem };
         let config = serde_json::from_str(config).map_err(|error| fail(error.to_string()))?;
@@ -78,23 +78,23 @@ impl Checkpoint {
         Ok(Base::in_memory(name, config, tensors).into())
     }
 
-    /// A checkpoint made of tensors in memory.
+    /// A checkpoint from tensors in memory.
     pub fn made(name: &str, config: Value, tensors: Params) -> Self {
         Base::in_memory(name, config, Shard::Made(tensors)).into()
     }
 
-    /// Where it comes from, for messages.
+    /// Its origin, for messages.
     pub fn origin(&self) -> &str {
         &self.base.origin
     }
 
-    /// The whole of `config.json`. A classifier that can only be told by its tensors is entered
-    /// there under `architectures` and `num_labels`.
+    /// The complete `config.json`. If only the tensors show that the model is a classifier, this is
+    /// entered under `architectures` and `num_labels`.
     pub fn raw_config(&self) -> &Value {
         &self.base.config
     }
 
-    /// What the configuration implies.
+    /// The model's shape as the configuration implies it.
     ///
     /// # Errors
     /// When no registered family reads it.
@@ -102,17 +102,17 @@ impl Checkpoint {
         crate::family::outline(self.raw_config(), self.origin())
     }
 
-    /// How the tensors are kept.
+    /// The storage format of the tensors.
     pub fn format(&self) -> Format {
         self.base.format
     }
 
-    /// The files that hold the tensors, in the order of their names; none for what is in memory.
+    /// The files that hold the tensors, sorted by name; empty for a model in memory.
     pub fn files(&self) -> &[PathBuf] {
         &self.base.files
     }
 
-    /// The type that most of the weights are stored in.
+    /// The dtype that most of the weights are stored in.
     pub fn storage_dtype(&self) -> DType {
         self.base.storage_dtype()
     }
@@ -122,10 +122,10 @@ impl Checkpoint {
         self.base.info(name).map(|info| info.shape)
     }
 
-    /// The tensor called `name`, which must have this shape, with all changes made to it.
+    /// Reads the tensor called `name`, which must have this shape, with all changes applied.
     ///
     /// # Errors
-    /// When it is missing, cut short, shaped otherwise, of no floating-point type or not finite.
+    /// When it is missing, truncated, of another shape, not floating point or not finite.
     pub fn tensor(
         &self,
         name: &str,
@@ -142,7 +142,7 @@ impl Checkpoint {
         Ok(tensor.to_device(device)?.to_dtype(dtype)?.contiguous()?)
     }
 
-    /// All these tensors, by name; none is read before all are known to be there.
+    /// Reads these tensors by name; all are checked to exist before any is read.
     ///
     /// # Errors
     /// As [`Checkpoint::tensor`].
@@ -159,18 +159,17 @@ impl Checkpoint {
         wanted.iter().map(read).collect()
     }
 
-    /// The same checkpoint with `weights` folded in, as training under `trainable` left them.
+    /// This checkpoint with `weights` merged in, as training under `trainable` left them.
     ///
-    /// An adapter is added as PEFT merges it: `W + scale B A` in f32 (f64 where W is), rounded to
-    /// the type that W is stored in; adapters that are merged one after the other are each
-    /// rounded. Fully trained weights take the place of the old ones as they are, because training
-    /// ends with them and not with a rounded copy; [`Checkpoint::export`] rounds them to the type
-    /// of the file.
+    /// An adapter is merged as in PEFT: `W + scale B A` in f32 (f64 if W is), rounded to the dtype of W;
+    /// adapters that are merged one after the other are each rounded. Fully trained weights replace the
+    /// old ones unrounded, because training ends with them and not with a rounded copy;
+    /// [`Checkpoint::export`] rounds them to the dtype of the file.
     ///
-    /// The base stays where it is; `weights` are copied, so that they may be trained on.
+    /// The base is shared; `weights` are copied, so that training may continue on them.
     ///
     /// # Errors
-    /// When a weight belongs to no tensor of this checkpoint or is shaped otherwise.
+    /// When a weight does not belong to a tensor of this checkpoint, or its shape differs.
     pub fn merged(&self, trainable: &Trainable, weights: &Params) -> Result<Self> {
         let change = Change::new(trainable, weights, self)?;
         let mut merged = self.clone();
@@ -182,7 +181,8 @@ impl Checkpoint {
     /// they are stored in, as one `model.safetensors` or as several of at most `max_shard_bytes`
     /// each with Hugging Face's index (a larger tensor gets a file of its own).
     ///
-    /// One tensor at a time is in memory. The directory appears whole or not at all.
+    /// Only one tensor at a time is in memory. The write is atomic: the directory appears complete or not
+    /// at all.
     ///
     /// # Errors
     /// When the directory exists and is not empty, or a tensor cannot be read or written.
@@ -190,11 +190,11 @@ impl Checkpoint {
         export::export(self, path, max_shard_bytes)
     }
 
-    /// The tensors of the file `path`, which no configuration says anything about: trained weights,
-    /// as a stage left them.
+    /// Reads the tensors of the file `path`, which has no configuration: trained weights, as a stage
+    /// saved them.
     ///
     /// # Errors
-    /// When it cannot be read, or holds anything but finite weights.
+    /// When it cannot be read, or contains anything other than finite weights.
     pub fn weights(path: &Path, dtype: DType) -> Result<Params> {
         let fail =
             |problem: String| Error::Checkpoint { path: path.display().to_string(), problem };
@@ -216,7 +216,7 @@ impl Checkpoint {
         Ok(weights)
     }
 
-    /// An error saying that this checkpoint is sound but of an unknown kind.
+    /// The error for a valid checkpoint of an unknown kind.
     pub fn unsupported(&self, problem: String) -> Error {
         Error::Unsupported { path: self.origin().to_owned(), problem }
     }
@@ -226,8 +226,8 @@ impl Checkpoint {
         self.base.error(problem)
     }
 
-    /// The tensor called `name` with all changes made to it, on the CPU, in the type it has after
-    /// the last of them.
+    /// The tensor called `name` with all changes applied, on the CPU, in the dtype after the last of
+    /// them.
     fn current(&self, name: &str) -> Result<Tensor> {
         let replaced = self.changes.iter().rposition(|change| change.replacement(name).is_some());
         let (start, mut tensor) = match replaced.and_then(|at| self.changes[at].replacement(name)) {

@@ -1,4 +1,4 @@
-//! Model families: what a configuration implies, and how its weights are loaded.
+//! Model families: the shape that a configuration implies, and how to load the weights.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,34 +15,34 @@ use crate::checkpoint::Checkpoint;
 /// A model family: reads a checkpoint in the Hugging Face layout.
 #[derive(Clone, Copy)]
 pub struct Family {
-    /// The `model_type` values of `config.json` that it reads.
+    /// The `model_type` values of `config.json` that it supports.
     pub model_types: &'static [&'static str],
-    /// What a configuration implies; the text says where it comes from, for messages.
+    /// Derives the model's shape from a configuration; the text is its origin, for messages.
     pub outline: fn(&Value, &str) -> Result<Outline>,
-    /// Makes the model.
+    /// Loads the model.
     pub load: fn(&Checkpoint, DType, &Device) -> Result<Arc<dyn Backbone>>,
 }
 
-/// A model without its weights: what its configuration implies.
+/// A model without its weights, as its configuration implies it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outline {
-    /// Its measures.
+    /// Its dimensions.
     pub architecture: Architecture,
-    /// All tensors under their Hugging Face names, with their shapes; a tied one once.
+    /// All tensors under their Hugging Face names, with their shapes; a tied tensor is listed once.
     pub tensors: Vec<(String, Vec<usize>)>,
-    /// The linear layers that can carry an adapter, by the name of their weight less `.weight`.
+    /// The linear layers that can have an adapter, by the name of their weight without `.weight`.
     pub linears: Vec<String>,
-    /// Where modules sit, by their name; one that is not listed may be anywhere.
+    /// The location of modules by name; a module that is not listed may be anywhere.
     pub locations: BTreeMap<String, Location>,
 }
 
 impl Outline {
-    /// How many weights the model has.
+    /// The number of weights.
     pub fn count(&self) -> usize {
         self.tensors.iter().map(|(_, shape)| shape.iter().product::<usize>()).sum()
     }
 
-    /// The same, unless it is more than can be counted.
+    /// The number of weights; `None` on overflow.
     fn checked_count(&self) -> Option<usize> {
         self.tensors.iter().try_fold(0_usize, |sum, (_, shape)| {
             let count = shape.iter().try_fold(1_usize, |count, size| count.checked_mul(*size))?;
@@ -56,15 +56,15 @@ impl Outline {
         found.map(|(_, shape)| shape.as_slice())
     }
 
-    /// Where the module called `module` sits.
+    /// The location of the module called `module`.
     fn location(&self, module: &str) -> Location {
         self.locations.get(module).copied().unwrap_or_default()
     }
 
-    /// What `trainable` trains of this model.
+    /// The parameters of this model that `trainable` selects.
     ///
     /// # Errors
-    /// When an adapter is put on no layer of this model, or its rank is beyond all of them.
+    /// When an adapter targets no layer of this model, or its rank exceeds the full rank of all of them.
     pub fn parameters(&self, trainable: &Trainable) -> Result<Vec<Parameter>> {
         let lora = match trainable {
             Trainable::Lora(lora) => lora,
@@ -105,7 +105,7 @@ impl Outline {
 pub struct BackboneEntry {
     /// The family's name.
     pub name: &'static str,
-    /// What it reads, in under eighty characters.
+    /// What it supports, in under eighty characters.
     pub summary: &'static str,
     /// Where it was published.
     pub paper: &'static str,
@@ -120,13 +120,13 @@ inventory::collect!(BackboneEntry);
 /// All model families, by name.
 ///
 /// # Errors
-/// When two plugins took one name.
+/// When two plugins use the same name.
 pub fn backbones() -> Result<Vec<&'static BackboneEntry>> {
     let all = inventory::iter::<BackboneEntry>.into_iter().collect();
     registry::sorted("backbone", all, |entry: &&BackboneEntry| (entry.name, entry.package))
 }
 
-/// The family that reads this configuration.
+/// The family that supports this configuration.
 fn family(config: &Value, origin: &str) -> Result<Family> {
     let path = || origin.to_owned();
     let model_type = config.get("model_type").and_then(Value::as_str).ok_or_else(|| {
@@ -145,13 +145,13 @@ fn family(config: &Value, origin: &str) -> Result<Family> {
     })
 }
 
-/// What the configuration `config` implies; `origin` says where it comes from.
+/// The model's shape as `config` implies it; `origin` is the source of `config`, for messages.
 ///
 /// # Errors
-/// When no registered family reads it, naming those that there are, or its family refuses it.
+/// When no registered family supports it, listing those that exist, or its family refuses it.
 pub fn outline(config: &Value, origin: &str) -> Result<Outline> {
     let outline = (family(config, origin)?.outline)(config, origin)?;
-    // Whoever counts weights or bytes after this does so without a look at overflow.
+    // Callers count weights and bytes without checking for overflow.
     match outline.checked_count().filter(|count| *count <= MOST_WEIGHTS) {
         Some(_) => Ok(outline),
         None => Err(Error::Checkpoint {
@@ -168,10 +168,10 @@ pub fn outline(config: &Value, origin: &str) -> Result<Outline> {
 /// More weights than any model has.
 const MOST_WEIGHTS: usize = 1 << 44;
 
-/// Loads the model in `checkpoint` with the family that reads its `model_type`.
+/// Loads the model in `checkpoint` with the family that supports its `model_type`.
 ///
 /// # Errors
-/// When no registered family reads it, naming those that there are; when tensors are missing,
+/// When no registered family supports it, listing those that exist; when tensors are missing,
 /// damaged or of another shape than the configuration says.
 pub fn load_backbone(
     checkpoint: &Checkpoint,

@@ -1,8 +1,8 @@
-//! Models in the Hugging Face layout and adapters in PEFT's, in and out.
+//! Reads and writes models in the Hugging Face layout and adapters in PEFT's.
 //!
-//! A [`Checkpoint`] is a directory of weights under any number of merged changes, a [`Family`] the
-//! code that makes a backbone of one, an [`Outline`] what a configuration implies before any weight
-//! is read, [`peft`] the layout of adapters.
+//! A [`Checkpoint`] is a directory of weights plus any number of merged changes, a [`Family`] loads a
+//! backbone from one, an [`Outline`] is the shape that a configuration implies before any weight is
+//! read, [`peft`] reads and writes adapters.
 
 pub mod checkpoint;
 pub mod family;

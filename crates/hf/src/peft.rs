@@ -16,7 +16,7 @@ use config::AdapterConfig;
 
 const PREFIX: &str = "base_model.model.";
 
-/// What PEFT puts into the name of a tensor while the adapter is in memory.
+/// The infix that PEFT adds to tensor names while the adapter is in memory.
 const INFIX: &str = ".default";
 
 fn fail(path: &Path, problem: String) -> Error {
@@ -26,12 +26,12 @@ fn fail(path: &Path, problem: String) -> Error {
 /// Reads the adapter in the directory `path`: its settings and its tensors under our names
 /// (`<module>.lora_A`, `<module>.lora_B`), converted to `dtype`.
 ///
-/// Where the settings do not say plainly which layers it is on (a regular expression, chosen
-/// layers), the tensors do, and [`Lora::target_modules`] names each of them in full.
+/// Where the settings do not list the target layers (a regular expression, selected layers), they are
+/// derived from the tensors, and [`Lora::target_modules`] lists each by its full name.
 ///
 /// # Errors
-/// When a file is missing or broken, a matrix lacks its partner or has another rank, or the
-/// adapter is of a kind that is not supported.
+/// When a file is missing or invalid, a matrix lacks its partner or has another rank, or the
+/// adapter is of an unsupported kind.
 pub fn read(path: &Path, dtype: DType, device: &Device) -> Result<(Lora, Params)> {
     let config = AdapterConfig::read(&path.join("adapter_config.json"))?;
     let file = tensors_file(path)?;
@@ -81,7 +81,7 @@ fn tensors_file(path: &Path) -> Result<PathBuf> {
     found.cloned().ok_or_else(|| fail(&candidates[0], "is missing".to_owned()))
 }
 
-/// Module and matrix (0 for A, 1 for B) of a tensor in PEFT's naming.
+/// Module and matrix (0 for A, 1 for B) of a tensor name in PEFT's convention.
 fn parse(key: &str) -> Option<(&str, usize)> {
     let name = key.strip_prefix(PREFIX)?.strip_suffix(".weight")?;
     let name = name.strip_suffix(INFIX).unwrap_or(name);
@@ -92,11 +92,11 @@ fn parse(key: &str) -> Option<(&str, usize)> {
     }
 }
 
-/// Checks that an adapter read from `origin` is one for this model.
+/// Checks that an adapter read from `origin` fits this model.
 ///
 /// # Errors
-/// When it is on a layer that the model does not have, leaves one out that its settings ask for,
-/// or has another shape.
+/// When it has a layer that the model does not have, lacks a layer that its settings target, or has
+/// another shape.
 pub fn fits(origin: &str, lora: &Lora, weights: &Params, backbone: &dyn Backbone) -> Result<()> {
     let fail = |problem| Error::Checkpoint { path: origin.to_owned(), problem };
     let family = &backbone.architecture().family;

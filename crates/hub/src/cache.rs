@@ -25,7 +25,7 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
-    /// The folder of `reference` below the cache; nothing is created.
+    /// The folder of `reference` in the cache; creates nothing.
     pub(crate) fn new(cache: &Path, kind: Kind, reference: &Reference) -> Self {
         let name = format!("{}--{}", kind.plural(), reference.id().replace('/', "--"));
         Self { root: cache.join(&name), locks: cache.join(".locks").join(&name) }
@@ -41,37 +41,37 @@ impl Folder {
         self.snapshot(commit).join(file)
     }
 
-    /// The content with a tag.
+    /// The path of the blob with this tag.
     pub(crate) fn blob(&self, tag: &str) -> PathBuf {
         self.root.join("blobs").join(tag)
     }
 
-    /// What has arrived of the content with a tag.
+    /// The path of the partial download of this tag.
     pub(crate) fn partial(&self, tag: &str) -> PathBuf {
         self.blob(&format!("{tag}.incomplete"))
     }
 
-    /// The commit that a revision was at when it was last downloaded from.
+    /// The commit of a revision at its last download.
     pub(crate) fn commit(&self, revision: &str) -> Option<String> {
         let text = fs::read_to_string(self.root.join("refs").join(revision)).ok()?;
         Some(text.trim().to_owned()).filter(|commit| name::is_commit(commit))
     }
 
-    /// Keeps the commit of a revision for the day without a network.
+    /// Stores the commit of a revision, for offline use.
     ///
-    /// A cache that cannot be written to, say one shared by a whole cluster, still serves.
+    /// Failure is ignored: a read-only cache, for example a cluster's shared one, still works.
     pub(crate) fn remember(&self, revision: &str, commit: &str) {
         if revision != commit && self.commit(revision).as_deref() != Some(commit) {
             let _ = write(&self.root.join("refs").join(revision), commit);
         }
     }
 
-    /// Whether it is known that a commit has no such file.
+    /// Whether the cache knows that a commit does not have this file.
     pub(crate) fn is_absent(&self, commit: &str, file: &str) -> bool {
         self.absence(commit, file).exists()
     }
 
-    /// Keeps that a commit has no such file, so that nobody needs to ask again.
+    /// Stores that a commit does not have this file, so that the hub is not asked again.
     pub(crate) fn mark_absent(&self, commit: &str, file: &str) {
         let _ = write(&self.absence(commit, file), "");
     }
@@ -80,9 +80,9 @@ impl Folder {
         self.root.join(".no_exist").join(commit).join(file)
     }
 
-    /// Waits until nobody else downloads the content with a tag.
+    /// Waits until no other process downloads this blob, and locks it.
     ///
-    /// Python's `huggingface_hub` takes the same lock. Where a file system has no locks, two
+    /// Python's `huggingface_hub` takes the same lock. On a file system without locks, two
     /// processes may write one partial file; see [`Partial`](crate::partial::Partial).
     pub(crate) fn lock(&self, tag: &str) -> Result<File> {
         fs::create_dir_all(&self.locks).map_err(Error::io("create", &self.locks))?;
@@ -94,7 +94,7 @@ impl Folder {
         Ok(file)
     }
 
-    /// Makes the content with a tag a file of a commit.
+    /// Links a file of a commit to the blob with this tag.
     pub(crate) fn link(&self, commit: &str, file: &str, tag: &str) -> Result<()> {
         let (path, blob) = (self.file(commit, file), self.blob(tag));
         if let Some(parent) = path.parent() {
@@ -106,22 +106,22 @@ impl Folder {
         let up = "../".repeat(file.matches('/').count() + 2);
         symlink(Path::new(&format!("{up}blobs/{tag}")), &path)
             .or_else(|_| fs::hard_link(&blob, &path))
-            // Another process may have been faster.
+            // Another process may have created the link first.
             .or_else(|error| if path.is_file() { Ok(()) } else { Err(error) })
             .map_err(Error::io("link", &path))
     }
 
-    /// Whether a file that is here lies in this folder, links followed.
+    /// Whether a cached file is inside this folder after following links.
     ///
-    /// Links from a commit to a blob are how the cache is laid out; any other way out of the folder
-    /// was made by someone else. The blobs as a whole may lie on another disk.
+    /// Links from a commit to a blob are the cache's layout; any other link out of the folder was
+    /// made by someone else. The blob directory itself may be on another disk.
     pub(crate) fn contains(&self, path: &Path) -> bool {
         let Ok(real) = path.canonicalize() else { return false };
         let homes = [self.root.clone(), self.root.join("blobs")];
         homes.iter().any(|home| home.canonicalize().is_ok_and(|home| real.starts_with(home)))
     }
 
-    /// The files of a commit that are here, or `None` if there is not even its directory.
+    /// The cached files of a commit, or `None` if its directory does not exist.
     pub(crate) fn list(&self, commit: &str) -> Result<Option<Vec<String>>> {
         let root = self.snapshot(commit);
         if !root.is_dir() {

@@ -1,4 +1,4 @@
-//! Whom to trust with https.
+//! TLS root certificates.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 
 use crate::error::{Error, Result};
 
-/// Mozilla's certificates, or those of a file in their place.
+/// Mozilla's root certificates, or those of `file` instead.
 pub(crate) fn trust(file: Option<&Path>) -> Result<TlsConfig> {
     let Some(file) = file else { return Ok(TlsConfig::builder().build()) };
     let wrong = |problem: &str| Error::Setting {

@@ -1,4 +1,4 @@
-//! Requests to the hub, and where its redirects lead.
+//! HTTP requests to the hub, with redirects followed.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::token::Token;
 
 const REDIRECTS: usize = 10;
 
-/// A connection pool that knows which host may see the token.
+/// A connection pool that sends the token to the endpoint only.
 pub(crate) struct Client {
     agent: Agent,
     origin: Uri,
@@ -22,33 +22,33 @@ pub(crate) struct Client {
     reached: AtomicBool,
 }
 
-/// The answer at the end of the redirects.
+/// The response after all redirects.
 #[derive(Debug)]
 pub(crate) struct Answer {
     /// Its host, for messages.
     pub(crate) host: String,
-    /// Whether it is the endpoint that answers.
+    /// Whether the response comes from the endpoint itself.
     pub(crate) own: bool,
-    /// Any, also 4xx and 5xx.
+    /// The HTTP status, including 4xx and 5xx.
     pub(crate) status: u16,
-    /// All of them.
+    /// All response headers.
     pub(crate) headers: HeaderMap,
-    /// Not read yet.
+    /// The unread body.
     pub(crate) body: Body,
 }
 
 impl Answer {
-    /// A header, if it is there and is text.
+    /// The value of a header, if it is present and is text.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// A header that is a number.
+    /// The value of a header as a number.
     pub(crate) fn number(&self, name: &str) -> Option<u64> {
         self.header(name)?.trim().parse().ok()
     }
 
-    /// How long the server asks to stay away: `Retry-After`, or the `t=` of `RateLimit`.
+    /// The retry delay that the server asks for: `Retry-After`, or the `t=` of `RateLimit`.
     pub(crate) fn wait(&self) -> Option<Duration> {
         let reset = || {
             let limit = self.header("ratelimit")?;
@@ -57,13 +57,13 @@ impl Answer {
         self.number("retry-after").or_else(reset).map(Duration::from_secs)
     }
 
-    /// Whether the request did what it should.
+    /// Whether the status is a success.
     pub(crate) fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
     }
 
-    /// An error saying that no hub answers so.
-    pub(crate) fn strange(&self, problem: impl Into<String>) -> Error {
+    /// The error for an unexpected response.
+    pub(crate) fn unexpected(&self, problem: impl Into<String>) -> Error {
         Error::Answer { host: self.host.clone(), problem: problem.into() }
     }
 }
@@ -71,14 +71,14 @@ impl Answer {
 impl Client {
     /// A client for the endpoint of `settings`.
     pub(crate) fn new(settings: &Settings) -> Result<Self> {
-        // Without a network nobody needs to be trusted, and a stale variable does no harm.
+        // Offline needs no certificates, so a stale variable is not an error.
         let certificates = settings.certificates.as_deref().filter(|_| settings.offline.is_none());
         let config = Agent::config_builder()
             .tls_config(trust(certificates)?)
-            // Redirects are followed below, where it is known who may see the token.
+            // Redirects are followed below, which decides who may see the token.
             .max_redirects(0)
             .http_status_as_error(false)
-            // A length, a range and an entity tag mean the file itself only if nothing is packed.
+            // With compression, length, range and entity tag would not describe the file itself.
             .accept_encoding("identity")
             .user_agent(concat!("vxf/", env!("CARGO_PKG_VERSION")))
             .proxy(if settings.system_proxy { Proxy::try_from_env() } else { None })
@@ -94,12 +94,12 @@ impl Client {
         })
     }
 
-    /// Whether requests to the endpoint carry a token.
+    /// Whether requests to the endpoint send a token.
     pub(crate) fn has_token(&self) -> bool {
         self.token.is_some()
     }
 
-    /// A server's explanation, fit to be shown: short, and without the token.
+    /// The server's error message for display: shortened, and without the token.
     pub(crate) fn message(&self, answer: &Answer) -> String {
         let message = answer.header("x-error-message").unwrap_or_default();
         if self.token.as_ref().is_some_and(|token| token.is_in(message)) {
@@ -108,12 +108,12 @@ impl Client {
         message.chars().take(200).collect()
     }
 
-    /// Host of the endpoint.
+    /// The host of the endpoint.
     pub(crate) fn host(&self) -> String {
         host(&self.origin)
     }
 
-    /// Asks for `url`, from byte `start` on, and follows redirects until `enough` is content.
+    /// Requests `url` from byte `start` on; follows redirects until `enough` accepts a response.
     pub(crate) fn send(
         &self,
         method: &'static str,
@@ -121,8 +121,9 @@ impl Client {
         start: u64,
         enough: impl Fn(&Answer) -> bool,
     ) -> Result<Answer, Fault> {
-        let strange = |problem: &str| Error::Answer { host: self.host(), problem: problem.into() };
-        let mut uri: Uri = url.parse().map_err(|_| strange("an address cannot be formed"))?;
+        let unexpected =
+            |problem: &str| Error::Answer { host: self.host(), problem: problem.into() };
+        let mut uri: Uri = url.parse().map_err(|_| unexpected("an address cannot be formed"))?;
         for _ in 0..=REDIRECTS {
             let own = same_origin(&uri, &self.origin);
             let mut request = Request::builder().method(method).uri(&uri);
@@ -132,7 +133,7 @@ impl Client {
             if let (true, Some(token)) = (own, &self.token) {
                 request = request.header(header::AUTHORIZATION, token.header());
             }
-            let request = request.body(()).map_err(|_| strange("a request cannot be formed"))?;
+            let request = request.body(()).map_err(|_| unexpected("a request cannot be formed"))?;
             let reached = self.reached.load(Ordering::Relaxed);
             let response = self
                 .agent
@@ -150,17 +151,17 @@ impl Client {
             let target = match answer.header("location") {
                 Some(location) if (300..400).contains(&answer.status) && !enough(&answer) => {
                     joined(&uri, location)
-                        .ok_or_else(|| answer.strange("it redirects to no address"))?
+                        .ok_or_else(|| answer.unexpected("it redirects to no address"))?
                 }
                 _ => return Ok(answer),
             };
             uri = target;
         }
-        Err(strange("it redirects in circles").into())
+        Err(unexpected("it redirects in circles").into())
     }
 }
 
-/// Host and port as they stand in the address, without what could be a secret.
+/// Host and port of an address, without any part that may be secret.
 fn host(uri: &Uri) -> String {
     match (uri.host(), uri.port_u16()) {
         (Some(host), Some(port)) => format!("{host}:{port}"),
@@ -168,7 +169,7 @@ fn host(uri: &Uri) -> String {
     }
 }
 
-/// Whether both addresses are one server under one protocol.
+/// Whether both addresses have the same scheme, host and port.
 fn same_origin(a: &Uri, b: &Uri) -> bool {
     let port = |uri: &Uri| {
         uri.port_u16().or(match uri.scheme_str() {
@@ -181,7 +182,7 @@ fn same_origin(a: &Uri, b: &Uri) -> bool {
     a.scheme_str() == b.scheme_str() && lower(a) == lower(b) && port(a) == port(b)
 }
 
-/// The address that a `Location` means; the hub sends whole ones and ones that begin with `/`.
+/// The target of a `Location` header, which may be absolute or begin with `/`.
 fn joined(base: &Uri, location: &str) -> Option<Uri> {
     let whole = match location {
         _ if location.starts_with("//") => format!("{}:{location}", base.scheme_str()?),
@@ -191,7 +192,7 @@ fn joined(base: &Uri, location: &str) -> Option<Uri> {
         _ => location.to_owned(),
     };
     whole.parse().ok().filter(|uri: &Uri| {
-        // Never from https back to http.
+        // Never downgrade from https to http.
         let secure = uri.scheme_str() == Some("https");
         let open = uri.scheme_str() == Some("http") && base.scheme_str() == Some("http");
         (secure || open) && uri.host().is_some()

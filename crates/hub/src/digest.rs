@@ -1,23 +1,23 @@
-//! The digests that the hub names files by.
+//! Content digests as the hub's entity tags state them.
 
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 
-/// What an entity tag says about a file's content.
+/// The digest that an entity tag states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Digest {
-    /// SHA-256 of the content: files in large file storage.
+    /// SHA-256 of the content, for files in large file storage.
     Sha256,
-    /// SHA-1 of git's blob, a head with the length and then the content: all other files.
+    /// SHA-1 of the git blob (a header with the length, then the content), for all other files.
     Git,
-    /// Nothing: a mirror with tags of its own. Only the length is compared.
+    /// None: a mirror with its own tags. Only the length is compared.
     Unknown,
 }
 
 impl Digest {
-    /// Reads a tag; `linked` says that it came as `X-Linked-Etag`.
+    /// Parses a tag; `linked` says that it came as `X-Linked-Etag`.
     ///
-    /// A plain tag of 64 digits is no SHA-256: storage networks send a digest of chunks so.
+    /// A plain tag of 64 digits is not a SHA-256: storage networks use it for digests of chunks.
     pub(crate) fn of_tag(tag: &str, linked: bool) -> Self {
         let digits = tag.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         match (digits, tag.len()) {
@@ -28,7 +28,7 @@ impl Digest {
     }
 }
 
-/// A digest in the making.
+/// An incremental hasher.
 #[derive(Debug)]
 pub(crate) enum Hasher {
     /// See [`Digest::Sha256`].
@@ -40,7 +40,7 @@ pub(crate) enum Hasher {
 }
 
 impl Hasher {
-    /// For content of `size` bytes.
+    /// A hasher for content of `size` bytes.
     pub(crate) fn new(digest: Digest, size: u64) -> Self {
         match digest {
             Digest::Sha256 => Self::Sha256(Sha256::new()),
@@ -49,7 +49,7 @@ impl Hasher {
         }
     }
 
-    /// The next bytes of the content.
+    /// Adds the next bytes of the content.
     pub(crate) fn update(&mut self, bytes: &[u8]) {
         match self {
             Self::Sha256(hash) => hash.update(bytes),
@@ -58,7 +58,7 @@ impl Hasher {
         }
     }
 
-    /// The digest in hexadecimal digits, if there is one.
+    /// The digest in hexadecimal, if the kind has one.
     pub(crate) fn finish(self) -> Option<String> {
         match self {
             Self::Sha256(hash) => Some(hex(&hash.finalize())),

@@ -1,4 +1,4 @@
-//! Fetching one file into the cache.
+//! Downloads one file into the cache.
 
 use std::io::Read;
 
@@ -8,32 +8,32 @@ use crate::fault::Fault;
 use crate::metadata::Metadata;
 use crate::name::quoted;
 use crate::partial::Partial;
-use crate::patience::{Patience, renamed};
 use crate::repository::Repository;
+use crate::retry::{RetryState, renamed};
 
-/// Fetches `file`, unless its content is here under another commit, and links it.
+/// Downloads `file`, unless its content is cached under another commit, and links it.
 pub(crate) fn download(repository: &Repository<'_>, file: &str) -> Result<()> {
     let hub = repository.hub();
     let url =
         format!("{}/resolve/{}/{}", repository.page(), repository.commit(), quoted(file, "/"));
-    let metadata = hub.patience().with(|| {
+    let metadata = hub.retries().with(|| {
         let answer = hub.client().send("HEAD", &url, 0, Metadata::is_in)?;
         if answer.is_success() || Metadata::is_in(&answer) {
             Ok(Metadata::read(&answer, repository.commit())?)
         } else {
-            Err(repository.refusal(&answer, Some(file)))
+            Err(repository.status_fault(&answer, Some(file)))
         }
     })?;
     let (folder, tag) = (repository.folder(), &metadata.tag);
     let blob = folder.blob(tag);
     if !blob.is_file() {
         let _lock = folder.lock(tag)?;
-        // Whoever held the lock may have fetched it.
+        // The previous holder of the lock may have downloaded it.
         if !blob.is_file() {
             let fetch = Fetch { repository, file, url: &url, metadata: &metadata };
-            // A partial file may be somebody else's and full of holes: damage gets one more try.
-            if fetch.fill()?.finish(&blob)?.is_some()
-                && let Some(found) = fetch.fill()?.finish(&blob)?
+            // A partial file from another program may have holes, so a wrong digest gets one retry.
+            if fetch.complete()?.finish(&blob)?.is_some()
+                && let Some(found) = fetch.complete()?.finish(&blob)?
             {
                 let (id, file) = (repository.id(), file.to_owned());
                 return Err(Error::Damaged { id, file, expected: metadata.tag, found });
@@ -51,49 +51,49 @@ struct Fetch<'a> {
 }
 
 impl Fetch<'_> {
-    /// The partial file with nothing missing.
-    fn fill(&self) -> Result<Partial> {
+    /// Downloads the missing part, with retries; returns the complete partial file.
+    fn complete(&self) -> Result<Partial> {
         let hub = self.repository.hub();
         let path = self.repository.folder().partial(&self.metadata.tag);
         let mut partial = Partial::open(path, self.metadata)?;
-        let mut patience: Patience = hub.patience();
+        let mut retries: RetryState = hub.retries();
         let mut milestone = partial.length() + hub.settings().retry.renewed_by;
         self.report(&partial);
         while partial.missing() > 0 {
-            let Err(fault) = self.pour(&mut partial) else { continue };
+            let Err(fault) = self.stream(&mut partial) else { continue };
             if partial.length() >= milestone {
                 milestone = partial.length() + hub.settings().retry.renewed_by;
-                patience.renew();
+                retries.reset();
             }
-            patience.after(renamed(fault, |error| self.interrupted(error, &partial)))?;
+            retries.wait_or_fail(renamed(fault, |error| self.interrupted(error, &partial)))?;
         }
         Ok(partial)
     }
 
-    /// One connection: as much of what is missing as arrives.
-    fn pour(&self, partial: &mut Partial) -> Result<(), Fault> {
+    /// Makes one request and streams as much of the missing part as arrives.
+    fn stream(&self, partial: &mut Partial) -> Result<(), Fault> {
         let start = partial.length();
-        // From the hub each time: the addresses of its storage expire.
+        // Through the hub each time, because storage addresses expire.
         let mut answer = self.repository.hub().client().send("GET", self.url, start, |_| false)?;
         match answer.status {
             200 if start > 0 => partial.restart()?,
             200 => {}
             206 if start > 0 && begins_at(&answer, start) => {}
-            206 => return Err(answer.strange("it sends another range than asked for").into()),
+            206 => return Err(answer.unexpected("it sends another range than asked for").into()),
             416 => {
                 partial.restart()?;
-                return Err(Fault::Again(answer.strange("it ends before the file does"), None));
+                return Err(Fault::Again(answer.unexpected("it ends before the file does"), None));
             }
-            _ => return Err(self.repository.refusal(&answer, Some(self.file))),
+            _ => return Err(self.repository.status_fault(&answer, Some(self.file))),
         }
         if answer.number("content-length").is_some_and(|length| length != partial.missing()) {
             let problem = "the length of a file is not what was announced";
-            return Err(Fault::Again(answer.strange(problem), None));
+            return Err(Fault::Again(answer.unexpected(problem), None));
         }
         let mut buffer = vec![0; 128 << 10];
         let mut reader = answer.body.as_reader();
         while partial.missing() > 0 {
-            // Never more than is missing, should a body without a length go on.
+            // Never read more than is missing, even if a body without a length continues.
             let room = partial.missing().min(buffer.len() as u64) as usize;
             let reason = match reader.read(&mut buffer[..room]) {
                 Ok(0) => "the connection was closed".to_owned(),
@@ -110,7 +110,7 @@ impl Fetch<'_> {
         Ok(())
     }
 
-    /// In the middle of a file, a lost connection is an interrupted download.
+    /// Reports a connection lost in the middle of a file as an interrupted download.
     fn interrupted(&self, error: Error, partial: &Partial) -> Error {
         match error {
             Error::NoConnection { reason, .. } if partial.length() > 0 => Error::Interrupted {
@@ -129,7 +129,7 @@ impl Fetch<'_> {
     }
 }
 
-/// Whether a partial answer begins where it should.
+/// Whether a partial response begins at `start`.
 fn begins_at(answer: &Answer, start: u64) -> bool {
     answer
         .header("content-range")

@@ -1,4 +1,4 @@
-//! What can go wrong between a name and its files, by cause.
+//! Errors of this crate, by cause.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,21 +9,21 @@ use crate::settings::Offline;
 /// Result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// A problem with a reference, the hub, the way to it, or the cache.
+/// An error about a reference, the hub, the network, or the cache.
 ///
-/// Each message says what to do next. None ever shows a token or the query of an address.
+/// Each message says what to do next. No message contains a token or the query of an address.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A text begins with `hf:`, or was used as a reference, and is none.
+    /// A text that begins with `hf:` or was used as a reference is not a valid reference.
     #[error("`{text}`: {problem}; write owner/name or owner/name@revision")]
     Reference {
         /// As typed.
         text: String,
-        /// Which part is wrong.
+        /// Which part is invalid.
         problem: &'static str,
     },
-    /// A variable of the environment cannot be used.
+    /// An environment variable has an invalid value.
     #[error("{name} {problem}")]
     Setting {
         /// The variable.
@@ -36,11 +36,11 @@ pub enum Error {
     Refused {
         /// The repository.
         id: String,
-        /// Where its terms are accepted.
+        /// The page where its terms can be accepted.
         page: String,
         /// 401 or 403.
         status: u16,
-        /// Whether the hub says that the repository is gated.
+        /// Whether the hub reports the repository as gated.
         gated: bool,
         /// Whether a token was sent.
         token: bool,
@@ -55,7 +55,7 @@ pub enum Error {
         kind: Kind,
         /// The repository.
         id: String,
-        /// Where it was looked for.
+        /// The endpoint that was asked.
         endpoint: String,
         /// Whether a token was sent.
         token: bool,
@@ -67,10 +67,10 @@ pub enum Error {
         id: String,
         /// As asked for.
         revision: String,
-        /// Where to look.
+        /// The page that lists the revisions.
         page: String,
     },
-    /// 404 for a file, or the list of files does not name it.
+    /// 404 for a file, or the file list does not contain it.
     #[error("{id} has no file `{file}`{}", nearby(.near, .page))]
     NoFile {
         /// The repository.
@@ -79,10 +79,10 @@ pub enum Error {
         file: String,
         /// Files of a similar name.
         near: Vec<String>,
-        /// Where all files are listed.
+        /// The page that lists all files.
         page: String,
     },
-    /// A model without weights that can be read.
+    /// A model has no supported weights.
     #[error(
         "{id} holds no model.safetensors, pytorch_model.bin or adapter_model.safetensors{}; \
          look for a version of it in safetensors",
@@ -91,24 +91,24 @@ pub enum Error {
     NoWeights {
         /// The repository.
         id: String,
-        /// Files that look like weights of another kind.
+        /// Weight files in unsupported formats.
         found: Vec<String>,
     },
-    /// 429, again and again, or for longer than one waits.
+    /// 429 after all retries, or with a delay longer than the retry policy allows.
     #[error(
         "{host} answers 429 (too many requests); try again {}{}",
         after(.wait),
         if *.token { "" } else { ", or set HF_TOKEN: the limit is higher with a token" }
     )]
     RateLimited {
-        /// Who limits.
+        /// The host that limits requests.
         host: String,
-        /// When to come back, if it says so.
+        /// The delay that the host asks for, if any.
         wait: Option<Duration>,
         /// Whether a token was sent.
         token: bool,
     },
-    /// The network is forbidden and the cache does not have it.
+    /// Offline, and the cache does not have it.
     #[error(
         "{what} of {id} is not in the cache {}, and {offline} forbids the network; run once \
          without it to download",
@@ -117,14 +117,14 @@ pub enum Error {
     NotCached {
         /// Repository and revision.
         id: String,
-        /// A file, or the revision.
+        /// The missing file, or the revision.
         what: String,
         /// The cache.
         cache: PathBuf,
-        /// Flag or variable.
+        /// What forbids the network: flag or variable.
         offline: Offline,
     },
-    /// The host cannot be reached, or breaks every connection.
+    /// The host cannot be reached, or every connection breaks.
     #[error(
         "no connection to {host}: {reason}; check the network, HTTPS_PROXY and HF_ENDPOINT{}",
         if *.cached { ", or add --offline: what was asked for has been downloaded before" } else { "" }
@@ -132,12 +132,12 @@ pub enum Error {
     NoConnection {
         /// The host.
         host: String,
-        /// What the system says.
+        /// The operating system's reason.
         reason: String,
         /// Whether the cache has some commit of the revision.
         cached: bool,
     },
-    /// A download broke off again and again.
+    /// A download was interrupted, also after all retries.
     #[error(
         "{file} of {id} broke off at {done} of {total} bytes, again and again: {reason}; what \
          arrived is kept, run again to go on from there"
@@ -151,20 +151,20 @@ pub enum Error {
         done: u64,
         /// Bytes in all.
         total: u64,
-        /// What the last connection broke of.
+        /// Why the last connection broke.
         reason: String,
     },
-    /// 5xx again and again, or a status that means nothing here.
+    /// 5xx after all retries, or an unexpected status.
     #[error("{host} answers {status}{}; try again later", quoted(.message))]
     Status {
         /// The host.
         host: String,
-        /// Of the last answer.
+        /// The status of the last response.
         status: u16,
         /// The server's explanation, if any.
         message: String,
     },
-    /// What arrived is not what the hub has, twice.
+    /// The digest of the downloaded file was wrong, twice.
     #[error(
         "{file} of {id} arrived damaged twice: its digest is {found}, the hub's is {expected}; the \
          copy was removed; run again, and if it stays so, a proxy or mirror changes files"
@@ -176,10 +176,10 @@ pub enum Error {
         file: String,
         /// SHA-256 or git's SHA-1, as the hub names it.
         expected: String,
-        /// Of what arrived.
+        /// The digest of the downloaded file.
         found: String,
     },
-    /// A file in the cache is a link to something that is no part of it.
+    /// A file in the cache is a link to a target outside the cache.
     #[error(
         "{id}: {} in the cache is a link out of the repository's folder; remove it, and it is \
          fetched again", path.display()
@@ -190,15 +190,15 @@ pub enum Error {
         /// The link.
         path: PathBuf,
     },
-    /// A name of a file leads out of the cache.
+    /// A file name leads out of the cache.
     #[error("{id}: the file name {name:?} leads out of the cache; nothing was fetched for it")]
     UnsafeName {
         /// The repository.
         id: String,
-        /// As the server, an index or the caller wrote it.
+        /// The name as written by the server, an index or the caller.
         name: String,
     },
-    /// An answer that no hub gives.
+    /// The server does not respond like a hub.
     #[error("{host} does not answer as a hub does: {problem}; check HF_ENDPOINT and proxies")]
     Answer {
         /// The host.
@@ -206,7 +206,7 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
-    /// A file of the repository is not what its name says.
+    /// A file of the repository is invalid.
     #[error("{}: {problem}", path.display())]
     Content {
         /// The file in the cache.
@@ -223,7 +223,7 @@ pub enum Error {
     DiskFull {
         /// The partial file.
         path: PathBuf,
-        /// Bytes still to come.
+        /// Bytes not downloaded yet.
         missing: u64,
     },
     /// The cache cannot be read or written.
@@ -233,18 +233,18 @@ pub enum Error {
         action: &'static str,
         /// The file or directory.
         path: PathBuf,
-        /// The system's reason.
+        /// The operating system's reason.
         source: std::io::Error,
     },
 }
 
 impl Error {
-    /// An input or output error about `path`.
+    /// An I/O error about `path`.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         move |source| Self::Io { action, path: path.to_owned(), source }
     }
 
-    /// The same problem with a reference, showing it as it was typed.
+    /// The same error about a reference, quoting it as typed.
     pub(crate) fn about_text(self, typed: &str) -> Self {
         match self {
             Self::Reference { problem, .. } => Self::Reference { text: typed.to_owned(), problem },
@@ -256,7 +256,7 @@ impl Error {
 fn refused(status: u16, gated: bool, token: bool, page: &str) -> String {
     let what = match gated {
         true => format!("is gated ({status})"),
-        // To a stranger the hub does not tell a private repository from one that is not there.
+        // Without a token, the hub does not distinguish a private repository from a missing one.
         false if !token => format!("is private, gated or misspelt ({status})"),
         false => format!("may not be read with the token in use ({status})"),
     };

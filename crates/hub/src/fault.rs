@@ -1,4 +1,4 @@
-//! Whether a failed request is worth another.
+//! Whether a failed request should be retried.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -7,12 +7,12 @@ use ureq::{Error as Transport, Timeout};
 
 use crate::error::Error;
 
-/// A failure, and whether to try again.
+/// A failure, and whether a retry may help.
 #[derive(Debug)]
 pub(crate) enum Fault {
-    /// Trying again would not help.
+    /// A retry would not help.
     Final(Error),
-    /// Try again; the server may have said when.
+    /// Retry; the server may have asked for a delay.
     Again(Error, Option<Duration>),
 }
 
@@ -23,10 +23,10 @@ impl From<Error> for Fault {
 }
 
 impl Fault {
-    /// A request that got no answer.
+    /// A request without a response.
     ///
-    /// `reached` says that something answered before. As long as nothing did, a missing route or
-    /// name is not a hiccup, and whoever works without a network should not wait for the error.
+    /// `reached` says that a host responded before. If none did, a missing route or name is not
+    /// retried, so that users without a network do not wait for the error.
     pub(crate) fn unanswered(host: &str, error: &Transport, reached: bool) -> Self {
         let answer =
             Error::NoConnection { host: host.to_owned(), reason: reason(error), cached: false };
@@ -34,7 +34,7 @@ impl Fault {
             Transport::HostNotFound
             | Transport::ConnectionFailed
             | Transport::Timeout(Timeout::Resolve | Timeout::Connect) => reached,
-            // Certificates and handshakes come wrapped as invalid data.
+            // Certificate and handshake errors are wrapped as invalid data.
             Transport::Io(io) if io.kind() == ErrorKind::InvalidData => false,
             Transport::Io(io) => reached || !unreachable(io.kind()),
             Transport::Timeout(_) | Transport::Protocol(_) | Transport::BodyStalled => true,
@@ -58,7 +58,7 @@ fn reason(error: &Transport) -> String {
     let reason = match error {
         Transport::Io(io) => io.to_string(),
         Transport::Timeout(_) => "no answer in time".to_owned(),
-        // The address of a redirect may hold a signature.
+        // The address of a redirect may contain a signature.
         Transport::BadUri(_) | Transport::RequireHttpsOnly(_) => "no usable address".to_owned(),
         other => other.to_string(),
     };

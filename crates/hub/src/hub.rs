@@ -4,49 +4,49 @@ use std::fmt;
 
 use crate::client::Client;
 use crate::error::Result;
-use crate::patience::Patience;
 use crate::reference::{Kind, Reference};
 use crate::repository::Repository;
+use crate::retry::RetryState;
 use crate::settings::Settings;
 
 /// The Hugging Face hub, or a mirror of it, with a cache on disk.
 ///
-/// One serves many threads; each makes its own [`Repository`].
+/// One hub serves many threads; each creates its own [`Repository`].
 pub struct Hub {
     settings: Settings,
     client: Client,
 }
 
 impl Hub {
-    /// The hub that the environment describes; `offline` is the program's flag.
+    /// A hub configured by the environment; `offline` is the program's flag.
     ///
     /// # Errors
-    /// When a variable cannot be used; see [`Settings::from_lookup`].
+    /// When a variable is invalid; see [`Settings::from_lookup`].
     pub fn from_env(offline: bool) -> Result<Self> {
         Self::new(Settings::from_lookup(offline, |name| std::env::var_os(name))?)
     }
 
-    /// The hub that `settings` describe.
+    /// A hub with these settings.
     ///
     /// # Errors
-    /// When the endpoint is no address.
+    /// When the endpoint is not a valid address.
     pub fn new(settings: Settings) -> Result<Self> {
         Ok(Self { client: Client::new(&settings)?, settings })
     }
 
-    /// A repository at the commit that its revision is at now.
+    /// A repository at the current commit of its revision.
     ///
-    /// A branch or a tag costs one request. A commit costs none, and neither does anything when
-    /// the network is forbidden.
+    /// A branch or a tag takes one request. A commit takes none, and neither does anything when
+    /// offline.
     ///
     /// # Errors
-    /// When repository or revision do not exist, are not readable, or are not in the cache of a
-    /// hub that is offline.
+    /// When the repository or revision does not exist or is not readable, or, offline, is not in the
+    /// cache.
     pub fn repository(&self, kind: Kind, reference: &Reference) -> Result<Repository<'_>> {
         Repository::open(self, kind, reference)
     }
 
-    /// What it was made from.
+    /// The settings of this hub.
     #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.settings
@@ -56,13 +56,13 @@ impl Hub {
         &self.client
     }
 
-    pub(crate) fn patience(&self) -> Patience {
-        Patience::new(self.settings.retry)
+    pub(crate) fn retries(&self) -> RetryState {
+        RetryState::new(self.settings.retry)
     }
 }
 
 impl fmt::Debug for Hub {
-    /// Shows the settings; the client may know the password of a proxy.
+    /// Prints the settings only; the client may contain the password of a proxy.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hub").field("settings", &self.settings).finish_non_exhaustive()
     }

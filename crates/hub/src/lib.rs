@@ -1,8 +1,8 @@
 //! Models and data sets from the Hugging Face hub.
 //!
-//! A [`Reference`] is what a user types, a [`Hub`] holds what the environment says, and a
-//! [`Repository`] is one model or data set at one commit. Files land in the hub's own cache, in the
-//! layout of Python's `huggingface_hub`, so that neither side fetches what the other has.
+//! A [`Reference`] is what a user types, a [`Hub`] holds the environment's settings, and a
+//! [`Repository`] is one model or data set at one commit. Files are stored in the hub's own cache, in
+//! the layout of Python's `huggingface_hub`, so that the two share downloads.
 //!
 //! ```no_run
 //! use vxf_hub::{Hub, Kind, Reference};
@@ -15,13 +15,13 @@
 //! # Ok::<(), vxf_hub::Error>(())
 //! ```
 //!
-//! Why this is not the crate `hf-hub`: `docs/decisions.md`, "Hub client".
+//! `docs/decisions.md`, "Hub client", explains why the crate `hf-hub` is not used.
 //!
-//! # What follows the environment
+//! # Environment variables
 //!
 //! [`Settings::from_lookup`] reads all variables of the hub. `ureq` itself reads the usual proxy
-//! variables (`HTTPS_PROXY`, `NO_PROXY` and so on), and only where [`Settings::system_proxy`] says
-//! so. Certificates are those of Mozilla, compiled in, unless `SSL_CERT_FILE` names others.
+//! variables (`HTTPS_PROXY`, `NO_PROXY` and so on), only if [`Settings::system_proxy`] is set.
+//! Certificates are those of Mozilla, compiled in, unless `SSL_CERT_FILE` names others.
 
 mod cache;
 mod certificates;
@@ -35,17 +35,17 @@ mod metadata;
 mod model;
 mod name;
 mod partial;
-mod patience;
 mod reference;
-mod refusal;
 mod repository;
+mod retry;
 mod settings;
+mod status;
 mod token;
 
 pub use error::{Error, Result};
 pub use hub::Hub;
-pub use patience::Retry;
 pub use reference::{Kind, Reference};
 pub use repository::Repository;
+pub use retry::RetryPolicy;
 pub use settings::{Offline, Settings};
 pub use token::Token;

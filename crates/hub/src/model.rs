@@ -1,4 +1,4 @@
-//! Which files of a repository make a model directory.
+//! Selects the files of a repository that form a model directory.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::error::{Error, Result};
 use crate::repository::Repository;
 
-/// Small files, each of which a model may lack.
+/// Small optional files of a model.
 const AROUND: [&str; 9] = [
     "generation_config.json",
     "tokenizer.json",
@@ -25,26 +25,26 @@ const WEIGHTS: &str = "model.safetensors";
 const PICKLED: &str = "pytorch_model.bin";
 const ADAPTER: &str = "adapter_model.safetensors";
 
-/// Bytes of an index; that of a model of a thousand layers has two million.
+/// The maximum size of an index in bytes; that of a model of a thousand layers has two million.
 const LONGEST_INDEX: u64 = 128 << 20;
 
-/// Endings of weights that cannot be read here.
+/// File endings of unsupported weight formats.
 const FOREIGN: [&str; 9] =
     [".gguf", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".onnx", ".ggml", ".safetensors"];
 
 impl Repository<'_> {
-    /// Fetches what a model directory needs, and returns the commit's directory.
+    /// Downloads the files that a model directory needs; returns the commit's directory.
     ///
-    /// That is `config.json`, what there is of tokenizer and template, and the weights:
-    /// `model.safetensors`, or the shards that its index names, and only where there is neither,
-    /// `pytorch_model.bin` or its shards. An adapter brings `adapter_config.json` and
-    /// `adapter_model.safetensors`. `tokenizer.model` comes only where `tokenizer.json` is missing,
-    /// so that whoever opens the directory can say which tokenizer it has.
+    /// These are `config.json`, the tokenizer and template files that exist, and the weights:
+    /// `model.safetensors`, or the shards that its index names, and only if there is neither,
+    /// `pytorch_model.bin` or its shards. An adapter has `adapter_config.json` and
+    /// `adapter_model.safetensors`. `tokenizer.model` is downloaded only if `tokenizer.json` is missing,
+    /// so that an error can name the tokenizer that the model has.
     ///
     /// # Errors
     /// As [`get`](Self::get), and when there are no weights.
     pub fn model_files(&self) -> Result<PathBuf> {
-        // Weights come last: a directory that has them is whole, also offline.
+        // Weights come last, so that a directory with weights is complete, also offline.
         for file in AROUND {
             self.get_if_there(file)?;
         }
@@ -59,7 +59,7 @@ impl Repository<'_> {
         if self.get_weights(WEIGHTS)? || adapted || self.get_weights(PICKLED)? {
             return Ok(self.directory());
         }
-        // Offline this names what is missing; otherwise the list tells what there is instead.
+        // Offline this names the missing file; online the file list shows what there is instead.
         if self.hub().settings().offline.is_some() {
             self.get(if adapter { ADAPTER } else { WEIGHTS })?;
         }
@@ -77,7 +77,7 @@ impl Repository<'_> {
         Ok(there)
     }
 
-    /// Fetches weights in one file, or else their index and the files it names.
+    /// Downloads weights in one file, or else their index and the shards that it names.
     fn get_weights(&self, weights: &str) -> Result<bool> {
         if self.get_if_there(weights)? {
             return Ok(true);
@@ -104,7 +104,7 @@ impl Repository<'_> {
             return Err(problem("an index of weights that names no file"));
         }
         for shard in shards {
-            // Whoever opens the directory takes plain names alone; nothing is fetched in vain.
+            // The model loader accepts plain names only, so other names are refused before the download.
             if shard.contains('/') {
                 return Err(Error::UnsafeName { id: self.id(), name: shard.to_owned() });
             }

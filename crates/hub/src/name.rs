@@ -1,10 +1,10 @@
-//! Which names may become paths and addresses.
+//! Validation of names that become paths and addresses.
 
 use std::path::{Component, Path};
 
-/// Whether `text` is `owner/name` in the characters of hub ids.
+/// Whether `text` is a valid hub id, `owner/name`.
 ///
-/// The rules are the hub's: no `--` and no `..`, since `--` stands for `/` in the cache.
+/// As the hub requires, `--` and `..` are invalid, since `--` stands for `/` in the cache.
 pub(crate) fn is_id(text: &str) -> bool {
     let part = |part: &str| {
         !part.is_empty()
@@ -31,12 +31,12 @@ pub(crate) fn is_commit(text: &str) -> bool {
     text.len() == 40 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// Whether a file of that name stays inside the directory that it is put in.
+/// Whether a file of that name stays inside its directory.
 pub(crate) fn is_inside(name: &str) -> bool {
     !name.is_empty()
         && !name.contains(|c: char| c == '\\' || c.is_control())
         && name.split('/').all(|part| !matches!(part, "" | "." | ".."))
-        // Drive letters and other prefixes are the platform's business.
+        // Drive letters and other prefixes depend on the platform.
         && Path::new(name).components().all(|part| matches!(part, Component::Normal(_)))
 }
 
@@ -47,7 +47,7 @@ pub(crate) fn is_tag(tag: &str) -> bool {
         && tag.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
 }
 
-/// `text` as one part of an address; with `keep` in it left as it is.
+/// Percent-encodes `text` as one part of an address, except for the characters in `keep`.
 pub(crate) fn quoted(text: &str, keep: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {

@@ -1,4 +1,4 @@
-//! A file on its way into the cache.
+//! A partially downloaded file.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Seek, Write};
@@ -8,11 +8,11 @@ use crate::digest::Hasher;
 use crate::error::{Error, Result};
 use crate::metadata::Metadata;
 
-/// What has arrived of a file, and its digest so far.
+/// A partially downloaded file, with the digest of the part that exists.
 ///
-/// Bytes are written where they belong, neither appended nor behind a truncation. So two processes
-/// that write one file, because their file system grants one lock twice, write the same bytes to
-/// the same places.
+/// Bytes are written at their offset, neither appended nor after a truncation. So if two processes
+/// write one file, because their file system grants one lock twice, they write the same bytes at
+/// the same offsets.
 #[derive(Debug)]
 pub(crate) struct Partial {
     path: PathBuf,
@@ -23,7 +23,7 @@ pub(crate) struct Partial {
 }
 
 impl Partial {
-    /// Continues the file at `path`, or begins it.
+    /// Opens the file at `path` to continue it, or creates it.
     pub(crate) fn open(path: PathBuf, metadata: &Metadata) -> Result<Self> {
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
@@ -36,12 +36,12 @@ impl Partial {
         let file = options.open(&path).map_err(Error::io("create", &path))?;
         let hasher = Hasher::new(metadata.digest, metadata.size);
         let mut partial = Self { path, file, metadata: metadata.clone(), length: 0, hasher };
-        partial.take_up()?;
+        partial.hash_existing()?;
         Ok(partial)
     }
 
-    /// Reads what is there into the digest.
-    fn take_up(&mut self) -> Result<()> {
+    /// Adds the existing bytes to the digest.
+    fn hash_existing(&mut self) -> Result<()> {
         let mut buffer = vec![0; 1 << 20];
         let mut file = (&self.file).take(self.metadata.size);
         loop {
@@ -54,17 +54,17 @@ impl Partial {
         }
     }
 
-    /// Bytes that are there.
+    /// Bytes downloaded.
     pub(crate) fn length(&self) -> u64 {
         self.length
     }
 
-    /// Bytes still to come.
+    /// Bytes not downloaded yet.
     pub(crate) fn missing(&self) -> u64 {
         self.metadata.size.saturating_sub(self.length)
     }
 
-    /// The next bytes.
+    /// Writes the next bytes.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.file.write_all(bytes).map_err(|error| match error.kind() {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
@@ -77,7 +77,7 @@ impl Partial {
         Ok(())
     }
 
-    /// Begins from the first byte, for a server that does not go on in the middle.
+    /// Restarts from the first byte, for a server that does not support ranges.
     pub(crate) fn restart(&mut self) -> Result<()> {
         self.file.rewind().map_err(Error::io("write", &self.path))?;
         self.length = 0;
@@ -85,18 +85,18 @@ impl Partial {
         Ok(())
     }
 
-    /// Makes a whole file the blob; `Some` is the digest of one that is not what it should be, and
-    /// that file is gone.
+    /// Checks the digest and renames the complete file to the blob. `Some` is the digest of a damaged
+    /// file, which is then deleted.
     pub(crate) fn finish(self, blob: &Path) -> Result<Option<String>> {
         let Self { path, file, metadata, hasher, .. } = self;
         if let Some(found) = hasher.finish().filter(|found| *found != metadata.tag) {
             fs::remove_file(&path).map_err(Error::io("remove", &path))?;
             return Ok(Some(found));
         }
-        // What is in the cache is trusted from now on, also after a power failure.
+        // Cached content is trusted from now on, so it must survive a power failure.
         file.sync_all().map_err(Error::io("write", &path))?;
         match fs::rename(&path, blob) {
-            // Without locks, somebody else may have finished the same file.
+            // Without locks, another process may have finished the same file.
             Err(_) if blob.is_file() => Ok(None),
             renamed => renamed.map(|()| None).map_err(Error::io("rename", &path)),
         }

@@ -1,4 +1,4 @@
-//! What a user types to name a repository.
+//! References to repositories, as users type them.
 
 use std::fmt;
 use std::fs;
@@ -9,7 +9,7 @@ use crate::name;
 
 const MAIN: &str = "main";
 
-/// Endings that no model or data set has in its name, but many a mistyped file.
+/// File endings that do not occur in names of models or data sets, but in mistyped file names.
 const FILE_ENDINGS: [&str; 11] = [
     ".json",
     ".jsonl",
@@ -24,7 +24,7 @@ const FILE_ENDINGS: [&str; 11] = [
     ".zip",
 ];
 
-/// What a repository holds.
+/// The kind of a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// A model or an adapter.
@@ -34,7 +34,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// As it stands in addresses of the hub's interface: `models` or `datasets`.
+    /// The plural in addresses of the hub's API: `models` or `datasets`.
     pub(crate) fn plural(self) -> &'static str {
         match self {
             Self::Model => "models",
@@ -62,12 +62,12 @@ impl fmt::Display for Kind {
 
 /// A repository on the hub, and a revision of it.
 ///
-/// Written `owner/name` or `owner/name@revision`, the revision being a branch, a tag or a commit.
-/// `hf:owner/name` always means the hub. Without `hf:` a text means the hub only if all of this holds:
+/// Written `owner/name` or `owner/name@revision`; the revision is a branch, a tag or a commit.
+/// `hf:owner/name` always means the hub. Without `hf:`, a text means the hub only if all of this holds:
 ///
-/// 1. it has the form `owner/name`, in the characters of hub ids;
+/// 1. it is a valid hub id, `owner/name`;
 /// 2. nothing of that name exists locally;
-/// 3. `owner` is no local directory, and not one letter away from the name of one;
+/// 3. `owner` is not a local directory, nor one letter away from the name of one;
 /// 4. it does not end like a data file (`.jsonl`, `.safetensors`, ...).
 ///
 /// So a mistyped path is never looked up on the network.
@@ -81,7 +81,7 @@ impl Reference {
     /// A reference to `owner/name` at a revision; `None` is `main`.
     ///
     /// # Errors
-    /// When the id or the revision is none of the hub's.
+    /// When the id or the revision is invalid.
     pub fn new(id: &str, revision: Option<&str>) -> Result<Self> {
         let revision = revision.unwrap_or(MAIN);
         let problem = if !name::is_id(id) {
@@ -94,20 +94,20 @@ impl Reference {
         Err(Error::Reference { text: format!("{id}@{revision}"), problem })
     }
 
-    /// The repository that `text` means, or `None` if it means a local path.
+    /// Parses a repository reference; `None` if `text` means a local path.
     ///
     /// # Errors
-    /// When the text begins with `hf:` and what follows names no repository.
+    /// When the text begins with `hf:` and the rest is not a valid reference.
     pub fn parse(text: &str) -> Result<Option<Self>> {
         Self::parse_in(text, &[Path::new("")])
     }
 
-    /// As [`parse`](Self::parse), with local paths looked for in each of `directories`.
+    /// As [`parse`](Self::parse), with local paths resolved in each of `directories`.
     ///
     /// # Errors
     /// As [`parse`](Self::parse).
     pub fn parse_in(text: &str, directories: &[&Path]) -> Result<Option<Self>> {
-        // `hub:` was the prefix of earlier versions.
+        // Earlier versions used the prefix `hub:`.
         let prefixed = ["hf:", "hub:"].iter().find_map(|prefix| text.strip_prefix(prefix));
         let rest = prefixed.unwrap_or(text);
         let (id, revision) = match rest.split_once('@') {
@@ -149,10 +149,10 @@ impl fmt::Display for Reference {
     }
 }
 
-/// Shorter names are too often one letter apart by chance.
+/// The minimum length for near matches; shorter names are too often one letter apart by chance.
 const SHORTEST_NEAR: usize = 4;
 
-/// Whether `directory` has a subdirectory whose name `owner` may be a typing error of.
+/// Whether `directory` has a subdirectory of which `owner` may be a misspelling.
 fn has_near_directory(directory: &Path, owner: &str) -> bool {
     let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();

@@ -13,12 +13,12 @@ use crate::hub::Hub;
 use crate::name::{is_commit, is_inside, quoted};
 use crate::reference::{Kind, Reference};
 
-/// More than the file list of any repository.
+/// The maximum size of a file list in bytes.
 const LISTING_LIMIT: u64 = 256 << 20;
 
 type Progress<'a> = &'a dyn Fn(&str, u64, u64);
 
-/// A model or a data set at one commit; made by [`Hub::repository`].
+/// A model or a data set at one commit; created by [`Hub::repository`].
 pub struct Repository<'a> {
     hub: &'a Hub,
     kind: Kind,
@@ -60,35 +60,35 @@ impl<'a> Repository<'a> {
         Ok(repository)
     }
 
-    /// Calls `progress` with file, bytes that are there and bytes in all, as they arrive.
+    /// Calls `progress` with the file, the bytes downloaded and the bytes in all.
     #[must_use]
     pub fn with_progress(mut self, progress: &'a dyn Fn(&str, u64, u64)) -> Self {
         self.progress = Some(progress);
         self
     }
 
-    /// The commit that all files are of, 40 digits.
+    /// The commit of all files, 40 digits.
     #[must_use]
     pub fn commit(&self) -> &str {
         &self.commit
     }
 
-    /// What was asked for.
+    /// The reference as requested.
     #[must_use]
     pub fn reference(&self) -> &Reference {
         &self.reference
     }
 
-    /// The commit's directory in the cache; it holds the files that were fetched.
+    /// The commit's directory in the cache, which holds the downloaded files.
     #[must_use]
     pub fn directory(&self) -> PathBuf {
         self.folder.snapshot(&self.commit)
     }
 
-    /// Names of all files, sorted; offline, of those that the cache has.
+    /// The names of all files, sorted; offline, of the cached files.
     ///
     /// # Errors
-    /// When the list cannot be had, or a name in it leads out of the cache.
+    /// When the list cannot be fetched, or a name in it leads out of the cache.
     pub fn files(&self) -> Result<Vec<String>> {
         if self.hub.settings().offline.is_none() {
             return self.listing().map(<[String]>::to_vec);
@@ -97,11 +97,10 @@ impl<'a> Repository<'a> {
         found.ok_or_else(|| self.not_cached(format!("commit {}", self.commit)))
     }
 
-    /// The path of a file in the cache; fetches it if it is not there.
+    /// The path of a file in the cache; downloads it if needed.
     ///
     /// # Errors
-    /// When the file does not exist, cannot be fetched or written, or is not in the cache of a hub
-    /// that is offline.
+    /// When the file does not exist, cannot be downloaded or written, or, offline, is not in the cache.
     pub fn get(&self, file: &str) -> Result<PathBuf> {
         let file = self.inside(file)?;
         let path = self.folder.file(&self.commit, file);
@@ -150,7 +149,7 @@ impl<'a> Repository<'a> {
         }
     }
 
-    /// The commit of the revision, and its files.
+    /// Requests the commit of the revision, and its files.
     fn ask(&self) -> Result<(String, Vec<String>)> {
         let url = format!(
             "{}/api/{}/{}/revision/{}",
@@ -159,21 +158,21 @@ impl<'a> Repository<'a> {
             self.reference.id(),
             quoted(self.reference.revision(), "")
         );
-        self.hub.patience().with(|| {
+        self.hub.retries().with(|| {
             let mut answer = self.hub.client().send("GET", &url, 0, |_| false)?;
             if !answer.is_success() {
-                return Err(self.refusal(&answer, None));
+                return Err(self.status_fault(&answer, None));
             }
             let found = answer.body.with_config().limit(LISTING_LIMIT).read_json::<Value>();
             let found = found.map_err(|error| match error {
                 ureq::Error::Json(error) if !error.is_io() => Fault::Final(
-                    answer.strange(format!("no JSON where it describes files: {error}")),
+                    answer.unexpected(format!("no JSON where it describes files: {error}")),
                 ),
                 error => Fault::unanswered(&answer.host, &error, true),
             })?;
             let commit = found["sha"].as_str().filter(|commit| is_commit(commit));
             let (Some(commit), Some(siblings)) = (commit, found["siblings"].as_array()) else {
-                return Err(answer.strange("it names no commit and no files").into());
+                return Err(answer.unexpected("it names no commit and no files").into());
             };
             let names = siblings.iter().filter_map(|file| file["rfilename"].as_str());
             let mut files = names.map(|name| self.inside(name).map(str::to_owned));
@@ -188,7 +187,7 @@ impl<'a> Repository<'a> {
             id: self.id(),
             what,
             cache: self.hub.settings().cache.clone(),
-            // Only asked for when it is set.
+            // Only called when it is set.
             offline: self.hub.settings().offline.unwrap_or(crate::settings::Offline::Flag),
         }
     }
@@ -205,7 +204,7 @@ impl<'a> Repository<'a> {
         self.reference.to_string()
     }
 
-    /// Where a browser finds it, and where its files are below.
+    /// The address of its page, below which its files are.
     pub(crate) fn page(&self) -> String {
         format!("{}/{}", self.hub.settings().endpoint, self.kind.page(self.reference.id()))
     }

@@ -1,4 +1,4 @@
-//! What the environment says about the hub.
+//! Settings of the hub from the environment.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use ureq::http::Uri;
 
 use crate::error::{Error, Result};
-use crate::patience::Retry;
+use crate::retry::RetryPolicy;
 use crate::token::Token;
 
 /// What forbids the network.
@@ -29,24 +29,24 @@ impl fmt::Display for Offline {
     }
 }
 
-/// Everything that a [`Hub`](crate::Hub) depends on.
+/// The settings of a [`Hub`](crate::Hub).
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Where the hub answers, without a slash at the end.
+    /// The address of the hub, without a trailing slash.
     pub endpoint: String,
     /// The directory that holds `models--owner--name`.
     pub cache: PathBuf,
     /// Sent to the endpoint, never to another host.
     pub token: Option<Token>,
-    /// Set when the network is forbidden.
+    /// What forbids the network, if anything does.
     pub offline: Option<Offline>,
-    /// How long to keep trying.
-    pub retry: Retry,
-    /// How long a server may be silent.
+    /// The retry policy.
+    pub retry: RetryPolicy,
+    /// The timeout for a silent server.
     pub silence: Duration,
-    /// Certificates to trust in place of Mozilla's, in PEM; for proxies that read along.
+    /// A PEM file of root certificates in place of Mozilla's, for intercepting proxies.
     pub certificates: Option<PathBuf>,
-    /// Whether `HTTPS_PROXY`, `NO_PROXY` and the like are followed.
+    /// Whether `HTTPS_PROXY`, `NO_PROXY` and similar variables are used.
     pub system_proxy: bool,
 }
 
@@ -58,21 +58,21 @@ impl Settings {
             cache: cache.into(),
             token: None,
             offline: None,
-            retry: Retry::default(),
+            retry: RetryPolicy::default(),
             silence: Duration::from_secs(30),
             certificates: None,
             system_proxy: false,
         }
     }
 
-    /// What the environment says; `offline` is the program's flag.
+    /// Reads the settings from the environment; `offline` is the program's flag.
     ///
-    /// Read are `HF_HOME`, `HF_HUB_CACHE`, `HF_TOKEN`, `HF_TOKEN_PATH`, `HF_ENDPOINT`,
-    /// `HF_HUB_OFFLINE`, `XDG_CACHE_HOME`, `HOME` and `SSL_CERT_FILE`, as Python's
-    /// `huggingface_hub` reads them. An empty variable counts as unset.
+    /// Uses `HF_HOME`, `HF_HUB_CACHE`, `HF_TOKEN`, `HF_TOKEN_PATH`, `HF_ENDPOINT`, `HF_HUB_OFFLINE`,
+    /// `XDG_CACHE_HOME`, `HOME` and `SSL_CERT_FILE`, as Python's `huggingface_hub` does. An empty
+    /// variable counts as unset.
     ///
     /// # Errors
-    /// When a variable cannot be what it is meant to be, or there is no home for the cache.
+    /// When a variable is invalid, or there is no home directory for the cache.
     pub fn from_lookup(offline: bool, lookup: impl Fn(&str) -> Option<OsString>) -> Result<Self> {
         let set = |name| lookup(name).filter(|value| !value.is_empty());
         let text = |name: &'static str| match set(name).map(OsString::into_string) {
@@ -122,11 +122,11 @@ impl Settings {
         Ok(settings)
     }
 
-    /// The endpoint, taken apart.
+    /// The parsed endpoint.
     pub(crate) fn origin(&self) -> Result<Uri> {
         let problem = match self.endpoint.parse::<Uri>() {
             Ok(uri) if !matches!(uri.scheme_str(), Some("http" | "https")) => "has no http(s)://",
-            // Shown in errors, hence no place for a secret.
+            // The endpoint appears in errors, so it must not contain a secret.
             Ok(uri) if uri.authority().is_some_and(|host| host.as_str().contains('@')) => {
                 "holds a user or a password; set HF_TOKEN instead"
             }
@@ -139,7 +139,7 @@ impl Settings {
     }
 }
 
-/// `~/x` as a path below the home directory, for variables that no shell has expanded.
+/// Expands `~/x` to a path in the home directory, for variables that no shell expanded.
 fn expanded(path: PathBuf, user: Option<&Path>) -> PathBuf {
     match (path.strip_prefix("~"), user) {
         (Ok(rest), Some(user)) => user.join(rest),

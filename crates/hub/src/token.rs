@@ -1,10 +1,10 @@
-//! The secret that the hub knows a user by.
+//! Access tokens.
 
 use std::fmt;
 
 use crate::error::{Error, Result};
 
-/// A token of the hub; it shows itself to nobody.
+/// An access token of the hub, hidden in debug output.
 #[derive(Clone)]
 pub struct Token(String);
 
@@ -12,7 +12,7 @@ impl Token {
     /// A token, or `None` if the text is blank.
     ///
     /// # Errors
-    /// When the text has characters that no token has; `name` says where it comes from.
+    /// When the text has characters that are invalid in a token; `name` is its source.
     pub fn new(name: &'static str, text: &str) -> Result<Option<Self>> {
         let text = text.trim();
         if !text.bytes().all(|b| b.is_ascii_graphic()) {
@@ -23,12 +23,12 @@ impl Token {
         Ok((!text.is_empty()).then(|| Self(text.to_owned())))
     }
 
-    /// What goes into the `Authorization` header, and nowhere else.
+    /// The value of the `Authorization` header; used nowhere else.
     pub(crate) fn header(&self) -> String {
         format!("Bearer {}", self.0)
     }
 
-    /// Whether a text gives the token away.
+    /// Whether a text contains the token.
     pub(crate) fn is_in(&self, text: &str) -> bool {
         text.contains(&self.0)
     }

@@ -1,9 +1,9 @@
-//! The backward walk over operations that bring their own backward.
+//! A backward tape for operations with hand-written gradients.
 //!
-//! candle's `backward` adds each gradient to a tensor of zeros, and so writes it three times; for
-//! a language model that is a good part of a step. Here a gradient that comes alone is handed on as
-//! it is. Operations are remembered as they are applied, within [`record`]; a graph that holds
-//! others, such as a stranger's backbone in plain candle operations, goes candle's own way.
+//! candle's `backward` adds each gradient to a tensor of zeros and so writes it three times, which
+//! is a good part of the time of a language model's step. Here a single gradient is passed on
+//! without a copy. Operations are recorded as they are applied, within [`record`]; a graph that
+//! contains other operations, such as a backbone in plain candle, uses candle's own backward.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -27,7 +27,7 @@ thread_local! {
 
 type Boxed<O> = Arc<Box<O>>;
 
-/// A result and how it was made.
+/// A result and the operation that produced it.
 struct Node {
     output: Tensor,
     made: Made,
@@ -49,7 +49,7 @@ impl Made {
         }
     }
 
-    /// The gradients of the operands, in their order, for that of the output.
+    /// The gradients of the operands, in order, given the gradient of the output.
     fn backward(&self, output: &Tensor, gradient: &Tensor) -> Result<[Option<Tensor>; 3]> {
         Ok(match self {
             Self::One([x], op) => [op.bwd(x, output, gradient)?, None, None],
@@ -62,17 +62,17 @@ impl Made {
     }
 }
 
-/// The operations that were applied while a graph was made, in their order.
+/// The operations applied while a graph was built, in order.
 pub struct Tape(Vec<Node>);
 
-/// Does `work` and remembers the operations that it applies.
+/// Runs `work` and records the operations that it applies.
 ///
 /// # Errors
 /// Those of `work`.
 pub fn record<R, E>(
     work: impl FnOnce() -> std::result::Result<R, E>,
 ) -> std::result::Result<(R, Tape), E> {
-    /// Puts back what was being recorded before, also when `work` fails or panics.
+    /// Restores the outer recording, also when `work` fails or panics.
     struct Outer(Option<Vec<Node>>);
     impl Drop for Outer {
         fn drop(&mut self) {
@@ -84,7 +84,7 @@ pub fn record<R, E>(
     Ok((result, Tape(RECORDING.take().unwrap_or_default())))
 }
 
-fn remember(output: Tensor, made: impl FnOnce() -> Made) -> Tensor {
+fn push_node(output: Tensor, made: impl FnOnce() -> Made) -> Tensor {
     if output.track_op() {
         RECORDING.with_borrow_mut(|recording| {
             if let Some(nodes) = recording {
@@ -102,7 +102,7 @@ fn remember(output: Tensor, made: impl FnOnce() -> Made) -> Tensor {
 pub fn apply1(x: &Tensor, op: impl CustomOp1 + Send + Sync + 'static) -> Result<Tensor> {
     let op: Boxed<dyn CustomOp1 + Send + Sync> = Arc::new(Box::new(op));
     let output = x.apply_op1_arc(op.clone())?;
-    Ok(remember(output, || Made::One([x.clone()], op)))
+    Ok(push_node(output, || Made::One([x.clone()], op)))
 }
 
 /// Applies an operation of two operands.
@@ -112,7 +112,7 @@ pub fn apply1(x: &Tensor, op: impl CustomOp1 + Send + Sync + 'static) -> Result<
 pub fn apply2([x, y]: [&Tensor; 2], op: impl CustomOp2 + Send + Sync + 'static) -> Result<Tensor> {
     let op: Boxed<dyn CustomOp2 + Send + Sync> = Arc::new(Box::new(op));
     let output = x.apply_op2_arc(y, op.clone())?;
-    Ok(remember(output, || Made::Two([x.clone(), y.clone()], op)))
+    Ok(push_node(output, || Made::Two([x.clone(), y.clone()], op)))
 }
 
 /// Applies an operation of three operands.
@@ -125,10 +125,10 @@ pub fn apply3(
 ) -> Result<Tensor> {
     let op: Boxed<dyn CustomOp3 + Send + Sync> = Arc::new(Box::new(op));
     let output = x.apply_op3_arc(y, z, op.clone())?;
-    Ok(remember(output, || Made::Three([x.clone(), y.clone(), z.clone()], op)))
+    Ok(push_node(output, || Made::Three([x.clone(), y.clone(), z.clone()], op)))
 }
 
-/// The same values in elements of another type; the gradient is of the operand's own type.
+/// Casts to another dtype; the gradient has the operand's dtype.
 ///
 /// # Errors
 /// When there is no conversion.
@@ -188,9 +188,9 @@ impl CustomOp2 for Sum {
         y: &CpuStorage,
         y_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        /// Elements that a thread adds at a time.
+        /// Elements per unit of parallel work.
         const CHUNK: usize = 1 << 14;
-        /// Up to so many, waking other threads costs more than it saves.
+        /// Up to this size, waking other threads costs more than it saves.
         const FEW: usize = 1 << 16;
         let part = |layout: &Layout| match layout.contiguous_offsets() {
             Some((start, end)) => Ok(start..end),
@@ -244,14 +244,14 @@ impl CustomOp2 for Sum {
 
 /// Gradients of variables.
 pub enum Store {
-    /// Of our own walk.
+    /// From our own tape.
     Own(HashMap<TensorId, Tensor>),
-    /// Of candle's.
+    /// From candle's backward.
     Candle(GradStore),
 }
 
 impl Store {
-    /// Takes out the gradient of a variable, cut off from any graph.
+    /// Removes the gradient of a variable and returns it, detached from any graph.
     pub fn remove(&mut self, variable: &Tensor) -> Option<Tensor> {
         match self {
             Self::Own(gradients) => gradients.remove(&variable.id()),
@@ -261,9 +261,9 @@ impl Store {
 }
 
 impl Tape {
-    /// Differentiates with respect to the variables below, from tensors whose gradients are known.
+    /// Backpropagates from tensors with known gradients to the variables.
     ///
-    /// What the tape holds is let go on the way down.
+    /// Recorded tensors are freed on the way.
     ///
     /// # Errors
     /// When an operation has no backward, or its backward fails.
@@ -298,7 +298,7 @@ impl Tape {
         Ok(Store::Own(gradients))
     }
 
-    /// Whether each result on the way from `known` down to the variables is on the tape.
+    /// Whether the tape holds every result between `known` and the variables.
     fn holds_all_below(&self, known: &[(Tensor, Tensor)]) -> bool {
         let made: HashSet<_> = self.0.iter().map(|node| node.output.id()).collect();
         let operands = self.0.iter().flat_map(|node| node.made.operands());
@@ -321,8 +321,8 @@ impl Store {
 
 /// A scalar zero whose gradient with respect to `output` is `cotangent`.
 ///
-/// candle starts a backward pass at a scalar's own gradient of one; this starts it at a gradient
-/// that is already known, without the product and the sum that `(output * cotangent).sum()` takes.
+/// candle starts a backward pass at a scalar whose gradient is one. This starts it at a known
+/// gradient, without the multiplication and the reduction of `(output * cotangent).sum()`.
 pub fn seed(output: &Tensor, cotangent: &Tensor) -> Result<Tensor> {
     match output.device().is_cpu() {
         true => output.apply_op1(Seed(cotangent.detach())),

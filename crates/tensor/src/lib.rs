@@ -1,9 +1,9 @@
-//! The ground on which layers and training loops stand: candle, and what candle lacks for them.
+//! What layers and training loops need beyond candle.
 //!
-//! [`autograd`] is a backward tape for operations with hand-written gradients, [`scalar`] a number
-//! that stays on its device until it is needed, [`numeric`] sums, norms and finite checks in a fixed
-//! order, [`processor`] compiles loops for the vector instructions at hand, [`rng`] makes randomness
-//! from keys. Nothing here knows a model, a layer or a training.
+//! [`autograd`] is a backward tape for operations with hand-written gradients, [`scalar`] a deferred
+//! scalar that stays on its device until it is needed, [`numeric`] sums, norms and finite checks in a
+//! fixed order, [`processor`] SIMD dispatch, [`rng`] keyed randomness. Nothing here knows a model, a
+//! layer or training.
 
 pub mod autograd;
 pub mod numeric;

@@ -1,4 +1,4 @@
-//! Reductions in f64: f32 sums of a few million squares lose digits that the norms need.
+//! Reductions in f64; f32 sums of millions of squares lose digits that the norms need.
 
 use candle_core::{CpuStorage, DType, Storage, Tensor};
 use rayon::prelude::*;
@@ -20,7 +20,7 @@ pub fn sum_of_squares(tensor: &Tensor) -> Result<f64> {
     tensor.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar()
 }
 
-/// The sum of the squares of each tensor's entries; does not wait for a device.
+/// The sum of squares of each tensor, deferred: does not wait for a device.
 pub fn squares(tensors: &[&Tensor]) -> Result<Vec<Scalar>> {
     #[cfg(feature = "cuda")]
     if let Some(sums) = on_device(tensors)? {
@@ -30,7 +30,7 @@ pub fn squares(tensors: &[&Tensor]) -> Result<Vec<Scalar>> {
     tensors.iter().map(|tensor| own_square(tensor)).collect()
 }
 
-/// The L2 norm over all tensors; does not wait for a device.
+/// The L2 norm over all tensors, deferred: does not wait for a device.
 pub fn norm(tensors: &[&Tensor]) -> Result<Scalar> {
     #[cfg(feature = "cuda")]
     if let Some(sums) = on_device(tensors)? {
@@ -50,7 +50,7 @@ fn own_square(tensor: &Tensor) -> Result<Scalar> {
     }
 }
 
-/// Sums of squares by our kernels, where all tensors are of a kind that they take.
+/// Sums of squares by our CUDA kernels; `None` if a tensor is not supported by them.
 #[cfg(feature = "cuda")]
 fn on_device(tensors: &[&Tensor]) -> Result<Option<Tensor>> {
     if tensors.is_empty() || !tensors.iter().all(|tensor| in_kernels(tensor)) {
@@ -60,14 +60,14 @@ fn on_device(tensors: &[&Tensor]) -> Result<Option<Tensor>> {
     Ok(Some(vxf_cuda::squares(&dense.iter().collect::<Vec<_>>())?))
 }
 
-/// Whether the CUDA kernels take this tensor.
+/// Whether the CUDA kernels support this tensor.
 #[cfg(feature = "cuda")]
 pub fn in_kernels(tensor: &Tensor) -> bool {
     tensor.device().is_cuda() && matches!(tensor.dtype(), DType::F32 | DType::BF16)
 }
 
-/// Elements that are summed on one thread. Fixed, so that the order of additions does not depend on how
-/// many there are.
+/// Elements summed on one thread. Fixed, so that the order of additions does not depend on the number
+/// of threads.
 const PART: usize = 1 << 18;
 
 fn summed<T: Copy + Sync + Into<f64>>(values: &[T]) -> f64 {
@@ -78,7 +78,7 @@ fn summed<T: Copy + Sync + Into<f64>>(values: &[T]) -> f64 {
     parts.collect::<Vec<f64>>().iter().sum()
 }
 
-/// Eight independent partial sums: vectorises, and the order never depends on threads.
+/// Eight independent partial sums, which vectorise; the order never depends on threads.
 #[inline(always)]
 fn lanes<T: Copy + Into<f64>>(values: &[T]) -> f64 {
     let mut sums = [0.0f64; 8];
@@ -93,7 +93,7 @@ fn lanes<T: Copy + Into<f64>>(values: &[T]) -> f64 {
     sums.iter().sum::<f64>() + rest
 }
 
-/// The first entry of a contiguous CPU tensor that is infinite or no number.
+/// The first NaN or infinity of a contiguous CPU tensor.
 pub fn not_finite(tensor: &Tensor) -> Result<Option<f64>> {
     macro_rules! first {
         ($values:expr, $wide:expr) => {{
@@ -101,7 +101,7 @@ pub fn not_finite(tensor: &Tensor) -> Result<Option<f64>> {
                 Some((start, end)) => &$values[start..end],
                 None => &$values[..],
             };
-            // Whole chunks without a branch inside, which the compiler turns into vector code.
+            // No branch within a chunk, so that the compiler vectorises the loop.
             let bad = values
                 .chunks(4096)
                 .find(|chunk| !chunk.iter().fold(true, |finite, value| finite & value.is_finite()));
@@ -118,8 +118,8 @@ pub fn not_finite(tensor: &Tensor) -> Result<Option<f64>> {
     })
 }
 
-/// The type that weights are trained in where a model computes in `dtype`: small steps are lost in
-/// half types, whatever the model does with the weights then.
+/// The dtype of trained weights for a model that computes in `dtype`: half precision loses small
+/// updates, so it is at least f32.
 pub fn trained_in(dtype: DType) -> DType {
     match dtype {
         DType::F64 => DType::F64,
@@ -127,8 +127,7 @@ pub fn trained_in(dtype: DType) -> DType {
     }
 }
 
-/// The same values in a type that sums over many of them can be taken in; the gradient is of the
-/// operand's own type.
+/// Casts to a dtype that large sums can be accumulated in; the gradient has the operand's dtype.
 ///
 /// # Errors
 /// When there is no conversion.
@@ -145,7 +144,7 @@ pub fn scalar(tensor: &Tensor) -> Result<f64> {
 mod tests {
     use super::{PART, summed};
 
-    /// One part, several, and one that is not whole: what they come to, on however many threads.
+    /// One part, several parts and a partial one give the same sum on any number of threads.
     #[test]
     fn sums_do_not_depend_on_threads() {
         for len in [0, 5, PART, PART + 1, 3 * PART + 7] {
@@ -153,7 +152,7 @@ mod tests {
             let exact: u64 = (0..len as u64).map(|at| (at % 1013).pow(2)).sum();
             for threads in [1, 3] {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-                // Every partial sum is a whole number of these squares, so none is rounded.
+                // Every partial sum is an integer multiple of the same power of two, so none is rounded.
                 let sum = pool.expect("threads").install(|| summed(&values));
                 assert_eq!(sum, exact as f64 / (512.0 * 512.0), "{len} elements");
             }

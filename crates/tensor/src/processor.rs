@@ -1,12 +1,12 @@
-//! What the processor at hand can do, and loops compiled for it.
+//! SIMD dispatch: loops compiled for the vector instructions of this processor.
 
-/// Does `$work` compiled for the widest vectors that this processor has.
+/// Runs `$work` compiled for the widest vectors that this processor has.
 ///
-/// A closure in it that is not `#[inline(always)]`, and whatever it calls that is not, is compiled apart
-/// and for the oldest processor there is.
+/// Closures and functions that it calls must be `#[inline(always)]`; others are compiled separately,
+/// for the baseline processor.
 ///
-/// The compiler never joins a product and a sum into one rounding of its own accord, so the bits are
-/// those of the plain compilation.
+/// The compiler never fuses a multiplication and an addition on its own, so the bits equal those of
+/// the baseline compilation.
 #[macro_export]
 macro_rules! vectorised {
     ($work:expr) => {
@@ -17,15 +17,15 @@ macro_rules! vectorised {
     };
 }
 
-/// What [`vectorised!`](crate::vectorised) calls. Its bound makes a closure one that is called once: of
-/// any other kind, what calls it would not be inlined.
+/// Calls `work` for [`vectorised!`](crate::vectorised). The `FnOnce` bound matters: a closure called more
+/// than once would not be inlined.
 #[inline(always)]
 pub fn widest<R>(work: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(work)
 }
 
-/// The widest vector instructions of this processor that matrix products and kernels use. Other
-/// ones order sums differently, so bits are promised within one of these alone.
+/// The widest vector instructions of this processor that GEMM and kernels use. Others order sums
+/// differently, so results are bit-identical only on processors with the same answer.
 pub fn instructions() -> &'static str {
     #[cfg(target_arch = "x86_64")]
     {

@@ -1,7 +1,7 @@
-//! Keyed randomness: a draw is a function of what it is for, not of what was drawn before it.
+//! Keyed randomness: a draw depends on its purpose, not on earlier draws.
 //!
-//! A dropout mask or a noise tensor depends on (seed, purpose, step, ...) alone, so that the
-//! recompute of a block draws the very mask of its forward and a resumed run needs counters only.
+//! A dropout mask or a noise tensor is a function of (seed, purpose, step, ...), so that the
+//! recomputation of a block draws the mask of its forward pass and a resumed run needs counters only.
 
 use candle_core::{DType, Device, Tensor};
 use rand::{Rng, SeedableRng};
@@ -16,7 +16,7 @@ use crate::Result;
 pub struct Key([u8; 32]);
 
 impl Key {
-    /// The root of everything drawn under one seed.
+    /// The root key of a seed.
     pub fn root(seed: u64) -> Self {
         Self(Sha256::digest([b"vxf".as_slice(), &seed.to_le_bytes()].concat()).into())
     }
@@ -95,11 +95,11 @@ impl Key {
         mask.to_dtype(dtype)?.to_device(device)
     }
 
-    /// Zeros with probability `p`, else `keep`: the draws of one generator, made a piece at a time
-    /// on all threads.
+    /// Zeros with probability `p`, else `keep`: one generator's draws, computed in pieces on all
+    /// threads.
     fn mask<T: Copy + Default + Send + Sync>(&self, p: f64, keep: T, shape: &[usize]) -> Vec<T> {
         const PIECE: usize = 1 << 12;
-        /// Words of the generator that one draw takes.
+        /// Generator words per draw.
         const WORDS: usize = 2;
         let mut mask = vec![T::default(); shape.iter().product()];
         mask.par_chunks_mut(PIECE).enumerate().for_each(|(piece, mask)| {
@@ -140,7 +140,7 @@ mod tests {
         assert_ne!(key.child("\u{1}\0\0\0\0\0\0\0"), key.index(1));
     }
 
-    /// Pieces are those of one long draw.
+    /// Drawing in pieces equals one long draw.
     #[test]
     fn a_mask_is_one_draw() -> Result<()> {
         let (key, count) = (Key::root(5), 20_001);

@@ -1,14 +1,14 @@
-//! A number that may still lie on the device that makes it.
+//! A deferred scalar: a number that may still be on the device that computes it.
 //!
-//! To read a number off a GPU is to wait for everything before it. A step makes dozens: two losses, a
-//! norm for each site, one of the gradient. They stay where they are, as [`Scalar`]s, until
-//! [`settle`] fetches all of them in one go.
+//! Reading a number from a GPU waits for all work queued before it. A step computes dozens of
+//! numbers: two losses, a norm per site, the gradient norm. They stay on the device as [`Scalar`]s
+//! until [`settle`] fetches all of them in one transfer.
 
 use candle_core::{DType, Device, Tensor};
 
 use crate::Result;
 
-/// A number: at hand on the CPU, possibly still to be computed elsewhere.
+/// A number that is known on the CPU or still pending on a device.
 #[derive(Clone, Debug)]
 pub struct Scalar(Kind);
 
@@ -32,7 +32,7 @@ impl Default for Scalar {
 }
 
 impl Scalar {
-    /// The number in a scalar tensor; does not wait for its device.
+    /// A scalar from a tensor with one element; does not wait for its device.
     pub fn of(tensor: &Tensor) -> Result<Self> {
         let tensor = tensor.detach().to_dtype(DType::F64)?;
         Ok(Self(match tensor.device() {
@@ -41,7 +41,7 @@ impl Scalar {
         }))
     }
 
-    /// The number itself; waits for the device if it is not at hand.
+    /// The value; waits for the device if it is pending.
     pub fn value(&self) -> Result<f64> {
         match &self.0 {
             Kind::Known(value) => Ok(*value),
@@ -49,7 +49,7 @@ impl Scalar {
         }
     }
 
-    /// The number, if it is at hand.
+    /// The value, if it is already known.
     pub fn known(&self) -> Option<f64> {
         match &self.0 {
             Kind::Known(value) => Some(*value),
@@ -57,7 +57,7 @@ impl Scalar {
         }
     }
 
-    /// The sum of both.
+    /// The sum of two scalars.
     pub fn plus(&self, other: &Self) -> Result<Self> {
         Ok(match (&self.0, &other.0) {
             (Kind::Known(a), Kind::Known(b)) => (a + b).into(),
@@ -68,27 +68,27 @@ impl Scalar {
         })
     }
 
-    /// Its product with `factor`.
+    /// This scalar times `factor`.
     pub fn times(&self, factor: f64) -> Result<Self> {
         self.map(|value| value * factor, |tensor| tensor * factor)
     }
 
-    /// Its square.
+    /// The square.
     pub fn squared(&self) -> Result<Self> {
         self.map(|value| value * value, Tensor::sqr)
     }
 
-    /// Its square root.
+    /// The square root.
     pub fn root(&self) -> Result<Self> {
         self.map(f64::sqrt, Tensor::sqrt)
     }
 
-    /// `numerator` divided by it.
+    /// `numerator` divided by this scalar.
     pub fn under(&self, numerator: f64) -> Result<Self> {
         self.map(|value| numerator / value, |tensor| tensor.recip()? * numerator)
     }
 
-    /// The product of a tensor with it, rounded once to the tensor's type.
+    /// A tensor times this scalar, rounded once to the tensor's dtype.
     pub fn scale(&self, tensor: &Tensor) -> Result<Tensor> {
         let factor = match &self.0 {
             Kind::Known(value) => return tensor * *value,
@@ -117,7 +117,7 @@ impl Scalar {
     }
 }
 
-/// The values of all `scalars`, in their order; waits for a device once at most.
+/// Fetches the values of all `scalars`, in order; waits for a device at most once.
 ///
 /// # Errors
 /// When a device fails; when numbers are pending on several devices.
@@ -146,7 +146,7 @@ mod tests {
         Ok(Scalar(Kind::Pending(Tensor::new(value, &Device::Cpu)?)))
     }
 
-    /// What is pending comes to the same numbers as what is at hand.
+    /// Pending and known scalars give the same results.
     #[test]
     fn pending_numbers_reckon_like_known_ones() -> Result<()> {
         let reckon = |a: &Scalar, b: &Scalar| -> Result<Vec<f64>> {

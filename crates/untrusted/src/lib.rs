@@ -1,9 +1,9 @@
 //! Bounded reads and header validation for untrusted input.
 //!
-//! Model, tokenizer and data files come from strangers. What a file claims about itself is checked
-//! against its real size before any reader allocates for it: [`text`] and its kin bound plain reads, JSON and
-//! text, [`safetensors`] and [`pickle`] check the headers of weight files, [`parquet`] those of data
-//! files, [`tokenizer`] the size that a tokenizer grows to.
+//! Model, tokenizer and data files come from strangers. Whatever size a file claims is checked
+//! against its real size before any reader allocates for it. [`text`], [`bytes`] and [`json`] are
+//! bounded reads; [`safetensors`] and [`pickle`] validate weight files, [`parquet`] validates data
+//! files, and [`tokenizer`] limits how far a tokenizer may expand a text.
 
 pub mod parquet;
 pub mod pickle;

@@ -1,10 +1,10 @@
-//! Whether a pickle can be taken apart in bounded memory, before anything is made of it.
+//! Pre-scan of pickles: refuses those that would not load in bounded memory.
 //!
-//! The reader that takes pickles apart runs no code: it makes a tree of what it meets and never
-//! calls what the pickle names. But it copies what it is told to remember, so that a kilobyte can
-//! ask for more copies of copies than there is memory; it makes room for texts as long as they are
-//! said to be; and it takes trees apart by recursion. So the pickle is walked here first with sizes
-//! in place of values, and the reader sees only those that stay small.
+//! The pickle reader runs no code: it builds a tree of values and never calls what the pickle
+//! names. But it copies memoised values, so that a kilobyte can ask for more nested copies than
+//! there is memory; it allocates strings of any claimed length; and it drops trees recursively.
+//! So the pickle is scanned here first, with size estimates in place of values, and the reader only
+//! sees pickles that stay small.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -13,28 +13,27 @@ use std::path::Path;
 
 use zip::ZipArchive;
 
-/// Bytes of the pickle itself, which names tensors and holds none of them.
+/// The maximum size of the pickle in bytes; it names tensors and does not contain them.
 const LONGEST: u64 = 16 << 20;
 
-/// Parts that are made or copied in all; a thousand tensors take some fifty thousand.
+/// The maximum number of values created or copied; a thousand tensors take about fifty thousand.
 const MOST_PARTS: u64 = 1 << 18;
 
-/// Bytes of text that are made or copied in all.
+/// The maximum bytes of text created or copied.
 const MOST_TEXT: u64 = 16 << 20;
 
-/// Parts, or bytes of text, that each byte of a pickle may stand for. Those of PyTorch stand for
-/// about one.
+/// Values, or bytes of text, allowed per byte of the pickle. PyTorch's pickles need about one.
 const PER_BYTE: u64 = 8;
 
-/// Parts and bytes of text that any pickle may have.
+/// Values and bytes of text allowed for any pickle.
 const FREE: u64 = 4096;
 
-/// Parts within parts; a state dictionary has about six.
+/// The maximum nesting depth; a state dictionary has about six levels.
 const DEEPEST: u32 = 64;
 
 const BROKEN: &str = "its pickle is broken";
 
-/// Checks every pickle that the reader would open in the archive `file`.
+/// Checks every pickle that the reader would open in the zip archive `file`.
 pub fn check(file: &Path) -> Result<(), String> {
     let archive = File::open(file).map_err(|error| error.to_string())?;
     let mut archive =
@@ -44,22 +43,22 @@ pub fn check(file: &Path) -> Result<(), String> {
     for name in names.iter().filter(|name| name.ends_with("data.pkl")) {
         let pickle = archive.by_name(name).map_err(|error| error.to_string())?;
         let pickle = crate::all(pickle, LONGEST).map_err(|error| format!("{name}: {error}"))?;
-        Walk::new(&pickle).whole().map_err(|problem| format!("{name}: {problem}"))?;
+        Scan::new(&pickle).run().map_err(|problem| format!("{name}: {problem}"))?;
     }
     Ok(())
 }
 
-/// The size of a value.
+/// The estimated size of a value.
 #[derive(Clone, Copy, Default)]
-struct Sketch {
+struct SizeEstimate {
     parts: u64,
     text: u64,
     depth: u32,
 }
 
-impl Sketch {
-    /// The value with others inside.
-    fn around(self, inner: impl IntoIterator<Item = Sketch>) -> Self {
+impl SizeEstimate {
+    /// This value with the values of `inner` inside it.
+    fn around(self, inner: impl IntoIterator<Item = SizeEstimate>) -> Self {
         inner.into_iter().fold(self, |all, one| Self {
             parts: all.parts.saturating_add(one.parts),
             text: all.text.saturating_add(one.text),
@@ -68,24 +67,24 @@ impl Sketch {
     }
 }
 
-/// What the reader's stack would hold.
+/// An entry of the pickle machine's stack.
 #[derive(Clone, Copy)]
 enum Item {
     Mark,
-    Value(Sketch),
+    Value(SizeEstimate),
 }
 
-struct Walk<'a> {
+struct Scan<'a> {
     rest: &'a [u8],
     stack: Vec<Item>,
-    memo: HashMap<u32, Sketch>,
-    made: Sketch,
-    most: Sketch,
+    memo: HashMap<u32, SizeEstimate>,
+    made: SizeEstimate,
+    most: SizeEstimate,
 }
 
 type Step<T = ()> = Result<T, String>;
 
-impl<'a> Walk<'a> {
+impl<'a> Scan<'a> {
     fn new(pickle: &'a [u8]) -> Self {
         let allowed = FREE + PER_BYTE * pickle.len() as u64;
         let (parts, text) = (allowed.min(MOST_PARTS), allowed.min(MOST_TEXT));
@@ -93,12 +92,12 @@ impl<'a> Walk<'a> {
             rest: pickle,
             stack: Vec::new(),
             memo: HashMap::new(),
-            made: Sketch::default(),
-            most: Sketch { parts, text, depth: DEEPEST },
+            made: SizeEstimate::default(),
+            most: SizeEstimate { parts, text, depth: DEEPEST },
         }
     }
 
-    fn whole(mut self) -> Step {
+    fn run(mut self) -> Step {
         while self.operation()? {}
         Ok(())
     }
@@ -109,7 +108,7 @@ impl<'a> Walk<'a> {
         Ok(taken)
     }
 
-    /// A number of so many bytes, the lowest first.
+    /// Reads a little-endian number of `bytes` bytes.
     fn number(&mut self, bytes: usize) -> Step<u32> {
         let taken = self.take(bytes)?;
         Ok(taken.iter().rev().fold(0, |number, byte| number << 8 | u32::from(*byte)))
@@ -121,8 +120,8 @@ impl<'a> Walk<'a> {
         Ok(length as u64)
     }
 
-    /// Puts a value that takes memory of its own.
-    fn make(&mut self, value: Sketch) -> Step {
+    /// Pushes a value that takes memory of its own.
+    fn make(&mut self, value: SizeEstimate) -> Step {
         self.made = self.made.around([value]);
         if self.made.parts > self.most.parts || self.made.text > self.most.text {
             return Err("its pickle makes or copies more than any model's".to_owned());
@@ -130,8 +129,8 @@ impl<'a> Walk<'a> {
         self.put(value)
     }
 
-    /// Puts a value that is made of others.
-    fn put(&mut self, value: Sketch) -> Step {
+    /// Pushes a value that is built from values already counted.
+    fn put(&mut self, value: SizeEstimate) -> Step {
         if value.depth > DEEPEST {
             return Err(format!("its pickle nests deeper than {DEEPEST}"));
         }
@@ -140,24 +139,24 @@ impl<'a> Walk<'a> {
     }
 
     fn text(&mut self, length: u64) -> Step {
-        self.make(Sketch { parts: 1, text: length, depth: 0 })
+        self.make(SizeEstimate { parts: 1, text: length, depth: 0 })
     }
 
     fn plain(&mut self) -> Step {
         self.text(0)
     }
 
-    fn pop(&mut self) -> Step<Sketch> {
+    fn pop(&mut self) -> Step<SizeEstimate> {
         match self.stack.pop() {
             Some(Item::Value(value)) => Ok(value),
-            // The reader treats a mark as a value of no size.
-            Some(Item::Mark) => Ok(Sketch::default()),
+            // The reader treats a mark as an empty value.
+            Some(Item::Mark) => Ok(SizeEstimate::default()),
             None => Err(BROKEN.to_owned()),
         }
     }
 
-    fn pop_to_mark(&mut self) -> Step<Sketch> {
-        let mut all = Sketch::default();
+    fn pop_to_mark(&mut self) -> Step<SizeEstimate> {
+        let mut all = SizeEstimate::default();
         loop {
             match self.stack.pop() {
                 Some(Item::Value(value)) => all = all.around([value]),
@@ -167,24 +166,24 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Puts what `inner` is inside of.
-    fn wrap(&mut self, inner: impl IntoIterator<Item = Sketch>) -> Step {
-        self.make(Sketch { parts: 1, ..Sketch::default() })?;
+    /// Pushes a new value that contains `inner`.
+    fn wrap(&mut self, inner: impl IntoIterator<Item = SizeEstimate>) -> Step {
+        self.make(SizeEstimate { parts: 1, ..SizeEstimate::default() })?;
         self.stack.pop();
-        self.put(Sketch { parts: 1, ..Sketch::default() }.around(inner))
+        self.put(SizeEstimate { parts: 1, ..SizeEstimate::default() }.around(inner))
     }
 
     fn wrap_last(&mut self, count: usize) -> Step {
-        let inner: Vec<Sketch> = (0..count).map(|_| self.pop()).collect::<Step<_>>()?;
+        let inner: Vec<SizeEstimate> = (0..count).map(|_| self.pop()).collect::<Step<_>>()?;
         self.wrap(inner)
     }
 
-    fn add_to_last(&mut self, inner: Sketch) -> Step {
+    fn add_to_last(&mut self, inner: SizeEstimate) -> Step {
         let last = self.pop()?;
         self.put(last.around([inner]))
     }
 
-    /// One operation of those that the reader knows; whether there is another.
+    /// Executes one opcode; returns whether another follows.
     fn operation(&mut self) -> Step<bool> {
         let code = self.take(1)?[0];
         match code {
@@ -214,7 +213,7 @@ impl<'a> Walk<'a> {
                 self.wrap([inner])?;
             }
             b'Q' | 0x85 => self.wrap_last(1)?,
-            // A callable and its arguments, an object and its state, a pair.
+            // A callable with arguments, an object with state, or a pair.
             b'R' | 0x81 | b'b' | 0x86 => self.wrap_last(2)?,
             0x87 => self.wrap_last(3)?,
             b'a' => {
@@ -223,7 +222,7 @@ impl<'a> Walk<'a> {
             }
             b's' => {
                 let pair = [self.pop()?, self.pop()?];
-                self.add_to_last(Sketch::default().around(pair))?;
+                self.add_to_last(SizeEstimate::default().around(pair))?;
             }
             b'e' | b'u' => {
                 let values = self.pop_to_mark()?;
@@ -256,41 +255,41 @@ impl<'a> Walk<'a> {
 mod tests {
     use super::*;
 
-    fn walk(pickle: &[u8]) -> Step {
-        Walk::new(pickle).whole()
+    fn scan(pickle: &[u8]) -> Step {
+        Scan::new(pickle).run()
     }
 
     #[test]
     fn copies_of_copies_are_refused() {
-        // A pair, remembered; a pair of it twice, remembered; and so on: 2^30 parts in 300 bytes.
+        // A memoised value; a memoised pair of it; and so on: 2^30 values in 300 bytes.
         let mut bomb = vec![0x80, 2, b'K', 1, b'q', 0];
         for name in 0..30 {
             bomb.extend([b'h', name, b'h', name, 0x86, b'q', name + 1]);
         }
         bomb.push(b'.');
-        assert!(walk(&bomb).expect_err("a bomb").contains("copies more"));
+        assert!(scan(&bomb).expect_err("a bomb").contains("copies more"));
         let text = [&[b'X', 0, 0, 0, 1][..], &[b'x'; 1 << 24], b"q\0"].concat();
         let copies = [text, b"h\0".repeat(20), b".".to_vec()].concat();
-        assert!(walk(&copies).expect_err("a bomb").contains("copies more"));
+        assert!(scan(&copies).expect_err("a bomb").contains("copies more"));
     }
 
     #[test]
     fn depth_and_length_are_bounded() {
         let deep = [b"N".to_vec(), vec![0x85; 100_000], b".".to_vec()].concat();
-        assert!(walk(&deep).expect_err("deep").contains("deeper"));
+        assert!(scan(&deep).expect_err("deep").contains("deeper"));
         let marks = [b"(".repeat(1000), b"N".to_vec(), b"t".repeat(1000), b".".to_vec()].concat();
-        assert!(walk(&marks).expect_err("deep").contains("deeper"));
+        assert!(scan(&marks).expect_err("deep").contains("deeper"));
         // Four gigabytes of text, in six bytes.
-        assert_eq!(walk(&[b'X', 255, 255, 255, 255, b'.']), Err(BROKEN.to_owned()));
+        assert_eq!(scan(&[b'X', 255, 255, 255, 255, b'.']), Err(BROKEN.to_owned()));
         for broken in [&b""[..], b"t.", b"h\0.", b"cos\nsystem", b"R.", b"a."] {
-            assert_eq!(walk(broken), Err(BROKEN.to_owned()), "{broken:?}");
+            assert_eq!(scan(broken), Err(BROKEN.to_owned()), "{broken:?}");
         }
-        assert!(walk(b"I1\n.").expect_err("not known").contains("0x49"));
+        assert!(scan(b"I1\n.").expect_err("not known").contains("0x49"));
     }
 
     #[test]
     fn a_call_is_a_value_of_no_consequence() {
-        // `os.system("true")`, as a pickle would ask for it: walked, never called.
-        assert_eq!(walk(b"cos\nsystem\nX\x04\0\0\0true\x85R."), Ok(()));
+        // A pickle that asks for `os.system("true")`: it is scanned, never called.
+        assert_eq!(scan(b"cos\nsystem\nX\x04\0\0\0true\x85R."), Ok(()));
     }
 }

@@ -1,5 +1,4 @@
-//! What comes from outside: files read no further than they may be long, and libraries whose panics
-//! are answers.
+//! Bounded reads of untrusted files, and a guard for libraries that panic on damaged input.
 
 use std::cell::Cell;
 use std::fs::File;
@@ -9,25 +8,25 @@ use std::path::Path;
 
 use serde::de::DeserializeOwned;
 
-/// Bytes of a configuration, a record, a recipe: whatever people and programs write by hand.
+/// The maximum size in bytes of configurations, records and recipes.
 pub const SMALL: u64 = 16 << 20;
 
-/// Bytes of a tokenizer or an index of weights; the largest known have some 40 MiB.
+/// The maximum size in bytes of a tokenizer or a weight index; the largest known have some 40 MiB.
 pub const LARGE: u64 = 128 << 20;
 
-/// Values of one JSON document beyond those that each byte of it may stand for.
+/// The maximum number of values in one JSON document.
 ///
-/// A value takes dozens of bytes in memory and two in a file: a list of a hundred million zeros is
-/// no configuration.
+/// A value takes two bytes in a file and dozens in memory, so a list of a hundred million zeros is
+/// refused.
 const MOST_VALUES: usize = 1 << 20;
 
-/// The bytes of a regular file of at most `most`.
+/// Reads a regular file of at most `most` bytes.
 ///
-/// Pipes and devices, which may have no end, are refused before they are opened; and no more is read
-/// than the file is said to have, as the files of the kernel say nothing and may wait for ever.
+/// Pipes and devices, which may never end, are refused before they are opened. No more is read than
+/// the file's metadata says: kernel files report a size of zero, and reading them may block.
 ///
 /// # Errors
-/// As [`io::Error`], in words that follow "cannot be read: ".
+/// An [`io::Error`] whose message reads well after "cannot be read: ".
 pub fn bytes(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let metadata = path.metadata()?;
     if !metadata.is_file() {
@@ -43,7 +42,7 @@ fn too_long(most: u64) -> io::Error {
     io::Error::new(ErrorKind::FileTooLarge, format!("it is longer than {} MiB", most >> 20))
 }
 
-/// All that `source` gives, which may be at most `most` bytes.
+/// Reads `source` to its end, which must come within `most` bytes.
 ///
 /// # Errors
 /// As [`bytes`].
@@ -56,10 +55,10 @@ pub fn all(source: impl Read, most: u64) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Bytes as UTF-8.
+/// Decodes UTF-8.
 ///
 /// # Errors
-/// Says at which byte and line they are none.
+/// Names the line and byte of the first invalid sequence.
 pub fn utf8(bytes: Vec<u8>) -> io::Result<String> {
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
@@ -69,7 +68,7 @@ pub fn utf8(bytes: Vec<u8>) -> io::Result<String> {
     })
 }
 
-/// The text of a regular file of at most `most` bytes.
+/// Reads the text of a regular file of at most `most` bytes.
 ///
 /// # Errors
 /// As [`bytes`] and [`utf8`].
@@ -77,11 +76,10 @@ pub fn text(path: &Path, most: u64) -> io::Result<String> {
     utf8(bytes(path, most)?)
 }
 
-/// A JSON document from its text; free documents are to be told from typed ones by the caller's
-/// `T`, the bound on values holds for both.
+/// Parses a JSON document with a bounded number of values, into any `T`.
 ///
 /// # Errors
-/// Says what is wrong and where, in words that follow the name of the file.
+/// Says what is wrong and where, in a message that reads well after the file's name.
 pub fn json<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     if has_too_many_values(text.as_bytes()) {
         return Err(format!("holds more than {MOST_VALUES} values"));
@@ -92,7 +90,7 @@ pub fn json<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     })
 }
 
-/// Whether a JSON text may hold more values than are made of it here.
+/// Whether a JSON text may hold more values than [`json`] accepts.
 pub fn has_too_many_values(json: &[u8]) -> bool {
     more_than(MOST_VALUES, b",:[{", json)
 }
@@ -102,9 +100,9 @@ pub fn has_more_objects_than(most: usize, json: &[u8]) -> bool {
     more_than(most, b"{", json)
 }
 
-/// Whether there are more than `most` of these marks outside of quotes; texts of any length pass.
+/// Whether more than `most` of these bytes occur outside of quotes; quoted text has any length.
 fn more_than(most: usize, marks: &[u8], json: &[u8]) -> bool {
-    // A document this short cannot have them.
+    // A document this short cannot contain that many.
     if json.len() <= most {
         return false;
     }
@@ -125,10 +123,10 @@ thread_local! {
     static EXPECTED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// What `work` returns, or nothing if it panicked.
+/// Runs `work`; `None` if it panicked.
 ///
-/// For libraries that take for granted what a damaged file lacks. Whatever `work` was changing must
-/// not be used afterwards. The panic reaches the program's panic hook as any other; a hook that
+/// For libraries that assume a valid file and panic on a damaged one. Whatever `work` was modifying
+/// must not be used afterwards. The panic reaches the program's panic hook as any other; a hook that
 /// should not print it asks [`is_panic_expected`].
 pub fn caught<T>(work: impl FnOnce() -> T) -> Option<T> {
     let outer = EXPECTED.replace(true);
@@ -137,16 +135,16 @@ pub fn caught<T>(work: impl FnOnce() -> T) -> Option<T> {
     result.ok()
 }
 
-/// Whether a panic on this thread, now, becomes the result of [`caught`].
+/// Whether a panic on this thread would now be caught by [`caught`].
 pub fn is_panic_expected() -> bool {
     EXPECTED.get()
 }
 
-/// A text for a terminal or a log: what came from outside must not steer it.
+/// Escapes untrusted text for a terminal or a log, so that it cannot control it.
 pub fn printable(text: &str) -> String {
     let steers = |c: char| {
         (c.is_control() && !matches!(c, '\n' | '\t'))
-            // Marks that turn the direction of writing, so that a line reads as another one.
+            // Bidirectional control characters, which can make a line read as another one.
             || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };
     text.chars().map(|c| if steers(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()

@@ -1,16 +1,16 @@
-//! Whether the header of a safetensors file can be what it claims, before it is read.
+//! Validates the header of a safetensors file before the file is read.
 
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-/// Bytes of a header; a model of a hundred billion weights has less than one MiB.
+/// The maximum header size in bytes; a model of a hundred billion weights needs less than one MiB.
 const LONGEST_HEADER: u64 = 16 << 20;
 
-/// Checks length and fullness of the header of `file`.
+/// Checks the length of the header of `file` and its number of values.
 ///
-/// The offsets and shapes in it are checked by the format's own reader, which refuses gaps,
-/// overlaps, ends beyond the file's and products that overflow, and allocates for none of them.
+/// Offsets and shapes are checked by the format's own reader, which refuses gaps, overlaps, offsets
+/// beyond the end of the file and sizes that overflow, without allocating for any of them.
 pub fn header(file: &Path) -> Result<(), String> {
     let read = |error: std::io::Error| error.to_string();
     let mut opened = File::open(file).map_err(read)?;

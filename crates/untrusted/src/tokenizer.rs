@@ -1,7 +1,7 @@
-//! How much longer a tokenizer may make a text before it cuts it up, and how long its pieces may be.
+//! Limits on tokenizers: how far one may expand a text, and how long its vocabulary entries may be.
 //!
-//! A tokenizer's file may replace one letter with two, forty times over: a text of one letter would
-//! become one of a million million. Nobody's tokenizer needs that, so it is refused unread.
+//! A tokenizer file may replace one character with two, forty times over, which turns one character
+//! into 10^12. No real tokenizer does that, so such a file is refused unread.
 
 use std::fmt;
 
@@ -9,14 +9,14 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
-/// What all replacements together may multiply the length of a text by.
+/// The maximum factor by which all replacements together may lengthen a text.
 const MOST: u64 = 4096;
 
-/// The longest piece of a vocabulary, in letters. The reader keeps pieces in a tree a letter to a level,
-/// which it takes down by recursion: tens of thousands of levels are more than a stack holds.
+/// The maximum length of a vocabulary entry, in characters. The tokenizers crate stores entries in a trie
+/// with a level per character and drops it recursively; tens of thousands of levels overflow the stack.
 const LONGEST: usize = 1024;
 
-/// The part of `tokenizer.json` that lists pieces.
+/// The part of `tokenizer.json` that holds the vocabulary.
 #[derive(Deserialize)]
 struct Pieces {
     #[serde(default)]
@@ -29,8 +29,8 @@ struct Model {
     vocab: usize,
 }
 
-/// The letters of the longest key of a map, or of the longest first part of the pairs in a list; none of
-/// them is kept.
+/// The length in characters of the longest key of a map, or of the longest first element of the pairs in
+/// a list. No entry is kept in memory.
 fn longest<'de, D: Deserializer<'de>>(vocabulary: D) -> Result<usize, D::Error> {
     struct Longest;
     impl<'de> Visitor<'de> for Longest {
@@ -59,7 +59,7 @@ fn longest<'de, D: Deserializer<'de>>(vocabulary: D) -> Result<usize, D::Error> 
     vocabulary.deserialize_any(Longest)
 }
 
-/// The parts of `tokenizer.json` that change a text or put it together.
+/// The parts of `tokenizer.json` that rewrite or assemble text.
 #[derive(Deserialize)]
 struct Steps {
     #[serde(default)]
@@ -68,9 +68,9 @@ struct Steps {
     decoder: Value,
 }
 
-/// Checks the text of a `tokenizer.json`; one that is no JSON is left to its reader.
+/// Checks the text of a `tokenizer.json`; invalid JSON is left to the tokenizer's reader to report.
 pub fn check(text: &str) -> Result<(), String> {
-    // What is JSON and still cannot be looked at, such as a key given twice, is not handed on unseen.
+    // Valid JSON that cannot be checked, for example with a duplicate key, is refused.
     let unfit = |error: serde_json::Error| match error.is_data() {
         true => Err(format!("is no tokenizer: {error}")),
         false => Ok(()),
@@ -96,7 +96,7 @@ pub fn check(text: &str) -> Result<(), String> {
     }
 }
 
-/// How much longer a text may get in a step and all that is within it.
+/// The factor by which a step and its nested steps may lengthen a text.
 fn factor(step: &Value) -> u64 {
     match step {
         Value::Object(map) if step["type"] == "Replace" => replaced(&step["pattern"], map),
@@ -113,7 +113,7 @@ fn product<'a>(steps: impl Iterator<Item = &'a Value>) -> u64 {
 fn replaced(pattern: &Value, step: &serde_json::Map<String, Value>) -> u64 {
     let new = step.get("content").and_then(Value::as_str).map_or(0, str::len) as u64;
     match pattern["String"].as_str().map_or(0, str::len) as u64 {
-        // A pattern may match nothing, between all letters.
+        // A pattern may match the empty string between all characters.
         0 => 1 + new,
         old => new.div_ceil(old).max(1),
     }

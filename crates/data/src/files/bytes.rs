@@ -1,4 +1,4 @@
-//! The bytes of a text file: expanded if they are gzipped, without a byte order mark.
+//! Reads text files: decompresses gzip and skips a byte order mark.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
@@ -14,7 +14,7 @@ const BUFFER: usize = 1 << 16;
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
-/// Opens a file; whether it is gzipped, its first bytes say.
+/// Opens a file; its first bytes tell whether it is gzipped.
 pub(super) fn open(path: &Path) -> Result<Box<dyn BufRead>> {
     let opened = || {
         let mut file = BufReader::with_capacity(BUFFER, File::open(path)?);
@@ -31,7 +31,7 @@ pub(super) fn open(path: &Path) -> Result<Box<dyn BufRead>> {
     opened().map_err(|error| fault(path, 0, &error))
 }
 
-/// An error in the middle of a file.
+/// An I/O error in the middle of a file.
 pub(super) fn fault(path: &Path, line: u64, error: &io::Error) -> Error {
     let problem = match line {
         0 => io_problem(error),
@@ -40,10 +40,10 @@ pub(super) fn fault(path: &Path, line: u64, error: &io::Error) -> Error {
     Error::File { path: path.to_owned(), problem }
 }
 
-/// Reads a line, without its end, into `line`; returns false at the end of the file.
+/// Reads a line, without its end, into `line`; returns `false` at the end of the file.
 ///
 /// # Errors
-/// As [`io::Error`]; of kind `FileTooLarge` when the line is longer than a row may be.
+/// As [`io::Error`]; of kind `FileTooLarge` when the line exceeds the maximum row length.
 pub(super) fn read_line(text: &mut dyn BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
     line.clear();
     let mut any = false;
@@ -67,27 +67,27 @@ pub(super) fn read_line(text: &mut dyn BufRead, line: &mut Vec<u8>) -> io::Resul
     Ok(any)
 }
 
-/// The error of a row that is longer than a row may be.
+/// The error for a row that exceeds the maximum length.
 pub(super) fn too_long() -> io::Error {
     let text = format!("a row is longer than {} MiB", LONGEST_ROW >> 20);
     io::Error::new(io::ErrorKind::FileTooLarge, text)
 }
 
-/// Whether a `.json` file has one object to a line, as many on the hub do.
+/// Whether a `.json` file is in JSON lines format, as many on the hub are.
 ///
-/// Its first line is an object then, and has no list `data` that would hold the rows instead.
+/// If so, its first line is an object without a list `data`, which would contain the rows instead.
 pub(super) fn is_lines(path: &Path) -> Result<bool> {
     let Some(line) = first_line(path)? else { return Ok(false) };
     let row = parse(&line, 1);
     Ok(row.is_ok_and(|row| !matches!(row.get("data"), Some(Value::Array(_)))))
 }
 
-/// Whether a `.jsonl` file is one list after all.
+/// Whether a `.jsonl` file is in fact one JSON list.
 pub(super) fn is_array(path: &Path) -> Result<bool> {
     Ok(first_line(path)?.is_some_and(|line| line.trim_ascii_start().starts_with(b"[")))
 }
 
-/// The first line that is not blank; nothing if there is none, or it has no end.
+/// The first line that is not blank; `None` if there is none, or it is too long.
 fn first_line(path: &Path) -> Result<Option<Vec<u8>>> {
     let mut text = open(path)?;
     let mut line = Vec::new();

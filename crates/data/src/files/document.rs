@@ -1,7 +1,7 @@
-//! Rows of one JSON document: a list of objects, or an object whose `data` is one.
+//! Rows of one JSON document: a list of objects, or an object with a list `data`.
 //!
-//! The document is cut into rows by its brackets, and each row is parsed alone. So only one row is
-//! in memory, and a row that is no good has a place and leaves the others alone.
+//! The document is split into rows by its brackets, and each row is parsed on its own. So only one
+//! row is in memory, and an invalid row has a position and does not affect the others.
 
 use std::io::{self, BufRead};
 use std::path::{Path, PathBuf};
@@ -13,31 +13,31 @@ use crate::{Error, Result};
 pub(super) struct Document {
     path: PathBuf,
     text: Box<dyn BufRead>,
-    /// The line at hand, from 1.
+    /// The current line, from 1.
     line: u64,
     buffer: Vec<u8>,
     rows: u64,
-    /// Whether the document is the list, and not an object that holds it.
+    /// Whether the document itself is the list, rather than an object that contains it.
     whole: bool,
     state: State,
 }
 
-/// How far a document is read.
+/// The reader's position in the document.
 #[derive(PartialEq, Eq)]
 enum State {
-    /// Rows are to come.
+    /// Within the list of rows.
     Rows,
-    /// The list has ended.
+    /// After the list.
     Closed,
-    /// All is read.
+    /// At the end.
     Done,
 }
 
-/// Why the cutting stopped.
+/// Why reading stopped.
 enum Fault {
-    /// The system's reason.
+    /// An I/O error.
     Io(io::Error),
-    /// The document is not of the form.
+    /// The document has another form.
     Form(String),
 }
 
@@ -50,7 +50,7 @@ impl From<io::Error> for Fault {
 type Cut<T> = std::result::Result<T, Fault>;
 
 impl Document {
-    /// Opens a document and goes to its rows.
+    /// Opens a document and moves to its rows.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let text = bytes::open(path)?;
         let path = path.to_owned();
@@ -72,7 +72,7 @@ impl Document {
         }
     }
 
-    /// The next byte that is no space, which stays.
+    /// The next byte that is not white space, without consuming it.
     fn peek(&mut self) -> Cut<Option<u8>> {
         loop {
             let buffer = self.text.fill_buf()?;
@@ -98,7 +98,7 @@ impl Document {
         }
     }
 
-    /// Goes to the first row of the list.
+    /// Moves to the first row of the list.
     fn find_rows(&mut self) -> Cut<()> {
         let whole = match self.peek()? {
             Some(b'[') => true,
@@ -116,7 +116,7 @@ impl Document {
         Ok(())
     }
 
-    /// Goes into the list `data` of the object.
+    /// Moves into the list `data` of the object.
     fn find_data(&mut self) -> Cut<()> {
         let mut keys = Vec::new();
         loop {
@@ -153,7 +153,7 @@ impl Document {
         )))
     }
 
-    /// Copies the next value, as far as brackets and quotes tell.
+    /// Copies the next value, delimited by brackets and quotes.
     fn value(&mut self) -> Cut<()> {
         self.buffer.clear();
         let (mut depth, mut quoted, mut escaped) = (0_usize, false, false);
@@ -165,7 +165,7 @@ impl Document {
             let mut used = 0;
             let mut complete = false;
             for &byte in buffer {
-                // What ends a bare word belongs to what is around it.
+                // The byte that ends a bare word belongs to the surrounding value.
                 if depth == 0 && !quoted && matches!(byte, b',' | b':' | b']' | b'}') {
                     complete = true;
                     break;
@@ -216,7 +216,7 @@ impl Document {
         self.state = State::Closed;
     }
 
-    /// Nothing may follow a list, lest half of a file be taken for all of it.
+    /// Checks that nothing follows the list, so that part of a file is not taken for all of it.
     fn end(&mut self) -> Cut<()> {
         match self.peek()? {
             Some(_) if self.whole => {

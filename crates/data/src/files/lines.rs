@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::{At, Line, bytes, parse};
 use crate::Result;
 
-/// The rows of a file that has one object to a line. Blank lines are no rows.
+/// The rows of a file with one object per line. Blank lines are skipped.
 pub(super) struct Lines {
     path: PathBuf,
     text: Box<dyn BufRead>,

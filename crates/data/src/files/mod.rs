@@ -1,7 +1,7 @@
 //! Rows of data files: JSON lines, JSON documents and Parquet, the first two also gzipped.
 //!
-//! A file is read as a stream, and what is kept of it is bounded: one row, or one batch of each
-//! column. What a file claims about itself is checked before anything is allocated for it.
+//! A file is read as a stream with bounded memory: one row, or one batch of each column. Sizes that
+//! a file claims are checked before anything is allocated for them.
 
 mod bytes;
 mod document;
@@ -19,27 +19,27 @@ use crate::{Error, Result};
 /// One row: its columns by name, in the file's order.
 pub(crate) type Row = serde_json::Map<String, Value>;
 
-/// The longest row in bytes, expanded.
+/// The maximum length of a row in bytes, decompressed.
 pub(crate) const LONGEST_ROW: usize = 64 << 20;
 
-/// The most objects in a row, such as the turns of a conversation.
+/// The maximum number of objects in a row, such as the turns of a conversation.
 const MOST_OBJECTS: usize = 1 << 13;
 
-/// Where in a file a row is.
+/// The position of a row in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum At {
-    /// It begins in this line, from 1.
+    /// The line in which it begins, from 1.
     Line(u64),
-    /// It is this one, from 1; for files without lines.
+    /// The number of the row, from 1; for files without lines.
     Row(u64),
 }
 
-/// A row's file and place.
+/// A row's file and position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     /// The file.
     pub file: PathBuf,
-    /// Where in it.
+    /// The position in the file.
     pub at: At,
 }
 
@@ -52,27 +52,27 @@ impl fmt::Display for Place {
     }
 }
 
-/// A row as it was found.
+/// A row as read from a file.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Line {
-    /// Where.
+    /// Its position.
     pub at: At,
-    /// Its columns, or why it cannot be understood; the next row may be fine.
+    /// Its columns, or why it is invalid; the next row may be valid.
     pub row: std::result::Result<Row, String>,
 }
 
-/// The rows of a file, in order. After an error there are no more.
+/// The rows of a file, in order. After an error the iterator ends.
 pub(crate) struct Rows {
     rows: Box<dyn Iterator<Item = Result<Line>>>,
     done: bool,
 }
 
 impl Rows {
-    /// Opens `path`, whose name says what it is: `.jsonl`, `.ndjson`, `.json` or `.parquet`; the
+    /// Opens `path`, whose name gives its format: `.jsonl`, `.ndjson`, `.json` or `.parquet`; the
     /// former also with `.gz`.
     ///
     /// # Errors
-    /// When it cannot be read, is empty, or is of another kind.
+    /// When it cannot be read, is empty, or has another format.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let fault = |problem: String| Error::File { path: path.to_owned(), problem };
         let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -104,10 +104,10 @@ impl Iterator for Rows {
     }
 }
 
-/// What a file's name says about it.
+/// The format that a file's name gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Format {
-    /// JSON, one object to a line.
+    /// JSON, one object per line.
     Lines,
     /// JSON, one document.
     Json,
@@ -116,7 +116,7 @@ pub(crate) enum Format {
 }
 
 impl Format {
-    /// The format of a file with that name, if it is one that is read here.
+    /// The format of a file with this name, if it is supported.
     pub(crate) fn of(name: &str) -> Option<Self> {
         let name = name.to_ascii_lowercase();
         let inner = name.strip_suffix(".gz").unwrap_or(&name);
@@ -129,7 +129,7 @@ impl Format {
     }
 }
 
-/// Why a file of that name is not read, and what to do.
+/// Why a file with this name is not supported, and what to do.
 pub(crate) fn unreadable(name: &str) -> String {
     let end = name.rsplit_once('.').map_or("no ending", |(_, end)| end);
     let hint = match end {
@@ -140,7 +140,7 @@ pub(crate) fn unreadable(name: &str) -> String {
     format!("files with `{end}` are not read; {hint} (.jsonl, .json, .parquet; also .jsonl.gz)")
 }
 
-/// The system's reason, in words.
+/// The text of an I/O error.
 pub(crate) fn io_problem(error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
@@ -148,7 +148,7 @@ pub(crate) fn io_problem(error: &std::io::Error) -> String {
     }
 }
 
-/// An object out of one row's bytes, or what is wrong with them.
+/// Parses the bytes of one row as an object.
 ///
 /// Errors name the line within the row if it has several, counted from `first`.
 fn parse(bytes: &[u8], first: u64) -> std::result::Result<Row, String> {
@@ -179,7 +179,7 @@ fn parse(bytes: &[u8], first: u64) -> std::result::Result<Row, String> {
     }
 }
 
-/// What a value is, with its article.
+/// The type of a value, with its article.
 pub(crate) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",

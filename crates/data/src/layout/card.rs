@@ -1,4 +1,4 @@
-//! What the card of a data set, its `README.md`, says about its files.
+//! The file lists in a data set's card, its `README.md`.
 
 use std::fs::File;
 use std::io::Read;
@@ -8,7 +8,7 @@ use super::glob::Pattern;
 use super::{Splits, convention, front_matter, some};
 use crate::{Error, Result};
 
-/// How much of a card is read; its front matter comes first.
+/// The maximum size of a card in bytes; only the front matter is needed.
 const MOST: u64 = 4 << 20;
 
 /// A configuration of a data set.
@@ -16,15 +16,15 @@ const MOST: u64 = 4 << 20;
 pub(super) struct Config {
     /// Its name.
     pub(super) name: String,
-    /// Whether it is the one to take when none is named.
+    /// Whether it is the default.
     default: bool,
-    /// The directory that its files are in, if one is named.
+    /// The directory of its files, if one is given.
     pub(super) directory: Option<String>,
-    /// The patterns of each split, if any are named.
+    /// The patterns of each split, if any are given.
     pub(super) splits: Option<Vec<(String, Vec<String>)>>,
 }
 
-/// The configurations of a card; none if it names none.
+/// The configurations of a card; empty if it lists none.
 pub(super) fn configs(card: &Path) -> Result<Vec<Config>> {
     let mut bytes = Vec::new();
     let read = File::open(card).and_then(|file| file.take(MOST).read_to_end(&mut bytes));
@@ -42,9 +42,9 @@ fn parse(card: &str) -> Result<Vec<Config>, String> {
     let card = card.trim_start_matches('\u{feff}').replace("\r\n", "\n");
     let Some(rest) = card.strip_prefix("---\n") else { return Ok(Vec::new()) };
     let end = rest.find("\n---").unwrap_or(rest.len());
-    // With the line that opens it, so that lines are those of the file.
+    // Includes the opening line, so that line numbers are those of the file.
     let front = &card[.."---\n".len() + end];
-    // What names no files may be whatever it is: a rule of dashes above a text, say.
+    // Front matter without file lists may be anything, for example a rule of dashes above a text.
     if !front.lines().any(|line| line.starts_with("configs") || line.starts_with("\"configs\"")) {
         return Ok(Vec::new());
     }
@@ -79,16 +79,16 @@ pub(super) fn choose<'a>(configs: &'a [Config], wanted: &str) -> Result<&'a Conf
     })
 }
 
-/// Letters of patterns times letters of names that are looked at: some seconds' work.
+/// The maximum product of the total lengths of patterns and names; takes some seconds.
 const MOST_WORK: usize = 500_000_000;
 
-/// Patterns of one configuration, each of which takes a moment to prepare.
+/// The maximum number of patterns of one configuration, each of which takes time to compile.
 const MOST_PATTERNS: usize = 20_000;
 
 /// The files of each split, in the order of their patterns.
 ///
 /// # Errors
-/// When a pattern is none, or there are more than can be held against so many files.
+/// When a pattern is invalid, or there are too many for the number of files.
 pub(super) fn expand(splits: &[(String, Vec<String>)], files: &[String]) -> Result<Splits, String> {
     let letters = |texts: &[String]| texts.iter().map(|text| text.len() + 1).sum::<usize>();
     let work = splits.iter().map(|(_, patterns)| letters(patterns)).sum::<usize>();
@@ -121,7 +121,7 @@ pub(super) fn expand(splits: &[(String, Vec<String>)], files: &[String]) -> Resu
 mod tests {
     use super::*;
 
-    /// The front matter of PKU-Alignment/BeaverTails, as far as it matters here.
+    /// The relevant front matter of PKU-Alignment/BeaverTails.
     const CARD: &str = "---\nlicense: cc-by-nc-4.0\ntags:\n- safe\nconfigs:\n- config_name: default\n  data_files:\n  - split: 330k_train\n    path: round0/330k/train.jsonl.xz\n  - split: 30k_train\n    path: round0/30k/train.jsonl.gz\n  - split: 30k_test\n    path: round0/30k/test.jsonl.gz\nsize_categories:\n- 100K<n<1M\n---\n# Card\nconfigs:\n";
 
     #[test]

@@ -1,13 +1,13 @@
-//! What the names of files say about them, where no card does: the rules of Python's `datasets`.
+//! Splits by file name, for data sets without a card: the rules of Python's `datasets`.
 //!
-//! In order: numbered shards (`train-00000-of-00002.parquet`), directories named for a split, files
-//! named for a split, and else one file that is `train`. Differences: where `datasets` would chain
-//! files that nobody called parts of one whole, they are splits of their own, or an error.
+//! In order: numbered shards (`train-00000-of-00002.parquet`), directories named after a split, files
+//! named after a split, otherwise a single file, which is `train`. One difference: where `datasets`
+//! would concatenate files that are not marked as shards, they are separate splits here, or an error.
 
 use super::{Splits, some};
 use crate::files::Format;
 
-/// Files beside the data.
+/// Files that are not data.
 const METADATA: [&str; 7] = [
     "README.md",
     "config.json",
@@ -18,20 +18,20 @@ const METADATA: [&str; 7] = [
     "dummy_data.zip",
 ];
 
-/// The words for each split.
+/// The keywords of each split.
 const KEYWORDS: [(&str, &[&str]); 3] = [
     ("train", &["train", "training"]),
     ("validation", &["validation", "valid", "dev", "val"]),
     ("test", &["test", "testing", "eval", "evaluation"]),
 ];
 
-/// Whether a file describes the data set and is no part of it, or is hidden.
+/// Whether a file is metadata or hidden.
 pub(super) fn is_metadata(file: &str) -> bool {
     METADATA.contains(&name_of(file))
         || file.split('/').any(|part| part.starts_with('.') || part.starts_with("__"))
 }
 
-/// The splits of the files in `directory`, which is all of them if it is empty.
+/// The splits of the files in `directory`; an empty name means all files.
 pub(super) fn splits(files: &[String], directory: &str) -> Result<Splits, String> {
     let prefix = match directory.trim_matches('/') {
         "" => String::new(),
@@ -84,7 +84,7 @@ fn group(files: &[&String], splits_of: impl Fn(&str) -> Vec<String>) -> Splits {
     splits
 }
 
-/// The splits of which one of the words is there.
+/// The splits of which a keyword occurs.
 fn named(is_there: impl Fn(&str) -> bool) -> Vec<String> {
     let found = KEYWORDS.iter().filter(|(_, words)| words.iter().any(|word| is_there(word)));
     found.map(|(split, _)| (*split).to_owned()).collect()
@@ -106,7 +106,7 @@ fn is_number(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Whether a word stands in a name, between its ends or anything of `-._ 0-9`.
+/// Whether a word occurs in a name, delimited by its ends or any of `-._ 0-9`.
 fn has_word(name: &str, word: &str, may_end: bool) -> bool {
     let parts = |c: char| matches!(c, '-' | '.' | '_' | ' ' | '0'..='9');
     name.match_indices(word).any(|(at, _)| {
@@ -116,7 +116,7 @@ fn has_word(name: &str, word: &str, may_end: bool) -> bool {
     })
 }
 
-/// Files that only their names make one split lie side by side, or were not meant as one.
+/// Checks that files which form a split only by their names are in one directory.
 fn one_directory(files: &[String]) -> Result<(), String> {
     let mut directories: Vec<String> =
         files.iter().map(|file| directory_of(file).unwrap_or_else(|| ".".to_owned())).collect();
@@ -130,7 +130,7 @@ fn one_directory(files: &[String]) -> Result<(), String> {
     }
 }
 
-/// The directory of that path, or the only one of that name.
+/// The directory with this path, or the only one with this name.
 fn find(files: &[String], directory: &str) -> Result<String, String> {
     let prefix = format!("{directory}/");
     if files.iter().any(|file| file.starts_with(&prefix)) {
@@ -160,7 +160,7 @@ pub(super) fn name_of(file: &str) -> &str {
     file.rsplit_once('/').map_or(file, |(_, name)| name)
 }
 
-/// The name without its endings.
+/// The name without its extensions.
 pub(super) fn stem(file: &str) -> &str {
     let name = name_of(file);
     let name = name.strip_suffix(".gz").unwrap_or(name);

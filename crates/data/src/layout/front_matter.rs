@@ -1,4 +1,4 @@
-//! The YAML at the top of a data set's card, as far as it names files.
+//! The YAML front matter of a data set's card, as far as it lists files.
 
 use std::fmt;
 
@@ -6,23 +6,23 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
-/// Values and brackets of a card; that of two thousand languages has some hundred thousand.
+/// The maximum number of YAML events; the card of two thousand languages has about a hundred thousand.
 const MOST_EVENTS: usize = 500_000;
 
-/// Lists and mappings within others.
+/// The maximum nesting depth.
 const DEEPEST: usize = 32;
 
-/// Values that aliases may stand for, all together.
+/// The maximum number of values that all aliases expand to.
 const MOST_REPEATED: usize = 10_000;
 
-/// The part of a card that is read.
+/// The part of the front matter that is read.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct FrontMatter {
     #[serde(default)]
     pub(super) configs: Option<Vec<Config>>,
 }
 
-/// A configuration, as it is written.
+/// A configuration as written.
 #[derive(Debug, Deserialize)]
 pub(super) struct Config {
     #[serde(default = "default_name")]
@@ -39,11 +39,11 @@ fn default_name() -> String {
     "default".to_owned()
 }
 
-/// Splits with their patterns, in order; what names no split is `train`.
+/// Splits with their patterns, in order; entries without a split belong to `train`.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct DataFiles(pub(super) Vec<(String, Vec<String>)>);
 
-/// The front matter in `yaml`.
+/// Parses the front matter in `yaml`.
 ///
 /// # Errors
 /// Says what is wrong, and in which line.
@@ -59,7 +59,7 @@ pub(super) fn read(yaml: &str) -> Result<FrontMatter, String> {
             max_recorded_anchor_events: MOST_REPEATED,
         },
         alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MOST_REPEATED },
-        // A configuration called `no` or `null` is called so.
+        // A configuration may be named `no` or `null`.
         null_as_string: true,
         strict_booleans: true,
         with_snippet: false,
@@ -211,7 +211,7 @@ mod tests {
                 "[{split: 30k, path: a.json}, {path: [b.json]}]",
                 vec![split("30k", &["a.json"]), split("train", &["b.json"])],
             ),
-            // Lists over several lines, and a comment in one.
+            // Multi-line lists, with a comment.
             (
                 "[\n    a.json, # first\n    b.json,\n  ]",
                 vec![split("train", &["a.json", "b.json"])],
@@ -220,11 +220,11 @@ mod tests {
                 "\n  - split: train\n    path:\n    - x/*.jsonl\n    - 'y''s.jsonl'",
                 vec![split("train", &["x/*.jsonl", "y's.jsonl"])],
             ),
-            // Escapes, and texts over several lines.
+            // Escapes, and multi-line texts.
             (r#""caf\u00e9\x2f\"a\".json""#, vec![split("train", &["café/\"a\".json"])]),
             (">-\n    some\n    name.json", vec![split("train", &["some name.json"])]),
             ("|-\n    name.json", vec![split("train", &["name.json"])]),
-            // An alias is what it stands for.
+            // An alias.
             (
                 "{train: &files [a.json], test: *files}",
                 vec![split("train", &["a.json"]), split("test", &["a.json"])],

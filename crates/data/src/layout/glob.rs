@@ -1,15 +1,16 @@
-//! Patterns of file names, as cards of data sets have them.
+//! Glob patterns of file names, as cards of data sets use them.
 
 use globset::{GlobBuilder, GlobMatcher};
 
-/// The longest pattern: that of the longest path that a file can have.
+/// The maximum length of a pattern: the longest path that a file can have.
 const LONGEST: usize = 4096;
 
-/// A pattern: `*` and `?` stay within a directory, `**` does not, `[a-z0]` is one of several
-/// characters, `{a,b}` one of several texts; `?` and `[...]` are for ASCII. One that names a directory matches all that is in it.
+/// A pattern: `*` and `?` match within a directory, `**` across directories, `[a-z0]` one of several
+/// characters, `{a,b}` one of several texts; `?` and `[...]` match ASCII only. A pattern that names a
+/// directory matches all files in it.
 pub(super) struct Pattern<'a> {
     text: &'a str,
-    /// Nothing for a plain name, as most are.
+    /// `None` for a plain name, as most are.
     glob: Option<GlobMatcher>,
 }
 
@@ -78,7 +79,7 @@ mod tests {
             ("{train,dev}-*.json", "test-1.json", false),
             ("a{,-b}.json", "a-b.json", true),
             ("?.json", "e.json", true),
-            // A letter beyond ASCII is more than one byte.
+            // A character beyond ASCII has more than one byte.
             ("?.json", "é.json", false),
             ("*.json", "é.json", true),
             ("?.json", "/.json", false),
@@ -99,7 +100,7 @@ mod tests {
         assert!(Pattern::new(&"a".repeat(4097)).is_err());
     }
 
-    /// Neither takes more steps than the product of the lengths, as a search that goes back would.
+    /// Matching takes linear time in the product of the lengths, without backtracking.
     #[test]
     fn hostile_patterns_end() {
         let (pattern, name) = ("*a".repeat(300), "a".repeat(3000));

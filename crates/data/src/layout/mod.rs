@@ -1,4 +1,4 @@
-//! Which files of a data set hold the rows that are asked for.
+//! Selects the files of a data set that contain the requested rows.
 
 mod card;
 mod convention;
@@ -12,39 +12,39 @@ use std::path::{Path, PathBuf};
 use crate::files::{Format, unreadable};
 use crate::{Error, Result};
 
-/// The files of a data set, wherever they are.
+/// Access to the files of a data set, local or remote.
 pub trait Repository {
-    /// Their names, with `/` between directories.
+    /// The names of all files, with `/` between directories.
     ///
     /// # Errors
     /// When they cannot be listed.
     fn files(&self) -> Result<Vec<String>>;
 
-    /// Where on disk the file of that name is, once it is there.
+    /// The local path of a file, downloaded if needed.
     ///
     /// # Errors
-    /// When it cannot be had.
+    /// When it cannot be read or downloaded.
     fn get(&self, file: &str) -> Result<PathBuf>;
 }
 
-/// A file or a directory of this machine.
+/// A local file or directory.
 #[derive(Clone, Debug)]
 pub struct LocalRepository {
     directory: PathBuf,
     files: Vec<String>,
 }
 
-/// Files in a directory beyond which it is hardly a data set.
+/// The maximum number of files in a data set directory.
 const MOST_FILES: usize = 100_000;
 
-/// Directories within directories that are looked into.
+/// The maximum depth of the directory walk.
 const DEEPEST: usize = 10;
 
 impl LocalRepository {
-    /// The file or directory `path`.
+    /// Opens the file or directory `path`.
     ///
     /// # Errors
-    /// When it is not there, or cannot be read.
+    /// When it does not exist or cannot be read.
     pub fn open(path: &Path) -> Result<Self> {
         if path.is_file() {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -71,8 +71,7 @@ impl Repository for LocalRepository {
     }
 }
 
-/// Notes the files below a directory. What is seen is counted with the directories, which links may
-/// make endless.
+/// Lists the files below a directory. Directories count too, because links may form cycles.
 fn list(
     directory: &Path,
     prefix: &str,
@@ -88,7 +87,7 @@ fn list(
         if *seen > MOST_FILES {
             return Err(fault(format!("more than {MOST_FILES} files; name the one to read")));
         }
-        // A name that is no Unicode cannot be asked for.
+        // A file whose name is not Unicode cannot be selected.
         let Ok(name) = entry.file_name().into_string() else { continue };
         if name.starts_with('.') || name.starts_with("__") {
             continue;
@@ -106,24 +105,24 @@ fn list(
 /// The chosen files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Chosen {
-    /// The configuration they belong to, if it has a name.
+    /// Their configuration, if it has a name.
     pub(crate) config: Option<String>,
-    /// The split they are, if that is known.
+    /// Their split, if known.
     pub(crate) split: Option<String>,
-    /// Their names, in the order they are read.
+    /// Their names, in reading order.
     pub(crate) files: Vec<String>,
 }
 
 /// The files of each split.
 pub(crate) type Splits = BTreeMap<String, Vec<String>>;
 
-/// Chooses the files of `split` of `config`; empty names stand for the default ones.
+/// Selects the files of `split` of `config`; empty names mean the default ones.
 ///
 /// The card of the data set (`README.md`) decides; without one, the names of the files, as in the
 /// Python library `datasets`.
 ///
 /// # Errors
-/// What is wrong with the choice, listing what there is.
+/// Says what is wrong with the selection, listing the options.
 pub(crate) fn choose(
     repository: &dyn Repository,
     config: &str,
@@ -159,8 +158,8 @@ fn choose_among(
             if !config.is_empty() {
                 return Err(problem);
             }
-            // `30k_train`, without the card that says so: `train` in the directory `30k`, or else
-            // the file of that name.
+            // `30k_train`, without the card that defines it: `train` in the directory `30k`, or else the file
+            // with this name.
             let parts = split.rsplit_once('_');
             let inside = parts.and_then(|(directory, split)| of(directory, split).ok());
             inside.or_else(|| named(files, split)).ok_or(problem)
@@ -174,7 +173,7 @@ fn choose_among(
     pick(splits, Some(config.name.clone()), split)
 }
 
-/// The only data file of that name, its endings left out.
+/// The only data file with this name, extensions ignored.
 fn named(files: &[String], split: &str) -> Option<Chosen> {
     let is = |file: &&String| {
         convention::stem(file) == split && Format::of(convention::name_of(file)).is_some()
@@ -205,7 +204,7 @@ fn pick(mut splits: Splits, config: Option<String>, split: &str) -> Result<Chose
     Ok(Chosen { config, split: Some(chosen), files })
 }
 
-/// One split is one format in one directory; anything else was meant differently.
+/// Checks that a split has one format and its files exist.
 fn check(split: &str, files: &[String]) -> Result<(), String> {
     if files.is_empty() {
         return Err(format!("the files of split `{split}` that its README.md names are not there"));

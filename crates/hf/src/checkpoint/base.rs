@@ -1,4 +1,4 @@
-//! What was opened: a configuration and the files with the tensors.
+//! An opened base: a configuration and the files with the tensors.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use super::Format;
 use super::shard::{Info, Shard, is_weight};
 use vxf_core::{Error, Result};
 
-/// Where tensors come from.
+/// The source of the tensors.
 pub(super) struct Base {
     pub(super) origin: String,
     pub(super) config: Value,
@@ -21,7 +21,7 @@ pub(super) struct Base {
     places: HashMap<String, usize>,
 }
 
-/// The names under which a file may hold the tensor `name`: some leave out a prefix.
+/// The names that a file may use for the tensor `name`; some files leave out a prefix.
 fn spellings(name: &str) -> impl Iterator<Item = &str> {
     let bare = ["model.", "model.decoder."].into_iter().filter_map(|it| name.strip_prefix(it));
     std::iter::once(name).chain(bare)
@@ -48,7 +48,7 @@ impl Base {
         Self::new(name, config, Format::Memory, Vec::new(), vec![shard])
     }
 
-    /// Writes into the configuration that this is a classifier, where only the tensors say so.
+    /// Records in the configuration that this is a classifier, if only the tensors show it.
     fn enter_classifier(&mut self) {
         let told = self.config["architectures"].to_string().contains("ForSequenceClassification");
         let Some(score) = self.info("score.weight") else { return };
@@ -71,16 +71,16 @@ impl Base {
         })
     }
 
-    /// What the files say of the tensor called `name`.
+    /// Dtype and shape of the tensor called `name`.
     pub(super) fn info(&self, name: &str) -> Option<Info> {
         let (shard, spelling) = self.find(name)?;
         shard.info(&spelling)
     }
 
-    /// Checks that the tensor called `name` is there, a weight and of this shape.
+    /// Checks that the tensor called `name` exists, is a weight and has this shape.
     ///
     /// # Errors
-    /// When it is not, naming it.
+    /// When it does not, naming it.
     pub(super) fn check(&self, name: &str, shape: &[usize]) -> Result<()> {
         let Some(info) = self.info(name) else { return Err(self.missing(name)) };
         if !is_weight(info.dtype) {
@@ -109,7 +109,7 @@ impl Base {
             .map_err(|error| self.error(format!("tensor `{spelling}` cannot be read: {error}")))
     }
 
-    /// The type that most of the weights are stored in; f32 if there are none.
+    /// The dtype that most of the weights are stored in; f32 if there are none.
     pub(super) fn storage_dtype(&self) -> DType {
         let mut counts: BTreeMap<usize, (usize, DType)> = BTreeMap::new();
         for info in self.places.keys().filter_map(|name| self.info(name)) {

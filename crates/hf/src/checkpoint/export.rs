@@ -30,7 +30,7 @@ fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
     move |source| Error::Io { path, source }
 }
 
-/// A directory beside its final place, gone unless it gets there.
+/// A temporary directory next to the target, removed unless it is renamed to it.
 struct Draft {
     path: PathBuf,
 }
@@ -55,7 +55,7 @@ impl Draft {
 
 impl Drop for Draft {
     fn drop(&mut self) {
-        // Nothing is there any more once it was renamed.
+        // After the rename there is nothing left to remove.
         std::fs::remove_dir_all(&self.path).ok();
     }
 }
@@ -94,7 +94,7 @@ pub(super) fn export(checkpoint: &Checkpoint, target: &Path, max_shard_bytes: u6
     std::fs::rename(&draft.path, target).map_err(io(target))
 }
 
-/// The tensors in their order, cut into runs of at most `max_bytes` where tensors allow.
+/// Groups the tensors, in order, into shards of at most `max_bytes` where possible.
 fn shards(entries: Vec<Entry>, max_bytes: u64) -> Vec<Vec<Entry>> {
     let mut shards: Vec<Vec<Entry>> = Vec::new();
     let mut held = 0;
@@ -115,7 +115,7 @@ fn shards(entries: Vec<Entry>, max_bytes: u64) -> Vec<Vec<Entry>> {
 
 /// Writes one safetensors file: the header's length, the header, then tensor after tensor.
 fn write_shard(checkpoint: &Checkpoint, entries: &[Entry], path: &Path) -> Result<()> {
-    // Wide types first, so that every tensor begins at a multiple of its type's size.
+    // Wide dtypes first, so that every tensor is aligned to its element size.
     let mut entries: Vec<_> = entries.iter().collect();
     entries.sort_by_key(|entry| std::cmp::Reverse(entry.dtype.size_in_bytes()));
     let mut header = Map::from_iter([("__metadata__".to_owned(), json!({ "format": "pt" }))]);

@@ -1,4 +1,4 @@
-//! A checkpoint as a model to compare with.
+//! A checkpoint as a reference model.
 
 use candle_core::{Device, Tensor};
 
@@ -8,7 +8,7 @@ use vxf_core::{Lineage, Result};
 use super::Checkpoint;
 
 impl Lineage for Checkpoint {
-    /// Read when it is asked for, with everything merged that was trained on it.
+    /// Read on demand, with all trained changes merged.
     fn weight(&self, module: &str) -> Result<Tensor> {
         let name = format!("{module}.weight");
         let shape = self.shape(&name).ok_or_else(|| {

@@ -1,15 +1,15 @@
-//! Trained weights on their way into a checkpoint.
+//! Trained weights as changes to a checkpoint.
 
 use candle_core::{DType, Device, Tensor};
 
 use super::Checkpoint;
 use vxf_core::{Lora, Params, Result, Trainable};
 
-/// What training changed.
+/// A change made by training.
 pub(super) enum Change {
-    /// Weights that take the place of others.
+    /// Weights that replace others.
     Replaced(Params),
-    /// An adapter, and what its product is multiplied by.
+    /// An adapter, and the factor of its matrix product.
     Adapted { weights: Params, scale: f64 },
 }
 
@@ -63,7 +63,7 @@ impl Change {
         })
     }
 
-    /// What takes the place of the tensor called `name`.
+    /// The replacement of the tensor called `name`, if there is one.
     pub(super) fn replacement(&self, name: &str) -> Option<&Tensor> {
         match self {
             Self::Replaced(weights) => weights.get(name),
@@ -71,7 +71,7 @@ impl Change {
         }
     }
 
-    /// The tensor called `name` after this change, in its own type.
+    /// The tensor called `name` after this change, in its own dtype.
     pub(super) fn apply(&self, name: &str, tensor: Tensor) -> Result<Tensor> {
         let Self::Adapted { weights, scale } = self else { return Ok(tensor) };
         let Some(module) = name.strip_suffix(".weight") else { return Ok(tensor) };

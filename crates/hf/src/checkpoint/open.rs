@@ -1,4 +1,4 @@
-//! Finding the files of a model directory.
+//! Finds the files of a model directory.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
@@ -11,7 +11,7 @@ use super::shard::Shard;
 use vxf_core::{Error, Result};
 use vxf_untrusted::{LARGE, SMALL};
 
-/// The files that may hold the tensors, in the order in which they are looked for.
+/// The files that may hold the tensors, in order of preference.
 const CANDIDATES: [(&str, Format, bool); 4] = [
     ("model.safetensors", Format::Safetensors, false),
     ("model.safetensors.index.json", Format::Safetensors, true),
@@ -54,14 +54,14 @@ fn json(file: &Path, most: u64, hint: &str) -> Result<Value> {
     vxf_untrusted::json(&text).map_err(|problem| fail(file, problem))
 }
 
-/// Whether a name is that of a file, and no path: nothing in it leads anywhere.
+/// Whether a name is a plain file name that contains no path.
 fn is_plain(name: &str) -> bool {
     let mut parts = Path::new(name).components();
     let plain = matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None));
     plain && !name.contains(['/', '\\', '\0'])
 }
 
-/// The files that an index names, in the order of their names, all of them opened.
+/// Opens the files that an index names, sorted by name.
 fn shards(directory: &Path, index: &Path) -> Result<(Vec<PathBuf>, Vec<Shard>)> {
     let index_value = json(index, LARGE, "")?;
     let Some(map) = index_value.get("weight_map").and_then(Value::as_object) else {
@@ -76,7 +76,7 @@ fn shards(directory: &Path, index: &Path) -> Result<(Vec<PathBuf>, Vec<Shard>)> 
     }
     let (mut files, mut shards) = (Vec::new(), Vec::new());
     for (name, wanted) in tensors {
-        // The file itself may well be a link out of here: the hub's cache is made of them.
+        // The file itself may be a link out of the directory; the hub's cache consists of such links.
         if !is_plain(name) {
             return Err(fail(index, format!("`{name}` does not name a file of this directory")));
         }

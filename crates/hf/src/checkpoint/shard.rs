@@ -1,4 +1,4 @@
-//! The tensors of one file, each read when it is asked for.
+//! The tensors of one file, read on demand.
 
 use std::path::Path;
 
@@ -9,14 +9,14 @@ use candle_core::{DType, Device, Tensor};
 use vxf_core::{Error, Params, Result};
 use vxf_untrusted::{caught, pickle, safetensors as header};
 
-/// What a file says of a tensor.
+/// Dtype and shape of a stored tensor.
 pub(crate) struct Info {
-    /// `None` for types that candle does not have.
+    /// `None` for dtypes that candle does not support.
     pub(crate) dtype: Option<DType>,
     pub(crate) shape: Vec<usize>,
 }
 
-/// The tensors of one file, or of none.
+/// The tensors of one file, or of memory.
 pub(crate) enum Shard {
     Mapped(MmapedSafetensors),
     Pickled(PthTensors),
@@ -28,7 +28,7 @@ impl Shard {
     /// Opens a file: safetensors, or a pickle if its name ends in `.bin`.
     ///
     /// # Errors
-    /// When it cannot be read, is cut short or is not what its name says.
+    /// When it cannot be read, is truncated or has another format than its name says.
     pub(crate) fn open(file: &Path) -> Result<Self> {
         let fail =
             |problem: String| Error::Checkpoint { path: file.display().to_string(), problem };
@@ -46,7 +46,7 @@ impl Shard {
         Ok(Self::Mapped(whole))
     }
 
-    /// Tensors that are part of the program.
+    /// Tensors that are compiled into the program.
     pub(crate) fn embedded(bytes: &'static [u8]) -> Result<Self> {
         Ok(Self::Embedded(SliceSafetensors::new(bytes)?))
     }
@@ -111,7 +111,7 @@ fn broken(name: &str) -> candle_core::Error {
 /// Opens PyTorch's zip of a pickle and raw tensors with a reader that runs no code.
 fn pickled(file: &Path) -> Result<PthTensors, String> {
     let length = std::fs::metadata(file).map_err(|error| error.to_string())?.len();
-    // The reader takes some things for granted that only damaged files lack, and panics there.
+    // The reader panics on some damaged files.
     let problem = "is no PyTorch file that can be read without running code (save it again with \
                    PyTorch 1.6 or later, or as safetensors)";
     match caught(|| pickle::check(file)) {
@@ -127,8 +127,8 @@ fn pickled(file: &Path) -> Result<PthTensors, String> {
     if tensors.tensor_infos().is_empty() {
         return Err("holds no tensors; a PyTorch file must be a plain dictionary of them".into());
     }
-    // Tensors lie in the zip as they are, so none can be larger than it. The reader allocates what
-    // the pickle says, which is therefore checked before.
+    // The zip stores tensors uncompressed, so none can be larger than the file. The reader allocates
+    // whatever size the pickle claims, so the claim is checked first.
     for info in tensors.tensor_infos().values() {
         let size = info.dtype.size_in_bytes();
         let bytes = info.layout.dims().iter().try_fold(size, |bytes, &dim| bytes.checked_mul(dim));
@@ -140,7 +140,7 @@ fn pickled(file: &Path) -> Result<PthTensors, String> {
     Ok(tensors)
 }
 
-/// Whether weights may be of this type.
+/// Whether weights may have this dtype.
 pub(crate) fn is_weight(dtype: Option<DType>) -> bool {
     matches!(dtype, Some(DType::F64 | DType::F32 | DType::F16 | DType::BF16))
 }

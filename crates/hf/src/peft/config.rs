@@ -1,4 +1,4 @@
-//! `adapter_config.json`: what is read of it and what is refused.
+//! Reads `adapter_config.json` and refuses unsupported settings.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::fail;
 use vxf_core::{Lora, Result};
 
-/// Keys that say nothing about what the finished adapter computes.
+/// Keys that do not change what the finished adapter computes.
 const HARMLESS: [&str; 21] = [
     "auto_mapping",
     "base_model_name_or_path",
@@ -32,17 +32,17 @@ const HARMLESS: [&str; 21] = [
     "task_type",
 ];
 
-/// Starts of an adapter that leave the base as it was. Others (PiSSA, OLoRA, LoftQ, ...) change it,
-/// and the adapter belongs to the changed base.
+/// Initialisations that leave the base unchanged. Others (PiSSA, OLoRA, LoftQ, ...) change it, and the
+/// adapter then belongs to the changed base.
 const PLAIN_STARTS: [&str; 3] = ["gaussian", "eva", "orthogonal"];
 
-/// The settings of an adapter that is supported.
+/// The settings of a supported adapter.
 pub(super) struct AdapterConfig {
     pub(super) rank: usize,
     alpha: f64,
     dropout: f64,
     use_rslora: bool,
-    /// The targets, where they are a plain list and nothing narrows it down.
+    /// The target modules, if they are a plain list that no other key narrows.
     targets: Option<Vec<String>>,
 }
 
@@ -50,7 +50,7 @@ impl AdapterConfig {
     /// Reads the file.
     ///
     /// # Errors
-    /// When it cannot be read, or a key asks for something that is not supported.
+    /// When it cannot be read, or a key asks for something unsupported.
     pub(super) fn read(file: &Path) -> Result<Self> {
         let text = vxf_untrusted::text(file, vxf_untrusted::SMALL)
             .map_err(|error| fail(file, format!("cannot be read: {error}")))?;
@@ -98,7 +98,7 @@ impl AdapterConfig {
         })
     }
 
-    /// The same settings as ours, for an adapter on these modules.
+    /// Converts to our settings, for an adapter on these modules.
     pub(super) fn lora(self, modules: Vec<String>) -> Lora {
         let Self { rank, alpha, dropout, use_rslora, targets } = self;
         let lora = Lora { rank, alpha, dropout, use_rslora, target_modules: modules.clone() };
@@ -112,7 +112,7 @@ impl AdapterConfig {
     }
 }
 
-/// Whether a value switches nothing on.
+/// Whether a value leaves its feature off.
 fn is_nothing(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use vxf_hub::{Error, Hub, Kind, Offline, Reference, Result, Retry, Settings, Token};
+use vxf_hub::{Error, Hub, Kind, Offline, Reference, Result, RetryPolicy, Settings, Token};
 
 use crate::server::{Seen, Server, Stored};
 
@@ -60,7 +60,7 @@ impl Lab {
         let mut settings = Settings::new(self.cache());
         settings.endpoint.clone_from(&self.server.hub);
         settings.silence = Duration::from_secs(5);
-        settings.retry = Retry {
+        settings.retry = RetryPolicy {
             attempts: 3,
             first: Duration::from_millis(5),
             longest: Duration::from_secs(2),

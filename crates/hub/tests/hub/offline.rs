@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use vxf_hub::{Hub, Kind, Offline, Result, Retry, Settings};
+use vxf_hub::{Hub, Kind, Offline, Result, RetryPolicy, Settings};
 
 use crate::lab::{COMMIT, Lab, MODEL, get, get_model, reference, says};
 
@@ -112,7 +112,7 @@ fn nobody_answers() -> Result<()> {
     // A host that never answered is not tried again: this test would take a day if it were.
     let hours = |hours: u64| Duration::from_secs(hours * 3600);
     settings.retry =
-        Retry { first: hours(12), longest: hours(12), total: hours(24), ..settings.retry };
+        RetryPolicy { first: hours(12), longest: hours(12), total: hours(24), ..settings.retry };
     let hub = Hub::new(settings).expect("settings");
     let parts = ["no connection", address.as_str(), "HF_ENDPOINT"];
     let error = says(get(&hub, "owner/other", "config.json"), &parts);

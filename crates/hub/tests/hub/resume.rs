@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use vxf_hub::{Hub, Result, Retry, Settings};
+use vxf_hub::{Hub, Result, RetryPolicy, Settings};
 
 use crate::lab::{Lab, MODEL, get, says, weights};
 use crate::server::{Mishap, git, sha256};
@@ -61,10 +61,10 @@ fn a_line_that_breaks_before_the_first_byte() {
 }
 
 #[test]
-fn progress_renews_patience() {
+fn progress_resets_the_retries() {
     let lab = lab();
     lab.server.mishap("?signature", 5, Mishap::Cut(50_000));
-    let retry = Retry { attempts: 2, renewed_by: 30_000, ..lab.settings().retry };
+    let retry = RetryPolicy { attempts: 2, renewed_by: 30_000, ..lab.settings().retry };
     let hub = Hub::new(Settings { retry, ..lab.settings() }).expect("settings");
     is_whole(&lab, get(&hub, MODEL, FILE));
     assert_eq!(lab.sent().len(), 6);

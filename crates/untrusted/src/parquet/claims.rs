@@ -1,4 +1,4 @@
-//! Whether what a Parquet file claims can be true, before anything is allocated for it.
+//! Validates the sizes that a Parquet file claims, before anything is allocated for it.
 
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
@@ -9,28 +9,28 @@ use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
 
 use super::thrift::{Event, Fault, walk};
 
-/// Columns within columns; real files have below ten.
+/// The maximum nesting depth of columns; real files stay below ten.
 const DEEPEST_SCHEMA: usize = 32;
 
-/// What a page may expand to, whatever it has.
+/// Decompressed bytes that any page may have.
 const PAGE_BYTES: u64 = 64 << 20;
 
-/// What each byte of a page may expand to beyond that. Text compresses tenfold.
+/// Decompressed bytes allowed per compressed byte beyond that. Text compresses about tenfold.
 const EXPANSION: u64 = 1024;
 
-/// Values of one page of a list column, where the reader buffers a whole row.
+/// The maximum number of values in a page of a list column, where the reader buffers whole rows.
 const LIST_VALUES: u64 = 4 << 20;
 
-/// Values of one page of any other column.
+/// The maximum number of values in a page of any other column.
 const FLAT_VALUES: u64 = 64 << 20;
 
-/// Rows that each byte of a file may stand for.
+/// The maximum number of rows per byte of the file.
 const ROWS_PER_BYTE: u64 = 64;
 
 const NOT_PARQUET: &str = "this is no Parquet file";
 const DAMAGED: &str = "the file is damaged; get it again";
 
-/// Checks the frame of the file and the tree of its columns.
+/// Validates the magic bytes, the footer and the column tree.
 pub fn footer(file: &mut File, size: u64) -> Result<(), String> {
     let read = |error: std::io::Error| error.to_string();
     let mut magic = [0; 4];
@@ -64,13 +64,13 @@ pub fn footer(file: &mut File, size: u64) -> Result<(), String> {
     tree.next()
 }
 
-/// The tree of columns, which a file lists in order with the number of children of each.
+/// The column tree; the file lists it depth first, with the number of children of each element.
 #[derive(Default)]
 struct Tree {
     elements: u64,
-    /// Children still to come, for the element and its ancestors.
+    /// The number of children not yet read, for the current element and its ancestors.
     open: Vec<u64>,
-    /// The children of the element at hand.
+    /// The number of children of the current element.
     children: Option<u64>,
 }
 
@@ -90,7 +90,7 @@ impl Tree {
         }
     }
 
-    /// Takes the element at hand as complete, and turns to the next one.
+    /// Finishes the current element and moves on to the next one.
     fn next(&mut self) -> Result<(), String> {
         if let Some(left) = self.open.last_mut() {
             *left -= 1;
@@ -106,7 +106,7 @@ impl Tree {
     }
 }
 
-/// Checks the pages of a group of rows.
+/// Validates the page headers of a row group.
 pub fn row_group(file: &File, size: u64, group: &RowGroupMetaData) -> Result<(), String> {
     let rows = u64::try_from(group.num_rows()).map_err(|_| DAMAGED.to_owned())?;
     if rows / ROWS_PER_BYTE > size {
@@ -145,14 +145,14 @@ fn chunk(file: &File, size: u64, column: &ColumnChunkMetaData) -> Result<(), Str
     Ok(())
 }
 
-/// What a page's header claims.
+/// The sizes that a page header claims.
 struct Page {
     expanded: u64,
     stored: u64,
     values: u64,
     dictionary: bool,
     compressed: bool,
-    /// Bytes of levels at the start that are not compressed.
+    /// Bytes of repetition and definition levels at the start, which are not compressed.
     levels: u64,
     negative: bool,
 }
@@ -210,7 +210,7 @@ impl Page {
     }
 }
 
-/// Refuses a page that expands to more than it claims: the crate would keep all of it.
+/// Refuses a page that decompresses to more than it claims, since the crate would keep all of it.
 fn gzip(reader: &mut BufReader<&File>, page: &Page) -> Result<(), String> {
     let io = |error: std::io::Error| format!("a page cannot be expanded: {error}");
     let levels = page.levels.min(page.stored);

@@ -1,4 +1,4 @@
-//! Parquet files: footer, row groups and pages are checked before the crate `parquet` reads them.
+//! Parquet validation: footer, row groups and pages are checked before the `parquet` crate reads them.
 
 mod claims;
 mod pages;

@@ -1,6 +1,6 @@
-//! Pages on their way to the parquet crate, with a last look at the delta encodings.
+//! Validates delta-encoded pages before the parquet crate decodes them.
 //!
-//! These state their own number of values, for which the crate makes room before it reads them.
+//! A delta encoding states its own number of values, and the crate allocates for that number first.
 
 use parquet::basic::Encoding;
 use parquet::column::page::{Page, PageMetadata, PageReader};
@@ -10,7 +10,7 @@ use parquet::file::reader::RowGroupReader;
 use parquet::record::reader::RowIter;
 use parquet::schema::types::Type;
 
-/// A group of rows whose pages are looked at.
+/// A row group whose pages are validated as they are read.
 pub struct Group<'a>(pub Box<dyn RowGroupReader + 'a>);
 
 impl RowGroupReader for Group<'_> {
@@ -40,7 +40,7 @@ impl RowGroupReader for Group<'_> {
 
 struct Pages {
     pages: Box<dyn PageReader>,
-    /// The largest levels of the column.
+    /// The maximum repetition and definition levels of the column.
     repetition: i16,
     definition: i16,
 }
@@ -121,7 +121,7 @@ impl Pages {
     }
 }
 
-/// What follows the levels of a page in the first version of the format.
+/// The bytes after the levels of a version 1 data page.
 fn after_levels(buf: &[u8], encoding: Encoding, largest: i16, values: u32) -> Option<&[u8]> {
     if largest <= 0 {
         return Some(buf);
@@ -136,7 +136,7 @@ fn after_levels(buf: &[u8], encoding: Encoding, largest: i16, values: u32) -> Op
     rest.get(u32::from_le_bytes(*length) as usize..)
 }
 
-/// The number of values of a delta-packed block, and what follows it.
+/// The number of values of a delta-packed block, and the bytes after the block.
 fn delta(buf: &[u8]) -> Option<(u64, &[u8])> {
     let mut rest = buf;
     let block = varint(&mut rest)?;
@@ -150,7 +150,7 @@ fn delta(buf: &[u8]) -> Option<(u64, &[u8])> {
         let widths = rest.get(..usize::try_from(minis).ok()?)?;
         rest = &rest[widths.len()..];
         for width in widths {
-            // Miniblocks past the last value are left out.
+            // Miniblocks past the last value are omitted.
             if left == 0 {
                 break;
             }

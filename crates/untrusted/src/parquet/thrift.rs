@@ -1,33 +1,33 @@
-//! As much of Thrift's compact protocol as a look at a Parquet file's claims needs.
+//! A reader for the part of Thrift's compact protocol that Parquet metadata uses.
 //!
-//! The parquet crate allocates what a footer and its page headers claim. A claim of two billion
-//! children is two bytes, and an allocation that fails ends the process. So the claims are read
-//! here first, with nothing allocated, and the crate sees only files whose claims can be true.
+//! The parquet crate allocates what a footer and its page headers claim. Two bytes can claim two
+//! billion children, and a failed allocation aborts the process. So this reader visits the claims
+//! first without allocating, and the crate only sees files whose claims are plausible.
 
 use std::io::{self, Read};
 
-/// How deeply structures may be nested; the format itself needs seven.
+/// The maximum nesting depth of structures; the format itself needs seven.
 const DEEPEST: usize = 24;
 
-/// What is met on the way through a structure.
+/// An event while reading a structure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Event {
     /// A structure begins.
     Begin,
-    /// A list of that many elements begins.
+    /// A list with this many elements begins.
     List(u64),
-    /// A whole number.
+    /// An integer.
     Number(i64),
-    /// A truth value.
+    /// A boolean.
     Truth(bool),
 }
 
-/// What is told of each event; a text is why the file cannot be believed.
+/// A visitor of events; an error text says why the file is refused.
 pub(super) type Visit<'a> = dyn FnMut(&[i16], Event) -> std::result::Result<(), String> + 'a;
 
-/// Reads one structure and tells a visitor what it meets, with the field numbers that lead there.
+/// Reads one structure and passes each event to a visitor, with the path of field numbers to it.
 ///
-/// Elements of a list have the path of their list.
+/// The elements of a list have the path of the list.
 pub(super) struct Walk<'a, R> {
     input: R,
     read: u64,
@@ -38,11 +38,11 @@ pub(super) struct Walk<'a, R> {
 /// Why a walk ended early.
 #[derive(Debug)]
 pub(super) enum Fault {
-    /// The bytes are no such structure, or end too early.
+    /// The bytes are not a valid structure, or end too early.
     Broken,
-    /// The visitor saw something that cannot be true.
+    /// The visitor refused a claim.
     Claim(String),
-    /// The system's reason.
+    /// An I/O error.
     Io(io::Error),
 }
 
@@ -57,7 +57,7 @@ impl From<io::Error> for Fault {
 
 type Result<T, E = Fault> = std::result::Result<T, E>;
 
-/// Walks the structure at the start of `input`; returns how many bytes it has.
+/// Reads the structure at the start of `input` and returns its length in bytes.
 pub(super) fn walk<'a, R: Read>(input: R, visit: &'a mut Visit<'a>) -> Result<u64> {
     let mut walk = Walk { input, read: 0, path: Vec::new(), visit };
     walk.structure()?;
@@ -65,7 +65,7 @@ pub(super) fn walk<'a, R: Read>(input: R, visit: &'a mut Visit<'a>) -> Result<u6
 }
 
 impl<R: Read> Walk<'_, R> {
-    fn tell(&mut self, event: Event) -> Result<()> {
+    fn emit(&mut self, event: Event) -> Result<()> {
         (self.visit)(&self.path, event).map_err(Fault::Claim)
     }
 
@@ -100,7 +100,7 @@ impl<R: Read> Walk<'_, R> {
     }
 
     fn structure(&mut self) -> Result<()> {
-        self.tell(Event::Begin)?;
+        self.emit(Event::Begin)?;
         let mut id = 0_i16;
         loop {
             let head = self.byte()?;
@@ -113,7 +113,7 @@ impl<R: Read> Walk<'_, R> {
             };
             self.path.push(id);
             match head & 0x0f {
-                kind @ (1 | 2) => self.tell(Event::Truth(kind == 1))?,
+                kind @ (1 | 2) => self.emit(Event::Truth(kind == 1))?,
                 kind => self.value(kind)?,
             }
             self.path.pop();
@@ -125,11 +125,11 @@ impl<R: Read> Walk<'_, R> {
             return Err(Fault::Broken);
         }
         match kind {
-            // Truth values are bytes of their own within lists.
+            // Booleans take a byte each within lists.
             1..=3 => self.skip(1),
             4..=6 => {
                 let number = self.number()?;
-                self.tell(Event::Number(number))
+                self.emit(Event::Number(number))
             }
             7 => self.skip(8),
             8 => {
@@ -150,8 +150,8 @@ impl<R: Read> Walk<'_, R> {
             15 => self.varint()?,
             short => u64::from(short),
         };
-        self.tell(Event::List(length))?;
-        // One level more for the depth, with the path of the list itself.
+        self.emit(Event::List(length))?;
+        // Nested lists count as one more level of depth, under the path of the outer list.
         let id = self.path.last().copied().unwrap_or_default();
         for _ in 0..length {
             match head & 0x0f {

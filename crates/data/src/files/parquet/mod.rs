@@ -13,13 +13,13 @@ use vxf_untrusted::{caught, parquet as claims};
 use super::{At, Line, io_problem};
 use crate::{Error, Result};
 
-/// Rows of one column that are decoded together.
+/// The number of rows of a column that are decoded together.
 const BATCH: usize = 256;
 
-/// The rows of a Parquet file, one group of them at a time.
+/// The rows of a Parquet file, read one row group at a time.
 pub(super) struct Parquet {
     path: PathBuf,
-    /// For the look at claims, apart from the reader's own.
+    /// For the validation of claimed sizes, separate from the reader's own handle.
     file: File,
     size: u64,
     reader: SerializedFileReader<File>,
@@ -29,7 +29,7 @@ pub(super) struct Parquet {
 }
 
 impl Parquet {
-    /// Opens a file and checks that its columns can be what it says.
+    /// Opens a file and validates its schema.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let fault = |problem: String| Error::File { path: path.to_owned(), problem };
         let opened = File::open(path).and_then(|file| Ok((file.try_clone()?, file)));
@@ -45,7 +45,7 @@ impl Parquet {
         Error::File { path: self.path.clone(), problem }
     }
 
-    /// The rows of the next group that has any.
+    /// The rows of the next group that is not empty.
     fn next_group(&mut self) -> Option<Result<ReaderIter, String>> {
         let group = self.group;
         if group >= self.reader.num_row_groups() {
@@ -78,7 +78,7 @@ impl Iterator for Parquet {
                         }));
                     }
                     Ok(None) => self.rows = None,
-                    // Columns are out of step after an error: there is no next row.
+                    // After an error the columns are misaligned, so there is no next row.
                     Err(problem) => {
                         self.rows = None;
                         self.group = usize::MAX;
@@ -97,16 +97,16 @@ impl Iterator for Parquet {
     }
 }
 
-/// What the parquet crate says, in a line.
+/// The error of the parquet crate, in one line.
 ///
-/// It asserts much that a damaged file can break; what it panics with is an error here.
+/// The crate panics on some damaged files; here these panics become errors.
 fn guarded<T>(read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, String> {
     let problem = match caught(read) {
         Some(Ok(value)) => return Ok(value),
         Some(Err(error)) => error.to_string(),
         None => "its columns do not fit together".to_owned(),
     };
-    // Some of its messages hold the whole value they are about.
+    // Some of its messages contain the complete offending value.
     let mut short: String = problem.chars().take(160).collect();
     if short.len() < problem.len() {
         short.push_str("...");

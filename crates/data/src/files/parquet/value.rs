@@ -1,4 +1,4 @@
-//! Rows of the parquet crate as JSON.
+//! Converts rows of the parquet crate to JSON.
 
 use parquet::record::{Field, Row as Record};
 use serde_json::{Number, Value};
@@ -10,10 +10,10 @@ pub(super) fn row(record: Record) -> Row {
     record.into_columns().into_iter().map(|(name, field)| (name, value(field))).collect()
 }
 
-/// Lists become arrays, groups objects, and maps with text for keys objects too.
+/// Lists become arrays; groups, and maps with text keys, become objects.
 ///
-/// Bytes become text where they are text, as some writers do not say so, and null elsewhere: no
-/// schema reads a picture. So do numbers that JSON cannot write.
+/// Bytes become text if they are valid text, because some writers do not mark text columns, and null
+/// otherwise. Numbers that JSON cannot represent become null too.
 fn value(field: Field) -> Value {
     match field {
         Field::Null => Value::Null,

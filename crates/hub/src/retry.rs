@@ -1,28 +1,28 @@
-//! Waiting between attempts, ever longer, and not for ever.
+//! Retries with exponential backoff.
 
 use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::fault::Fault;
 
-/// How long to keep trying.
+/// The retry policy: how often and how long to retry.
 #[derive(Debug, Clone, Copy)]
-pub struct Retry {
-    /// How often something is tried in all.
+pub struct RetryPolicy {
+    /// The maximum number of attempts.
     pub attempts: u32,
-    /// The first wait; each further one is twice as long.
+    /// The first delay; each further delay is twice as long.
     pub first: Duration,
-    /// The longest single wait. A server that asks for more (`Retry-After`) gets an error instead:
-    /// coming back too early would only be refused again.
+    /// The maximum delay. If a server asks for more (`Retry-After`), the request fails instead,
+    /// because an earlier retry would only be refused.
     pub longest: Duration,
-    /// The longest sum of waits.
+    /// The maximum sum of delays.
     pub total: Duration,
-    /// Bytes of one file after which its attempts start anew: a long download on a bad line is no
-    /// failure as long as it gets on.
+    /// Bytes of progress in one file after which its attempts start anew, so that a long download over
+    /// a bad connection succeeds as long as it makes progress.
     pub renewed_by: u64,
 }
 
-impl Default for Retry {
+impl Default for RetryPolicy {
     fn default() -> Self {
         Self {
             attempts: 6,
@@ -34,27 +34,27 @@ impl Default for Retry {
     }
 }
 
-/// What is left of the attempts at one thing.
+/// The attempts made and the time waited for one operation.
 #[derive(Debug)]
-pub(crate) struct Patience {
-    retry: Retry,
+pub(crate) struct RetryState {
+    retry: RetryPolicy,
     failures: u32,
     waited: Duration,
 }
 
-impl Patience {
-    /// All of it.
-    pub(crate) fn new(retry: Retry) -> Self {
+impl RetryState {
+    /// No attempts made yet.
+    pub(crate) fn new(retry: RetryPolicy) -> Self {
         Self { retry, failures: 0, waited: Duration::ZERO }
     }
 
-    /// All of it again.
-    pub(crate) fn renew(&mut self) {
+    /// Resets attempts and waiting time.
+    pub(crate) fn reset(&mut self) {
         *self = Self::new(self.retry);
     }
 
-    /// Waits, or returns the error if nothing is left or another attempt would not help.
-    pub(crate) fn after(&mut self, fault: Fault) -> Result<()> {
+    /// Waits before a retry, or returns the error if no attempt is left or a retry would not help.
+    pub(crate) fn wait_or_fail(&mut self, fault: Fault) -> Result<()> {
         let (error, asked) = match fault {
             Fault::Final(error) => return Err(error),
             Fault::Again(error, asked) => (error, asked),
@@ -72,12 +72,12 @@ impl Patience {
         Ok(())
     }
 
-    /// Tries until it works or patience is at an end.
+    /// Runs `attempt` until it succeeds or the policy is exhausted.
     pub(crate) fn with<T>(mut self, mut attempt: impl FnMut() -> Result<T, Fault>) -> Result<T> {
         loop {
             match attempt() {
                 Ok(found) => return Ok(found),
-                Err(fault) => self.after(fault)?,
+                Err(fault) => self.wait_or_fail(fault)?,
             }
         }
     }
@@ -87,7 +87,7 @@ impl Patience {
     }
 }
 
-/// Puts another error in the place of the one that was given up on.
+/// Replaces the error of a fault.
 pub(crate) fn renamed(fault: Fault, name: impl FnOnce(Error) -> Error) -> Fault {
     match fault {
         Fault::Final(error) => Fault::Final(name(error)),
@@ -104,8 +104,8 @@ mod tests {
         Fault::Again(error, wait.map(Duration::from_millis))
     }
 
-    fn patience(total: u64) -> Patience {
-        Patience::new(Retry {
+    fn retries(total: u64) -> RetryState {
+        RetryState::new(RetryPolicy {
             attempts: 5,
             first: Duration::from_millis(1),
             longest: Duration::from_millis(4),
@@ -116,24 +116,27 @@ mod tests {
 
     #[test]
     fn waits_double_up_to_the_longest() {
-        let mut patience = patience(1000);
+        let mut state = retries(1000);
         for expected in [1, 3, 7, 11] {
-            assert!(patience.after(again(None)).is_ok());
-            assert_eq!(patience.waited, Duration::from_millis(expected));
+            assert!(state.wait_or_fail(again(None)).is_ok());
+            assert_eq!(state.waited, Duration::from_millis(expected));
         }
-        assert!(patience.after(again(None)).is_err(), "five attempts");
-        patience.renew();
-        assert!(patience.after(again(None)).is_ok());
+        assert!(state.wait_or_fail(again(None)).is_err(), "five attempts");
+        state.reset();
+        assert!(state.wait_or_fail(again(None)).is_ok());
     }
 
     #[test]
     fn sums_and_wishes_are_bounded() {
-        let mut short = patience(2);
-        assert!(short.after(again(None)).is_ok());
-        assert!(short.after(again(None)).is_err(), "1 + 2 > 2");
-        assert!(patience(1000).after(again(Some(5))).is_err(), "longer than the longest wait");
-        let mut asked = patience(1000);
-        assert!(asked.after(again(Some(3))).is_ok());
+        let mut short = retries(2);
+        assert!(short.wait_or_fail(again(None)).is_ok());
+        assert!(short.wait_or_fail(again(None)).is_err(), "1 + 2 > 2");
+        assert!(
+            retries(1000).wait_or_fail(again(Some(5))).is_err(),
+            "longer than the longest wait"
+        );
+        let mut asked = retries(1000);
+        assert!(asked.wait_or_fail(again(Some(3))).is_ok());
         assert_eq!(asked.waited, Duration::from_millis(3));
     }
 }

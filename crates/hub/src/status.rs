@@ -1,4 +1,4 @@
-//! What an answer other than the file means.
+//! Maps HTTP error statuses to errors.
 
 use crate::client::Answer;
 use crate::error::Error;
@@ -6,8 +6,8 @@ use crate::fault::Fault;
 use crate::repository::Repository;
 
 impl Repository<'_> {
-    /// What a 4xx or 5xx means.
-    pub(crate) fn refusal(&self, answer: &Answer, file: Option<&str>) -> Fault {
+    /// The fault for a 4xx or 5xx response.
+    pub(crate) fn status_fault(&self, answer: &Answer, file: Option<&str>) -> Fault {
         let token = self.hub().client().has_token();
         let (status, wait) = (answer.status, answer.wait());
         let code = answer.header("x-error-code").unwrap_or_default();
@@ -19,7 +19,7 @@ impl Repository<'_> {
         let error = match (status, code) {
             (429, _) => return Fault::Again(Error::RateLimited { host, wait, token }, wait),
             (408 | 500..=599, _) => return Fault::Again(other(message), wait),
-            // An address of the storage that has expired; the next attempt gets a new one.
+            // The storage address has expired; the next attempt gets a new one.
             _ if !answer.own && code.is_empty() => return Fault::Again(other(message), wait),
             (_, "GatedRepo") => Error::Refused { id, page, status, gated: true, token },
             (_, "RevisionNotFound") => self.no_revision(),
@@ -41,9 +41,9 @@ impl Repository<'_> {
         Error::NoRevision { id: id.to_owned(), revision: revision.to_owned(), page: self.page() }
     }
 
-    /// An error that names the files nearest to one that is not there.
+    /// The error for a missing file, suggesting files of similar names.
     pub(crate) fn no_file(&self, file: &str) -> Error {
-        // The names are a courtesy; without them the message is good enough.
+        // Suggestions are optional, so a failed listing is ignored.
         let files = self.listing().unwrap_or_default();
         let last = |name: &str| name.rsplit('/').next().unwrap_or_default().to_owned();
         let mut near: Vec<_> = files
