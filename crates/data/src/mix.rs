@@ -20,6 +20,7 @@ pub enum MixOrder {
 ///
 /// As in the Vaccine code: `int(ratio * count)` and `int((1 - ratio) * count)` in double precision.
 /// Each is rounded down, and 1 - 0.9 is slightly less than 0.1, so that 1000 samples
+/// at 0.9 are 900 and 99.
 ///
 /// # Errors
 /// If `ratio` is not between 0 and 1.
