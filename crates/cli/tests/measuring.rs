@@ -246,7 +246,7 @@ fn perplexity_on_files_says_what_it_needs_before_anything_is_trained() {
 fn eval_measures_by_what_is_asked_for_and_never_by_nothing() {
     let place = Place::new();
     place.tiny(&[ALONE, &["--metric=drift"]].concat()).ok();
-    // What the run showed in full is no setting of what is asked for now.
+    // `--metric` replaces the metrics of the recipe.
     for target in [ATTACKED, "out"] {
         let told = place.vxf(&["eval", target, "--metric=helpfulness"]);
         assert!(told.ok().contains("helpfulness"), "{}", told.stdout);

@@ -40,6 +40,6 @@ pub(crate) fn digest(path: &Path, name: &str) -> Result<FileRead> {
         path: path.to_owned(),
         problem: crate::files::io_problem(&error),
     })?;
-    let sha256 = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let sha256 = hex::encode(hash.finalize());
     Ok(FileRead { path: name.to_owned(), sha256, bytes })
 }

@@ -61,15 +61,11 @@ impl Hasher {
     /// The digest in hexadecimal, if the kind has one.
     pub(crate) fn finish(self) -> Option<String> {
         match self {
-            Self::Sha256(hash) => Some(hex(&hash.finalize())),
-            Self::Git(hash) => Some(hex(&hash.finalize())),
+            Self::Sha256(hash) => Some(hex::encode(hash.finalize())),
+            Self::Git(hash) => Some(hex::encode(hash.finalize())),
             Self::Unknown => None,
         }
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

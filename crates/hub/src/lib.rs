@@ -44,6 +44,7 @@ mod token;
 
 pub use error::{Error, Result};
 pub use hub::Hub;
+pub use model::COMPANIONS;
 pub use reference::{Kind, Reference};
 pub use repository::Repository;
 pub use retry::RetryPolicy;

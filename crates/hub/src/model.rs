@@ -8,8 +8,8 @@ use serde_json::Value;
 use crate::error::{Error, Result};
 use crate::repository::Repository;
 
-/// Small optional files of a model.
-const AROUND: [&str; 9] = [
+/// Small optional files beside the weights and the configuration of a model, which loaders look for.
+pub const COMPANIONS: [&str; 8] = [
     "generation_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
@@ -18,7 +18,6 @@ const AROUND: [&str; 9] = [
     "vocab.json",
     "merges.txt",
     "chat_template.jinja",
-    "adapter_config.json",
 ];
 
 const WEIGHTS: &str = "model.safetensors";
@@ -45,7 +44,7 @@ impl Repository<'_> {
     /// As [`get`](Self::get), and when there are no weights.
     pub fn model_files(&self) -> Result<PathBuf> {
         // Weights come last, so that a directory with weights is complete, also offline.
-        for file in AROUND {
+        for file in COMPANIONS.into_iter().chain(["adapter_config.json"]) {
             self.get_if_there(file)?;
         }
         if !self.has("tokenizer.json")? {

@@ -16,7 +16,7 @@ mod stage;
 
 pub use error::{Error, Result};
 pub use layer::{Layer, Place};
-pub use recipe::{Chosen, Recipe, SCHEMA_VERSION, digest, hex, label};
+pub use recipe::{Chosen, Recipe, SCHEMA_VERSION, digest, label};
 pub use resolve::{
     Axis, Experiment, PAPER_METRICS, Point, SECTIONS, SUGAR, StageSections, Worldly, baseline,
     resolve, world_defaults,

@@ -207,12 +207,7 @@ pub fn digest(value: &Value) -> String {
     // TOML writes tables after plain values, whatever the order was.
     let mut value = value.clone();
     value.sort_all_objects();
-    hex(&Sha256::digest(value.to_string()))
-}
-
-/// Bytes in hexadecimal.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(Sha256::digest(value.to_string()))
 }
 
 #[cfg(test)]

@@ -180,7 +180,7 @@ fn a_resolved_recipe_resolves_to_itself() {
         "[axes]\nfine_tune_defense = [\"sft\", \"ewc\", \"kl\", \"ewc+untouched\"]".to_owned(),
         "[axes.alignment]\ntrainable = [\"full\", { type = \"lora\", rank = 2 }]".to_owned(),
         with(SECTIONS, "[axes.post_tune_defense]\nstrength = [0.25, 0.5]"),
-        with(SECTIONS, "[axes]\npost_tune_defense = [\"untouched\"]\nbaseline = [true, false]"),
+        with(SECTIONS, "[axes]\npost_tune_defense = [\"untouched\"]"),
         with(FOUR, "[axes]\n\"stage.1.epochs\" = [1, 2]"),
         with(FOUR, "[axes]\n\"stage.0.defense\" = [\"vaccine\", \"random\", \"sft\"]"),
         with(FOUR, "[axes]\n\"stage.0.perturber.rho\" = [1, 2]"),
@@ -299,9 +299,14 @@ fn axes_are_lists_of_values_of_one_setting() {
     refused("perturber.rho = [1, 2, 1]", "a value twice");
     refused("perturber.rho = 1", "a list of values");
     // One run would be measured under the first value alone.
-    refused("metrics = [[\"drift\"], [\"accuracy\"]]", "the same runs come out");
+    refused("metrics = [[\"drift\"], [\"accuracy\"]]", "must leave `metrics` as it is");
     refused("world.task_test = [10, 20]", "the same runs come out");
-    refused("threads = [1, 2]", "the same runs come out");
+    refused("threads = [1, 2]", "must leave `threads` as it is");
+    // One model is opened, and one device used, for all runs.
+    refused("model.dtype = [\"f32\", \"bf16\"]", "must leave `model.dtype` as it is");
+    refused("device = [\"cpu\", \"cuda\"]", "must leave `device` as it is");
+    refused("baseline = [true, false]", "must leave `baseline` as it is");
+    refused("judges = [[\"world\"], [\"refusal\"]]", "must leave `judges` as it is");
     let own = "[[stage]]\nkind = \"alignment\"\nepochs = 1\n";
     let error = refusal(&format!("{own}[axes]\nalignment.epochs = [2, 4]\n"));
     assert!(error.contains("`axes.alignment.epochs`"), "{error}");

@@ -18,8 +18,8 @@ use vxf_hf::{Outline, load_backbone, outline};
 use crate::access::Access;
 use crate::device::device;
 use crate::{Error, Result};
+use vxf_recipe::Recipe;
 use vxf_recipe::settings::{EMBEDDED, ModelSettings};
-use vxf_recipe::{Recipe, hex};
 
 /// Digests of what a model was made from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -191,7 +191,7 @@ impl Base {
     /// # Errors
     /// When a file cannot be read.
     pub fn digests(&self) -> Result<ModelDigests> {
-        let digest = |bytes: &[u8]| hex(&Sha256::digest(bytes));
+        let digest = |bytes: &[u8]| hex::encode(Sha256::digest(bytes));
         let adapters = self.adapters.clone();
         match &self.directory {
             None => Ok(ModelDigests {
@@ -268,7 +268,7 @@ fn adapter_digest(lora: &Lora, weights: &Params) -> Result<String> {
             hash.update(value.to_le_bytes());
         }
     }
-    Ok(hex(&hash.finalize()))
+    Ok(hex::encode(hash.finalize()))
 }
 
 fn files_digest(files: &[PathBuf]) -> Result<String> {
@@ -280,7 +280,7 @@ fn files_digest(files: &[PathBuf]) -> Result<String> {
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         hash.update(format!("{name} {}\n", file_digest(file)?));
     }
-    Ok(hex(&hash.finalize()))
+    Ok(hex::encode(hash.finalize()))
 }
 
 /// SHA-256 of a file, in hexadecimal.
@@ -290,7 +290,7 @@ pub(crate) fn file_digest(path: &Path) -> Result<String> {
     let mut buffer = vec![0; 1 << 20];
     loop {
         match file.read(&mut buffer).map_err(Error::io("read", path))? {
-            0 => return Ok(hex(&hash.finalize())),
+            0 => return Ok(hex::encode(hash.finalize())),
             n => hash.update(&buffer[..n]),
         }
     }

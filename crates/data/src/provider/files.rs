@@ -155,7 +155,7 @@ impl Files {
     /// What was read for `part` under `seed`.
     fn part(&self, part: Part, seed: u64) -> Result<Option<Arc<Loaded>>> {
         let Some(source) = self.settings.source(part) else { return Ok(None) };
-        // The lock is held while a file is read, so that nobody reads it a second time.
+        // Other threads wait here while one loads the file, so that it is loaded once.
         let mut fixed = self.fixed.lock().unwrap_or_else(PoisonError::into_inner);
         let mut drawn = self.drawn.lock().unwrap_or_else(PoisonError::into_inner);
         let known = match source.shuffle {

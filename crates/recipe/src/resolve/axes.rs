@@ -1,13 +1,12 @@
 //! Axes: settings that a recipe gives several values. An experiment is the product of its axes.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Map, Value, json};
 
 use super::resolve;
 use crate::layer::Layer;
-use crate::recipe::{Form, Recipe};
+use crate::recipe::{Chosen, Form, Recipe};
 use crate::resolve::sections::SUGAR;
 use crate::resolve::stages::LIST;
 use crate::{Error, Result};
@@ -57,8 +56,8 @@ impl Experiment {
     /// Resolves `layer` at every point of its axes.
     ///
     /// # Errors
-    /// As [`resolve`], and when an axis has no values, is a list by itself, or changes nothing that is
-    /// trained.
+    /// As [`resolve`], and when an axis has no values, is a list by itself, changes nothing that is
+    /// trained, or changes what all runs share.
     pub fn of(mut layer: Layer) -> Result<Self> {
         let places = layer.clone();
         let axes = match layer.take(SECTION) {
@@ -95,12 +94,11 @@ impl Experiment {
             }
             points.push(Point { values, recipe: resolve(at)? });
         }
-        if let Some(axis) = axes.iter().find(|axis| !has_effect(axis, &points)) {
+        for axis in &axes {
             let key = format!("{SECTION}.{}", axis.key);
-            let rule = "must be a setting that some stage is trained by: with each of these values \
-                        the same runs come out, measured once. What is only measured is set for \
-                        all runs, and a stage's own value comes before its section's";
-            return Err(Error::setting(places.place(&key), &key, rule, json!(axis.values)));
+            if let Err(rule) = varies_training(axis, &points) {
+                return Err(Error::setting(places.place(&key), &key, rule, json!(axis.values)));
+            }
         }
         Ok(Self { axes, points, written: layer })
     }
@@ -182,25 +180,55 @@ impl Experiment {
     }
 }
 
-/// Whether two points that differ on `axis` alone differ in what their weights depend on.
-fn has_effect(axis: &Axis, points: &[Point]) -> bool {
-    if axis.values.len() < 2 {
-        return true;
-    }
-    let mut seen: HashMap<String, Map<String, Value>> = HashMap::new();
-    points.iter().any(|point| {
+/// Checks that `axis` changes what some stage does or trains on, and nothing else: all runs of an
+/// experiment share one model and are measured in one way.
+///
+/// # Errors
+/// The rule that it breaks.
+fn varies_training(axis: &Axis, points: &[Point]) -> Result<(), String> {
+    let mut firsts: HashMap<String, &Point> = HashMap::new();
+    let mut acts = axis.values.len() < 2;
+    for point in points {
+        // Each point is compared with the first that has the same values on all other axes.
         let rest: Vec<_> = point.values.iter().filter(|(key, _)| *key != axis.key).collect();
-        let mut essence = point.recipe.essence();
-        // One experiment starts from one run.
-        essence.remove("from");
-        match seen.entry(json!(rest).to_string()) {
-            Entry::Occupied(known) => *known.get() != essence,
-            Entry::Vacant(free) => {
-                free.insert(essence);
-                false
-            }
+        let first = &firsts.entry(json!(rest).to_string()).or_insert(point).recipe;
+        let (one, other) = (shared(first), shared(&point.recipe));
+        if let Some(name) = one.keys().find(|name| one.get(*name) != other.get(*name)) {
+            return Err(format!(
+                "must leave `{name}` as it is, which all runs of an experiment share: make an \
+                 experiment for each value"
+            ));
         }
-    })
+        acts |= trained(first) != trained(&point.recipe);
+    }
+    match acts {
+        true => Ok(()),
+        false => Err("must be a setting that some stage is trained by: with each of these values the \
+                      same runs come out, measured once. What is only measured is set for all runs, \
+                      and a stage's own value comes before its section's"
+            .to_owned()),
+    }
+}
+
+/// What all runs of an experiment share, by the names of the settings.
+fn shared(recipe: &Recipe) -> BTreeMap<String, Value> {
+    let object = |value: Value| match value {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    };
+    let settings = object(json!(recipe.settings)).into_iter();
+    let model = object(json!(recipe.model)).into_iter();
+    let model = model.map(|(key, value)| (format!("model.{key}"), value));
+    let metrics = recipe.metrics.iter().map(Chosen::value).collect();
+    let judges = recipe.judges.iter().map(Chosen::value).collect();
+    let measured = [("metrics".to_owned(), metrics), ("judges".to_owned(), judges)];
+    settings.chain(model).chain(measured).collect()
+}
+
+/// What an axis may change: the stages, and the samples that they train on.
+fn trained(recipe: &Recipe) -> Value {
+    let stages: Vec<_> = recipe.pipeline.iter().map(|stage| stage.value()).collect();
+    json!([stages, recipe.data.name, recipe.training_data()])
 }
 
 /// Keeps of `shared` what `other` says too; elsewhere what was `written`, if anything was.

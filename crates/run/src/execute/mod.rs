@@ -2,6 +2,8 @@
 
 pub mod control;
 pub mod experiment;
+mod measured;
+mod prepared;
 pub mod progress;
 mod queue;
 mod run;
@@ -9,5 +11,6 @@ pub mod stage;
 mod start;
 
 pub use control::{Control, Every};
-pub use experiment::{Finished, Prepared};
+pub use experiment::Finished;
+pub use prepared::Prepared;
 pub use progress::{Progress, Silent};

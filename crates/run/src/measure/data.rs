@@ -9,7 +9,7 @@ use vxf_core::generate::Sampler;
 use vxf_core::metric::{Grader, Probes, Prompt, Questions};
 use vxf_core::{Example, Key};
 use vxf_data::{Ask, Codec, DataSource, Learned, Purpose, Sample};
-use vxf_recipe::{Recipe, digest, hex};
+use vxf_recipe::{Recipe, digest};
 
 use super::judges::Judges;
 use super::sampler;
@@ -61,7 +61,7 @@ fn examples_digest(examples: &[Example]) -> String {
             hash.update(token.to_le_bytes());
         }
     }
-    hex(&hash.finalize())
+    hex::encode(hash.finalize())
 }
 
 /// A training set by name; a user's also by its share of harmful samples.

@@ -1,4 +1,4 @@
-//! What models are measured on and by, and what came of it.
+//! Evaluation: test sets, generation, judges, metrics, and stored answers.
 
 pub(crate) mod data;
 pub mod evaluate;

@@ -18,9 +18,12 @@ pub(crate) fn sets(experiment: &Experiment, graph: &Graph) -> Result<()> {
         let recipe = &experiment.points[run.point].recipe;
         stage(&run.stage, recipe, run.id.ratio)?;
     }
-    let recipe = experiment.recipe();
-    let data = &*recipe.data.config;
-    for metric in &recipe.metrics {
+    let metrics = experiment
+        .points
+        .iter()
+        .flat_map(|point| point.recipe.metrics.iter().map(|metric| (&point.recipe.data, metric)));
+    for (data, metric) in metrics {
+        let data = &*data.config;
         let (needs, who) = (metric.config.needs(), format!("the metric `{}`", metric.name));
         for name in &needs.samples {
             need(data, Purpose::Samples, name, &who)?;

@@ -28,7 +28,6 @@ use vxf_core::resume::{GROUPS, Position, Saved};
 use super::disk::{self, Disk, PARTIAL};
 use super::step_log::{Mark, StepLog};
 use crate::{Error, Result};
-use vxf_recipe::hex;
 
 /// How many checkpoints of a stage are kept.
 const KEPT: usize = 2;
@@ -91,7 +90,7 @@ struct Stamp {
 
 impl Stamp {
     fn of(bytes: &[u8]) -> Self {
-        Self { bytes: bytes.len() as u64, sha256: hex(&Sha256::digest(bytes)) }
+        Self { bytes: bytes.len() as u64, sha256: hex::encode(Sha256::digest(bytes)) }
     }
 }
 

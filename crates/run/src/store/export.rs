@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use vxf_core::Trainable;
 use vxf_hf::peft;
+use vxf_hub::COMPANIONS;
 
 use super::finished::{self, Run};
 use crate::model::Base;
@@ -12,19 +13,6 @@ use crate::{Error, Result};
 
 /// Largest file of weights, in bytes, as transformers writes them.
 const SHARD: u64 = 5_000_000_000;
-
-/// Files beside weights and configuration that loaders look for.
-const COMPANIONS: [&str; 9] = [
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "tokenizer.model",
-    "chat_template.jinja",
-];
 
 /// Writes the model of `run` into the new directory `to`, all adapters merged, in the type that
 /// the base is stored in.
@@ -37,7 +25,8 @@ pub fn model(run: Run, base: &Base, to: &Path) -> Result<()> {
         checkpoint.export(draft, SHARD)?;
         match &base.directory {
             Some(directory) => {
-                for name in COMPANIONS.iter().filter(|name| directory.join(name).is_file()) {
+                let names = COMPANIONS.into_iter().chain(["tokenizer.model"]);
+                for name in names.filter(|name| directory.join(name).is_file()) {
                     let (from, to) = (directory.join(name), draft.join(name));
                     fs::copy(&from, &to).map_err(Error::io("write", &to))?;
                 }

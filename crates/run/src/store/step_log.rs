@@ -9,8 +9,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use vxf_recipe::hex;
-
 use super::disk::Disk;
 use crate::{Error, Result};
 
@@ -105,7 +103,7 @@ impl<'a> StepLog<'a> {
             hash.update(&buffer[..count]);
             read += count as u64;
         }
-        if read != mark.bytes || hex(&hash.clone().finalize()) != mark.sha256 {
+        if read != mark.bytes || hex::encode(hash.clone().finalize()) != mark.sha256 {
             return Ok(None);
         }
         disk.truncate(path, mark.bytes).map_err(Error::io("write", path))?;
@@ -144,6 +142,6 @@ impl<'a> StepLog<'a> {
     pub(crate) fn mark(&mut self) -> Result<Mark> {
         self.flush()?;
         self.disk.sync(&self.path).map_err(Error::io("write", &self.path))?;
-        Ok(Mark { bytes: self.bytes, sha256: hex(&self.hash.clone().finalize()) })
+        Ok(Mark { bytes: self.bytes, sha256: hex::encode(self.hash.clone().finalize()) })
     }
 }

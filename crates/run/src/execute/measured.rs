@@ -1,0 +1,106 @@
+//! The second half of a run: it is in place, and the metrics that it lacks are measured.
+
+use std::path::Path;
+use std::time::Instant;
+
+use sha2::{Digest, Sha256};
+use vxf_core::config::{BuildContext, MetricConfig};
+use vxf_core::metric::Probes;
+use vxf_recipe::Chosen;
+use vxf_report::{Generated, RunId};
+
+use super::run::Executor;
+use crate::Result;
+use crate::measure::SeedData;
+use crate::measure::kept_answers::KeptAnswers;
+use crate::measure::metrics::{self, Measured, Pair};
+use crate::measure::stored_answers::{GENERATIONS, StoredAnswers};
+use crate::store::checkpoints::{ANSWERS, LOG};
+use crate::store::{files, finished, step_log};
+
+impl Executor<'_> {
+    /// Measures a run that is in place by the metrics that it lacks. One that fails is reported, and
+    /// costs its own figures alone.
+    pub(super) fn measure(
+        &self,
+        run: usize,
+        pair: Pair<'_>,
+        probes: &Probes,
+        data: &SeedData,
+    ) -> Result<()> {
+        let begun = Instant::now();
+        let id = &self.spec(run).id;
+        let place = self.directory.run(id);
+        let mut record = finished::record(&place)?;
+        let all = &self.prepared.recipe(run).metrics;
+        let wanted = self.prepared.wanted(run);
+        let lacks = |metric: &&Chosen<dyn MetricConfig>| {
+            record.measured.get(metric.name) != wanted.get(metric.name)
+        };
+        let lacking: Vec<_> = all.iter().filter(lacks).collect();
+
+        let sets = data.generations();
+        // How answers in records of older versions were generated is not known.
+        let stored = StoredAnswers::read(&place, &record, probes, &sets, false)?;
+        let checkpoints = self.checkpoints(run);
+        let (disk, path) = (self.directory.disk(), checkpoints.root().join(ANSWERS));
+        let keeper = KeptAnswers::open(disk, path, self.control, &sets, stored.single)?;
+        let locate = |name: &str| self.prepared.access.model_for_plugin(name);
+        let context = BuildContext { device: self.prepared.base.device(), model: &locate };
+        let Measured { rows, answers, failures, .. } =
+            metrics::everything(pair, probes, &lacking, stored.whole, &keeper, &context)?;
+        self.report(id, &failures);
+
+        record.failed = failures.into_iter().collect();
+        for metric in lacking {
+            record.measurements.retain(|row| row.metric != metric.name);
+            match (record.failed.contains_key(metric.name), wanted.get(metric.name)) {
+                (false, Some(digest)) => {
+                    record.measured.insert(metric.name.to_owned(), digest.clone());
+                }
+                _ => {
+                    record.measured.remove(metric.name);
+                }
+            }
+        }
+        record.measurements.extend(rows);
+        record.measurements.sort_by_key(|row| {
+            let listed = all.iter().position(|metric| metric.name == row.metric);
+            listed.unwrap_or(all.len())
+        });
+        let text = files::lines(&place.join(GENERATIONS), &answers)?;
+        let there = |set: &String| answers.iter().any(|answer| answer.probe == *set);
+        let made = sets.iter().filter(|(set, _)| there(set));
+        record.answers = Some(Generated {
+            file: hex::encode(Sha256::digest(&text)),
+            sets: made.map(|(set, digest)| (set.clone(), digest.clone())).collect(),
+        });
+        record.seconds += begun.elapsed().as_secs_f64();
+        self.directory.write_measured(id, &text, &record)?;
+        checkpoints.clear()
+    }
+
+    /// Says which of the metrics that follow a training were not asked for when it took place.
+    pub(super) fn report_unfollowed(&self, place: &Path) -> Result<()> {
+        let recipe = self.prepared.experiment.recipe();
+        if recipe.settings.eval_every == 0 {
+            return Ok(());
+        }
+        let followed = step_log::followed(&place.join(LOG))?;
+        let metrics = recipe.metrics.iter().filter(|metric| metric.config.follows_training());
+        for metric in metrics.filter(|metric| !followed.contains(metric.name)) {
+            let (run, problem) = (place.display(), "was not measured during training");
+            self.progress
+                .note(&format!("{run}: `{}` {problem}; its curve is missing", metric.name));
+        }
+        Ok(())
+    }
+
+    /// Reports metrics that failed, each with its problem.
+    pub(super) fn report(&self, run: &RunId, failures: &[(String, String)]) {
+        for (metric, problem) in failures {
+            let warn = |text: &str| self.progress.note(text);
+            self.failures.add(&run.to_string(), metric, problem, warn);
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! An experiment before it runs: recipe, graph, model, judges and data, all known to be sound.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::json;
+use vxf_data::{DataContext, DataReport, DataSource};
+use vxf_recipe::{Experiment, Recipe, digest};
+
+use super::progress::Progress;
+use crate::Result;
+use crate::access::Access;
+use crate::measure::data::SetName;
+use crate::measure::{Judges, SeedData, metrics};
+use crate::model::Base;
+use crate::plan::{Graph, RunSpec, check};
+use crate::store::manifest::{Manifest, cores};
+use crate::store::{Directory, Run};
+
+/// What a run trains on and is measured by.
+pub(super) struct Drawn {
+    pub(super) data: SeedData,
+    /// The metrics, each with a digest of what its figures depend on.
+    wanted: BTreeMap<String, String>,
+}
+
+/// An experiment whose model, data and graph are known to be sound, before anything is written.
+pub struct Prepared {
+    /// The recipe with its axes.
+    pub experiment: Experiment,
+    /// Its runs.
+    pub graph: Graph,
+    /// The model.
+    pub base: Base,
+    /// For each run what decides its weights, as a digest.
+    pub(crate) digests: Vec<String>,
+    /// The judges.
+    pub judges: Judges,
+    /// The run that pipelines start from.
+    pub source: Option<PathBuf>,
+    /// The manifest as it would be written now.
+    pub manifest: Manifest,
+    /// How models and data are found.
+    pub access: Arc<Access>,
+    /// Data by point and seed; points that agree on their data share it.
+    pub(super) drawn: BTreeMap<(String, u64), Drawn>,
+    /// For each point the key of its data.
+    keys: Vec<String>,
+    names: BTreeSet<String>,
+    pub(super) threads: usize,
+}
+
+impl Prepared {
+    /// Opens the model and draws the data; writes nothing.
+    ///
+    /// # Errors
+    /// When the model, its tokenizer, or the data cannot be used.
+    pub fn new(experiment: Experiment, access: Access) -> Result<Self> {
+        let access = Arc::new(access);
+        let recipe = experiment.recipe().clone();
+        let (mut source, mut place) = (None, None);
+        if !recipe.settings.from.is_empty() {
+            let run = Run::to_start_from(Path::new(&recipe.settings.from))?;
+            access.examine(&run.place);
+            source = Some(run.source()?);
+            place = Some(run.place);
+        }
+        let graph = Graph::of(&experiment, source.as_ref())?;
+        check::sets(&experiment, &graph)?;
+        let base = Base::open(&recipe, &access)?;
+        check::model(&graph, &base.outline)?;
+        // A judge that is not there is better known now than after hours of training.
+        let judges = Judges::build(&recipe, &base, &access)?;
+        let mut sources = BTreeMap::new();
+        let drawn = draw(&experiment, &graph, &base, &access, &mut sources)?;
+        let threads = match recipe.settings.threads {
+            0 => cores(),
+            given => given,
+        };
+        let mut manifest = Manifest::begin(&experiment, &base, threads)?;
+        manifest.source = source.as_ref().map(|source| source.digest.clone());
+        let keys: Vec<_> = experiment.points.iter().map(|point| data_key(&point.recipe)).collect();
+        let several = keys.iter().any(|key| *key != keys[0]);
+        for ((key, seed), each) in &drawn {
+            let name = match several {
+                true => format!("{seed} of {}", &key[..8]),
+                false => seed.to_string(),
+            };
+            manifest.data.insert(name, each.data.digests());
+            if manifest.report.is_none()
+                && let Some(source) = sources.get(key)
+            {
+                let learned = |name: &str, ratio: f64| each.data.learned(name, ratio);
+                let source: &dyn DataSource = &**source;
+                manifest.report = source.report(*seed, &learned)?;
+            }
+        }
+        manifest.commits = access.commits();
+        manifest.warnings = access.warnings();
+        let names = graph.runs.iter().flat_map(|run| run.stage.needs().streams);
+        let names = names.map(|need| need.name).collect();
+        let mut prepared = Self {
+            experiment,
+            graph,
+            base,
+            digests: Vec::new(),
+            judges,
+            source: place,
+            manifest,
+            access,
+            drawn,
+            keys,
+            names,
+            threads,
+        };
+        prepared.digests = prepared.identities(source.map(|source| source.digest));
+        Ok(prepared)
+    }
+
+    /// What decides each run's weights, as a digest: what its parent's weights depend on, its stage, the
+    /// content of its data, its seed, and the version of the arithmetic. No path is in it, and nothing
+    /// of what is measured.
+    fn identities(&self, source: Option<String>) -> Vec<String> {
+        let model = &self.manifest.model;
+        // A run that is started from says all that its weights depend on.
+        let base = || json!([vxf_core::NUMERICS, model, self.recipe(0).model.dtype]);
+        let root = source.map_or_else(base, |source| json!(source));
+        let mut digests: Vec<String> = Vec::new();
+        for (index, run) in self.graph.runs.iter().enumerate() {
+            let parent = run.parent.map_or(root.clone(), |parent| json!(digests[parent]));
+            let data = self.data(index);
+            let sets: Vec<_> = wanted_sets(run).iter().map(|name| data.set(name)).collect();
+            let sets: Vec<_> = sets.into_iter().map(|set| set.map(|set| set.digest())).collect();
+            let value = json!([parent, run.stage.value(), sets, run.id.seed, run.earlier]);
+            digests.push(digest(&value));
+        }
+        digests
+    }
+
+    /// The recipe of a run.
+    pub(crate) fn recipe(&self, run: usize) -> &Recipe {
+        &self.experiment.points[self.graph.runs[run].point].recipe
+    }
+
+    fn drawn(&self, run: usize) -> &Drawn {
+        let RunSpec { id, point, .. } = &self.graph.runs[run];
+        &self.drawn[&(self.keys[*point].clone(), id.seed)]
+    }
+
+    /// The data of a run.
+    pub(crate) fn data(&self, run: usize) -> &SeedData {
+        &self.drawn(run).data
+    }
+
+    /// The metrics of a run, each with a digest of what its figures depend on.
+    pub(crate) fn wanted(&self, run: usize) -> &BTreeMap<String, String> {
+        &self.drawn(run).wanted
+    }
+
+    /// The name of a stream that lives as long as this.
+    pub(crate) fn stream_name(&self, name: &str) -> &str {
+        self.names.get(name).map_or("", String::as_str)
+    }
+
+    /// How many optimiser steps a run takes.
+    pub(crate) fn steps(&self, run: usize) -> u64 {
+        let RunSpec { id, stage, .. } = &self.graph.runs[run];
+        let set = self.data(run).set(&SetName::new(&stage.set, id.ratio));
+        match stage.trains() {
+            true => stage.training.steps(set.map_or(0, |set| set.examples.len())),
+            false => 0,
+        }
+    }
+
+    /// Whether a run is trained and measured by all metrics.
+    pub(crate) fn is_done(&self, directory: &Directory, run: usize) -> bool {
+        let id = &self.graph.runs[run].id;
+        directory.holds(id) && directory.has_measured(id, self.wanted(run))
+    }
+
+    pub(super) fn all_done(&self, directory: &Directory) -> bool {
+        (0..self.graph.runs.len()).all(|run| self.is_done(directory, run))
+    }
+
+    /// The report on the files that were read.
+    pub fn report(&self) -> Option<&DataReport> {
+        self.manifest.report.as_ref()
+    }
+
+    /// Says of each set how many samples were cut short or left out.
+    pub(super) fn report_truncation(&self, progress: &dyn Progress) {
+        for ((_, seed), drawn) in &self.drawn {
+            for (name, set) in drawn.data.sets() {
+                if set.truncated + set.dropped > 0 {
+                    progress.note(&format!(
+                        "seed {seed}, {name} set: {} samples cut short; {} left out, as nothing \
+                         of their answer was left; {} remain",
+                        set.truncated,
+                        set.dropped,
+                        set.examples.len()
+                    ));
+                }
+            }
+        }
+    }
+}
+
+/// What tells the data of one recipe from that of another within an experiment.
+fn data_key(recipe: &Recipe) -> String {
+    digest(&json!([recipe.data.name, recipe.data.value(), recipe.settings.harmful_ratios]))
+}
+
+/// The training sets that a run reads.
+fn wanted_sets(run: &RunSpec) -> Vec<SetName> {
+    let main = run.stage.trains().then(|| run.stage.set.clone());
+    let needs = run.stage.needs().streams.into_iter().map(|need| need.name);
+    main.into_iter().chain(needs).map(|name| SetName::new(&name, run.id.ratio)).collect()
+}
+
+/// The data of every point and seed.
+fn draw(
+    experiment: &Experiment,
+    graph: &Graph,
+    base: &Base,
+    access: &Arc<Access>,
+    sources: &mut BTreeMap<String, Box<dyn DataSource>>,
+) -> Result<BTreeMap<(String, u64), Drawn>> {
+    let mut wanted: BTreeMap<(String, u64), (usize, BTreeSet<SetName>)> = BTreeMap::new();
+    for run in &graph.runs {
+        let recipe = &experiment.points[run.point].recipe;
+        let key = (data_key(recipe), run.id.seed);
+        let (_, sets) = wanted.entry(key).or_insert_with(|| (run.point, BTreeSet::new()));
+        let has = |name: &SetName| recipe.data.config.has(vxf_data::Purpose::Stream, name.name());
+        sets.extend(wanted_sets(run).into_iter().filter(has));
+    }
+    let mut drawn = BTreeMap::new();
+    for ((key, seed), (point, sets)) in wanted {
+        let recipe = &experiment.points[point].recipe;
+        if !sources.contains_key(&key) {
+            let ratios = recipe.settings.harmful_ratios.clone();
+            let context = DataContext { ratios, locate: access.clone() };
+            sources.insert(key.clone(), recipe.data.config.open(&context)?);
+        }
+        let data = SeedData::draw(&*sources[&key], recipe, base, seed, &sets)?;
+        let wanted = metrics::wanted(recipe, &data);
+        drawn.insert((key, seed), Drawn { data, wanted });
+    }
+    Ok(drawn)
+}
