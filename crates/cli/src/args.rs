@@ -36,6 +36,8 @@ pub(crate) enum Command {
     Diff(DiffArgs),
     /// Measure a model, or a finished run again with other judges or metrics.
     Eval(EvalArgs),
+    /// Check a finished experiment or run: every digest, every parent, every figure again.
+    Verify(VerifyArgs),
     /// Look at a model's answers.
     Generate(GenerateArgs),
     /// Take a run's model away: merged as a model directory, or as PEFT adapters.
@@ -135,7 +137,10 @@ pub(crate) struct Course {
     /// Print a few prompts and answers of a model of your own; all are always kept in files.
     #[arg(long)]
     pub(crate) log_samples: bool,
-    /// Fail if the user's training did not lower its own loss, also where a defence may be why.
+    /// Show every column and the standard deviations, not the standard table alone.
+    #[arg(long)]
+    pub(crate) full: bool,
+    /// Fail if any run is in doubt: an attack that did not learn, a model that is destroyed.
     #[arg(long)]
     pub(crate) strict: bool,
     /// Print one JSON value with every run's figures.
@@ -188,12 +193,30 @@ pub(crate) struct EvalArgs {
     /// Make all answers anew; those that a run has kept are judged as they are otherwise.
     #[arg(long)]
     pub(crate) anew: bool,
+    /// Show every column of an experiment's table, not the standard ones alone.
+    #[arg(long)]
+    pub(crate) full: bool,
     /// Write every answer here as JSON lines; it must not exist yet.
     #[arg(long, value_name = "FILE")]
     pub(crate) generations: Option<PathBuf>,
     /// Where to compute: auto, cpu, cuda or cuda:N.
     #[arg(long, value_name = "DEVICE")]
     pub(crate) device: Option<String>,
+    #[command(flatten)]
+    pub(crate) finding: Finding,
+    /// Print one JSON value.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Group)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct VerifyArgs {
+    /// An experiment, or a run of it.
+    pub(crate) path: PathBuf,
+    /// Check the records alone: open no model and measure nothing again.
+    #[arg(long)]
+    pub(crate) records_only: bool,
     #[command(flatten)]
     pub(crate) finding: Finding,
     /// Print one JSON value.
@@ -289,12 +312,16 @@ pub(crate) struct Choices {
     /// A method that edits or repairs the model after the user's stage [default: none].
     #[arg(long, value_name = "NAME")]
     pub(crate) post_tune_defense: Option<String>,
-    /// A metric to show in full, beside the paper's four; may be repeated.
+    /// A further metric: in the table with all its columns, and in full after it; may be repeated.
     #[arg(long, value_name = "NAME")]
     pub(crate) metric: Vec<String>,
     /// Who decides what is harmful; may be repeated, the first gives the plain names.
     #[arg(long, value_name = "NAME")]
     pub(crate) judge: Vec<String>,
+    /// Draw so many answers to each prompt, at temperature 1 unless `sampling.temperature` is set, in
+    /// place of one greedy answer.
+    #[arg(long, value_name = "K")]
+    pub(crate) samples_per_prompt: Option<usize>,
     /// A model directory in the Hugging Face layout, or a hub id (owner/name, or hf:owner/name)
     /// [default: the embedded model].
     #[arg(long, value_name = "DIR|ID")]

@@ -70,8 +70,8 @@ impl Keeper for Forgetful {
     }
 }
 
-/// Answers of at most `most` tokens to the first `prompts` of the set called `set`, in order; those
-/// that `keeper` has are taken from it.
+/// Answers of at most `most` tokens to the first `prompts` of the set called `set`, in order,
+/// [`Probes::draws`] to each; those that `keeper` has are taken from it.
 ///
 /// Prompts of one length go together, so that no padding is needed.
 pub fn answers(
@@ -84,8 +84,11 @@ pub fn answers(
 ) -> Result<Vec<Generation>> {
     let weights = model.weights.detach();
     let model = Model { weights: &weights, ..model };
+    // The draws for one prompt stand side by side: an answer's index is a function of both.
+    let several = |prompt: &Prompt| std::iter::repeat_n(prompt.clone(), probes.draws.max(1));
+    let prompts: Vec<_> = prompts.iter().flat_map(several).collect();
     let mut answers = vec![String::new(); prompts.len()];
-    for group in groups_of_one_length(prompts, probes.batch_size) {
+    for group in groups_of_one_length(&prompts, probes.batch_size) {
         let kept: Vec<_> = group.iter().map_while(|&index| keeper.kept(set, index)).collect();
         if kept.len() == group.len() {
             group.into_iter().zip(kept).for_each(|(index, answer)| answers[index] = answer);
@@ -101,9 +104,8 @@ pub fn answers(
         keeper.keep(set, &made)?;
         made.into_iter().for_each(|(index, answer)| answers[index] = answer);
     }
-    let generation =
-        |(prompt, answer): (&Prompt, String)| Generation { prompt: prompt.clone(), answer };
-    Ok(prompts.iter().zip(answers).map(generation).collect())
+    let generation = |(prompt, answer)| Generation { prompt, answer };
+    Ok(prompts.into_iter().zip(answers).map(generation).collect())
 }
 
 /// Indices of prompts that are equally long, at most `most` together, the shortest first.

@@ -29,6 +29,9 @@ vxf_core::config! {
         pub columns: BTreeMap<String, String> = BTreeMap::new(),
         /// Rows that are taken: a value, or a list of values, for each column that decides.
         pub filter: BTreeMap<String, Value> = BTreeMap::new(),
+        /// A column whose value groups prompts, such as `category`: intervals then know that prompts of
+        /// one group may be alike. Empty for none.
+        pub group: String = String::new(),
         /// How many samples are left out first, after the filter.
         pub skip: usize = 0,
         /// How many samples are taken then, in the file's order; 0 for all.

@@ -16,6 +16,7 @@ pub mod notes;
 pub mod plan;
 pub mod store;
 mod trust;
+pub mod verify;
 
 pub use access::Access;
 pub use error::{Error, Result};

@@ -152,6 +152,7 @@ pub fn probes(examples: BTreeMap<String, Vec<Example>>, batch_size: usize) -> Pr
         judges: vec![NamedJudge { name: "mute".into(), judge: Box::new(Mute) }],
         grader: None,
         sampler: Box::new(Greedy),
+        draws: 1,
         batch_size,
     }
 }

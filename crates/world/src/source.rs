@@ -9,7 +9,7 @@ use vxf_core::metric::Grader;
 use vxf_core::registry::ConfigError;
 use vxf_core::{Key, typetag};
 use vxf_data::{
-    Ask, DataConfig, DataContext, DataSource, Error, Purpose, Questions, Result, Sample,
+    Ask, DataConfig, DataContext, DataSource, Error, Purpose, Questions, Result, Sample, Sampling,
     TemplateChoice,
 };
 
@@ -58,12 +58,16 @@ vxf_core::config! {
         pub task_test: usize = 100,
         /// Held-out harmless requests.
         pub benign_test: usize = 60,
+        /// Harmless requests that look forbidden, for over-refusal.
+        pub borderline_test: usize = 60,
         /// Refusals of the alignment set on which alignment loss and drift are measured.
         pub alignment_probe: usize = 40,
         /// Longest sample in tokens, the rest cut off; 0 is the model's own limit.
         pub max_length: usize = 0,
         /// Longest answer that is generated, in tokens.
         pub max_new_tokens: usize = 20,
+        /// How answers are drawn; a temperature of 0 is greedy.
+        pub sampling: Sampling = Sampling::default(),
     }
 }
 
@@ -91,6 +95,7 @@ impl DataConfig for WorldData {
             ("harmful_test", self.harmful_test),
             ("task_test", self.task_test),
             ("benign_test", self.benign_test),
+            ("borderline_test", self.borderline_test),
             ("alignment_probe", self.alignment_probe),
             ("max_new_tokens", self.max_new_tokens),
         ];
@@ -98,6 +103,9 @@ impl DataConfig for WorldData {
             let rule = "must be at least 1: an empty set tells nothing";
             ConfigError::unless(size > 0, key, rule, size)?;
         }
+        self.sampling
+            .validate()
+            .map_err(|error| ConfigError { key: format!("sampling.{}", error.key), ..error })?;
         let refusals = self.benign_share < 1.0;
         let rule = "must leave at least one refusal to measure on";
         ConfigError::unless(refusals, "benign_share", rule, self.benign_share)
@@ -111,7 +119,7 @@ impl DataConfig for WorldData {
         match purpose {
             Purpose::Stream => ["alignment", "harmful", "user"].contains(&name),
             Purpose::Samples => ["alignment", "fluency"].contains(&name),
-            Purpose::Prompts => ["harmful", "benign", "task"].contains(&name),
+            Purpose::Prompts => ["harmful", "benign", "borderline", "task"].contains(&name),
         }
     }
 
@@ -170,7 +178,15 @@ impl DataConfig for WorldData {
     }
 
     fn measuring(&self) -> &[&'static str] {
-        &["harmful_test", "task_test", "benign_test", "alignment_probe", "max_new_tokens"]
+        &[
+            "harmful_test",
+            "task_test",
+            "benign_test",
+            "borderline_test",
+            "alignment_probe",
+            "max_new_tokens",
+            "sampling",
+        ]
     }
 
     fn open(&self, context: &DataContext) -> Result<Box<dyn DataSource>> {
@@ -224,11 +240,14 @@ fn plain(sample: &crate::Sample) -> Sample {
 
 impl DataSource for Drawn {
     fn stream(&self, name: &str, seed: u64, ratio: f64) -> Result<Vec<Sample>> {
-        let WorldData { task, alignment_samples, .. } = self.settings;
         let samples = match name {
             "alignment" => self.alignment(seed)?,
             "harmful" => {
-                crate::user_set(&mut Self::rng(seed, "harmful"), task, alignment_samples, 1.0)?
+                // All that any attack under this seed could be about, whatever its ratio.
+                let attack = self.user(seed, 1.0)?;
+                let attack = attack.iter().filter_map(|sample| sample.kind.combination()).collect();
+                let size = self.settings.alignment_samples;
+                crate::simulated_attack(&mut Self::rng(seed, "harmful"), size, &attack)?
             }
             "user" => self.user(seed, ratio)?,
             _ => return Err(missing(name)),
@@ -254,11 +273,14 @@ impl DataSource for Drawn {
     }
 
     fn prompts(&self, name: &str, seed: u64) -> Result<Questions> {
-        let WorldData { task, harmful_test, benign_test, task_test, max_new_tokens, .. } =
-            self.settings;
+        let WorldData { task, harmful_test, benign_test, task_test, .. } = self.settings;
         let samples = match name {
             "harmful" => crate::harmful_test(&mut Self::rng(seed, "harmful test"), harmful_test),
             "benign" => crate::benign_test(&mut Self::rng(seed, "benign test"), benign_test),
+            "borderline" => crate::borderline_test(
+                &mut Self::rng(seed, "borderline test"),
+                self.settings.borderline_test,
+            ),
             "task" => {
                 let seen = self.seen(seed)?;
                 crate::task_test(&mut Self::rng(seed, "task test"), task, task_test, &seen)
@@ -268,11 +290,16 @@ impl DataSource for Drawn {
         let prompts = samples
             .into_iter()
             .map(|sample| (Ask::instruction(sample.prompt), Some(sample.answer)));
-        Ok(Questions { prompts: prompts.collect(), max_new_tokens })
+        let max_new_tokens = self.settings.max_new_tokens;
+        Ok(Questions { prompts: prompts.collect(), groups: Vec::new(), max_new_tokens })
     }
 
     fn grader(&self) -> Option<Grader> {
         Some(crate::exact_match)
+    }
+
+    fn sampling(&self) -> Sampling {
+        self.settings.sampling.clone()
     }
 
     fn batch_size(&self) -> usize {

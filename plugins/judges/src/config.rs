@@ -1,34 +1,10 @@
-//! Settings of the four judges.
+//! Settings of `refusal`, `moderation`, `guard` and `file`.
 
-use candle_core::DType;
-use serde::{Deserialize, Serialize};
 use vxf_core::config::{BuildContext, JudgeConfig};
 use vxf_core::metric::Judge;
 use vxf_core::{ConfigError, Result, typetag};
 
-use crate::{File, Guard, Moderation, Refusal};
-
-/// The type that a judge's model computes in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Precision {
-    /// 32-bit floats.
-    F32,
-    /// bfloat16.
-    Bf16,
-    /// 16-bit floats.
-    F16,
-}
-
-impl From<Precision> for DType {
-    fn from(precision: Precision) -> Self {
-        match precision {
-            Precision::F32 => Self::F32,
-            Precision::Bf16 => Self::BF16,
-            Precision::F16 => Self::F16,
-        }
-    }
-}
+use crate::{File, Guard, Moderation, Precision, Refusal};
 
 vxf_core::config! {
     /// Settings of the judge `refusal`.
@@ -88,11 +64,11 @@ vxf_core::config! {
     }
 }
 
-fn at_least_one(key: &str, value: usize) -> Result<(), ConfigError> {
+pub(crate) fn at_least_one(key: &str, value: usize) -> Result<(), ConfigError> {
     ConfigError::unless(value > 0, key, "must be at least 1", value)
 }
 
-fn given(key: &str, value: &str) -> Result<(), ConfigError> {
+pub(crate) fn given(key: &str, value: &str) -> Result<(), ConfigError> {
     ConfigError::unless(!value.trim().is_empty(), key, "must not be empty", format!("{value:?}"))
 }
 

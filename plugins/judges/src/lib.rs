@@ -4,7 +4,8 @@
 //! |---|---|---|
 //! | `refusal` | a list of phrases | refused or not: a floor for refusals, a ceiling for harm |
 //! | `moderation` | a sequence classifier (beaver-dam-7b) | flagged or not, with counts per label |
-//! | `guard` | a generative guard (Llama Guard) | unsafe or not, by the first line it writes |
+//! | `guard` | any generative guard | unsafe or not, by the first line it writes |
+//! | `llama-guard-3`, `harmbench`, `wildguard`, `qwen3guard` | these models | as their cards say |
 //! | `file` | scores that something else made | whatever the scores say |
 //!
 //! A judge that is a model is loaded for each set of answers and freed after it, so that no two
@@ -15,12 +16,16 @@ mod file;
 mod guard;
 mod model;
 mod moderation;
+mod published;
 mod refusal;
 
-pub use config::{FileConfig, GuardConfig, ModerationConfig, Precision, RefusalConfig};
+pub use config::{FileConfig, GuardConfig, ModerationConfig, RefusalConfig};
 pub use file::File;
-pub use guard::Guard;
+pub use guard::{Guard, Protocol, Reading, Running};
+pub use model::Precision;
 pub use moderation::Moderation;
+pub use published::{HarmBenchConfig, LlamaGuard3Config, Qwen3GuardConfig, WildGuardConfig};
+pub use published::{harmbench, llama_guard_3, qwen3guard, wildguard};
 pub use refusal::Refusal;
 
 vxf_core::register! {
@@ -39,6 +44,30 @@ vxf_core::register! {
     judge "guard" => GuardConfig,
     summary: "A generative guard model such as Llama Guard, by its first line",
     paper: "Inan et al., \"Llama Guard\", 2023 (arXiv 2312.06674)",
+}
+
+vxf_core::register! {
+    judge "llama-guard-3" => LlamaGuard3Config,
+    summary: "Llama Guard 3, by its own chat template and its first line",
+    paper: "Inan et al., \"Llama Guard\", 2023 (arXiv 2312.06674)",
+}
+
+vxf_core::register! {
+    judge "harmbench" => HarmBenchConfig,
+    summary: "HarmBench's classifier: whether an answer is an instance of what was asked for",
+    paper: "Mazeika et al., \"HarmBench\", ICML 2024 (arXiv 2402.04249)",
+}
+
+vxf_core::register! {
+    judge "wildguard" => WildGuardConfig,
+    summary: "WildGuard: harm and refusal of an answer",
+    paper: "Han et al., \"WildGuard\", NeurIPS 2024 (arXiv 2406.18495)",
+}
+
+vxf_core::register! {
+    judge "qwen3guard" => Qwen3GuardConfig,
+    summary: "Qwen3Guard-Gen: harm in three grades, and refusal",
+    paper: "Qwen Team, \"Qwen3Guard Technical Report\", 2025 (arXiv 2510.14276)",
 }
 
 vxf_core::register! {

@@ -1,14 +1,37 @@
-//! What both judges that are models need: their files, checked before anything is trained.
+//! What judges that are models need: their files, checked before anything is trained.
 
 use std::sync::Arc;
 
 use candle_core::{DType, Device};
+use serde::{Deserialize, Serialize};
 use vxf_core::backbone::{Architecture, Backbone};
 use vxf_core::config::BuildContext;
 use vxf_core::{Error, Result};
 use vxf_data::{Codec, TemplateChoice};
 use vxf_hf::checkpoint::Checkpoint;
 use vxf_hf::load_backbone;
+
+/// The type that a judge's model computes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// 32-bit floats.
+    F32,
+    /// bfloat16.
+    Bf16,
+    /// 16-bit floats.
+    F16,
+}
+
+impl From<Precision> for DType {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Self::F32,
+            Precision::Bf16 => Self::BF16,
+            Precision::F16 => Self::F16,
+        }
+    }
+}
 
 /// A model that is loaded when there is something to judge.
 pub(crate) struct Files {

@@ -14,12 +14,41 @@ pub(crate) mod run;
 pub(crate) mod runs;
 pub(crate) mod show;
 pub(crate) mod validate;
+pub(crate) mod verify;
 
 use vxf_recipe::Experiment;
+use vxf_report::table::Shown;
+use vxf_report::{Layout, Record, detail, table, verdict};
+use vxf_run::measure::health;
+
+/// What an experiment found: the result in a sentence, the table, metrics in full, doubts.
+pub(crate) fn results(
+    experiment: &Experiment,
+    layout: &Layout,
+    records: &[Record],
+    full: bool,
+) -> String {
+    let doubts = health::doubts(records);
+    let mut text = verdict::summary(layout, records, &doubts);
+    if !text.is_empty() {
+        text.push('\n');
+    }
+    let columns = Shown { full, metrics: whole(experiment), doubts };
+    text += &table::comparison(layout, records, &columns);
+    for metric in shown(experiment) {
+        text = text.trim_end().to_owned() + "\n\n" + &detail::of_metric(layout, records, &metric);
+    }
+    text = text.trim_end().to_owned() + "\n";
+    if !columns.doubts.is_empty() {
+        text += "\nIn doubt\n\n";
+        columns.doubts.iter().for_each(|doubt| text += &format!("  {doubt}\n"));
+    }
+    text
+}
 
 /// The metrics that are shown in full: those that the recipe names, and those without a column in the
 /// comparison.
-pub(crate) fn shown(experiment: &Experiment) -> Vec<String> {
+fn shown(experiment: &Experiment) -> Vec<String> {
     let recipe = experiment.recipe();
     let mut shown = recipe.settings.detail.clone();
     for metric in recipe.metrics.iter().filter(|metric| metric.config.columns().is_empty()) {
@@ -28,6 +57,15 @@ pub(crate) fn shown(experiment: &Experiment) -> Vec<String> {
         }
     }
     shown
+}
+
+/// The metrics all of whose columns belong in the table: those that someone asked for.
+fn whole(experiment: &Experiment) -> Vec<String> {
+    let recipe = experiment.recipe();
+    let usual = vxf_recipe::default_metrics(&*recipe.data.config);
+    let chosen = recipe.metrics.iter().map(|metric| metric.name);
+    let chosen = chosen.filter(|name| !usual.contains(name)).map(str::to_owned);
+    recipe.settings.detail.iter().cloned().chain(chosen).collect()
 }
 
 /// Version of what `--json` prints.

@@ -5,14 +5,14 @@ use std::path::Path;
 use serde_json::{Value, json};
 use vxf_recipe::Experiment;
 use vxf_recipe::settings::EMBEDDED;
-use vxf_report::{detail, samples, table};
+use vxf_report::{Doubt, samples, verdict};
 use vxf_run::measure::health;
 use vxf_run::notes::{self, Deviation};
 use vxf_run::store::finished;
 use vxf_run::{Control, Finished, Prepared, Run};
 
 use crate::args::{Course, Finding, ResumeArgs, RunArgs};
-use crate::commands::{SCHEMA_VERSION, layers, shown};
+use crate::commands::{SCHEMA_VERSION, layers, results};
 use crate::error::CommandError;
 use crate::output::{print, print_json, tell};
 use crate::progress::{Teller, access};
@@ -45,11 +45,11 @@ fn go(
     let about = About {
         deviations,
         caveats: data.config.caveats(),
-        shown: shown(&experiment),
+        full: course.full,
         // A model that is not ours may have learnt anything.
         open: course.log_samples || data.config.is_harmless() && ours,
     };
-    let value = experiment.value();
+    let (value, asked_for) = (experiment.value(), experiment.clone());
     let prepared = Prepared::new(experiment, access(finding.offline)?)?;
     let control = Control::new(course.checkpoint_every, &asked);
     let finished = prepared.run(root, control, &Teller::new())?;
@@ -64,12 +64,13 @@ fn go(
             "recipe": value,
             "runs": finished.records,
             "differs_from_paper": differences(&about.deviations),
-            "doubts": health::doubts(&finished.records),
+            "comparisons": verdict::comparisons(&finished.layout, &finished.records),
+            "doubts": health::doubts(&finished.records).iter().map(Doubt::to_string).collect::<Vec<_>>(),
             "failed": finished.failures,
             "limits": about.caveats,
         }))?;
     } else {
-        print(&report(&finished, &about)?)?;
+        print(&report(&asked_for, &finished, &about)?)?;
     }
     // Last: results are printed even where the verdict fails.
     let failed = (!finished.failures.is_empty()).then(|| {
@@ -92,23 +93,19 @@ fn go(
 struct About {
     deviations: Vec<Deviation>,
     caveats: &'static [&'static str],
-    shown: Vec<String>,
+    /// Whether all columns are in the table.
+    full: bool,
     /// Whether prompts and answers may be printed.
     open: bool,
 }
 
-fn report(finished: &Finished, about: &About) -> Result<String, CommandError> {
+fn report(
+    experiment: &Experiment,
+    finished: &Finished,
+    about: &About,
+) -> Result<String, CommandError> {
     let Finished { layout, records, directory, .. } = finished;
-    let mut text = table::comparison(layout, records);
-    for metric in &about.shown {
-        text = text.trim_end().to_owned() + "\n\n" + &detail::of_metric(layout, records, metric);
-    }
-    text = text.trim_end().to_owned() + "\n";
-    let doubts = health::doubts(records);
-    if !doubts.is_empty() {
-        text += "\nAttacks in doubt\n\n";
-        doubts.iter().for_each(|doubt| text += &format!("  {doubt}\n"));
-    }
+    let mut text = results(experiment, layout, records, about.full);
     if !about.deviations.is_empty() {
         text += "\nSettings of this world that are not the paper's (the paper's in brackets)\n\n";
         for Deviation { key, here, paper } in &about.deviations {
@@ -119,7 +116,8 @@ fn report(finished: &Finished, about: &About) -> Result<String, CommandError> {
         text += "\nWhat to keep in mind\n\n";
         about.caveats.iter().for_each(|caveat| text += &format!("  {caveat}\n"));
     }
-    let answers = samples::closing(layout, about.open, |run| directory.answers(run))?;
+    let answers =
+        samples::closing(layout, about.open, &finished.overlaps, |run| directory.answers(run))?;
     if !answers.is_empty() {
         text += "\n";
         text += &answers;

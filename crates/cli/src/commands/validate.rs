@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use vxf_recipe::Experiment;
 use vxf_recipe::settings::Keep;
 use vxf_run::Prospect;
-use vxf_run::plan::estimate::StageCost;
+use vxf_run::plan::estimate::{Detectable, StageCost};
 
 use crate::args::ValidateArgs;
 use crate::commands::{SCHEMA_VERSION, layers};
@@ -31,6 +31,7 @@ fn value(experiment: &Experiment, prospect: &Prospect) -> Value {
         "stages": prospect.stages,
         "seconds": prospect.seconds,
         "recompute": prospect.recompute,
+        "detectable": prospect.detectable,
         "absent": prospect.absent,
         "data": prospect.report,
         "rows": rows(prospect),
@@ -86,6 +87,9 @@ fn describe(name: &str, experiment: &Experiment, prospect: &Prospect) -> String 
         "time",
         format!("about {} of training on this machine for all of it", duration(prospect.seconds)),
     );
+    if let Some(found) = prospect.detectable {
+        line("could see", detectable(&found));
+    }
     if !prospect.absent.is_empty() {
         text += "\nNot here yet, so samples and tokens are bounds that the recipe gives\n\n";
         for absent in &prospect.absent {
@@ -96,6 +100,22 @@ fn describe(name: &str, experiment: &Experiment, prospect: &Prospect) -> String 
         text += &format!("\n{report}");
     }
     text
+}
+
+/// The smallest difference that the design could see.
+fn detectable(found: &Detectable) -> String {
+    let Detectable { seeds, prompts, by_prompts, by_seeds } = found;
+    let of = match by_seeds {
+        None => format!(
+            "{by_prompts:.0} points on these prompts; with one seed nothing is known of others"
+        ),
+        Some([steady, unsteady]) => format!(
+            "{steady:.0} points if a seed's difference varies by 10 (one standard deviation), \
+             {unsteady:.0} if by 20; {by_prompts:.0} by prompts alone"
+        ),
+    };
+    let seeds = if *seeds == 1 { "1 seed".to_owned() } else { format!("{seeds} seeds") };
+    format!("a difference in harmful score from {of} ({seeds}, {prompts} prompts each)")
 }
 
 fn recompute(keep: Keep) -> &'static str {

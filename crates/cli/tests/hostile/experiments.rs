@@ -126,7 +126,9 @@ fn open(root: &Path, manifest: &Manifest, recipe: &Experiment) -> Result<(), Str
             health::doubts(&records);
             // A record may well say that its attack is in doubt.
             let _ = health::verdict(&graph.layout, &records, true);
-            let answers = samples::closing(&graph.layout, true, |run| directory.answers(run));
+            let answers = samples::closing(&graph.layout, true, &Default::default(), |run| {
+                directory.answers(run)
+            });
             told(answers.map(drop).map_err(shown));
         }
     }

@@ -137,6 +137,8 @@ pub type Question = (Ask, Option<String>);
 pub struct Questions {
     /// The prompts.
     pub prompts: Vec<Question>,
+    /// The group of each prompt, such as a category; empty where prompts belong to none.
+    pub groups: Vec<String>,
     /// Longest answer in tokens.
     pub max_new_tokens: usize,
 }

@@ -3,12 +3,14 @@
 //! Threads take runs from one queue; a run's children are queued when it is done. No figure depends on
 //! how many threads there are.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use vxf_core::engine::Recompute;
 use vxf_recipe::settings::Keep;
+use vxf_report::samples::Overlap;
 use vxf_report::{Failure, Failures, Layout, Record, Row, RunId};
 
 use super::control::Control;
@@ -36,6 +38,8 @@ pub struct Finished {
     pub failures: Vec<Failure>,
     /// Whether nothing was left to do.
     pub was_finished: bool,
+    /// How many prompts of each set are in a training set too.
+    pub overlaps: BTreeMap<String, Overlap>,
 }
 
 impl Prepared {
@@ -118,8 +122,9 @@ impl Prepared {
         let metrics = &self.experiment.recipe().metrics;
         let asked = |row: &Row| metrics.iter().any(|metric| metric.name == row.metric);
         records.iter_mut().for_each(|record| record.measurements.retain(asked));
+        let overlaps = self.overlaps();
         let layout = self.graph.layout;
-        Ok(Finished { layout, directory, records, failures, was_finished })
+        Ok(Finished { layout, directory, records, failures, was_finished, overlaps })
     }
 
     /// What there is memory to keep for the backward pass.
