@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 use vxf_core::config::{DefenseConfig, PerturberConfig};
 use vxf_core::registry;
 use vxf_recipe::settings::EMBEDDED;
-use vxf_recipe::{Recipe, SUGAR, Worldly, world_defaults};
+use vxf_recipe::{Recipe, SUGAR, StageRecipe, Worldly, world_defaults};
 
 /// A setting that this experiment leaves at the world's own default, which is not the paper's.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,20 +17,26 @@ pub struct Deviation {
     pub paper: Value,
 }
 
-/// Where the embedded world, as run, departs from the paper; `vxf diff` does it for files.
+/// Where the embedded world, in the stages that are run, departs from the paper; `vxf diff` does it for files.
 pub fn deviations(recipe: &Recipe) -> Vec<Deviation> {
     if recipe.model.path != EMBEDDED {
         return Vec::new();
     }
     let values = recipe.value();
     let mut found = Vec::new();
-    for (stage, names) in recipe.pipeline.iter().zip(SUGAR) {
+    let run = |stage: &StageRecipe| recipe.settings.stages.include(stage.kind);
+    for (stage, names) in recipe.pipeline.iter().zip(SUGAR).filter(|(stage, _)| run(stage)) {
         plugin::<dyn PerturberConfig>(names.perturber, stage.perturber.name, &values, &mut found);
         if let [method] = stage.methods.as_slice() {
             plugin::<dyn DefenseConfig>(names.defense, method.name, &values, &mut found);
         }
     }
+    let idle = recipe.pipeline.iter().zip(SUGAR).filter(|(stage, _)| !run(stage));
+    let idle: Vec<_> = idle.map(|(_, names)| names.training).collect();
     for (key, paper) in recipe.data.config.unlike_paper() {
+        if key.split('.').next().is_some_and(|section| idle.contains(&section)) {
+            continue;
+        }
         let Some(here) = at(&values, &key) else { continue };
         if !agrees(here, &paper) {
             found.push(Deviation { key, here: here.clone(), paper });

@@ -1,6 +1,6 @@
 //! The embedded world as a source of samples.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -71,18 +71,28 @@ vxf_core::config! {
     }
 }
 
-/// What a reader must know about this world's numbers.
-const CAVEATS: [&str; 5] = [
+/// What a reader must know of results on Vaccine.
+const OF_VACCINE: [&str; 3] = [
     "Vaccine does not beat EWC or KL in this world: plain alignment with `--fine-tune-defense ewc` \
-     or `kl` holds the harmful score lower still, at one or two points more of accuracy.",
-    "Vaccine costs a little accuracy, from a fraction of a point to about two.",
+     or `kl` holds the harmful score lower still.",
+    "Vaccine costs help: before the user's stage it refuses more harmless requests than plain \
+     alignment does, and it costs a little accuracy.",
+    "Absolute drift (`--full`) compares models of different scale, as Vaccine enlarges activations; \
+     the relative figure divides that out.",
+];
+
+/// What a reader must know of results on any defence.
+const OF_ALL: [&str; 2] = [
     "The effect shows in a window of the user's learning rate about a factor of two wide: below \
      it every model holds, above it every model breaks.",
     "Where a defence begins to give way, seeds differ by 10 to 20 points of harmful score (one \
-     standard deviation); the refusal margin is steadier.",
-    "Absolute drift compares models of different scale, as Vaccine enlarges activations; the \
-     relative figure divides that out.",
+     standard deviation); the refusal margin (`--full`) is steadier.",
 ];
+
+/// What a reader must know of alignment on refusals alone.
+const OF_REFUSALS: &str = "The alignment set holds refusals alone (profile `paper`): aligned models \
+                           refuse harmless how-tos too, and a low harmful score may mean no more \
+                           than that.";
 
 #[typetag::serde(name = "world")]
 impl DataConfig for WorldData {
@@ -150,8 +160,16 @@ impl DataConfig for WorldData {
         all
     }
 
-    fn caveats(&self) -> &'static [&'static str] {
-        &CAVEATS
+    fn caveats(&self, run: &BTreeSet<String>) -> Vec<&'static str> {
+        let refusals = (self.benign_share == 0.0).then_some(OF_REFUSALS);
+        let of_vaccine: &[_] = if run.contains("vaccine") { &OF_VACCINE } else { &[] };
+        let defends = run.iter().any(|method| !["none", "sft"].contains(&method.as_str()));
+        let of_all: &[_] = if defends { &OF_ALL } else { &[] };
+        refusals
+            .into_iter()
+            .chain(of_vaccine.iter().copied())
+            .chain(of_all.iter().copied())
+            .collect()
     }
 
     fn is_harmless(&self) -> bool {

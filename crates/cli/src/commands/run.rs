@@ -40,11 +40,13 @@ fn go(
     let ours = experiment.recipe().model.path == EMBEDDED;
     // What has several values is in the rows' names.
     let varies = |key: &str| experiment.axes.iter().any(|axis| key.starts_with(&axis.key));
+    let stages = experiment.points.iter().flat_map(|point| point.recipe.stages());
+    let methods = stages.map(|stage| stage.label()).collect();
     let mut deviations = notes::deviations(experiment.recipe());
     deviations.retain(|deviation| !varies(&deviation.key));
     let about = About {
         deviations,
-        caveats: data.config.caveats(),
+        caveats: data.config.caveats(&methods),
         full: course.full,
         // A model that is not ours may have learnt anything.
         open: course.log_samples || data.config.is_harmless() && ours,
@@ -92,7 +94,7 @@ fn go(
 /// What is said of an experiment beside its figures.
 struct About {
     deviations: Vec<Deviation>,
-    caveats: &'static [&'static str],
+    caveats: Vec<&'static str>,
     /// Whether all columns are in the table.
     full: bool,
     /// Whether prompts and answers may be printed.

@@ -6,6 +6,7 @@
 mod files;
 mod settings;
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -71,9 +72,10 @@ pub trait DataConfig: Debug + Send + Sync {
         Vec::new()
     }
 
-    /// What a reader must know of results on this data, shown beside them.
-    fn caveats(&self) -> &'static [&'static str] {
-        &[]
+    /// What a reader must know of results on this data, shown beside them. `run` has the methods of all
+    /// stages that were run, as `name~perturber` where its perturber is not its own.
+    fn caveats(&self, _run: &BTreeSet<String>) -> Vec<&'static str> {
+        Vec::new()
     }
 
     /// Whether nothing in it has to be withheld from a terminal.
