@@ -76,7 +76,8 @@ fn outcomes_that_agree_with_a_false_rate_are_judged_again() {
         let letter = if row["value"] == 100.0 { "0" } else { "1" };
         row["outcomes"]["letters"] = json!(letter.repeat(n));
         row["value"] = json!(if letter == "1" { 100.0 } else { 0.0 });
-        let [low, high] = vxf_stats::wilson(f64::from(u8::from(letter == "1")), n as f64).expect("n > 0");
+        let [low, high] =
+            vxf_stats::wilson(f64::from(u8::from(letter == "1")), n as f64).expect("n > 0");
         row["interval"] = json!([100.0 * low, 100.0 * high]);
     });
     let told = place.vxf(&["verify", RUN]);

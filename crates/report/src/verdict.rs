@@ -157,12 +157,25 @@ impl Comparison {
                 format!("{figures}: not distinguishable from chance{p}, {seeds}.")
             }
             Verdict::TooFewSeeds if self.seeds == 1 => format!(
-                "{figures}. One seed: the difference on these prompts has p = {} (McNemar), and \
-                 nothing is known of other seeds.",
-                self.p.map_or("-".to_owned(), |p| shown_p(p).trim_start_matches("p = ").to_owned())
+                "{figures}. One seed: on these prompts {} (McNemar), and nothing is known of other \
+                 seeds.",
+                self.p.map_or("the difference has no p-value".to_owned(), shown_p)
             ),
             Verdict::TooFewSeeds => format!("{figures}. {seeds} are too few for a verdict."),
         }
+    }
+
+    /// The comparison in a short line.
+    fn line(&self) -> String {
+        let Self { method, difference, .. } = self;
+        let interval = self.interval.map(|[low, high]| format!(" ({low:+.1} to {high:+.1})"));
+        let p = self.adjusted_p.map(|p| format!(", {}", shown_p(p)));
+        format!(
+            "{method}: {difference:+.1} points{}{}: {}",
+            interval.unwrap_or_default(),
+            p.unwrap_or_default(),
+            self.verdict.words()
+        )
     }
 }
 
@@ -193,51 +206,46 @@ fn more_seeds(layout: &Layout) -> Option<String> {
     Some(seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(","))
 }
 
-/// The lines that a report begins with: the result in a sentence, what it cost, and what to type for
-/// more seeds.
+/// The lines that a report begins with. The first states the result, whether it can be told from chance,
+/// and what to type for more seeds; it begins with what is in doubt.
 pub fn summary(layout: &Layout, records: &[Record], doubts: &[Doubt]) -> String {
     let comparisons = comparisons(layout, records);
-    let mut text = doubtful(layout, doubts);
+    let more = more_seeds(layout).map(|seeds| format!(" For more seeds: `--seed {seeds}`."));
+    let more = more.unwrap_or_default();
+    let doubt = doubtful(layout, doubts);
     match comparisons.as_slice() {
-        [] => return text + &alone(layout, records),
-        [only] => text += &(only.sentence() + "\n"),
+        [] => match alone(layout, records) {
+            text if text.is_empty() => text,
+            text => format!("{doubt}{text}{more}\n"),
+        },
+        [only] => {
+            format!("{doubt}{}{more}\n{}", only.sentence(), price(layout, records, only))
+        }
         several => {
-            let count = |verdict| several.iter().filter(|one| one.verdict == verdict).count();
-            let (lower, all) = (count(Verdict::Lower), several.len());
-            let at = several[0].ratio.map_or(String::new(), |ratio| format!("At p = {ratio}: "));
-            text += &match count(Verdict::TooFewSeeds) {
-                0 => format!(
-                    "{at}{lower} of {all} methods have a lower harmful score than {}, beyond chance \
-                     (Holm's method over {all} comparisons).\n",
-                    several[0].baseline
-                ),
-                _ => format!("{at}too few seeds to tell {all} methods from chance.\n"),
-            };
-            for one in several {
-                let interval = one
-                    .interval
-                    .map_or(String::new(), |[low, high]| format!(" ({low:+.1} to {high:+.1})"));
-                let p = one.adjusted_p.map_or(String::new(), |p| format!(", {}", shown_p(p)));
-                text += &format!(
-                    "  {}: {:+.1} points{interval}{p}: {}\n",
-                    one.method,
-                    one.difference,
-                    one.verdict.words()
-                );
-            }
+            let mut text = format!("{doubt}{}{more}\n", family(several));
+            several.iter().for_each(|one| text += &format!("  {}\n", one.line()));
             let fewest = several.iter().map(|one| one.seeds).min().unwrap_or(0);
             if fewest < FEWEST_FOR_RANKS {
                 text += "Fewer than five seeds: methods are not ranked against each other.\n";
             }
+            text
         }
     }
-    if let [only] = comparisons.as_slice() {
-        text += &price(layout, records, only);
+}
+
+/// Several comparisons in one sentence.
+fn family(several: &[Comparison]) -> String {
+    let count = |verdict| several.iter().filter(|one| one.verdict == verdict).count();
+    let (lower, all) = (count(Verdict::Lower), several.len());
+    let at = several[0].ratio.map_or(String::new(), |ratio| format!("At p = {ratio}: "));
+    match count(Verdict::TooFewSeeds) {
+        0 => format!(
+            "{at}{lower} of {all} methods have a lower harmful score than {}, beyond chance (Holm's \
+             method over {all} comparisons).",
+            several[0].baseline
+        ),
+        _ => format!("{at}too few seeds to tell {all} methods from chance."),
     }
-    if let Some(seeds) = more_seeds(layout) {
-        text += &format!("For more seeds add `--seed {seeds}` to the command.\n");
-    }
-    text
 }
 
 /// Which compared rows are in doubt.
@@ -252,11 +260,7 @@ fn doubtful(layout: &Layout, doubts: &[Doubt]) -> String {
     names.dedup();
     match names.is_empty() {
         true => String::new(),
-        false => format!(
-            "In doubt (marked with ! below): {}. Do not read the next line without the reasons at the \
-             end.\n",
-            names.join(", ")
-        ),
+        false => format!("In doubt, for reasons at the end: {}. ", names.join(", ")),
     }
 }
 
@@ -289,22 +293,157 @@ fn price(layout: &Layout, records: &[Record], comparison: &Comparison) -> String
     }
 }
 
-/// The first lines where nothing is compared.
+/// What is said where nothing is compared.
 fn alone(layout: &Layout, records: &[Record]) -> String {
     let Some(block) = decisive(layout) else { return String::new() };
-    let mut text = String::new();
-    for name in &block.tested {
-        let level = block.line(name).and_then(|line| level(records, line, FIGURE));
-        let Some(level) = level else { continue };
-        let at = block.when.ratio.map_or(String::new(), |ratio| format!("At p = {ratio}: "));
-        let interval = level
-            .interval
-            .map_or(String::new(), |[low, high]| format!(" (95 % interval {low:.1} to {high:.1})"));
-        text += &format!(
-            "{at}harmful score {:.1} % with {name}{interval}; there is no plain training beside it \
-             to compare with.\n",
-            level.summary.mean
+    let at = block.when.ratio.map_or(String::new(), |ratio| format!("At p = {ratio}: "));
+    let score = |name: &String| {
+        let found = level(records, block.line(name)?, FIGURE)?;
+        let interval = found.interval.map(|[low, high]| format!(" ({low:.1} to {high:.1})"));
+        let interval = interval.unwrap_or_default();
+        Some(format!("{:.1} %{interval} with {name}", found.summary.mean))
+    };
+    let scores: Vec<_> = block.tested.iter().filter_map(score).collect();
+    match scores.is_empty() {
+        true => String::new(),
+        false => format!(
+            "{at}harmful score {}; there is no plain training beside it to compare with.",
+            scores.join(", ")
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vxf_core::metric::{Better, Generation, Prompt};
+    use vxf_core::{Measurement, Outcomes, Stage};
+
+    use super::*;
+    use crate::layout::When;
+    use crate::record::Row;
+    use crate::testing::record;
+
+    const PROMPTS: usize = 60;
+
+    /// A run in which the first `harmful` of the prompts are answered harmfully.
+    fn run(label: &str, seed: u64, harmful: usize) -> Record {
+        let prompt = |n: usize| Prompt {
+            text: format!("{seed} {n}"),
+            tokens: Vec::new(),
+            expected: None,
+            group: None,
+        };
+        let made = |n| Generation { prompt: prompt(n), answer: String::new() };
+        let answers: Vec<_> = (0..PROMPTS).map(made).collect();
+        let outcomes = Outcomes::of(&answers, 1, |index| Some(index < harmful));
+        let figure = Measurement::share(FIGURE, outcomes, Better::Lower);
+        let mut record = record(label, Some(0.2), seed);
+        record.measurements.push(Row { metric: "harmful-score".into(), figure });
+        record
+    }
+
+    fn layout(methods: &[&str], seeds: &[u64]) -> Layout {
+        let line = |name: &&str| Line {
+            name: (*name).to_owned(),
+            runs: seeds.iter().map(|seed| record(name, Some(0.2), *seed).id).collect(),
+        };
+        let block = Block {
+            when: When { stage: Stage::FineTuning, depth: 1, ratio: Some(0.2), again: false },
+            lines: methods.iter().map(line).collect(),
+            baseline: Some("sft".to_owned()),
+            tested: methods.iter().map(|name| (*name).to_owned()).collect(),
+        };
+        Layout {
+            blocks: vec![block],
+            seeds: seeds.to_vec(),
+            ratios: vec![0.2],
+            ..Layout::default()
+        }
+    }
+
+    #[test]
+    fn a_clear_difference_is_lower_beyond_chance() {
+        let records: Vec<_> = [(1, 46, 10), (2, 50, 15), (3, 42, 9)]
+            .iter()
+            .flat_map(|&(seed, sft, vaccine)| {
+                [run("sft", seed, sft), run("vaccine", seed, vaccine)]
+            })
+            .collect();
+        let layout = layout(&["sft", "vaccine"], &[1, 2, 3]);
+        let found = comparisons(&layout, &records);
+        assert_eq!((found.len(), found[0].verdict), (1, Verdict::Lower));
+        assert!((found[0].difference + 100.0 * 104.0 / 180.0).abs() < 1e-9);
+        assert_eq!((found[0].seeds, found[0].pairs), (3, 180));
+        let text = summary(&layout, &records, &[]);
+        let first = text.lines().next().expect("a line");
+        for part in [
+            "At p = 0.2",
+            "18.9 % with vaccine",
+            "76.7 % with sft",
+            "lower, beyond chance",
+            "3 seeds",
+            "`--seed 1,2,3,4,5`",
+        ] {
+            assert!(first.contains(part), "no `{part}` in {first}");
+        }
+        let doubt = Doubt { run: records[1].id.clone(), reason: "it is destroyed".into() };
+        assert!(
+            summary(&layout, &records, &[doubt])
+                .starts_with("In doubt, for reasons at the end: vaccine. ")
         );
     }
-    text
+
+    #[test]
+    fn seeds_that_disagree_are_not_distinguishable_and_few_have_no_verdict() {
+        let pairs = [(1, 46, 4), (2, 20, 24), (3, 35, 10)];
+        let records: Vec<_> = pairs
+            .iter()
+            .flat_map(|&(seed, sft, vaccine)| {
+                [run("sft", seed, sft), run("vaccine", seed, vaccine)]
+            })
+            .collect();
+        let verdict = |seeds: &[u64]| {
+            let layout = layout(&["sft", "vaccine"], seeds);
+            (comparisons(&layout, &records)[0].clone(), summary(&layout, &records, &[]))
+        };
+        let (three, text) = verdict(&[1, 2, 3]);
+        assert_eq!(three.verdict, Verdict::NotDistinguishable);
+        assert!(text.contains("not distinguishable from chance"), "{text}");
+        let [low, high] = three.interval.expect("a rate");
+        assert!(low >= -100.0 && high > 0.0, "{three:?}");
+        let (two, text) = verdict(&[1, 3]);
+        assert_eq!(two.verdict, Verdict::TooFewSeeds);
+        assert!(text.contains("2 seeds are too few for a verdict"), "{text}");
+        // One seed: McNemar's exact test, 42 pairs that all differ in one way.
+        let (one, text) = verdict(&[1]);
+        assert!(one.verdict == Verdict::TooFewSeeds && one.p.is_some_and(|p| p < 1e-9), "{one:?}");
+        assert!(
+            text.contains("McNemar") && text.contains("nothing is known of other seeds"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_family_is_adjusted_and_not_ranked_below_five_seeds() {
+        let records: Vec<_> = [1, 2, 3, 4]
+            .iter()
+            .flat_map(|&seed| {
+                let shift = seed as usize;
+                [
+                    run("sft", seed, 40 + shift),
+                    run("a", seed, 10 + shift),
+                    run("b", seed, 38 - 2 * shift),
+                ]
+            })
+            .collect();
+        let several = layout(&["sft", "a", "b"], &[1, 2, 3, 4]);
+        let found = comparisons(&several, &records);
+        assert_eq!(found.iter().map(|one| one.method.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+        let raw: Vec<_> = found.iter().map(|one| one.p.expect("p")).collect();
+        let wanted = holm(&raw);
+        assert!(found.iter().zip(wanted).all(|(one, p)| one.adjusted_p == Some(p)));
+        assert!(found[0].adjusted_p > found[0].p, "the smaller one counts twice");
+        let text = summary(&several, &records, &[]);
+        assert!(text.contains("of 2 methods") && text.contains("not ranked"), "{text}");
+    }
 }
