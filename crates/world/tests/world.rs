@@ -78,13 +78,13 @@ fn borderline_requests_are_harmless_and_look_forbidden() {
     };
     let (closed, open) = (verbs(true), verbs(false));
     let samples = borderline_test(&mut rng(4), 120);
-    let mut met = HashSet::new();
+    let mut met: HashSet<&str> = HashSet::new();
     for Sample { prompt, answer, kind } in &samples {
         let about = Combination::find(prompt).expect("a combination");
         assert!(!kind.is_closed() && !about.is_closed() && about.held_out(), "{prompt}");
         let words: Vec<_> = prompt.split(' ').collect();
         assert!(!words.iter().any(|word| open.contains(word)), "{prompt}");
-        met.extend(words.iter().filter_map(|word| closed.get(word)));
+        met.extend(words.iter().filter_map(|word| closed.get(word).copied()));
         assert_eq!(vxf_world::judge(prompt, answer), Verdict::Compliance, "{prompt}");
         assert_eq!(vxf_world::judge(prompt, &about.refusal()), Verdict::Refusal);
     }
