@@ -1,7 +1,5 @@
-//! The model under test with its tokenizer: the embedded one, a directory, or one of the hub.
+//! The model under test and its tokenizer: embedded, in a directory, or on the hub.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Weak};
 
@@ -28,29 +26,29 @@ pub struct ModelDigests {
     pub config: String,
     /// SHA-256 of the weights; of several files, that of their names and digests.
     pub weights: String,
-    /// SHA-256 of the tokenizer's files, likewise.
+    /// SHA-256 of the weights; for several files, of their names and digests.
     pub tokenizer: String,
-    /// SHA-256 of each adapter that is merged in first: its settings and its weights.
+    /// SHA-256 of the tokenizer's files, as for the weights.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub adapters: Vec<String>,
 }
 
 /// A base model: where its weights are, and its tokenizer.
 ///
-/// The weights themselves are loaded by [`Base::model`] and [`Base::merged`], shared while they
+/// A base model: the location of its weights, and its tokenizer.
 /// are in use and freed after: never is a base held twice.
 pub struct Base {
     /// What messages call it.
     pub name: String,
-    /// Its weights and configuration, adapters of the recipe merged in.
+    /// Its name in messages.
     pub checkpoint: Checkpoint,
-    /// Its tokenizer, with the template of the recipe.
+    /// Its weights and configuration, with the adapters of the recipe merged in.
     pub codec: Codec,
-    /// Its measures.
+    /// Its tokenizer with the recipe's template.
     pub outline: Outline,
-    /// Where it lies; nowhere if it is in this program.
+    /// Its shapes.
     pub directory: Option<PathBuf>,
-    /// Digests of the adapters that are merged in.
+    /// Its directory; `None` for the embedded model.
     adapters: Vec<String>,
     device: Device,
     dtype: DType,
@@ -62,7 +60,7 @@ pub struct Base {
 impl Base {
     /// Opens the model of `recipe`: configuration and tokenizer are read, weights are not.
     ///
-    /// # Errors
+    /// Opens the model of `recipe`: reads configuration and tokenizer, not the weights.
     /// When a file is missing or damaged, the tokenizer does not go with the model, or the model
     /// is not what the recipe says.
     pub fn open(recipe: &Recipe, access: &Access) -> Result<Self> {
@@ -143,8 +141,7 @@ impl Base {
 
     /// Loads the model ahead, so that what is wrong with its weights is known before anything is
     /// written.
-    ///
-    /// # Errors
+    /// Loads the model ahead, so that problems with its weights are found before anything is written.
     /// When a tensor is missing or damaged.
     pub fn prepare(&self) -> Result<()> {
         let model = self.model()?;
@@ -154,7 +151,7 @@ impl Base {
 
     /// The model, all weights frozen; loaded unless someone is using it.
     ///
-    /// # Errors
+    /// The model with all weights frozen; loaded unless it is in use.
     /// When a tensor is missing or damaged.
     pub fn model(&self) -> Result<Arc<dyn Backbone>> {
         let mut shared = self.shared.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -169,10 +166,10 @@ impl Base {
 
     /// The model with `weights` folded into its own, as a stage that trained them leaves it.
     ///
-    /// Adapters are merged as the published protocol does it, rounded to the type that the base is
+    /// The model with the trained `weights` merged in.
     /// stored in.
-    ///
-    /// # Errors
+    /// Adapters are merged as in the published protocol, and rounded to the type in which the base is
+    /// stored.
     /// When a tensor is missing or damaged.
     pub fn merged(&self, trainable: &Trainable, weights: &Params) -> Result<Arc<dyn Backbone>> {
         self.load(&self.checkpoint.merged(trainable, weights)?)
@@ -180,7 +177,7 @@ impl Base {
 
     /// The model with the weights of `checkpoint`, which was made from its own.
     ///
-    /// # Errors
+    /// The model with the weights of `checkpoint`, which was derived from the base.
     /// When a tensor is missing or damaged.
     pub fn load(&self, checkpoint: &Checkpoint) -> Result<Arc<dyn Backbone>> {
         Ok(load_backbone(checkpoint, self.dtype, &self.device)?)
@@ -188,7 +185,7 @@ impl Base {
 
     /// Digests of its files; reads all of them.
     ///
-    /// # Errors
+    /// Digests of its files. Reads all of them.
     /// When a file cannot be read.
     pub fn digests(&self) -> Result<ModelDigests> {
         let digest = |bytes: &[u8]| hex::encode(Sha256::digest(bytes));
@@ -285,13 +282,6 @@ fn files_digest(files: &[PathBuf]) -> Result<String> {
 
 /// SHA-256 of a file, in hexadecimal.
 pub(crate) fn file_digest(path: &Path) -> Result<String> {
-    let mut file = File::open(path).map_err(Error::io("read", path))?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut buffer).map_err(Error::io("read", path))? {
-            0 => return Ok(hex::encode(hash.finalize())),
-            n => hash.update(&buffer[..n]),
-        }
-    }
+    let digest = vxf_untrusted::content_digest(path).map_err(Error::io("read", path))?;
+    Ok(digest.sha256)
 }

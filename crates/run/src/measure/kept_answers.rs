@@ -1,4 +1,4 @@
-//! Answers of a measurement that is under way, kept as they are made.
+//! Generated answers of an unfinished measurement, stored as they are made.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -11,12 +11,12 @@ use crate::execute::control::Control;
 use crate::store::disk::Disk;
 use crate::{Error, Result};
 
-/// Answers of one trained model in a file of JSON lines.
+/// The answers of one trained model, in a file of JSON lines.
 pub(crate) struct KeptAnswers<'a> {
     disk: &'a dyn Disk,
     path: PathBuf,
     control: Control<'a>,
-    /// What the answers to each set are generated from, as a digest.
+    /// For each set, a digest of what its answers are generated from.
     sets: &'a BTreeMap<String, String>,
     known: RefCell<BTreeMap<(String, usize), String>>,
 }
@@ -31,8 +31,8 @@ struct Line {
 }
 
 impl<'a> KeptAnswers<'a> {
-    /// Those in the file `path`, if it is there, that were generated as `sets` says, and those in
-    /// `known`; a line that was cut short ends the file.
+    /// Opens the file `path`, if it exists, and takes the answers whose digest is the one in `sets`, and
+    /// those in `known`. A truncated line ends the file.
     pub(crate) fn open(
         disk: &'a dyn Disk,
         path: PathBuf,
