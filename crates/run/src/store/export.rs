@@ -1,4 +1,4 @@
-//! Taking a run's model away: as a model directory, or as adapters.
+//! Exports the model of a run as a model directory or as adapters.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,14 +11,14 @@ use super::finished::{self, Run};
 use crate::model::Base;
 use crate::{Error, Result};
 
-/// Largest file of weights, in bytes, as transformers writes them.
+/// Largest size of a weights file in bytes, as in transformers.
 const SHARD: u64 = 5_000_000_000;
 
-/// Writes the model of `run` into the new directory `to`, all adapters merged, in the type that
-/// the base is stored in.
+/// Writes the model of `run` into the new directory `to`: all adapters merged, in the type in which the
+/// base is stored.
 ///
 /// # Errors
-/// When `to` is there already or cannot be written, or the run's weights are gone.
+/// When `to` exists or cannot be written, or the run's weights are missing.
 pub fn model(run: Run, base: &Base, to: &Path) -> Result<()> {
     let checkpoint = finished::merged(base, &finished::layers(&run.lineage()?))?;
     whole(to, |draft| {
@@ -42,11 +42,12 @@ pub fn model(run: Run, base: &Base, to: &Path) -> Result<()> {
     })
 }
 
-/// Writes the adapters of `run` into the new directory `to` in PEFT's layout: one adapter there,
-/// several in directories named by their stages, to be merged in the order given. Gives their directories.
+/// Writes the adapters of `run` into the new directory `to` in PEFT's layout. A single adapter goes to
+/// `to` itself; several go to directories named after their stages, and are to be merged in the returned
+/// order.
 ///
 /// # Errors
-/// When the run trained no adapter, and as [`model`].
+/// When the run has no adapter, and as [`model`].
 pub fn adapters(run: Run, base: &Base, to: &Path) -> Result<Vec<PathBuf>> {
     let path = run.place.clone();
     let fail = |problem: &str| Error::NoRun { path: path.clone(), problem: problem.into() };
