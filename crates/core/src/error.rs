@@ -1,4 +1,4 @@
-//! What can go wrong in the core, each case with the offending value and the rule it broke.
+//! The errors of the core, each with the offending value and the rule it broke.
 
 use crate::lineage::Reference;
 use crate::registry::ConfigError;
@@ -10,13 +10,13 @@ pub enum Error {
     /// A tensor operation failed.
     #[error("tensor operation failed: {0}")]
     Tensor(#[source] candle_core::Error),
-    /// A GPU has not the memory that was asked of it.
+    /// The GPU has too little memory.
     #[error(
         "the GPU's memory does not suffice{}: {free} MiB of {total} MiB are free",
         .asked.map_or(String::new(), |asked| format!(" for {asked} MiB more"))
     )]
     OutOfMemory {
-        /// MiB asked for, where that is known.
+        /// MiB requested, if known.
         asked: Option<usize>,
         /// MiB that were free.
         free: usize,
@@ -45,7 +45,7 @@ pub enum Error {
         /// Zero-based optimiser step.
         step: u64,
     },
-    /// A batch has no token that counts in the loss.
+    /// A batch has no labelled token.
     #[error(
         "stream `{stream}` gave a batch without a labelled token: every sample in it is prompt \
          only after truncation"
@@ -59,7 +59,7 @@ pub enum Error {
     UnknownStream {
         /// The name asked for.
         name: String,
-        /// The streams there are.
+        /// The existing streams.
         known: String,
     },
     /// A stream has no sample.
@@ -74,15 +74,15 @@ pub enum Error {
         /// The name asked for.
         name: String,
     },
-    /// Weights that are to take the place of the trained ones are no whole set of them.
+    /// Weights that should replace the trained ones are not a complete set.
     #[error("`{verb}` needs every trained weight and no other: {problem}")]
     WeightSet {
-        /// What they were given to or came from.
+        /// The verb that received or returned them.
         verb: &'static str,
-        /// Which weight is missing, foreign or of another shape, and what to do.
+        /// Which weight is missing, unknown or of another shape, and what to do.
         problem: String,
     },
-    /// A model to compare with was asked for that the run was not given.
+    /// A method asked for a reference model that the run does not have.
     #[error(
         "this stage has no `{reference}` model to compare with; the method's settings must declare \
          that it needs one"
@@ -96,15 +96,15 @@ pub enum Error {
     UnknownModule {
         /// The name asked for.
         module: String,
-        /// Names like it, or some of those there are.
+        /// Similar names, or some of the existing ones.
         known: Vec<String>,
     },
-    /// A query has words that its verb cannot answer.
+    /// A query has settings that its verb does not support.
     #[error("`{verb}` {problem}")]
     Query {
         /// The verb.
         verb: &'static str,
-        /// Why it refuses, and what to write instead.
+        /// The reason, and what to write instead.
         problem: String,
     },
     /// A site was asked for that the backbone never visited.
@@ -117,13 +117,13 @@ pub enum Error {
     },
     /// A site or a selection of sites could not be read.
     #[error(
-        "`{text}` names no site; write embedding, attention_output, mlp_output or block_output, with `.7` for one layer"
+        "`{text}` is not a site; write embedding, attention_output, mlp_output or block_output, with `.7` for one layer"
     )]
     BadSite {
         /// What was given.
         text: String,
     },
-    /// Two sets of named tensors do not go together.
+    /// Two sets of named tensors have different names.
     #[error("parameter sets differ: `{name}` is in one of them only")]
     ParameterMismatch {
         /// The name without a partner.
@@ -148,15 +148,15 @@ pub enum Error {
         kind: &'static str,
         /// The name both took.
         name: String,
-        /// The crate of the one.
+        /// The first plugin's crate.
         first: &'static str,
-        /// The crate of the other.
+        /// The second plugin's crate.
         second: &'static str,
     },
     /// A plugin's settings are wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// A method is not meant for this stage.
+    /// A method does not belong to this stage.
     #[error("{kind} `{name}` belongs to the {belongs} stage, not to {stage}")]
     WrongStage {
         /// The kind of plugin.
@@ -168,7 +168,7 @@ pub enum Error {
         /// Where it was put.
         stage: String,
     },
-    /// A model directory or tensor file is not what it should be.
+    /// A model directory or tensor file is invalid.
     #[error("{path}: {problem}")]
     Checkpoint {
         /// The file or directory.
@@ -176,12 +176,12 @@ pub enum Error {
         /// What is wrong with it and what to do.
         problem: String,
     },
-    /// A model is sound, but of a kind that nothing registered here reads.
+    /// A model is valid, but no registered plugin reads its kind.
     #[error("{path}: {problem}")]
     Unsupported {
         /// The model.
         path: String,
-        /// What it would need.
+        /// What is missing.
         problem: String,
     },
     /// A file could not be read or written.
@@ -192,7 +192,7 @@ pub enum Error {
         /// The system's reason.
         source: std::io::Error,
     },
-    /// A metric compares with a model that is not there.
+    /// A metric compares with a model that this evaluation does not have.
     #[error(
         "metric `{metric}` needs the `{name}` model to compare with, which this evaluation does not have"
     )]
@@ -205,7 +205,7 @@ pub enum Error {
     /// Saved state does not belong to this method or model.
     #[error("saved state does not fit: {0}")]
     State(String),
-    /// A metric lacks what it needs.
+    /// A metric lacks data that it needs.
     #[error("metric `{metric}` needs {need}, which this evaluation does not have")]
     MissingData {
         /// The metric's name.
@@ -216,7 +216,7 @@ pub enum Error {
     /// Asked to stop between two steps or two answers; what is done is kept.
     #[error("stopped as asked")]
     Stopped,
-    /// A plugin failed in its own way.
+    /// A plugin failed with an error of its own.
     #[error("{plugin}: {source}")]
     Plugin {
         /// The plugin's name.
@@ -239,7 +239,7 @@ impl From<candle_core::Error> for Error {
 }
 
 impl Error {
-    /// The same, and if it is about a number, the stream that was learnt from.
+    /// Adds the stream that was trained on to an error about a non-finite number.
     pub(crate) fn on_stream(mut self, stream: &str) -> Self {
         if let Self::NotFinite { place, .. } = &mut self {
             place.push_str(&format!(" on stream `{stream}`"));

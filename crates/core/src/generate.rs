@@ -1,4 +1,4 @@
-//! Answers, many prompts at a time.
+//! Generates answers, many prompts at a time.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,8 +11,8 @@ use crate::{Params, Result};
 
 /// How the next token is chosen.
 ///
-/// The choices for one prompt are a function of the prompt's set and index alone, so that an
-/// answer does not depend on which prompts it was batched with.
+/// The choices for a prompt depend on its set and index alone, not on the prompts in the same
+/// batch.
 pub trait Sampler: Send + Sync {
     /// The choices for prompt `index` of the set called `set`, from its first token on.
     fn start(&self, set: &str, index: usize) -> Box<dyn Choices>;
@@ -24,13 +24,13 @@ impl<S: Sampler + ?Sized> Sampler for Arc<S> {
     }
 }
 
-/// One prompt's choices, token after token.
+/// The choices for one prompt, token after token.
 pub trait Choices {
     /// The next token, given the logits `[vocabulary]`.
     fn next(&mut self, logits: &[f32]) -> Result<u32>;
 }
 
-/// Always the likeliest token; the first of equals.
+/// Greedy decoding: the likeliest token, the first of equals.
 #[derive(Clone, Copy, Debug)]
 pub struct Greedy;
 
@@ -46,18 +46,18 @@ impl Choices for Greedy {
     }
 }
 
-/// Keeps answers as they are made, so that a process that ends early has not made them in vain.
+/// A cache of answers, so that an interrupted process need not generate them again.
 pub trait Keeper {
-    /// The answer to prompt `index` of `set`, if it was made before.
+    /// The cached answer to prompt `index` of `set`.
     fn kept(&self, set: &str, index: usize) -> Option<String>;
-    /// Keeps answers by their prompts' indices.
+    /// Stores answers by their prompts' indices.
     ///
     /// # Errors
-    /// When they cannot be kept; [`crate::Error::Stopped`] when no more are wanted.
+    /// When they cannot be stored; [`crate::Error::Stopped`] to stop generating.
     fn keep(&self, set: &str, made: &[(usize, String)]) -> Result<()>;
 }
 
-/// Keeps nothing.
+/// A cache that stores nothing.
 pub struct Forgetful;
 
 impl Keeper for Forgetful {
@@ -70,10 +70,10 @@ impl Keeper for Forgetful {
     }
 }
 
-/// Answers of at most `most` tokens to the first `prompts` of the set called `set`, in order; those
-/// that `keeper` has are taken from it.
+/// Answers of at most `most` tokens to the first `prompts` of the set called `set`, in order.
+/// Answers that `keeper` has are taken from it.
 ///
-/// Prompts of one length go together, so that no padding is needed.
+/// Prompts of equal length share a batch, so that no padding is needed.
 pub fn answers(
     model: Model<'_>,
     set: &str,
@@ -106,7 +106,7 @@ pub fn answers(
     Ok(prompts.iter().zip(answers).map(generation).collect())
 }
 
-/// Indices of prompts that are equally long, at most `most` together, the shortest first.
+/// Indices of prompts in groups of equal length, at most `most` in a group, the shortest first.
 pub fn groups_of_one_length(prompts: &[Prompt], most: usize) -> Vec<Vec<usize>> {
     let mut by_length: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     for (index, prompt) in prompts.iter().enumerate() {
@@ -115,7 +115,7 @@ pub fn groups_of_one_length(prompts: &[Prompt], most: usize) -> Vec<Vec<usize>> 
     by_length.values().flat_map(|group| group.chunks(most.max(1))).map(<[_]>::to_vec).collect()
 }
 
-/// Answers to token rows of one length; stops when all rows have ended.
+/// Answers to token rows of equal length; stops when all rows have ended.
 fn answer(
     model: Model<'_>,
     rows: &[&[u32]],
@@ -162,7 +162,7 @@ fn argmax(values: &[f32]) -> u32 {
     best as u32
 }
 
-/// For backbones without a cache: the whole sequence again for every token.
+/// For backbones without a key-value cache: computes the whole sequence for every token.
 struct WithoutCache<'a> {
     model: Model<'a>,
     tokens: Option<Tensor>,

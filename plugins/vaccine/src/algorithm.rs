@@ -96,10 +96,10 @@ impl Perturber for GradientPerturber {
         step.record("hidden_gradient_norm", norm.clone())?;
         let place = format!(" on stream `{}`", step.main());
         for (site, own) in &norms {
-            step.watch(&format!("the loss gradient at {site}"), &place, own)?;
+            step.require_finite(&format!("the loss gradient at {site}"), &place, own)?;
             step.record(&format!("hidden_gradient_norm.{site}"), own.clone())?;
         }
-        step.watch("the norm of the loss gradient at all sites", &place, &norm)?;
+        step.require_finite("the norm of the loss gradient at all sites", &place, &norm)?;
 
         let factor = |norm: &Scalar| norm.plus(&GUARD.into())?.under(*rho);
         match scope {

@@ -142,7 +142,7 @@ fn verbs_without_a_gradient_of_weights_refuse_a_subset() {
             ("`logits`", step.on_main().of(&all).logits().map(drop)),
             ("`hidden`", step.on_main().of(&all).hidden(&site).map(drop)),
             ("`site_gradients`", step.on_main().of(&all).site_gradients(&site).map(drop)),
-            ("`of` wants none of the 15", step.on_main().of(&|_| false).gradients().map(drop)),
+            ("`of` selects none of the 15", step.on_main().of(&|_| false).gradients().map(drop)),
         ];
         for (verb, refused) in refused {
             let error = refused.expect_err(verb).to_string();
