@@ -8,8 +8,8 @@ use gemm::Parallelism;
 use rayon::prelude::*;
 use vxf_tensor::vectorised;
 
-use super::narrow::{FEW, few_rows};
-use super::small::{Operands, Small};
+use super::microkernel::{Operands, Small};
+use super::skinny::{FEW, few_rows};
 use super::{Real, View, transpose};
 
 /// Multiply-adds below which a product stays on the calling thread.

@@ -7,7 +7,7 @@
 use rayon::prelude::*;
 use vxf_tensor::vectorised;
 
-use super::narrow::{GRAIN, LANES, Sums};
+use super::skinny::{GRAIN, LANES, Sums};
 use super::{Real, add_scaled};
 
 /// Rows, or columns, that are processed together.
