@@ -2,6 +2,7 @@
 
 use crate::lineage::Reference;
 use crate::registry::ConfigError;
+use vxf_tensor::device::OutOfMemory;
 
 /// The core's error.
 #[derive(Debug, thiserror::Error)]
@@ -228,13 +229,13 @@ pub enum Error {
 
 impl From<candle_core::Error> for Error {
     fn from(error: candle_core::Error) -> Self {
-        #[cfg(feature = "cuda")]
-        if let Some(asked) = vxf_cuda::out_of_memory(&error) {
-            let mib = |bytes: usize| bytes.div_ceil(1 << 20);
-            let (free, total) = vxf_cuda::free_and_total().unwrap_or_default();
-            return Self::OutOfMemory { asked: asked.map(mib), free: mib(free), total: mib(total) };
+        match vxf_tensor::device::out_of_memory(&error) {
+            Some(OutOfMemory { asked, free, total }) => {
+                let mib = |bytes: usize| bytes.div_ceil(1 << 20);
+                Self::OutOfMemory { asked: asked.map(mib), free: mib(free), total: mib(total) }
+            }
+            None => Self::Tensor(error),
         }
-        Self::Tensor(error)
     }
 }
 

@@ -1,19 +1,15 @@
 //! AdamW with decoupled weight decay and global-norm clipping, as PyTorch computes them.
 
-mod cpu;
-#[cfg(feature = "cuda")]
-mod cuda;
-
 use std::collections::{BTreeMap, BTreeSet};
 
-use candle_core::{Tensor, Var};
+use candle_core::Var;
 use serde::{Deserialize, Serialize};
 
 use crate::backbone::Parameter;
 use crate::finite::Finite;
 use crate::{Error, Gradients, Params, Result};
-use cpu::Kernel;
 use vxf_tensor::Scalar;
+use vxf_tensor::adamw::{Kernel, Update};
 
 /// AdamW's constants.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -85,7 +81,7 @@ impl AdamW {
         let AdamWConfig { beta1, beta2, weight_decay, .. } = self.config;
         own(weights, gradients)?;
         #[cfg(feature = "cuda")]
-        let on_cuda = cuda::Launches::on(weights)?;
+        let on_cuda = vxf_tensor::adamw::Launches::on(weights.iter().map(|(_, weight)| weight))?;
         let mut finite = Finite::new(self.steps - 1);
         for (name, gradient) in gradients.iter() {
             let missing = || Error::ParameterMismatch { name: name.to_owned() };
@@ -181,24 +177,6 @@ fn own(weights: &mut Params, gradients: &Gradients) -> Result<()> {
 /// `clip_grad_norm_`; 1 without a limit.
 pub fn clip_factor(norm: f64, limit: Option<f64>) -> f64 {
     limit.map_or(1.0, |limit| (limit / (norm + 1e-6)).min(1.0))
-}
-
-/// `w <- shrink * w - size * m / (sqrt(v) / root + epsilon)`.
-#[derive(Clone, Copy)]
-struct Update {
-    shrink: f64,
-    size: f64,
-    root: f64,
-    epsilon: f64,
-}
-
-impl Update {
-    /// The same from candle operations, for devices without a kernel of ours.
-    fn compose(&self, weight: &Tensor, first: &Tensor, second: &Tensor) -> Result<()> {
-        let direction = (first / ((second.sqrt()? / self.root)? + self.epsilon)?)?;
-        let moved = ((weight.detach() * self.shrink)? - (direction * self.size)?)?;
-        Ok(Var::from_tensor(weight)?.set(&moved)?)
-    }
 }
 
 #[cfg(test)]

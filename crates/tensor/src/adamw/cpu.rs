@@ -8,30 +8,29 @@ use candle_core::{CpuStorage, DType, Error, InplaceOp1, Layout, Result, Storage,
 use rayon::prelude::*;
 
 use super::Update;
-use vxf_tensor::vectorised;
+use crate::vectorised;
 
 /// Elements that a thread moves at a time.
 const CHUNK: usize = 1 << 14;
 
-/// The update of one weight: `m <- beta1 * m + (1 - beta1) * g` and `v` likewise from `g * g`, then the
+/// The update of one weight on the CPU: `m <- beta1 * m + (1 - beta1) * g` and `v` likewise from `g * g`, then the
 /// weight by both.
-#[derive(Clone, Copy)]
-pub(super) struct Kernel {
+#[derive(Clone, Copy, Debug)]
+pub struct Kernel {
     /// What the gradient is multiplied by first.
-    pub(super) factor: f64,
+    pub factor: f64,
     /// Decays of the first and second moments.
-    pub(super) keep: [f64; 2],
-    pub(super) update: Update,
+    pub keep: [f64; 2],
+    /// How the weight moves then.
+    pub update: Update,
 }
 
 impl Kernel {
-    /// Moves contiguous tensors of one type; whether the weight is finite then.
-    pub(super) fn apply(
-        &self,
-        weight: &Tensor,
-        moments: [&Tensor; 2],
-        gradient: &Tensor,
-    ) -> Result<bool> {
+    /// Moves contiguous tensors of one type in place. Returns whether the weight is still finite.
+    ///
+    /// # Errors
+    /// When shapes or types differ, or a tensor is not contiguous or not on the CPU.
+    pub fn apply(&self, weight: &Tensor, moments: [&Tensor; 2], gradient: &Tensor) -> Result<bool> {
         match weight.dtype() {
             DType::F32 => self.applied::<f32>(weight, moments, gradient),
             DType::F64 => self.applied::<f64>(weight, moments, gradient),
