@@ -1,7 +1,5 @@
 //! The model under test and its tokenizer: embedded, in a directory, or on the hub.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Weak};
 
@@ -284,13 +282,6 @@ fn files_digest(files: &[PathBuf]) -> Result<String> {
 
 /// SHA-256 of a file, in hexadecimal.
 pub(crate) fn file_digest(path: &Path) -> Result<String> {
-    let mut file = File::open(path).map_err(Error::io("read", path))?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut buffer).map_err(Error::io("read", path))? {
-            0 => return Ok(hex::encode(hash.finalize())),
-            n => hash.update(&buffer[..n]),
-        }
-    }
+    let digest = vxf_untrusted::content_digest(path).map_err(Error::io("read", path))?;
+    Ok(digest.sha256)
 }
