@@ -7,6 +7,7 @@ use vxf_core::Trainable;
 use vxf_hf::peft;
 use vxf_hub::COMPANIONS;
 
+use super::disk::{self, FileSystem};
 use super::finished::{self, Run};
 use crate::model::Base;
 use crate::{Error, Result};
@@ -76,22 +77,37 @@ pub fn adapters(run: Run, base: &Base, to: &Path) -> Result<Vec<PathBuf>> {
     Ok((0..layers.len()).map(|index| place(to, index)).collect())
 }
 
-/// Has `write` fill a directory beside `to` that takes its place when all is there.
-fn whole(to: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+/// Lets `fill` write a new directory, which appears at `to` when it is complete.
+fn whole(to: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     if to.exists() {
         return Err(Error::Exists { path: to.to_owned() });
     }
-    let parent = to.parent().unwrap_or(Path::new(""));
-    if !parent.as_os_str().is_empty() {
-        fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
+    disk::place(&FileSystem, &disk::beside(to), to, fill)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An export appears complete or not at all, and never replaces anything.
+    #[test]
+    fn a_failed_export_leaves_nothing() {
+        let place = tempfile::tempdir().expect("a directory");
+        let left = || place.path().read_dir().expect("a directory").count();
+        let to = place.path().join("new");
+        let fill = |draft: &Path| {
+            let path = draft.join("config.json");
+            fs::write(&path, "{}").map_err(Error::io("write", &path))
+        };
+        let failing = |draft: &Path| {
+            fill(draft)?;
+            Err(Error::Exists { path: draft.to_owned() })
+        };
+        whole(&to, failing).expect_err("it fails half way");
+        assert_eq!(left(), 0);
+        whole(&to, fill).expect("a new directory");
+        assert!(to.join("config.json").is_file());
+        whole(&to, fill).expect_err("it is there already");
+        assert_eq!(left(), 1);
     }
-    let name = to.file_name().unwrap_or_default().to_string_lossy();
-    let draft = parent.join(format!(".{name}.{}", std::process::id()));
-    let written =
-        write(&draft).and_then(|()| fs::rename(&draft, to).map_err(Error::io("write", to)));
-    if written.is_err() {
-        // What failed is told; a rest that cannot be removed is the smaller trouble.
-        fs::remove_dir_all(&draft).ok();
-    }
-    written
 }
