@@ -17,6 +17,8 @@ use crate::perturber::Perturber;
 use crate::registry::ConfigError;
 use crate::site::SiteSelection;
 
+pub use crate::precision::Precision;
+
 /// One documented setting.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct Setting {

@@ -22,6 +22,7 @@ pub mod needs;
 pub mod optimizer;
 mod params;
 pub mod perturber;
+mod precision;
 pub mod registry;
 pub mod resume;
 pub mod schedule;

@@ -5,13 +5,15 @@ use std::sync::Arc;
 
 use candle_core::Device;
 use rand::seq::SliceRandom;
+use serde::{Deserialize, Serialize};
 
 use crate::batch::{Batch, Example};
 use crate::{Error, Result};
 use vxf_tensor::Key;
 
 /// The order in which a stream goes through its samples.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Order {
     /// A new permutation each epoch, as in the reference trainer.
     Shuffled,

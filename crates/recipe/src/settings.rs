@@ -1,9 +1,8 @@
 //! The sections of a recipe that are not a plugin's: each setting with its default and meaning.
 
-use candle_core::DType;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use vxf_core::config::json;
+use vxf_core::config::{Precision, json};
 use vxf_core::engine::Recompute;
 use vxf_core::registry::ConfigError;
 use vxf_core::schedule::Decay;
@@ -32,28 +31,6 @@ impl Stages {
             Self::Alignment => stage == Stage::Alignment,
             Self::FineTuning => stage == Stage::FineTuning,
             Self::PostTuning => stage == Stage::PostTuning,
-        }
-    }
-}
-
-/// The order in which a stage goes through its samples.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SampleOrder {
-    /// Another permutation each epoch.
-    Shuffled,
-    /// As drawn, each epoch alike.
-    Sequential,
-    /// Another permutation each epoch, with samples of near length in a batch together.
-    ByLength,
-}
-
-impl From<SampleOrder> for Order {
-    fn from(order: SampleOrder) -> Self {
-        match order {
-            SampleOrder::Shuffled => Self::Shuffled,
-            SampleOrder::Sequential => Self::Sequential,
-            SampleOrder::ByLength => Self::ByLength,
         }
     }
 }
@@ -134,35 +111,6 @@ impl From<Recompute> for Keep {
     }
 }
 
-/// The type that a model computes in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Precision {
-    /// 32-bit floats.
-    #[serde(alias = "float32")]
-    F32,
-    /// 64-bit floats, for checks.
-    #[serde(alias = "float64")]
-    F64,
-    /// bfloat16.
-    #[serde(alias = "bfloat16")]
-    Bf16,
-    /// 16-bit floats.
-    #[serde(alias = "float16")]
-    F16,
-}
-
-impl From<Precision> for DType {
-    fn from(precision: Precision) -> Self {
-        match precision {
-            Precision::F32 => Self::F32,
-            Precision::F64 => Self::F64,
-            Precision::Bf16 => Self::BF16,
-            Precision::F16 => Self::F16,
-        }
-    }
-}
-
 vxf_core::config! {
     /// The section `model`.
     pub struct ModelSettings {
@@ -207,7 +155,7 @@ vxf_core::config! {
         pub max_gradient_norm: f64 = 1.0,
         /// Order of the samples: shuffled, sequential, or by_length (shuffled, but samples of near
         /// length share a batch, so that less is padded).
-        pub order: SampleOrder = SampleOrder::Shuffled,
+        pub order: Order = Order::Shuffled,
         /// In the user's stage: train the alignment's adapter further (Single-LoRA), in place of
         /// merging it and training a new one (Double-LoRA).
         pub continue_adapter: bool = false,

@@ -93,7 +93,7 @@ impl StagePlan<'_> {
         for Read { name, set, batch_size } in &self.streams {
             let order = key.child("order").child(name);
             let examples = set.examples.clone();
-            let stream = Stream::new(examples, *batch_size, settings.order.into(), order);
+            let stream = Stream::new(examples, *batch_size, settings.order, order);
             streams.insert(name, stream)?;
         }
         let main = &self.streams[0];
