@@ -81,6 +81,8 @@ inventory::collect!(Entry<dyn JudgeConfig>);
 pub trait Kind: 'static {
     /// The name of the kind.
     const NAME: &'static str;
+    /// The key that holds a plugin's name in serialised settings.
+    const TAG: &'static str = "name";
     /// All entries, in the linker's order.
     fn all() -> Vec<&'static Entry<Self>>;
 }

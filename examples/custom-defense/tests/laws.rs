@@ -32,6 +32,7 @@ mod pull_back {
 }
 
 vxf_testkit::config_laws!(metric "brevity", json!({ "words": 2 }));
+vxf_testkit::config_laws!(source "village", json!({ "samples": 12 }));
 
 /// A stage on random samples, with a stream of harmful ones.
 fn stage<'a>(

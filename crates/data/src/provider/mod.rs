@@ -207,6 +207,7 @@ inventory::collect!(SourceEntry);
 
 impl Kind for dyn DataConfig {
     const NAME: &'static str = "source";
+    const TAG: &'static str = "source";
     fn all() -> Vec<&'static Entry<Self>> {
         inventory::iter::<SourceEntry>.into_iter().map(|entry| &entry.0).collect()
     }
