@@ -91,7 +91,7 @@ pub(crate) struct PretrainArgs {
     #[arg(long, value_name = "SEED", default_value_t = vxf_world::Pretraining::default().seed)]
     pub(crate) seed: u64,
     /// Optimiser steps.
-    # Number of optimiser steps.
+    #[arg(long, value_name = "N", default_value_t = vxf_world::Pretraining::default().steps,
         value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) steps: u64,
     /// Output directory for the model; it must not exist yet.
