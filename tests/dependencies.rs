@@ -117,10 +117,10 @@ fn has_examples(text: &str) -> bool {
     let lines = text.lines().map(str::trim_start);
     let documentation =
         lines.filter_map(|line| line.strip_prefix("///").or(line.strip_prefix("//!")));
-    let mut fences = documentation.filter_map(|line| line.trim_start().strip_prefix("```"));
+    let fences = documentation.filter_map(|line| line.trim_start().strip_prefix("```"));
     // Every second fence ends a block.
-    std::iter::from_fn(|| fences.next().inspect(|_| drop(fences.next())))
-        .any(|language| ["", "rust", "no_run"].contains(&language))
+    let mut languages = fences.step_by(2);
+    languages.any(|language| ["", "rust", "no_run"].contains(&language))
 }
 
 /// A library without tests of its own says so, which saves a link; one that has some must not.

@@ -1,7 +1,7 @@
 //! The update by hand, and what it does with weights that are shared, left out or no longer finite.
 
 use super::*;
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 
 /// Three steps by hand in f64, on one decayed and one undecayed weight.
 #[test]
