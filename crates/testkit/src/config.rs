@@ -22,7 +22,7 @@ fn parsed<C: Kind + Serialize + ?Sized>(name: &str, settings: &Value) -> (Box<C>
     }
 }
 
-/// The registry's entry says what the plugin is, and its documented defaults are the real ones.
+/// The registry's entry has a summary, and documented defaults are the real ones.
 pub fn documents_its_defaults<C: Kind + Serialize + ?Sized>(name: &str) {
     let entry = entry::<C>(name);
     assert!(!entry.summary.is_empty() && entry.summary.len() < 80, "a summary under 80 characters");
@@ -49,13 +49,13 @@ where
     let read: Box<C> = serde_json::from_value(written.clone()).expect("what was written");
     assert_eq!(serde_json::to_value(&*read).expect("plain data"), written);
 
-    // A user writes no name: the entry reads the rest alike.
+    // A user's settings have no name: the entry reads the rest in the same way.
     let mut rest = written.clone();
     rest.as_object_mut().and_then(|rest| rest.remove(C::TAG)).expect("written with its name");
     assert_eq!(parsed::<C>(name, &rest).1, written, "both ways of reading agree");
 }
 
-/// A key that there is not is refused, by both ways of reading and by its name.
+/// An unknown key is rejected by both ways of reading, and named.
 pub fn refuses_unknown_keys<C>(name: &str)
 where
     C: Kind + ?Sized,
@@ -64,7 +64,7 @@ where
     let error = (entry::<C>(name).parse)(json!({ "rhoo": 1.0 })).err().expect("no such key");
     assert_eq!(error.key, "rhoo");
     let read: Result<Box<C>, _> = serde_json::from_value(json!({ C::TAG: name, "rhoo": 1.0 }));
-    assert!(read.is_err(), "read by name, an unknown key must be refused as well");
+    assert!(read.is_err(), "read by name, an unknown key must be rejected as well");
 }
 
 /// Turns the laws of settings into tests, for a plugin of the kind `defense`, `perturber`, `metric`,
