@@ -5,9 +5,9 @@ use candle_core::{CudaStorage, DType, Result};
 use crate::buffer::{Operand, room};
 use crate::launch::{CROSS_ENTROPY, Launch, THREADS};
 
-/// Writes the losses of the rows of `logits` `[rows, vocabulary]`, `f32`, from place `first` of
-/// `losses` on, where those of `classes` are for them too. Returns the rows' gradients in elements of
-/// the type asked for, times the share that is asked for with it.
+/// Writes the losses of the rows of `logits` `[rows, vocabulary]`, `f32`, to `losses` from index
+/// `first`, with the classes from the same index of `classes`. If requested, returns the rows'
+/// gradients in the given type, times the given share.
 ///
 /// # Errors
 /// When a launch fails.
@@ -38,7 +38,7 @@ pub fn cross_entropy(
     Ok(slopes)
 }
 
-/// The rows of `x` `[.., width]` that `count` indices from place `first` of `rows` on name.
+/// Gathers the rows of `x` `[.., width]` at `count` indices from position `first` of `rows`.
 ///
 /// # Errors
 /// When a launch fails.
@@ -58,7 +58,7 @@ pub fn gathered(
     Ok(y)
 }
 
-/// Writes the rows of `x` `[count, width]` to those of `y` that the indices name.
+/// Scatters the rows of `x` `[count, width]` to the rows of `y` at the indices.
 ///
 /// # Errors
 /// When a launch fails.

@@ -1,11 +1,11 @@
-//! Normalisation by the root mean square.
+//! Root-mean-square normalisation.
 
 use candle_core::{CudaStorage, DType, Result};
 
 use crate::buffer::{Operand, room};
 use crate::launch::{Launch, RMS_NORM, THREADS};
 
-/// `x gain / sqrt(mean(x^2) + eps)` for each row as long as `gain`.
+/// `x gain / sqrt(mean(x^2) + eps)` for each row of `gain`'s length.
 ///
 /// # Errors
 /// When a launch fails.
@@ -50,7 +50,7 @@ pub fn rms_norm_back_gain(
     width: usize,
     eps: f64,
 ) -> Result<CudaStorage> {
-    /// Rows that one block sums before the sums are summed.
+    /// Rows per partial sum.
     const ROWS: usize = 32;
     let rows = x.count() / width;
     let blocks = rows.div_ceil(ROWS);
