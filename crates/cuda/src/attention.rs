@@ -3,7 +3,7 @@
 use candle_core::cuda_backend::WrapErr;
 use candle_core::{CudaDevice, CudaStorage, DType, Result, bail};
 
-use crate::buffer::{Operand, room};
+use crate::buffer::{Operand, allocate};
 use crate::launch::{ATTENTION, Launch, THREADS};
 
 /// The sizes of an attention: `q` is `[batch, heads, len, d]`, `k` and `v` are
@@ -89,8 +89,8 @@ pub fn attention(
 ) -> Result<[CudaStorage; 2]> {
     let Attention { batch, heads, kv_heads, len, keys, d, scale, .. } = sizes;
     let (device, dtype) = (q.device(), q.dtype());
-    let y = room(device, dtype, q.count())?;
-    let lse = room(device, DType::F32, batch * heads * len)?;
+    let y = allocate(device, dtype, q.count())?;
+    let lse = allocate(device, DType::F32, batch * heads * len)?;
     let Shape { tile, threads, width } = sizes.forward_shape()?;
     let shared =
         2 * tile * sizes.line(dtype) * dtype.size_in_bytes() + 4 * tile * (tile + 8) + 4 * tile;
@@ -120,7 +120,7 @@ pub fn attention_back(
     let (device, dtype) = (q.device(), q.dtype());
     let lengths = Operand::whole(lengths, batch);
     let rows = batch * heads * len;
-    let dots = room(device, DType::F32, rows)?;
+    let dots = allocate(device, DType::F32, rows)?;
     let dots = Operand::whole(&dots, rows);
     Launch::of(device, ATTENTION, "attention_dot", dtype)?
         .buffers([y, dy, dots])?
@@ -142,14 +142,14 @@ pub fn attention_back(
     };
     let mut dq = None;
     if need_q {
-        let made = room(device, dtype, q.count())?;
+        let made = allocate(device, dtype, q.count())?;
         let launch = launch("attention_back_q")?.buffer(Operand::whole(&made, q.count()))?;
         finish(launch, [len.div_ceil(tile), heads, batch])?;
         dq = Some(made);
     }
     let (mut dk, mut dv) = (None, None);
     if need_kv {
-        let made = [room(device, dtype, k.count())?, room(device, dtype, v.count())?];
+        let made = [allocate(device, dtype, k.count())?, allocate(device, dtype, v.count())?];
         let [of_k, of_v] = &made;
         let launch = launch("attention_back_kv")?
             .buffers([Operand::whole(of_k, k.count()), Operand::whole(of_v, v.count())])?;

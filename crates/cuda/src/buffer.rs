@@ -107,8 +107,8 @@ pub fn tensor(storage: CudaStorage, shape: impl Into<Shape>) -> Tensor {
 ///
 /// # Errors
 /// When there is not enough memory.
-pub(crate) fn room(device: &CudaDevice, dtype: DType, count: usize) -> Result<CudaStorage> {
-    macro_rules! room {
+pub(crate) fn allocate(device: &CudaDevice, dtype: DType, count: usize) -> Result<CudaStorage> {
+    macro_rules! allocate {
         ($T:ty) => {{
             // SAFETY: the caller's launch writes every element before anything reads one.
             let slice = unsafe { device.alloc::<$T>(count) };
@@ -117,10 +117,10 @@ pub(crate) fn room(device: &CudaDevice, dtype: DType, count: usize) -> Result<Cu
         }};
     }
     Ok(match dtype {
-        DType::F32 => room!(f32),
-        DType::F64 => room!(f64),
-        DType::BF16 => room!(bf16),
-        DType::U32 => room!(u32),
+        DType::F32 => allocate!(f32),
+        DType::F64 => allocate!(f64),
+        DType::BF16 => allocate!(bf16),
+        DType::U32 => allocate!(u32),
         other => bail!("our CUDA kernels do not produce elements of type {other:?}"),
     })
 }

@@ -4,11 +4,11 @@ use candle_core::cuda_backend::WrapErr;
 use candle_core::{CudaDevice, CudaStorage, DType, Result, bail};
 use half::bf16;
 
-use crate::buffer::{Operand, room};
+use crate::buffer::{Operand, allocate};
 use crate::launch::{ELEMENTWISE, File, HEADS, Launch, SWIGLU};
 
 fn of_two(file: File, name: &str, x: Operand<'_>, y: Operand<'_>) -> Result<CudaStorage> {
-    let z = room(x.device(), x.dtype(), x.count())?;
+    let z = allocate(x.device(), x.dtype(), x.count())?;
     Launch::of(x.device(), file, name, x.dtype())?
         .buffers([x, y, Operand::whole(&z, x.count())])?
         .count(x.count())
@@ -48,7 +48,7 @@ pub fn add_masked(y: Operand<'_>, x: Operand<'_>, mask: Operand<'_>) -> Result<(
 /// # Errors
 /// When a launch fails.
 pub fn scaled_by(x: Operand<'_>, factor: Operand<'_>) -> Result<CudaStorage> {
-    let y = room(x.device(), x.dtype(), x.count())?;
+    let y = allocate(x.device(), x.dtype(), x.count())?;
     Launch::of(x.device(), ELEMENTWISE, "scaled_by", x.dtype())?
         .buffers([x, factor, Operand::whole(&y, x.count())])?
         .count(x.count())
@@ -66,7 +66,7 @@ pub fn cast(x: Operand<'_>, dtype: DType) -> Result<CudaStorage> {
         (DType::BF16, DType::F32) => "bf16_to_f32",
         (from, to) => bail!("no kernel converts {from:?} to {to:?}"),
     };
-    let y = room(x.device(), dtype, x.count())?;
+    let y = allocate(x.device(), dtype, x.count())?;
     Launch::new(x.device(), ELEMENTWISE, name)?
         .buffers([x, Operand::whole(&y, x.count())])?
         .count(x.count())
@@ -92,7 +92,7 @@ pub fn swiglu_back(
     dy: Operand<'_>,
 ) -> Result<[CudaStorage; 2]> {
     let (device, dtype, count) = (gate.device(), gate.dtype(), gate.count());
-    let (dgate, dup) = (room(device, dtype, count)?, room(device, dtype, count)?);
+    let (dgate, dup) = (allocate(device, dtype, count)?, allocate(device, dtype, count)?);
     Launch::of(device, SWIGLU, "swiglu_back", dtype)?
         .buffers([gate, up, dy, Operand::whole(&dgate, count), Operand::whole(&dup, count)])?
         .count(count)
@@ -111,11 +111,11 @@ pub fn heads(
     sizes: [usize; 4],
     back: bool,
 ) -> Result<CudaStorage> {
-    let y = room(x.device(), x.dtype(), x.count())?;
+    let y = allocate(x.device(), x.dtype(), x.count())?;
     let launch = Launch::of(x.device(), HEADS, "heads", x.dtype())?.buffer(x)?;
     let launch = match rotation {
         Some(tables) => launch.buffers(tables)?,
-        None => launch.nowhere().nowhere(),
+        None => launch.null().null(),
     };
     launch
         .buffer(Operand::whole(&y, x.count()))?
@@ -146,7 +146,7 @@ pub fn dropout(
         .collect();
     let words = device.cuda_stream().clone_htod(&words).w()?;
     let words = CudaStorage::wrap_cuda_slice(words, device.clone());
-    let mask = room(device, dtype, count)?;
+    let mask = allocate(device, dtype, count)?;
     let keep = 1.0 / (1.0 - p);
     // Rounded once, as on the CPU.
     let keep = if dtype == DType::BF16 { bf16::from_f64(keep).to_f64() } else { keep };

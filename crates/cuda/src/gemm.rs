@@ -4,7 +4,7 @@ use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::cublas::{result, sys};
 use candle_core::{CudaDevice, CudaStorage, DType, Result, bail};
 
-use crate::buffer::{Operand, room};
+use crate::buffer::{Operand, allocate};
 use crate::device::bind;
 
 /// A row-major matrix as an operand of a product.
@@ -53,7 +53,7 @@ pub(crate) fn set_up(device: &CudaDevice) -> Result<()> {
 /// When the sizes do not match, or cuBLAS fails.
 pub fn product(a: Side<'_>, b: Side<'_>, factor: f64, dtype: DType) -> Result<CudaStorage> {
     let ([m, _], [_, n]) = (a.shape(), b.shape());
-    let out = room(a.operand.device(), dtype, m * n)?;
+    let out = allocate(a.operand.device(), dtype, m * n)?;
     into(Operand::whole(&out, m * n), 0.0, factor, a, b)?;
     Ok(out)
 }

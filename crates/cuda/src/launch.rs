@@ -92,13 +92,18 @@ impl Launch {
     }
 
     /// Adds the address of an operand's element at `offset`; an element has `width` bytes.
-    pub(crate) fn behind(self, operand: Operand<'_>, offset: usize, width: usize) -> Result<Self> {
+    pub(crate) fn at_offset(
+        self,
+        operand: Operand<'_>,
+        offset: usize,
+        width: usize,
+    ) -> Result<Self> {
         let address = operand.address()? + (offset * width) as u64;
         Ok(self.with(Argument::U64(address)))
     }
 
     /// Adds an address that the kernel does not read.
-    pub(crate) fn nowhere(self) -> Self {
+    pub(crate) fn null(self) -> Self {
         self.with(Argument::U64(0))
     }
 

@@ -11,22 +11,22 @@ use candle_core::{Error, Result};
 
 /// The error of an allocation that did not fit.
 #[derive(Debug)]
-struct TooLittle {
+struct OutOfMemory {
     asked: usize,
 }
 
-impl std::fmt::Display for TooLittle {
+impl std::fmt::Display for OutOfMemory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "no {} bytes of GPU memory are free", self.asked)
+        write!(f, "out of GPU memory: {} bytes requested", self.asked)
     }
 }
 
-impl std::error::Error for TooLittle {}
+impl std::error::Error for OutOfMemory {}
 
 /// Adds the size of the allocation to an out-of-memory error.
 pub(crate) fn with_size(error: Error, bytes: usize) -> Error {
     match out_of_memory(&error) {
-        Some(_) => Error::Cuda(Box::new(TooLittle { asked: bytes })),
+        Some(_) => Error::Cuda(Box::new(OutOfMemory { asked: bytes })),
         None => error,
     }
 }
@@ -35,7 +35,7 @@ pub(crate) fn with_size(error: Error, bytes: usize) -> Error {
 pub fn out_of_memory(error: &Error) -> Option<Option<usize>> {
     match error {
         Error::Cuda(inner) => {
-            if let Some(TooLittle { asked }) = inner.downcast_ref() {
+            if let Some(OutOfMemory { asked }) = inner.downcast_ref() {
                 return Some(Some(*asked));
             }
             let full = match inner.downcast_ref()? {
