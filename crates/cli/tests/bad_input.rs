@@ -160,7 +160,7 @@ fn model_directories_that_are_not_whole() {
     let weights = model.join("model.safetensors");
     let bytes = std::fs::read(&weights).expect("it is there");
     std::fs::write(&weights, &bytes[..bytes.len() / 2]).expect("it can be written");
-    run().fails(1, &["model.safetensors", "no whole safetensors file"]);
+    run().fails(1, &["model.safetensors", "not a complete safetensors file"]);
     std::fs::write(&weights, b"{}").expect("it can be written");
     run().fails(1, &["model.safetensors"]);
     std::fs::remove_dir_all(&model).expect("it was there");

@@ -97,7 +97,7 @@ fn weights_of_a_run_that_are_no_numbers_are_refused() {
     let eval = || place.vxf(&["eval", "out/vaccine/0.5/1", "--anew"]);
     eval().fails(1, &["0.5/1/model.safetensors", "holds inf", "finite"]);
     std::fs::write(&file, &bytes[..bytes.len() / 2]).expect("weights");
-    eval().fails(1, &["0.5/1/model.safetensors", "no whole safetensors file"]);
+    eval().fails(1, &["0.5/1/model.safetensors", "not a complete safetensors file"]);
     std::fs::remove_file(&file).expect("it was there");
     eval().fails(1, &["0.5/1/model.safetensors", "is missing"]);
 }

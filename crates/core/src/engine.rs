@@ -186,7 +186,7 @@ impl<'a> Evaluation<'a> {
             let top = Segment::new(self, leaf, |leaf, _| {
                 self.head_objective(leaf.unwrap_or(&hidden), weights)
             })?;
-            outcome.loss = outcome.loss.plus(&Scalar::of(&top.output)?)?;
+            outcome.loss = outcome.loss.add(&Scalar::of(&top.output)?)?;
             let seed = (top.output.clone(), top.output.ones_like()?);
             gradient = outcome.descend(top, vec![seed], weights)?;
         }
@@ -282,7 +282,7 @@ impl<'a> Evaluation<'a> {
             leaves.insert(site, Var::from_tensor(&hidden.detach())?.into_inner());
         }
         let loss = term(&leaves)?;
-        *total = total.plus(&Scalar::of(&loss)?)?;
+        *total = total.add(&Scalar::of(&loss)?)?;
         let store = loss.backward()?;
         let gradient = |(site, leaf): (Site, Tensor)| Some((site, store.get(&leaf)?.detach()));
         Ok(leaves.into_iter().filter_map(gradient).collect())

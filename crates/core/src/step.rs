@@ -169,9 +169,9 @@ impl<'a> Step<'a> {
     /// A method that trains on other streams alone records its `loss` itself.
     pub fn record(&mut self, name: &str, value: impl Into<Scalar>) -> Result<()> {
         let main = self.main();
-        let value = value.into().times(self.share(&main)?)?;
+        let value = value.into().mul(self.share(&main)?)?;
         let figure = self.session.record.entry(name.to_owned()).or_default();
-        *figure = figure.plus(&value)?;
+        *figure = figure.add(&value)?;
         Ok(())
     }
 

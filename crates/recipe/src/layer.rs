@@ -252,7 +252,7 @@ fn replace(
             }
             replace(item, index, rest, value)
         }
-        other => Err((format!("cannot be set: `{name}` is no table"), other.to_string())),
+        other => Err((format!("cannot be set: `{name}` is not a table"), other.to_string())),
     }
 }
 

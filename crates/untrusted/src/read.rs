@@ -30,7 +30,7 @@ const MOST_VALUES: usize = 1 << 20;
 pub fn bytes(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let metadata = path.metadata()?;
     if !metadata.is_file() {
-        return Err(io::Error::new(ErrorKind::InvalidInput, "it is no regular file"));
+        return Err(io::Error::new(ErrorKind::InvalidInput, "it is not a regular file"));
     }
     if metadata.len() > most {
         return Err(too_long(most));
@@ -162,7 +162,7 @@ mod tests {
         #[cfg(unix)]
         for path in ["/dev/zero", "/"] {
             let error = bytes(Path::new(path), SMALL).expect_err(path).to_string();
-            assert_eq!(error, "it is no regular file", "{path}");
+            assert_eq!(error, "it is not a regular file", "{path}");
         }
     }
 

@@ -72,7 +72,7 @@ struct Steps {
 pub fn check(text: &str) -> Result<(), String> {
     // Valid JSON that cannot be checked, for example with a duplicate key, is refused.
     let unfit = |error: serde_json::Error| match error.is_data() {
-        true => Err(format!("is no tokenizer: {error}")),
+        true => Err(format!("is not a tokenizer: {error}")),
         false => Ok(()),
     };
     let steps = match serde_json::from_str::<Steps>(text) {

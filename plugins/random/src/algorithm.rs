@@ -46,8 +46,8 @@ impl Perturber for Gaussian {
         }
         let length = norm(&noise.values().collect::<Vec<_>>())?;
         let (factor, scaled) = match form {
-            Form::Reference => (Scalar::from(rho.sqrt()), length.times(rho.sqrt())?),
-            Form::NormMatched => (length.plus(&GUARD.into())?.under(*rho)?, Scalar::from(*rho)),
+            Form::Reference => (Scalar::from(rho.sqrt()), length.mul(rho.sqrt())?),
+            Form::NormMatched => (length.add(&GUARD.into())?.rdiv(*rho)?, Scalar::from(*rho)),
         };
         for tensor in noise.values_mut() {
             *tensor = factor.scale(tensor)?;

@@ -89,9 +89,9 @@ impl Perturber for GradientPerturber {
         let norms = norms(&hidden)?;
         let mut norm = Scalar::default();
         for own in norms.values() {
-            norm = norm.plus(&own.squared()?)?;
+            norm = norm.add(&own.sqr()?)?;
         }
-        let norm = norm.root()?;
+        let norm = norm.sqrt()?;
         step.record("loss_clean", loss)?;
         step.record("hidden_gradient_norm", norm.clone())?;
         let place = format!(" on stream `{}`", step.main());
@@ -101,7 +101,7 @@ impl Perturber for GradientPerturber {
         }
         step.require_finite("the norm of the loss gradient at all sites", &place, &norm)?;
 
-        let factor = |norm: &Scalar| norm.plus(&GUARD.into())?.under(*rho);
+        let factor = |norm: &Scalar| norm.add(&GUARD.into())?.rdiv(*rho);
         match scope {
             Scope::Global => {
                 let factor = factor(&norm)?;
@@ -118,7 +118,7 @@ impl Perturber for GradientPerturber {
 /// The L2 norm at each site, in f64.
 fn norms(hidden: &Hidden) -> Result<BTreeMap<Site, Scalar>> {
     let squares = squares(&hidden.values().collect::<Vec<_>>())?;
-    hidden.keys().zip(squares).map(|(site, square)| Ok((*site, square.root()?))).collect()
+    hidden.keys().zip(squares).map(|(site, square)| Ok((*site, square.sqrt()?))).collect()
 }
 
 fn scale(hidden: &mut Hidden, factor: impl Fn(Site) -> Result<Scalar>) -> Result<()> {

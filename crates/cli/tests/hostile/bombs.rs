@@ -62,7 +62,7 @@ fn headers_that_claim_more_than_there_is() {
             "{{\"model.norm.weight\":{{\"dtype\":\"F32\",\"shape\":[{shape}],\"data_offsets\":[{offsets}]}}}}"
         );
         write(header.len() as u64, &[header.as_bytes(), &[0; 4]].concat());
-        refused(&file, "no whole safetensors file", || open(&model));
+        refused(&file, "not a complete safetensors file", || open(&model));
     }
 }
 

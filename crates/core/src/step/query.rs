@@ -187,7 +187,7 @@ impl<'s, 'a> Query<'s, 'a> {
     fn remember(self, loss: &Scalar, returned: bool) -> Result<()> {
         let main = self.step.main();
         if self.role == Role::Outer && self.stream == main {
-            let value = loss.times(self.step.share(&main)?)?;
+            let value = loss.mul(self.step.share(&main)?)?;
             self.step.session.remember_loss(self.step.micro, value, returned);
         }
         Ok(())
@@ -214,7 +214,7 @@ impl<'s, 'a> Query<'s, 'a> {
         let (mut loss, mut gradients) = (Scalar::default(), Gradients::new());
         for (micro, share) in self.step.shares(&self.stream)? {
             let outcome = self.run(micro, weights, &[], true)?;
-            loss = loss.plus(&outcome.loss.times(share)?)?;
+            loss = loss.add(&outcome.loss.mul(share)?)?;
             gradients.accumulate_all(outcome.gradients.scale(share)?)?;
         }
         Ok((loss, gradients))

@@ -10,7 +10,7 @@ use crate::lineage::{Lineage, Reference};
 use crate::stream::Streams;
 use crate::{Error, Params, Result};
 use vxf_tensor::Key;
-use vxf_tensor::scalar::{Scalar, settle};
+use vxf_tensor::scalar::{Scalar, fetch};
 
 /// What a stage keeps from step to step.
 #[derive(Debug)]
@@ -103,7 +103,7 @@ impl Session {
             // A caller that got the loss and recorded one has recorded the whole loss.
             if !(returned && recorded) {
                 let figure = self.record.entry(LOSS.to_owned()).or_default();
-                *figure = figure.plus(&value)?;
+                *figure = figure.add(&value)?;
             }
         }
         self.fetch(step, further)
@@ -114,7 +114,7 @@ impl Session {
         let pending = deferred.iter().map(|it| &it.value);
         let all: Vec<_> =
             pending.chain(self.record.values()).chain(further.iter().copied()).collect();
-        let mut values = settle(&all)?.into_iter();
+        let mut values = fetch(&all)?.into_iter();
         for (DeferredCheck { quantity, place, .. }, value) in deferred.into_iter().zip(&mut values)
         {
             if !value.is_finite() {

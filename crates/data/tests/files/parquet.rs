@@ -248,8 +248,8 @@ fn files_without_rows_or_of_another_kind_are_named() {
     let empty =
         file("message schema { required binary prompt (UTF8); }", packed(Compression::SNAPPY), &[]);
     assert_says(&fault("e.parquet", &empty, json!({})), &["there are no rows"]);
-    assert_says(&fault("e.parquet", b"{\"prompt\": \"a\"}\n", json!({})), &["no Parquet file"]);
-    assert_says(&fault("e.parquet", b"PAR1", json!({})), &["no Parquet file"]);
+    assert_says(&fault("e.parquet", b"{\"prompt\": \"a\"}\n", json!({})), &["not a Parquet file"]);
+    assert_says(&fault("e.parquet", b"PAR1", json!({})), &["not a Parquet file"]);
     let whole = pairs(packed(Compression::SNAPPY), 1, 50);
     let cut = &whole[..whole.len() - 30];
     assert_says(&fault("e.parquet", cut, json!({})), &["the end of the file is missing"]);

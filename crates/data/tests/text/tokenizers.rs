@@ -115,7 +115,7 @@ fn what_is_missing_is_said_with_what_to_do() {
     assert!(error.contains("only tokenizer.model") && error.contains("AutoTokenizer"), "{error}");
     empty.write("tokenizer.json", &json!({"version": "1.0"}));
     let error = empty.refused(Plain);
-    assert!(error.contains("tokenizer.json: is no tokenizer"), "{error}");
+    assert!(error.contains("tokenizer.json: is not a tokenizer"), "{error}");
     empty.write("tokenizer_config.json", &json!("{"));
     let error = empty.refused(Plain);
     assert!(error.contains("tokenizer_config.json: is not JSON"), "{error}");

@@ -281,7 +281,7 @@ fn listing(place: &Path) -> Result<Listing, String> {
     let odd = |c: char| !(c.is_ascii_alphanumeric() || "._-".contains(c));
     let foreign = |name: &&String| name.is_empty() || name.starts_with('.') || name.contains(odd);
     match listing.files.keys().find(foreign) {
-        Some(name) => Err(format!("{MANIFEST}: {name:?} is no name of a file")),
+        Some(name) => Err(format!("{MANIFEST}: {name:?} is not a file name")),
         None => Ok(listing),
     }
 }
@@ -303,7 +303,7 @@ fn read(path: &Path, most: u64) -> Result<Vec<u8>, String> {
     let fail = |error: std::io::Error| format!("{name}: {error}");
     let found = fs::symlink_metadata(path).map_err(fail)?;
     if !found.is_file() || found.len() > most {
-        return Err(format!("{name} is no file of at most {most} bytes"));
+        return Err(format!("{name} is not a file of at most {most} bytes"));
     }
     fs::read(path).map_err(fail)
 }

@@ -27,7 +27,7 @@ const FLAT_VALUES: u64 = 64 << 20;
 /// The maximum number of rows per byte of the file.
 const ROWS_PER_BYTE: u64 = 64;
 
-const NOT_PARQUET: &str = "this is no Parquet file";
+const NOT_PARQUET: &str = "this is not a Parquet file";
 const DAMAGED: &str = "the file is damaged; get it again";
 
 /// Validates the magic bytes, the footer and the column tree.

@@ -298,7 +298,7 @@ fn nothing_foreign_is_taken() {
         edit(&root.join("step-0000000010/manifest.json"), "recipe.toml", name);
         let (next, notes) = resumed(&root);
         assert_eq!(next, 5, "{name}");
-        assert!(notes[0].contains("is no name of a file"), "{notes:?}");
+        assert!(notes[0].contains("is not a file name"), "{notes:?}");
     }
     // A checkpoint with another step, layout or recipe.
     let place = tempfile::tempdir().expect("a temporary directory");
