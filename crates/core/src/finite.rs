@@ -9,14 +9,14 @@ use vxf_tensor::numeric::not_finite;
 ///
 /// A non-finite loss or gradient stops the run before the step. This check finds weights that the
 /// step itself breaks, such as one that overflows its type.
-pub(crate) struct Finite {
+pub(crate) struct FiniteCheck {
     step: u64,
     /// For devices without a kernel of ours: names, and sums that are 0 unless a weight is not
     /// finite.
     sums: Vec<(String, Tensor)>,
 }
 
-impl Finite {
+impl FiniteCheck {
     /// A check of the weights that step `step` makes.
     pub(crate) fn new(step: u64) -> Self {
         Self { step, sums: Vec::new() }
@@ -37,8 +37,8 @@ impl Finite {
         }
         let sums: Vec<&Tensor> = self.sums.iter().map(|(_, sum)| sum).collect();
         let sums = Tensor::stack(&sums, 0)?.to_vec1::<f32>()?;
-        let broken = self.sums.iter().zip(sums).find(|(_, sum)| *sum != 0.0);
-        match broken.and_then(|((name, _), _)| Some((name, weights.get(name)?))) {
+        let bad = self.sums.iter().zip(sums).find(|(_, sum)| *sum != 0.0);
+        match bad.and_then(|((name, _), _)| Some((name, weights.get(name)?))) {
             Some((name, weight)) => Err(self.error(name, weight)),
             None => Ok(()),
         }
@@ -72,15 +72,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn weights_of_any_device_are_looked_at() -> Result<()> {
+    fn weights_are_checked_on_any_device() -> Result<()> {
         let value = |value: f32| Tensor::full(value, 40_000, &Device::Cpu);
-        for (broken, seen) in [(f32::NAN, true), (f32::INFINITY, true), (3e38, false)] {
-            let weights: Params = [("w".to_owned(), value(broken)?)].into_iter().collect();
-            let mut finite = Finite::new(7);
-            finite.remember("w", &value(broken)?)?;
-            let told = finite.check(&weights).err().map(|error| error.to_string());
-            assert_eq!(told.is_some(), seen, "{broken}");
-            assert!(told.is_none_or(|told| told.contains("`w`") && told.contains("step 7")));
+        for (bad, found) in [(f32::NAN, true), (f32::INFINITY, true), (3e38, false)] {
+            let weights: Params = [("w".to_owned(), value(bad)?)].into_iter().collect();
+            let mut finite = FiniteCheck::new(7);
+            finite.remember("w", &value(bad)?)?;
+            let message = finite.check(&weights).err().map(|error| error.to_string());
+            assert_eq!(message.is_some(), found, "{bad}");
+            assert!(
+                message.is_none_or(|message| message.contains("`w`") && message.contains("step 7"))
+            );
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use crate::backbone::Backbone;
 use crate::defense::Defense;
-use crate::finite::Finite;
+use crate::finite::FiniteCheck;
 use crate::optimizer::{AdamW, clip_factor};
 use crate::perturber::Perturber;
 use crate::schedule::Schedule;
@@ -96,7 +96,7 @@ impl Training<'_> {
                 break;
             }
         }
-        Ok(self.optimizer.look(&self.weights)?)
+        Ok(self.optimizer.wait_and_check(&self.weights)?)
     }
 
     /// Lets the defence read model and streams before the first step, a batch at a time.
@@ -112,7 +112,7 @@ impl Training<'_> {
         let trained = self.weights.detach();
         let (weights, figures) = self.aside(|defense, step| defense.finish(step, trained))?;
         whole_set("finish", &weights, &self.weights)?;
-        Finite::new(self.next).search(&weights)?;
+        FiniteCheck::new(self.next).search(&weights)?;
         Ok(Finished { weights, figures })
     }
 
@@ -145,8 +145,8 @@ impl Training<'_> {
         // Everything that is still on a GPU is fetched here at once: figures, numbers that must be
         // finite, and the norm to clip by.
         let norm = gradients.pending_norm()?;
-        let numbers = session.synchronize(self.next, &[&optimizer.suspicion(), &norm])?;
-        optimizer.clear(numbers[0], weights)?;
+        let numbers = session.synchronize(self.next, &[&optimizer.non_finite_flag(), &norm])?;
+        optimizer.check_flag(numbers[0], weights)?;
         let gradient_norm = finite(numbers[1], self.next, &main)?;
 
         let rate = self.schedule.rate(self.next);

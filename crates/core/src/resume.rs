@@ -70,7 +70,7 @@ impl Training<'_> {
     /// When a player cannot give its state; when a weight is not finite after the last step.
     pub fn save(&self) -> Result<Saved> {
         let Self { defense, perturber, session, optimizer, .. } = self;
-        optimizer.look(&self.weights)?;
+        optimizer.wait_and_check(&self.weights)?;
         let (outer, inner) = (defense.state()?, perturber.state()?);
         let copies = session.snapshots.iter().flat_map(|(copy, weights)| {
             weights.iter().map(move |(name, tensor)| (format!("{copy}/{name}"), tensor.clone()))

@@ -1,4 +1,4 @@
-//! The arithmetic of AdamW: one weight and its two moments, moved in place.
+//! The arithmetic of AdamW: updates one weight and its two moments in place.
 
 mod cpu;
 #[cfg(feature = "cuda")]
@@ -19,7 +19,7 @@ pub struct Update {
     pub size: f64,
     /// The square root of the bias correction of the second moment.
     pub root: f64,
-    /// Added to the root of the second moment.
+    /// Added to the square root of the second moment.
     pub epsilon: f64,
 }
 

@@ -1,17 +1,17 @@
-//! What a device says of its memory.
+//! Out-of-memory errors of a device.
 
-/// A GPU that has less free memory than was asked for. Sizes are in bytes.
+/// A GPU has less free memory than requested. Sizes are in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutOfMemory {
-    /// Asked for, where that is known.
+    /// Requested bytes, if known.
     pub asked: Option<usize>,
-    /// Free at that time.
+    /// Free bytes at that time.
     pub free: usize,
-    /// In all.
+    /// Total bytes.
     pub total: usize,
 }
 
-/// Returns what was missing, if `error` says that a GPU is out of memory.
+/// Returns the sizes if `error` is an out-of-memory error of a GPU.
 ///
 /// Always `None` without the feature `cuda`.
 pub fn out_of_memory(error: &candle_core::Error) -> Option<OutOfMemory> {

@@ -9,7 +9,7 @@ use crate::Scalar;
 #[derive(Debug)]
 pub struct Launches {
     /// Set by a launch that leaves a weight that is not finite.
-    broken: Tensor,
+    non_finite: Tensor,
 }
 
 impl Launches {
@@ -24,10 +24,10 @@ impl Launches {
         if !weights.all(taken) {
             return Ok(None);
         }
-        Ok(Some(Self { broken: Tensor::zeros(1, DType::U32, first.device())? }))
+        Ok(Some(Self { non_finite: Tensor::zeros(1, DType::U32, first.device())? }))
     }
 
-    /// Moves a weight and its two moments; each moment comes with its decay.
+    /// Updates a weight and its two moments; each moment comes with its decay.
     ///
     /// # Errors
     /// When shapes or types differ.
@@ -42,14 +42,14 @@ impl Launches {
         let Update { shrink, size, root, epsilon } = update;
         let numbers = vxf_cuda::AdamW { factor, keep: [beta1, beta2], shrink, size, root, epsilon };
         let gradient = gradient.to_dtype(DType::F32)?;
-        vxf_cuda::adamw([weight, first, second], &gradient, numbers, &self.broken)
+        vxf_cuda::adamw([weight, first, second], &gradient, numbers, &self.non_finite)
     }
 
     /// Returns a scalar that is not zero if a weight is not finite.
     ///
     /// # Errors
     /// When a tensor operation fails.
-    pub fn broken(self) -> Result<Scalar> {
-        Scalar::of(&self.broken.squeeze(0)?)
+    pub fn non_finite(self) -> Result<Scalar> {
+        Scalar::of(&self.non_finite.squeeze(0)?)
     }
 }
