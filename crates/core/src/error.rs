@@ -38,7 +38,7 @@ pub enum Error {
     },
     /// A step has no `loss` among its figures.
     #[error(
-        "step {step} has no `loss`: the defence asked for no gradient of the main stream in the outer \
+        "step {step} has no `loss`: the defence computed no gradient of the main stream in the outer \
          role; call `step.gradients(..)` or `step.on_main().gradients()`, or, if it trains on other \
          streams, `step.record(\"loss\", ..)`"
     )]
@@ -58,7 +58,7 @@ pub enum Error {
     /// A defence asked for a stream that the stage does not have.
     #[error("there is no stream `{name}` in this stage; it has: {known}")]
     UnknownStream {
-        /// The name asked for.
+        /// The requested name.
         name: String,
         /// The existing streams.
         known: String,
@@ -69,10 +69,10 @@ pub enum Error {
         /// The stream's name.
         name: String,
     },
-    /// A snapshot was asked for before it was taken.
+    /// A snapshot was requested before it was taken.
     #[error("no snapshot is called `{name}`; take it with `step.snapshot(\"{name}\")` first")]
     UnknownSnapshot {
-        /// The name asked for.
+        /// The requested name.
         name: String,
     },
     /// Weights that should replace the trained ones are not a complete set.
@@ -92,10 +92,10 @@ pub enum Error {
         /// Which one.
         reference: Reference,
     },
-    /// A module was asked for that the model does not have.
+    /// A requested module is not in the model.
     #[error("the model has no module `{module}`; it has such as {}", .known.join(", "))]
     UnknownModule {
-        /// The name asked for.
+        /// The requested name.
         module: String,
         /// Similar names, or some of the existing ones.
         known: Vec<String>,
@@ -108,10 +108,10 @@ pub enum Error {
         /// The reason, and what to write instead.
         problem: String,
     },
-    /// A site was asked for that the backbone never visited.
+    /// A requested site is not in the backbone.
     #[error("site `{site}` was never visited; this backbone has {known}")]
     UnknownSite {
-        /// The site asked for.
+        /// The requested site.
         site: String,
         /// What the backbone has.
         known: String,
@@ -135,7 +135,7 @@ pub enum Error {
     UnknownPlugin {
         /// `defense`, `perturber`, `metric`, `backbone` or `judge`.
         kind: &'static str,
-        /// The name asked for.
+        /// The requested name.
         name: String,
         /// Registered names close to it.
         nearest: Vec<String>,
@@ -211,7 +211,7 @@ pub enum Error {
     MissingData {
         /// The metric's name.
         metric: String,
-        /// What it asked for.
+        /// The missing data.
         need: String,
     },
     /// Asked to stop between two steps or two answers; what is done is kept.

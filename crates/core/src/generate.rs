@@ -47,31 +47,31 @@ impl Choices for Greedy {
 }
 
 /// A cache of answers, so that an interrupted process need not generate them again.
-pub trait Keeper {
+pub trait AnswerCache {
     /// The cached answer to prompt `index` of `set`.
-    fn kept(&self, set: &str, index: usize) -> Option<String>;
+    fn get(&self, set: &str, index: usize) -> Option<String>;
     /// Stores answers by their prompts' indices.
     ///
     /// # Errors
     /// When they cannot be stored; [`crate::Error::Stopped`] to stop generating.
-    fn keep(&self, set: &str, made: &[(usize, String)]) -> Result<()>;
+    fn store(&self, set: &str, made: &[(usize, String)]) -> Result<()>;
 }
 
 /// A cache that stores nothing.
-pub struct Forgetful;
+pub struct NoCache;
 
-impl Keeper for Forgetful {
-    fn kept(&self, _: &str, _: usize) -> Option<String> {
+impl AnswerCache for NoCache {
+    fn get(&self, _: &str, _: usize) -> Option<String> {
         None
     }
 
-    fn keep(&self, _: &str, _: &[(usize, String)]) -> Result<()> {
+    fn store(&self, _: &str, _: &[(usize, String)]) -> Result<()> {
         Ok(())
     }
 }
 
 /// Answers of at most `most` tokens to the first `prompts` of the set called `set`, in order.
-/// Answers that `keeper` has are taken from it.
+/// Answers that `cache` has are taken from it.
 ///
 /// Prompts of equal length share a batch, so that no padding is needed.
 pub fn answers(
@@ -80,13 +80,13 @@ pub fn answers(
     prompts: &[Prompt],
     most: usize,
     probes: &Probes,
-    keeper: &dyn Keeper,
+    cache: &dyn AnswerCache,
 ) -> Result<Vec<Generation>> {
     let weights = model.weights.detach();
     let model = Model { weights: &weights, ..model };
     let mut answers = vec![String::new(); prompts.len()];
     for group in groups_of_one_length(prompts, probes.batch_size) {
-        let kept: Vec<_> = group.iter().map_while(|&index| keeper.kept(set, index)).collect();
+        let kept: Vec<_> = group.iter().map_while(|&index| cache.get(set, index)).collect();
         if kept.len() == group.len() {
             group.into_iter().zip(kept).for_each(|(index, answer)| answers[index] = answer);
             continue;
@@ -98,7 +98,7 @@ pub fn answers(
         let made = answer(model, &rows, most, &is_end, &mut choices)?;
         let text = |(index, tokens): (usize, Vec<u32>)| Ok((index, probes.text.decode(&tokens)?));
         let made = group.into_iter().zip(made).map(text).collect::<Result<Vec<_>>>()?;
-        keeper.keep(set, &made)?;
+        cache.store(set, &made)?;
         made.into_iter().for_each(|(index, answer)| answers[index] = answer);
     }
     let generation =

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backbone::{Backbone, Pass};
 use crate::batch::{Batch, Example};
-use crate::generate::{Forgetful, Keeper, Sampler};
+use crate::generate::{AnswerCache, NoCache, Sampler};
 use crate::site::{Hidden, Site};
 use crate::step::Reader;
 use crate::{Error, Params, Result};
@@ -230,7 +230,7 @@ pub struct View<'a> {
     pub references: BTreeMap<&'static str, Model<'a>>,
     /// What to measure on.
     pub probes: &'a Probes,
-    keeper: &'a dyn Keeper,
+    cache: &'a dyn AnswerCache,
     generations: RefCell<BTreeMap<String, std::rc::Rc<Vec<Generation>>>>,
 }
 
@@ -238,7 +238,7 @@ impl<'a> View<'a> {
     /// A view of `model`.
     pub fn new(model: Model<'a>, probes: &'a Probes) -> Self {
         let (references, generations) = (BTreeMap::new(), RefCell::default());
-        Self { model, references, probes, keeper: &Forgetful, generations }
+        Self { model, references, probes, cache: &NoCache, generations }
     }
 
     /// Adds a model to compare with.
@@ -296,15 +296,15 @@ impl<'a> View<'a> {
         let prompts = self.prompts(metric, name)?;
         let most = self.probes.questions.get(name).map_or(0, |set| set.max_new_tokens);
         let made =
-            crate::generate::answers(self.model, name, prompts, most, self.probes, self.keeper)?;
+            crate::generate::answers(self.model, name, prompts, most, self.probes, self.cache)?;
         let made = std::rc::Rc::new(made);
         self.generations.borrow_mut().insert(name.to_owned(), made.clone());
         Ok(made)
     }
 
     /// Sets the cache of answers.
-    pub fn with_keeper(self, keeper: &'a dyn Keeper) -> Self {
-        Self { keeper, ..self }
+    pub fn with_cache(self, cache: &'a dyn AnswerCache) -> Self {
+        Self { cache, ..self }
     }
 
     /// Adds answers that exist already, so that they are judged and not generated again.

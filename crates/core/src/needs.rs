@@ -57,7 +57,7 @@ impl Needs {
 
     /// Makes the stream named last optional.
     #[must_use]
-    pub fn if_there(mut self) -> Self {
+    pub fn optional(mut self) -> Self {
         if let Some(stream) = self.streams.last_mut() {
             stream.optional = true;
         }

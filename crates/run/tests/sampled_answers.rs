@@ -111,7 +111,7 @@ fn made(model: &dyn Backbone, sampling: &Sampling, batch_size: usize) -> Result<
         ..probes(BTreeMap::new(), batch_size)
     };
     let model = Model { backbone: model, weights: &Params::new() };
-    let all = answers(model, "set", &prompts, 24, &probes, &generate::Forgetful)?;
+    let all = answers(model, "set", &prompts, 24, &probes, &generate::NoCache)?;
     Ok(all.into_iter().map(|made| made.answer).collect())
 }
 

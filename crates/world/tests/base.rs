@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device};
 use sha2::{Digest, Sha256};
-use vxf_core::generate::{Forgetful, Greedy, answers};
+use vxf_core::generate::{Greedy, NoCache, answers};
 use vxf_core::metric::{Model, Probes, Prompt};
 use vxf_core::{Key, Params, Result};
 use vxf_data::Ask;
@@ -38,7 +38,7 @@ fn exact(samples: &[Sample]) -> Result<f64> {
     };
     let weights = Params::new();
     let model = Model { backbone: &*backbone, weights: &weights };
-    let made = answers(model, "samples", &prompts, 20, &probes, &Forgetful)?;
+    let made = answers(model, "samples", &prompts, 20, &probes, &NoCache)?;
     let right = made.iter().filter(|made| made.prompt.expected.as_deref() == Some(&made.answer));
     Ok(right.count() as f64 / samples.len() as f64)
 }

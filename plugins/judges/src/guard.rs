@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 use vxf_core::config::BuildContext;
-use vxf_core::generate::{Forgetful, Greedy, answers};
+use vxf_core::generate::{Greedy, NoCache, answers};
 use vxf_core::metric::{Findings, Generation, Judge, Model, Probes, Prompt, Verdict};
 use vxf_core::{Params, Result};
 use vxf_data::{Message, Role, TemplateChoice};
@@ -87,7 +87,7 @@ impl Guard {
             batch_size: self.settings.batch_size,
         };
         let model = Model { backbone: &*model, weights: &Params::new() };
-        let written = answers(model, NAME, &prompts, most, &probes, &Forgetful)?;
+        let written = answers(model, NAME, &prompts, most, &probes, &NoCache)?;
         for (index, made) in indices.into_iter().zip(written) {
             judgements[index] = Some(made.answer);
         }

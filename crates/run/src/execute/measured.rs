@@ -44,11 +44,11 @@ impl Executor<'_> {
         let stored = StoredAnswers::read(&place, &record, probes, &sets, false)?;
         let checkpoints = self.checkpoints(run);
         let (disk, path) = (self.directory.disk(), checkpoints.root().join(ANSWERS));
-        let keeper = KeptAnswers::open(disk, path, self.control, &sets, stored.single)?;
+        let cache = KeptAnswers::open(disk, path, self.control, &sets, stored.single)?;
         let locate = |name: &str| self.prepared.access.model_for_plugin(name);
         let context = BuildContext { device: self.prepared.base.device(), model: &locate };
         let Measured { rows, answers, failures, .. } =
-            metrics::everything(pair, probes, &lacking, stored.whole, &keeper, &context)?;
+            metrics::everything(pair, probes, &lacking, stored.whole, &cache, &context)?;
         self.report(id, &failures);
 
         record.failed = failures.into_iter().collect();

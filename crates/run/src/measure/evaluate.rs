@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use vxf_core::config::BuildContext;
-use vxf_core::generate::Forgetful;
+use vxf_core::generate::NoCache;
 use vxf_core::metric::{Model, Probes};
 use vxf_core::{Backbone, Key, Params, Stage};
 use vxf_data::{DataContext, DataSource, TemplateChoice};
@@ -93,7 +93,7 @@ impl<'a> Evaluator<'a> {
         let (kept, probes) = (BTreeMap::new(), &drawn.probes);
         let locate = |name: &str| self.access.model_for_plugin(name);
         let context = BuildContext { device: self.base.device(), model: &locate };
-        let measured = metrics::everything(pair, probes, &metrics, kept, &Forgetful, &context)?;
+        let measured = metrics::everything(pair, probes, &metrics, kept, &NoCache, &context)?;
         Ok(Evaluation { measured, seed, ..Evaluation::default() })
     }
 

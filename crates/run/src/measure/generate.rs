@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use vxf_core::generate::{self, Forgetful};
+use vxf_core::generate::{self, NoCache};
 use vxf_core::metric::{Model, Probes, Prompt, Questions};
 use vxf_core::registry::ConfigError;
 use vxf_core::{Key, Params};
@@ -84,7 +84,7 @@ pub fn answers(
         batch_size: prompts.len(),
     };
     let model = Model { backbone: &*model, weights: &weights };
-    let made = generate::answers(model, SET, &prompts, asking.max_new_tokens, &probes, &Forgetful)?;
+    let made = generate::answers(model, SET, &prompts, asking.max_new_tokens, &probes, &NoCache)?;
     Ok(made.into_iter().map(|made| made.answer).collect())
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use vxf_core::generate::Keeper;
+use vxf_core::generate::AnswerCache;
 
 use crate::execute::control::Control;
 use crate::store::disk::Disk;
@@ -77,12 +77,12 @@ impl<'a> KeptAnswers<'a> {
     }
 }
 
-impl Keeper for KeptAnswers<'_> {
-    fn kept(&self, set: &str, index: usize) -> Option<String> {
+impl AnswerCache for KeptAnswers<'_> {
+    fn get(&self, set: &str, index: usize) -> Option<String> {
         self.known.borrow().get(&(set.to_owned(), index)).cloned()
     }
 
-    fn keep(&self, set: &str, made: &[(usize, String)]) -> vxf_core::Result<()> {
+    fn store(&self, set: &str, made: &[(usize, String)]) -> vxf_core::Result<()> {
         self.write(set, made).map_err(|error| match error {
             Error::Io { path, source, .. } => {
                 vxf_core::Error::Io { path: path.display().to_string(), source }
@@ -117,22 +117,22 @@ mod tests {
             KeptAnswers::open(&FileSystem, path.clone(), control, &sets, known).expect("readable")
         };
         let made = [(0, "placeholder".to_owned()), (3, "two\nlines".to_owned())];
-        open().keep("task", &made).expect("writable");
+        open().store("task", &made).expect("writable");
         std::fs::OpenOptions::new()
             .append(true)
             .open(&path)
             .and_then(|mut file| std::io::Write::write_all(&mut file, b"{\"set\":\"task\",\"ind"))
             .expect("writable");
         let kept = open();
-        assert_eq!(kept.kept("task", 3).as_deref(), Some("two\nlines"));
-        assert_eq!(kept.kept("task", 1), None);
-        assert_eq!(kept.kept("harmful", 0), None);
-        kept.keep("task", &[(1, "later".to_owned())]).expect("writable");
-        assert_eq!(open().kept("task", 1).as_deref(), Some("later"));
+        assert_eq!(kept.get("task", 3).as_deref(), Some("two\nlines"));
+        assert_eq!(kept.get("task", 1), None);
+        assert_eq!(kept.get("harmful", 0), None);
+        kept.store("task", &[(1, "later".to_owned())]).expect("writable");
+        assert_eq!(open().get("task", 1).as_deref(), Some("later"));
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
-        let stopped = kept.keep("task", &[(2, "last".to_owned())]);
+        let stopped = kept.store("task", &[(2, "last".to_owned())]);
         assert!(matches!(stopped, Err(vxf_core::Error::Stopped)));
-        assert_eq!(open().kept("task", 2).as_deref(), Some("last"));
+        assert_eq!(open().get("task", 2).as_deref(), Some("last"));
     }
 
     #[test]
@@ -147,9 +147,9 @@ mod tests {
             let known = BTreeMap::from([(("task".to_owned(), 1), "given".to_owned())]);
             KeptAnswers::open(&FileSystem, path.clone(), control, sets, known).expect("readable")
         };
-        open(&short).keep("task", &[(0, "placeholder".to_owned())]).expect("writable");
-        assert_eq!(open(&short).kept("task", 0).as_deref(), Some("placeholder"));
-        assert_eq!(open(&long).kept("task", 0), None);
-        assert_eq!(open(&long).kept("task", 1).as_deref(), Some("given"));
+        open(&short).store("task", &[(0, "placeholder".to_owned())]).expect("writable");
+        assert_eq!(open(&short).get("task", 0).as_deref(), Some("placeholder"));
+        assert_eq!(open(&long).get("task", 0), None);
+        assert_eq!(open(&long).get("task", 1).as_deref(), Some("given"));
     }
 }

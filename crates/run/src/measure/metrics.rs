@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use vxf_core::config::{BuildContext, MetricConfig};
-use vxf_core::generate::{Keeper, answers};
+use vxf_core::generate::{AnswerCache, answers};
 use vxf_core::metric::{Generation, Model, Probes, View};
 use vxf_core::{Error, Result};
 
@@ -51,8 +51,8 @@ pub struct Measured {
 
 /// All figures of a model, and the answers behind them. A failed metric costs only its own figures.
 ///
-/// At least one prompt of each set is answered, for the sample answers of a report. Answers in `kept` are
-/// reused; new ones are passed to `keeper`.
+/// At least one prompt of each set is answered, for the sample answers of a report. Answers in
+/// `kept` are reused; new ones are passed to `cache`.
 ///
 /// # Errors
 /// When the process is asked to stop.
@@ -61,13 +61,12 @@ pub fn everything(
     probes: &Probes,
     metrics: &[&Chosen<dyn MetricConfig>],
     kept: BTreeMap<String, Vec<Generation>>,
-    keeper: &dyn Keeper,
+    cache: &dyn AnswerCache,
     context: &BuildContext<'_>,
 ) -> Result<Measured> {
-    let view =
-        kept.into_iter().fold(pair.view(probes).with_keeper(keeper), |view, (name, made)| {
-            view.with_generations(&name, made)
-        });
+    let view = kept.into_iter().fold(pair.view(probes).with_cache(cache), |view, (name, made)| {
+        view.with_generations(&name, made)
+    });
     let mut measured = Measured::default();
     for metric in metrics {
         take(&view, metric, pair.aligned.is_none(), context, &mut measured)?;
@@ -79,7 +78,7 @@ pub fn everything(
         }
         let first = &questions.prompts[..questions.prompts.len().min(1)];
         let most = questions.max_new_tokens;
-        match answers(pair.model, probe, first, most, probes, keeper) {
+        match answers(pair.model, probe, first, most, probes, cache) {
             Ok(generations) => {
                 made.insert(probe.clone(), generations);
             }

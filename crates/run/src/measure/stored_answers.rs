@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use vxf_core::generate::Keeper;
+use vxf_core::generate::AnswerCache;
 use vxf_core::metric::{Generation, Probes, Prompt};
 use vxf_report::{Answer, Record};
 
@@ -90,12 +90,12 @@ fn agree(answers: &[Answer], prompts: &[Prompt]) -> bool {
 }
 
 /// Returns single stored answers and stores no new ones.
-impl Keeper for StoredAnswers {
-    fn kept(&self, set: &str, index: usize) -> Option<String> {
+impl AnswerCache for StoredAnswers {
+    fn get(&self, set: &str, index: usize) -> Option<String> {
         self.single.get(&(set.to_owned(), index)).cloned()
     }
 
-    fn keep(&self, _: &str, _: &[(usize, String)]) -> vxf_core::Result<()> {
+    fn store(&self, _: &str, _: &[(usize, String)]) -> vxf_core::Result<()> {
         Ok(())
     }
 }

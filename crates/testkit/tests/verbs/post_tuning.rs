@@ -177,12 +177,12 @@ fn finished_weights_must_be_complete_and_finite() {
         }
     }
     let toy = toy();
-    let told = |give| {
+    let message_of = |give| {
         let mut stage = stage(&toy, Box::new(Giving(give)));
         stage.finish().map(drop).expect_err("refused").to_string()
     };
-    let message = told(|weights| Ok(weights.into_iter().skip(1).collect()));
+    let message = message_of(|weights| Ok(weights.into_iter().skip(1).collect()));
     assert!(message.contains("`finish`") && message.contains("`embedding.weight`"), "{message}");
-    let message = told(|weights| weights.scale(f64::NAN));
+    let message = message_of(|weights| weights.scale(f64::NAN));
     assert!(message.contains("a weight of `embedding.weight` is NaN"), "{message}");
 }

@@ -63,8 +63,8 @@ fn a_step_lists_its_parameters() {
             assert_eq!(all.len(), expected);
             for parameter in &all {
                 let layer = parameter.name.strip_prefix("layers.").map(|rest| &rest[..1]);
-                let told = parameter.layer.map(|layer| layer.to_string());
-                assert_eq!(layer, told.as_deref(), "{}", parameter.name);
+                let found = parameter.layer.map(|layer| layer.to_string());
+                assert_eq!(layer, found.as_deref(), "{}", parameter.name);
                 let part = match parameter.module() {
                     module if module.contains(".mixer.") => Part::Attention,
                     module if module.contains(".mlp.") => Part::Mlp,

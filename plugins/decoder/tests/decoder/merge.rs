@@ -163,13 +163,13 @@ fn a_checkpoint_is_a_reference_model() -> Result<()> {
         let modules = modules.names().filter_map(|name| name.strip_suffix(".weight"));
         let mut changed = 0;
         for module in modules {
-            let told = Lineage::weight(&aligned, module)?;
+            let found = Lineage::weight(&aligned, module)?;
             let expected = lineage::merged(&*trained, &weights, module)?;
-            assert_eq!(told.dtype(), expected.dtype());
-            let off = distance(&entries(&told)?, &entries(&expected)?);
+            assert_eq!(found.dtype(), expected.dtype());
+            let off = distance(&entries(&found)?, &entries(&expected)?);
             assert!(off < 1e-12, "{module} is off by {off}");
             let before = Lineage::weight(&base, module)?;
-            changed += usize::from(distance(&entries(&told)?, &entries(&before)?) > 0.0);
+            changed += usize::from(distance(&entries(&found)?, &entries(&before)?) > 0.0);
         }
         assert_eq!(2 * changed, weights.len(), "modules with an adapter, and no other");
         let error = Lineage::weight(&aligned, "model.layers.9.self_attn.q_proj");
@@ -187,8 +187,8 @@ fn parameters_have_locations() -> Result<()> {
         let adapted = full.with_trainable(&lora(&["q_proj", "up_proj", "fc1", "project_in"]))?;
         for parameter in full.parameters().into_iter().chain(adapted.parameters()) {
             let Parameter { name, layer, part, .. } = &parameter;
-            let told = name.split(".layers.").nth(1).and_then(|rest| rest.split('.').next());
-            assert_eq!(layer.map(|layer| layer.to_string()).as_deref(), told, "{family}: {name}");
+            let found = name.split(".layers.").nth(1).and_then(|rest| rest.split('.').next());
+            assert_eq!(layer.map(|layer| layer.to_string()).as_deref(), found, "{family}: {name}");
             let module = parameter.module();
             let expected = match module {
                 _ if module.contains("norm") => Part::Norm,
