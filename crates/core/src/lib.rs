@@ -1,4 +1,4 @@
-//! The four traits of vxf, its registry and its min-max loop: all that a plugin needs.
+//! The four traits of vxf, its registry and its min-max loop: everything that a plugin needs.
 //!
 //! Read [`minmax`] first: the loop fits one screen. A method is a [`Defense`]; what it perturbs is
 //! up to a [`Perturber`]; the model is a [`Backbone`], cut at its hidden-embedding sites; a
