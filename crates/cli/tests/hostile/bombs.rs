@@ -50,7 +50,7 @@ fn headers_that_claim_more_than_there_is() {
     refused(&file, "3 bytes", || open(&model));
     // A complete header that is too long, and a short one full of numbers.
     write(40 << 20, &vec![b' '; 40 << 20]);
-    refused(&file, "at most 16 MiB", || open(&model));
+    refused(&file, "above the limit of 16 MiB", || open(&model));
     let numbers = format!("{{\"a\":{{\"dtype\":\"F32\",\"shape\":[{}1],", "1,".repeat(3 << 20));
     write(numbers.len() as u64, numbers.as_bytes());
     refused(&file, "more values", || open(&model));
@@ -154,7 +154,7 @@ fn tokenizers_that_multiply_a_text() {
         tokenizer["model"] = json!({ "type": "Unigram", "unk_id": 0, "byte_fallback": false,
             "vocab": [["<unk>", 0.0], ["[".repeat(40_000), -1.0]] });
     });
-    refused(&file, "a piece of 40000 letters", read);
+    refused(&file, "an entry of 40000 characters", read);
     // A pattern that takes for ever on a long text that nearly fits is given up.
     std::fs::write(&file, &good).expect("written");
     place.edit(&file, |tokenizer| {
