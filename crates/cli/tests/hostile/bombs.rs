@@ -44,7 +44,7 @@ fn headers_that_claim_more_than_there_is() {
     };
     for claim in [u64::MAX, 1 << 40, 100_000_000, 3] {
         write(claim, b"{}");
-        refused(&file, &format!("claims {claim} bytes, and 2 follow"), || open(&model));
+        refused(&file, &format!("claims {claim} bytes, but 2 follow"), || open(&model));
     }
     std::fs::write(&file, b"abc").expect("written");
     refused(&file, "3 bytes", || open(&model));
@@ -124,9 +124,9 @@ fn pickles_run_nothing_and_copy_nothing_without_end() {
     (0..60).for_each(|name| bomb.extend([b'h', name, b'h', name, 0x86, b'q', name + 1]));
     bomb.push(b'.');
     pickled(&directory, &bomb);
-    refused(&file, "copies more", read);
+    refused(&file, "copies too many", read);
     pickled(&directory, &[b"N".to_vec(), vec![0x85; 500_000], b".".to_vec()].concat());
-    refused(&file, "nests deeper", read);
+    refused(&file, "nested deeper", read);
     pickled(&directory, b"X\xff\xff\xff\xff.");
     refused(&file, "broken", read);
 }
