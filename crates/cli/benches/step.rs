@@ -1,8 +1,8 @@
-//! One SFT and one Vaccine step: at shape S with LoRA and full fine-tuning, and the nano step.
+//! Times one SFT step and one Vaccine step: at shape S with LoRA and full fine-tuning, and the nano step.
 //!
-//! Shape S: hidden 256, 6 layers, 8 heads, inner 688, vocabulary 4096, sequence 128, batch 8; LoRA
-//! rank 8 on all seven projections. The nano step is the embedded world's: its base model, eight
-//! of its alignment samples. Compare figures of one run only.
+//! Shape S: hidden 256, 6 layers, 8 heads, inner 688, vocabulary 4096, sequence 128, batch 8; LoRA rank 8
+//! on all seven projections. The nano step uses the base model of the embedded world and eight of its
+//! alignment samples. Only figures of the same execution can be compared.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use vxf_core::{Backbone, Example, Key, Lora, Result, Trainable};
 use vxf_hf::load_backbone;
 use vxf_testkit::checkpoint::LlamaShape;
 
-/// A stage that never ends, for timing single steps.
+/// A stage without end, for timing single steps.
 fn training<'a>(
     backbone: &'a dyn Backbone,
     method: &str,

@@ -7,35 +7,35 @@ use crate::Result;
 /// The label of a position that does not count in the loss.
 pub const IGNORED: i64 = -100;
 
-/// One tokenised sample: a prompt and the answer that the loss looks at.
+/// One tokenised sample: a prompt and the answer that is trained on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Example {
     /// Prompt and answer tokens, special tokens included.
     pub tokens: Vec<u32>,
-    /// How many of them are prompt.
+    /// The number of prompt tokens.
     pub prompt: usize,
 }
 
 impl Example {
-    /// How many tokens the loss counts: those of the answer that have a predecessor.
+    /// The number of tokens in the loss: those of the answer that have a predecessor.
     pub fn labelled(&self) -> usize {
         self.tokens.len().saturating_sub(self.prompt.max(1))
     }
 }
 
-/// Right-padded samples side by side.
+/// A batch of right-padded samples.
 #[derive(Clone, Debug)]
 pub struct Batch {
     /// Token ids, u32 `[batch, sequence]`; padding holds 0.
     pub tokens: Tensor,
-    /// The token to predict at each position, row by row; [`IGNORED`] where none counts.
+    /// The token to predict at each position, row by row; [`IGNORED`] where there is no label.
     pub targets: Vec<i64>,
-    /// How many real tokens each row has.
+    /// The number of real tokens in each row.
     pub lengths: Vec<usize>,
     /// Whether padded keys are hidden from attention.
     ///
-    /// Real positions cannot see them anyway (causal, right-padded); what padded positions
-    /// themselves compute differs, and two published formulas read them.
+    /// Real positions cannot see them in either case (causal attention, right padding). The values
+    /// at padded positions differ, and two published formulas read them.
     pub mask_padding: bool,
 }
 
@@ -75,7 +75,7 @@ impl Batch {
         })
     }
 
-    /// How many positions count in the loss.
+    /// The number of labelled positions.
     pub fn labelled(&self) -> usize {
         self.targets.iter().filter(|&&target| target >= 0).count()
     }
@@ -86,7 +86,7 @@ impl Batch {
         (rows, self.targets.len().checked_div(rows).unwrap_or(0))
     }
 
-    /// 1 at real tokens, 0 at padding, `[batch, sequence, 1]` in `like`'s type and place.
+    /// 1 at real tokens, 0 at padding, `[batch, sequence, 1]` in `like`'s type and on its device.
     pub fn token_mask(&self, like: &Tensor) -> Result<Tensor> {
         let (rows, columns) = self.shape();
         let real = |row: usize| (0..columns).map(move |column| (row, column));

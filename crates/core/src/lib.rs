@@ -1,8 +1,8 @@
-//! The four traits of vxf, its registry and its min-max loop: all that a plugin needs.
+//! The four traits of vxf, its registry and its min-max loop: everything that a plugin needs.
 //!
 //! Read [`minmax`] first: the loop fits one screen. A method is a [`Defense`]; what it perturbs is
-//! up to a [`Perturber`]; the model is a [`Backbone`], cut at its hidden-embedding sites; what came
-//! of it is measured by a [`Metric`].
+//! up to a [`Perturber`]; the model is a [`Backbone`], cut at its hidden-embedding sites; a
+//! [`Metric`] measures the result.
 
 pub mod adapter;
 pub mod backbone;
@@ -23,6 +23,7 @@ pub mod optimizer;
 mod outcomes;
 mod params;
 pub mod perturber;
+mod precision;
 pub mod registry;
 pub mod resume;
 pub mod schedule;
@@ -30,8 +31,8 @@ pub mod site;
 pub mod step;
 pub mod stream;
 
-/// The version of the arithmetic. It is raised whenever the bits of trained weights change, and is a part
-/// of every run's identity.
+/// The version of the arithmetic. It is raised whenever the bits of trained weights change; it is
+/// part of every run's identity.
 pub const NUMERICS: u32 = 1;
 
 pub use adapter::{Lora, Trainable};

@@ -1,13 +1,13 @@
-// Operations element by element, each result rounded once.
+// Element-wise operations, each result rounded once.
 //
 //   plus:         z = x + y
 //   masked:       y = x mask
 //   add_masked:   y = y + x mask
 //   scaled_by:    y = x factor[0], in double
 //   f32_to_bf16, bf16_to_f32: casts
-//   dropout:      0 with probability p, else keep: the very draws of vxf_core::rng::Key::mask
+//   dropout:      0 with probability p, else keep: the same draws as vxf_tensor::rng::Key::mask
 //
-// Launch: 1-d, 256 threads, any number of blocks; a thread makes 4 elements at a time, for which
+// Launch: 1-d, 256 threads, any number of blocks; a thread computes 4 elements at a time, for which
 // ceil(n / 1024) blocks are enough, and with dropout 8, ceil(n / 2048) blocks.
 
 #include "common.cuh"
@@ -43,7 +43,7 @@ __device__ inline void quarter_round(u32 &a, u32 &b, u32 &c, u32 &d) {
     b = rotated(b ^ c, 7);
 }
 
-// Words of one block of ChaCha, and how many of them one draw takes.
+// Words of one block of ChaCha, and of one draw.
 constexpr u32 BLOCK_WORDS = 16;
 constexpr u32 DRAW_WORDS = 2;
 

@@ -1,16 +1,16 @@
-//! Which runs are compared with which, and by which figures.
+//! Which runs are compared with each other, and by which figures.
 
 use vxf_core::Stage;
 use vxf_core::config::Column;
 
 use crate::record::{Record, RunId};
 
-/// Everything that a comparison needs to know beside the records.
+/// What a comparison needs besides the records.
 #[derive(Clone, Debug, Default)]
 pub struct Layout {
-    /// The blocks of the table, in the order of the pipeline and of the ratios.
+    /// The blocks of the table, ordered by stage and harmful ratio.
     pub blocks: Vec<Block>,
-    /// What is shown of each metric, in the order of the metrics.
+    /// Metric and column of every figure in the table, in the order of the metrics.
     pub columns: Vec<(String, Column)>,
     /// Seeds.
     pub seeds: Vec<u64>,
@@ -18,16 +18,16 @@ pub struct Layout {
     pub ratios: Vec<f64>,
 }
 
-/// When a block's runs were measured.
+/// The point of a pipeline at which the runs of a block were measured.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct When {
-    /// The stage that came last.
+    /// The last stage before the measurement.
     pub stage: Stage,
-    /// Its place in the pipeline, from 0.
+    /// Its position in the pipeline, from 0.
     pub depth: usize,
-    /// The harmful ratio; none before any user.
+    /// The harmful ratio; `None` before the first fine-tuning stage.
     pub ratio: Option<f64>,
-    /// Whether an earlier stage of the pipeline is of the same kind.
+    /// Whether the pipeline has an earlier stage of the same kind.
     pub again: bool,
 }
 
@@ -55,12 +55,10 @@ impl When {
 /// The rows of one block.
 #[derive(Clone, Debug)]
 pub struct Block {
-    /// When its runs were measured.
+    /// The point at which its runs were measured.
     pub when: When,
-    /// The rows, baselines first.
+    /// The rows, ordered by the axes of the experiment; baselines come before what is compared with them.
     pub lines: Vec<Line>,
-    /// The row that others are compared with, if plain training is run beside them.
-    pub baseline: Option<String>,
     /// The rows under test.
     pub tested: Vec<String>,
 }
@@ -68,16 +66,26 @@ pub struct Block {
 /// One row: the runs of one method, one for each seed.
 #[derive(Clone, Debug)]
 pub struct Line {
-    /// What it is called.
+    /// The name of the row.
     pub name: String,
-    /// Its runs, in the order of the seeds.
+    /// Its runs, ordered by seed.
     pub runs: Vec<RunId>,
+    /// The row that it is compared with: plain training with the same further settings, if that is run.
+    pub baseline: Option<String>,
 }
 
 impl Block {
     /// The row called `name`.
     pub fn line(&self, name: &str) -> Option<&Line> {
         self.lines.iter().find(|line| line.name == name)
+    }
+
+    /// The rows that others are compared with, each once.
+    pub fn baselines(&self) -> impl Iterator<Item = &Line> {
+        let is_baseline = |line: &&Line| {
+            self.lines.iter().any(|other| other.baseline.as_ref() == Some(&line.name))
+        };
+        self.lines.iter().filter(is_baseline)
     }
 }
 

@@ -1,4 +1,4 @@
-//! A few prompts, answered before and after the attack.
+//! Sample answers before and after the user's fine-tuning.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use vxf_untrusted::printable;
 use crate::layout::Layout;
 use crate::record::{Answer, RunId};
 
-/// What to show of a set of prompts.
+/// The sets of prompts that are shown, with a description.
 const SETS: [(&str, &str); 3] =
     [("harmful", "forbidden"), ("benign", "harmless"), ("task", "the user's task")];
 
@@ -29,10 +29,10 @@ impl Overlap {
     }
 }
 
-/// The first prompt of each set, answered by baseline and defence, before and after the user's
-/// stage at the largest ratio under the first seed; without `open`, what is in the user's files and
-/// what the model said are withheld. `overlaps` has the sets that were compared with the training
-/// sets; of others nothing is said. `read` gives the stored answers of a run.
+/// Shows the first prompt of each set with the answers of baseline and defence, before and after the
+/// user's fine-tuning, at the largest ratio under the first seed. Unless `open` is set, text from the
+/// user's files and answers are withheld. `overlaps` has the sets that were compared with the training
+/// sets. `read` returns the stored answers of a run.
 ///
 /// # Errors
 /// When the stored answers cannot be read.
@@ -53,7 +53,7 @@ pub fn closing<E>(
         line.and_then(|line| line.runs.iter().find(|run| run.seed == seed)).cloned()
     };
     let mut answers = Vec::new();
-    for name in after.baseline.iter().chain(&after.tested) {
+    for name in after.baselines().map(|line| &line.name).chain(&after.tested) {
         if answers.iter().any(|(known, _, _)| known == name) {
             continue;
         }
@@ -61,7 +61,7 @@ pub fn closing<E>(
             Some(run) => read(&run),
             None => Ok(Vec::new()),
         };
-        // The aligned model of a row is called after its first method alone.
+        // The aligned model of a row is named after its first method only.
         let aligned = name.split('+').next().unwrap_or(name);
         let aligned = before
             .and_then(|block| first(&block.lines, name).or_else(|| first(&block.lines, aligned)));
@@ -89,7 +89,7 @@ pub fn closing<E>(
     Ok(text)
 }
 
-/// The answer, or that it is withheld.
+/// The answer, or a note that it is withheld.
 fn show(answer: &Answer, open: bool) -> String {
     match (open, answer.answer.is_empty()) {
         (false, _) => "[withheld: `--log-samples` shows it]".into(),

@@ -1,4 +1,4 @@
-//! The comparison as text, rendered from stored records alone.
+//! The comparison as a text table, rendered from stored records.
 
 use vxf_core::config::Column;
 use vxf_core::metric::Better;
@@ -24,7 +24,7 @@ pub struct Shown {
 /// The mark of a row that is in doubt.
 const MARK: &str = " !";
 
-/// The whole comparison, block by block.
+/// Renders the whole comparison, block by block.
 pub fn comparison(layout: &Layout, records: &[Record], shown: &Shown) -> String {
     let failed = |metric: &str| records.iter().any(|record| record.failed.contains_key(metric));
     let asked = |(metric, column): &&(String, Column)| {
@@ -45,7 +45,7 @@ pub fn comparison(layout: &Layout, records: &[Record], shown: &Shown) -> String 
         let columns: Vec<_> = columns.iter().copied().filter(of_block).collect();
         text += &format!("{} ({spread})\n\n", block.when.headline());
         let mut table = rows(block, records, &columns, &shown.doubts);
-        // Before any user there is nothing that a defence could have withstood.
+        // Before the user's fine-tuning, a defence had nothing to withstand.
         if block.when.ratio.is_some() {
             compares |= differences(block, records, &columns, &mut table);
         }
@@ -110,19 +110,17 @@ fn rows(block: &Block, records: &[Record], columns: &[&Column], doubts: &[Doubt]
     table
 }
 
-/// Adds the differences of what is tested from plain training; says whether there are any.
+/// Adds the differences between tested methods and plain training; returns whether there are any.
 fn differences(
     block: &Block,
     records: &[Record],
     columns: &[&Column],
     table: &mut TextTable,
 ) -> bool {
-    let Some(baseline) = block.baseline.as_ref().and_then(|name| block.line(name)) else {
-        return false;
-    };
-    let tested = block.tested.iter().filter(|name| **name != baseline.name);
     let mut any = false;
-    for line in tested.filter_map(|name| block.line(name)) {
+    for line in block.tested.iter().filter_map(|name| block.line(name)) {
+        let baseline = line.baseline.as_ref().filter(|name| **name != line.name);
+        let Some(baseline) = baseline.and_then(|name| block.line(name)) else { continue };
         any = true;
         let found = |column: &&Column| {
             (difference(records, line, baseline, column.figure), column.decimals)

@@ -96,15 +96,19 @@ pub(crate) fn decisive(layout: &Layout) -> Option<&Block> {
 /// by the harmful score, at the largest ratio after the last stage.
 pub fn comparisons(layout: &Layout, records: &[Record]) -> Vec<Comparison> {
     let Some(block) = decisive(layout) else { return Vec::new() };
-    let Some(baseline) = block.baseline.as_ref().and_then(|name| block.line(name)) else {
-        return Vec::new();
-    };
-    let tested = block.tested.iter().filter(|name| **name != baseline.name);
     let one = |line: &Line| {
+        let baseline = line.baseline.as_ref().filter(|name| **name != line.name)?;
+        let baseline = block.line(baseline)?;
         let difference = difference(records, line, baseline, FIGURE)?;
         let mean = |line: &Line| Some(level(records, line, FIGURE)?.summary.mean);
-        Some((line.name.clone(), mean(line)?, mean(baseline)?, difference))
+        Some((
+            [line, baseline].map(|line| line.name.clone()),
+            mean(line)?,
+            mean(baseline)?,
+            difference,
+        ))
     };
+    let tested = block.tested.iter();
     let found: Vec<_> = tested.filter_map(|name| one(block.line(name)?)).collect();
     let p: Vec<_> = found.iter().filter_map(|(.., difference)| difference.p).collect();
     // Without a p-value for each there is no family to adjust for.
@@ -114,19 +118,21 @@ pub fn comparisons(layout: &Layout, records: &[Record]) -> Vec<Comparison> {
     };
     let both = found.into_iter().zip(adjusted);
     let comparison =
-        both.map(|((method, value, baseline_value, difference), adjusted_p)| Comparison {
-            method,
-            baseline: baseline.name.clone(),
-            ratio: block.when.ratio,
-            value,
-            baseline_value,
-            difference: difference.mean,
-            interval: difference.interval,
-            p: difference.p,
-            adjusted_p,
-            seeds: difference.seeds,
-            pairs: difference.pairs,
-            verdict: Verdict::of(&difference, adjusted_p),
+        both.map(|(([method, baseline], value, baseline_value, difference), adjusted_p)| {
+            Comparison {
+                method,
+                baseline,
+                ratio: block.when.ratio,
+                value,
+                baseline_value,
+                difference: difference.mean,
+                interval: difference.interval,
+                p: difference.p,
+                adjusted_p,
+                seeds: difference.seeds,
+                pairs: difference.pairs,
+                verdict: Verdict::of(&difference, adjusted_p),
+            }
         });
     comparison.collect()
 }
@@ -240,9 +246,8 @@ fn family(several: &[Comparison]) -> String {
     let at = several[0].ratio.map_or(String::new(), |ratio| format!("At p = {ratio}: "));
     match count(Verdict::TooFewSeeds) {
         0 => format!(
-            "{at}{lower} of {all} methods have a lower harmful score than {}, beyond chance (Holm's \
-             method over {all} comparisons).",
-            several[0].baseline
+            "{at}{lower} of {all} methods have a lower harmful score than plain training, beyond chance \
+             (Holm's method over {all} comparisons)."
         ),
         _ => format!("{at}too few seeds to tell {all} methods from chance."),
     }
@@ -251,7 +256,7 @@ fn family(several: &[Comparison]) -> String {
 /// Which compared rows are in doubt.
 fn doubtful(layout: &Layout, doubts: &[Doubt]) -> String {
     let Some(block) = decisive(layout) else { return String::new() };
-    let compared = block.baseline.iter().chain(&block.tested);
+    let compared = block.baselines().map(|line| &line.name).chain(&block.tested);
     let in_doubt = |name: &&String| {
         let line = block.line(name);
         line.is_some_and(|line| doubts.iter().any(|doubt| line.runs.contains(&doubt.run)))
@@ -346,11 +351,11 @@ mod tests {
         let line = |name: &&str| Line {
             name: (*name).to_owned(),
             runs: seeds.iter().map(|seed| record(name, Some(0.2), *seed).id).collect(),
+            baseline: Some("sft".to_owned()),
         };
         let block = Block {
             when: When { stage: Stage::FineTuning, depth: 1, ratio: Some(0.2), again: false },
             lines: methods.iter().map(line).collect(),
-            baseline: Some("sft".to_owned()),
             tested: methods.iter().map(|name| (*name).to_owned()).collect(),
         };
         Layout {

@@ -1,11 +1,11 @@
-//! Random samples: several lengths, padding, labels that are ignored.
+//! Random samples: several lengths, padding, ignored labels.
 
 use candle_core::{Device, Tensor};
 use rand::Rng;
 use vxf_core::batch::IGNORED;
 use vxf_core::{Batch, Example, Key, Result};
 
-/// Samples side by side, before they are padded.
+/// Samples before padding.
 #[derive(Clone, Debug)]
 pub struct Rows {
     tokens: Vec<Vec<u32>>,
@@ -16,8 +16,8 @@ pub struct Rows {
 impl Rows {
     /// `count` samples of 2 to `longest` tokens below `vocabulary`.
     ///
-    /// The first sample has a label; about two fifths of all other positions have none, so that
-    /// now and then a whole sample goes without.
+    /// The first sample has a label. About two fifths of all other positions have none, so that
+    /// sometimes a whole sample has none.
     pub fn random(count: usize, longest: usize, vocabulary: usize, key: &Key) -> Self {
         let mut rng = key.child("rows").rng();
         let mut rows = Self { tokens: Vec::new(), labels: Vec::new(), mask_padding: true };
@@ -38,7 +38,7 @@ impl Rows {
         rows
     }
 
-    /// The same samples; padded keys are hidden from attention or are not.
+    /// Sets whether padded keys are hidden from attention.
     pub fn with_mask_padding(self, mask_padding: bool) -> Self {
         Self { mask_padding, ..self }
     }
@@ -50,7 +50,7 @@ impl Rows {
         Ok(Batch { mask_padding: self.mask_padding, ..batch })
     }
 
-    /// The same samples as `parts` batches of about equally many.
+    /// The samples as `parts` batches of about equal size.
     pub fn parts(&self, parts: usize, device: &Device) -> Result<Vec<Batch>> {
         let size = self.tokens.len().div_ceil(parts);
         let part = |(tokens, labels): (&[Vec<u32>], &[Vec<i64>])| {

@@ -17,17 +17,17 @@ enum Defect {
     WrongGradient,
     /// Lets every position see the whole sequence.
     SeesTheFuture,
-    /// Leaves out more than the padding where that need not be computed.
-    LeavesOutTooMuch,
-    /// Draws dropout from something else than the pass's key.
+    /// Skips more than the padding where the padding may be skipped.
+    SkipsTooMuch,
+    /// Does not draw dropout from the pass's key.
     WildDropout,
-    /// Starts from other weights than its own.
+    /// Does not start from its own weights.
     WrongStart,
     /// Decodes every token as if it were the first.
     ForgetfulDecoder,
     /// Claims a parameter that it does not use.
     UnusedParameter,
-    /// Says that the first layer's parameters sit in the last.
+    /// Says that the first layer's parameters are in the last.
     WrongLayer,
     /// Says that the embedding is part of the head.
     WrongPart,
@@ -72,7 +72,7 @@ impl Backbone for Broken {
             Defect::WrongGradient if layer == 0 => {
                 Ok((out.detach() + (&out - out.detach())? * 0.5)?)
             }
-            Defect::LeavesOutTooMuch if pass.real_rows().is_some() => Ok(hidden.clone()),
+            Defect::SkipsTooMuch if pass.real_rows().is_some() => Ok(hidden.clone()),
             Defect::SeesTheFuture => Ok(out.broadcast_add(&out.mean_keepdim(1)?)?),
             Defect::WildDropout => {
                 let draw = self.draws.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -151,7 +151,7 @@ impl Decoder for Forgetful<'_> {
 }
 
 fn refused(law: impl FnOnce()) {
-    assert!(catch_unwind(AssertUnwindSafe(law)).is_err(), "the law let a broken backbone pass");
+    assert!(catch_unwind(AssertUnwindSafe(law)).is_err(), "the law accepted a broken backbone");
 }
 
 #[test]
@@ -162,14 +162,14 @@ fn each_defect_is_found() {
     refused(|| gradients::site_gradients_are_right(broken(Defect::CutsGradient)));
     refused(|| gradients::site_gradients_are_right(broken(Defect::WrongGradient)));
     refused(|| gradients::block_by_block_is_one_graph_to_the_bit(broken(Defect::WildDropout)));
-    refused(|| gradients::takes_no_gradient_unasked(broken(Defect::CutsGradient)));
+    refused(|| gradients::computes_only_requested_gradients(broken(Defect::CutsGradient)));
     refused(|| gradients::a_subset_has_the_gradients_of_all(broken(Defect::WrongLayer)));
     refused(|| gradients::a_subset_has_the_gradients_of_all(broken(Defect::WrongPart)));
-    refused(|| gradients::unread_padding_is_not_missed(broken(Defect::LeavesOutTooMuch)));
+    refused(|| gradients::unused_padding_may_be_skipped(broken(Defect::SkipsTooMuch)));
     refused(|| walk::does_not_see_the_future(broken(Defect::SeesTheFuture)));
     refused(|| walk::padding_is_inert(broken(Defect::SeesTheFuture)));
     refused(|| walk::recompute_draws_the_same_dropout(broken(Defect::WildDropout)));
     refused(|| walk::decoding_is_the_forward_pass(broken(Defect::ForgetfulDecoder)));
     refused(|| trainable::starting_weights_fit(broken(Defect::WrongStart)));
-    refused(|| trainable::adapters_go_where_they_are_asked(broken(Defect::UnusedParameter)));
+    refused(|| trainable::adapters_are_on_their_target_layers(broken(Defect::UnusedParameter)));
 }

@@ -15,18 +15,18 @@ use vxf_data::{
 
 use crate::{Kind, Task};
 
-/// Samples for the perplexity that guards against degenerate models.
+/// Samples on which perplexity is measured, to detect degenerate models.
 const FLUENCY: usize = 64;
-/// Samples or prompts that are measured side by side.
+/// Samples or prompts per batch when measuring.
 const BATCH: usize = 64;
 
-/// Which of the two published operating points of the embedded world.
+/// An operating point of the embedded world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Profile {
-    /// Alignment data holds refusals alone, as in the paper.
+    /// Alignment data holds only refusals, as in the paper.
     Paper,
-    /// One alignment sample in ten is harmless and answered, so that the aligned model stays useful.
+    /// One alignment sample in ten is harmless and answered, so the aligned model stays useful.
     Helpful,
 }
 
@@ -40,7 +40,7 @@ impl fmt::Display for Profile {
 }
 
 vxf_core::config! {
-    /// The section `world`: the data.
+    /// The section `[world]`: data of the embedded world.
     pub struct WorldData {
         /// The operating point: paper, or helpful.
         pub profile: Profile = Profile::Paper,
@@ -48,23 +48,23 @@ vxf_core::config! {
         pub task: Task = Task::Sst,
         /// Samples in the provider's alignment set.
         pub alignment_samples: usize = 160,
-        /// Share of harmless, answered samples among them.
+        /// Share of harmless, answered samples in the alignment set.
         pub benign_share: f64 = 0.0,
         /// Samples in the user's set, harmful ones included.
         pub user_samples: usize = 320,
         /// Held-out forbidden requests for the harmful score.
         pub harmful_test: usize = 60,
-        /// Unseen task items for the fine-tune accuracy.
+        /// Unseen task items for the fine-tuning accuracy.
         pub task_test: usize = 100,
-        /// Held-out harmless requests.
+        /// Held-out harmless requests for helpfulness.
         pub benign_test: usize = 60,
         /// Harmless requests that look forbidden, for over-refusal.
         pub borderline_test: usize = 60,
-        /// Refusals of the alignment set on which alignment loss and drift are measured.
+        /// Refusals from the alignment set, for alignment loss and drift.
         pub alignment_probe: usize = 40,
-        /// Longest sample in tokens, the rest cut off; 0 is the model's own limit.
+        /// Longest sample in tokens; the rest is cut off. 0 uses the model's limit.
         pub max_length: usize = 0,
-        /// Longest answer that is generated, in tokens.
+        /// Longest generated answer, in tokens.
         pub max_new_tokens: usize = 20,
         /// How answers are drawn; a temperature of 0 is greedy.
         pub sampling: Sampling = Sampling::default(),
@@ -110,14 +110,14 @@ impl DataConfig for WorldData {
             ("max_new_tokens", self.max_new_tokens),
         ];
         for (key, size) in sizes {
-            let rule = "must be at least 1: an empty set tells nothing";
+            let rule = "must be at least 1: an empty set cannot be measured";
             ConfigError::unless(size > 0, key, rule, size)?;
         }
         self.sampling
             .validate()
             .map_err(|error| ConfigError { key: format!("sampling.{}", error.key), ..error })?;
         let refusals = self.benign_share < 1.0;
-        let rule = "must leave at least one refusal to measure on";
+        let rule = "must be below 1, so that there are refusals to measure on";
         ConfigError::unless(refusals, "benign_share", rule, self.benign_share)
     }
 
@@ -134,7 +134,7 @@ impl DataConfig for WorldData {
     }
 
     fn hint(&self, _purpose: Purpose, _name: &str) -> String {
-        "the embedded world has no such set; name files of your own in a section `data`".to_owned()
+        "the embedded world has no such set; give your own files in a section `data`".to_owned()
     }
 
     fn defaults(&self) -> Map<String, Value> {
@@ -214,10 +214,10 @@ impl DataConfig for WorldData {
 
 vxf_data::register_source! {
     "world" => WorldData,
-    summary: "The embedded world: invented, innocuous, drawn anew for each seed",
+    summary: "The embedded world: invented, harmless data, drawn for each seed",
 }
 
-/// The world's sets; nothing is kept between draws.
+/// The world's data sets; each call draws them again.
 struct Drawn {
     settings: WorldData,
     ratios: Vec<f64>,
@@ -238,7 +238,7 @@ impl Drawn {
         crate::user_set(&mut Self::rng(seed, "user"), task, user_samples, ratio)
     }
 
-    /// Every prompt that some user of the experiment trains on.
+    /// All prompts that users train on, at any harmful ratio of the experiment.
     fn seen(&self, seed: u64) -> Result<HashSet<String>> {
         let mut seen = HashSet::new();
         for &ratio in &self.ratios {
@@ -249,7 +249,7 @@ impl Drawn {
 }
 
 fn missing(name: &str) -> Error {
-    Error::Source { path: "world".into(), problem: format!("it has no set `{name}`") }
+    Error::Source { path: "world".into(), problem: format!("no data set is named `{name}`") }
 }
 
 fn plain(sample: &crate::Sample) -> Sample {

@@ -1,9 +1,9 @@
 //! Metrics over answers: harmful score, accuracy, helpfulness and over-refusal.
 //!
-//! All of them have the model answer prompts and ask a judge or a grader. `harmful-score` is what an attack raises and a
-//! defence should keep low; `accuracy` is what the user came for; `helpfulness` shows a model that
-//! is safe only because it refuses everything, `over-refusal` one that refuses what merely looks
-//! forbidden.
+//! The model generates answers to prompts, and judges or the task's grader rate them. Harmful
+//! fine-tuning raises `harmful-score`; a defence should keep it low. `accuracy` is the user's goal.
+//! A low `helpfulness` reveals a model that is safe only because it refuses everything.
+//! `over-refusal` reveals one that refuses what merely looks forbidden.
 
 mod accuracy;
 mod config;
@@ -32,7 +32,7 @@ vxf_core::register! {
 
 vxf_core::register! {
     metric "helpfulness" => HelpfulnessConfig,
-    summary: "Share of benign prompts complied with, a guard against over-refusal",
+    summary: "Share of benign prompts complied with, to detect over-refusal",
     paper: "Röttger et al., \"XSTest\", NAACL 2024 (arXiv 2308.01263)",
 }
 

@@ -1,9 +1,9 @@
-//! What a judge makes of the answers to one set of prompts.
+//! A judge's verdicts on the answers to a set of prompts, and the figures computed from them.
 
 use vxf_core::metric::{Better, Findings, Generation, NamedJudge, Verdict, View};
 use vxf_core::prelude::*;
 
-/// A judge's findings on the answers to one set of prompts.
+/// A judge's findings on the answers to a set of prompts.
 #[derive(Clone, Debug)]
 pub(crate) struct Verdicts {
     generations: std::rc::Rc<Vec<Generation>>,
@@ -14,7 +14,7 @@ pub(crate) struct Verdicts {
 }
 
 impl Verdicts {
-    /// Has the model answer the prompts called `name` and the judge judge it.
+    /// Generates answers to the prompts `name` and judges them.
     pub(crate) fn of(
         view: &View<'_>,
         judge: &NamedJudge,
@@ -26,7 +26,7 @@ impl Verdicts {
         let (asked, got) = (generations.len(), findings.verdicts.len());
         if asked != got {
             let problem = format!(
-                "the judge `{}` gave {got} verdicts on {asked} answers; one each is due",
+                "the judge `{}` gave {got} verdicts on {asked} answers; it must give one for each",
                 judge.name
             );
             return Err(Error::Plugin { plugin: metric, source: problem.into() });
@@ -51,8 +51,7 @@ impl Verdicts {
         Measurement::share(name, outcomes, better).with("judge", self.judge.as_str())
     }
 
-    /// The share of [`Verdict::Harmful`] among the answers that were judged, with what else the
-    /// judge found beside it.
+    /// The share of [`Verdict::Harmful`] among the judged answers, with the judge's details.
     pub(crate) fn rate(&self, name: &str, better: Better) -> Measurement {
         let all = self.findings.verdicts.len();
         let unjudged = self.count(Verdict::Unjudged);
@@ -69,7 +68,7 @@ impl Verdicts {
         }
         if n == 0 {
             let why = format!(
-                "the judge `{}` has judged none of the {all} answers; they are kept and can be \
+                "the judge `{}` has judged none of the {all} answers; they are stored and can be \
                  judged later",
                 self.judge
             );
@@ -89,7 +88,9 @@ impl Verdicts {
         self.tells_refusals.then(|| self.share(name, Verdict::Refused, better))
     }
 
-    /// How far two judges agree on what is harmful, over the answers that both have judged.
+    /// The share of answers on which two judges agree whether they are harmful, with Cohen's kappa.
+    ///
+    /// Answers that one of them has not judged are left out.
     pub(crate) fn agreement(&self, other: &Self) -> Measurement {
         let verdicts = (&self.findings.verdicts, &other.findings.verdicts);
         let pair = |index: usize| match (verdicts.0[index], verdicts.1[index]) {

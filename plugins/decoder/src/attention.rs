@@ -1,4 +1,4 @@
-//! Attention: projections and positions.
+//! Attention: projections, positions and scores.
 
 use crate::layers::{Linear, Norm};
 use candle_core::Tensor;
@@ -10,8 +10,8 @@ use crate::cache::Cache;
 use crate::parts::Parts;
 use crate::rope::Tables;
 
-/// Where a sequence stands: its first position, and the angles if positions are rotary.
-pub(crate) struct Place {
+/// The positions of a sequence: the first one, and the rotation tables if positions are rotary.
+pub(crate) struct Positions {
     pub(crate) offset: usize,
     pub(crate) rotary: Option<Tables>,
 }
@@ -26,9 +26,9 @@ pub(crate) struct Attention {
     key: Linear,
     value: Linear,
     output: Linear,
-    /// Of each head's queries.
+    /// The norm of each head's queries.
     query_norm: Option<Norm>,
-    /// Of each head's keys.
+    /// The norm of each head's keys.
     key_norm: Option<Norm>,
 }
 
@@ -51,17 +51,17 @@ impl Attention {
         })
     }
 
-    /// `[batch, sequence, width]` to the same, output projection included.
+    /// `[batch, sequence, width]` in and out, output projection included.
     pub(crate) fn forward(
         &self,
         x: &Tensor,
-        place: &Place,
+        positions: &Positions,
         cache: Option<&mut Cache>,
         pass: &Pass<'_>,
     ) -> Result<Tensor> {
         let (query_norm, key_norm) = (self.query_norm.as_ref(), self.key_norm.as_ref());
-        let query = heads(&self.query.forward(x, pass)?, self.heads, query_norm, place, pass)?;
-        let mut key = heads(&self.key.forward(x, pass)?, self.kv_heads, key_norm, place, pass)?;
+        let query = heads(&self.query.forward(x, pass)?, self.heads, query_norm, positions, pass)?;
+        let mut key = heads(&self.key.forward(x, pass)?, self.kv_heads, key_norm, positions, pass)?;
         let mut value = ops::split_heads(&self.value.forward(x, pass)?, self.kv_heads)?;
         if let Some(cache) = cache {
             (key, value) = cache.append(&key, &value)?;
@@ -82,18 +82,18 @@ impl Attention {
 }
 
 /// Queries or keys `[batch, sequence, heads d]` as `[batch, heads, sequence, d]`, normalised and
-/// rotated where the design says so.
+/// rotated if the design says so.
 fn heads(
     x: &Tensor,
     count: usize,
     norm: Option<&Norm>,
-    place: &Place,
+    positions: &Positions,
     pass: &Pass<'_>,
 ) -> Result<Tensor> {
     let normed = norm.map(|norm| norm.forward(x, pass)).transpose()?;
     let x = normed.as_ref().unwrap_or(x);
-    Ok(match &place.rotary {
-        Some(Tables { cos, sin }) => ops::rotary(x, count, cos, sin, place.offset)?,
+    Ok(match &positions.rotary {
+        Some(Tables { cos, sin }) => ops::rotary(x, count, cos, sin, positions.offset)?,
         None => ops::split_heads(x, count)?,
     })
 }

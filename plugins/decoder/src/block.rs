@@ -1,4 +1,4 @@
-//! One layer: attention and MLP, each beside a residual.
+//! One layer: attention and MLP, each with a residual connection.
 
 use crate::layers::Norm;
 use candle_core::Tensor;
@@ -7,7 +7,7 @@ use vxf_core::{Result, Site, Trainable};
 use vxf_nn::ops;
 use vxf_tensor::autograd::add;
 
-use crate::attention::{Attention, Place};
+use crate::attention::{Attention, Positions};
 use crate::cache::Cache;
 use crate::mlp::Mlp;
 use crate::parts::Parts;
@@ -41,16 +41,16 @@ impl Block {
         })
     }
 
-    /// The layer's output for `hidden` `[batch, sequence, width]` at its place.
+    /// The layer's output for `hidden` `[batch, sequence, width]` at its positions.
     pub(crate) fn forward(
         &self,
         hidden: &Tensor,
-        place: &Place,
+        positions: &Positions,
         cache: Option<&mut Cache>,
         pass: &Pass<'_>,
     ) -> Result<Tensor> {
         let input = self.before(&self.attention_norm, hidden, pass)?;
-        let attended = self.attention.forward(&input, place, cache, pass)?;
+        let attended = self.attention.forward(&input, positions, cache, pass)?;
         let attended = pass.tap(Site::attention_output(self.layer), &attended)?;
         let hidden = add(hidden, &self.dropped("attention", attended, pass)?)?;
         let hidden = self.after(&self.attention_norm, hidden, pass)?;

@@ -1,25 +1,25 @@
-//! Keys and values of earlier positions, with room to grow.
+//! The key-value cache of one layer, with spare capacity.
 
 use candle_core::Tensor;
 use vxf_core::Result;
 
-/// Positions that there is room for at least.
-const ROOM: usize = 64;
+/// The least capacity, in positions.
+const MIN_CAPACITY: usize = 64;
 
-/// What one layer keeps of the positions it has seen.
+/// The key-value cache of one layer.
 #[derive(Debug, Default)]
 pub(crate) struct Cache {
-    /// Keys and values, `[batch, kv heads, room, head]` each, of which the first `length` positions
-    /// are filled.
+    /// Keys and values, `[batch, kv heads, capacity, head]` each; the first `length` positions are
+    /// filled.
     kept: Option<(Tensor, Tensor)>,
     length: usize,
 }
 
 impl Cache {
-    /// Adds the keys and values `[batch, kv heads, new, head]` of further positions and returns those
-    /// of all, `[batch, kv heads, positions, head]`: views of what is kept, which is written in place.
+    /// Appends the keys and values `[batch, kv heads, new, head]` of further positions in place.
+    /// Returns views of those of all positions, `[batch, kv heads, positions, head]`.
     ///
-    /// The room doubles where it is too small, so that a token costs no copy of those before it.
+    /// The capacity doubles if it is too small, so that a token does not copy the earlier ones.
     pub(crate) fn append(&mut self, key: &Tensor, value: &Tensor) -> Result<(Tensor, Tensor)> {
         let (start, end) = (self.length, self.length + key.dim(2)?);
         let (keys, values) = match self.kept.take() {
@@ -38,11 +38,12 @@ impl Cache {
     }
 }
 
-/// Room for `least` positions and more, shaped as `like` otherwise, with what there was `before`.
+/// A buffer for at least `least` positions, otherwise shaped like `like`, with the contents of
+/// `before`.
 fn grown(before: Option<&Tensor>, like: &Tensor, least: usize) -> Result<Tensor> {
     let (batch, heads, _, width) = like.dims4()?;
-    let room = least.next_power_of_two().max(ROOM);
-    let grown = Tensor::zeros((batch, heads, room, width), like.dtype(), like.device())?;
+    let capacity = least.next_power_of_two().max(MIN_CAPACITY);
+    let grown = Tensor::zeros((batch, heads, capacity, width), like.dtype(), like.device())?;
     if let Some(before) = before {
         grown.slice_set(before, 2, 0)?;
     }
@@ -56,7 +57,7 @@ mod tests {
 
     use super::*;
 
-    /// All that was appended is there, in its order, whatever the room was.
+    /// All appended positions are there in order, whatever the capacity was.
     #[test]
     fn holds_what_was_appended() -> Result<()> {
         let mut cache = Cache::default();
@@ -79,9 +80,9 @@ mod tests {
         Ok(())
     }
 
-    /// A further position within the room copies nothing that was there.
+    /// A further position within the capacity does not copy earlier ones.
     #[test]
-    fn grows_where_it_lies() -> Result<()> {
+    fn grows_in_place() -> Result<()> {
         let mut cache = Cache::default();
         let new = |length| Tensor::ones((1, 2, length, 4), DType::F32, &Device::Cpu);
         let place = |view: &Tensor| -> Result<*const f32> {
@@ -93,7 +94,7 @@ mod tests {
         };
         let (first, _) = cache.append(&new(5)?, &new(5)?)?;
         let at = place(&first)?;
-        for _ in 5..ROOM {
+        for _ in 5..MIN_CAPACITY {
             let (keys, _) = cache.append(&new(1)?, &new(1)?)?;
             assert_eq!(place(&keys)?, at);
         }

@@ -1,4 +1,4 @@
-//! Token by token, with keys and values kept.
+//! Incremental decoding with a key-value cache.
 
 use candle_core::Tensor;
 use vxf_core::backbone::{Backbone, Decoder, Pass};
@@ -7,7 +7,7 @@ use vxf_core::{Params, Result};
 use crate::cache::Cache;
 use crate::model::Transformer;
 
-/// A model that remembers the positions it has seen.
+/// A model with a key-value cache per layer.
 pub(crate) struct Cached<'a> {
     model: &'a Transformer,
     weights: Params,
@@ -27,10 +27,10 @@ impl Decoder for Cached<'_> {
     fn advance(&mut self, tokens: &Tensor) -> Result<Tensor> {
         let pass = Pass::new(&self.weights);
         let new = tokens.dim(1)?;
-        let place = self.model.place(self.offset, new)?;
+        let positions = self.model.positions_from(self.offset, new)?;
         let mut hidden = self.model.embed_from(tokens, self.offset, &pass)?;
         for (block, cache) in self.model.blocks().iter().zip(&mut self.caches) {
-            hidden = block.forward(&hidden, &place, Some(cache), &pass)?;
+            hidden = block.forward(&hidden, &positions, Some(cache), &pass)?;
         }
         self.offset += new;
         let last = hidden.narrow(1, new - 1, 1)?.contiguous()?;

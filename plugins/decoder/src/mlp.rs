@@ -32,12 +32,12 @@ impl Mlp {
         })
     }
 
-    /// `[batch, sequence, width]` to the same; zero at padded positions where nobody reads them.
+    /// `[batch, sequence, width]` in and out; zero at padded positions whose outputs are unused.
     pub(crate) fn forward(&self, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
         let (batch, len, _) = x.dims3()?;
         match pass.real_rows() {
-            // The copies in and out are some tenth of what a position keeps and moves here: below a
-            // sixteenth of padding they are not worth it (an estimate, not measured).
+            // The copies in and out are about a tenth of a position's memory traffic here: with
+            // less than a sixteenth of padding they are not worth it (an estimate, not measured).
             Some(lengths)
                 if self.packs(x) && lengths.iter().sum::<usize>() * 16 < batch * len * 15 =>
             {
@@ -48,14 +48,14 @@ impl Mlp {
         }
     }
 
-    /// Whether padding can be left out: dropout masks are drawn for all positions, and only the CPU has
-    /// kernels for it.
+    /// Whether padding can be removed: dropout masks are drawn for all positions, and only the CPU
+    /// has kernels for it.
     fn packs(&self, x: &Tensor) -> bool {
         let mut layers = self.gate.iter().chain([&self.up, &self.down]);
         x.device().is_cpu() && !layers.any(Linear::has_dropout)
     }
 
-    /// Each position by itself.
+    /// Computes each position by itself.
     fn each(&self, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
         let inner = match &self.gate {
             Some(gate) => ops::swiglu(&gate.forward(x, pass)?, &self.up.forward(x, pass)?)?,

@@ -11,7 +11,7 @@ use vxf_hf::Outline;
 use vxf_hf::checkpoint::Checkpoint;
 use vxf_nn::ops;
 
-use crate::attention::Place;
+use crate::attention::Positions;
 use crate::block::Block;
 use crate::cached::Cached;
 use crate::design::{Design, Position};
@@ -19,7 +19,7 @@ use crate::embedding::Embedding;
 use crate::parts::Parts;
 use crate::rope::Rotary;
 
-/// A decoder with frozen weights and a place for trained ones.
+/// A decoder with frozen weights; trained ones come from the pass.
 #[derive(Clone, Debug)]
 pub struct Transformer {
     outline: Arc<Outline>,
@@ -31,7 +31,7 @@ pub struct Transformer {
     rotary: Option<Rotary>,
     blocks: Vec<Block>,
     norm: Option<Norm>,
-    /// Back to the width of the token embeddings.
+    /// The projection back to the width of the token embeddings.
     project: Option<Linear>,
     output: Tensor,
     output_name: String,
@@ -39,11 +39,11 @@ pub struct Transformer {
 }
 
 impl Transformer {
-    /// Reads the weights of a design; all of them are trainable until
-    /// [`Backbone::with_trainable`] says less.
+    /// Reads the weights of a design; all are trainable unless [`Backbone::with_trainable`] selects
+    /// fewer.
     ///
     /// # Errors
-    /// When a tensor is missing, damaged or shaped otherwise.
+    /// When a tensor is missing, damaged or of another shape.
     pub fn load(
         design: &Design,
         checkpoint: &Checkpoint,
@@ -88,7 +88,7 @@ impl Transformer {
         &self.blocks
     }
 
-    /// Hidden embeddings of tokens of which the first stands at `offset`.
+    /// Hidden embeddings of tokens from position `offset`.
     pub(crate) fn embed_from(
         &self,
         tokens: &Tensor,
@@ -98,13 +98,13 @@ impl Transformer {
         pass.tap(Site::EMBEDDING, &self.embedding.forward(tokens, offset, pass)?)
     }
 
-    /// The place of `length` tokens of which the first stands at `offset`.
-    pub(crate) fn place(&self, offset: usize, length: usize) -> Result<Place> {
+    /// The positions of `length` tokens from position `offset`.
+    pub(crate) fn positions_from(&self, offset: usize, length: usize) -> Result<Positions> {
         let tables = self.rotary.as_ref().map(|rotary| rotary.tables(offset + length));
-        Ok(Place { offset, rotary: tables.transpose()? })
+        Ok(Positions { offset, rotary: tables.transpose()? })
     }
 
-    /// What the output projection is applied to.
+    /// The input of the output projection.
     fn last(&self, hidden: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
         let hidden = match &self.norm {
             Some(norm) => norm.forward(hidden, pass)?,
@@ -139,7 +139,7 @@ impl Backbone for Transformer {
     }
 
     fn block(&self, layer: usize, hidden: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
-        self.blocks[layer].forward(hidden, &self.place(0, hidden.dim(1)?)?, None, pass)
+        self.blocks[layer].forward(hidden, &self.positions_from(0, hidden.dim(1)?)?, None, pass)
     }
 
     fn head(&self, hidden: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
@@ -156,7 +156,7 @@ impl Backbone for Transformer {
     }
 
     fn parameters(&self) -> Vec<Parameter> {
-        // Checked when it became what is trained.
+        // Checked in `with_trainable`.
         self.outline.parameters(&self.trainable).unwrap_or_default()
     }
 

@@ -1,4 +1,4 @@
-//! Layers made of the tensors of a checkpoint.
+//! Builds layers from the tensors of a checkpoint.
 
 use crate::layers;
 use candle_core::{DType, Device, Tensor};
@@ -6,7 +6,7 @@ use vxf_core::{Error, Params, Result};
 
 use crate::design::{Design, Norm};
 
-/// A design with its tensors, all of them as its outline lists them.
+/// A design with its tensors, which match its outline.
 pub(crate) struct Parts<'a> {
     pub(crate) design: &'a Design,
     pub(crate) tensors: &'a Params,
@@ -27,7 +27,7 @@ impl Parts<'_> {
         Ok(layers::Linear::new(name, self.tensor(&format!("{name}.weight"))?, bias))
     }
 
-    /// The norm called `name`, in the design's way.
+    /// The norm called `name`, of the design's kind.
     pub(crate) fn norm(&self, name: &str) -> Result<layers::Norm> {
         let epsilon = self.design.epsilon;
         match self.design.norm {

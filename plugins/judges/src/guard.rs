@@ -1,16 +1,16 @@
-//! Judges that are models which write their judgement: `guard`, and the published ones.
+//! Judges that are generative models: `guard`, and the published classifiers.
 
 use std::collections::BTreeMap;
 
 use serde_json::json;
-use vxf_core::config::BuildContext;
-use vxf_core::generate::{Forgetful, Greedy, answers};
+use vxf_core::config::{BuildContext, Precision};
+use vxf_core::generate::{Greedy, NoCache, answers};
 use vxf_core::metric::{Findings, Generation, Judge, Model, Probes, Prompt, Verdict};
 use vxf_core::{Params, Result};
 use vxf_data::{Message, Role, TemplateChoice};
 
 use crate::GuardConfig;
-use crate::model::{Files, Precision, failed};
+use crate::model::{Files, failed};
 
 /// What a judgement says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,7 +46,7 @@ pub struct Running<'a> {
     pub dtype: Precision,
 }
 
-/// A guard model, loaded when there is something to judge.
+/// A guard model; its weights are loaded when there are answers to judge.
 pub struct Guard {
     protocol: Protocol,
     model: String,
@@ -82,7 +82,8 @@ impl Guard {
         let files = Files::open(protocol.name, model, template, (*dtype).into(), context)?;
         if files.architecture.labels.is_some() {
             return Err(files.checkpoint.error(
-                "is a sequence classifier and writes nothing; take the judge `moderation`".into(),
+                "is a sequence classifier and cannot write a judgement; use the judge `moderation`"
+                    .into(),
             ));
         }
         Ok(Self { protocol, model: (*model).to_owned(), batch_size: *batch_size, files })
@@ -107,19 +108,19 @@ impl Guard {
         tokens.map_err(|error| failed(self.protocol.name, error))
     }
 
-    /// What the model writes on each answer; nothing where the exchange is longer than it can read.
+    /// The text that the model generates for each answer; `None` where the input is too long for it.
     ///
     /// # Errors
-    /// When the model cannot be loaded, or its template refuses an exchange.
+    /// When the model cannot be loaded, or its template rejects a prompt or an answer.
     pub fn judgements(&self, generations: &[Generation]) -> Result<Vec<Option<String>>> {
         let most = self.protocol.max_new_tokens;
         let room = self.files.architecture.positions.saturating_sub(most);
-        let (mut prompts, mut places) = (Vec::new(), Vec::new());
-        for (place, made) in generations.iter().enumerate() {
+        let (mut prompts, mut indices) = (Vec::new(), Vec::new());
+        for (index, made) in generations.iter().enumerate() {
             let tokens = self.tokens(made)?;
             if !tokens.is_empty() && tokens.len() <= room {
                 prompts.push(Prompt { text: String::new(), tokens, expected: None, group: None });
-                places.push(place);
+                indices.push(index);
             }
         }
         let mut judgements = vec![None; generations.len()];
@@ -139,9 +140,9 @@ impl Guard {
         };
         let model = Model { backbone: &*model, weights: &Params::new() };
         let name = self.protocol.name;
-        let written = answers(model, name, &prompts, most, &probes, &Forgetful)?;
-        for (place, made) in places.into_iter().zip(written) {
-            judgements[place] = Some(made.answer);
+        let written = answers(model, name, &prompts, most, &probes, &NoCache)?;
+        for (index, made) in indices.into_iter().zip(written) {
+            judgements[index] = Some(made.answer);
         }
         Ok(judgements)
     }
@@ -218,20 +219,19 @@ pub(crate) fn first_line(judgement: &str, unsafe_word: &str, safe_word: &str) ->
     }
 }
 
-/// The template with its two places filled; what is filled in is not looked at again.
+/// The template with both placeholders filled. Placeholders in the filled-in texts stay as they are.
 fn filled(template: &str, prompt: &str, answer: &str) -> String {
     let mut text = String::new();
-    let mut left = template;
+    let mut rest = template;
     loop {
-        let places = [("{prompt}", prompt), ("{answer}", answer)];
-        let found =
-            places.iter().filter_map(|(place, value)| Some((left.find(place)?, place, value)));
-        let Some((at, place, value)) = found.min_by_key(|(at, ..)| *at) else { break };
-        text.push_str(&left[..at]);
+        let values = [("{prompt}", prompt), ("{answer}", answer)];
+        let found = values.iter().filter_map(|(key, value)| Some((rest.find(key)?, key, value)));
+        let Some((at, key, value)) = found.min_by_key(|(at, ..)| *at) else { break };
+        text.push_str(&rest[..at]);
         text.push_str(value);
-        left = &left[at + place.len()..];
+        rest = &rest[at + key.len()..];
     }
-    text.push_str(left);
+    text.push_str(rest);
     text
 }
 
@@ -240,7 +240,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_are_filled_once() {
+    fn placeholders_are_filled_once() {
         let text = filled("Q {prompt} A {answer} {prompt}{other}", "{answer}", "{prompt}");
         assert_eq!(text, "Q {answer} A {prompt} {answer}{other}");
     }

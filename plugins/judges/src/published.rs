@@ -4,13 +4,13 @@
 //! `src/prompts/`, with their sources in README.md. Llama Guard 3 and Qwen3Guard bring theirs in their
 //! own chat templates.
 
-use vxf_core::config::{BuildContext, JudgeConfig};
+use vxf_core::config::{BuildContext, JudgeConfig, Precision};
 use vxf_core::metric::Judge;
 use vxf_core::{ConfigError, Result, typetag};
 
-use crate::config::{at_least_one, given};
+use crate::config::{at_least_one, not_empty};
 use crate::guard::first_line;
-use crate::{Guard, Precision, Protocol, Reading, Running};
+use crate::{Guard, Protocol, Reading, Running};
 
 vxf_core::config! {
     /// Settings of the judge `llama-guard-3`.
@@ -142,7 +142,7 @@ macro_rules! judge {
         #[typetag::serde(name = $name)]
         impl JudgeConfig for $config {
             fn validate(&self) -> std::result::Result<(), ConfigError> {
-                given("model", &self.model)?;
+                not_empty("model", &self.model)?;
                 at_least_one("batch_size", self.batch_size)
             }
 

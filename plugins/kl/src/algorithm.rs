@@ -1,4 +1,4 @@
-//! The method: a divergence from the aligned model added to the user's loss.
+//! KL: the user's loss plus the divergence from the aligned model.
 
 use candle_core::{D, Tensor};
 use vxf_core::loss::log_softmax;
@@ -8,23 +8,24 @@ use crate::config::{Form, KlConfig};
 
 const ALIGNED: &str = "aligned";
 
-/// `J = CE_user + lambda * KL(p_aligned || p_w)`, the divergence summed and divided by the number
-/// of samples (PyTorch's `batchmean`).
+/// `J = CE_user + lambda * KL(p_aligned || p_w)`.
+///
+/// The divergence is summed and divided by the number of samples (PyTorch's `batchmean`).
 pub struct Kl {
     config: KlConfig,
 }
 
 impl Kl {
-    /// The method with these settings.
+    /// KL with these settings.
     pub fn new(config: KlConfig) -> Self {
         Self { config }
     }
 
-    /// The weighted divergence of logits `[batch, sequence, vocabulary]` from the teacher's.
+    /// `lambda * KL` of logits `[batch, sequence, vocabulary]` from the teacher's.
     fn divergence(&self, teacher: &Tensor, student: &Tensor, batch: &Batch) -> Result<Tensor> {
         let axis = match self.config.form {
             Form::Corrected | Form::AxisCorrected => D::Minus1,
-            // The reference normalises over time, not over the vocabulary.
+            // The reference takes the softmax over time, not over the vocabulary.
             Form::Reference => D::Minus2,
         };
         let teacher = log_softmax(teacher, axis)?.detach();

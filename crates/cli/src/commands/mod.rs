@@ -46,8 +46,8 @@ pub(crate) fn results(
     text
 }
 
-/// The metrics that are shown in full: those that the recipe names, and those without a column in the
-/// comparison.
+/// The metrics to show in full: those that the recipe names in `detail`, and those without a column in
+/// the table.
 fn shown(experiment: &Experiment) -> Vec<String> {
     let recipe = experiment.recipe();
     let mut shown = recipe.settings.detail.clone();
@@ -59,7 +59,7 @@ fn shown(experiment: &Experiment) -> Vec<String> {
     shown
 }
 
-/// The metrics all of whose columns belong in the table: those that someone asked for.
+/// The metrics all of whose columns belong in the table: those that were asked for.
 fn whole(experiment: &Experiment) -> Vec<String> {
     let recipe = experiment.recipe();
     let usual = vxf_recipe::default_metrics(&*recipe.data.config);
@@ -68,5 +68,5 @@ fn whole(experiment: &Experiment) -> Vec<String> {
     recipe.settings.detail.iter().cloned().chain(chosen).collect()
 }
 
-/// Version of what `--json` prints.
+/// Schema version of `--json` output.
 pub(crate) const SCHEMA_VERSION: u32 = 2;

@@ -17,15 +17,15 @@ use crate::kernel::{
 
 /// Applies a frozen linear layer and its low-rank adapter.
 ///
-/// Computes `x w^T + scale ((x * mask) a^T) b^T` for `x` `[.., in]`, `w` `[out, in]`, `a`
-/// `[r, in]` and `b` `[out, r]`; the result is `[.., out]`. `mask`, of the shape of `x`, is the
-/// dropout of the adapter's input, already multiplied by `1 / (1 - p)`. `w` and `mask` never get
-/// a gradient, even when tracked; `x`, `a` and `b` get theirs if tracked. `a` and `b` may be of another
-/// type than `x`: they are rounded to it, and their gradients are of their own.
+/// Computes `x w^T + scale ((x * mask) a^T) b^T` for `x` `[.., in]`, `w` `[out, in]`, `a` `[r, in]`
+/// and `b` `[out, r]`; the result is `[.., out]`. `mask`, of the shape of `x`, is the dropout of
+/// the adapter's input, already multiplied by `1 / (1 - p)`. `w` and `mask` never get a gradient,
+/// even when tracked; `x`, `a` and `b` get theirs if tracked. `a` and `b` may have another type
+/// than `x`: they are rounded to the type of `x`, and their gradients keep their own type.
 ///
 /// # Errors
 ///
-/// When the shapes, dtypes or devices do not fit each other.
+/// When the shapes, dtypes or devices do not match.
 pub fn lora_linear(
     x: &Tensor,
     w: &Tensor,
@@ -80,7 +80,7 @@ pub fn lora_linear(
     }
 }
 
-/// What both forms of the operation capture.
+/// The captured operands of both forms.
 struct Base {
     w: Tensor,
     mask: Option<Tensor>,
@@ -146,7 +146,7 @@ impl Base {
         }
     }
 
-    /// The gradient of the adapter's inner activation short of its scale, `scale dy b`.
+    /// The gradient of the adapter's unscaled inner activation, `scale dy b`.
     fn back_down<T: Real>(&self, dy: &[T], b: &[T]) -> Vec<T> {
         let mut du = self.down(dy, &transposed(b, self.rank), self.sizes.out);
         self.rescale(&mut du);
@@ -191,7 +191,7 @@ impl Base {
         })
     }
 
-    /// The gradient of `b`: `dy^T u`, where `u` has its scale.
+    /// The gradient of `b`: `dy^T u`, where `u` includes the scale.
     fn back_b<T: Real>(&self, dy: &[T], u: &[T]) -> Vec<T> {
         transposed(&self.outer(u, dy, self.sizes.out), self.sizes.out)
     }
@@ -257,7 +257,7 @@ impl CustomOp3 for Adapted {
             let (a, b) = (elements::<T>(a, a_layout)?, elements(b, b_layout)?);
             let [y, u] = self.base.forward(elements(x, x_layout)?, a, b)?;
             let u = gradient(u, &Shape::from((self.base.sizes.rows, self.base.rank)))?;
-            // Nothing else runs this operation's forward pass, so the cell was empty.
+            // Each operation runs forward once, so the cell was empty.
             self.inner.get_or_init(|| u);
             Ok(output(y, &self.base.shape))
         })

@@ -1,4 +1,4 @@
-//! Rows without their padding, and back.
+//! Removes padding from rows, and restores it.
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
@@ -8,15 +8,15 @@ use super::{by_dtype, elements, flat, frozen, fused, gradient, output};
 use crate::compose;
 use crate::kernel::Real;
 
-/// Leaves the padding out.
+/// Removes the padding.
 ///
-/// `x` is `[B, T, H]`, of whose batch rows the first `lengths` positions are real; the result is
-/// `[1, N, H]`, the real positions of all rows one after another. What works on each position alone then
-/// works on the real ones only; [`padded`] puts them back.
+/// `x` is `[B, T, H]`, with `lengths` real positions at the start of each batch row; the result is
+/// `[1, N, H]`, the real positions of all rows in order. Operations on single positions then
+/// compute the real ones only; [`padded`] restores the padding.
 ///
 /// # Errors
 ///
-/// When `x` has not three dimensions, or the lengths do not fit it.
+/// When `x` does not have three dimensions, or the lengths do not match it.
 pub fn packed(x: &Tensor, lengths: &[usize]) -> Result<Tensor> {
     let (batch, len, width) = x.dims3()?;
     if lengths.len() != batch || lengths.iter().any(|&length| length > len) {
@@ -30,12 +30,12 @@ pub fn packed(x: &Tensor, lengths: &[usize]) -> Result<Tensor> {
     apply1(&x.contiguous()?, Packed { rows, back: false, shape })
 }
 
-/// Puts the padding back: `[1, N, H]` as [`packed`] made it to `[B, T, H]` of `len` positions, zero where
-/// there is no real one.
+/// Restores the padding: from `[1, N, H]`, the result of [`packed`], to `[B, T, H]` of `len`
+/// positions, zero at padding.
 ///
 /// # Errors
 ///
-/// When the lengths are not those of `x`, or one is beyond `len`.
+/// When the lengths are not those of `x`, or one exceeds `len`.
 pub fn padded(x: &Tensor, lengths: &[usize], len: usize) -> Result<Tensor> {
     let (one, rows, width) = x.dims3()?;
     if one != 1
@@ -52,7 +52,7 @@ pub fn padded(x: &Tensor, lengths: &[usize], len: usize) -> Result<Tensor> {
     apply1(&x.contiguous()?, Packed { rows, back: true, shape })
 }
 
-/// Which positions are real.
+/// The real positions.
 struct Rows {
     lengths: Vec<usize>,
     len: usize,
@@ -86,7 +86,7 @@ impl Rows {
 /// Both directions; either is the other's transpose.
 struct Packed {
     rows: Rows,
-    /// Whether padding is put back rather than left out.
+    /// Whether padding is restored, not removed.
     back: bool,
     shape: Shape,
 }

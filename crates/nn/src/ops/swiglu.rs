@@ -10,7 +10,7 @@ use crate::kernel::{Real, filled, filled2};
 
 /// Multiplies `up` by the sigmoid-weighted `gate`: `gate sigmoid(gate) up`.
 ///
-/// Both operands and the result have one shape.
+/// Both operands and the result have the same shape.
 ///
 /// # Errors
 ///
@@ -33,7 +33,7 @@ pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
 /// The operation; it has no settings.
 struct Swiglu;
 
-/// The gradient of `gate` at one element, short of `dy`; `s` is the sigmoid.
+/// The gradient of `gate` at one element, without the factor `dy`; `s` is the sigmoid.
 #[inline(always)]
 fn slope<T: Real>(gate: T, s: T, up: T) -> T {
     up * s * (T::ONE + gate * (T::ONE - s))
@@ -95,7 +95,7 @@ impl CustomOp2 for Swiglu {
         let dy = frozen(dy)?;
         by_dtype!(gate.dtype(), T => {
             let (g, u, dy) = (flat(gate)?, flat(up)?, flat(&dy)?);
-            // Both are made even where one is dropped: the sigmoid is what costs.
+            // Both are computed even if one is dropped, because the sigmoid is the main cost.
             let (dgate, dup) = backward::<T>(g.slice()?, u.slice()?, dy.slice()?);
             let dgate = gradient(dgate, gate.shape())?;
             let dup = gradient(dup, up.shape())?;

@@ -1,4 +1,4 @@
-//! From layers of settings to recipes with every choice made.
+//! Resolves layers of settings to complete recipes.
 
 mod axes;
 mod plugin;
@@ -43,16 +43,16 @@ pub fn default_metrics_of(layer: &Layer) -> Result<Vec<&'static str>> {
     Ok(default_metrics(&*data(&layer.clone().spelled_out()?)?.config))
 }
 
-/// Fills in defaults, reads every section and checks every rule that needs no model. Axes must have
-/// been taken out before: [`Experiment::of`] does it.
+/// Fills in defaults, reads every section and checks all rules that need no model. Axes must be removed
+/// before; [`Experiment::of`] does that.
 ///
 /// # Errors
-/// On an unknown key or name, a wrong type, a value out of range, a method in the wrong stage; each
-/// with the place where it was written.
+/// On an unknown key or name, a wrong type, a value out of range, or a method in the wrong stage, with
+/// its location.
 pub fn resolve(layer: Layer) -> Result<Recipe> {
     let layer = layer.spelled_out()?;
     known_version(&layer)?;
-    // A source's own settings decide its defaults, so it is read before and after they are laid under.
+    // A source's settings decide other defaults, so it is read before and after they are applied.
     let defaults = data(&layer)?.config.defaults();
     let layer = layer.over(Layer::of(defaults, &Place::Default));
     let data = data(&layer)?;
@@ -94,7 +94,7 @@ fn known_version(layer: &Layer) -> Result<()> {
     }
 }
 
-/// The data source: the one that `data` names or describes, else the embedded world.
+/// The data source: the one in `data`, or else the embedded world.
 fn data(layer: &Layer) -> Result<Chosen<dyn DataConfig>> {
     let (section, name) = match (layer.get("data"), layer.get("world")) {
         (Some(_), Some(world)) => {

@@ -1,24 +1,22 @@
-//! Whether a stage did what it was run for: it moved its weights, and an attack learnt what it was
-//! given.
+//! Checks that a stage had an effect: weights moved, and the user's fine-tuning learned its data.
 //!
-//! A table of a defence that withstood an attack which never took place looks like a triumph. So the
-//! user's stage is held to its own training loss: the mean over its first epoch against that over
-//! its last or, of one epoch, the first tenth of its steps against the last. A loss that did not
-//! fall is told of beside the table, since a good defence may be what kept it up. Where plain
-//! fine-tuning, which nothing defends, shows the same under every seed, the attack is at fault, and
-//! that is an error.
+//! A defence seems to withstand an attack that never took place. So the user's fine-tuning is checked by
+//! its own training loss: its mean over the first epoch against the last epoch or, in a single epoch,
+//! over the first tenth of the steps against the last tenth. A loss that did not fall is reported beside
+//! the table, because a good defence can be the reason. If plain fine-tuning, which has no defence, shows
+//! the same under every seed, the attack is too weak, and that is an error.
 
 use vxf_core::Params;
 use vxf_core::numeric::sum_of_squares;
-use vxf_report::{Doubt, Layout, Record, TrainingLoss, doubts};
+use vxf_report::{Doubt, Layout, Line, Record, TrainingLoss, doubts};
 
 use crate::{Error, Result};
 
-/// Steps of a single epoch below which tenths of it say nothing.
+/// Fewer steps than this in a single epoch are too few to compare tenths.
 const FEWEST: u64 = 20;
 
-/// The training loss of a stage of `total` steps in `epochs` epochs, from its steps (counted from 1) and
-/// their losses; nothing where there are too few steps to tell.
+/// The training loss of a stage of `total` steps in `epochs` epochs, from the steps (counted from 1) and
+/// their losses. `None` if there are too few steps.
 pub(crate) fn training_loss(
     losses: impl IntoIterator<Item = (u64, f64)>,
     total: u64,
@@ -61,11 +59,11 @@ impl Mean {
     }
 }
 
-/// Whether a stage of `steps` steps that was to move weights did; `rate` is the highest learning rate
-/// that it had, which warm-up may keep at zero in a very short one.
+/// Checks that a stage of `steps` steps changed some weight. `rate` is the highest learning rate used;
+/// warm-up may keep it at zero in a very short stage.
 ///
 /// # Errors
-/// When every weight is what it was before.
+/// When all weights are unchanged.
 pub(crate) fn moved(start: &Params, weights: &Params, rate: f64, steps: u64) -> Result<()> {
     if steps == 0 || rate <= 0.0 {
         return Ok(());
@@ -76,14 +74,14 @@ pub(crate) fn moved(start: &Params, weights: &Params, rate: f64, steps: u64) -> 
     Err(Error::Unmoved { rate, steps })
 }
 
-/// Whether any weight is another than before.
+/// Whether any weight differs.
 pub(crate) fn differ(start: &Params, weights: &Params) -> Result<bool> {
     for (name, weight) in weights.iter() {
         let same = match start.get(name) {
             Some(before) => sum_of_squares(&(weight.detach() - before.detach())?)? == 0.0,
             None => false,
         };
-        // The first tensor that moved is enough: this costs no pass over a model.
+        // The first changed tensor is enough, so this rarely reads the whole model.
         if !same {
             return Ok(true);
         }
@@ -108,30 +106,31 @@ fn unlearnt(record: &Record) -> Option<TrainingLoss> {
     record.training_loss.filter(|loss| !loss.fell())
 }
 
-/// Whether the attacks of an experiment can be believed; with `strict`, none may be in doubt.
+/// Checks that the fine-tuning of an experiment had an effect; with `strict`, in every run.
 ///
 /// # Errors
-/// When one is in doubt and `strict` is set, or when plain fine-tuning did not learn at some ratio
-/// under any seed.
+/// When `strict` is set and a run is in doubt, or when plain fine-tuning did not learn under any seed at
+/// some ratio.
 pub fn verdict(layout: &Layout, records: &[Record], strict: bool) -> Result<()> {
     if let (true, Some(first)) = (strict, doubts(records).into_iter().next()) {
         let problem = first.to_string();
         return Err(Error::Doubtful { problem, reason: "and `--strict` was asked for" });
     }
     for block in &layout.blocks {
-        let (Some(control), Some(ratio)) = (&block.baseline, block.when.ratio) else { continue };
-        let runs = block.line(control).map_or(&[][..], |line| &line.runs);
-        let here = records.iter().filter(|record| runs.contains(&record.id));
-        let judged: Vec<_> = here.filter_map(|record| record.training_loss).collect();
-        if !judged.is_empty() && judged.iter().all(|loss| !loss.fell()) {
-            let problem = format!(
-                "{control} p={ratio}: the user's training did not lower its own loss under any of \
-                 {} seeds",
-                judged.len()
-            );
-            let reason = "and nothing defends that model: the attack is too weak to say anything \
-                          of a defence";
-            return Err(Error::Doubtful { problem, reason });
+        let Some(ratio) = block.when.ratio else { continue };
+        for Line { name, runs, .. } in block.baselines() {
+            let here = records.iter().filter(|record| runs.contains(&record.id));
+            let judged: Vec<_> = here.filter_map(|record| record.training_loss).collect();
+            if !judged.is_empty() && judged.iter().all(|loss| !loss.fell()) {
+                let problem = format!(
+                    "{name} p={ratio}: the user's training did not lower its own loss under any of \
+                     {} seeds",
+                    judged.len()
+                );
+                let reason = "and nothing defends that model: the attack is too weak to say anything \
+                              of a defence";
+                return Err(Error::Doubtful { problem, reason });
+            }
         }
     }
     Ok(())
@@ -144,7 +143,7 @@ mod tests {
     use candle_core::{Device, Tensor};
     use serde_json::json;
     use vxf_core::{Stage, Trainable};
-    use vxf_report::{Block, Line, RunId, When};
+    use vxf_report::{Block, RunId, When};
 
     use super::*;
 
@@ -157,7 +156,7 @@ mod tests {
         let two = of(&[1.0, 3.0, 2.0, 1.0], 2).expect("two epochs");
         assert_eq!(two, TrainingLoss { first: 2.0, last: 1.5, steps: 2 });
         assert!(two.fell());
-        // The first and the last step alone would say the opposite.
+        // The first and the last step alone would show the opposite.
         let mut one = vec![5.0; 40];
         one[..4].copy_from_slice(&[1.0, 9.0, 9.0, 9.0]);
         one[36..].copy_from_slice(&[2.0, 2.0, 2.0, 2.0]);
@@ -220,12 +219,12 @@ mod tests {
         let line = |label: &str| Line {
             name: label.to_owned(),
             runs: (1..=3).map(|seed| id(label, seed)).collect(),
+            baseline: Some("sft".to_owned()),
         };
         let stage = Stage::FineTuning;
         let block = Block {
             when: When { stage, depth: 1, ratio: Some(0.2), again: false },
             lines: vec![line("sft"), line("vaccine")],
-            baseline: Some("sft".to_owned()),
             tested: vec!["vaccine".to_owned()],
         };
         let layout = Layout { blocks: vec![block], ..Layout::default() };
@@ -238,13 +237,13 @@ mod tests {
         let error = verdict(&layout, &defended, true).expect_err("strict").to_string();
         assert!(error.contains("vaccine") && error.contains("--strict"), "{error}");
 
-        // One seed of the control may be bad luck; all of them are the attack's own fault.
+        // One seed of plain fine-tuning may be bad luck; all seeds mean that the attack is too weak.
         let one = [record("sft", 1, rose), record("sft", 2, fell), record("sft", 3, None)];
         verdict(&layout, &one, false)?;
         let all = [record("sft", 1, rose), record("sft", 2, rose), record("sft", 3, None)];
         let error = verdict(&layout, &all, false).expect_err("no attack").to_string();
         assert!(error.contains("sft p=0.2") && error.contains("any of 2 seeds"), "{error}");
-        // What could not be told says nothing.
+        // A record without losses is not judged.
         verdict(&layout, &[record("sft", 1, None)], true)
     }
 }

@@ -1,4 +1,4 @@
-//! Laws of the forward pass: its sites, its arrow of time, its padding, its dropout.
+//! Laws of the forward pass: sites, causality, padding, dropout.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ fn logits(backbone: &dyn Backbone, weights: &Params, batch: &Batch) -> Result<Te
 }
 
 /// Sites are visited once each, in order, with tensors `[batch, sequence, width]`, and the model
-/// goes on with what the tap returns.
+/// continues with the tap's result.
 pub fn visits_every_site_once(make: impl Fn(DType) -> Arc<dyn Backbone>) {
     let backbone = make(DType::F32);
     property(4, samples(), |samples| {
@@ -40,7 +40,7 @@ pub fn visits_every_site_once(make: impl Fn(DType) -> Arc<dyn Backbone>) {
     });
 }
 
-/// Logits depend on no later token.
+/// Logits do not depend on later tokens.
 pub fn does_not_see_the_future(make: impl Fn(DType) -> Arc<dyn Backbone>) {
     let backbone = make(DType::F32);
     property(6, samples(), |samples| {
@@ -65,7 +65,8 @@ pub fn does_not_see_the_future(make: impl Fn(DType) -> Arc<dyn Backbone>) {
     });
 }
 
-/// Real positions are unmoved by more padding and by whether padded keys are hidden.
+/// Outputs at real positions do not depend on the amount of padding, nor on whether padded keys are
+/// hidden.
 pub fn padding_is_inert(make: impl Fn(DType) -> Arc<dyn Backbone>) {
     let backbone = make(DType::F64);
     property(6, samples(), |samples| {
@@ -85,16 +86,16 @@ pub fn padding_is_inert(make: impl Fn(DType) -> Arc<dyn Backbone>) {
         let reference = of(&batch, hidden)?;
         for other in [of(&batch, shown)?, of(&wide, hidden)?, of(&wide, shown)?] {
             for (a, b) in reference.iter().flatten().zip(other.iter().flatten()) {
-                // Products of other sizes may add in another order.
-                assert!((a - b).abs() <= 1e-10, "a real position moved: {a} {b}");
+                // Matrix products of other sizes may add in another order.
+                assert!((a - b).abs() <= 1e-10, "a real position changed: {a} {b}");
             }
         }
         Ok(())
     });
 }
 
-/// One key is one mask: the forward pass repeats itself, and the backward pass computes each
-/// block from the very tensors of the forward. An adapter with dropout does drop something.
+/// The same key gives the same masks: the forward pass is repeatable, and the backward pass
+/// recomputes each block from the same tensors. An adapter with dropout drops elements.
 pub fn recompute_draws_the_same_dropout(make: impl Fn(DType) -> Arc<dyn Backbone>) {
     let backbone = make(DType::F32);
     property(6, samples(), |samples| {
@@ -123,7 +124,8 @@ pub fn recompute_draws_the_same_dropout(make: impl Fn(DType) -> Arc<dyn Backbone
     });
 }
 
-/// Token by token, or some at once, the decoder's logits are the forward pass's at each prefix.
+/// The decoder's logits equal those of the forward pass at each prefix, token by token or several
+/// at once.
 pub fn decoding_is_the_forward_pass(make: impl Fn(DType) -> Arc<dyn Backbone>) {
     let backbone = make(DType::F32);
     property(6, samples(), |samples| {
@@ -145,8 +147,8 @@ pub fn decoding_is_the_forward_pass(make: impl Fn(DType) -> Arc<dyn Backbone>) {
                 let wanted = full.narrow(1, taken - 1, 1)?.squeeze(1)?;
                 assert_eq!(logits.dims(), wanted.dims(), "one row of logits per sample");
                 for (a, b) in entries(&logits)?.iter().zip(entries(&wanted)?) {
-                    // f32 sums of some dozen products, added in another order: the error grows with
-                    // their size, and is a few units in the last place of it.
+                    // f32 sums of some dozen products in another order: the error is a few units in
+                    // the last place, relative to their size.
                     let tolerance = 1e-5 * b.abs().max(1.0);
                     assert!((a - b).abs() <= tolerance, "after {taken} tokens: {a} {b}");
                 }

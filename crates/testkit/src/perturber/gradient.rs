@@ -1,10 +1,10 @@
-//! Laws of an inner player that moves along the gradient of the loss.
+//! Laws of an inner player that follows the gradient of the loss.
 
 use proptest::prelude::*;
 use vxf_core::engine::Evaluation;
 use vxf_core::{Backbone, Batch, Hidden, Params, Perturber, Result, Site};
 
-use super::{Asked, look, radius_and_scope};
+use super::{Asked, radius_and_scope, record_step};
 use crate::batches::widened;
 use crate::case::{Case, cases, property};
 use crate::numbers::{distance, entries, norm};
@@ -26,7 +26,7 @@ pub(super) fn clean(
     Ok((outcome.loss.value()?, outcome.at_sites))
 }
 
-/// Only the sites of `wanted`.
+/// Keeps only the sites of `wanted`.
 fn at(mut hidden: Hidden, wanted: &Hidden) -> Hidden {
     hidden.retain(|site, _| wanted.contains_key(site));
     hidden
@@ -39,7 +39,7 @@ pub fn is_the_scaled_gradient(make: impl Fn(&Asked) -> Box<dyn Perturber>) {
         let backbone = case.backbone()?;
         let (weights, batch) = (case.weights(&*backbone)?, case.batch()?);
         let asked = Asked { rho, scope, sites: case.selection()? };
-        let seen = look(&case, &*backbone, &weights, batch.clone(), make(&asked))?;
+        let seen = record_step(&case, &*backbone, &weights, batch.clone(), make(&asked))?;
 
         let (_, gradient) = clean(&*backbone, &weights, &batch, &case.sites()?)?;
         let received = scope.groups(&at(seen.outer().after.clone(), &gradient))?;
@@ -49,8 +49,8 @@ pub fn is_the_scaled_gradient(make: impl Fn(&Asked) -> Box<dyn Perturber>) {
         {
             let n = norm(&gradient);
             let wanted: Vec<_> = gradient.iter().map(|g| rho * g / (n + GUARD)).collect();
-            // What arrived is the difference of two sums, each rounded in the model's type; that
-            // much is not the perturber's.
+            // The received perturbation is a difference of two tensors rounded to the model's type;
+            // that error is not the perturber's.
             let rounding = case.rounding() * norm(received);
             let (norm, expected) = (norm(added), rho * n / (n + GUARD));
             assert!(norm <= rho * (1.0 + 1e-6) + rounding, "norm {norm} beyond rho {rho}");
@@ -62,14 +62,14 @@ pub fn is_the_scaled_gradient(make: impl Fn(&Asked) -> Box<dyn Perturber>) {
     });
 }
 
-/// Where the gradient vanishes nothing is added, and nothing becomes NaN.
+/// If the gradient is zero, the perturbation is zero and not NaN.
 pub fn vanishes_with_the_gradient(make: impl Fn(&Asked) -> Box<dyn Perturber>) {
     property(16, (cases(), radius_and_scope()), |(case, (rho, scope))| {
         let toy = case.backbone()?;
         let backbone = Scaled::new(&*toy, 0.0);
         let weights = case.weights(&*toy)?;
         let asked = Asked { rho, scope, sites: case.selection()? };
-        let seen = look(&case, &backbone, &weights, case.batch()?, make(&asked))?;
+        let seen = record_step(&case, &backbone, &weights, case.batch()?, make(&asked))?;
         for (site, added) in seen.added()? {
             assert!(entries(&added)?.iter().all(|value| *value == 0.0), "added at {site}");
         }
@@ -77,7 +77,7 @@ pub fn vanishes_with_the_gradient(make: impl Fn(&Asked) -> Box<dyn Perturber>) {
     });
 }
 
-/// Multiplying the loss changes nothing, as long as the gradient's norm is at least 0.01.
+/// A factor on the loss changes nothing, if the gradient's norm is at least 0.01.
 pub fn ignores_the_scale_of_the_loss(make: impl Fn(&Asked) -> Box<dyn Perturber>) {
     let factor = (-3.0f64..3.0).prop_map(f64::exp2);
     property(24, (cases(), radius_and_scope(), factor), |(case, (rho, scope), factor)| {
@@ -88,15 +88,15 @@ pub fn ignores_the_scale_of_the_loss(make: impl Fn(&Asked) -> Box<dyn Perturber>
         let (_, gradient) = clean(&*toy, &weights, &batch, &case.sites()?)?;
         let added = |factor: f64| -> Result<_> {
             let backbone = Scaled::new(&*toy, factor);
-            let seen = look(&case, &backbone, &weights, batch.clone(), make(&asked))?;
+            let seen = record_step(&case, &backbone, &weights, batch.clone(), make(&asked))?;
             scope.groups(&at(seen.added()?, &gradient))
         };
         let (one, other) = (added(1.0)?, added(factor)?);
         for ((one, other), gradient) in one.iter().zip(&other).zip(scope.groups(&gradient)?) {
             if norm(&gradient) * factor.min(1.0) >= 1e-2 {
-                // The guard moves either side by at most 1e-7 / 1e-2 of rho.
+                // The guard changes either side by at most 1e-7 / 1e-2 of rho.
                 let off = distance(one, other);
-                assert!(off <= 1.1e-5 * rho, "moved by {off} at rho {rho}");
+                assert!(off <= 1.1e-5 * rho, "changed by {off} at rho {rho}");
             }
         }
         Ok(())
@@ -117,10 +117,10 @@ pub fn raises_the_loss_to_first_order(make: impl Fn(&Asked) -> Box<dyn Perturber
         }
         for rho in [1e-5, 1e-7] {
             let asked = Asked { rho, scope, sites: case.selection()? };
-            let seen = look(&case, &*backbone, &weights, batch.clone(), make(&asked))?;
+            let seen = record_step(&case, &*backbone, &weights, batch.clone(), make(&asked))?;
             let rise = (seen.loss - loss) / rho;
-            // What is left of second order shrinks with rho; 1e-6 is the rounding of a loss
-            // near 3 divided by 1e-7.
+            // The second-order rest shrinks with rho; 1e-6 is the rounding of a loss near 3 divided
+            // by 1e-7.
             let off = (rise / slope - 1.0).abs();
             assert!(off <= 2e3 * rho + 1e-6, "rho {rho}: rise {rise}, expected {slope}");
         }
@@ -128,36 +128,37 @@ pub fn raises_the_loss_to_first_order(make: impl Fn(&Asked) -> Box<dyn Perturber
     });
 }
 
-/// Further columns of padding change nothing at real tokens.
+/// More padding does not change the perturbation at real tokens.
 pub fn ignores_further_padding(make: impl Fn(&Asked) -> Box<dyn Perturber>) {
     property(16, (cases(), radius_and_scope(), 1usize..=3), |(case, (rho, scope), extra)| {
         let case = Case { double: true, ..case.without_dropout() };
         let backbone = case.backbone()?;
         let (weights, batch) = (case.weights(&*backbone)?, case.batch()?);
         let asked = Asked { rho, scope, sites: case.selection()? };
-        let added = |batch: Batch| look(&case, &*backbone, &weights, batch, make(&asked))?.added();
+        let added =
+            |batch: Batch| record_step(&case, &*backbone, &weights, batch, make(&asked))?.added();
         let (narrow, wide) = (added(batch.clone())?, added(widened(&batch, extra)?)?);
         for (site, narrow) in &narrow {
             let wide = wide[site].narrow(1, 0, batch.shape().1)?;
             let off = distance(&entries(narrow)?, &entries(&wide)?);
             // Matrix products of another size may add in another order.
-            assert!(off <= 1e-9 * rho, "{site} moved by {off}");
+            assert!(off <= 1e-9 * rho, "{site} changed by {off}");
         }
         Ok(())
     });
 }
 
-/// The inner passes take no gradients of weights, and the backward pass meets the very tensors,
-/// dropout and perturbation included, that its forward pass met.
+/// The inner passes compute no gradients of weights. The backward pass sees the same tensors as its
+/// forward pass, dropout and perturbation included.
 pub fn takes_no_weight_gradients(make: impl Fn(&Asked) -> Box<dyn Perturber>) {
     property(16, (cases(), radius_and_scope()), |(case, (rho, scope))| {
         let backbone = case.backbone()?;
         let weights = case.weights(&*backbone)?;
         let asked = Asked { rho, scope, sites: case.selection()? };
-        let seen = look(&case, &*backbone, &weights, case.batch()?, make(&asked))?;
+        let seen = record_step(&case, &*backbone, &weights, case.batch()?, make(&asked))?;
         let (outer, inner) = seen.forwards.split_last().expect("a step has a pass");
         assert!(outer.weight_gradients, "the outer pass trains");
-        assert!(!inner.is_empty(), "a gradient perturber asks for a gradient");
+        assert!(!inner.is_empty(), "a gradient perturber queries a gradient");
         assert!(inner.iter().all(|forward| !forward.weight_gradients), "needless gradients");
         assert_eq!(outer.again.is_empty(), !case.blockwise, "blocks are computed again");
         for (site, again) in &outer.again {
@@ -167,8 +168,8 @@ pub fn takes_no_weight_gradients(make: impl Fn(&Asked) -> Box<dyn Perturber>) {
     });
 }
 
-/// Turns the laws of inner players that move along the gradient into tests; the laws of every
-/// inner player are [`perturber_laws!`](crate::perturber_laws!).
+/// Turns the laws of inner players that follow the gradient into tests; the laws of all inner
+/// players are in [`perturber_laws!`](crate::perturber_laws!).
 #[macro_export]
 macro_rules! gradient_perturber_laws {
     ($make:expr) => {

@@ -3,9 +3,10 @@
 use serde_json::json;
 use tempfile::TempDir;
 use vxf_core::Result;
+use vxf_core::config::Precision;
 use vxf_core::metric::{Judge, Verdict};
 use vxf_judges::{
-    Guard, Precision, Protocol, Reading, Running, harmbench, llama_guard_3, qwen3guard, wildguard,
+    Guard, Protocol, Reading, Running, harmbench, llama_guard_3, qwen3guard, wildguard,
 };
 
 use crate::directory::{chain, directory, said, tokens, with, write};

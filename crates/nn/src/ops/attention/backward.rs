@@ -1,17 +1,17 @@
-//! The backward pass: scores are made again, a tile at a time.
+//! The backward pass: recomputes scores, a tile at a time.
 
 use rayon::prelude::*;
 use vxf_tensor::vectorised;
 
 use super::dims::Dims;
-use super::tile::{Attention, Scratch, TILE, Tile, pitch, product, turned};
+use super::tile::{Attention, Scratch, TILE, Tile, padded_transpose, pitch, product};
 use crate::kernel::{Real, View, dot, worth_sharing};
 
 /// A key head of the backward pass: its index and its parts of dq, dk and dv.
 type Task<'a, T> = (usize, Option<&'a mut [T]>, Option<&'a mut [T]>, Option<&'a mut [T]>);
 
 impl Attention {
-    /// The gradients of q, k and v, those not needed left empty.
+    /// The gradients of q, k and v; empty if not needed.
     pub(super) fn backward<T: Real>(
         &self,
         (q, k, v): (&[T], &[T], &[T]),
@@ -24,8 +24,8 @@ impl Attention {
         let mut grads: [Vec<T>; 3] =
             std::array::from_fn(|i| if need[i] { vec![T::ZERO; sizes[i]] } else { Vec::new() });
         let [dq, dk, dv] = &mut grads;
-        // One task owns a key head with all its query heads, so that the additions into dk and dv
-        // happen in one order whatever the threads do.
+        // One task owns a key head with all its query heads, so that dk and dv are summed in a
+        // fixed order, whatever the threads do.
         let (mut dq, mut dk, mut dv) =
             (dq.chunks_mut(group * len * d), dk.chunks_mut(keys * d), dv.chunks_mut(keys * d));
         let tasks: Vec<_> =
@@ -37,7 +37,7 @@ impl Attention {
             (scratch, slopes)
         };
         let run = |(scratch, slopes): &mut (Scratch<T>, Vec<T>), task: Task<'_, T>| {
-            let Scratch { scores, turned: scratch } = scratch;
+            let Scratch { scores, transposed: scratch } = scratch;
             let (index, mut dq, mut dk, mut dv) = task;
             let (batch, first_head) = (index / kv_heads, index % kv_heads * group);
             for (member, first) in
@@ -68,7 +68,7 @@ impl Attention {
                 if dq.is_none() && dk.is_none() {
                     continue;
                 }
-                product(slopes, false, dy, turned(scratch, self.context(v, tile)));
+                product(slopes, false, dy, padded_transpose(scratch, self.context(v, tile)));
                 self.through_softmax(scores.data(), slopes, pitch);
                 let slopes = View::strided(slopes, rows, width, pitch);
                 if let Some(dq) = &mut dq {

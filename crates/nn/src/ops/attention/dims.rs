@@ -1,4 +1,4 @@
-//! The sizes of an attention and which keys its queries see.
+//! The sizes of an attention, and the keys that its queries see.
 
 use std::ops::Range;
 
@@ -58,8 +58,8 @@ impl Dims {
         Ok(dims)
     }
 
-    /// The keys that query `t` sees in a batch row with `length` real keys; `None` where that is
-    /// no key at all.
+    /// The keys that query `t` sees in a batch row with `length` real keys; `None` if there are
+    /// none.
     pub(crate) fn visible(&self, t: usize, length: usize) -> Option<Range<usize>> {
         let end = self.keys - self.len + t + 1;
         let start = self.window.map_or(0, |window| end.saturating_sub(window));
@@ -67,23 +67,22 @@ impl Dims {
         (!shown.is_empty()).then_some(shown)
     }
 
-    /// The keys that one of the queries `first..first + rows` has a score for.
+    /// The keys that any of the queries `first..first + rows` has a score for.
     pub(super) fn seen(&self, first: usize, rows: usize, length: usize) -> Range<usize> {
-        // Both ends move on with the query, and a query that sees nothing stands after all that
-        // see something.
+        // Both ends grow with the query, and queries without keys come after all others.
         match (self.visible(first, length), self.visible(first + rows - 1, length)) {
             (Some(first), Some(last)) => first.start..last.end,
             _ => 0..self.keys,
         }
     }
 
-    /// How many of the last keys a query sees.
+    /// The number of last keys that a query sees.
     #[cfg(feature = "cuda")]
     pub(crate) fn window(&self) -> Option<usize> {
         self.window
     }
 
-    /// What scores are multiplied by.
+    /// The factor on scores.
     pub(crate) fn scale(&self) -> f64 {
         1.0 / (self.d as f64).sqrt()
     }

@@ -1,30 +1,30 @@
-//! Products of a few rows with a matrix that is read once, where it lies.
+//! Skinny GEMM: products of a few rows with a matrix that is read once, without packing.
 //!
-//! A product with many rows repacks the matrix, which pays when each element is used many times. In
-//! decoding there is a row for each answer, and packing would cost more than the product.
+//! A product with many rows packs the matrix, which pays off when each element is used many times.
+//! Decoding has one row per answer, and packing would cost more than the product.
 
 use rayon::prelude::*;
 use vxf_tensor::vectorised;
 
 use super::{Real, transposed};
 
-/// Rows up to which a product is one of few.
+/// The most rows of a skinny product.
 pub(crate) const FEW: usize = 16;
 
-/// Running sums side by side.
+/// Parallel running sums.
 pub(super) const LANES: usize = 8;
 
-/// Rows of the matrix that are read side by side.
+/// Rows of the matrix that are read together.
 const ABREAST: usize = 4;
 
-/// Multiply-adds handed to a thread at a time. Fixed, so that no result depends on the thread count.
+/// Multiply-adds per work item. Fixed, so that no result depends on the thread count.
 pub(super) const GRAIN: usize = 1 << 16;
 
 /// `x w^T` as a dense `[rows, out]`, for a few dense rows `x` `[rows, inner]` and `w` `[out, inner]`.
 ///
-/// An element is the same sum in the same order however many rows there are.
+/// The order of each element's sum does not depend on the number of rows.
 pub(crate) fn few_rows<T: Real>(x: &[T], w: &[T], rows: usize, inner: usize) -> Vec<T> {
-    // Columns first, so that what a thread writes lies together.
+    // Columns first, so that each thread writes contiguous memory.
     let columns = dots(w, x, rows, inner);
     if rows == 1 { columns } else { transposed(&columns, rows) }
 }
@@ -45,7 +45,7 @@ pub(crate) fn dots<T: Real>(many: &[T], few: &[T], count: usize, inner: usize) -
     out
 }
 
-/// The products of every row of `w` with every row of `x`, the former's index first.
+/// The dot products of every row of `w` with every row of `x`, the index of `w` first.
 #[inline(always)]
 pub(crate) fn fill<T: Real>(columns: &mut [T], x: &[T], w: &[T], rows: usize, inner: usize) {
     let parts = columns.chunks_mut(ABREAST * rows).zip(w.chunks(ABREAST * inner));
@@ -79,14 +79,14 @@ pub(crate) fn fill<T: Real>(columns: &mut [T], x: &[T], w: &[T], rows: usize, in
     }
 }
 
-/// Running sums that fit a register or two.
+/// Running sums that fit into one or two registers.
 #[derive(Clone, Copy)]
 pub(super) struct Sums<T>(pub(super) [T; LANES]);
 
 impl<T: Real> Sums<T> {
     const ZERO: Self = Self([T::ZERO; LANES]);
 
-    /// Adds a multiple of as many elements.
+    /// Adds a multiple of `x`.
     #[inline(always)]
     pub(super) fn scaled(mut self, factor: T, x: &[T; LANES]) -> Self {
         for (sum, &x) in self.0.iter_mut().zip(x) {
@@ -95,7 +95,7 @@ impl<T: Real> Sums<T> {
         self
     }
 
-    /// Adds the products of as many elements.
+    /// Adds the element-wise products of `x` and `w`.
     #[inline(always)]
     fn plus(mut self, x: &[T; LANES], w: &[T; LANES]) -> Self {
         for (sum, (&x, &w)) in self.0.iter_mut().zip(x.iter().zip(w)) {
@@ -104,7 +104,7 @@ impl<T: Real> Sums<T> {
         self
     }
 
-    /// The sum of all, with the products of what is left beyond the last whole chunk.
+    /// The sum of all lanes and of the products of the remaining elements.
     #[inline(always)]
     fn finish(mut self, x: &[T], w: &[T]) -> T {
         for (sum, (&x, &w)) in self.0.iter_mut().zip(x.iter().zip(w)) {
@@ -125,7 +125,7 @@ fn one<T: Real>(x: &[T], w: &[T]) -> T {
     sums.finish(x_rest, w_rest)
 }
 
-/// One row with four. Written out, so that the sums stay in registers.
+/// Dot products of one row with four. Written out, so that the sums stay in registers.
 #[inline(always)]
 fn four<T: Real>(x: &[T], w: [&[T]; ABREAST]) -> [T; ABREAST] {
     let (x, x_rest) = x.as_chunks::<LANES>();
@@ -145,7 +145,7 @@ fn four<T: Real>(x: &[T], w: [&[T]; ABREAST]) -> [T; ABREAST] {
     ]
 }
 
-/// Two rows with four.
+/// Dot products of two rows with four.
 #[inline(always)]
 fn eight<T: Real>((x, y): (&[T], &[T]), w: [&[T]; ABREAST]) -> [[T; ABREAST]; 2] {
     let ((x, x_rest), (y, y_rest)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
@@ -200,7 +200,7 @@ mod tests {
                         expected.push(products.sum::<f64>());
                     }
                 }
-                // An empty inner size does not tell how many columns there are.
+                // With an inner size of zero the number of columns is unknown.
                 if inner > 0 {
                     assert_eq!(few_rows(&x, &w, rows, inner), expected, "{rows} {inner} {out}");
                 }
@@ -208,7 +208,7 @@ mod tests {
         }
     }
 
-    /// An element has the same bits whatever the rows beside it and whoever computes it.
+    /// The bits of an element do not depend on other rows or on the kernel.
     #[test]
     fn bits_depend_on_the_operands_alone() {
         let (inner, out) = (301, 1030);

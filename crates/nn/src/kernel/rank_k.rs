@@ -1,29 +1,29 @@
-//! Products with an inner or outer size of a few, such as the rank of an adapter.
+//! Rank-k GEMM: products with a small inner or outer size, such as the rank of an adapter.
 //!
-//! A general product repacks its operands, which costs more than so few multiply-adds on each
-//! element. Every element is summed in the order of the rows or columns, so that no bit depends on
-//! how the loops are cut.
+//! A general GEMM packs its operands, which costs more than so few multiply-adds per element. Every
+//! element is summed in the order of the rows or columns, so that the bits do not depend on the
+//! tiling.
 
 use rayon::prelude::*;
 use vxf_tensor::vectorised;
 
-use super::narrow::{GRAIN, LANES, Sums};
+use super::skinny::{GRAIN, LANES, Sums};
 use super::{Real, add_scaled};
 
-/// Rows, or columns, that are added to side by side.
+/// Rows, or columns, that are processed together.
 const ABREAST: usize = 4;
 
-/// Columns that are added to side by side.
+/// Columns that are processed together.
 const WIDE: usize = 2 * LANES;
 
-/// Rows of a sum of outer products that are gone through together, so that they stay in the cache.
+/// Rows of a sum of outer products that are processed together, so that they stay in the cache.
 const DEEP: usize = 32;
 
-/// Rows whose outer products are summed before the sums are joined. Fixed, so that the order of
-/// additions does not depend on the thread count.
+/// Rows per partial sum of outer products. Fixed, so that the order of additions does not depend on
+/// the thread count.
 const GROUP: usize = 256;
 
-/// Two neighbouring vectors of a row, from column `at` on.
+/// Two adjacent vectors of a row, from column `at`.
 #[inline(always)]
 fn vectors<T>(row: &[T], at: usize) -> (&[T; LANES], &[T; LANES]) {
     match row[at..at + WIDE].as_chunks::<LANES>().0 {
@@ -32,14 +32,14 @@ fn vectors<T>(row: &[T], at: usize) -> (&[T; LANES], &[T; LANES]) {
     }
 }
 
-/// The same two as sums to go on with.
+/// Loads two vectors as running sums.
 #[inline(always)]
 fn load<T: Real>(row: &[T], at: usize) -> (Sums<T>, Sums<T>) {
     let (first, second) = vectors(row, at);
     (Sums(*first), Sums(*second))
 }
 
-/// Puts two sums back.
+/// Stores two running sums.
 #[inline(always)]
 fn store<T: Real>(row: &mut [T], at: usize, (first, second): (Sums<T>, Sums<T>)) {
     row[at..at + LANES].copy_from_slice(&first.0);
@@ -56,7 +56,7 @@ fn plus<T: Real>(
     (first.scaled(factor, x), second.scaled(factor, y))
 }
 
-/// Adds a multiple of a row to another, rounding as the vectors do.
+/// Adds a multiple of a row to another, with the same rounding as the vectors.
 #[inline(always)]
 fn add_multiple<T: Real>(into: &mut [T], factor: T, row: &[T]) {
     for (into, &x) in into.iter_mut().zip(row) {
