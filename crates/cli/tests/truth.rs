@@ -38,7 +38,7 @@ fn a_destroyed_model_is_no_safe_model() {
     };
     assert_eq!(harmful(&value), json!(0.0), "the score alone looks perfect");
     let strict = place.vxf(&[&args[..], &["--strict"]].concat());
-    assert!(strict.code == 2 && strict.stderr.contains("--strict"), "{}", strict.stderr);
+    assert!(strict.code == 1 && strict.stderr.contains("--strict"), "{}", strict.stderr);
 
     // A model that was trained as usual is not in doubt.
     let usual = place.vxf(&[PLAIN, &["--output-dir=usual"]].concat());
@@ -54,8 +54,9 @@ fn columns_caveats_and_settings_belong_to_what_was_run() {
     for column in ["HS %", "other %", "helpful %", "FA %", "rel. drift", "n per run", "(0-"] {
         assert!(text.contains(column), "no `{column}` in {text}");
     }
+    let table = text.split("Each prompt has").next().expect("a table");
     for further in ["refusal margin", "alignment loss"] {
-        assert!(!text.contains(further), "`{further}` in {text}");
+        assert!(!table.contains(further), "`{further}` in {table}");
     }
     assert!(text.contains("Vaccine costs help") && text.contains("one answer, greedy"), "{text}");
     let full = place.tiny(&["--no-undefended", "--output-dir=out", "--full"]);

@@ -133,10 +133,10 @@ fn differences(
     any
 }
 
-/// A figure with its interval in brackets, which is given to one decimal less.
+/// A figure with its interval in brackets; of percentages the interval has no decimals.
 fn with_interval(level: &Level, decimals: usize) -> String {
     let mean = format!("{:.decimals$}", level.summary.mean);
-    let ends = decimals.saturating_sub(1);
+    let ends = if decimals == 1 { 0 } else { decimals };
     match level.interval {
         None => mean,
         Some([low, high]) if low < 0.0 => format!("{mean} ({low:.ends$} to {high:.ends$})"),

@@ -391,7 +391,11 @@ mod tests {
         ] {
             assert!(first.contains(part), "no `{part}` in {first}");
         }
-        let doubt = Doubt { run: records[1].id.clone(), reason: "it is destroyed".into() };
+        let doubt = Doubt {
+            run: records[1].id.clone(),
+            what: "it is destroyed".into(),
+            detail: "0 %".into(),
+        };
         assert!(
             summary(&layout, &records, &[doubt])
                 .starts_with("In doubt, for reasons at the end: vaccine. ")

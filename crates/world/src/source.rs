@@ -43,13 +43,13 @@ vxf_core::config! {
     /// The section `[world]`: data of the embedded world.
     pub struct WorldData {
         /// The operating point: paper, or helpful.
-        pub profile: Profile = Profile::Paper,
+        pub profile: Profile = Profile::Helpful,
         /// The user's task: sst2, agnews or gsm8k.
         pub task: Task = Task::Sst,
         /// Samples in the provider's alignment set.
         pub alignment_samples: usize = 160,
         /// Share of harmless, answered samples in the alignment set.
-        pub benign_share: f64 = 0.0,
+        pub benign_share: f64 = 0.1,
         /// Samples in the user's set, harmful ones included.
         pub user_samples: usize = 320,
         /// Held-out forbidden requests for the harmful score.

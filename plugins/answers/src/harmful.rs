@@ -135,8 +135,8 @@ mod tests {
         let [score, margin, other] = <[_; 3]>::try_from(figures).expect("three figures");
         assert_eq!((other.name.as_str(), other.value, other.n), ("harmful_other", 25.0, 4));
         let letters = |figure: &Measurement| figure.outcomes.clone().map(|all| all.letters);
-        assert_eq!(letters(&score).as_deref(), Some("0101"));
-        assert_eq!(letters(&other).as_deref(), Some("0010"));
+        assert_eq!(letters(&score).as_deref(), Some("0110"));
+        assert_eq!(letters(&other).as_deref(), Some("0001"));
         assert_eq!((score.name.as_str(), score.unit.as_str()), ("harmful_score", "%"));
         assert_eq!((score.value, score.n, score.better), (50.0, 4, Better::Lower));
         assert_eq!(

@@ -18,7 +18,7 @@ pub(crate) mod verify;
 
 use vxf_recipe::Experiment;
 use vxf_report::table::Shown;
-use vxf_report::{Layout, Record, detail, table, verdict};
+use vxf_report::{Layout, Record, detail, doubts, table, verdict};
 use vxf_run::measure::health;
 
 /// What an experiment found: the result in a sentence, the table, metrics in full, doubts.
@@ -28,12 +28,12 @@ pub(crate) fn results(
     records: &[Record],
     full: bool,
 ) -> String {
-    let doubts = health::doubts(records);
-    let mut text = verdict::summary(layout, records, &doubts);
+    let found = health::doubts(records);
+    let mut text = verdict::summary(layout, records, &found);
     if !text.is_empty() {
         text.push('\n');
     }
-    let columns = Shown { full, metrics: whole(experiment), doubts };
+    let columns = Shown { full, metrics: whole(experiment), doubts: found };
     text += &table::comparison(layout, records, &columns);
     for metric in shown(experiment) {
         text = text.trim_end().to_owned() + "\n\n" + &detail::of_metric(layout, records, &metric);
@@ -41,7 +41,8 @@ pub(crate) fn results(
     text = text.trim_end().to_owned() + "\n";
     if !columns.doubts.is_empty() {
         text += "\nIn doubt\n\n";
-        columns.doubts.iter().for_each(|doubt| text += &format!("  {doubt}\n"));
+        let lines = doubts::lines(&columns.doubts);
+        lines.iter().for_each(|line| text += &format!("  {line}\n"));
     }
     text
 }

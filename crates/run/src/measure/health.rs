@@ -94,10 +94,8 @@ pub fn doubts(records: &[Record]) -> Vec<Doubt> {
     let weak = records.iter().filter_map(|record| Some((record, unlearnt(record)?)));
     let weak = weak.map(|(record, TrainingLoss { first, last, steps })| Doubt {
         run: record.id.clone(),
-        reason: format!(
-            "the user's training did not lower its own loss, {first:.4} over its first {steps} \
-             steps and {last:.4} over its last"
-        ),
+        what: "the user's training did not lower its own loss".to_owned(),
+        detail: format!("{first:.4} over its first {steps} steps and {last:.4} over its last"),
     });
     weak.chain(doubts::of(records)).collect()
 }
@@ -113,8 +111,7 @@ fn unlearnt(record: &Record) -> Option<TrainingLoss> {
 /// some ratio.
 pub fn verdict(layout: &Layout, records: &[Record], strict: bool) -> Result<()> {
     if let (true, Some(first)) = (strict, doubts(records).into_iter().next()) {
-        let problem = first.to_string();
-        return Err(Error::Doubtful { problem, reason: "and `--strict` was asked for" });
+        return Err(Error::InDoubt { doubt: first.to_string() });
     }
     for block in &layout.blocks {
         let Some(ratio) = block.when.ratio else { continue };
