@@ -80,21 +80,18 @@ impl Measurement {
     ///
     /// [`Measurement::share`] is better where the answers are at hand: it can be paired.
     pub fn rate(name: &str, hits: usize, n: usize, better: Better) -> Self {
-        let share = hits as f64 / n as f64;
-        Self::percent(name, share, n, better, vxf_stats::wilson(share, n as f64))
+        let interval = vxf_stats::wilson(hits as f64 / n as f64, n as f64);
+        Self::percent(name, (hits, n), n, better, interval)
     }
 
     /// The share of answers that count, in percent, with Wilson's 95 % interval over as many answers
     /// as they are worth; `n` is the number of prompts with a judged answer.
     pub fn share(name: &str, outcomes: Outcomes, better: Better) -> Self {
-        let n = outcomes.prompts();
-        let mut share = match outcomes.clustered() {
-            Some(found) => {
-                let interval = vxf_stats::wilson(found.mean, found.effective());
-                Self::percent(name, found.mean, n, better, interval)
-            }
-            None => Self::percent(name, f64::NAN, 0, better, None),
-        };
+        let counted = outcomes.judged().filter(|(.., counts)| *counts).count();
+        let found = outcomes.clustered();
+        let all = found.map_or(0, |found| found.n);
+        let interval = found.and_then(|found| vxf_stats::wilson(found.mean, found.effective()));
+        let mut share = Self::percent(name, (counted, all), outcomes.prompts(), better, interval);
         if outcomes.draws > 1 {
             share = share.with("draws", outcomes.draws);
         }
@@ -106,12 +103,12 @@ impl Measurement {
 
     fn percent(
         name: &str,
-        share: f64,
+        (counted, all): (usize, usize),
         n: usize,
         better: Better,
         interval: Option<[f64; 2]>,
     ) -> Self {
-        let value = if n == 0 { f64::NAN } else { 100.0 * share };
+        let value = if all == 0 { f64::NAN } else { 100.0 * counted as f64 / all as f64 };
         let interval = interval.map(|ends| ends.map(|end| 100.0 * end));
         Self { interval, ..Self::new(name, value, "%", better, n) }
     }
