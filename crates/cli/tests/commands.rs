@@ -25,7 +25,7 @@ fn the_shipped_program_has_exactly_these() {
 }
 
 #[test]
-fn lists_are_for_people_too() {
+fn lists_are_readable() {
     let place = Place::new();
     let told = place.vxf(&["list", "defenses"]);
     assert!(told.ok().contains("vaccine") && !told.stdout.contains("gaussian"), "{}", told.stdout);
@@ -33,7 +33,7 @@ fn lists_are_for_people_too() {
 }
 
 #[test]
-fn show_gives_both_defaults() {
+fn show_prints_both_defaults() {
     let place = Place::new();
     let told = place.vxf(&["show", "vaccine"]);
     for part in ["defense vaccine", "perturber vaccine", "2402.01109", "tau = 1", "rho = 2.0; 5.0"]
@@ -96,7 +96,7 @@ fn validate_prints_the_plan() {
 }
 
 #[test]
-fn flags_win_over_the_file_and_set_over_both() {
+fn flags_override_the_file_and_set_overrides_both() {
     let place = Place::new();
     place.write(
         "recipe.toml",
@@ -120,7 +120,7 @@ fn flags_win_over_the_file_and_set_over_both() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_failure() {
+fn a_closed_pipe_is_not_an_error() {
     let place = Place::new();
     for args in [&["list"][..], &["show", "vaccine"], &["--help"]] {
         let mut command = place.command(args);
@@ -134,7 +134,7 @@ fn a_reader_that_goes_away_is_no_failure() {
 }
 
 #[test]
-fn help_tells_the_exit_codes() {
+fn help_lists_the_exit_codes() {
     let place = Place::new();
     for args in [&["--help"][..], &["run", "--help"]] {
         assert!(place.vxf(args).ok().contains("Exit codes"), "{args:?}");

@@ -52,7 +52,7 @@ fn figure(rows: &Value, metric: &str) -> Option<Value> {
 fn table(told: &Told) -> &str {
     let text = told.ok();
     let end =
-        ["\nSettings of this world", ", in full\n"].iter().filter_map(|it| text.find(it)).min();
+        ["\nSettings of the embedded world", ", in full\n"].iter().filter_map(|it| text.find(it)).min();
     let table = &text[..end.expect("something follows the table")];
     let (table, _) = table.rsplit_once('\n').expect("lines");
     table.trim_end()
@@ -67,10 +67,10 @@ fn eval_prints_the_table_of_the_run_to_the_digit() {
     // With stored answers, and with new ones.
     let kept = place.vxf(&["eval", "out"]);
     assert!(kept.ok().starts_with(table), "{}\nis not\n{table}", kept.stdout);
-    assert_eq!(kept.stderr.matches("kept answers").count(), 1, "{}", kept.stderr);
+    assert_eq!(kept.stderr.matches("stored answers").count(), 1, "{}", kept.stderr);
     let anew = place.vxf(&["eval", "out", "--anew"]);
     assert!(anew.ok().starts_with(table), "{}\nis not\n{table}", anew.stdout);
-    assert!(!anew.stderr.contains("kept answers"), "{}", anew.stderr);
+    assert!(!anew.stderr.contains("stored answers"), "{}", anew.stderr);
     // A run with another seed than the recipe's first.
     for run in ["out/sft/0.5/2", "out/vaccine/aligned/2"] {
         let again = place.vxf(&["eval", run, "--json"]).json();
@@ -82,7 +82,7 @@ fn eval_prints_the_table_of_the_run_to_the_digit() {
     let other = place.vxf(&["eval", "out", "--set=seeds=[7]"]);
     assert!(other.stderr.contains("measured on the data of seed 7"), "{}", other.stderr);
     assert!(other.stderr.contains("new answers are made"), "{}", other.stderr);
-    assert!(!other.ok().starts_with(table) && !other.stderr.contains("kept answers"));
+    assert!(!other.ok().starts_with(table) && !other.stderr.contains("stored answers"));
     place.vxf(&["eval", "out", "--set=seeds=[7,8]"]).fails(2, &["seeds", "--set seeds=[7]"]);
     let longer = place.vxf(&["eval", "out/sft/0.5/1", "--set=world.max_new_tokens=5"]);
     longer.ok();
@@ -90,7 +90,7 @@ fn eval_prints_the_table_of_the_run_to_the_digit() {
 }
 
 #[test]
-fn a_metric_that_fails_costs_that_metric_and_no_model() {
+fn a_failed_metric_costs_only_its_own_figures() {
     let place = Place::new();
     let whole = place.tiny(&["--output-dir=whole", "--no-baseline", "--no-undefended"]);
     whole.ok();
@@ -156,7 +156,7 @@ fn a_metric_is_added_to_finished_runs_and_nothing_else_is_done() {
 }
 
 #[test]
-fn what_is_measured_is_no_part_of_an_experiments_identity() {
+fn measurements_are_not_part_of_an_experiments_identity() {
     let place = Place::new();
     let first = place.tiny(&["--no-baseline", "--no-undefended", "--json"]).json();
     for (key, value) in [
@@ -172,8 +172,8 @@ fn what_is_measured_is_no_part_of_an_experiments_identity() {
     }
     let back = place.tiny(&["--no-baseline", "--no-undefended", "--json"]).json();
     let rows = |value: &Value| {
-        let cells = value["runs"].as_array().expect("runs").iter();
-        cells.map(|cell| cell["measurements"].clone()).collect::<Vec<_>>()
+        let runs = value["runs"].as_array().expect("runs").iter();
+        runs.map(|run| run["measurements"].clone()).collect::<Vec<_>>()
     };
     assert_eq!(rows(&back), rows(&first));
 }
@@ -201,7 +201,7 @@ fn a_run_that_was_killed_before_it_was_measured_is_measured() {
 }
 
 #[test]
-fn runs_of_the_layout_before_are_read() {
+fn runs_of_the_previous_schema_are_read() {
     let place = Place::new();
     let told = place.tiny(ALONE);
     for run in ["out/vaccine/aligned/1", ATTACKED] {
@@ -214,7 +214,7 @@ fn runs_of_the_layout_before_are_read() {
     }
     let again = place.vxf(&["eval", "out"]);
     assert!(again.ok().starts_with(table(&told)), "{}", again.stdout);
-    assert!(again.stderr.contains("kept answers"), "{}", again.stderr);
+    assert!(again.stderr.contains("stored answers"), "{}", again.stderr);
     // Nobody knows what it was measured on, so it is measured again; nothing is trained.
     let again = place.tiny(ALONE);
     assert_eq!(again.ok(), told.stdout);
@@ -236,14 +236,14 @@ fn perplexity_on_files_says_what_it_needs_before_anything_is_trained() {
     place.write("fluency.jsonl", text);
     place.write("recipe.toml", &format!("{RECIPE}fluency = {{ path = \"fluency.jsonl\" }}\n"));
     let value = place.vxf(&[run, &["--json"]].concat()).json();
-    for cell in value["runs"].as_array().expect("runs") {
-        let perplexity = figure(&cell["measurements"], "perplexity").expect("perplexity");
+    for run in value["runs"].as_array().expect("runs") {
+        let perplexity = figure(&run["measurements"], "perplexity").expect("perplexity");
         assert!(perplexity.as_f64().is_some_and(|it| it > 1.0), "{perplexity}");
     }
 }
 
 #[test]
-fn eval_measures_by_what_is_asked_for_and_never_by_nothing() {
+fn eval_measures_the_requested_metrics_and_never_none() {
     let place = Place::new();
     place.tiny(&[ALONE, &["--metric=drift"]].concat()).ok();
     // `--metric` replaces the metrics of the recipe.

@@ -151,9 +151,9 @@ fn prepared() -> Place {
 /// The figures of the defence after fine-tuning.
 fn attacked(told: &Told) -> Value {
     let value = told.json();
-    let cells = value["runs"].as_array().expect("runs");
-    let cell = cells.iter().find(|cell| cell["label"] == "vaccine" && cell["ratio"] == 0.5);
-    cell.expect("the attacked defence")["measurements"].clone()
+    let runs = value["runs"].as_array().expect("runs");
+    let run = runs.iter().find(|run| run["label"] == "vaccine" && run["ratio"] == 0.5);
+    run.expect("the attacked defence")["measurements"].clone()
 }
 
 #[test]

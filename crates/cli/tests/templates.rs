@@ -53,7 +53,7 @@ fn a_model_with_a_chat_template_is_asked_with_it() {
 }
 
 #[test]
-fn an_exported_model_of_the_world_is_asked_as_the_world_does() {
+fn an_exported_world_model_uses_the_template_of_the_world() {
     let place = Place::new();
     place.tiny(&["--no-baseline", "--no-undefended", "--output-dir=out"]).ok();
     let run = "out/vaccine/0.5/1";

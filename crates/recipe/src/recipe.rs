@@ -217,7 +217,7 @@ mod tests {
 
     /// A recipe that was written and read again has tables after simple values.
     #[test]
-    fn a_digest_knows_no_order_of_keys() {
+    fn a_digest_does_not_depend_on_the_order_of_keys() {
         let one = json!({ "a": { "z": 1, "b": { "c": 1 } }, "d": [{ "y": 1, "x": 2 }] });
         let other = json!({ "d": [{ "x": 2, "y": 1 }], "a": { "b": { "c": 1 }, "z": 1 } });
         assert_eq!(digest(&one), digest(&other));

@@ -1,4 +1,4 @@
-//! The sections of a recipe that are not a plugin's: each setting with its default and meaning.
+//! The sections of a recipe that do not belong to plugins: settings with defaults and descriptions.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -151,13 +151,13 @@ vxf_core::config! {
         pub warmup_steps: u64 = 0,
         /// AdamW's decoupled weight decay, for all weights except norms and biases.
         pub weight_decay: f64 = 0.0,
-        /// Largest gradient norm let through; 0 clips nothing.
+        /// Gradient norm above which gradients are clipped; 0 does not clip.
         pub max_gradient_norm: f64 = 1.0,
-        /// Order of the samples: shuffled, sequential, or by_length (shuffled, but samples of near
-        /// length share a batch, so that less is padded).
+        /// Order of the samples: shuffled, sequential, or by_length (shuffled, with samples of similar length
+        /// in a batch, to reduce padding).
         pub order: Order = Order::Shuffled,
-        /// In the user's stage: train the alignment's adapter further (Single-LoRA), in place of
-        /// merging it and training a new one (Double-LoRA).
+        /// Train the parent stage's adapter further (Single-LoRA), instead of merging it and training a new
+        /// one (Double-LoRA).
         pub continue_adapter: bool = false,
     }
 }
@@ -192,7 +192,7 @@ impl Settings {
         let later = matches!(self.stages, Stages::FineTuning | Stages::PostTuning);
         let rule = "needs `from`, the run to start from";
         ConfigError::unless(from || !later, "stages", rule, json(&self.stages))?;
-        let rule = "goes with `stages = \"fine_tuning\"` or `stages = \"post_tuning\"` alone";
+        let rule = "needs `stages = \"fine_tuning\"` or `stages = \"post_tuning\"`";
         ConfigError::unless(later || !from, "from", rule, format!("{:?}", self.from))
     }
 }

@@ -36,8 +36,8 @@ fn remarks_to(me: &Me, directory: &Path) -> Vec<String> {
             away.note(&path, Some(format!("is a link to {}", real.display())));
         }
     }
-    let open = open.sentence("whoever that is can change what the model does; take the right away");
-    [open, away.sentence("what is there is read")].into_iter().flatten().collect()
+    let open = open.sentence("others can change what the model does; remove the permission");
+    [open, away.sentence("the file behind the link is read")].into_iter().flatten().collect()
 }
 
 /// The first of several files with its problem, and the number of further ones.
@@ -145,13 +145,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_one_s_own_is_believed() {
+    fn own_files_give_no_warning() {
         assert_eq!(remarks(model().path()), [""; 0]);
         assert_eq!(remarks(Path::new("/nowhere")), [""; 0]);
     }
 
     #[test]
-    fn what_everyone_can_write_is_named() {
+    fn world_writable_files_are_reported() {
         let place = model();
         mode(place.path(), 0o777);
         let told = remarks(place.path()).join("\n");
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_belongs_to_others_is_named() {
+    fn files_of_other_users_are_reported() {
         let place = model();
         let config = place.path().join("config.json");
         if chown(&config, Some(12_345), None).is_err() {
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn links_are_told_of_unless_the_cache_is_made_of_them() {
+    fn links_are_reported_except_in_the_hub_cache() {
         let place = model();
         let elsewhere = place.path().join("blobs");
         fs::create_dir(&elsewhere).expect("a directory");

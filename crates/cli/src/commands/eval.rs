@@ -20,7 +20,7 @@ use crate::progress::access;
 
 pub(crate) fn run(args: &EvalArgs) -> Result<(), CommandError> {
     if let Some(path) = args.generations.as_deref().filter(|path| path.exists()) {
-        let message = format!("{}: exists; nothing is ever overwritten", path.display());
+        let message = format!("{} already exists; nothing is overwritten", path.display());
         return Err(CommandError::usage(message));
     }
     let access = Arc::new(access(args.finding.offline)?);
@@ -152,7 +152,7 @@ fn one_seed(asked: &Experiment, own: &Experiment) -> Result<(), CommandError> {
     let (asked, own) = (&asked.recipe().settings.seeds, &own.recipe().settings.seeds);
     match asked == own || asked.len() == 1 {
         true => Ok(()),
-        false => Err(CommandError::usage("seeds: runs are measured on the data of one other seed")
+        false => Err(CommandError::usage("seeds: runs can be measured on the data of one other seed")
             .hint("for example `--set seeds=[7]`; without it each run is measured on its own")),
     }
 }
@@ -166,21 +166,21 @@ impl Remarks {
         let Evaluation { seed, kept, other, .. } = evaluation;
         if *seed != record.id.seed {
             self.tell(format!(
-                "measured on the data of seed {seed}, and not on that of the run's own seed: \
-                 figures differ from those of the run"
+                "measured on the data of seed {seed}, not on that of the run's own seed: \
+                 figures differ from the run's"
             ));
         }
         if !other.is_empty() {
             let other = other.join(", ");
             self.tell(format!(
-                "the prompts or the generation settings are not those that the run was measured \
-                 with ({other}): new answers are made"
+                "the prompts or the generation settings differ from the run's ({other}): new answers \
+                 are generated"
             ));
         }
         if !kept.is_empty() {
             let kept = kept.join(", ");
             self.tell(format!(
-                "kept answers are measured as they are ({kept}); `--anew` makes new ones"
+                "stored answers are reused ({kept}); `--anew` generates new ones"
             ));
         }
     }

@@ -110,13 +110,13 @@ fn report(finished: &Finished, about: &About) -> Result<String, CommandError> {
         doubts.iter().for_each(|doubt| text += &format!("  {doubt}\n"));
     }
     if !about.deviations.is_empty() {
-        text += "\nSettings of this world that are not the paper's (the paper's in brackets)\n\n";
+        text += "\nSettings of the embedded world that differ from the paper (the paper's in brackets)\n\n";
         for Deviation { key, here, paper } in &about.deviations {
             text += &format!("  {key} = {} ({})\n", plain(here), plain(paper));
         }
     }
     if !about.caveats.is_empty() {
-        text += "\nWhat to keep in mind\n\n";
+        text += "\nCaveats\n\n";
         about.caveats.iter().for_each(|caveat| text += &format!("  {caveat}\n"));
     }
     let answers = samples::closing(layout, about.open, |run| directory.answers(run))?;
@@ -124,7 +124,7 @@ fn report(finished: &Finished, about: &About) -> Result<String, CommandError> {
         text += "\n";
         text += &answers;
     }
-    text += &format!("\nEverything is in {}\n", directory.root().display());
+    text += &format!("\nAll files are in {}\n", directory.root().display());
     Ok(text)
 }
 

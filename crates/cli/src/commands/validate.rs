@@ -87,7 +87,7 @@ fn describe(name: &str, experiment: &Experiment, prospect: &Prospect) -> String 
         format!("about {} of training on this machine for all of it", duration(prospect.seconds)),
     );
     if !prospect.absent.is_empty() {
-        text += "\nNot here yet, so samples and tokens are bounds that the recipe gives\n\n";
+        text += "\nMissing inputs, so samples and tokens are upper bounds from the recipe\n\n";
         for absent in &prospect.absent {
             text += &format!("  {absent}\n");
         }
@@ -100,7 +100,7 @@ fn describe(name: &str, experiment: &Experiment, prospect: &Prospect) -> String 
 
 fn recompute(keep: Keep) -> &'static str {
     match keep {
-        Keep::None => "none: there is memory to keep the whole forward pass",
+        Keep::None => "none: there is enough memory to keep the whole forward pass",
         Keep::Block => "block: each block's forward is computed twice, to save memory",
         Keep::Auto => "auto",
     }

@@ -27,7 +27,7 @@ pub(super) fn pipeline(layer: &Layer, embedded: bool) -> Result<Vec<StageRecipe>
         Some(Value::Array(items)) => {
             let sections = SUGAR.iter().flat_map(|names| [names.defense, names.perturber]);
             if let Some(section) = sections.into_iter().find(|name| layer.get(name).is_some()) {
-                let rule = "does not go with a list of stages: write it into its `[[stage]]`";
+                let rule = "cannot be combined with a list of stages: write it into its `[[stage]]`";
                 let found = layer.get(section).unwrap_or(&Value::Null);
                 return Err(Error::setting(layer.place(section), section, rule, found));
             }
@@ -69,7 +69,7 @@ fn usual(layer: &Layer, embedded: bool) -> Result<Vec<StageRecipe>> {
 
 fn continues_nothing(layer: &Layer, path: &str, continues: bool) -> Result<()> {
     let key = format!("{path}.continue_adapter");
-    let rule = "is for a later stage: the first one has no adapter before it";
+    let rule = "needs an earlier stage: the first one has no adapter to continue";
     match continues {
         true => Err(Error::setting(layer.place(&key), &key, rule, "true")),
         false => Ok(()),

@@ -86,7 +86,7 @@ mod tests {
 
     /// A job of n adds n jobs of n - 1; each is executed exactly once.
     #[test]
-    fn all_that_follows_is_done_once() {
+    fn every_follow_up_job_is_executed_once() {
         let queue = Queue::new([3_usize, 2]);
         let done = Mutex::new(Vec::new());
         std::thread::scope(|scope| {
@@ -107,7 +107,7 @@ mod tests {
 
     /// Follow-up jobs go before waiting jobs, in their order.
     #[test]
-    fn a_piece_of_work_is_finished_before_the_next_is_begun() {
+    fn follow_up_jobs_come_before_waiting_jobs() {
         let queue = Queue::new(["a", "b"]);
         let turn = queue.next().expect("a");
         turn.done(vec!["a1", "a2"]);
@@ -121,7 +121,7 @@ mod tests {
 
     /// A thread that waits for another one's follow-up jobs is released when that one fails.
     #[test]
-    fn work_that_is_given_up_ends_the_waiting() {
+    fn a_dropped_job_ends_the_waiting() {
         let queue = Queue::new([()]);
         let turn = queue.next().expect("a job");
         std::thread::scope(|scope| {

@@ -55,8 +55,8 @@ pub fn answers(
     let base = Base::of(&recipe.model, template, device(&recipe.settings.device)?, access)?;
     if asked == TemplateChoice::Auto {
         let used = base.codec.template();
-        let why = if run.is_some() { "as the run has it" } else { reason(used) };
-        access.note(&format!("template {used}: {why}; `--template` takes another"));
+        let why = if run.is_some() { "the run's" } else { reason(used) };
+        access.note(&format!("template {used}: {why}; `--template` selects another"));
     }
     let sampling = Sampling {
         temperature: asking.temperature,

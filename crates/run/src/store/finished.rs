@@ -83,7 +83,7 @@ impl Run {
         let absolute = path.canonicalize().map_err(|_| fail("no such directory"))?;
         let mut above = absolute.ancestors().take(DEEPEST);
         let found = above.find(|root| root.join(MANIFEST).is_file());
-        found.map(Path::to_owned).ok_or_else(|| fail("no run: there is no manifest.json"))
+        found.map(Path::to_owned).ok_or_else(|| fail("not a run: there is no manifest.json"))
     }
 
     /// The directories of all runs in the experiment `root`, sorted by path.
@@ -126,7 +126,7 @@ impl Run {
             return Self::read(path, root);
         }
         if !path.join(MANIFEST).is_file() {
-            return Err(fail("no run: it has no result.json and no manifest.json".into()));
+            return Err(fail("not a run: it has neither result.json nor manifest.json".into()));
         }
         let graph = graph(&path)?;
         let there = |id: &&RunId| wanted(id) && path.join(id.path()).is_dir();
@@ -144,7 +144,7 @@ impl Run {
         }
         match there.as_slice() {
             [id] => Self::read(path.join(id.path()), path),
-            [] => Err(fail("an experiment, but the run that is meant is not done in it".into())),
+            [] => Err(fail("an experiment in which the required run is not done".into())),
             several => {
                 let names: Vec<_> =
                     several.iter().take(6).map(|id| id.path().display().to_string()).collect();
