@@ -29,10 +29,8 @@ impl Runs {
 
     /// The figure `name` of every seed, ordered by seed; `ratio` is `None` for the aligned model.
     fn seeds(&self, defense: &str, ratio: Option<f64>, name: &str) -> Vec<f64> {
-        let runs = self
-            .0
-            .iter()
-            .filter(|run| run["label"] == defense && run["ratio"].as_f64() == ratio);
+        let runs =
+            self.0.iter().filter(|run| run["label"] == defense && run["ratio"].as_f64() == ratio);
         let figure = |run: &Value| {
             let all = run["measurements"].as_array().expect("measurements");
             let found = all.iter().find(|measurement| measurement["name"] == name);
@@ -57,8 +55,7 @@ fn the_acceptance_table_holds() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let directory = directory.path();
     let ratios = "--harmful-ratio=0,0.1,0.2,0.5";
-    let main =
-        Runs::run(directory, "main", &["--defense=vaccine", "--metric=helpfulness", ratios]);
+    let main = Runs::run(directory, "main", &["--defense=vaccine", "--metric=helpfulness", ratios]);
     let random = Runs::run(directory, "random", &["--defense=random", "--no-undefended", ratios]);
     let ewc = ["--defense=sft", "--fine-tune-defense=ewc", "--no-baseline", "--no-undefended"];
     let ewc = Runs::run(directory, "ewc", &[&ewc[..], &["--harmful-ratio=0.1,0.2"]].concat());

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args as Group, Parser, Subcommand, ValueEnum};
+use vxf_core::Stage;
 use vxf_run::Every;
 
 /// Train, attack and compare defences against harmful fine-tuning.
@@ -322,9 +323,9 @@ pub(crate) struct Choices {
     /// The perturber's radius, such as 2; 1,3,5 runs each value.
     #[arg(long, value_name = "RHO", value_delimiter = ',', allow_negative_numbers = true)]
     pub(crate) rho: Vec<f64>,
-    /// Run only this stage.
+    /// Run only this stage: alignment, fine_tuning or post_tuning.
     #[arg(long, value_name = "STAGE")]
-    pub(crate) stage: Option<OneStage>,
+    pub(crate) stage: Option<Stage>,
     /// Start from this run: fine-tuning from EXPERIMENT/<defense>/aligned/<seed>, post-tuning from
     /// EXPERIMENT/<defense>/<ratio>/<seed>.
     #[arg(long, value_name = "RUN")]
@@ -377,19 +378,6 @@ pub(crate) struct PruneArgs {
     /// What to keep: adapters (full weights are removed), or none.
     #[arg(long, value_name = "WHAT")]
     pub(crate) keep: String,
-}
-
-/// One stage of the pipeline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum OneStage {
-    /// The provider's alignment.
-    Alignment,
-    /// The user's fine-tuning, from an aligned run.
-    #[value(name = "fine_tuning", alias = "fine-tuning")]
-    FineTuning,
-    /// An edit or repair of a fine-tuned model.
-    #[value(name = "post_tuning", alias = "post-tuning")]
-    PostTuning,
 }
 
 #[derive(Debug, Group)]

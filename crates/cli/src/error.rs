@@ -158,8 +158,9 @@ fn hints(error: &Error) -> Vec<String> {
         ]
         }
         Error::Run { source, .. } => {
-            let mut all =
-                vec!["finished work is kept: `vxf resume` or the same command continues".to_owned()];
+            let mut all = vec![
+                "finished work is kept: `vxf resume` or the same command continues".to_owned(),
+            ];
             all.extend(hints(source));
             all
         }
@@ -171,18 +172,14 @@ fn hints(error: &Error) -> Vec<String> {
 }
 
 fn recipe_hints(error: &vxf_recipe::Error) -> Vec<String> {
-    use vxf_core::Stage;
-    use vxf_recipe::Error;
+    use vxf_recipe::{Error, UsualStage};
     match error {
         Error::NotToml { excerpt, .. } => {
             vec![format!("the parser stopped here:\n{}", excerpt.trim_end())]
         }
         Error::WrongStage { name, belongs, .. } => belongs.first().map_or_else(Vec::new, |stage| {
-            let (flag, section) = match stage {
-                Stage::Alignment => ("defense", "defense"),
-                Stage::FineTuning => ("fine-tune-defense", "fine_tune_defense"),
-                Stage::PostTuning => ("post-tune-defense", "post_tune_defense"),
-            };
+            let section = UsualStage::of(*stage).defense;
+            let flag = section.replace('_', "-");
             vec![format!(
                 "write `--{flag} {name}`, or `[{section}] name = \"{name}\"` in a recipe"
             )]

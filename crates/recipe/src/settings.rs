@@ -9,28 +9,46 @@ use vxf_core::schedule::Decay;
 use vxf_core::stream::Order;
 use vxf_core::{Stage, Trainable};
 
+use crate::resolve::USUAL;
+
 /// Which stages to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(try_from = "String", into = "String")]
 pub enum Stages {
     /// All stages of the pipeline.
     All,
-    /// Only alignment.
-    Alignment,
-    /// Only the user's fine-tuning, from the run in `from`.
-    FineTuning,
-    /// Only post-tuning, from the run in `from`.
-    PostTuning,
+    /// Only one; a later stage starts from the run in `from`.
+    One(Stage),
 }
 
 impl Stages {
     /// Whether `stage` is among them.
     pub fn include(self, stage: Stage) -> bool {
-        match self {
-            Self::All => true,
-            Self::Alignment => stage == Stage::Alignment,
-            Self::FineTuning => stage == Stage::FineTuning,
-            Self::PostTuning => stage == Stage::PostTuning,
+        self == Self::All || self == Self::One(stage)
+    }
+
+    /// Whether they start from a run instead of the base model.
+    fn start_from_a_run(self) -> bool {
+        self != Self::All && !self.include(USUAL[0].kind)
+    }
+}
+
+impl TryFrom<String> for Stages {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.as_str() {
+            "all" => Ok(Self::All),
+            stage => stage.parse().map(Self::One).map_err(|problem| format!("{problem}, or all")),
+        }
+    }
+}
+
+impl From<Stages> for String {
+    fn from(stages: Stages) -> Self {
+        match stages {
+            Stages::All => "all".to_owned(),
+            Stages::One(stage) => stage.to_string(),
         }
     }
 }
@@ -189,11 +207,12 @@ impl Settings {
             ConfigError::unless(new, &key, "must not be listed twice", ratio)?;
         }
         let from = !self.from.is_empty();
-        let later = matches!(self.stages, Stages::FineTuning | Stages::PostTuning);
+        let later = self.stages.start_from_a_run();
         let rule = "needs `from`, the run to start from";
         ConfigError::unless(from || !later, "stages", rule, json(&self.stages))?;
-        let rule = "needs `stages = \"fine_tuning\"` or `stages = \"post_tuning\"`";
-        ConfigError::unless(later || !from, "from", rule, format!("{:?}", self.from))
+        let [_, user, after] = USUAL.map(|usual| usual.kind);
+        let rule = format!("needs `stages = \"{user}\"` or `stages = \"{after}\"`");
+        ConfigError::unless(later || !from, "from", &rule, format!("{:?}", self.from))
     }
 }
 

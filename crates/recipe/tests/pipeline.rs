@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use vxf_builtins as _;
 use vxf_core::prelude::*;
-use vxf_recipe::{Error, Experiment, Point, Recipe, SUGAR, StageRecipe, file};
+use vxf_recipe::{Error, Experiment, Point, Recipe, StageRecipe, USUAL, file};
 
 /// A post-tuning method that changes nothing.
 struct Untouched;
@@ -72,7 +72,7 @@ fn points(experiment: &Experiment) -> Vec<Value> {
 fn besides_stages(recipe: &Recipe) -> Value {
     let mut map = recipe.essence();
     map.remove("stage");
-    for names in SUGAR {
+    for names in USUAL {
         for key in [names.defense, names.perturber, names.training] {
             map.remove(key);
         }

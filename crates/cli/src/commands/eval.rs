@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use vxf_core::Stage;
 use vxf_recipe::{Experiment, Layer, Place};
 use vxf_report::{Answer, Failure, Failures, Layout, Record, Row, TextTable, detail, table};
 use vxf_run::access::check_target;
@@ -140,7 +139,7 @@ fn experiment(args: &EvalArgs, path: &Path, access: &Arc<Access>) -> Result<(), 
     for metric in shown(&asked) {
         text = text.trim_end().to_owned() + "\n\n" + &detail::of_metric(&layout, &records, &metric);
     }
-    if let Some(last) = records.iter().rev().find(|record| record.stage != Stage::Alignment) {
+    if let Some(last) = records.iter().rev().find(|record| record.id.ratio.is_some()) {
         text += &format!("\n{}, in full\n\n{}", last.id, figures(&last.measurements));
     }
     print(text.trim_start())?;
@@ -152,8 +151,10 @@ fn one_seed(asked: &Experiment, own: &Experiment) -> Result<(), CommandError> {
     let (asked, own) = (&asked.recipe().settings.seeds, &own.recipe().settings.seeds);
     match asked == own || asked.len() == 1 {
         true => Ok(()),
-        false => Err(CommandError::usage("seeds: runs can be measured on the data of one other seed")
-            .hint("for example `--set seeds=[7]`; without it each run is measured on its own")),
+        false => {
+            Err(CommandError::usage("seeds: runs can be measured on the data of one other seed")
+                .hint("for example `--set seeds=[7]`; without it each run is measured on its own"))
+        }
     }
 }
 
@@ -179,9 +180,7 @@ impl Remarks {
         }
         if !kept.is_empty() {
             let kept = kept.join(", ");
-            self.tell(format!(
-                "stored answers are reused ({kept}); `--anew` generates new ones"
-            ));
+            self.tell(format!("stored answers are reused ({kept}); `--anew` generates new ones"));
         }
     }
 

@@ -9,7 +9,7 @@ use vxf_recipe::paths::{self, SeenFrom};
 use vxf_recipe::{Experiment, Layer, PAPER_METRICS, Place};
 use vxf_run::from;
 
-use crate::args::{Choices, OneStage};
+use crate::args::Choices;
 use crate::error::CommandError;
 
 /// The experiment of a recipe file and flags: flags override the file, `--set` overrides both. Checks
@@ -87,12 +87,7 @@ fn flags(choices: &Choices) -> Result<Layer, CommandError> {
     let list = |values: &[f64]| (!values.is_empty()).then(|| json!(values));
     set("harmful-ratio", "harmful_ratios", list(&choices.harmful_ratio))?;
     set("seed", "seeds", (!choices.seed.is_empty()).then(|| json!(choices.seed)))?;
-    let stage = choices.stage.map(|stage| match stage {
-        OneStage::Alignment => json!("alignment"),
-        OneStage::FineTuning => json!("fine_tuning"),
-        OneStage::PostTuning => json!("post_tuning"),
-    });
-    set("stage", "stages", stage)?;
+    set("stage", "stages", choices.stage.map(|stage| json!(stage)))?;
     set("from", "from", path(&choices.from))?;
     set("eval-every", "eval_every", choices.eval_every.map(|steps| json!(steps)))?;
     set("device", "device", choices.device.as_ref().map(|device| json!(device)))?;

@@ -1,11 +1,10 @@
 //! `vxf show NAME`: summary, paper, settings and example recipe of a plugin.
 
 use serde_json::{Map, Value, json};
-use vxf_core::Stage;
 use vxf_core::config::{DefenseConfig, JudgeConfig, MetricConfig, PerturberConfig};
 use vxf_core::registry::{self, Entry, Kind};
 use vxf_hf::BackboneEntry;
-use vxf_recipe::{Worldly, world_defaults};
+use vxf_recipe::{UsualStage, Worldly, world_defaults};
 
 use crate::args::ShowArgs;
 use crate::commands::SCHEMA_VERSION;
@@ -73,14 +72,13 @@ fn example<C: Worldly + ?Sized>(entry: &Entry<C>) -> Result<String, CommandError
     }
     // Serialized as a whole recipe, so that table settings become sections.
     let recipe = match C::NAME {
-        "defense" if entry.stages.contains(&Stage::Alignment) => json!({ "defense": settings }),
-        "defense" if entry.stages.contains(&Stage::FineTuning) => {
-            json!({ "fine_tune_defense": settings })
+        "defense" => {
+            let earliest = entry.stages.iter().min().map(|stage| UsualStage::of(*stage));
+            json!({ (earliest.map_or("defense", |stage| stage.defense)): settings })
         }
         "perturber" => json!({ "perturber": settings }),
         "metric" => json!({ "metrics": [settings] }),
         "judge" => json!({ "judges": [settings] }),
-        "defense" => json!({ "post_tune_defense": settings }),
         _ => return Ok(String::new()),
     };
     Ok(toml::to_string(&without_nulls(recipe)).unwrap_or_default())

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::resolve;
 use crate::layer::Layer;
 use crate::recipe::{Chosen, Form, Recipe};
-use crate::resolve::sections::SUGAR;
+use crate::resolve::sections::USUAL;
 use crate::resolve::stages::LIST;
 use crate::{Error, Result};
 
@@ -160,7 +160,7 @@ impl Experiment {
         }
         if listed {
             // Settings that a stage takes from its kind's section are written there.
-            for names in SUGAR {
+            for names in USUAL {
                 if let Some(section) = self.written.get(names.training) {
                     shared.insert(names.training.into(), section.clone());
                 }
@@ -202,10 +202,12 @@ fn varies_training(axis: &Axis, points: &[Point]) -> Result<(), String> {
     }
     match acts {
         true => Ok(()),
-        false => Err("must change the training of some stage, but all its values give the same runs. \
+        false => {
+            Err("must change the training of some stage, but all its values give the same runs. \
                       Settings of measurements are the same for all runs, and a stage's own value \
                       overrides its section's"
-            .to_owned()),
+                .to_owned())
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use vxf_data::DataConfig;
 
 pub use axes::{Axis, Experiment, Point};
 pub use plugin::{Worldly, world_defaults};
-pub use sections::{SECTIONS, SUGAR, StageSections};
+pub use sections::{SECTIONS, USUAL, UsualStage};
 pub use stages::baseline;
 
 use crate::layer::{Layer, Place};
@@ -70,8 +70,9 @@ fn known_version(layer: &Layer) -> Result<()> {
     match found.as_u64() {
         Some(version) if version <= u64::from(SCHEMA_VERSION) => Ok(()),
         _ => {
-            let rule =
-                format!("must be at most {SCHEMA_VERSION}, the newest version that this program reads");
+            let rule = format!(
+                "must be at most {SCHEMA_VERSION}, the newest version that this program reads"
+            );
             Err(Error::setting(layer.place(VERSION), VERSION, rule, found))
         }
     }

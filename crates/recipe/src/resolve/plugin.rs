@@ -152,7 +152,8 @@ fn spelled_out(layer: &Layer, path: &str) -> Result<Layer> {
     let settings = layer.get(path).and_then(Value::as_object);
     if let Some(key) = settings.and_then(|map| map.keys().find(|key| *key != "name")) {
         let key = format!("{path}.{key}");
-        let rule = "cannot be assigned to a member: list the members as tables, each with its settings";
+        let rule =
+            "cannot be assigned to a member: list the members as tables, each with its settings";
         return Err(Error::setting(layer.place(&key), &key, rule, text));
     }
     let mut layer = layer.clone();

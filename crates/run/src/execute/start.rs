@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use vxf_core::{Backbone, Params, Stage};
+use vxf_core::{Backbone, Params};
 
 use crate::Result;
 use crate::model::Base;
@@ -31,12 +31,6 @@ impl Start {
         let adapter = last.as_ref().map(|layer| layer.weights(base)).transpose()?;
         Ok(Self { model: merged.with_trainable(trainable)?, adapter })
     }
-}
-
-/// The part of a lineage up to the last alignment stage.
-pub(crate) fn aligned(lineage: &[Run]) -> &[Run] {
-    let last = lineage.iter().rposition(|run| run.record.stage == Stage::Alignment);
-    last.map_or(&[], |last| &lineage[..=last])
 }
 
 /// The start model shared by all children of a run: loaded on first use, freed with the last clone.

@@ -7,7 +7,6 @@
 use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Value, json};
-use vxf_core::Stage;
 use vxf_recipe::settings::EMBEDDED;
 use vxf_recipe::{Experiment, Recipe, StageRecipe, baseline, digest, label};
 use vxf_report::{Block, Layout, Line, RunId, When};
@@ -130,7 +129,7 @@ impl Graph {
         let (mut path, mut parent) = (Vec::new(), None::<usize>);
         let mut attacked = source.and_then(|source| source.id.ratio);
         for (depth, stage) in pipeline.stages.iter().enumerate() {
-            if stage.kind == Stage::FineTuning {
+            if stage.is_user() {
                 attacked = Some(ratio);
             }
             let below = match parent {
@@ -250,7 +249,7 @@ impl Graph {
             name_at(index, when.depth.min(plain.stages.len() - 1))
         };
         for (index, row) in rows.iter().enumerate() {
-            let repaired = when.stage == Stage::PostTuning;
+            let repaired = when.repairs();
             let last = row.len().saturating_sub(1);
             let depths = match row.get(when.depth) {
                 Some(_) if repaired && when.depth > 0 => vec![when.depth - 1, when.depth],

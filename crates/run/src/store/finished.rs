@@ -227,6 +227,12 @@ impl Run {
     }
 }
 
+/// The part of a lineage up to the last alignment stage.
+pub(crate) fn aligned(lineage: &[Run]) -> &[Run] {
+    let last = lineage.iter().rposition(|run| run.record.stage == Stage::Alignment);
+    last.map_or(&[], |last| &lineage[..=last])
+}
+
 /// The weights trained by the runs of a lineage, in order. If a run trained its parent's adapter further,
 /// its own weights replace the parent's.
 pub fn layers(lineage: &[Run]) -> Vec<Layered> {
