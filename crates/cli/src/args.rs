@@ -106,14 +106,14 @@ pub(crate) struct RunArgs {
     /// A recipe. Flags override it, and `--set` overrides both.
     pub(crate) recipe: Option<PathBuf>,
     #[command(flatten)]
-    pub(crate) choices: Choices,
+    pub(crate) choices: RecipeOptions,
     #[command(flatten)]
-    pub(crate) finding: Finding,
+    pub(crate) finding: HubOptions,
     /// Output directory [default: runs/<defense>-<task>-<digest>]; never overwritten.
     #[arg(long, value_name = "DIR")]
     pub(crate) output_dir: Option<PathBuf>,
     #[command(flatten)]
-    pub(crate) course: Course,
+    pub(crate) course: RunOptions,
 }
 
 #[derive(Debug, Group)]
@@ -122,14 +122,14 @@ pub(crate) struct ResumeArgs {
     /// The experiment, or a run of it.
     pub(crate) run: PathBuf,
     #[command(flatten)]
-    pub(crate) finding: Finding,
+    pub(crate) finding: HubOptions,
     #[command(flatten)]
-    pub(crate) course: Course,
+    pub(crate) course: RunOptions,
 }
 
 /// Options of execution and output; figures do not depend on them.
 #[derive(Debug, Group)]
-pub(crate) struct Course {
+pub(crate) struct RunOptions {
     /// How often to save a checkpoint: every N steps (200) or after a time (90s, 10m, 2h).
     #[arg(long, value_name = "STEPS|TIME", default_value = "10m")]
     pub(crate) checkpoint_every: Every,
@@ -159,7 +159,7 @@ pub(crate) struct DiffArgs {
 
 /// Options for models and data on the hub.
 #[derive(Debug, Default, Group)]
-pub(crate) struct Finding {
+pub(crate) struct HubOptions {
     /// Do not use the network; only cached models and data are available.
     #[arg(long)]
     pub(crate) offline: bool,
@@ -197,7 +197,7 @@ pub(crate) struct EvalArgs {
     #[arg(long, value_name = "DEVICE")]
     pub(crate) device: Option<String>,
     #[command(flatten)]
-    pub(crate) finding: Finding,
+    pub(crate) finding: HubOptions,
     /// Print the result as JSON.
     #[arg(long)]
     pub(crate) json: bool,
@@ -237,7 +237,7 @@ pub(crate) struct GenerateArgs {
     #[arg(long, value_name = "DEVICE")]
     pub(crate) device: Option<String>,
     #[command(flatten)]
-    pub(crate) finding: Finding,
+    pub(crate) finding: HubOptions,
     /// Print the result as JSON.
     #[arg(long)]
     pub(crate) json: bool,
@@ -258,7 +258,7 @@ pub(crate) struct ExportArgs {
     #[arg(long, value_name = "DIR")]
     pub(crate) output_dir: PathBuf,
     #[command(flatten)]
-    pub(crate) finding: Finding,
+    pub(crate) finding: HubOptions,
     /// Print the result as JSON.
     #[arg(long)]
     pub(crate) json: bool,
@@ -269,7 +269,7 @@ pub(crate) struct ValidateArgs {
     /// The recipe.
     pub(crate) recipe: PathBuf,
     #[command(flatten)]
-    pub(crate) choices: Choices,
+    pub(crate) choices: RecipeOptions,
     /// Print the result as JSON.
     #[arg(long)]
     pub(crate) json: bool,
@@ -277,7 +277,7 @@ pub(crate) struct ValidateArgs {
 
 /// Recipe settings that have a flag of their own.
 #[derive(Debug, Default, Group)]
-pub(crate) struct Choices {
+pub(crate) struct RecipeOptions {
     /// Alignment-stage method to test [default: vaccine]. `a,b` compares methods, `a+b` composes them
     /// within the stage; the other method flags work the same way.
     #[arg(long, value_name = "NAME")]

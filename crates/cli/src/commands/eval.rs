@@ -11,7 +11,7 @@ use vxf_run::measure::metrics::Measured;
 use vxf_run::store::finished;
 use vxf_run::{Access, Evaluation, Evaluator, Run};
 
-use crate::args::{Choices, EvalArgs};
+use crate::args::{EvalArgs, RecipeOptions};
 use crate::commands::{SCHEMA_VERSION, layers, shown};
 use crate::error::CommandError;
 use crate::output::{print, print_json, tell};
@@ -251,12 +251,12 @@ fn recipe(
     below.take("detail");
     // Axes vary only the training, and the run's record has that.
     below.take("axes");
-    let choices = Choices {
+    let choices = RecipeOptions {
         judge: args.judge.clone(),
         device: args.device.clone(),
         model: model.map(str::to_owned),
         set,
-        ..Choices::default()
+        ..RecipeOptions::default()
     };
     layers::upon(below, &choices)
 }

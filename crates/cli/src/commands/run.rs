@@ -11,11 +11,11 @@ use vxf_run::notes::{self, Deviation};
 use vxf_run::store::finished;
 use vxf_run::{Control, Finished, Prepared, Run};
 
-use crate::args::{Course, Finding, ResumeArgs, RunArgs};
+use crate::args::{HubOptions, ResumeArgs, RunArgs, RunOptions};
 use crate::commands::{SCHEMA_VERSION, layers, shown};
 use crate::error::CommandError;
 use crate::output::{print, print_json, tell};
-use crate::progress::{Teller, access};
+use crate::progress::{Reporter, access};
 use crate::signals;
 
 pub(crate) fn run(args: &RunArgs) -> Result<(), CommandError> {
@@ -31,9 +31,9 @@ pub(crate) fn resume(args: &ResumeArgs) -> Result<(), CommandError> {
 /// Executes what is missing of an experiment and prints the results.
 fn go(
     experiment: Experiment,
-    finding: &Finding,
+    finding: &HubOptions,
     root: Option<&Path>,
-    course: &Course,
+    course: &RunOptions,
 ) -> Result<(), CommandError> {
     let asked = signals::watched()?;
     let data = experiment.recipe().data.clone();
@@ -52,7 +52,7 @@ fn go(
     let value = experiment.value();
     let prepared = Prepared::new(experiment, access(finding.offline)?)?;
     let control = Control::new(course.checkpoint_every, &asked);
-    let finished = prepared.run(root, control, &Teller::new())?;
+    let finished = prepared.run(root, control, &Reporter::new())?;
     let root = finished.directory.root().display().to_string();
     if finished.was_finished {
         tell(&format!("{root} is finished; this is its record"));

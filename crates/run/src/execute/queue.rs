@@ -15,9 +15,9 @@ struct State<J> {
     closed: bool,
 }
 
-/// A job taken from the queue. If it is dropped before [`Turn::done`], the queue is closed, because its
+/// A job taken from the queue. If it is dropped before [`Claimed::done`], the queue is closed, because its
 /// follow-up jobs will never come.
-pub(crate) struct Turn<'a, J> {
+pub(crate) struct Claimed<'a, J> {
     queue: &'a Queue<J>,
     /// The job.
     pub(crate) job: J,
@@ -32,7 +32,7 @@ impl<J> Queue<J> {
     }
 
     /// The next job; waits while running jobs may still add some. `None` when there will be no more.
-    pub(crate) fn next(&self) -> Option<Turn<'_, J>> {
+    pub(crate) fn next(&self) -> Option<Claimed<'_, J>> {
         let mut state = self.lock();
         loop {
             if state.closed {
@@ -40,7 +40,7 @@ impl<J> Queue<J> {
             }
             if let Some(job) = state.waiting.pop_front() {
                 state.under_way += 1;
-                return Some(Turn { queue: self, job, done: false });
+                return Some(Claimed { queue: self, job, done: false });
             }
             if state.under_way == 0 {
                 return None;
@@ -55,7 +55,7 @@ impl<J> Queue<J> {
     }
 }
 
-impl<J> Turn<'_, J> {
+impl<J> Claimed<'_, J> {
     /// Marks the job as done; `further` jobs go to the front of the queue.
     pub(crate) fn done(mut self, further: Vec<J>) {
         self.done = true;
@@ -69,7 +69,7 @@ impl<J> Turn<'_, J> {
     }
 }
 
-impl<J> Drop for Turn<'_, J> {
+impl<J> Drop for Claimed<'_, J> {
     fn drop(&mut self) {
         if !self.done {
             self.queue.lock().closed = true;
@@ -92,10 +92,10 @@ mod tests {
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
-                    while let Some(turn) = queue.next() {
-                        let n = turn.job;
+                    while let Some(claimed) = queue.next() {
+                        let n = claimed.job;
                         done.lock().expect("no panic").push(n);
-                        turn.done(vec![n.saturating_sub(1); n]);
+                        claimed.done(vec![n.saturating_sub(1); n]);
                     }
                 });
             }
@@ -109,12 +109,12 @@ mod tests {
     #[test]
     fn follow_up_jobs_come_before_waiting_jobs() {
         let queue = Queue::new(["a", "b"]);
-        let turn = queue.next().expect("a");
-        turn.done(vec!["a1", "a2"]);
+        let claimed = queue.next().expect("a");
+        claimed.done(vec!["a1", "a2"]);
         let mut order = Vec::new();
-        while let Some(turn) = queue.next() {
-            order.push(turn.job);
-            turn.done(Vec::new());
+        while let Some(claimed) = queue.next() {
+            order.push(claimed.job);
+            claimed.done(Vec::new());
         }
         assert_eq!(order, ["a1", "a2", "b"]);
     }
@@ -123,10 +123,10 @@ mod tests {
     #[test]
     fn a_dropped_job_ends_the_waiting() {
         let queue = Queue::new([()]);
-        let turn = queue.next().expect("a job");
+        let claimed = queue.next().expect("a job");
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| queue.next().is_none());
-            drop(turn);
+            drop(claimed);
             assert!(waiting.join().expect("no panic"));
         });
     }

@@ -28,7 +28,7 @@ use crate::measure::metrics::{self, Measured, Pair};
 use crate::measure::{SeedData, Set, health};
 use crate::plan::RunSpec;
 use crate::store::checkpoints::{Checkpoints, LOG};
-use crate::store::finished::{self, Layered, Run};
+use crate::store::finished::{self, Run, StageWeights};
 use crate::store::{Directory, files, step_log, weights};
 use crate::{Error, Result};
 
@@ -115,7 +115,7 @@ impl<'a> Executor<'a> {
                 match finished::record(&place)?.has_weights() {
                     true => {
                         let (stage, trainable) = (spec.stage.kind, backbone.trainable().clone());
-                        Layered { stage, trainable, place }.weights(base)?
+                        StageWeights { stage, trainable, place }.weights(base)?
                     }
                     false => start.copy()?,
                 }

@@ -6,7 +6,7 @@ use vxf_core::{Backbone, Params};
 
 use crate::Result;
 use crate::model::Base;
-use crate::store::finished::{self, Layered, Run};
+use crate::store::finished::{self, Run, StageWeights};
 
 /// A start model, with the adapter to train further, if any.
 pub(crate) struct Start {
@@ -25,7 +25,7 @@ impl Start {
             [] => base.model()?,
             layers => base.load(&finished::merged(base, layers)?)?,
         };
-        let Some(Layered { trainable, .. }) = &last else {
+        let Some(StageWeights { trainable, .. }) = &last else {
             return Ok(Self { model: merged, adapter: None });
         };
         let adapter = last.as_ref().map(|layer| layer.weights(base)).transpose()?;

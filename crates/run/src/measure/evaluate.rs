@@ -21,7 +21,7 @@ use super::stored_answers::StoredAnswers;
 use crate::Result;
 use crate::access::Access;
 use crate::model::Base;
-use crate::store::finished::{self, Layered, Run};
+use crate::store::finished::{self, Run, StageWeights};
 
 /// The result of an evaluation.
 #[derive(Debug, Default)]
@@ -169,7 +169,7 @@ impl<'a> Evaluator<'a> {
     }
 
     /// The base with `layers` merged.
-    fn merged(&mut self, layers: &[Layered]) -> Result<Arc<dyn Backbone>> {
+    fn merged(&mut self, layers: &[StageWeights]) -> Result<Arc<dyn Backbone>> {
         let places: Vec<_> = layers.iter().map(|layer| layer.place.clone()).collect();
         if let Some((_, model)) = self.models.iter().find(|(known, _)| *known == places) {
             return Ok(model.clone());

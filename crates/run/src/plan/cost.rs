@@ -16,14 +16,14 @@ use vxf_recipe::{Recipe, StageRecipe};
 
 /// Samples and tokens of one pass over a stage's data.
 #[derive(Clone, Copy)]
-pub(crate) struct Load {
+pub(crate) struct Workload {
     pub(crate) samples: usize,
     tokens: usize,
     pub(crate) longest: usize,
     counted: bool,
 }
 
-impl Load {
+impl Workload {
     pub(crate) fn counted(set: &Set) -> Self {
         let longest = set.longest();
         Self { samples: set.examples.len(), tokens: set.tokens(), longest, counted: true }
@@ -88,7 +88,7 @@ pub(crate) fn recompute(
 }
 
 impl Sizes<'_> {
-    pub(crate) fn stage(&self, stage: &StageRecipe, load: &Load) -> Result<StageCost> {
+    pub(crate) fn stage(&self, stage: &StageRecipe, load: &Workload) -> Result<StageCost> {
         let settings = &stage.training;
         let inner = &stage.perturber.config;
         let passes = stage.maker().map_or(1.0, |method| {

@@ -37,7 +37,7 @@ pub struct Run {
 
 /// The weights that one run trained.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Layered {
+pub struct StageWeights {
     /// Its stage.
     pub stage: Stage,
     /// What was trained.
@@ -205,8 +205,8 @@ impl Run {
     }
 
     /// The weights it trained, if any.
-    fn layer_of_its_own(&self) -> Option<Layered> {
-        self.record.has_weights().then(|| Layered {
+    fn layer_of_its_own(&self) -> Option<StageWeights> {
+        self.record.has_weights().then(|| StageWeights {
             stage: self.record.stage,
             trainable: self.record.trainable.clone(),
             place: self.place.clone(),
@@ -235,8 +235,8 @@ pub(crate) fn aligned(lineage: &[Run]) -> &[Run] {
 
 /// The weights trained by the runs of a lineage, in order. If a run trained its parent's adapter further,
 /// its own weights replace the parent's.
-pub fn layers(lineage: &[Run]) -> Vec<Layered> {
-    let mut layers: Vec<Layered> = Vec::new();
+pub fn layers(lineage: &[Run]) -> Vec<StageWeights> {
+    let mut layers: Vec<StageWeights> = Vec::new();
     for run in lineage {
         let Some(layer) = run.layer_of_its_own() else { continue };
         if run.record.continues {
@@ -247,7 +247,7 @@ pub fn layers(lineage: &[Run]) -> Vec<Layered> {
     layers
 }
 
-impl Layered {
+impl StageWeights {
     /// Its weights.
     ///
     /// # Errors
@@ -268,7 +268,7 @@ impl Layered {
 ///
 /// # Errors
 /// When weights are missing or do not match `base`.
-pub fn merged(base: &Base, layers: &[Layered]) -> Result<Checkpoint> {
+pub fn merged(base: &Base, layers: &[StageWeights]) -> Result<Checkpoint> {
     let mut checkpoint = base.checkpoint.clone();
     for layer in layers {
         checkpoint = checkpoint.merged(&layer.trainable, &layer.weights(base)?)?;

@@ -11,10 +11,10 @@ const READ: [&str; 5] = ["json", "safetensors", "bin", "txt", "jinja"];
 
 /// Warnings about `directory`, one sentence each.
 pub(crate) fn remarks(directory: &Path) -> Vec<String> {
-    remarks_to(&Me::here(), directory)
+    remarks_to(&Identity::here(), directory)
 }
 
-fn remarks_to(me: &Me, directory: &Path) -> Vec<String> {
+fn remarks_to(me: &Identity, directory: &Path) -> Vec<String> {
     let (mut open, mut away) = (Found::default(), Found::default());
     if let Ok(metadata) = directory.metadata() {
         open.note(directory, me.who_else(&metadata));
@@ -75,13 +75,13 @@ fn home(directory: &Path) -> Option<std::path::PathBuf> {
 
 /// The user and groups of this process, as far as known.
 #[derive(Default)]
-struct Me {
+struct Identity {
     user: Option<u32>,
     groups: Vec<u32>,
 }
 
 #[cfg(unix)]
-impl Me {
+impl Identity {
     fn here() -> Self {
         use std::os::unix::fs::MetadataExt;
         let Ok(own) = fs::metadata("/proc/self") else { return Self::default() };
@@ -114,7 +114,7 @@ impl Me {
 }
 
 #[cfg(not(unix))]
-impl Me {
+impl Identity {
     fn here() -> Self {
         Self::default()
     }
@@ -172,11 +172,11 @@ mod tests {
         if chown(&config, Some(12_345), None).is_err() {
             // Without root, a file cannot be given away; so check as another user would.
             let owner = fs::metadata(&config).expect("it is there").uid();
-            let someone = Me { user: Some(owner + 1), groups: Vec::new() };
+            let someone = Identity { user: Some(owner + 1), groups: Vec::new() };
             let told = remarks_to(&someone, place.path()).join("\n");
             assert!(told.contains(&format!("belongs to another user (id {owner})")), "{told}");
             mode(&config, 0o664);
-            let stranger = Me { user: Some(owner), groups: Vec::new() };
+            let stranger = Identity { user: Some(owner), groups: Vec::new() };
             let told = remarks_to(&stranger, place.path()).join("\n");
             assert!(
                 told.contains("config.json is writable by a group that is not yours"),
