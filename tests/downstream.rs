@@ -90,7 +90,7 @@ fn an_external_defense_has_the_whole_command_line() {
     let result: Value = serde_json::from_slice(&run.stdout).expect("one JSON value");
     let runs = result["runs"].as_array().expect("runs");
     let own = runs.iter().filter(|run| run["label"] == "blend").count();
-    assert_eq!(own, 2, "the aligned model and the attacked one");
+    assert_eq!(own, 2, "the aligned model and the fine-tuned one");
     assert!(output.join("blend/0.5/1/result.json").is_file());
 }
 

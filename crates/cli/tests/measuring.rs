@@ -8,7 +8,7 @@ use std::path::Path;
 use common::{Place, RECIPE, Told};
 use serde_json::{Value, json};
 
-const ATTACKED: &str = "out/vaccine/0.5/1";
+const FINE_TUNED: &str = "out/vaccine/0.5/1";
 const ALONE: &[&str] = &["--no-baseline", "--no-undefended", "--output-dir=out"];
 
 fn read(place: &Place, file: &str) -> Value {
@@ -105,7 +105,7 @@ fn a_failed_metric_costs_only_its_own_figures() {
     for part in ["`harmful-score`", "a judge", "and 1 more", "`vxf resume out`"] {
         assert!(told.stderr.contains(part), "no `{part}` in {}", told.stderr);
     }
-    let record = read(&place, &format!("{ATTACKED}/result.json"));
+    let record = read(&place, &format!("{FINE_TUNED}/result.json"));
     assert!(record["failed"]["harmful-score"].is_string(), "{record}");
     assert!(figure(&record["measurements"], "accuracy").is_some());
     let again = place.vxf(&["resume", "out"]);
@@ -123,7 +123,7 @@ fn a_metric_is_added_to_finished_runs_and_nothing_else_is_done() {
     let place = Place::new();
     place.tiny(ALONE).ok();
     // This value would change if the figure were measured again.
-    let result = place.path(ATTACKED).join("result.json");
+    let result = place.path(FINE_TUNED).join("result.json");
     place.edit(&result, |record| {
         let rows = record["measurements"].as_array_mut().expect("rows");
         let row = rows.iter_mut().find(|row| row["metric"] == "accuracy").expect("accuracy");
@@ -135,7 +135,7 @@ fn a_metric_is_added_to_finished_runs_and_nothing_else_is_done() {
     for part in ["2 runs are trained and not measured", "0 steps to take"] {
         assert!(told.stderr.contains(part), "no `{part}` in {}", told.stderr);
     }
-    let rows = read(&place, &format!("{ATTACKED}/result.json"))["measurements"].clone();
+    let rows = read(&place, &format!("{FINE_TUNED}/result.json"))["measurements"].clone();
     assert_eq!(figure(&rows, "accuracy"), Some(json!(12.5)));
     // The same call again has nothing to do.
     let again = place.tiny(&more);
@@ -185,16 +185,16 @@ fn a_run_that_was_killed_before_it_was_measured_is_measured() {
     let place = Place::new();
     place.tiny(ALONE).ok();
     let whole = files(&place.path("out"));
-    for run in ["out/vaccine/aligned/1", ATTACKED] {
+    for run in ["out/vaccine/aligned/1", FINE_TUNED] {
         for file in ["result.json", "generations.jsonl"] {
             std::fs::remove_file(place.path(run).join(file)).expect("it was there");
         }
     }
     // An interrupted write.
-    place.write(&format!("{ATTACKED}/.partial-result.json"), "{");
+    place.write(&format!("{FINE_TUNED}/.partial-result.json"), "{");
     // It is a run already: it can be measured, and taken away.
-    assert!(place.vxf(&["eval", ATTACKED]).ok().contains("harmful_score"));
-    place.vxf(&["export", ATTACKED, "--merged", "--output-dir=away"]).ok();
+    assert!(place.vxf(&["eval", FINE_TUNED]).ok().contains("harmful_score"));
+    place.vxf(&["export", FINE_TUNED, "--merged", "--output-dir=away"]).ok();
     let told = place.tiny(ALONE);
     told.ok();
     assert!(told.stderr.contains("0 steps to take"), "{}", told.stderr);
@@ -206,7 +206,7 @@ fn a_run_that_was_killed_before_it_was_measured_is_measured() {
 fn runs_of_the_previous_schema_are_read() {
     let place = Place::new();
     let told = place.tiny(ALONE);
-    for run in ["out/vaccine/aligned/1", ATTACKED] {
+    for run in ["out/vaccine/aligned/1", FINE_TUNED] {
         std::fs::remove_file(place.path(run).join("training.json")).expect("it was there");
         place.edit(&place.path(run).join("result.json"), |record| {
             for key in ["measured", "answers"] {
@@ -249,7 +249,7 @@ fn eval_measures_the_requested_metrics_and_never_none() {
     let place = Place::new();
     place.tiny(&[ALONE, &["--metric=drift"]].concat()).ok();
     // `--metric` replaces the metrics of the recipe.
-    for target in [ATTACKED, "out"] {
+    for target in [FINE_TUNED, "out"] {
         let told = place.vxf(&["eval", target, "--metric=helpfulness"]);
         assert!(told.ok().contains("helpfulness"), "{}", told.stdout);
         assert!(!told.stdout.contains("drift"), "{}", told.stdout);
@@ -257,11 +257,11 @@ fn eval_measures_the_requested_metrics_and_never_none() {
     let told = place.vxf(&["eval", "out/vaccine/aligned/1", "--metric=drift"]);
     told.fails(2, &["nothing was measured", "drift compares with the aligned model"]);
     place
-        .vxf(&["eval", ATTACKED, "--set=metrics=[]"])
+        .vxf(&["eval", FINE_TUNED, "--set=metrics=[]"])
         .fails(2, &["nothing was measured", "--metric"]);
     let told = place.vxf(&["eval", "out", "--metric=harmful-score", "--set=judges=[]"]);
     told.fails(1, &["`harmful-score`", "a judge", "and 1 more"]);
     // A failed metric does not affect the others.
-    let told = place.vxf(&["eval", ATTACKED, "--set=judges=[]"]);
+    let told = place.vxf(&["eval", FINE_TUNED, "--set=judges=[]"]);
     assert!(told.code == 1 && told.stdout.contains("alignment_loss"), "{told:?}");
 }

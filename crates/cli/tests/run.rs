@@ -105,8 +105,8 @@ fn json_has_every_run() {
     let runs = value["runs"].as_array().expect("runs");
     // Two alignment methods, each fine-tuned at two ratios.
     assert_eq!(runs.len(), 2 + 4);
-    let attacked = |run: &&Value| run["ratio"] == 0.5 && run["label"] == "vaccine";
-    let run = runs.iter().find(attacked).expect("the defence under attack");
+    let fine_tuned = |run: &&Value| run["ratio"] == 0.5 && run["label"] == "vaccine";
+    let run = runs.iter().find(fine_tuned).expect("the fine-tuned defence");
     let names: Vec<_> =
         run["measurements"].as_array().expect("rows").iter().map(|row| &row["name"]).collect();
     for name in
@@ -140,8 +140,8 @@ fn stages_can_run_separately() {
     let run = ["run", "--stage=fine_tuning", "--from=first/vaccine/aligned/1", "--json"];
     let second = place.vxf(&run);
     let pick = |told: &Told| {
-        let attacked = |run: &Value| run["label"] == "vaccine" && run["ratio"] == 0.5;
-        let mut run = figures(told).into_iter().find(attacked).expect("the attacked defence");
+        let fine_tuned = |run: &Value| run["label"] == "vaccine" && run["ratio"] == 0.5;
+        let mut run = figures(told).into_iter().find(fine_tuned).expect("the fine-tuned defence");
         // Only the path of the aligned model may differ.
         assert!(run["parent"].as_str().is_some_and(|run| run.ends_with("vaccine/aligned/1")));
         run["parent"] = Value::Null;

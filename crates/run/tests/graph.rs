@@ -85,7 +85,7 @@ fn rows(graph: &Graph) -> Vec<(String, Vec<(String, usize)>)> {
 }
 
 const ALL: [&str; 4] = ["aligned", "0", "0.1", "0.2"];
-const ATTACKED: [&str; 3] = ["0", "0.1", "0.2"];
+const FINE_TUNED: [&str; 3] = ["0", "0.1", "0.2"];
 const SEEDS: [&str; 3] = ["1", "2", "3"];
 
 #[test]
@@ -167,7 +167,7 @@ fn an_axis_of_fine_tuning_shares_the_aligned_runs() {
         })
         .collect();
     let ends: Vec<_> = ends.iter().map(String::as_str).collect();
-    let mut wanted = product(&labels, &ATTACKED, &ends);
+    let mut wanted = product(&labels, &FINE_TUNED, &ends);
     wanted.extend(product(&labels, &["aligned"], &SEEDS));
     assert_eq!(paths(&graph), wanted);
     for (child, parent) in parents(&graph) {

@@ -106,7 +106,7 @@ fn report(finished: &Finished, about: &About) -> Result<String, CommandError> {
     text = text.trim_end().to_owned() + "\n";
     let doubts = health::doubts(records);
     if !doubts.is_empty() {
-        text += "\nAttacks in doubt\n\n";
+        text += "\nFine-tuning in doubt\n\n";
         doubts.iter().for_each(|doubt| text += &format!("  {doubt}\n"));
     }
     if !about.deviations.is_empty() {

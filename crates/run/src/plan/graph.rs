@@ -127,10 +127,10 @@ impl Graph {
         known: &mut HashMap<String, usize>,
     ) -> Vec<usize> {
         let (mut path, mut parent) = (Vec::new(), None::<usize>);
-        let mut attacked = source.and_then(|source| source.id.ratio);
+        let mut user_ratio = source.and_then(|source| source.id.ratio);
         for (depth, stage) in pipeline.stages.iter().enumerate() {
             if stage.is_user() {
-                attacked = Some(ratio);
+                user_ratio = Some(ratio);
             }
             let below = match parent {
                 Some(parent) => json!(self.runs[parent].key),
@@ -141,7 +141,7 @@ impl Graph {
                 stage.value(),
                 recipe.training_data(),
                 seed,
-                attacked.map(f64::to_bits),
+                user_ratio.map(f64::to_bits),
             ]));
             let next = self.runs.len();
             let run = *known.entry(key.clone()).or_insert(next);
@@ -149,7 +149,7 @@ impl Graph {
                 let earlier = &pipeline.stages[..depth];
                 let label = pipeline.label(depth, source);
                 self.runs.push(RunSpec {
-                    id: RunId { label, ratio: attacked, seed, axes: Vec::new() },
+                    id: RunId { label, ratio: user_ratio, seed, axes: Vec::new() },
                     depth,
                     earlier: earlier.iter().filter(|other| other.kind == stage.kind).count(),
                     parent,

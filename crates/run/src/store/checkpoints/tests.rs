@@ -131,7 +131,7 @@ fn advance(
 
 /// Checkpoints before steps 5 and 10, with later rows in the log.
 fn two(place: &TempDir) -> PathBuf {
-    let (root, identity) = (place.path().join("checkpoints/cell"), identity());
+    let (root, identity) = (place.path().join("checkpoints/run"), identity());
     let checkpoints = Checkpoints::new(&FileSystem, root.clone(), identity.clone());
     let mut log = checkpoints.begin_log().expect("a log");
     advance(&checkpoints, &mut log, 0, 5).expect("saved");
