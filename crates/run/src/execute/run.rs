@@ -22,7 +22,7 @@ use super::control::Control;
 use super::prepared::Prepared;
 use super::progress::Progress;
 use super::stage::{self, Read, StagePlan};
-use super::start::{self, SharedStart, Start};
+use super::start::{SharedStart, Start};
 use crate::measure::data::SetName;
 use crate::measure::metrics::{self, Measured, Pair};
 use crate::measure::{SeedData, Set, health};
