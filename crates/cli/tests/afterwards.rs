@@ -78,7 +78,7 @@ fn eval_generate_export_and_diff_work_on_a_run() {
 
     // Every difference from a recipe is listed, and none from its own.
     let told = place.vxf(&["diff", "recipe.toml", "out"]);
-    assert!(told.ok().contains("follows recipe.toml in every setting"), "{}", told.stdout);
+    assert!(told.ok().contains("agrees with recipe.toml in every setting"), "{}", told.stdout);
     place.write(
         "other.toml",
         &RECIPE.replace("take = 8", "take = 9").replace("alpha = 1", "alpha = 3"),

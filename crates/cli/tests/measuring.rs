@@ -83,12 +83,12 @@ fn eval_prints_the_table_of_the_run_to_the_digit() {
     // With other data, a note says so, and no stored answers are reused.
     let other = place.vxf(&["eval", "out", "--set=seeds=[7]"]);
     assert!(other.stderr.contains("measured on the data of seed 7"), "{}", other.stderr);
-    assert!(other.stderr.contains("new answers are made"), "{}", other.stderr);
+    assert!(other.stderr.contains("new answers are generated"), "{}", other.stderr);
     assert!(!other.ok().starts_with(table) && !other.stderr.contains("stored answers"));
     place.vxf(&["eval", "out", "--set=seeds=[7,8]"]).fails(2, &["seeds", "--set seeds=[7]"]);
     let longer = place.vxf(&["eval", "out/sft/0.5/1", "--set=world.max_new_tokens=5"]);
     longer.ok();
-    assert!(longer.stderr.contains("new answers are made"), "{}", longer.stderr);
+    assert!(longer.stderr.contains("new answers are generated"), "{}", longer.stderr);
 }
 
 #[test]

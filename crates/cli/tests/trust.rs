@@ -139,6 +139,6 @@ fn unchanged_weights_are_an_error_and_a_weak_attack_is_reported() {
     assert!(loss["last"].as_f64() >= loss["first"].as_f64() && loss["steps"] == 2, "{loss}");
     let strict = place.tiny(&[&alone[..], &["--strict"]].concat());
     assert_eq!(strict.code, 1, "{strict:?}");
-    assert!(strict.stderr.contains("`--strict` was asked for"), "{}", strict.stderr);
+    assert!(strict.stderr.contains("`--strict` is set"), "{}", strict.stderr);
     assert!(strict.stdout.contains("Fine-tuning in doubt"), "the table is printed all the same");
 }

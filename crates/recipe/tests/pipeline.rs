@@ -220,7 +220,7 @@ fn a_composition_has_at_most_one_gradient_maker() {
         assert_eq!(place.to_string(), "recipe.toml:3");
         assert!(stage.starts_with(first.as_str()) && stage.ends_with(second.as_str()), "{error}");
         let shown = error.to_string();
-        assert!(shown.contains(&format!("`{first}` and `{second}` both make")), "{shown}");
+        assert!(shown.contains(&format!("`{first}` and `{second}` both compute")), "{shown}");
     }
     let listed = "[[stage]]\nkind = \"alignment\"\ndefense = [\"vaccine\", \"sft\"]\n";
     assert!(matches!(resolved(listed), Err(Error::TwoMakers { .. })));
