@@ -46,6 +46,22 @@ fn show_prints_both_defaults() {
 }
 
 #[test]
+fn everything_that_is_listed_can_be_shown() {
+    let place = Place::new();
+    let all = place.vxf(&["list", "--json"]).json();
+    let kinds = all.as_object().expect("an object").values().filter_map(|kind| kind.as_array());
+    let names: Vec<_> = kinds.flatten().filter_map(|entry| entry["name"].as_str()).collect();
+    assert!(names.contains(&"vaccine") && names.contains(&"files"), "{names:?}");
+    for name in names {
+        place.vxf(&["show", name]).ok();
+    }
+    let told = place.vxf(&["show", "files"]);
+    for part in ["source files", "user_samples = 1000", "harmful (not set)"] {
+        assert!(told.ok().contains(part), "no `{part}` in:\n{}", told.stdout);
+    }
+}
+
+#[test]
 fn every_example_recipe_is_valid_and_every_world_default_is_a_setting() {
     let place = Place::new();
     let all = place.vxf(&["list", "--json"]).json();

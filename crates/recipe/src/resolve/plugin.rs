@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use vxf_core::Stage;
 use vxf_core::config::{DefenseConfig, JudgeConfig, MetricConfig, PerturberConfig};
 use vxf_core::registry::{self, Entry, Kind};
+use vxf_data::DataConfig;
 
 use super::sections::placed;
 use crate::layer::Layer;
@@ -34,6 +35,7 @@ impl Worldly for dyn PerturberConfig {
 
 impl Worldly for dyn MetricConfig {}
 impl Worldly for dyn JudgeConfig {}
+impl Worldly for dyn DataConfig {}
 
 /// The embedded world's defaults for the plugin `name`.
 ///
