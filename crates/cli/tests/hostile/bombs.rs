@@ -53,7 +53,7 @@ fn headers_that_claim_more_than_there_is() {
     refused(&file, "above the limit of 16 MiB", || open(&model));
     let numbers = format!("{{\"a\":{{\"dtype\":\"F32\",\"shape\":[{}1],", "1,".repeat(3 << 20));
     write(numbers.len() as u64, numbers.as_bytes());
-    refused(&file, "more values", || open(&model));
+    refused(&file, "too many values", || open(&model));
     // Shapes whose product overflows, or exceeds the file.
     for (shape, offsets) in
         [("4294967296,4294967296,4294967296", "0,4"), ("1000000,1000000", "0,4000000000000")]
