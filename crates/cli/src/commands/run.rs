@@ -11,11 +11,11 @@ use vxf_run::notes::{self, Deviation};
 use vxf_run::store::finished;
 use vxf_run::{Control, Finished, Prepared, Run};
 
-use crate::args::{Course, Finding, ResumeArgs, RunArgs};
+use crate::args::{HubOptions, ResumeArgs, RunArgs, RunOptions};
 use crate::commands::{SCHEMA_VERSION, layers, results};
 use crate::error::CommandError;
 use crate::output::{print, print_json, tell};
-use crate::progress::{Teller, access};
+use crate::progress::{Reporter, access};
 use crate::signals;
 
 pub(crate) fn run(args: &RunArgs) -> Result<(), CommandError> {
@@ -31,9 +31,9 @@ pub(crate) fn resume(args: &ResumeArgs) -> Result<(), CommandError> {
 /// Executes what is missing of an experiment and prints the results.
 fn go(
     experiment: Experiment,
-    finding: &Finding,
+    finding: &HubOptions,
     root: Option<&Path>,
-    course: &Course,
+    course: &RunOptions,
 ) -> Result<(), CommandError> {
     let asked = signals::watched()?;
     let data = experiment.recipe().data.clone();
@@ -54,7 +54,7 @@ fn go(
     let (value, asked_for) = (experiment.value(), experiment.clone());
     let prepared = Prepared::new(experiment, access(finding.offline)?)?;
     let control = Control::new(course.checkpoint_every, &asked);
-    let finished = prepared.run(root, control, &Teller::new())?;
+    let finished = prepared.run(root, control, &Reporter::new())?;
     let root = finished.directory.root().display().to_string();
     if finished.was_finished {
         tell(&format!("{root} is finished; this is its record"));
@@ -109,13 +109,13 @@ fn report(
     let Finished { layout, records, directory, .. } = finished;
     let mut text = results(experiment, layout, records, about.full);
     if !about.deviations.is_empty() {
-        text += "\nSettings of this world that are not the paper's (the paper's in brackets)\n\n";
+        text += "\nSettings of the embedded world that differ from the paper (the paper's in brackets)\n\n";
         for Deviation { key, here, paper } in &about.deviations {
             text += &format!("  {key} = {} ({})\n", plain(here), plain(paper));
         }
     }
     if !about.caveats.is_empty() {
-        text += "\nWhat to keep in mind\n\n";
+        text += "\nCaveats\n\n";
         about.caveats.iter().for_each(|caveat| text += &format!("  {caveat}\n"));
     }
     let answers =
@@ -124,7 +124,7 @@ fn report(
         text += "\n";
         text += &answers;
     }
-    text += &format!("\nEverything is in {}\n", directory.root().display());
+    text += &format!("\nAll files are in {}\n", directory.root().display());
     Ok(text)
 }
 

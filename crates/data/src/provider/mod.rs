@@ -141,7 +141,7 @@ pub struct Questions {
     pub prompts: Vec<Question>,
     /// The group of each prompt, such as a category; empty if prompts have none.
     pub groups: Vec<String>,
-    /// Most tokens of an answer.
+    /// Maximum length of an answer, in tokens.
     pub max_new_tokens: usize,
 }
 
