@@ -17,9 +17,11 @@ use crate::plan::Graph;
 use crate::store::finished::{self, Run};
 use crate::{Prepared, Result};
 
-/// Figures that are computed anew agree within this, relative to their size: another processor may
-/// round otherwise. Rates agree exactly.
+/// Relative tolerance of figures that are measured again: another processor may round differently.
 const TOLERANCE: f64 = 1e-4;
+
+/// Relative tolerance of rates, which are counted: the last digits of a division.
+const COUNTED: f64 = 1e-12;
 
 /// What was checked, and what did not hold.
 #[derive(Debug, Default, Serialize)]
@@ -144,7 +146,7 @@ fn of_record(run: &Run, name: &str, verified: &mut Verified) -> Result<()> {
         let Some(outcomes) = &figure.outcomes else { continue };
         verified.counted += 1;
         let again = Measurement::share(&figure.name, outcomes.clone(), figure.better);
-        if let Some(problem) = differs(figure, &again, 0.0) {
+        if let Some(problem) = differs(figure, &again, COUNTED) {
             verified.problem(name, format!("{problem}, by the outcomes of its answers"));
         }
     }
@@ -236,7 +238,7 @@ fn again(
             continue;
         };
         verified.measured += 1;
-        let tolerance = if figure.outcomes.is_some() { 0.0 } else { TOLERANCE };
+        let tolerance = if figure.outcomes.is_some() { COUNTED } else { TOLERANCE };
         if let Some(problem) = differs(figure, &row.figure, tolerance) {
             verified.problem(name, format!("{problem}, measured again"));
         } else if figure.outcomes != row.figure.outcomes {
