@@ -111,7 +111,7 @@ fn several_draws_are_counted_by_prompt() {
     // The same answers are judged again, and not drawn again.
     let again = place.vxf(&["eval", "out/vaccine/0.5/1"]);
     assert!(again.ok().contains("harmful_score"), "{}", again.stdout);
-    assert!(again.stderr.contains("kept answers"), "{}", again.stderr);
+    assert!(again.stderr.contains("stored answers"), "{}", again.stderr);
     place.vxf(&["verify", "out"]).ok();
     // One greedy answer is all that greedy decoding has.
     let greedy = ["--samples-per-prompt=2", "--set=world.sampling.temperature=0"];
