@@ -2,15 +2,14 @@
 
 use std::sync::Arc;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{D, DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::adapter::Trainable;
-use crate::batch::Batch;
 use crate::site::Site;
 use crate::{Params, Result};
-use vxf_tensor::Key;
 use vxf_tensor::autograd::cast;
+use vxf_tensor::{Key, Mask, Rows};
 
 /// What the loop does at a site: the only hook there is.
 ///
@@ -30,20 +29,20 @@ impl Tap for Untouched {
     }
 }
 
-/// All that a forward pass needs beside its input: weights, padding, tap, dropout.
+/// All that a forward pass needs beside its input: weights, the index of rows, tap, dropout.
 #[derive(Clone, Copy)]
 pub struct Pass<'a> {
     weights: &'a Params,
+    rows: &'a Rows,
     tap: &'a dyn Tap,
-    lengths: Option<&'a [usize]>,
-    padding_unread: bool,
+    output_unread: bool,
     dropout: Option<&'a Key>,
 }
 
 impl<'a> Pass<'a> {
-    /// A pass with these trainable weights, without padding mask, taps or dropout.
-    pub fn new(weights: &'a Params) -> Self {
-        Self { weights, tap: &Untouched, lengths: None, padding_unread: false, dropout: None }
+    /// A pass with these trainable weights over these rows, without taps or dropout.
+    pub fn new(weights: &'a Params, rows: &'a Rows) -> Self {
+        Self { weights, rows, tap: &Untouched, output_unread: false, dropout: None }
     }
 
     /// The same pass through another tap.
@@ -51,14 +50,14 @@ impl<'a> Pass<'a> {
         Self { tap, ..self }
     }
 
-    /// The same pass with the padding of `batch` hidden, if it is to be.
-    pub fn with_padding_of(self, batch: &'a Batch) -> Self {
-        Self { lengths: batch.mask_padding.then_some(batch.lengths.as_slice()), ..self }
+    /// The same pass over other rows.
+    pub fn with_rows(self, rows: &'a Rows) -> Self {
+        Self { rows, ..self }
     }
 
-    /// The same pass, of which nobody reads what padded positions come to.
-    pub fn with_padding_unread(self, padding_unread: bool) -> Self {
-        Self { padding_unread, ..self }
+    /// The same pass for a block whose output nobody reads.
+    pub fn with_output_unread(self, output_unread: bool) -> Self {
+        Self { output_unread, ..self }
     }
 
     /// The same pass in training mode, dropout masks drawn under `key`; `None` is evaluation mode.
@@ -87,27 +86,44 @@ impl<'a> Pass<'a> {
         self.tap.tap(site, hidden)
     }
 
-    /// How many real tokens each row has, if padded keys are to be hidden.
-    pub fn lengths(&self) -> Option<&'a [usize]> {
-        self.lengths
+    /// The tap itself.
+    pub(crate) fn taps(&self) -> &'a dyn Tap {
+        self.tap
     }
 
-    /// How many real tokens each row has, where a backbone need not compute the others: they are hidden
-    /// from attention, and nobody reads what they come to. Any finite values will do there.
-    pub fn real_rows(&self) -> Option<&'a [usize]> {
-        self.lengths.filter(|_| self.padding_unread)
+    /// Which sample and position each row of a hidden embedding belongs to.
+    pub fn rows(&self) -> &'a Rows {
+        self.rows
     }
 
-    /// The inverted-dropout mask of probability `p` for the place called `name`, shaped as
-    /// `like`; `None` in evaluation mode or at `p = 0`.
-    pub fn dropout(&self, name: &str, p: f64, like: &Tensor) -> Result<Option<Tensor>> {
+    /// Whether a block is computed again for its gradients alone: nobody reads the values that it
+    /// returns, so that a backbone may leave out what only they need.
+    ///
+    /// Taps at sites behind the last value that a gradient needs are then given other numbers than in the
+    /// forward pass.
+    pub fn output_unread(&self) -> bool {
+        self.output_unread
+    }
+
+    /// The inverted-dropout mask of probability `p` for the place called `name` and a tensor of `width`
+    /// columns; `None` in evaluation mode or at `p = 0`.
+    ///
+    /// A draw depends on sample, position and column, not on the layout of the rows.
+    pub fn mask(&self, name: &str, p: f64, width: usize, like: &Tensor) -> Result<Option<Mask>> {
         match self.dropout {
             Some(key) if p > 0.0 => {
-                let mask = key.child(name).dropout(p, like.dims(), like.dtype(), like.device())?;
-                Ok(Some(mask))
+                let (dtype, device) = (like.dtype(), like.device());
+                Ok(Some(key.child(name).mask(p, self.rows, width, dtype, device)?))
             }
             _ => Ok(None),
         }
+    }
+
+    /// The same mask as a tensor of factors, shaped as `like`: `[.., width]` of as many rows.
+    pub fn dropout(&self, name: &str, p: f64, like: &Tensor) -> Result<Option<Tensor>> {
+        let mask = self.mask(name, p, like.dim(D::Minus1)?, like)?;
+        let shaped = |mask: Mask| Ok(mask.factors(like.dtype())?.reshape(like.shape())?);
+        mask.map(shaped).transpose()
     }
 }
 
@@ -124,7 +140,7 @@ pub struct Architecture {
     pub vocabulary: usize,
     /// The longest sequence the model was made for.
     pub positions: usize,
-    /// The labels of a sequence classifier, whose head gives logits `[batch, sequence, labels]`;
+    /// The labels of a sequence classifier, whose head gives logits `[positions, labels]`;
     /// none for a language model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<usize>,
@@ -224,6 +240,10 @@ pub fn module(name: &str) -> &str {
 /// embeddings to [`Pass::tap`] and goes on with what comes back. Operations may be plain candle
 /// operations or fused ones with a backward; the test kit's contract shows where one cuts its
 /// gradient. Cheap to share: implementations keep frozen weights behind an [`Arc`].
+///
+/// Tensors have one row for each position, sample after sample, and [`Pass::rows`] says which row is
+/// which. A model that is easier to write on `[batch, sequence, width]` is wrapped in
+/// [`Rectangular`](crate::rectangular::Rectangular).
 pub trait Backbone: Send + Sync {
     /// The measures of this model.
     fn architecture(&self) -> &Architecture;
@@ -234,14 +254,14 @@ pub trait Backbone: Send + Sync {
     /// The type it computes in.
     fn dtype(&self) -> DType;
 
-    /// Token ids `[batch, sequence]` to hidden embeddings `[batch, sequence, width]`.
+    /// Token ids, u32 `[positions]`, to hidden embeddings `[positions, width]`.
     fn embed(&self, tokens: &Tensor, pass: &Pass<'_>) -> Result<Tensor>;
 
-    /// Layer `layer`: `[batch, sequence, width]` to the same.
+    /// Layer `layer`: `[positions, width]` to the same.
     fn block(&self, layer: usize, hidden: &Tensor, pass: &Pass<'_>) -> Result<Tensor>;
 
-    /// The last layer's output to logits `[batch, sequence, vocabulary]`, or over the labels of a
-    /// classifier.
+    /// The last layer's output to logits `[positions, vocabulary]`, or over the labels of a
+    /// classifier. Each row by itself: some of the rows give their logits.
     fn head(&self, hidden: &Tensor, pass: &Pass<'_>) -> Result<Tensor>;
 
     /// The last layer's output to the mean cross-entropy over labelled positions.
@@ -276,7 +296,12 @@ pub trait Backbone: Send + Sync {
 
 /// Token by token, with what has been computed kept.
 pub trait Decoder {
-    /// Takes further tokens `[batch, n]`, all rows at the same position, and returns the logits
-    /// `[batch, vocabulary]` after the last of them.
-    fn advance(&mut self, tokens: &Tensor) -> Result<Tensor>;
+    /// Takes further tokens `[positions]`, of each sample as many as `rows` says, and returns the logits
+    /// `[samples, vocabulary]` after the last of each. All calls are about the same samples.
+    fn advance(&mut self, tokens: &Tensor, rows: &Rows) -> Result<Tensor>;
+
+    /// Whether samples may have unequally many tokens.
+    fn takes_any_lengths(&self) -> bool {
+        false
+    }
 }

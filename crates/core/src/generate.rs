@@ -8,6 +8,7 @@ use candle_core::{DType, Tensor};
 use crate::backbone::{Decoder, Pass};
 use crate::metric::{Generation, Model, Probes, Prompt};
 use crate::{Params, Result};
+use vxf_tensor::Rows;
 
 /// How the next token is chosen.
 ///
@@ -73,7 +74,7 @@ impl Keeper for Forgetful {
 /// Answers of at most `most` tokens to the first `prompts` of the set called `set`, in order; those
 /// that `keeper` has are taken from it.
 ///
-/// Prompts of one length go together, so that no padding is needed.
+/// Prompts of about one length go together; of exactly one, where the decoder asks for that.
 pub fn answers(
     model: Model<'_>,
     set: &str,
@@ -85,7 +86,11 @@ pub fn answers(
     let weights = model.weights.detach();
     let model = Model { weights: &weights, ..model };
     let mut answers = vec![String::new(); prompts.len()];
-    for group in groups_of_one_length(prompts, probes.batch_size) {
+    let groups = match model.backbone.decoder(model.weights) {
+        Some(decoder) if decoder.takes_any_lengths() => by_length(prompts, probes.batch_size),
+        _ => groups_of_one_length(prompts, probes.batch_size),
+    };
+    for group in groups {
         let kept: Vec<_> = group.iter().map_while(|&index| keeper.kept(set, index)).collect();
         if kept.len() == group.len() {
             group.into_iter().zip(kept).for_each(|(index, answer)| answers[index] = answer);
@@ -115,7 +120,14 @@ pub fn groups_of_one_length(prompts: &[Prompt], most: usize) -> Vec<Vec<usize>> 
     by_length.values().flat_map(|group| group.chunks(most.max(1))).map(<[_]>::to_vec).collect()
 }
 
-/// Answers to token rows of one length; stops when all rows have ended.
+/// Indices of prompts, the shortest first, at most `most` together.
+fn by_length(prompts: &[Prompt], most: usize) -> Vec<Vec<usize>> {
+    let mut indices: Vec<usize> = (0..prompts.len()).collect();
+    indices.sort_by_key(|&index| prompts[index].tokens.len());
+    indices.chunks(most.max(1)).map(<[_]>::to_vec).collect()
+}
+
+/// Answers to rows of tokens; stops when all have ended.
 fn answer(
     model: Model<'_>,
     rows: &[&[u32]],
@@ -128,12 +140,13 @@ fn answer(
         Some(decoder) => decoder,
         None => Box::new(WithoutCache { model, tokens: None }),
     };
-    let (count, length) = (rows.len(), rows.first().map_or(0, |row| row.len()));
-    let mut input = Tensor::from_vec(rows.concat(), (count, length), device)?;
+    let count = rows.len();
+    let mut input = Tensor::new(rows.concat(), device)?;
+    let mut new = Rows::dense(&rows.iter().map(|row| row.len()).collect::<Vec<_>>());
     let mut answers = vec![Vec::new(); count];
     let mut done = vec![false; count];
     for _ in 0..most {
-        let logits = decoder.advance(&input)?.to_dtype(DType::F32)?.to_vec2::<f32>()?;
+        let logits = decoder.advance(&input, &new)?.to_dtype(DType::F32)?.to_vec2::<f32>()?;
         let mut next = Vec::with_capacity(count);
         for (row, logits) in logits.iter().enumerate() {
             let token = choices[row].next(logits)?;
@@ -146,7 +159,8 @@ fn answer(
         if done.iter().all(|&done| done) {
             break;
         }
-        input = Tensor::from_vec(next, (count, 1), device)?;
+        input = Tensor::from_vec(next, count, device)?;
+        new = Rows::rectangle(count, 1);
     }
     Ok(answers)
 }
@@ -169,20 +183,21 @@ struct WithoutCache<'a> {
 }
 
 impl Decoder for WithoutCache<'_> {
-    fn advance(&mut self, tokens: &Tensor) -> Result<Tensor> {
+    fn advance(&mut self, tokens: &Tensor, rows: &Rows) -> Result<Tensor> {
+        let tokens = tokens.reshape((rows.samples(), rows.longest()))?;
         let all = match &self.tokens {
-            Some(before) => Tensor::cat(&[before, tokens], 1)?,
-            None => tokens.clone(),
+            Some(before) => Tensor::cat(&[before, &tokens], 1)?,
+            None => tokens,
         };
         let Model { backbone, weights } = self.model;
         let weights: &Params = weights;
-        let pass = Pass::new(weights);
-        let mut hidden = backbone.embed(&all, &pass)?;
+        let rows = Rows::rectangle(rows.samples(), all.dim(1)?);
+        let pass = Pass::new(weights, &rows);
+        let mut hidden = backbone.embed(&all.flatten_all()?, &pass)?;
         for layer in 0..backbone.architecture().layers {
             hidden = backbone.block(layer, &hidden, &pass)?;
         }
-        let last = hidden.narrow(1, all.dim(1)? - 1, 1)?.contiguous()?;
-        let logits = backbone.head(&last, &pass)?.squeeze(1)?;
+        let logits = backbone.head(&rows.last_of_each(&hidden)?, &pass)?;
         self.tokens = Some(all);
         Ok(logits)
     }

@@ -12,10 +12,9 @@ pub fn log_softmax(logits: &Tensor, axis: impl candle_core::shape::Dim) -> Resul
     Ok(shifted.broadcast_sub(&shifted.exp()?.sum_keepdim(axis)?.log()?)?)
 }
 
-/// The mean cross-entropy of logits `[batch, sequence, vocabulary]` over the positions whose
-/// target is not negative.
+/// The mean cross-entropy of logits `[.., vocabulary]` over the rows whose target is not negative.
 pub fn cross_entropy(logits: &Tensor, targets: &[i64]) -> Result<Tensor> {
-    let (rows, columns, vocabulary) = logits.dims3()?;
+    let vocabulary = logits.dim(D::Minus1)?;
     let labelled: Vec<(u32, u32)> = targets
         .iter()
         .enumerate()
@@ -29,7 +28,7 @@ pub fn cross_entropy(logits: &Tensor, targets: &[i64]) -> Result<Tensor> {
     let (positions, classes): (Vec<u32>, Vec<u32>) = labelled.into_iter().unzip();
     let positions = Tensor::from_vec(positions, count, logits.device())?;
     let classes = Tensor::from_vec(classes, (count, 1), logits.device())?;
-    let logits = logits.reshape((rows * columns, vocabulary))?.index_select(&positions, 0)?;
+    let logits = logits.reshape(((), vocabulary))?.index_select(&positions, 0)?;
     let picked = log_softmax(&widened(&logits)?, D::Minus1)?.gather(&classes, 1)?;
     Ok(picked.mean_all()?.neg()?)
 }

@@ -48,7 +48,7 @@ impl FromStr for SiteKind {
     }
 }
 
-/// A place whose tensor is a hidden embedding `[batch, sequence, width]`.
+/// A place whose tensor is a hidden embedding `[positions, width]`.
 ///
 /// Ordered as a forward pass meets them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -173,7 +173,8 @@ impl From<SiteSelection> for Vec<String> {
     }
 }
 
-/// Hidden embeddings, their gradients or their perturbations, by site.
+/// Hidden embeddings, their gradients or their perturbations, by site: `[positions, width]` each, with a
+/// row for each position of the batch ([`Batch::rows`](crate::Batch::rows)).
 pub type Hidden = BTreeMap<Site, Tensor>;
 
 #[cfg(test)]

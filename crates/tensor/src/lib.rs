@@ -2,15 +2,20 @@
 //!
 //! [`autograd`] is a backward tape for operations with hand-written gradients, [`scalar`] a deferred
 //! scalar that stays on its device until it is needed, [`numeric`] sums, norms and finite checks in a
-//! fixed order, [`processor`] SIMD dispatch, [`rng`] keyed randomness. Nothing here knows a model, a
+//! fixed order, [`processor`] SIMD dispatch, [`rng`] keyed randomness, [`mask`] dropout masks, [`rows`] the
+//! index of the rows of a batch. Nothing here knows a model, a
 //! layer or training.
 
 pub mod autograd;
+pub mod mask;
 pub mod numeric;
 pub mod processor;
 pub mod rng;
+pub mod rows;
 pub mod scalar;
 
 pub use candle_core::{Error, Result};
+pub use mask::Mask;
 pub use rng::Key;
+pub use rows::Rows;
 pub use scalar::Scalar;

@@ -40,3 +40,12 @@ pub fn instructions() -> &'static str {
     #[allow(unreachable_code, reason = "every other architecture has one set of them")]
     "default"
 }
+
+/// Elements of `T` in the widest vectors of this processor: those that loops over running sums are
+/// written for.
+pub fn lanes<T>() -> usize {
+    /// Bytes of a vector where there are no wider ones.
+    const NARROW: usize = 32;
+    let bytes = if instructions() == "avx512f" { 2 * NARROW } else { NARROW };
+    bytes / size_of::<T>()
+}

@@ -8,9 +8,9 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use vxf_core::adapter::{Lora, Trainable};
 use vxf_core::engine::Recompute;
-use vxf_core::{Backbone, Batch, Key, Params, Result, Site, SiteSelection};
+use vxf_core::{Backbone, Batch, Key, Padding, Params, Result, Site, SiteSelection};
 
-use crate::batches::Rows;
+use crate::batches::{Rows, paddings};
 use crate::toy::{Toy, ToyShape};
 
 /// A toy, what of it is trained, samples and sites.
@@ -26,8 +26,8 @@ pub struct Case {
     pub rows: usize,
     /// Tokens of the longest sample, at most.
     pub longest: usize,
-    /// Whether padded keys are hidden.
-    pub mask_padding: bool,
+    /// What becomes of padding.
+    pub padding: Padding,
     /// Sites that are asked for, as a recipe spells them.
     pub sites: Vec<String>,
     /// Whether each block is computed again in the backward pass.
@@ -61,7 +61,7 @@ impl Case {
     pub fn samples(&self) -> Rows {
         let key = Key::root(self.seed).child("samples");
         Rows::random(self.rows, self.longest, self.shape.vocabulary, &key)
-            .with_mask_padding(self.mask_padding)
+            .with_padding(self.padding)
     }
 
     /// The samples as one batch.
@@ -100,7 +100,7 @@ impl Case {
 /// Cases of all kinds, with dropout in most.
 pub fn cases() -> impl Strategy<Value = Case> {
     let shape = (1usize..=3, 2usize..=8, prop_oneof![Just(0.0), Just(0.3)]);
-    let samples = (1usize..=4, 2usize..=7, any::<bool>());
+    let samples = (1usize..=4, 2usize..=7, paddings());
     let sites = proptest::sample::subsequence(
         vec!["embedding", "attention_output", "mlp_output", "block_output", "block_output.0"],
         1..=3,
@@ -108,7 +108,7 @@ pub fn cases() -> impl Strategy<Value = Case> {
     let modes = (any::<bool>(), any::<bool>(), any::<bool>());
     (shape, samples, sites, modes, any::<u64>()).prop_map(|(shape, samples, sites, modes, seed)| {
         let (layers, width, dropout) = shape;
-        let (rows, longest, mask_padding) = samples;
+        let (rows, longest, padding) = samples;
         let (double, lora, blockwise) = modes;
         Case {
             shape: ToyShape { layers, width, dropout, ..ToyShape::default() },
@@ -116,7 +116,7 @@ pub fn cases() -> impl Strategy<Value = Case> {
             lora,
             rows,
             longest,
-            mask_padding,
+            padding,
             sites: sites.into_iter().map(str::to_owned).collect(),
             blockwise,
             seed,

@@ -1,6 +1,6 @@
 //! Attention: projections and positions.
 
-use crate::layers::{Linear, Norm};
+use crate::layers::{Group, Linear, Norm};
 use candle_core::Tensor;
 use vxf_core::backbone::Pass;
 use vxf_core::{Result, Trainable};
@@ -10,90 +10,81 @@ use crate::cache::Cache;
 use crate::parts::Parts;
 use crate::rope::Tables;
 
-/// Where a sequence stands: its first position, and the angles if positions are rotary.
-pub(crate) struct Place {
-    pub(crate) offset: usize,
-    pub(crate) rotary: Option<Tables>,
-}
-
 /// The attention of one layer.
 #[derive(Clone, Debug)]
 pub(crate) struct Attention {
     heads: usize,
     kv_heads: usize,
     window: Option<usize>,
-    query: Linear,
-    key: Linear,
-    value: Linear,
+    /// Queries, keys and values.
+    projections: Group,
     output: Linear,
-    /// Of each head's queries.
-    query_norm: Option<Norm>,
-    /// Of each head's keys.
-    key_norm: Option<Norm>,
+    /// Of each head's queries and keys.
+    norms: Option<[Norm; 2]>,
 }
 
 impl Attention {
     pub(crate) fn new(layer: usize, parts: &Parts<'_>) -> Result<Self> {
         let design = parts.design;
         let name = |part| design.layer_name(layer, part);
-        let linear = |part| parts.linear(&name(part));
-        let norm = |part| design.query_key_norm.then(|| parts.rms_norm(&name(part))).transpose();
+        let norm = |part| parts.rms_norm(&name(part));
         Ok(Self {
             heads: design.heads,
             kv_heads: design.kv_heads,
             window: design.windows[layer],
-            query: linear("self_attn.q_proj")?,
-            key: linear("self_attn.k_proj")?,
-            value: linear("self_attn.v_proj")?,
-            output: linear(design.names.attention_output)?,
-            query_norm: norm("self_attn.q_norm")?,
-            key_norm: norm("self_attn.k_norm")?,
+            projections: parts.group(&design.query_key_value(layer))?,
+            output: parts.linear(&name(design.names.attention_output))?,
+            norms: match design.query_key_norm {
+                true => Some([norm("self_attn.q_norm")?, norm("self_attn.k_norm")?]),
+                false => None,
+            },
         })
     }
 
-    /// `[batch, sequence, width]` to the same, output projection included.
+    /// `[positions, width]` to the same, output projection included.
     pub(crate) fn forward(
         &self,
         x: &Tensor,
-        place: &Place,
+        tables: Option<&Tables>,
         cache: Option<&mut Cache>,
         pass: &Pass<'_>,
     ) -> Result<Tensor> {
-        let (query_norm, key_norm) = (self.query_norm.as_ref(), self.key_norm.as_ref());
-        let query = heads(&self.query.forward(x, pass)?, self.heads, query_norm, place, pass)?;
-        let mut key = heads(&self.key.forward(x, pass)?, self.kv_heads, key_norm, place, pass)?;
-        let mut value = ops::split_heads(&self.value.forward(x, pass)?, self.kv_heads)?;
-        if let Some(cache) = cache {
-            (key, value) = cache.append(&key, &value)?;
-        }
-        let mixed = ops::attention(&query, &key, &value, pass.lengths(), self.window)?;
+        let rotation = tables.map(|it| [it.cos.clone(), it.sin.clone()]);
+        let (queries, keys, window) = (self.heads, self.kv_heads, self.window);
+        let heads = ops::Heads { queries, keys, rotation, window };
+        let joined = match self.norms {
+            None => self.projections.joined(x, pass)?,
+            Some(_) => None,
+        };
+        let parts = match joined {
+            Some(joined) => vec![joined],
+            None => self.normed(self.projections.apart(x, pass)?, pass)?,
+        };
+        let parts: Vec<_> = parts.iter().collect();
+        let mixed = match cache {
+            None => ops::attend(&parts, &heads, pass.rows())?,
+            Some(Cache::Own(kept)) => ops::attend_cached(&parts, &heads, pass.rows(), kept)?,
+            Some(Cache::Tensors(kept)) => {
+                let [query, key, value] = parts[..] else { unreachable!("joined on the CPU alone") };
+                kept.attend([query, key, value], &heads, pass.rows())?
+            }
+        };
         self.output.forward(&mixed, pass)
+    }
+
+    /// Queries, keys and values, `[positions, heads d]` each, normed where the design says so.
+    fn normed(&self, mut parts: Vec<Tensor>, pass: &Pass<'_>) -> Result<Vec<Tensor>> {
+        for (norm, part) in self.norms.iter().flatten().zip(&mut parts) {
+            *part = norm.forward(part, pass)?;
+        }
+        Ok(parts)
     }
 
     pub(crate) fn with_trainable(&self, trainable: &Trainable) -> Self {
         Self {
-            query: self.query.with_trainable(trainable),
-            key: self.key.with_trainable(trainable),
-            value: self.value.with_trainable(trainable),
+            projections: self.projections.with_trainable(trainable),
             output: self.output.with_trainable(trainable),
             ..self.clone()
         }
     }
-}
-
-/// Queries or keys `[batch, sequence, heads d]` as `[batch, heads, sequence, d]`, normalised and
-/// rotated where the design says so.
-fn heads(
-    x: &Tensor,
-    count: usize,
-    norm: Option<&Norm>,
-    place: &Place,
-    pass: &Pass<'_>,
-) -> Result<Tensor> {
-    let normed = norm.map(|norm| norm.forward(x, pass)).transpose()?;
-    let x = normed.as_ref().unwrap_or(x);
-    Ok(match &place.rotary {
-        Some(Tables { cos, sin }) => ops::rotary(x, count, cos, sin, place.offset)?,
-        None => ops::split_heads(x, count)?,
-    })
 }

@@ -4,13 +4,14 @@ use crate::layers::Norm;
 use candle_core::Tensor;
 use vxf_core::backbone::Pass;
 use vxf_core::{Result, Site, Trainable};
-use vxf_nn::ops;
+use vxf_nn::ops::{self, Values};
 use vxf_tensor::autograd::add;
 
-use crate::attention::{Attention, Place};
+use crate::attention::Attention;
 use crate::cache::Cache;
 use crate::mlp::Mlp;
 use crate::parts::Parts;
+use crate::rope::Tables;
 
 /// The weights of one layer.
 #[derive(Clone, Debug)]
@@ -41,22 +42,27 @@ impl Block {
         })
     }
 
-    /// The layer's output for `hidden` `[batch, sequence, width]` at its place.
+    /// The layer's output for `hidden` `[positions, width]`.
     pub(crate) fn forward(
         &self,
         hidden: &Tensor,
-        place: &Place,
+        tables: Option<&Tables>,
         cache: Option<&mut Cache>,
         pass: &Pass<'_>,
     ) -> Result<Tensor> {
         let input = self.before(&self.attention_norm, hidden, pass)?;
-        let attended = self.attention.forward(&input, place, cache, pass)?;
+        let attended = self.attention.forward(&input, tables, cache, pass)?;
         let attended = pass.tap(Site::attention_output(self.layer), &attended)?;
         let hidden = add(hidden, &self.dropped("attention", attended, pass)?)?;
         let hidden = self.after(&self.attention_norm, hidden, pass)?;
 
         let input = self.before(&self.mlp_norm, &hidden, pass)?;
-        let fed = self.mlp.forward(&input, pass)?;
+        // A norm behind it would read it for its gradient.
+        let values = match pass.output_unread() && self.norm_first {
+            true => Values::Unread,
+            false => Values::Read,
+        };
+        let fed = self.mlp.forward(&input, pass, values)?;
         let fed = pass.tap(Site::mlp_output(self.layer), &fed)?;
         let hidden = add(&hidden, &self.dropped("mlp", fed, pass)?)?;
         let hidden = self.after(&self.mlp_norm, hidden, pass)?;

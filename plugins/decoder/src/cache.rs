@@ -1,26 +1,59 @@
 //! Keys and values of earlier positions, with room to grow.
 
-use candle_core::Tensor;
-use vxf_core::Result;
+use candle_core::{Result as Tensors, Tensor};
+use vxf_core::{Error, Result, Rows};
+use vxf_nn::ops::{self, Heads, KeyValues};
 
 /// Positions that there is room for at least.
 const ROOM: usize = 64;
 
 /// What one layer keeps of the positions it has seen.
+pub(crate) enum Cache {
+    /// In the CPU's own operation, which takes samples of any length.
+    Own(KeyValues),
+    /// In tensors, for samples of one length.
+    Tensors(Kept),
+}
+
+/// Keys and values in tensors.
 #[derive(Debug, Default)]
-pub(crate) struct Cache {
+pub(crate) struct Kept {
     /// Keys and values, `[batch, kv heads, room, head]` each, of which the first `length` positions
     /// are filled.
     kept: Option<(Tensor, Tensor)>,
     length: usize,
 }
 
-impl Cache {
+impl Kept {
+    /// Attends from new rows, queries, keys and values `[positions, heads d]`, to all positions.
+    ///
+    /// # Errors
+    /// When samples have unequally many rows.
+    pub(crate) fn attend(&mut self, x: [&Tensor; 3], heads: &Heads, rows: &Rows) -> Result<Tensor> {
+        if !rows.is_rectangle() {
+            let problem = "samples of several lengths are decoded together on the CPU alone";
+            return Err(Error::State(problem.to_owned()));
+        }
+        let (samples, new) = (rows.samples(), rows.longest());
+        let split = |part: usize, count: usize| -> Tensors<Tensor> {
+            let x = x[part].reshape((samples, new, x[part].dim(1)?))?;
+            match &heads.rotation {
+                Some([cos, sin]) if part < 2 => ops::rotary(&x, count, cos, sin, self.length),
+                _ => ops::split_heads(&x, count),
+            }
+        };
+        let query = split(0, heads.queries)?;
+        let (key, value) = (split(1, heads.keys)?, split(2, heads.keys)?);
+        let (key, value) = self.append(&key, &value)?;
+        let mixed = ops::attention(&query, &key, &value, None, heads.window)?;
+        Ok(mixed.reshape((samples * new, mixed.dim(2)?))?)
+    }
+
     /// Adds the keys and values `[batch, kv heads, new, head]` of further positions and returns those
     /// of all, `[batch, kv heads, positions, head]`: views of what is kept, which is written in place.
     ///
     /// The room doubles where it is too small, so that a token costs no copy of those before it.
-    pub(crate) fn append(&mut self, key: &Tensor, value: &Tensor) -> Result<(Tensor, Tensor)> {
+    fn append(&mut self, key: &Tensor, value: &Tensor) -> Result<(Tensor, Tensor)> {
         let (start, end) = (self.length, self.length + key.dim(2)?);
         let (keys, values) = match self.kept.take() {
             Some((keys, values)) if keys.dim(2)? >= end => (keys, values),
@@ -59,7 +92,7 @@ mod tests {
     /// All that was appended is there, in its order, whatever the room was.
     #[test]
     fn holds_what_was_appended() -> Result<()> {
-        let mut cache = Cache::default();
+        let mut cache = Kept::default();
         let mut parts: Vec<(Tensor, Tensor)> = Vec::new();
         for (index, new) in [3, 1, 59, 1, 1, 70, 1].into_iter().enumerate() {
             let draw = |name: &str| {
@@ -82,7 +115,7 @@ mod tests {
     /// A further position within the room copies nothing that was there.
     #[test]
     fn grows_where_it_lies() -> Result<()> {
-        let mut cache = Cache::default();
+        let mut cache = Kept::default();
         let new = |length| Tensor::ones((1, 2, length, 4), DType::F32, &Device::Cpu);
         let place = |view: &Tensor| -> Result<*const f32> {
             let (storage, _) = view.storage_and_layout();

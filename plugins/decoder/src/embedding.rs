@@ -55,20 +55,14 @@ impl Embedding {
         })
     }
 
-    /// Token ids `[batch, sequence]`, the first at position `offset`, to `[batch, sequence, width]`.
-    pub(crate) fn forward(
-        &self,
-        tokens: &Tensor,
-        offset: usize,
-        pass: &Pass<'_>,
-    ) -> Result<Tensor> {
-        let (rows, columns) = tokens.dims2()?;
-        if offset + columns > self.positions {
+    /// Token ids `[positions]` to `[positions, width]`.
+    pub(crate) fn forward(&self, tokens: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+        let length = pass.rows().furthest();
+        if length > self.positions {
             return Err(Error::Checkpoint {
                 path: "config.json".into(),
                 problem: format!(
-                    "a sequence of {} tokens is longer than `max_position_embeddings` ({})",
-                    offset + columns,
+                    "a sequence of {length} tokens is longer than `max_position_embeddings` ({})",
                     self.positions
                 ),
             });
@@ -80,7 +74,7 @@ impl Embedding {
             None => hidden,
         };
         let Some(learned) = &self.learned else { return Ok(hidden) };
-        Ok(add(&hidden, &learned.rows(rows, columns, offset, pass)?)?)
+        Ok(add(&hidden, &learned.rows(pass)?)?)
     }
 
     pub(crate) fn with_trainable(&self, trainable: &Trainable) -> Self {
@@ -90,16 +84,15 @@ impl Embedding {
 }
 
 impl Learned {
-    /// The rows of the table for a batch, `[batch, sequence, width]`.
-    fn rows(&self, rows: usize, columns: usize, offset: usize, pass: &Pass<'_>) -> Result<Tensor> {
+    /// The rows of the table for all positions, `[positions, width]`.
+    fn rows(&self, pass: &Pass<'_>) -> Result<Tensor> {
         let table = &pass.weight_or(&self.name, &self.table)?;
-        let index = |row: usize, column: usize| match pass.lengths() {
-            Some(lengths) if offset + column >= lengths[row] => self.offset - 1,
-            _ => self.offset + offset + column,
+        let (seen, past) = (pass.rows().seen(), pass.rows().past());
+        let index = |(sample, at): (usize, usize)| match past[sample] + at {
+            position if position < seen[sample] => (self.offset + position) as u32,
+            _ => self.offset as u32 - 1,
         };
-        let all =
-            (0..rows).flat_map(|row| (0..columns).map(move |column| index(row, column) as u32));
-        let indices = Tensor::from_vec(all.collect::<Vec<_>>(), (rows, columns), table.device())?;
-        Ok(ops::embedding(table, &indices, None)?)
+        let indices: Vec<u32> = pass.rows().positions().map(index).collect();
+        Ok(ops::embedding(table, &Tensor::new(indices, table.device())?, None)?)
     }
 }

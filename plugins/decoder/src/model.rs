@@ -6,18 +6,17 @@ use crate::layers::{Linear, Norm};
 use candle_core::{DType, Device, Tensor};
 use vxf_core::backbone::{Architecture, Backbone, Decoder, Parameter, Pass};
 use vxf_core::numeric::trained_in;
-use vxf_core::{Key, Lora, Params, Result, Site, Trainable};
+use vxf_core::{Key, Lora, Params, Result, Rows, Site, Trainable};
 use vxf_hf::Outline;
 use vxf_hf::checkpoint::Checkpoint;
 use vxf_nn::ops;
 
-use crate::attention::Place;
 use crate::block::Block;
 use crate::cached::Cached;
 use crate::design::{Design, Position};
 use crate::embedding::Embedding;
-use crate::parts::Parts;
-use crate::rope::Rotary;
+use crate::parts::{self, Parts};
+use crate::rope::{Rotary, Tables};
 
 /// A decoder with frozen weights and a place for trained ones.
 #[derive(Clone, Debug)]
@@ -52,7 +51,8 @@ impl Transformer {
     ) -> Result<Self> {
         let outline = design.outline();
         let tensors = checkpoint.tensors(&outline.tensors, dtype, device)?;
-        let parts = Parts { design, tensors: &tensors, dtype, device };
+        let (tensors, joined) = parts::joined(design, tensors)?;
+        let parts = Parts { design, tensors: &tensors, joined: &joined, dtype, device };
         let output_name = design.output_name();
         Ok(Self {
             embedding: Embedding::new(&parts)?,
@@ -88,20 +88,14 @@ impl Transformer {
         &self.blocks
     }
 
-    /// Hidden embeddings of tokens of which the first stands at `offset`.
-    pub(crate) fn embed_from(
-        &self,
-        tokens: &Tensor,
-        offset: usize,
-        pass: &Pass<'_>,
-    ) -> Result<Tensor> {
-        pass.tap(Site::EMBEDDING, &self.embedding.forward(tokens, offset, pass)?)
+    /// Whether the CPU's own operations compute it.
+    pub(crate) fn has_own_kernels(&self) -> bool {
+        ops::joins(&self.output)
     }
 
-    /// The place of `length` tokens of which the first stands at `offset`.
-    pub(crate) fn place(&self, offset: usize, length: usize) -> Result<Place> {
-        let tables = self.rotary.as_ref().map(|rotary| rotary.tables(offset + length));
-        Ok(Place { offset, rotary: tables.transpose()? })
+    /// The angles of the positions in `rows`, if positions are rotary.
+    pub(crate) fn tables(&self, rows: &Rows) -> Result<Option<Tables>> {
+        self.rotary.as_ref().map(|rotary| rotary.tables(rows.furthest())).transpose()
     }
 
     /// What the output projection is applied to.
@@ -135,11 +129,12 @@ impl Backbone for Transformer {
     }
 
     fn embed(&self, tokens: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
-        self.embed_from(tokens, 0, pass)
+        pass.tap(Site::EMBEDDING, &self.embedding.forward(tokens, pass)?)
     }
 
     fn block(&self, layer: usize, hidden: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
-        self.blocks[layer].forward(hidden, &self.place(0, hidden.dim(1)?)?, None, pass)
+        let tables = self.tables(pass.rows())?;
+        self.blocks[layer].forward(hidden, tables.as_ref(), None, pass)
     }
 
     fn head(&self, hidden: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
@@ -163,7 +158,9 @@ impl Backbone for Transformer {
     fn initial(&self, key: &Key) -> Result<Params> {
         let dtype = trained_in(self.dtype);
         match &self.trainable {
-            Trainable::Full => self.tensors.map(|tensor| Ok(tensor.copy()?.to_dtype(dtype)?)),
+            Trainable::Full => {
+                self.tensors.map(|tensor| Ok(tensor.force_contiguous()?.to_dtype(dtype)?))
+            }
             Trainable::Lora(_) => Lora::fresh(&self.parameters(), key, dtype, &self.device),
         }
     }

@@ -1,15 +1,47 @@
 //! Layers made of the tensors of a checkpoint.
 
+use std::collections::BTreeMap;
+
 use crate::layers;
 use candle_core::{DType, Device, Tensor};
 use vxf_core::{Error, Params, Result};
+use vxf_nn::ops;
 
 use crate::design::{Design, Norm};
+
+/// Weights below each other, by the name of the first layer.
+pub(crate) type Joined = BTreeMap<String, Tensor>;
+
+/// Puts the weights of layers that are applied to one input below each other; `tensors` are parts of them
+/// then, so that nothing is held twice.
+pub(crate) fn joined(design: &Design, mut tensors: Params) -> Result<(Params, Joined)> {
+    let mut all = Joined::new();
+    let layers = 0..design.windows.len();
+    let groups = layers.flat_map(|layer| [design.query_key_value(layer), design.gate_up(layer)]);
+    for names in groups {
+        let named = |name: &String| tensors.get(&format!("{name}.weight")).cloned();
+        let Some(parts) = names.iter().map(named).collect::<Option<Vec<_>>>() else { continue };
+        if !parts.iter().all(ops::joins) {
+            continue;
+        }
+        let weight = Tensor::cat(&parts, 0)?;
+        let mut first = 0;
+        for (name, part) in names.iter().zip(&parts) {
+            let rows = part.dim(0)?;
+            tensors.insert(format!("{name}.weight"), weight.narrow(0, first, rows)?);
+            first += rows;
+        }
+        all.insert(names[0].clone(), weight);
+    }
+    Ok((tensors, all))
+}
 
 /// A design with its tensors, all of them as its outline lists them.
 pub(crate) struct Parts<'a> {
     pub(crate) design: &'a Design,
     pub(crate) tensors: &'a Params,
+    /// Weights of layers of one input below each other, by the name of the first layer.
+    pub(crate) joined: &'a Joined,
     pub(crate) dtype: DType,
     pub(crate) device: &'a Device,
 }
@@ -25,6 +57,12 @@ impl Parts<'_> {
     pub(crate) fn linear(&self, name: &str) -> Result<layers::Linear> {
         let bias = self.tensors.get(&format!("{name}.bias")).cloned();
         Ok(layers::Linear::new(name, self.tensor(&format!("{name}.weight"))?, bias))
+    }
+
+    /// Linear layers that are applied to one input.
+    pub(crate) fn group(&self, names: &[String]) -> Result<layers::Group> {
+        let layers = names.iter().map(|name| self.linear(name)).collect::<Result<Vec<_>>>()?;
+        layers::Group::new(layers, names.first().and_then(|name| self.joined.get(name)).cloned())
     }
 
     /// The norm called `name`, in the design's way.

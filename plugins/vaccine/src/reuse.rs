@@ -20,13 +20,26 @@ pub(crate) fn fitted(last: &Perturbation, batch: &Batch) -> Result<Perturbation>
     })
 }
 
-/// A tensor `[rows, columns, width]` for a batch of other rows and columns.
+/// A perturbation of `batch` in a form that fits any other: `[samples, columns, width]` at each site.
+pub(crate) fn kept(perturbation: &Perturbation, batch: &Batch) -> Result<Perturbation> {
+    Ok(match perturbation {
+        Perturbation::Hidden(hidden) => {
+            let rows = batch.rows();
+            let wide = |(site, it): (&Site, &Tensor)| Ok((*site, rows.padded(&it.detach())?));
+            Perturbation::Hidden(hidden.iter().map(wide).collect::<Result<_>>()?)
+        }
+        other => other.clone(),
+    })
+}
+
+/// A tensor `[samples, columns, width]` for the rows of a batch of other samples and columns.
 fn fit(tensor: &Tensor, batch: &Batch) -> Result<Tensor> {
-    let (rows, columns) = batch.shape();
-    let shared = (tensor.dim(0)?.min(rows), tensor.dim(1)?.min(columns));
+    let rows = batch.rows();
+    let (samples, columns) = (rows.samples(), rows.longest());
+    let shared = (tensor.dim(0)?.min(samples), tensor.dim(1)?.min(columns));
     let shown = tensor.narrow(0, 0, shared.0)?.narrow(1, 0, shared.1)?;
-    let shown = shown.pad_with_zeros(0, 0, rows - shared.0)?;
-    let shown = shown.pad_with_zeros(1, 0, columns - shared.1)?;
+    let shown = shown.pad_with_zeros(0, 0, samples - shared.0)?;
+    let shown = rows.packed(&shown.pad_with_zeros(1, 0, columns - shared.1)?.contiguous()?)?;
     Ok(shown.broadcast_mul(&batch.token_mask(&shown)?)?)
 }
 

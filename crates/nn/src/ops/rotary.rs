@@ -99,7 +99,7 @@ const LANES: usize = 8;
 
 /// Rotates one head at one position, by the tables' angle or, for `turn` -1, back.
 #[inline(always)]
-fn rotate<T: Real>(to: &mut [T], from: &[T], (cos, sin): (&[T], &[T]), turn: T) {
+pub(super) fn rotate<T: Real>(to: &mut [T], from: &[T], (cos, sin): (&[T], &[T]), turn: T) {
     let half = from.len() / 2;
     let ((left, left_rest), (right, right_rest)) =
         (from[..half].as_chunks::<LANES>(), from[half..].as_chunks::<LANES>());

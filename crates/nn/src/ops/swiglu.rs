@@ -1,10 +1,12 @@
 //! The gated activation of a Llama feed-forward block.
 
 use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
-use vxf_tensor::autograd::apply2;
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use vxf_tensor::autograd::{apply1, apply2};
 
-use super::{by_dtype, elements, flat, frozen, fused, gradient, output, same_kind};
+use super::{
+    by_dtype, elements, flat, frozen, fused, gradient, output, rows_of, same_kind, with_last,
+};
 use crate::compose;
 use crate::kernel::{Real, filled, filled2};
 
@@ -30,8 +32,98 @@ pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     apply2([&gate.contiguous()?, &up.contiguous()?], Swiglu)
 }
 
+/// The same of one tensor: `x` `[.., 2 H]` has the gates and, beside them, what they open; the result is
+/// `[.., H]`.
+///
+/// # Errors
+///
+/// When the last size is odd, or `x` has no floating-point dtype.
+pub fn swiglu_joint(x: &Tensor) -> Result<Tensor> {
+    same_kind("swiglu", &[x])?;
+    let (_, both) = rows_of("swiglu", x)?;
+    if both % 2 != 0 {
+        bail!("swiglu: gates and what they open in {both} columns (x {:?})", x.dims());
+    }
+    if !fused(x) {
+        return compose::swiglu_joint(x);
+    }
+    apply1(&x.contiguous()?, Joint { width: both / 2, shape: with_last(x, both / 2) })
+}
+
 /// The operation; it has no settings.
 struct Swiglu;
+
+/// The operation of one operand.
+struct Joint {
+    width: usize,
+    shape: Shape,
+}
+
+impl Joint {
+    fn forward<T: Real>(&self, x: &[T]) -> Vec<T> {
+        let width = self.width;
+        filled(
+            x.len() / 2,
+            width,
+            #[inline(always)]
+            |first, y| {
+                let rows = x[2 * first * width..].chunks_exact(2 * width);
+                for (y, x) in y.chunks_exact_mut(width).zip(rows) {
+                    let (gate, up) = x.split_at(width);
+                    for (y, (&gate, &up)) in y.iter_mut().zip(gate.iter().zip(up)) {
+                        *y = gate * gate.sigmoid() * up;
+                    }
+                }
+            },
+        )
+    }
+
+    fn backward<T: Real>(&self, x: &[T], dy: &[T]) -> Vec<T> {
+        let width = self.width;
+        filled(
+            x.len(),
+            2 * width,
+            #[inline(always)]
+            |first, dx| {
+                let rows = x[2 * first * width..].chunks_exact(2 * width);
+                let rows = rows.zip(dy[first * width..].chunks_exact(width));
+                for (dx, (x, dy)) in dx.chunks_exact_mut(2 * width).zip(rows) {
+                    let ((dgate, dup), (gate, up)) = (dx.split_at_mut(width), x.split_at(width));
+                    let operands = gate.iter().zip(up).zip(dy);
+                    for ((dgate, dup), ((&gate, &up), &dy)) in dgate.iter_mut().zip(dup).zip(operands)
+                    {
+                        let s = gate.sigmoid();
+                        *dgate = dy * slope(gate, s, up);
+                        *dup = dy * gate * s;
+                    }
+                }
+            },
+        )
+    }
+}
+
+impl CustomOp1 for Joint {
+    fn name(&self) -> &'static str {
+        "swiglu-joint"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        by_dtype!(x.dtype(), T => {
+            Ok(output(self.forward(elements::<T>(x, layout)?), &self.shape))
+        })
+    }
+
+    fn bwd(&self, x: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+        if !x.track_op() {
+            return Ok(None);
+        }
+        let dy = frozen(dy)?;
+        by_dtype!(x.dtype(), T => {
+            let dx = self.backward::<T>(flat(x)?.slice()?, flat(&dy)?.slice()?);
+            Ok(Some(gradient(dx, x.shape())?))
+        })
+    }
+}
 
 /// The gradient of `gate` at one element, short of `dy`; `s` is the sigmoid.
 #[inline(always)]

@@ -18,7 +18,7 @@ fn lora_linear() -> Result<()> {
     let mut source = Source::new(2);
     let (x, w) = (source.tensor(&[2, 3, 5])?, source.tensor(&[4, 5])?);
     let (a, b) = (source.tensor(&[2, 5])?, source.tensor(&[4, 2])?);
-    let mask = source.mask(&[2, 3, 5])?;
+    let mask = source.dropout(6, 5)?;
     for mask in [None, Some(&mask)] {
         let all = [x.clone(), a.clone(), b.clone()];
         check_differences(&|o| ops::lora_linear(&o[0], &w, &o[1], &o[2], 0.7, mask), &all)?;

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use vxf_core::metric::Model;
-use vxf_core::{Batch, Key, Params, Result};
+use vxf_core::{Key, Padding, Params, Result};
 use vxf_hf::checkpoint::Checkpoint;
 use vxf_hf::load_backbone;
 use vxf_testkit::batches::Rows;
@@ -81,8 +81,9 @@ fn compare(config: &Value, their_config: &Value, storage: Storage, seed: u64) ->
     // On the CPU wherever laws are tried: candle's own models have no kernels elsewhere.
     let batch = Rows::random(2, 9, vocabulary, &key).batch(&Device::Cpu)?;
     // Whole rows: theirs knows no padding.
-    let batch = Batch { mask_padding: false, ..batch };
+    let batch = batch.with_padding(Padding::Seen);
     let logits = Model { backbone: &*ours, weights: &Params::new() }.logits(&batch)?;
+    let logits = batch.rows().padded(&logits)?;
     let mut theirs = theirs(their_config, &wide)?;
     for length in 1..=batch.shape().1 {
         let prefix = batch.tokens.narrow(1, 0, length)?.contiguous()?;

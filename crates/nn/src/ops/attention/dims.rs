@@ -61,24 +61,11 @@ impl Dims {
     /// The keys that query `t` sees in a batch row with `length` real keys; `None` where that is
     /// no key at all.
     pub(crate) fn visible(&self, t: usize, length: usize) -> Option<Range<usize>> {
-        let end = self.keys - self.len + t + 1;
-        let start = self.window.map_or(0, |window| end.saturating_sub(window));
-        let shown = start..end.min(length);
-        (!shown.is_empty()).then_some(shown)
-    }
-
-    /// The keys that one of the queries `first..first + rows` has a score for.
-    pub(super) fn seen(&self, first: usize, rows: usize, length: usize) -> Range<usize> {
-        // Both ends move on with the query, and a query that sees nothing stands after all that
-        // see something.
-        match (self.visible(first, length), self.visible(first + rows - 1, length)) {
-            (Some(first), Some(last)) => first.start..last.end,
-            _ => 0..self.keys,
-        }
+        let Self { len, keys, .. } = *self;
+        Sight { len, keys, length, window: self.window }.visible(t)
     }
 
     /// How many of the last keys a query sees.
-    #[cfg(feature = "cuda")]
     pub(crate) fn window(&self) -> Option<usize> {
         self.window
     }
@@ -86,5 +73,38 @@ impl Dims {
     /// What scores are multiplied by.
     pub(crate) fn scale(&self) -> f64 {
         1.0 / (self.d as f64).sqrt()
+    }
+}
+
+/// What the queries of one sample see.
+#[derive(Clone, Copy)]
+pub(crate) struct Sight {
+    /// Queries, the last of which stands at the last key.
+    pub(crate) len: usize,
+    /// Keys.
+    pub(crate) keys: usize,
+    /// How many keys are not hidden.
+    pub(crate) length: usize,
+    /// How many of the last keys a query sees.
+    pub(crate) window: Option<usize>,
+}
+
+impl Sight {
+    /// The keys that query `t` sees; `None` where that is no key at all.
+    pub(crate) fn visible(&self, t: usize) -> Option<Range<usize>> {
+        let end = self.keys - self.len + t + 1;
+        let start = self.window.map_or(0, |window| end.saturating_sub(window));
+        let shown = start..end.min(self.length);
+        (!shown.is_empty()).then_some(shown)
+    }
+
+    /// The keys that one of the queries `first..first + rows` has a score for.
+    pub(super) fn seen(&self, first: usize, rows: usize) -> Range<usize> {
+        // Both ends move on with the query, and a query that sees nothing stands after all that
+        // see something.
+        match (self.visible(first), self.visible(first + rows - 1)) {
+            (Some(first), Some(last)) => first.start..last.end,
+            _ => 0..self.keys,
+        }
     }
 }
