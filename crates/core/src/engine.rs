@@ -164,7 +164,8 @@ impl<'a> Evaluation<'a> {
                 kept.push(Kept::Graph(segment));
             } else {
                 let tap = Injection::new(self, false);
-                hidden = self.backbone.block(layer, &input.hidden, &self.pass(&frozen, rows, &tap))?;
+                hidden =
+                    self.backbone.block(layer, &input.hidden, &self.pass(&frozen, rows, &tap))?;
                 hidden = hidden.detach();
                 seen.append(&mut tap.visited.take());
                 if layer >= lowest {

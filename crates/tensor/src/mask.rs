@@ -50,9 +50,7 @@ impl Mask {
             Some((kept, factor)) if dtype == DType::F32 => {
                 kept.to_dtype(dtype)?.affine(f64::from(factor as f32), 0.0)
             }
-            Some((kept, factor)) => {
-                kept.to_dtype(DType::F64)?.affine(factor, 0.0)?.to_dtype(dtype)
-            }
+            Some((kept, factor)) => kept.to_dtype(DType::F64)?.affine(factor, 0.0)?.to_dtype(dtype),
         }
     }
 }
@@ -80,8 +78,15 @@ impl Key {
             let starts: Vec<usize> =
                 rows.ranges().map(|it| it.start).chain([rows.count()]).collect();
             let words = self.words();
-            let drawn =
-                vxf_cuda::dropout(cuda, words, (&starts, rows.longest()), width, least, factor, dtype)?;
+            let drawn = vxf_cuda::dropout(
+                cuda,
+                words,
+                (&starts, rows.longest()),
+                width,
+                least,
+                factor,
+                dtype,
+            )?;
             return Ok(Mask { tensor: vxf_cuda::tensor(drawn, shape), factor });
         }
         let mut kept = vec![0u8; rows.count() * width];

@@ -75,7 +75,8 @@ impl Key {
 
     /// The key as the eight words that a generator starts from.
     pub(crate) fn words(&self) -> [u32; 8] {
-        let word = |bytes: &[u8]| bytes.iter().rev().fold(0, |word, byte| word << 8 | u32::from(*byte));
+        let word =
+            |bytes: &[u8]| bytes.iter().rev().fold(0, |word, byte| word << 8 | u32::from(*byte));
         std::array::from_fn(|at| word(&self.0[4 * at..][..4]))
     }
 

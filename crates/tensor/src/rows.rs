@@ -112,7 +112,8 @@ impl Rows {
 
     /// Sample and position of each row, in order.
     pub fn positions(&self) -> impl Iterator<Item = (usize, usize)> {
-        let of = |(sample, range): (usize, Range<usize>)| (0..range.len()).map(move |at| (sample, at));
+        let of =
+            |(sample, range): (usize, Range<usize>)| (0..range.len()).map(move |at| (sample, at));
         self.ranges().enumerate().flat_map(of)
     }
 
@@ -192,7 +193,12 @@ impl Rows {
     pub fn packed(&self, x: &Tensor) -> Result<Tensor> {
         let expected = [self.samples(), self.longest()];
         if x.rank() < 2 || x.dims()[..2] != expected {
-            bail!("packed: {:?} for {} samples of up to {} rows", x.dims(), expected[0], expected[1]);
+            bail!(
+                "packed: {:?} for {} samples of up to {} rows",
+                x.dims(),
+                expected[0],
+                expected[1]
+            );
         }
         let shape = [&[self.count()], &x.dims()[2..]].concat();
         if self.is_rectangle() && !x.track_op() {

@@ -65,7 +65,9 @@ impl Attention {
             None => ops::attend(&parts, &heads, pass.rows())?,
             Some(Cache::Own(kept)) => ops::attend_cached(&parts, &heads, pass.rows(), kept)?,
             Some(Cache::Tensors(kept)) => {
-                let [query, key, value] = parts[..] else { unreachable!("joined on the CPU alone") };
+                let [query, key, value] = parts[..] else {
+                    unreachable!("joined on the CPU alone")
+                };
                 kept.attend([query, key, value], &heads, pass.rows())?
             }
         };

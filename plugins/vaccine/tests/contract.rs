@@ -108,8 +108,8 @@ mod the_last_perturbation {
 
     fn batches((case, rows, longest): &(Case, usize, usize)) -> Result<[Batch; 2]> {
         let key = Key::root(case.seed).child("other");
-        let other = Rows::random(*rows, *longest, case.shape.vocabulary, &key)
-            .with_padding(case.padding);
+        let other =
+            Rows::random(*rows, *longest, case.shape.vocabulary, &key).with_padding(case.padding);
         Ok([case.batch()?, other.batch(vxf_testkit::device())?])
     }
 
@@ -156,15 +156,13 @@ mod the_last_perturbation {
                 let scale = entries(&forwards[0].after[&site])?;
                 for (row, (sample, at)) in rows.positions().enumerate() {
                     let real = at < other.lengths[sample];
-                    let shared = real
-                        && sample < old_rows.samples()
-                        && at < old_rows.range(sample).len();
+                    let shared =
+                        real && sample < old_rows.samples() && at < old_rows.range(sample).len();
                     for column in 0..width {
-                        let (value, hidden) = (after[row * width + column], scale[row * width + column]);
+                        let (value, hidden) =
+                            (after[row * width + column], scale[row * width + column]);
                         let expected = match shared {
-                            true => {
-                                before[(old_rows.range(sample).start + at) * width + column]
-                            }
+                            true => before[(old_rows.range(sample).start + at) * width + column],
                             false => 0.0,
                         };
                         // Both were measured as the difference of two sums near `hidden`.

@@ -12,7 +12,7 @@ mod transpose;
 mod view;
 
 pub(crate) use blocks::{blocks, blocks2, filled, filled2, sum_over_rows, worth_sharing};
-pub(crate) use gemm::{add_product, matmul, matmul_into, multiplied, parallelism};
+pub(crate) use gemm::{add_product, matmul, matmul_into, multiplied};
 pub(crate) use narrow::{by_lanes, dots, fill};
 pub(crate) use real::Real;
 pub(crate) use reduce::{LANES, add_scaled, dot, exponentiate, largest, sum};

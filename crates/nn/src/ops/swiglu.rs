@@ -90,7 +90,8 @@ impl Joint {
                 for (dx, (x, dy)) in dx.chunks_exact_mut(2 * width).zip(rows) {
                     let ((dgate, dup), (gate, up)) = (dx.split_at_mut(width), x.split_at(width));
                     let operands = gate.iter().zip(up).zip(dy);
-                    for ((dgate, dup), ((&gate, &up), &dy)) in dgate.iter_mut().zip(dup).zip(operands)
+                    for ((dgate, dup), ((&gate, &up), &dy)) in
+                        dgate.iter_mut().zip(dup).zip(operands)
                     {
                         let s = gate.sigmoid();
                         *dgate = dy * slope(gate, s, up);

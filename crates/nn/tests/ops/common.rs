@@ -41,8 +41,7 @@ impl Source {
 
     /// The same for an adapter's input of so many rows.
     pub(crate) fn dropout(&mut self, rows: usize, width: usize) -> Result<Mask> {
-        let kept: Vec<u8> =
-            (0..rows * width).map(|_| u8::from(self.0.random_bool(0.75))).collect();
+        let kept: Vec<u8> = (0..rows * width).map(|_| u8::from(self.0.random_bool(0.75))).collect();
         Ok(Mask::new(Tensor::from_vec(kept, (rows, width), &Device::Cpu)?, 4.0 / 3.0))
     }
 

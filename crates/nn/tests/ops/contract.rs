@@ -162,9 +162,8 @@ fn wrong_operands_are_errors() -> Result<()> {
     let mask = vxf_tensor::Mask::new(Tensor::ones((5, 4), DType::U8, x.device())?, 1.0);
     assert_error(ops::lora_linear(&x, &w, &a, &b, 1.0, Some(&mask)), "mask");
     let side = |out, adapted| ops::Layer { out, adapted, mask: None };
-    let joined = |layers: &[ops::Layer]| {
-        ops::lora_linears(&x, &w, [&a, &b], layers, 1.0, ops::Values::Read)
-    };
+    let joined =
+        |layers: &[ops::Layer]| ops::lora_linears(&x, &w, [&a, &b], layers, 1.0, ops::Values::Read);
     assert_error(joined(&[side(4, true)]), "[5, 2]");
     assert_error(joined(&[side(2, true), side(3, true)]), "[2, 4]");
     assert_error(joined(&[side(2, true), side(3, false)]), "[5, 2]");

@@ -6,9 +6,7 @@ use candle_core::{Result, Tensor};
 use vxf_nn::{compose, ops};
 use vxf_tensor::{Rows, autograd};
 
-use crate::common::{
-    Op, Source, beside, bits, check_differences, check_same, evaluate, values,
-};
+use crate::common::{Op, Source, beside, bits, check_differences, check_same, evaluate, values};
 
 /// Both checks of an operation.
 fn check(fused: Op<'_>, slow: Op<'_>, operands: &[Tensor]) -> Result<()> {
@@ -256,7 +254,11 @@ fn attention_over_dense_rows() -> Result<()> {
                         false => None,
                     };
                     let heads = ops::Heads { queries, keys, rotation, window };
-                    if fused { ops::attend(x, &heads, rows) } else { compose::attend(x, &heads, rows) }
+                    if fused {
+                        ops::attend(x, &heads, rows)
+                    } else {
+                        compose::attend(x, &heads, rows)
+                    }
                 };
                 let all = |o: &[Tensor], fused| run(fused, &o.iter().collect::<Vec<_>>());
                 let joint = Tensor::cat(&parts, 1)?;

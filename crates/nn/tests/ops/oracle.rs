@@ -49,7 +49,7 @@ proptest! {
                 source.tensor(&[rank, inner])?,
                 source.tensor(&[out, rank])?,
             ];
-            type Form = fn(&Tensor, &Tensor, &Tensor, &Tensor, f64, Option<&Tensor>)
+            type Form = fn(&Tensor, &Tensor, &Tensor, &Tensor, f64, Option<&vxf_tensor::Mask>)
                 -> Result<Tensor>;
             let run = |form: Form, o: &[Tensor]| {
                 let w = beside(&o[0], &w)?;

@@ -6,9 +6,7 @@ use candle_core::{DType, Tensor};
 use vxf_core::backbone::Untouched;
 use vxf_core::engine::Evaluation;
 use vxf_core::metric::Model;
-use vxf_core::{
-    Backbone, Batch, Key, Padding, Params, Pass, Result, Rows, SiteKind, Trainable,
-};
+use vxf_core::{Backbone, Batch, Key, Padding, Params, Pass, Result, Rows, SiteKind, Trainable};
 
 use super::{forward_order, samples};
 use crate::batches::{real_rows, widened};
@@ -113,7 +111,8 @@ pub fn recompute_draws_the_same_dropout(make: impl Fn(DType) -> Arc<dyn Backbone
         assert_eq!(first_difference(&one.gradients, &two.gradients)?, None, "gradients repeat");
         for forward in recording.take() {
             // What comes behind the feed-forward block nobody may read then.
-            let read = forward.again.iter().filter(|(site, _)| site.kind == SiteKind::AttentionOutput);
+            let read =
+                forward.again.iter().filter(|(site, _)| site.kind == SiteKind::AttentionOutput);
             for (site, again) in read {
                 assert_eq!(entries(again)?, entries(&forward.after[site])?, "at {site}");
             }

@@ -49,7 +49,8 @@ impl Layer {
             None => hidden.clone(),
         };
         let value = self.value.forward(&input, pass)?.tanh()?;
-        let mixed = self.output.forward(&mixer(&value, pass.rows().seen())?.matmul(&value)?, pass)?;
+        let mixed =
+            self.output.forward(&mixer(&value, pass.rows().seen())?.matmul(&value)?, pass)?;
         let hidden = (hidden + pass.tap(Site::attention_output(self.layer), &mixed)?)?;
 
         let fed = self.down.forward(&self.up.forward(&hidden, pass)?.silu()?, pass)?;

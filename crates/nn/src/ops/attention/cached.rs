@@ -62,7 +62,10 @@ pub fn attend_cached(
     same_kind("attend_cached", x)?;
     let sizes = Sizes::new(x, heads, rows)?;
     if !x.iter().all(|x| fused(x)) || rows.ranges().any(|range| range.is_empty()) {
-        bail!("attend_cached: {} samples, of which each must have new rows on the CPU", rows.samples());
+        bail!(
+            "attend_cached: {} samples, of which each must have new rows on the CPU",
+            rows.samples()
+        );
     }
     let x = x.iter().map(|x| x.detach().contiguous()).collect::<Result<Vec<_>>>()?;
     by_dtype!(x[0].dtype(), T => run::<T>(&x, sizes, heads, rows, cache))

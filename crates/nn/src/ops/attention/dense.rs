@@ -210,15 +210,16 @@ impl Dense {
             }
         }
         self.with_tables(|tables| {
-            let run = |(part, column, (first, past), out): (usize, usize, (usize, usize), &mut [T])| {
-                let tables = tables.filter(|_| part < 2);
-                vectorised!({
-                    for (t, out) in out.chunks_exact_mut(d).enumerate() {
-                        let x = &x[part][(first + t) * pitches[part] + column..][..d];
-                        turn(out, x, tables, past + t, T::ONE);
-                    }
-                });
-            };
+            let run =
+                |(part, column, (first, past), out): (usize, usize, (usize, usize), &mut [T])| {
+                    let tables = tables.filter(|_| part < 2);
+                    vectorised!({
+                        for (t, out) in out.chunks_exact_mut(d).enumerate() {
+                            let x = &x[part][(first + t) * pitches[part] + column..][..d];
+                            turn(out, x, tables, past + t, T::ONE);
+                        }
+                    });
+                };
             match worth_sharing(self.rows.count() * self.sizes.all() * d) {
                 true => tasks.into_par_iter().for_each(run),
                 false => tasks.into_iter().for_each(run),
@@ -264,7 +265,8 @@ impl Dense {
     fn forward<T: Real>(&self, x: [&[T]; 3]) -> Result<(CpuStorage, Shape)> {
         let split = self.split(x)?;
         let y = self.attention.forward(&split, &split, &split);
-        let kept = gradient(split, &Shape::from((self.rows.count(), self.sizes.all() * self.sizes.d)))?;
+        let kept =
+            gradient(split, &Shape::from((self.rows.count(), self.sizes.all() * self.sizes.d)))?;
         // Nothing else runs this operation's forward pass, so the cell was empty.
         self.split.get_or_init(|| kept);
         Ok(output(y, &Shape::from((self.rows.count(), self.sizes.heads * self.sizes.d))))

@@ -14,11 +14,11 @@ use super::{by_dtype, elements, flat, frozen, fused, gradient, output, same_kind
 use crate::compose;
 use crate::kernel::Real;
 
+use backward::Task;
 pub use cached::{KeyValues, attend_cached};
 pub use dense::{Heads, attend};
 pub(crate) use dims::Dims;
 use dims::Sight;
-use backward::Task;
 use tile::{Attention, Sample};
 
 /// Attends causally from queries to keys and joins the heads.
