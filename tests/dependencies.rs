@@ -1,7 +1,7 @@
 //! Crates depend on each other as `docs/architecture.md` draws it, and on nothing of ours beside.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 type Graph = BTreeMap<String, BTreeSet<String>>;
 
@@ -35,21 +35,30 @@ fn reached(graph: &Graph, from: &str) -> BTreeSet<String> {
     found
 }
 
-/// Our own dependencies of each crate, without those of its tests; plugins under one name.
-fn written() -> Graph {
-    let mut names = BTreeMap::new();
-    let mut manifests = Vec::new();
+/// The directory and the manifest of every crate.
+fn crates() -> Vec<(PathBuf, toml::Table)> {
+    let mut crates = Vec::new();
     for folder in ["crates", "plugins"] {
         for entry in std::fs::read_dir(root().join(folder)).expect("a folder") {
             let place = entry.expect("an entry").path();
             let Ok(text) = std::fs::read_to_string(place.join("Cargo.toml")) else { continue };
-            let manifest: toml::Table = text.parse().expect("a manifest");
-            let package = manifest["package"]["name"].as_str().expect("a name").to_owned();
-            let own = place.file_name().expect("a name").to_string_lossy().into_owned();
-            let name = if folder == "plugins" { "plugins".to_owned() } else { own };
-            names.insert(package, name.clone());
-            manifests.push((name, manifest));
+            crates.push((place, text.parse().expect("a manifest")));
         }
+    }
+    crates
+}
+
+/// Our own dependencies of each crate, without those of its tests; plugins under one name.
+fn written() -> Graph {
+    let mut names = BTreeMap::new();
+    let mut manifests = Vec::new();
+    for (place, manifest) in crates() {
+        let package = manifest["package"]["name"].as_str().expect("a name").to_owned();
+        let own = place.file_name().expect("a name").to_string_lossy().into_owned();
+        let name =
+            if place.starts_with(root().join("plugins")) { "plugins".to_owned() } else { own };
+        names.insert(package, name.clone());
+        manifests.push((name, manifest));
     }
     let mut graph = Graph::new();
     for (name, manifest) in manifests {
@@ -86,5 +95,50 @@ fn arrows_never_lead_back() {
     let drawn = drawn();
     for name in drawn.keys() {
         assert!(!reached(&drawn, name).contains(name), "{name} reaches itself");
+    }
+}
+
+/// The text of all Rust files below `place`.
+fn sources(place: &Path) -> String {
+    let mut text = String::new();
+    for entry in std::fs::read_dir(place).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            text += &sources(&path);
+        } else if path.extension().is_some_and(|ending| ending == "rs") {
+            text += &std::fs::read_to_string(&path).expect("a source file");
+        }
+    }
+    text
+}
+
+/// Whether the documentation in `text` has code that `cargo test` compiles.
+fn has_examples(text: &str) -> bool {
+    let lines = text.lines().map(str::trim_start);
+    let documentation =
+        lines.filter_map(|line| line.strip_prefix("///").or(line.strip_prefix("//!")));
+    let fences = documentation.filter_map(|line| line.trim_start().strip_prefix("```"));
+    // Every second fence ends a block.
+    let mut languages = fences.step_by(2);
+    languages.any(|language| ["", "rust", "no_run"].contains(&language))
+}
+
+/// A library without tests of its own says so, which saves a link; one that has some must not.
+#[test]
+fn no_test_is_switched_off() {
+    for (place, manifest) in crates() {
+        let off = |key: &str| {
+            let value = manifest.get("lib").and_then(|lib| lib.get(key));
+            value.and_then(toml::Value::as_bool) == Some(false)
+        };
+        let text = sources(&place.join("src"));
+        let (tests, examples) = (text.contains("#[cfg(test)]"), has_examples(&text));
+        let place = place.display();
+        assert_eq!(
+            off("test"),
+            !tests,
+            "{place}: `test = false` in `[lib]` if it has no unit tests"
+        );
+        assert_eq!(off("doctest"), !examples, "{place}: `doctest = false` if it has no examples");
     }
 }

@@ -1,11 +1,11 @@
-//! A crate outside the workspace: built, listed, refused where it must be, run, and held to its laws.
+//! A crate outside the workspace: built, listed, rejected where necessary, run, and checked by its laws.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::Value;
 
-/// Cargo on the example, in this workspace's target directory, so that dependencies are shared.
+/// Runs cargo on the example, with this workspace's target directory, so that dependencies are shared.
 fn cargo(arguments: &[&str]) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let program = Path::new(env!("CARGO_BIN_EXE_vxf"));
@@ -26,7 +26,7 @@ fn call(program: &Path, arguments: &[&str]) -> Output {
     Command::new(program).args(arguments).env("CI", "1").output().expect("the program starts")
 }
 
-/// What the program prints where it succeeds.
+/// The output of a successful command.
 #[track_caller]
 fn text(program: &Path, arguments: &[&str]) -> String {
     let output = call(program, arguments);
@@ -39,7 +39,7 @@ fn json(program: &Path, arguments: &[&str]) -> Value {
     serde_json::from_str(&text(program, arguments)).expect("one JSON value")
 }
 
-/// Asserts that the program refuses and says all of `parts`.
+/// Asserts that the command fails and says all of `parts`.
 #[track_caller]
 fn refuses(program: &Path, arguments: &[&str], parts: &[&str]) {
     let refused = call(program, arguments);
@@ -69,7 +69,7 @@ fn a_stranger_s_defense_has_the_whole_command_line() {
     let shown = text(&program, &["show", "blend"]);
     assert!(shown.contains("share") && shown.contains("0 is plain fine-tuning"), "{shown}");
 
-    // Its own check of ranges is the command line's error.
+    // The plugin's own range check is reported by the command line.
     refuses(
         &program,
         &["run", "--defense=blend", "--set=defense.share=2"],
@@ -94,7 +94,7 @@ fn a_stranger_s_defense_has_the_whole_command_line() {
     assert!(output.join("blend/0.5/1/result.json").is_file());
 }
 
-/// What a recipe says for the tests below; its data is the example's own.
+/// The recipe of the tests below; its data comes from the example.
 const RECIPE: &str = r#"
 seeds = [1]
 harmful_ratios = [0.5]
@@ -117,7 +117,7 @@ epochs = 1
 epochs = 1
 "#;
 
-/// The recipe in a directory of its own.
+/// The recipe in a temporary directory.
 fn recipe() -> (tempfile::TempDir, String) {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path().join("village.toml");
@@ -139,7 +139,7 @@ fn what_a_stranger_s_plugins_need_is_checked_before_a_run() {
     let expected = ["step-away/aligned/1", "step-away/0.5/1", "step-away+pull-back/0.5/1"];
     assert_eq!(runs, serde_json::json!(expected));
 
-    // One member makes the gradient of a short repair, the other one acts in `finish`.
+    // One member computes the gradient of a short repair, the other one acts in `finish`.
     let runs = validate(&["--defense=blend", "--post-tune-defense=step-away+pull-back"]);
     let last = runs.as_array().and_then(|runs| runs.last());
     assert_eq!(last, Some(&Value::from("blend+step-away_pull-back/0.5/1")));

@@ -1,8 +1,8 @@
-//! What a step holds at its peak beyond the loaded model, counted allocation by allocation.
+//! Peak memory of a step beyond the loaded model, counted by allocation.
 //!
-//! The laws of `docs/performance.md`: with blocks computed again a step grows straight with batch and
-//! sequence, and by its block inputs alone with depth; neither a score tensor nor the logits ever
-//! exist as a whole. Each is tried by the same count on something that breaks it.
+//! The claims of `docs/performance.md`: with recomputed blocks, memory grows linearly with batch and
+//! sequence, and only by its block inputs with depth; neither attention scores nor logits ever exist as a
+//! whole. Each check is also run on something that breaks it.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -21,14 +21,13 @@ use vxf_testkit::training::training;
 #[global_allocator]
 static ALLOCATED: PeakAlloc = PeakAlloc;
 
-/// The count is the whole process's: one measurement at a time.
+/// The counter is process-wide, so one measurement runs at a time.
 static ALONE: Mutex<()> = Mutex::new(());
 
 const RULES: [&str; 2] = ["sft", "vaccine"];
 
-/// Runs `work` twice on one thread and returns the bytes that the second time held at its peak
-/// beyond those that were there before. The first fills what is kept for good: tables, and the
-/// matrix product's own buffers.
+/// Runs `work` twice on one thread and returns the peak of the second time, in bytes beyond those held
+/// before. The first time fills caches: tables, and the matrix product's own buffers.
 fn peak<R>(mut work: impl FnMut() -> R + Send) -> usize {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a thread");
@@ -68,12 +67,12 @@ impl Setup {
         Self { rule, lora, recompute: Recompute::Block, shape, batch: 4, length: 96 }
     }
 
-    /// Bytes of the embeddings that go from block to block.
+    /// Bytes of the embeddings passed from block to block.
     fn embeddings(&self) -> usize {
         self.batch * self.length * self.shape.hidden * size_of::<f32>()
     }
 
-    /// What a step takes.
+    /// Memory of a step.
     fn bytes(&self) -> usize {
         let checkpoint = self.shape.checkpoint(1).expect("random tensors");
         let model = load_backbone(&checkpoint, DType::F32, &Device::Cpu).expect("a Llama");
@@ -108,7 +107,7 @@ impl Setup {
         peak(|| stage.step().expect("a step"))
     }
 
-    /// Bytes at three sizes that `with` sets, evenly spaced.
+    /// Memory at three evenly spaced sizes, which `with` sets.
     fn series(&self, sizes: [usize; 3], with: impl Fn(&mut Self, usize)) -> [usize; 3] {
         sizes.map(|size| {
             let mut setup = self.clone();
@@ -118,14 +117,14 @@ impl Setup {
     }
 }
 
-/// How far three figures are from lying on one rising line, relative to their rise.
+/// Deviation of three figures from a rising line, relative to their rise.
 fn bend(figures: [usize; 3]) -> f64 {
     let [first, second, third] = figures.map(|bytes| bytes as f64);
     assert!(third > second && second > first, "{figures:?}");
     (first - 2.0 * second + third).abs() / (third - first)
 }
 
-/// What rounds: chunks that are not full, buffers of the matrix product.
+/// Tolerance for rounding: chunks that are not full, buffers of the matrix product.
 const STRAIGHT: f64 = 0.03;
 
 #[test]
@@ -143,7 +142,7 @@ fn a_step_grows_straight_with_the_sequence() {
             Setup::new(rule, lora).series([128, 256, 384], |setup, size| setup.length = size);
         assert!(bend(figures) < STRAIGHT, "{rule}, adapter {lora}: {figures:?}");
     }
-    // The composition of stock operations holds all scores, and the law tells.
+    // A composition of stock operations holds all scores, and breaks the law.
     let composed = |length: usize| {
         let heads = |count| Tensor::ones((4, count, length, 16), DType::F32, &Device::Cpu);
         let (q, k) = (heads(4).expect("queries"), heads(2).expect("keys"));
@@ -153,8 +152,8 @@ fn a_step_grows_straight_with_the_sequence() {
     assert!(bend(figures) > 4.0 * STRAIGHT, "{figures:?}");
 }
 
-/// Each layer adds its input, with Vaccine its site's perturbation too, and the gradients of its
-/// trained weights; nothing else of it outlives its turn.
+/// Each layer adds its input, with Vaccine also its site's perturbation, and the gradients of its trained
+/// weights. Nothing else of it is kept.
 #[test]
 fn a_layer_adds_its_input_and_its_perturbation() {
     for (rule, lora) in RULES.iter().flat_map(|rule| [(rule, true), (rule, false)]) {

@@ -1,4 +1,4 @@
-//! The experiments that are killed, and what they leave behind.
+//! The experiments that are killed, and the files they leave.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,9 +9,9 @@ use serde_json::Value;
 /// An experiment at the smallest size at which every stage has a good number of steps.
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
-    /// How many cells it has at least.
+    /// Minimum number of runs.
     pub(crate) cells: usize,
-    /// How long its first stage is, and how often it is saved.
+    /// Length of its first stage and interval of checkpoints.
     length: &'static str,
     flags: &'static str,
 }
@@ -21,11 +21,11 @@ const SMALL: &str = "--eval-every=3 --set=world.alignment_samples=16 --set=world
     --set=world.alignment_probe=4 --set=world.max_new_tokens=4 \
     --set=fine_tuning.epochs=4 --set=fine_tuning.batch_size=4";
 
-/// Four passes over four batches, each step saved.
+/// Four passes over four batches, with a checkpoint at each step.
 const BRIEF: &str = "--set=alignment.epochs=4 --set=alignment.batch_size=4 --checkpoint-every=1";
 
 impl Scenario {
-    /// Together they have every built-in defence, perturber and kind of weights.
+    /// Together they have every built-in defence, every perturber and both kinds of weights.
     pub(crate) fn all() -> [Self; 4] {
         let brief = |name, cells, flags| Self { name, cells, length: BRIEF, flags };
         [
@@ -54,7 +54,7 @@ impl Scenario {
         ]
     }
 
-    /// Ten thousand steps of one stage: 16 samples one by one, 625 times over.
+    /// Ten thousand steps of one stage: 16 samples one by one, 625 times.
     pub(crate) fn long() -> Self {
         Self {
             name: "long",
@@ -65,7 +65,7 @@ impl Scenario {
         }
     }
 
-    /// The program at work on it in `root`.
+    /// The program, executing it in `root`.
     pub(crate) fn command(&self, root: &Path) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_vxf"));
         command.arg("run").arg("--output-dir").arg(root);
@@ -76,7 +76,7 @@ impl Scenario {
         command
     }
 
-    /// Does what is left of it.
+    /// Executes what is missing.
     pub(crate) fn finish(&self, root: &Path) {
         let output = self.command(root).output().expect("it starts");
         let errors = String::from_utf8_lossy(&output.stderr);
@@ -85,7 +85,7 @@ impl Scenario {
     }
 }
 
-/// Every file of every cell, by its place, with wall-clock times taken out.
+/// Every file of every run by path, without wall-clock times.
 pub(crate) fn outcome(root: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::new();
     collect(root, root, &mut files);
@@ -113,7 +113,7 @@ fn collect(root: &Path, at: &Path, files: &mut BTreeMap<String, Vec<u8>>) {
     }
 }
 
-/// What is not the same.
+/// All differing files.
 pub(crate) fn differences(
     one: &BTreeMap<String, Vec<u8>>,
     other: &BTreeMap<String, Vec<u8>>,

@@ -1,4 +1,4 @@
-//! Kills a process, and looks at what it was doing.
+//! Kills a process and records what it was doing.
 
 use std::collections::BTreeSet;
 use std::os::unix::process::ExitStatusExt;
@@ -12,27 +12,27 @@ use crate::experiment::Scenario;
 
 const SIGKILL: i32 = 9;
 
-/// When to strike.
+/// When to kill.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Aim {
-    /// In the first moments, which is where a process goes back to a checkpoint.
+    /// In the first moments, where a process resumes from a checkpoint.
     Start,
     /// At any time.
     Anywhere,
-    /// As soon as something is being written, after any time.
+    /// During a write, after a random time.
     Writing,
 }
 
-/// What was hit.
+/// Counts of kills.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     /// Kills of processes that had not finished.
     pub(crate) kills: u64,
-    /// Those that left something half-written.
+    /// Kills that left a partial file.
     pub(crate) writing: u64,
-    /// Those of a process that had a checkpoint to go back to and had got no further.
+    /// Kills of a process that was still resuming from a checkpoint.
     pub(crate) resuming: u64,
-    /// Steps that did not have to be taken again, over all starts.
+    /// Steps restored from checkpoints, over all starts.
     pub(crate) resumed_steps: u64,
 }
 
@@ -40,7 +40,7 @@ pub(crate) struct Killer {
     pub(crate) tally: Tally,
     key: Key,
     draws: u64,
-    /// How long a process that was left alone took.
+    /// How long an undisturbed process takes.
     usual: Duration,
 }
 
@@ -57,7 +57,7 @@ impl Killer {
         self.key.index(self.draws).rng().random()
     }
 
-    /// Starts the program in `root` and kills it. Whether it finished before that.
+    /// Starts the program in `root` and kills it. Returns whether it finished before that.
     pub(crate) fn strike(&mut self, scenario: &Scenario, root: &Path, aim: Aim) -> bool {
         let before = checkpoints(root);
         let delay = self.usual.mul_f64(match aim {
@@ -87,9 +87,9 @@ impl Killer {
     }
 }
 
-/// Whether the kill is what ended it.
+/// Whether the kill ended it.
 fn kill(child: &mut Child) -> bool {
-    // One that has just ended by itself cannot be killed, and is told apart by its status.
+    // A process that has just ended cannot be killed; its status shows that.
     let _ = child.kill();
     let status = child.wait().expect("a child");
     match status.signal() {
@@ -99,7 +99,7 @@ fn kill(child: &mut Child) -> bool {
     status.signal().is_some()
 }
 
-/// What lies in `root`, as deep as checkpoints do, that satisfies `wanted`.
+/// The entries below `root`, as deep as checkpoints, whose names are `wanted`.
 fn find(root: &Path, wanted: &dyn Fn(&str) -> bool) -> BTreeSet<PathBuf> {
     let mut found = BTreeSet::new();
     // experiment / checkpoints / label / ratio / seed / checkpoint

@@ -1,8 +1,8 @@
-//! What survives `kill -9`: everything.
+//! Nothing is lost by `kill -9`.
 //!
-//! Experiments over every built-in defence and all stages are killed at random instants, half of
-//! them in the middle of writing, and gone on with until they are done. What they end with is
-//! compared byte by byte with the same experiments left in peace. At any size:
+//! Experiments with every built-in defence and all stages are killed at random moments, half of them
+//! during a write, and resumed until they are done. Their files are compared byte by byte with those of
+//! undisturbed experiments. For a larger number of kills:
 //!
 //! ```sh
 //! VXF_CRASH_KILLS=1000 cargo test --release -p vxf --test crash -- --nocapture kills
@@ -22,7 +22,7 @@ fn number(variable: &str, default: u64) -> u64 {
     given.map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{variable}: {text}")))
 }
 
-/// The same binary, recipe, seed and number of threads: the same bytes, three times over.
+/// The same binary, recipe, seed and number of threads gives the same bytes, three times.
 #[test]
 fn three_runs_are_one() {
     let place = tempfile::tempdir().expect("a temporary directory");
@@ -40,8 +40,8 @@ fn three_runs_are_one() {
     }
 }
 
-/// Killed at random instants and gone on with, an experiment ends in the bytes that it would have
-/// had.
+/// An experiment that is killed at random moments and resumed ends in the same bytes as an undisturbed
+/// one.
 #[test]
 fn kills_change_nothing() {
     let (wanted, seed) = (number("VXF_CRASH_KILLS", 50), number("VXF_CRASH_SEED", 1));
@@ -64,7 +64,7 @@ fn kills_change_nothing() {
         }
         let scenario = &Scenario::all()[round % Scenario::all().len()];
         let root = place.path().join(format!("{}-{round}", scenario.name));
-        // At least a third is to hit a write: half of the kills lie in wait for one.
+        // At least a third of the kills must hit a write, so half of them wait for one.
         let mut aims = [Aim::Writing, Aim::Anywhere, Aim::Writing, Aim::Start].into_iter().cycle();
         while killer.tally.kills < wanted {
             if killer.strike(scenario, &root, aims.next().unwrap_or(Aim::Anywhere)) {
@@ -94,7 +94,7 @@ fn kills_change_nothing() {
     assert!(tally.resuming > 0 && tally.resumed_steps > 0, "none hit a resume: {tally:?}");
 }
 
-/// Ten thousand steps take no more memory at their end than near their beginning.
+/// Ten thousand steps take no more memory at the end than near the beginning.
 #[test]
 fn memory_stays_flat() {
     let place = tempfile::tempdir().expect("a temporary directory");

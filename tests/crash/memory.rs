@@ -1,4 +1,4 @@
-//! How much memory a process holds while it works.
+//! Memory of a running process.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::experiment::Scenario;
 
-/// Resident KiB of the program at work, sampled until it ends.
+/// Resident KiB of the running program, sampled until it ends.
 pub(crate) fn series(scenario: &Scenario, root: &Path) -> Vec<u64> {
     let mut child = scenario.command(root).stderr(Stdio::null()).spawn().expect("it starts");
     let mut samples = Vec::new();

@@ -17,7 +17,7 @@ PARTS = ["in", "out", "tokens", "moderation"]
 
 
 class Sheet:
-    """Tables, and what was out of bounds."""
+    """Tables, and the figures that are out of bounds."""
 
     def __init__(self):
         self.text, self.broken = [], []
@@ -27,7 +27,7 @@ class Sheet:
         self.text += ["", title, "", line(header), line(["---"] * len(header)), *map(line, rows)]
 
     def bounded(self, what, *figures):
-        """The figures as text; anything not below the bound is noted."""
+        """The figures as text; notes those that are not below the bound."""
         self.hold(what, all(figure is not None and figure < BOUND for figure in figures))
         return [f"{figure:.1e}" for figure in figures]
 
@@ -62,17 +62,17 @@ def exports(sheet, vxf, place):
         if "largest" in row:
             sheet.hold(f"{what}: tensors", row["largest"] < (BOUND if row["dtype"] == "f32" else 1.5))
     wide = [row for row in rows if row["dtype"] == "f32" and row["mode"] != outward.FULL]
-    header = ["model", "tensors", "logits", "logits, last adapter attached", "logits, vxf's own", "moved by the last adapter"]
+    header = ["model", "tensors", "logits", "logits, last adapter attached", "logits, vxf's own", "change by the last adapter"]
     sheet.table("f32, merged by vxf against merged by peft: largest difference", header, [
         [row["title"], *sheet.bounded(row["what"], row["largest"], row["merged"], row["beside"], row["vxf"]),
          f"{row['moved']:.2f}"] for row in wide])
     narrow = [row for row in rows if row["dtype"] != "f32" and row["mode"] != outward.FULL]
-    header = ["model", "type", "entries", "unlike", "largest, in neighbouring values", "logits, vxf's own", "moved by the last adapter"]
+    header = ["model", "type", "entries", "different", "largest, in neighbouring values", "logits, vxf's own", "change by the last adapter"]
     sheet.table("bf16 and f16, merged by vxf against merged by peft in the stored type", header, [
         [row["title"], row["dtype"], row["count"], row["unlike"], f"{row['largest']:.0f}",
          *sheet.bounded(row["what"], row["vxf"]), f"{row['moved']:.2f}"] for row in narrow])
     full = [row for row in rows if row["mode"] == outward.FULL]
-    sheet.table("Exports of fully trained models", ["model", "type", "logits, vxf's own", "moved by training"], [
+    sheet.table("Exports of fully trained models", ["model", "type", "logits, vxf's own", "change by training"], [
         [row["title"], row["dtype"], *sheet.bounded(row["what"], row["vxf"]), f"{row['moved']:.2f}"] for row in full])
     known = [row for row in rows if "texts" in row]
     header = ["model", "loaded as", "texts with equal ids", "decoded to the text itself"]

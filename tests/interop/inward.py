@@ -1,4 +1,4 @@
-"""What transformers and peft write, loaded by vxf."""
+"""Files written by transformers and peft, loaded by vxf."""
 
 import os, shutil, subprocess, sys
 
@@ -9,7 +9,7 @@ LAYOUTS = [(dtype, sharded) for dtype in models.DTYPES for sharded in [False, Tr
 
 
 def directories(vxf, place):
-    """Every variant in every type, in one file and in several: the largest difference of the logits."""
+    """The largest difference of the logits, for every variant and type, in one file and in several."""
     given = {os.path.basename(it): it for it in tokens.directories(os.path.join(place, "tokenizers"))}
     rows = []
     for name, (_, tokenizer, _) in models.VARIANTS.items():
@@ -36,7 +36,7 @@ RECORDED = {
 
 
 def adapters(vxf, place):
-    """Adapters that peft wrote, trained further: logits, first gradients and losses of five steps of SFT."""
+    """Adapters written by peft and trained further: logits, first gradients and losses of five steps of SFT."""
     rows = []
     for family, options in RECORDED.items():
         folder = os.path.join(place, family)

@@ -1,4 +1,4 @@
-"""Tiny models with random weights, as transformers writes them, and recordings of their logits."""
+"""Tiny models with random weights, written by transformers, and recordings of their logits."""
 
 import json, os, shutil
 
@@ -48,7 +48,7 @@ def model(name, tokenizer):
 
 
 def write(name, dtype, sharded, tokenizer_place, place):
-    """Writes a variant into `place`; gives the number of files that hold its weights."""
+    """Writes a variant into `place` and returns the number of its weight files."""
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_place)
     made = model(name, tokenizer).to(DTYPES[dtype])
     made.save_pretrained(place, max_shard_size="40KB" if sharded else "1GB")

@@ -1,4 +1,4 @@
-"""What vxf exports, loaded by transformers, peft and tokenizers."""
+"""Exports of vxf, loaded by transformers, peft and tokenizers."""
 
 import json, os, shutil
 
@@ -31,7 +31,7 @@ LORA = '{{ type = "lora", rank = {rank}, alpha = {alpha}, dropout = 0.1, use_rsl
 GATED = ["q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj", "gate_proj"]
 PLAIN = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
 
-# How the two stages train: what, and whether the second goes on with the first's adapter.
+# Training of the two stages: what is trained, and whether the second continues the first one's adapter.
 DOUBLE, SINGLE, STABLE, FULL = "LoRA, then LoRA", "LoRA, continued", "rank-stabilised LoRA", "all weights"
 CASES = [(name, dtype, DOUBLE) for dtype in models.DTYPES for name in models.VARIANTS]
 CASES += [("llama", "f32", SINGLE), ("llama", "f32", STABLE), ("llama", "f32", FULL), ("llama", "bf16", FULL)]
@@ -49,7 +49,7 @@ def data(place):
 
 
 def train(vxf, base, name, mode, place):
-    """A run on the model in `base`; gives its last cell."""
+    """Runs an experiment on the model in `base` and returns its last run."""
     targets = PLAIN if name.startswith("opt") else GATED
     lora = lambda rank, alpha: LORA.format(
         rank=rank, alpha=alpha, stable=json.dumps(mode == STABLE), targets=json.dumps(targets))
@@ -69,7 +69,7 @@ def gap(a, b):
 
 
 def steps(a, b):
-    """How far apart two tensors of one 16-bit type are, in neighbouring values."""
+    """The distance of two tensors of one 16-bit type, in neighbouring values."""
     def rank(tensor):
         bits = tensor.contiguous().view(torch.int16).int()
         return torch.where(bits < 0, -(bits & 0x7FFF), bits)
@@ -77,7 +77,7 @@ def steps(a, b):
 
 
 def tensors(ours, theirs, dtype):
-    """Entries compared, entries that differ, and the largest difference: plain in f32, else in neighbouring values."""
+    """Number of entries, of different entries, and the largest difference: absolute in f32, otherwise in neighbouring values."""
     ours, theirs = ours.state_dict(), theirs.state_dict()
     assert ours.keys() == theirs.keys(), ours.keys() ^ theirs.keys()
     count, unlike, largest = 0, 0, 0.0
@@ -103,7 +103,7 @@ def merged_by_peft(base, adapters, dtype):
 
 
 def check(vxf, name, dtype, mode, tokenizer, place):
-    """One run, exported in both ways; a row of figures."""
+    """Exports one run in both ways and returns a row of figures."""
     base, export, adapter = [os.path.join(place, it) for it in ["base", "export", "adapter"]]
     models.write(name, dtype, dtype == "f32", tokenizer, base)
     cell = train(vxf, base, name, mode, place)
@@ -143,7 +143,7 @@ def exports(vxf, place):
 
 
 def embedded(vxf, place):
-    """A run on vxf's own model: logits, and ids of its words."""
+    """A run on the embedded model: logits, and ids of its words."""
     settings = ["alignment_samples=16", "user_samples=16", "harmful_test=6", "task_test=6", "benign_test=4",
                 "alignment_probe=4", "max_new_tokens=4"]
     args = [part for it in settings for part in ["--set", f"world.{it}"]]

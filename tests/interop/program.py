@@ -1,4 +1,4 @@
-"""The programs under test: `vxf`, and the examples that give token ids and a judge's probabilities."""
+"""The programs under test: `vxf`, and the examples that print token ids and a judge's probabilities."""
 
 import json, os, subprocess
 
@@ -6,7 +6,7 @@ ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 
 
 def example(package, name, job):
-    """What an example of a crate answers to `job`, both as JSON."""
+    """The output of a crate's example for the input `job`, both as JSON."""
     command = ["cargo", "run", "--release", "--quiet", "-p", package, "--example", name]
     run = subprocess.run(command, cwd=ROOT, input=json.dumps(job), capture_output=True, text=True)
     if run.returncode:

@@ -15,7 +15,7 @@ transformers.logging.set_verbosity_error()
 
 
 class Day(datetime.datetime):
-    """vxf tells templates that it is always this day."""
+    """The date that vxf gives to every template."""
 
     @classmethod
     def now(cls, tz=None):
@@ -25,7 +25,7 @@ class Day(datetime.datetime):
 chat_utils.datetime = Day
 random.seed(1)
 
-# What words are split by, and the chat templates, are those of the Rust tests.
+# The split patterns and chat templates are those of the Rust tests.
 tests = os.path.join(ROOT, "crates", "data", "tests", "text")
 source = open(os.path.join(tests, "chat.rs")).read()
 TEMPLATES = {

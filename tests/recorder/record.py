@@ -77,7 +77,7 @@ def base_model(a):
 
 
 def write_model(a, folder, state):
-    """The weights in the asked kind of files; several of them split the tensors in the middle."""
+    """Writes the weights in the requested format; with several files, the tensors are split in the middle."""
     stored = {k: v.to(getattr(torch, a.dtype)).contiguous() for k, v in state.items()}
     if a.without_prefix:
         stored = {k.removeprefix("model."): v for k, v in stored.items()}
@@ -112,7 +112,7 @@ def mean_loss(logits, labels):
 
 
 class Replay:
-    """One rule on one model: keeps the sites, the optimiser and what is recorded."""
+    """One training rule on one model, with its sites, optimiser and records."""
 
     def __init__(self, model, batch, evaluation, spec):
         self.model, self.batch, self.evaluation, self.spec = model, batch, evaluation, spec

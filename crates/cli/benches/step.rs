@@ -23,7 +23,7 @@ use vxf_core::{Backbone, Example, Key, Lora, Result, Trainable};
 use vxf_hf::load_backbone;
 use vxf_testkit::checkpoint::LlamaShape;
 
-/// A stage that never ends, for timing single steps.
+/// A stage without end, for timing single steps.
 fn training<'a>(
     backbone: &'a dyn Backbone,
     method: &str,

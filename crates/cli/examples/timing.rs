@@ -1,4 +1,4 @@
-//! Times training steps and generation on random models, one JSON object to a line.
+//! Times training steps and generation on random models; prints one JSON object per line.
 //!
 //! `tools/bench.py` runs this beside the same work in PyTorch. Shapes: `nano` (the embedded model,
 //! sequence 32, batch 8), `S` (hidden 256, 6 layers, vocabulary 4096, sequence 128, batch 8), `M`
@@ -69,13 +69,13 @@ struct Args {
     /// f32 or bf16.
     #[arg(long, default_value = "f32")]
     dtype: String,
-    /// A model directory to take the weights from, of the shape that is named.
+    /// A model directory of the given shape, to load weights from.
     #[arg(long, value_name = "DIR")]
     checkpoint: Option<PathBuf>,
-    /// Generates so many tokens after a prompt of 32 instead of training.
+    /// Generates this many tokens after a prompt of 32, instead of training.
     #[arg(long, value_name = "TOKENS")]
     generate: Option<usize>,
-    /// Times large matrix products instead.
+    /// Times large matrix products instead of training.
     #[arg(long)]
     matmul: bool,
 }
@@ -159,8 +159,8 @@ impl Size {
         self.batch as f64 * mean
     }
 
-    /// Operations of one step, as `bench_torch.py` counts them: what PyTorch has to compute, a
-    /// block that is computed again not counted.
+    /// Operations of one step, as counted in `bench_torch.py`: those that PyTorch needs, without
+    /// recomputed blocks.
     fn operations(&self, train: Train, rule: &str) -> f64 {
         let LlamaShape { hidden, layers, intermediate, vocabulary, .. } = self.shape;
         let (h, i) = (hidden as f64, intermediate as f64);
@@ -201,12 +201,12 @@ impl Size {
     }
 }
 
-/// Where to compute.
+/// The device.
 fn on(args: &Args) -> Result<Device> {
     device(&args.device).map_err(|error| Error::State(error.to_string()))
 }
 
-/// The most MiB of a GPU's memory in use since this was last asked.
+/// Peak GPU memory in MiB since the last call.
 fn gpu_memory(device: &Device) -> Result<Option<f64>> {
     #[cfg(feature = "cuda")]
     if let candle_core::DeviceLocation::Cuda { gpu_id } = device.location() {
@@ -216,7 +216,7 @@ fn gpu_memory(device: &Device) -> Result<Option<f64>> {
     Ok(None)
 }
 
-/// Processor seconds of this process so far.
+/// CPU seconds of this process so far.
 fn processor() -> f64 {
     let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let fields: Vec<&str> =
@@ -225,7 +225,7 @@ fn processor() -> f64 {
     (ticks(11).unwrap_or(f64::NAN) + ticks(12).unwrap_or(f64::NAN)) / 100.0
 }
 
-/// A figure of `/proc/self/status` in MiB.
+/// A value of `/proc/self/status` in MiB.
 fn memory(key: &str) -> f64 {
     let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = text.lines().find(|line| line.starts_with(key)).unwrap_or_default();
@@ -269,7 +269,7 @@ fn training<'a>(backbone: &'a dyn Backbone, args: &Args, size: &Size) -> Result<
     })
 }
 
-/// MiB that `vxf validate` foretells for such a stage.
+/// The memory in MiB that `vxf validate` estimates for this stage.
 fn foretold(args: &Args, size: &Size) -> Result<f64, vxf_run::Error> {
     let trainable = match args.train {
         Train::Lora => json!({ "type": "lora", "dropout": args.dropout }),
@@ -284,7 +284,7 @@ fn foretold(args: &Args, size: &Size) -> Result<f64, vxf_run::Error> {
         "model": { "path": "random/weights", "dtype": args.dtype, "shape": size.shape.config() },
         "data": {
             "max_length": size.seq,
-            "alignment": { "path": "placeholder.jsonl", "take": size.batch },
+            "alignment": { "path": "placeholder/samples", "take": size.batch },
         },
         "alignment": { "batch_size": size.batch, "trainable": trainable },
     });
@@ -303,15 +303,15 @@ fn steps(args: &Args, size: &Size) -> Result<Value> {
         Train::Full => base.with_trainable(&Trainable::Full)?,
     };
     drop(base);
-    // What made the random weights is not counted as the model, nor is it there to be used again.
+    // Memory freed after making the random weights is returned, so that it is not counted or reused.
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: gives memory that nobody holds back to the kernel.
+    // SAFETY: returns free memory to the kernel.
     unsafe {
         libc::malloc_trim(0);
     }
     let device = backbone.device();
     let (loaded, gpu_loaded) = (memory("VmRSS"), gpu_memory(device)?);
-    // What loading took is over: where the system lets it, the peak begins anew.
+    // Resets the peak after loading, where the system allows it.
     std::fs::write("/proc/self/clear_refs", "5").ok();
     let mut training = training(&*backbone, args, size)?;
     for _ in 0..args.warmup {
@@ -374,7 +374,7 @@ fn generation(args: &Args, size: &Size, tokens: usize) -> Result<Value> {
     }))
 }
 
-/// The best rate of large matrix products of our own.
+/// The best rate of our own large matrix products.
 fn matmul(args: &Args) -> Result<Value> {
     let (device, mut best) = (on(args)?, 0f64);
     let (sizes, dtype) = match (device.is_cpu(), &*args.dtype) {
@@ -398,7 +398,7 @@ fn matmul(args: &Args) -> Result<Value> {
 }
 
 fn main() -> ExitCode {
-    // SAFETY: no other thread is running yet.
+    // SAFETY: there is no other thread yet.
     unsafe { vxf::prepare() };
     let args = Args::parse();
     let size = match Size::of(&args) {

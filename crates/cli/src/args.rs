@@ -1,11 +1,11 @@
-//! What can be typed.
+//! The command line's arguments.
 
 use std::path::PathBuf;
 
 use clap::{Args as Group, Parser, Subcommand, ValueEnum};
 use vxf_run::Every;
 
-/// Defences against harmful fine-tuning: train, attack, compare.
+/// Train, attack and compare defences against harmful fine-tuning.
 #[derive(Debug, Parser)]
 #[command(name = "vxf", version, after_help = EXIT_CODES)]
 pub(crate) struct Args {
@@ -22,40 +22,40 @@ Exit codes:
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Align, let a user fine-tune with harmful samples mixed in, and compare.
+    /// Align a model, fine-tune it on a user's data with harmful samples mixed in, and compare defences.
     Run(RunArgs),
-    /// Continue an experiment that was stopped or killed, to the bit.
+    /// Continue an interrupted experiment from its last checkpoint.
     Resume(ResumeArgs),
-    /// List what is registered.
+    /// List registered plugins: defences, perturbers, metrics, judges and more.
     List(ListArgs),
-    /// Show one method: summary, paper, stages, settings, an example recipe.
+    /// Show one plugin: summary, paper, stages, settings, an example recipe.
     Show(ShowArgs),
-    /// Check a recipe and print what it would do and cost; loads no weights, trains nothing.
+    /// Check a recipe and print its runs and their cost; nothing is loaded or trained.
     Validate(ValidateArgs),
-    /// List every deviation of a run from a recipe.
+    /// List all differences between a run and a recipe.
     Diff(DiffArgs),
-    /// Measure a model, or a finished run again with other judges or metrics.
+    /// Evaluate a model, or a finished run again with other metrics or judges.
     Eval(EvalArgs),
-    /// Look at a model's answers.
+    /// Print a model's answers to prompts.
     Generate(GenerateArgs),
-    /// Take a run's model away: merged as a model directory, or as PEFT adapters.
+    /// Export a run's model: merged as a model directory, or as PEFT adapters.
     Export(ExportArgs),
-    /// List the runs of an experiment, or tell of one run what it is and where it came from.
+    /// List the runs of an experiment, or show the settings and figures of one run.
     Runs(RunsArgs),
-    /// Remove weights of finished runs to save disk; records stay.
+    /// Remove the weights of finished runs to save disk space; records stay.
     Prune(PruneArgs),
     /// Replay recorded steps of the reference trainer and compare every number.
     Parity(ParityArgs),
-    /// Make a base model of the embedded world, as the shipped one was made.
+    /// Train a base model of the embedded world, in the same way as the shipped one.
     Pretrain(PretrainArgs),
-    /// Tell what this program was built with and what this machine has for it.
+    /// Show what this program was built with and the hardware it can use.
     Doctor(DoctorArgs),
 }
 
 #[derive(Debug, Group)]
 #[command(after_help = EXIT_CODES)]
 pub(crate) struct DoctorArgs {
-    /// Print one JSON value.
+    /// Print the result as JSON.
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -63,20 +63,20 @@ pub(crate) struct DoctorArgs {
 #[derive(Debug, Group)]
 #[command(after_help = EXIT_CODES)]
 pub(crate) struct ParityArgs {
-    /// A folder of recordings: manifest.json and a directory for each model.
+    /// A directory of recordings: manifest.json and a directory for each model.
     pub(crate) directory: PathBuf,
-    /// Where to compute: auto, cpu, cuda or cuda:N.
+    /// Computing device: auto, cpu, cuda or cuda:N.
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     pub(crate) device: String,
-    /// The type to compute in; each has its bounds.
+    /// Type of weights and activations; each type has its own tolerances.
     #[arg(long, value_name = "TYPE", value_enum, default_value_t = ParityType::F32)]
     pub(crate) dtype: ParityType,
-    /// Print one JSON value.
+    /// Print the result as JSON.
     #[arg(long)]
     pub(crate) json: bool,
 }
 
-/// The types for which bounds are stated.
+/// The types with stated tolerances.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 pub(crate) enum ParityType {
     F32,
@@ -87,14 +87,14 @@ pub(crate) enum ParityType {
 #[derive(Debug, Group)]
 #[command(after_help = EXIT_CODES)]
 pub(crate) struct PretrainArgs {
-    /// Seed of data, order and starting weights; the default made the shipped model.
+    /// Seed of data, order and initial weights; the default made the shipped model.
     #[arg(long, value_name = "SEED", default_value_t = vxf_world::Pretraining::default().seed)]
     pub(crate) seed: u64,
     /// Optimiser steps.
     #[arg(long, value_name = "N", default_value_t = vxf_world::Pretraining::default().steps,
         value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) steps: u64,
-    /// The model directory to make; it must not exist yet.
+    /// Output directory for the model; it must not exist yet.
     #[arg(long, value_name = "DIR")]
     pub(crate) output_dir: PathBuf,
 }
@@ -102,13 +102,13 @@ pub(crate) struct PretrainArgs {
 #[derive(Debug, Group)]
 #[command(after_help = EXIT_CODES)]
 pub(crate) struct RunArgs {
-    /// A recipe; flags win over it, and `--set` over both.
+    /// A recipe. Flags override it, and `--set` overrides both.
     pub(crate) recipe: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) choices: Choices,
     #[command(flatten)]
     pub(crate) finding: Finding,
-    /// Where results go [default: runs/<defense>-<task>-<digest>]; never overwritten.
+    /// Output directory [default: runs/<defense>-<task>-<digest>]; never overwritten.
     #[arg(long, value_name = "DIR")]
     pub(crate) output_dir: Option<PathBuf>,
     #[command(flatten)]
@@ -126,19 +126,20 @@ pub(crate) struct ResumeArgs {
     pub(crate) course: Course,
 }
 
-/// How a run is kept and shown; no figure depends on it.
+/// Options of execution and output; figures do not depend on them.
 #[derive(Debug, Group)]
 pub(crate) struct Course {
-    /// Save a training stage every so many steps, such as 200, or so often, such as 90s, 10m or 2h.
+    /// How often to save a checkpoint: every N steps (200) or after a time (90s, 10m, 2h).
     #[arg(long, value_name = "STEPS|TIME", default_value = "10m")]
     pub(crate) checkpoint_every: Every,
-    /// Print a few prompts and answers of a model of your own; all are always kept in files.
+    /// Print sample prompts and answers of your own model too; all are stored in files anyway.
     #[arg(long)]
     pub(crate) log_samples: bool,
-    /// Fail if the user's training did not lower its own loss, also where a defence may be why.
+    /// Fail if fine-tuning did not lower its training loss in some run, even if a defence may be the
+    /// reason.
     #[arg(long)]
     pub(crate) strict: bool,
-    /// Print one JSON value with every run's figures.
+    /// Print the result as JSON, with every run's figures.
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -148,17 +149,17 @@ pub(crate) struct Course {
 pub(crate) struct DiffArgs {
     /// The recipe.
     pub(crate) recipe: PathBuf,
-    /// An experiment, or a run of one.
+    /// An experiment, or a run of it.
     pub(crate) run: PathBuf,
-    /// Print one JSON value.
+    /// Print the result as JSON.
     #[arg(long)]
     pub(crate) json: bool,
 }
 
-/// How models and data are found.
+/// Options for models and data on the hub.
 #[derive(Debug, Default, Group)]
 pub(crate) struct Finding {
-    /// Refuse the network: what the hub's cache does not hold is an error.
+    /// Do not use the network; only cached models and data are available.
     #[arg(long)]
     pub(crate) offline: bool,
 }
@@ -168,35 +169,35 @@ pub(crate) struct Finding {
 pub(crate) struct EvalArgs {
     /// A run, a whole experiment, a model directory, or a hub id (owner/name, or hf:owner/name).
     pub(crate) target: String,
-    /// For a model: the recipe that says what to measure on; for a run its own holds.
+    /// The recipe with the data to measure on, for a model; a run uses its own.
     #[arg(long, value_name = "RECIPE")]
     pub(crate) recipe: Option<PathBuf>,
-    /// Measure by this metric; may be repeated [default: the recipe's].
+    /// Metric to measure; repeatable [default: the recipe's].
     #[arg(long, value_name = "NAME")]
     pub(crate) metric: Vec<String>,
-    /// Judge by this judge; may be repeated, the first gives the plain names [default: the
+    /// Judge to use; repeatable, and the first one gives figures without a suffix [default: the
     /// recipe's].
     #[arg(long, value_name = "NAME")]
     pub(crate) judge: Vec<String>,
-    /// Any setting of a recipe, such as data.harmful_test.take=100; may be repeated.
+    /// Any recipe setting, such as data.harmful_test.take=100; repeatable.
     #[arg(long, value_name = "KEY=VALUE", allow_hyphen_values = true)]
     pub(crate) set: Vec<String>,
-    /// How data of your own is put to the model: alpaca, chat, plain or auto [default: as the run or
-    /// the recipe says, else auto: the model's own chat template, or alpaca where it has none].
+    /// Prompt template for your own data: alpaca, chat, plain or auto [default: the run's or the
+    /// recipe's, else auto: the model's own chat template, or alpaca if it has none].
     #[arg(long, value_name = "TEMPLATE")]
     pub(crate) template: Option<String>,
-    /// Make all answers anew; those that a run has kept are judged as they are otherwise.
+    /// Generate all answers again; by default a run's stored answers are judged.
     #[arg(long)]
     pub(crate) anew: bool,
-    /// Write every answer here as JSON lines; it must not exist yet.
+    /// Write all answers to this file as JSON lines; it must not exist yet.
     #[arg(long, value_name = "FILE")]
     pub(crate) generations: Option<PathBuf>,
-    /// Where to compute: auto, cpu, cuda or cuda:N.
+    /// Computing device: auto, cpu, cuda or cuda:N.
     #[arg(long, value_name = "DEVICE")]
     pub(crate) device: Option<String>,
     #[command(flatten)]
     pub(crate) finding: Finding,
-    /// Print one JSON value.
+    /// Print the result as JSON.
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -206,37 +207,37 @@ pub(crate) struct EvalArgs {
 pub(crate) struct GenerateArgs {
     /// A run, a model directory, a hub id (owner/name, or hf:owner/name), or `embedded`.
     pub(crate) target: String,
-    /// What to ask; may be repeated.
+    /// A prompt; repeatable.
     #[arg(long, short, value_name = "TEXT", required = true)]
     pub(crate) prompt: Vec<String>,
-    /// How it is put: auto, alpaca, chat, plain or world [default: as the run was trained, else auto: the
-    /// model's own chat template, alpaca where it has none].
+    /// Prompt template: auto, alpaca, chat, plain or world [default: the run's, else auto: the model's
+    /// own chat template, or alpaca if it has none].
     #[arg(long, value_name = "TEMPLATE")]
     pub(crate) template: Option<String>,
-    /// Longest answer in tokens.
+    /// Maximum length of an answer in tokens.
     #[arg(long, value_name = "N", default_value_t = 128)]
     pub(crate) max_new_tokens: usize,
-    /// Draw at this temperature; 0 takes the likeliest token.
+    /// Sampling temperature; 0 takes the most likely token.
     #[arg(long, value_name = "T", default_value_t = 0.0)]
     pub(crate) temperature: f64,
-    /// Draw from the likeliest tokens that make up this probability.
+    /// Nucleus sampling: total probability of the most likely tokens to sample from.
     #[arg(long, value_name = "P")]
     pub(crate) top_p: Option<f64>,
-    /// Draw from so many of the likeliest tokens.
+    /// Top-k sampling: number of the most likely tokens to sample from.
     #[arg(long, value_name = "K")]
     pub(crate) top_k: Option<usize>,
-    /// Seed of the draws.
+    /// Sampling seed.
     #[arg(long, value_name = "SEED", default_value_t = 1)]
     pub(crate) seed: u64,
-    /// The type to compute in: f32, f64, bf16 or f16.
+    /// Type of weights and activations: f32, f64, bf16 or f16.
     #[arg(long, value_name = "TYPE")]
     pub(crate) dtype: Option<String>,
-    /// Where to compute: auto, cpu, cuda or cuda:N.
+    /// Computing device: auto, cpu, cuda or cuda:N.
     #[arg(long, value_name = "DEVICE")]
     pub(crate) device: Option<String>,
     #[command(flatten)]
     pub(crate) finding: Finding,
-    /// Print one JSON value.
+    /// Print the result as JSON.
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -244,20 +245,20 @@ pub(crate) struct GenerateArgs {
 #[derive(Debug, Group)]
 #[command(after_help = EXIT_CODES, group = clap::ArgGroup::new("what").required(true))]
 pub(crate) struct ExportArgs {
-    /// The run, or an experiment in which only one can be meant.
+    /// A run, or an experiment with a single candidate.
     pub(crate) run: PathBuf,
-    /// A model directory with all adapters merged, in the type that the base is stored in.
+    /// Export a model directory with all adapters merged, in the type in which the base is stored.
     #[arg(long, group = "what")]
     pub(crate) merged: bool,
-    /// The adapters in PEFT's layout; two stages give two, to be merged in order.
+    /// Export the adapters in PEFT's layout; two stages give two adapters, to be merged in order.
     #[arg(long, group = "what")]
     pub(crate) adapter: bool,
-    /// The directory to make; it must not exist yet.
+    /// Output directory; it must not exist yet.
     #[arg(long, value_name = "DIR")]
     pub(crate) output_dir: PathBuf,
     #[command(flatten)]
     pub(crate) finding: Finding,
-    /// Print one JSON value.
+    /// Print the result as JSON.
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -268,44 +269,45 @@ pub(crate) struct ValidateArgs {
     pub(crate) recipe: PathBuf,
     #[command(flatten)]
     pub(crate) choices: Choices,
-    /// Print one JSON value.
+    /// Print the result as JSON.
     #[arg(long)]
     pub(crate) json: bool,
 }
 
-/// What a recipe can say, as flags.
+/// Recipe settings that have a flag of their own.
 #[derive(Debug, Default, Group)]
 pub(crate) struct Choices {
-    /// The alignment defence under test [default: vaccine]. `a,b` compares several, `a+b` composes them
-    /// within the stage; so do the other flags for methods.
+    /// Alignment-stage method to test [default: vaccine]. `a,b` compares methods, `a+b` composes them
+    /// within the stage; the other method flags work the same way.
     #[arg(long, value_name = "NAME")]
     pub(crate) defense: Option<String>,
-    /// The inner player, in place of the defence's own.
+    /// Perturber to use instead of the defence's own.
     #[arg(long, value_name = "NAME")]
     pub(crate) perturber: Option<String>,
-    /// The defence in the user's stage [default: sft].
+    /// Method for the user's fine-tuning stage [default: sft].
     #[arg(long, value_name = "NAME")]
     pub(crate) fine_tune_defense: Option<String>,
-    /// A method that edits or repairs the model after the user's stage [default: none].
+    /// Post-tuning method, which edits or repairs the fine-tuned model [default: none].
     #[arg(long, value_name = "NAME")]
     pub(crate) post_tune_defense: Option<String>,
-    /// A metric to show in full, beside the paper's four; may be repeated.
+    /// Metric to show in full, in addition to the paper's four; repeatable.
     #[arg(long, value_name = "NAME")]
     pub(crate) metric: Vec<String>,
-    /// Who decides what is harmful; may be repeated, the first gives the plain names.
+    /// Judge that decides which answers are harmful; repeatable, and the first one gives figures without
+    /// a suffix.
     #[arg(long, value_name = "NAME")]
     pub(crate) judge: Vec<String>,
-    /// A model directory in the Hugging Face layout, or a hub id (owner/name, or hf:owner/name)
-    /// [default: the embedded model].
+    /// Model directory in the Hugging Face layout, or hub id (owner/name, or hf:owner/name) [default: the
+    /// embedded model].
     #[arg(long, value_name = "DIR|ID")]
     pub(crate) model: Option<String>,
-    /// The type to compute in, whatever the model is stored in: f32, f64, bf16 or f16.
+    /// Type of weights and activations, whatever the stored type: f32, f64, bf16 or f16.
     #[arg(long, value_name = "TYPE")]
     pub(crate) dtype: Option<String>,
     /// The user's task: sst2, agnews or gsm8k [default: sst2].
     #[arg(long, value_name = "TASK")]
     pub(crate) task: Option<String>,
-    /// Shares of harmful samples in the user's data, such as 0,0.1,0.2; may be repeated.
+    /// Shares of harmful samples in the user's data, such as 0,0.1,0.2; repeatable.
     #[arg(
         long,
         value_name = "P",
@@ -314,46 +316,45 @@ pub(crate) struct Choices {
         allow_negative_numbers = true
     )]
     pub(crate) harmful_ratio: Vec<f64>,
-    /// Seeds, such as 1,2,3; may be repeated.
+    /// Seeds, such as 1,2,3; repeatable.
     #[arg(long, value_name = "SEED", value_delimiter = ',')]
     pub(crate) seed: Vec<u64>,
-    /// The perturber's radius, such as 2; 1,3,5 runs all of them.
+    /// The perturber's radius, such as 2; 1,3,5 runs each value.
     #[arg(long, value_name = "RHO", value_delimiter = ',', allow_negative_numbers = true)]
     pub(crate) rho: Vec<f64>,
-    /// Do one stage alone.
+    /// Run only this stage.
     #[arg(long, value_name = "STAGE")]
     pub(crate) stage: Option<OneStage>,
-    /// Start from this run: the user's stage from EXPERIMENT/<defense>/aligned/<seed>, post-tuning from
+    /// Start from this run: fine-tuning from EXPERIMENT/<defense>/aligned/<seed>, post-tuning from
     /// EXPERIMENT/<defense>/<ratio>/<seed>.
     #[arg(long, value_name = "RUN")]
     pub(crate) from: Option<PathBuf>,
-    /// Measure drift and alignment loss every so many steps of the user's stage.
+    /// Measure drift and alignment loss every N steps of fine-tuning.
     #[arg(long, value_name = "STEPS")]
     pub(crate) eval_every: Option<u64>,
-    /// Where to compute: auto, cpu, cuda or cuda:N [default: cpu].
+    /// Computing device: auto, cpu, cuda or cuda:N [default: cpu].
     #[arg(long, value_name = "DEVICE")]
     pub(crate) device: Option<String>,
-    /// Worker threads [default: all cores]; figures do not depend on it.
+    /// Number of worker threads [default: all cores]; figures do not depend on it.
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<usize>,
-    /// What the backward pass computes again: none, block (slower, far less memory), or auto, by
-    /// the memory there is [default: auto]; figures do not depend on it.
+    /// What to recompute in the backward pass: none, block (slower, far less memory), or auto, which
+    /// depends on the free memory [default: auto]; figures do not depend on it.
     #[arg(long, value_name = "WHAT")]
     pub(crate) recompute: Option<String>,
-    /// Leave out rows of data files that cannot be read, and count them.
+    /// Skip and count unreadable rows of data files.
     #[arg(long)]
     pub(crate) skip_bad_rows: bool,
-    /// Leave out plain fine-tuning beside the defence.
+    /// Do not run plain fine-tuning beside the defence.
     #[arg(long)]
     pub(crate) no_baseline: bool,
-    /// Leave out the model that was never aligned.
+    /// Do not run the model that was never aligned.
     #[arg(long)]
     pub(crate) no_undefended: bool,
-    /// What is kept on disk of runs that are done: weights, adapters or none [default: weights].
+    /// What to keep on disk of finished runs: weights, adapters or none [default: weights].
     #[arg(long, value_name = "WHAT")]
     pub(crate) keep: Option<String>,
-    /// Any setting of a recipe, such as world.user_samples=100; `KEY=a,b` runs all values. May be
-    /// repeated.
+    /// Any recipe setting, such as world.user_samples=100; `KEY=a,b` runs each value. Repeatable.
     #[arg(long, value_name = "KEY=VALUE", allow_hyphen_values = true)]
     pub(crate) set: Vec<String>,
 }
@@ -363,7 +364,7 @@ pub(crate) struct Choices {
 pub(crate) struct RunsArgs {
     /// An experiment, a run of it, or a directory of experiments.
     pub(crate) path: PathBuf,
-    /// Print one JSON value.
+    /// Print the result as JSON.
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -381,21 +382,21 @@ pub(crate) struct PruneArgs {
 /// One stage of the pipeline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum OneStage {
-    /// Align and measure.
+    /// The provider's alignment.
     Alignment,
     /// The user's fine-tuning, from an aligned run.
     #[value(name = "fine_tuning", alias = "fine-tuning")]
     FineTuning,
-    /// An edit or a repair of a model that a user has fine-tuned.
+    /// An edit or repair of a fine-tuned model.
     #[value(name = "post_tuning", alias = "post-tuning")]
     PostTuning,
 }
 
 #[derive(Debug, Group)]
 pub(crate) struct ListArgs {
-    /// One kind alone.
+    /// List only this kind.
     pub(crate) kind: Option<ListKind>,
-    /// Print one JSON value.
+    /// Print the result as JSON.
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -403,25 +404,25 @@ pub(crate) struct ListArgs {
 /// A kind of plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ListKind {
-    /// Outer players: published methods.
+    /// Published methods.
     Defenses,
-    /// Inner players.
+    /// Methods that find perturbations, the inner player of the min-max step.
     Perturbers,
-    /// Measures.
+    /// Measurements of models.
     Metrics,
     /// Model families.
     Backbones,
-    /// What decides whether an answer is harmful.
+    /// Judges of harmful answers.
     Judges,
-    /// Where samples come from.
+    /// Sources of training and test data.
     Sources,
 }
 
 #[derive(Debug, Group)]
 pub(crate) struct ShowArgs {
-    /// A registered name.
+    /// The name of a plugin.
     pub(crate) name: String,
-    /// Print one JSON value.
+    /// Print the result as JSON.
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -1,4 +1,4 @@
-//! Errors as the user meets them: what, where, what to do, and an exit code.
+//! Errors as shown to the user: message, hints and exit code.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use vxf_run::Error;
 
 use crate::{EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE};
 
-/// A command that could not be done.
+/// A command that failed.
 #[derive(Debug)]
 pub(crate) struct CommandError {
     /// The exit code.
@@ -17,17 +17,17 @@ pub(crate) struct CommandError {
 }
 
 impl CommandError {
-    /// The run failed.
+    /// A failed run.
     pub(crate) fn failed(message: impl Into<String>) -> Self {
         Self { code: EXIT_FAILED, message: message.into(), hints: Vec::new() }
     }
 
-    /// The command cannot be meant.
+    /// An invalid command line or recipe.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self { code: EXIT_USAGE, message: message.into(), hints: Vec::new() }
     }
 
-    /// Metrics that failed; everything else was done.
+    /// Some metrics failed; everything else is done.
     pub(crate) fn metrics(failures: &[Failure]) -> Self {
         let each = |Failure { metric, problem, runs }: &Failure| {
             let first = runs.first().map_or("", String::as_str);
@@ -41,7 +41,7 @@ impl CommandError {
         Self::failed(format!("these metrics failed, and have no figures:\n{}", all.join("\n")))
     }
 
-    /// With a hint what to type next.
+    /// Adds a hint about what to do next.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
         self
@@ -77,7 +77,7 @@ impl From<vxf_core::Error> for CommandError {
     }
 }
 
-/// Usage is what can be told from command and recipe alone; the rest is a failed run.
+/// The exit code: usage errors follow from the command line and recipe; all others are failed runs.
 fn code(error: &Error) -> u8 {
     match error {
         Error::Recipe(_)
@@ -213,7 +213,7 @@ mod tests {
 
     use super::*;
 
-    /// What each method's hint names is a place where the method can stand.
+    /// The hint names a flag that accepts the method.
     #[test]
     fn the_hint_of_a_method_in_the_wrong_stage_leads_to_the_right_one() {
         let hint = |stage, belongs: &[Stage]| {

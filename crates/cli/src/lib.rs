@@ -1,6 +1,6 @@
-//! The command line of vxf as a library.
+//! The command line of vxf, as a library.
 //!
-//! A program that registers plugins of its own has the whole command line in three lines:
+//! A program that registers its own plugins gets all commands in three lines:
 //!
 //! ```no_run
 //! // use my_defense as _;
@@ -24,40 +24,40 @@ mod signals;
 
 use args::{Args, Command};
 
-/// Exit code of a command that did what it was asked.
+/// Exit code of a successful command.
 pub const EXIT_DONE: u8 = 0;
-/// Exit code of a run that failed: a damaged model, a full disk, a loss that is not finite.
+/// Exit code of a failed run: a damaged model, a full disk, a loss that is not finite.
 pub const EXIT_FAILED: u8 = 1;
-/// Exit code of a command or a recipe that cannot be meant.
+/// Exit code of an invalid command line or recipe.
 pub const EXIT_USAGE: u8 = 2;
 
-/// Exit code of a run that was asked to stop and kept everything (`EX_TEMPFAIL`): it can be gone on
-/// with, and a scheduler may put it back in the queue.
+/// Exit code of an interrupted run (`EX_TEMPFAIL`): everything is kept, and a scheduler can queue the job
+/// again.
 pub const EXIT_INTERRUPTED: u8 = 75;
 
-/// Settings of the whole process: those that make steps faster, and its panic hook.
+/// Sets process-wide options: allocator and thread settings for speed, and the panic hook.
 ///
 /// # Safety
 /// No other thread may be running.
 pub unsafe fn prepare() {
     if std::env::var_os("CANDLE_NUM_THREADS").is_none() {
-        // candle's pool for element-wise operations spins between them, which costs more than it
-        // gains on small tensors. It reads this once, at the first operation.
-        // SAFETY: the caller's.
+        // candle's thread pool for element-wise operations spins while idle, which costs more than it
+        // gains on small tensors. candle reads this variable once, at the first operation. SAFETY: by the
+        // caller.
         unsafe { std::env::set_var("CANDLE_NUM_THREADS", "1") };
     }
     hide_expected_panics();
-    // A step gives back what the next one takes again. glibc would hand it to the kernel, and have
-    // each page cleared and mapped anew: a twentieth of a small model's step.
+    // A step frees memory that the next step allocates again. By default glibc returns it to the kernel,
+    // and mapping it anew takes a twentieth of a small model's step.
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: sets two numbers; what it refuses stays as it was.
+    // SAFETY: sets two numbers; an invalid one is ignored.
     unsafe {
         libc::mallopt(libc::M_TRIM_THRESHOLD, libc::c_int::MAX);
         libc::mallopt(libc::M_MMAP_THRESHOLD, 32 << 20);
     }
 }
 
-/// Keeps panics of parsers that become errors about their file off stderr.
+/// Hides panics of parsers that are reported as errors about their file.
 #[allow(clippy::disallowed_methods, reason = "the program's own hook")]
 fn hide_expected_panics() {
     let before = std::panic::take_hook();
@@ -68,14 +68,14 @@ fn hide_expected_panics() {
     }));
 }
 
-/// Runs the command that the process was started with.
+/// Runs the command of this process.
 pub fn main() -> ExitCode {
     // SAFETY: nothing has started a thread yet.
     unsafe { prepare() };
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => {
-            // Help that cannot be printed (a closed pipe) is nothing to fail over.
+            // A closed pipe while printing help is not an error.
             let _ = error.print();
             return ExitCode::from(if error.use_stderr() { EXIT_USAGE } else { EXIT_DONE });
         }

@@ -6,13 +6,13 @@ use vxf_untrusted::printable;
 
 use crate::error::CommandError;
 
-/// Bytes of one message; a damaged file may be quoted in it as a whole.
+/// Size limit of a message in bytes; it may quote a whole damaged file.
 const LONGEST_MESSAGE: usize = 16 << 10;
 
-/// Prints a result. That nobody reads on (a closed pipe) is no failure.
+/// Prints a result. A closed pipe is not an error.
 pub(crate) fn print(text: &str) -> Result<(), CommandError> {
     let mut stdout = io::stdout().lock();
-    // Names and answers in it may come from anywhere, and must not steer a terminal.
+    // The text may contain foreign names and answers; escape sequences in it must not reach the terminal.
     match stdout.write_all(printable(text).as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(CommandError::failed(format!("cannot write to stdout: {error}")))
@@ -28,17 +28,17 @@ pub(crate) fn print_json(value: &serde_json::Value) -> Result<(), CommandError> 
     print(&(text + "\n"))
 }
 
-/// Tells the user something that is no result.
+/// Prints a message to stderr.
 pub(crate) fn tell(text: &str) {
     let mut ends = (0..=LONGEST_MESSAGE.min(text.len())).rev();
     let end = ends.find(|end| text.is_char_boundary(*end)).unwrap_or(0);
     let rest = if end < text.len() { " [...]" } else { "" };
     let text = printable(&text[..end]) + rest;
-    // Nowhere to complain if stderr is closed.
+    // If stderr is closed, there is nowhere to report it.
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
-/// A number of bytes, in a unit that suits it.
+/// A number of bytes in MiB or GiB.
 pub(crate) fn bytes(value: u64) -> String {
     const MIB: f64 = 1024.0 * 1024.0;
     match value as f64 / MIB {

@@ -1,4 +1,4 @@
-//! Progress of a run: a bar on a terminal, a line now and then elsewhere.
+//! Progress of a run: a bar on a terminal, otherwise a line every ten seconds.
 
 use std::fmt::Write;
 use std::io::{IsTerminal, stderr};
@@ -12,18 +12,18 @@ use vxf_run::{Access, Progress};
 use crate::error::CommandError;
 use crate::output::tell;
 
-/// How often a plain line is printed.
+/// Interval between lines.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Tells how far a run is, on stderr.
+/// Reports progress on stderr.
 pub(crate) struct Teller {
     bar: ProgressBar,
-    /// When the last line was printed; none on a terminal.
+    /// Time of the last line; `None` on a terminal.
     plain: Option<Mutex<Instant>>,
 }
 
 impl Teller {
-    /// A bar if stderr is a terminal and no CI is around, else plain lines.
+    /// A bar if stderr is a terminal outside of CI, otherwise lines.
     pub(crate) fn new() -> Self {
         let terminal = stderr().is_terminal() && std::env::var_os("CI").is_none();
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
@@ -54,7 +54,7 @@ impl Progress for Teller {
         let template = "{bar:30} {pos}/{len} steps  {rate}  {eta} left  {msg}";
         if let Ok(style) = ProgressStyle::with_template(template) {
             let rate = |state: &ProgressState, to: &mut dyn Write| {
-                // A rate that cannot be written is left out.
+                // If writing fails, the rate is left out.
                 let _ = write!(to, "{:.0} steps/s", state.per_sec());
             };
             self.bar.set_style(style.with_key("rate", rate));
@@ -93,13 +93,13 @@ impl Progress for Teller {
     }
 }
 
-/// The way to models and data, which tells of downloads and of what is worth knowing.
+/// Access to models and data that reports downloads, notes and warnings.
 pub(crate) fn access(offline: bool) -> Result<Access, CommandError> {
     let access = Access::new(offline)?.with_progress(Box::new(downloads()));
     Ok(access.with_notes(Box::new(tell)))
 }
 
-/// Tells of downloads: each file at its first byte and at its last, and now and then between.
+/// Reports each download at its first and last byte, and at intervals between.
 fn downloads() -> impl Fn(&str, u64, u64) + Send + Sync {
     let last = Mutex::new(None::<(String, Instant)>);
     move |file, done, total| {

@@ -1,4 +1,4 @@
-//! Signals that ask a run to stop where nothing is lost.
+//! Signals that ask a run to save and stop.
 
 use std::io::{IsTerminal, stdin};
 use std::sync::Arc;
@@ -9,18 +9,18 @@ use signal_hook::flag;
 
 use crate::error::CommandError;
 
-/// As a shell reports a process that Ctrl-C ended.
+/// The exit code of a process ended by Ctrl-C, as in a shell.
 const EXIT_SIGINT: i32 = 130;
 
-/// A flag that is set by SIGINT, SIGTERM and SIGUSR1.
+/// Returns a flag that SIGINT, SIGTERM and SIGUSR1 set.
 ///
-/// More of them change nothing: schedulers send SIGTERM twice within milliseconds. But a second
-/// Ctrl-C at a terminal comes from someone who does not want to wait, and ends the process at once.
+/// Repeated SIGTERM has no further effect, because schedulers send it twice within milliseconds. A second
+/// Ctrl-C ends the process at once.
 pub(crate) fn watched() -> Result<Arc<AtomicBool>, CommandError> {
     let asked = Arc::new(AtomicBool::new(false));
     let fail = |error| CommandError::failed(format!("cannot listen to signals: {error}"));
     if stdin().is_terminal() {
-        // Before the flag is registered, so that the first Ctrl-C finds it unset.
+        // Registered before the flag, so that the first Ctrl-C finds it unset.
         flag::register_conditional_shutdown(SIGINT, EXIT_SIGINT, asked.clone()).map_err(fail)?;
     }
     for signal in [SIGINT, SIGTERM, SIGUSR1] {

@@ -1,4 +1,4 @@
-//! What is done with a run of a model of one's own: judged again, asked, exported, compared.
+//! Commands on a finished run of a user's own model: evaluate, generate, export, compare.
 
 mod common;
 
@@ -22,7 +22,7 @@ fn a_run_is_judged_asked_exported_and_compared() {
     // Answers to harmful requests are kept in files and not shown.
     assert!(told.ok().contains("[withheld: `--log-samples` shows it]"), "{}", told.stdout);
 
-    // Two judges stand side by side; the one whose scores are to come has judged nothing yet.
+    // Figures of two judges stand side by side; the judge without scores has none yet.
     let rows = place.vxf(&["eval", CELL, "--json"]).json()["measurements"].clone();
     let score = figure(&rows, "harmful_score");
     assert_eq!((&score["details"]["judge"], &score["n"]), (&json!("refusal"), &json!(3)));
@@ -30,7 +30,7 @@ fn a_run_is_judged_asked_exported_and_compared() {
     assert_eq!(figure(&rows, "harmful_score.file")["n"], 0);
     assert_eq!(figure(&rows, "judge_agreement")["n"], 0);
 
-    // Generations out, scores in.
+    // Write the answers, then read scores for them.
     let told = place.vxf(&["eval", CELL, "--generations", "answers.jsonl"]);
     told.ok();
     let answers = std::fs::read_to_string(place.path("answers.jsonl")).expect("answers");
@@ -42,14 +42,14 @@ fn a_run_is_judged_asked_exported_and_compared() {
     place.write("scores.jsonl", &flagged.collect::<String>());
     let rows = place.vxf(&["eval", CELL, "--json"]).json()["measurements"].clone();
     let score = figure(&rows, "harmful_score.file");
-    // Of the test requests 1, 3 and 5 the first ends so.
+    // Of the test requests 1, 3 and 5, one is scored so.
     assert_eq!((score["n"].clone(), score["value"].as_f64()), (json!(3), Some(100.0 / 3.0)));
     assert_eq!(figure(&rows, "judge_agreement")["n"], 3);
     place
         .vxf(&["eval", CELL, "--generations", "answers.jsonl"])
         .fails(2, &["answers.jsonl", "nothing is ever overwritten"]);
 
-    // The merged model answers as the run does.
+    // The merged model answers like the run.
     let export = |what: &str, to: &str| place.vxf(&["export", CELL, what, "--output-dir", to]);
     export("--merged", "merged").ok();
     let asked = |target: &str| {
@@ -68,7 +68,7 @@ fn a_run_is_judged_asked_exported_and_compared() {
             "{name}"
         );
     }
-    // Two stages, two adapters; an occupied place stays as it is.
+    // Two stages give two adapters; an existing directory is not changed.
     let adapters = export("--adapter", "adapters");
     adapters.ok();
     for stage in ["alignment", "fine_tuning"] {
@@ -76,7 +76,7 @@ fn a_run_is_judged_asked_exported_and_compared() {
     }
     export("--adapter", "adapters").fails(2, &["adapters is there already", "--output-dir"]);
 
-    // Every deviation from a recipe, and none from its own.
+    // Every difference from a recipe is listed, and none from its own.
     let told = place.vxf(&["diff", "recipe.toml", "out"]);
     assert!(told.ok().contains("follows recipe.toml in every setting"), "{}", told.stdout);
     place.write(
@@ -100,13 +100,13 @@ fn one_adapter_is_trained_further_and_a_stage_begins_anywhere() {
     let user = ["--stage", "fine-tuning", "--from", "aligned", "--output-dir", "single"];
     run(&[&user[..], &["--set", single]].concat()).ok();
 
-    // Single-LoRA: one adapter, of the alignment's scale.
+    // Single-LoRA: one adapter with the scale of the alignment's.
     place.vxf(&["export", "single", "--adapter", "--output-dir", "adapter"]).ok();
     let config = std::fs::read_to_string(place.path("adapter/adapter_config.json")).expect("one");
     let config: Value = serde_json::from_str(&config).expect("JSON");
     assert_eq!((&config["r"], &config["lora_alpha"]), (&json!(2), &json!(4.0)));
 
-    // The same in one go gives the same figures.
+    // Running all stages at once gives the same figures.
     run(&["--set", single, "--output-dir", "whole"]).ok();
     let rows = |root: &str| {
         let path = place.path(root).join("vaccine/0.2/1/result.json");

@@ -1,4 +1,4 @@
-//! Bad input: each says what, where and what to do, and leaves nothing behind.
+//! Bad input: each error says what is wrong, where, and what to do; no files are left behind.
 
 mod common;
 
@@ -28,7 +28,7 @@ fn methods_in_the_wrong_stage_point_to_the_right_flag() {
     wrong.fails(2, &["`vaccine` belongs to the alignment stage", "--defense vaccine"]);
 }
 
-/// A recipe, the line at fault, and what must be said.
+/// A recipe, the line with the error, and parts of the message.
 const RECIPES: &[(&str, usize, &[&str])] = &[
     ("seeds = [1]\n\n[perturber]\nrho = \"big\"\n", 4, &["`perturber.rho`", "f64", "\"big\""]),
     ("[perturber]\nrho = -1.0\n", 2, &["`perturber.rho`", "at least 0", "-1"]),
@@ -160,7 +160,7 @@ fn model_directories_that_are_not_whole() {
     let weights = model.join("model.safetensors");
     let bytes = std::fs::read(&weights).expect("it is there");
     std::fs::write(&weights, &bytes[..bytes.len() / 2]).expect("it can be written");
-    run().fails(1, &["model.safetensors", "no whole safetensors file"]);
+    run().fails(1, &["model.safetensors", "not a complete safetensors file"]);
     std::fs::write(&weights, b"{}").expect("it can be written");
     run().fails(1, &["model.safetensors"]);
     std::fs::remove_dir_all(&model).expect("it was there");

@@ -1,4 +1,4 @@
-//! `list`, `show`, `validate`, and the manners of the command line.
+//! `list`, `show`, `validate`, and general behaviour of the command line.
 
 mod common;
 
@@ -115,7 +115,7 @@ fn flags_win_over_the_file_and_set_over_both() {
     );
     let set = resolved(&["--rho", "2", "--set", "perturber.rho=3", "--set", "world.task=sst2"]);
     assert_eq!((&set["perturber"]["rho"], &set["world"]["task"]), (&json!(3.0), &json!("sst2")));
-    // Settings of the file's perturber mean nothing to another one.
+    // Settings of another perturber in the file do not apply.
     assert_eq!(resolved(&["--perturber", "gaussian"])["perturber"]["rho"], json!(5.0));
 }
 

@@ -1,5 +1,4 @@
-//! Models and data of one's own: what is wrong with a file is said by its name, and nothing is left
-//! behind.
+//! A user's own models and data: errors name the file, and no files are left behind.
 
 mod common;
 
@@ -9,7 +8,7 @@ use std::net::TcpListener;
 use common::{Place, RECIPE, Told};
 use serde_json::{Value, json};
 
-/// A place with a model, data and a recipe.
+/// A directory with model, data and recipe.
 fn place() -> Place {
     let place = Place::new();
     place.llama("model", u64::MAX);
@@ -21,7 +20,7 @@ fn run(place: &Place, more: &[&str]) -> Told {
     place.vxf(&[&["run", "recipe.toml", "--output-dir", "out"], more].concat())
 }
 
-/// Runs the recipe, which must fail so and leave nothing behind.
+/// Runs the recipe, which must fail with these parts in the message and leave no files.
 #[track_caller]
 fn refused(place: &Place, code: i32, parts: &[&str]) {
     let before = place.names();
@@ -42,7 +41,7 @@ fn one_bad_line_among_thousands_is_named_or_counted() {
     refused(&place, 1, &named);
 
     let told = run(&place, &["--skip-bad-rows", "--json"]);
-    assert!(told.stderr.contains("harmful: 1 rows could not be understood"), "{}", told.stderr);
+    assert!(told.stderr.contains("harmful: 1 rows were invalid"), "{}", told.stderr);
     told.ok();
     let manifest = std::fs::read_to_string(place.path("out/manifest.json")).expect("a manifest");
     let manifest: Value = serde_json::from_str(&manifest).expect("JSON");
@@ -51,7 +50,7 @@ fn one_bad_line_among_thousands_is_named_or_counted() {
     assert_eq!(of("harmful")["bad_rows"], 1);
     let place_of_bad = of("harmful")["bad"][0]["place"].as_str().expect("a place");
     assert!(place_of_bad.ends_with("30k/train.jsonl:2346"), "{place_of_bad}");
-    // 2 harmful of 10, and the guide's 2 on top.
+    // 2 harmful samples of 10, and 2 of the guide.
     assert_eq!(of("user at p = 0.2")["samples"], 12);
     assert!(of("user at p = 0.2")["lengths"]["labelled"].as_u64() > Some(0));
 }
@@ -65,7 +64,7 @@ fn data_that_cannot_be_meant_says_what_there_is() {
         place.write(file, text);
         refused(place, 1, parts);
     };
-    // A document that is cut off, a file that is empty, columns that have no schema.
+    // A truncated document, an empty file, columns without a schema.
     all(&place, "sst2/train.jsonl", "", &["data.user", "train.jsonl", "empty"]);
     all(&place, "sst2/train.jsonl", "{\"a\": 1}\n", &["data.user", "`sentence`", "columns are a"]);
     all(&place, "sst2/train.jsonl", "[1]", &["data.user", "train.jsonl:1", "an object"]);
@@ -121,7 +120,7 @@ fn models_that_are_damaged_are_named_before_anything_is_written() {
         place.llama("model", shard_bytes);
     };
 
-    // Shards: one missing, and an index that leads elsewhere.
+    // Shards: one missing, and an index with a path outside of the directory.
     fresh(8_000);
     let index = model.join("model.safetensors.index.json");
     let text = std::fs::read_to_string(&index).expect("an index");
@@ -133,7 +132,7 @@ fn models_that_are_damaged_are_named_before_anything_is_written() {
     std::fs::remove_file(model.join(&shard)).expect("it was there");
     refused(&place, 1, &[&shard, "is missing", "index.json"]);
 
-    // A weight that is no number, and one that is no weight. The last eight bytes are of one f64.
+    // A weight that is NaN, and one of a wrong type. The last eight bytes are one f64.
     fresh(u64::MAX);
     let weights = model.join("model.safetensors");
     let mut bytes = std::fs::read(&weights).expect("weights");
@@ -162,7 +161,7 @@ fn models_that_are_damaged_are_named_before_anything_is_written() {
     std::fs::rename(model.join("tokenizer.json"), model.join("tokenizer.model")).expect("a name");
     refused(&place, 1, &["only tokenizer.model", "AutoTokenizer", "save_pretrained"]);
 
-    // A chat template that never ends.
+    // A chat template that does not end.
     fresh(u64::MAX);
     let endless = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}";
     place.write("model/chat_template.jinja", endless);
@@ -170,7 +169,7 @@ fn models_that_are_damaged_are_named_before_anything_is_written() {
     refused(&place, 1, &["chat_template.jinja", "does it loop?"]);
 }
 
-/// A hub that answers every request so; gives its address.
+/// A hub that answers every request with `status`; returns its address.
 fn hub(status: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
@@ -205,7 +204,7 @@ fn hub_ids_follow_the_environment_and_no_token_is_shown() {
     ask(&gated, &[], "").fails(1, &["someone/something", "gated", &gated]);
     let missing = hub("404 Not Found\r\nX-Error-Code: RepoNotFound");
     ask(&missing, &[], "").fails(1, &["there is no model someone/something", &missing]);
-    // Neither is asked when the network is forbidden.
+    // The hub is not asked when the network is forbidden.
     let nowhere = "http://127.0.0.1:1";
     ask(nowhere, &["--offline"], "").fails(1, &["not in the cache", "home", "--offline forbids"]);
     ask(nowhere, &[], "1").fails(1, &["not in the cache", "HF_HUB_OFFLINE forbids"]);

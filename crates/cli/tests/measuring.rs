@@ -1,4 +1,4 @@
-//! What is measured, when, and what a metric that fails costs: never a trained model.
+//! What is measured and when; a failed metric never costs a trained model.
 
 mod common;
 
@@ -42,13 +42,13 @@ fn files(root: &Path) -> BTreeMap<String, Vec<u8>> {
     all
 }
 
-/// The figure of a metric among rows.
+/// The figure of a metric.
 fn figure(rows: &Value, metric: &str) -> Option<Value> {
     let row = rows.as_array().expect("rows").iter().find(|row| row["metric"] == metric);
     row.map(|row| row["value"].clone())
 }
 
-/// The comparison with which a run or an evaluation begins.
+/// The comparison at the beginning of the output.
 fn table(told: &Told) -> &str {
     let text = told.ok();
     let end =
@@ -64,21 +64,21 @@ fn eval_prints_the_table_of_the_run_to_the_digit() {
     let run = place.tiny(&["--seed=2", "--no-undefended", "--output-dir=out"]);
     let table = table(&run);
     assert!(table.contains("mean ± sd over 2 seeds") && table.contains("95 % interval"), "{table}");
-    // With the answers that were kept, and with new ones.
+    // With stored answers, and with new ones.
     let kept = place.vxf(&["eval", "out"]);
     assert!(kept.ok().starts_with(table), "{}\nis not\n{table}", kept.stdout);
     assert_eq!(kept.stderr.matches("kept answers").count(), 1, "{}", kept.stderr);
     let anew = place.vxf(&["eval", "out", "--anew"]);
     assert!(anew.ok().starts_with(table), "{}\nis not\n{table}", anew.stdout);
     assert!(!anew.stderr.contains("kept answers"), "{}", anew.stderr);
-    // One run of another seed than the recipe's first.
+    // A run with another seed than the recipe's first.
     for run in ["out/sft/0.5/2", "out/vaccine/aligned/2"] {
         let again = place.vxf(&["eval", run, "--json"]).json();
         let record = read(&place, &format!("{run}/result.json"));
         assert_eq!(again["measurements"], record["measurements"], "{run}");
     }
 
-    // Other data is asked for, and that is said in place of a word on kept answers.
+    // With other data, a note says so, and no stored answers are reused.
     let other = place.vxf(&["eval", "out", "--set=seeds=[7]"]);
     assert!(other.stderr.contains("measured on the data of seed 7"), "{}", other.stderr);
     assert!(other.stderr.contains("new answers are made"), "{}", other.stderr);
@@ -120,7 +120,7 @@ fn a_metric_that_fails_costs_that_metric_and_no_model() {
 fn a_metric_is_added_to_finished_runs_and_nothing_else_is_done() {
     let place = Place::new();
     place.tiny(ALONE).ok();
-    // A figure that is measured again would not stay like this.
+    // This value would change if the figure were measured again.
     let result = place.path(ATTACKED).join("result.json");
     place.edit(&result, |record| {
         let rows = record["measurements"].as_array_mut().expect("rows");
@@ -138,14 +138,14 @@ fn a_metric_is_added_to_finished_runs_and_nothing_else_is_done() {
     // The same call again has nothing to do.
     let again = place.tiny(&more);
     assert!(again.ok() == told.stdout && again.stderr.contains("is finished"), "{}", again.stderr);
-    // One that does not ask for it does not show it, and `resume` shows what was asked for last.
+    // A call without the metric does not show it, and `resume` shows the metrics of the last call.
     let fewer = place.tiny(ALONE);
     assert!(!fewer.ok().contains("helpfulness") && fewer.stderr.contains("is finished"));
     let resumed = place.vxf(&["resume", "out"]);
     assert_eq!(table(&resumed), table(&fewer));
     assert!(!resumed.stdout.contains("helpfulness"), "{}", resumed.stdout);
 
-    // All at once or one after the other: the same bytes, but for the figure above.
+    // Measured at once or one by one, the bytes are the same, except for the figure above.
     let once = ["--no-baseline", "--no-undefended", "--output-dir=once"];
     let metrics = ["--metric=helpfulness", "--metric=perplexity"];
     place.tiny(&[&once[..], &metrics].concat()).ok();
@@ -188,7 +188,7 @@ fn a_run_that_was_killed_before_it_was_measured_is_measured() {
             std::fs::remove_file(place.path(run).join(file)).expect("it was there");
         }
     }
-    // A write that was cut off.
+    // An interrupted write.
     place.write(&format!("{ATTACKED}/.partial-result.json"), "{");
     // It is a run already: it can be measured, and taken away.
     assert!(place.vxf(&["eval", ATTACKED]).ok().contains("harmful_score"));
@@ -215,7 +215,7 @@ fn runs_of_the_layout_before_are_read() {
     let again = place.vxf(&["eval", "out"]);
     assert!(again.ok().starts_with(table(&told)), "{}", again.stdout);
     assert!(again.stderr.contains("kept answers"), "{}", again.stderr);
-    // What it was measured on is not known, so that it is measured again; nothing is trained.
+    // Nobody knows what it was measured on, so it is measured again; nothing is trained.
     let again = place.tiny(ALONE);
     assert_eq!(again.ok(), told.stdout);
     assert!(again.stderr.contains("0 steps to take"), "{}", again.stderr);
@@ -259,7 +259,7 @@ fn eval_measures_by_what_is_asked_for_and_never_by_nothing() {
         .fails(2, &["nothing was measured", "--metric"]);
     let told = place.vxf(&["eval", "out", "--metric=harmful-score", "--set=judges=[]"]);
     told.fails(1, &["`harmful-score`", "a judge", "and 1 more"]);
-    // One that fails leaves the others.
+    // A failed metric does not affect the others.
     let told = place.vxf(&["eval", ATTACKED, "--set=judges=[]"]);
     assert!(told.code == 1 && told.stdout.contains("alignment_loss"), "{told:?}");
 }

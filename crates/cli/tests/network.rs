@@ -1,4 +1,4 @@
-//! The network is for hub ids alone, tokens are for the hub alone, samples are for files alone.
+//! The network is used only for hub ids, tokens go only to the hub, samples go only to files.
 
 mod common;
 
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::{Place, TINY, Told};
 
-/// A server that counts who comes, and answers all with this.
+/// A server that counts connections and sends a fixed answer.
 struct Counter {
     address: String,
     seen: Arc<AtomicUsize>,
@@ -45,7 +45,7 @@ fn closed(status: &str) -> String {
     format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
 }
 
-/// Every way out leads to `counter`.
+/// Redirects all network access to `counter`.
 fn through(command: &mut Command, counter: &Counter, home: &Path) {
     let address = format!("http://{}", counter.address);
     command.env("HF_ENDPOINT", &address).env("HF_HOME", home).env_remove("HF_HUB_OFFLINE");
@@ -57,7 +57,7 @@ fn through(command: &mut Command, counter: &Counter, home: &Path) {
     command.env_remove("NO_PROXY").env_remove("no_proxy");
 }
 
-/// Every command that does something with a model or data of one's own.
+/// All commands that work on a user's own model or data.
 const COMMANDS: [&[&str]; 9] = [
     &["list"],
     &["show", "vaccine"],
@@ -86,7 +86,7 @@ fn nothing_connects_without_a_hub_id() {
         told(command).ok();
     }
     assert_eq!(counter.count(), 0, "no command asked anyone");
-    // The same way out is seen when it is used.
+    // The counter sees access to the hub.
     told(&["run", "recipe.toml", "--model", "someone/something"]).fails(1, &[]);
     assert!(counter.count() > 0, "the counter counts");
 }
@@ -106,7 +106,7 @@ fn a_mistyped_path_is_not_looked_up() {
         through(&mut command, &counter, &place.path("home"));
         command.output().expect("it starts").into()
     };
-    // There is no directory `runs`, where experiments go by default.
+    // There is no directory `runs`, the default output directory.
     told(&["eval", "runs/xyz"]).fails(2, &["runs/xyz: no such run or model", "hf:owner/name"]);
     told(&["generate", "runs/xyz", "--prompt", "x"]).fails(2, &["runs/xyz: no such run"]);
     told(&["eval", "results/two"]).fails(2, &["results holds one"]);
@@ -143,7 +143,7 @@ fn a_machine_without_a_network_completes_a_run() {
                 command.current_dir(place.path("")).output().expect("it starts").into();
             told.ok();
         }
-        // Where no such machine can be made, there is one whose every way out is watched.
+        // Where no network namespace can be made, all network access is redirected to a counter.
         false => {
             let counter = Counter::new(closed("404 Not Found"));
             let mut command = place.command(&arguments);
@@ -155,7 +155,7 @@ fn a_machine_without_a_network_completes_a_run() {
     assert!(place.path("out/vaccine/0.2/1/result.json").is_file());
 }
 
-/// All files below a directory, with what is in them.
+/// All files below a directory, with their content.
 fn contents(place: &Path, all: &mut Vec<(String, Vec<u8>)>) {
     for entry in std::fs::read_dir(place).expect("a directory") {
         let path = entry.expect("an entry").path();
@@ -179,7 +179,7 @@ fn a_token_reaches_no_message_and_no_file() {
     place.protocol();
     std::fs::create_dir(place.path("home")).expect("a directory");
     std::fs::write(place.path("home/token"), TOKENS[1]).expect("a token");
-    // A server that sends back what it was sent, in every place that is ever shown.
+    // A server that echoes the token in every field that is ever shown.
     let echo = |token: &str| {
         Counter::new(format!(
             "HTTP/1.1 403 Forbidden\r\nX-Error-Code: {token}\r\nX-Error-Message: no, {token}\r\n\
@@ -234,7 +234,7 @@ fn a_token_reaches_no_message_and_no_file() {
 
 #[test]
 fn samples_are_in_files_and_not_in_what_is_printed() {
-    // Stands in every prompt, every answer and every sentence of the user's files.
+    // A word in every prompt, every answer and every sentence of the user's files.
     const MARK: &str = "zwmark";
     let place = Place::new();
     place.llama("model", u64::MAX);
@@ -266,7 +266,7 @@ fn samples_are_in_files_and_not_in_what_is_printed() {
     let open = place.vxf(&["run", "recipe.toml", "--output-dir", "out", "--log-samples"]);
     assert!(open.ok().contains(MARK), "{}", open.stdout);
 
-    // Nor in what is said of a row that is no good.
+    // An error about a bad row does not quote it.
     let train = place.path("sst2/train.jsonl");
     let good = std::fs::read_to_string(&train).expect("rows");
     for bad in [

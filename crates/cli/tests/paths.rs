@@ -1,4 +1,4 @@
-//! Where paths are seen from, and that an experiment is what lies there, wherever that is.
+//! The directories to which paths are relative; an experiment is identified by content, not by paths.
 
 mod common;
 
@@ -6,8 +6,8 @@ use std::path::Path;
 
 use common::{Place, RECIPE, Told};
 
-/// A model and data in `files`, and beside them `files/recipes/recipe.toml`, which extends the recipe of
-/// the protocol.
+/// A model and data in `files`, and `files/recipes/recipe.toml`, which extends the recipe of the
+/// protocol.
 fn place() -> Place {
     let place = Place::new();
     std::fs::create_dir_all(place.path("files/recipes")).expect("a new directory");
@@ -36,7 +36,7 @@ fn a_recipe_means_the_same_from_everywhere() {
     let experiment = first["experiment"].as_str().expect("a path").to_owned();
     assert!(experiment.starts_with("runs/vaccine-sst2-"), "{experiment}");
 
-    // The same experiment, by its name and by what is in it: from another directory.
+    // The same experiment by name and content, from another directory.
     let output = place.path(&experiment).display().to_string();
     let recipe = "../files/recipes/recipe.toml";
     let again = from(&place, "elsewhere", &["run", recipe, "--output-dir", &output]);
@@ -55,7 +55,7 @@ fn a_recipe_means_the_same_from_everywhere() {
     let again = from(&place, "", &["run", "moved/recipes/recipe.toml", "--json"]);
     assert_eq!(again.json()["experiment"], experiment.as_str());
     assert!(again.stderr.contains("is finished"), "{}", again.stderr);
-    // The record leads to where the files are now, from anywhere.
+    // The record leads to the current files, from anywhere.
     let resumed = from(&place, "elsewhere", &["resume", &output]);
     assert!(resumed.ok().contains("HS %"), "{}", resumed.stdout);
     from(&place, "elsewhere", &["eval", &output]).ok();
@@ -73,7 +73,7 @@ fn a_recipe_means_the_same_from_everywhere() {
 #[test]
 fn flags_are_seen_from_the_working_directory() {
     let place = place();
-    // The recipe has `../model` beside it, the flag the one that is here.
+    // The recipe has `../model` next to it; the flag means the one in the working directory.
     place.llama("mine", u64::MAX);
     let args = ["validate", "files/recipes/recipe.toml", "--json", "--model", "mine"];
     let value = place.vxf(&args).json();
@@ -95,7 +95,7 @@ fn a_path_that_means_two_files_is_refused_with_both() {
             assert!(told.stderr.contains(&path), "no {path} in {}", told.stderr);
         }
     }
-    // The same file by two ways is one file.
+    // The same file by two paths is one file.
     from(&place, "files", &["validate", "recipe.toml"]).ok();
 }
 
@@ -132,7 +132,7 @@ fn a_local_file_that_is_not_there_is_an_error_before_anything_else() {
     place.write("files/recipe.toml", RECIPE);
     let flag = ["validate", "files/recipe.toml", "--model", "./nowhere"];
     place.vxf(&flag).fails(2, &["--model", "`model.path`", "nowhere", "working directory"]);
-    // One that was written as seen from the working directory.
+    // A path written relative to the working directory.
     place.write("rows.jsonl", "");
     for told in told(&RECIPE.replacen("\"sst2\", split = \"train\"", "\"rows.jsonl\"", 1)) {
         let here = place.path("rows.jsonl").canonicalize().expect("a path");
@@ -144,7 +144,7 @@ fn a_local_file_that_is_not_there_is_an_error_before_anything_else() {
     std::fs::remove_file(place.path("rows.jsonl")).expect("it was there");
     assert_eq!(place.names(), before, "nothing is written");
 
-    // What is on the hub may be fetched later.
+    // Hub models and data can be fetched later.
     place.write(
         "files/recipe.toml",
         &RECIPE.replacen("path = \"sst2\"", "path = \"owner/sst2\"", 1),

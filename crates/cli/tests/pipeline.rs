@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use vxf_core::Key;
 use vxf_testkit::checkpoint::LlamaShape;
 
-/// The recipe of Table 1 with data that is here, and little of it.
+/// The recipe of Table 1 with a little local data.
 const RECIPE: &str = r#"
 extends = "published.toml"
 seeds = [42]
@@ -44,7 +44,7 @@ user = { path = "task" }
 task_test = { path = "task", take = 4 }
 "#;
 
-/// `tokenizer.json` as Llama 2 has it, with bytes alone for a vocabulary.
+/// `tokenizer.json` as in Llama 2, with a vocabulary of bytes.
 fn tokenizer() -> Value {
     let mut tokens: Vec<String> = ["<unk>", "<s>", "</s>"].map(str::to_owned).into();
     tokens.extend((0..256).map(|byte| format!("<0x{byte:02X}>")));
@@ -75,7 +75,7 @@ fn tokenizer() -> Value {
     })
 }
 
-/// A model directory with two shards in f16, as the weights of Llama 2 come.
+/// A model directory with two shards in f16, like the weights of Llama 2.
 fn llama2(place: &Place) {
     let shape = LlamaShape {
         intermediate: 24,
@@ -114,7 +114,7 @@ fn llama2(place: &Place) {
     place.write("llama/model.safetensors.index.json", &index);
 }
 
-/// Placeholders in the shapes of the published data sets.
+/// Placeholders in the schemas of the published data sets.
 fn data(place: &Place) {
     let lines = |rows: Vec<Value>| rows.iter().map(|row| format!("{row}\n")).collect::<String>();
     let safety = |from: usize| {
@@ -136,7 +136,7 @@ fn data(place: &Place) {
     place.write("task/validation.jsonl", &task(100));
 }
 
-/// A place with model, data and recipe.
+/// A directory with model, data and recipe.
 fn prepared() -> Place {
     let place = Place::new();
     llama2(&place);
@@ -148,7 +148,7 @@ fn prepared() -> Place {
     place
 }
 
-/// The figures of the attacked defence.
+/// The figures of the defence after fine-tuning.
 fn attacked(told: &Told) -> Value {
     let value = told.json();
     let cells = value["runs"].as_array().expect("runs");
@@ -176,12 +176,12 @@ fn three_commands_and_one_give_the_same() {
     }
     assert_eq!(whole, apart);
 
-    // What comes out is a model directory again, in the type that the base came in.
+    // The export is a model directory again, in the type of the base.
     let export = ["export", "attacked", "--merged", "--output-dir=merged"];
     place.vxf(&export).ok();
     assert!(place.path("merged/tokenizer.json").is_file());
     place.vxf(&["generate", "merged", "--prompt=request 1", "--max-new-tokens=3"]).ok();
-    // Harmful answers of a model of one's own stay in their files.
+    // Harmful answers of a user's own model stay in files.
     let shown = place.vxf(&["run", "recipe.toml", "--model=llama", "--output-dir=whole"]);
     assert!(shown.ok().contains("[withheld: "), "{}", shown.stdout);
 }

@@ -1,4 +1,4 @@
-//! The published protocol in `examples/recipes`: each file is valid, and its numbers are the paper's.
+//! The published protocol in `examples/recipes`: each file is valid and has the paper's numbers.
 
 mod common;
 
@@ -12,12 +12,12 @@ fn recipes() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/recipes")
 }
 
-/// Rows of a data file that a recipe expects beside it, on this machine.
+/// Rows of a local data file that a recipe expects.
 fn rows(count: usize, row: impl Fn(usize) -> Value) -> String {
     Value::from_iter((0..count).map(row)).to_string()
 }
 
-/// A copy of all recipes with the data files that they expect beside them.
+/// A copy of all recipes with the local data files that they expect.
 fn copied() -> Place {
     let (place, root) = (Place::new(), recipes());
     for directory in ["", "vaccine-neurips24"] {
@@ -45,7 +45,7 @@ fn copied() -> Place {
     place
 }
 
-/// The plan of every recipe by its name, made where no model and no data of the hub are at hand.
+/// The plan of every recipe by name, without model and hub data.
 fn plans() -> BTreeMap<String, Value> {
     let place = copied();
     let root = place.path("recipes");
@@ -68,7 +68,7 @@ fn plans() -> BTreeMap<String, Value> {
     plans
 }
 
-/// Steps of the stages that are trained.
+/// Steps of the stages that train.
 fn steps(plan: &Value) -> Vec<u64> {
     let stages = plan["stages"].as_array().expect("stages").iter();
     stages.map(|stage| stage["steps"].as_u64().expect("a number")).collect()
@@ -80,7 +80,7 @@ fn every_published_recipe_is_valid_and_has_the_papers_numbers() {
     assert!(plans.len() > 35, "{:?}", plans.keys());
     let of = |name: &str| plans.get(name).unwrap_or_else(|| panic!("no {name}.toml"));
 
-    // Table 1: every ratio, 2000 samples for 50 epochs, then 1000 for 20, in batches of 5.
+    // Table 1: every ratio; 2000 samples for 50 epochs, then 1000 for 20, in batches of 5.
     let rows = [
         ("non-aligned", "none", "sft"),
         ("sft", "sft", "sft"),
@@ -96,7 +96,7 @@ fn every_published_recipe_is_valid_and_has_the_papers_numbers() {
         assert_eq!(recipe["defense"]["name"], defense, "{row}");
         assert_eq!(recipe["fine_tune_defense"]["name"], user, "{row}");
         assert_eq!(plan["rows"].as_array().map(Vec::len), Some(1), "{row}");
-        // The 500 guide samples of VLGuard come on top.
+        // The 500 guide samples of VLGuard are added.
         let attack = if row == "vlguard" { 6000 } else { 4000 };
         match row {
             "non-aligned" => assert_eq!(steps(plan), [attack]),
@@ -150,13 +150,13 @@ fn every_published_recipe_is_valid_and_has_the_papers_numbers() {
     }
     assert_eq!(setting("vaccine-neurips24-shuffled", "/data/mix"), Some(json!("shuffled")));
 
-    // Booster: 4999 refusals for 20 epochs in batches of 10; the attacker's rows are others.
+    // Booster: 4999 refusals for 20 epochs in batches of 10; the attacker has other rows.
     assert_eq!(steps(of("booster-iclr25")), [10_000, 2000]);
     let skip = |part: &str| setting("booster-iclr25", &format!("/data/{part}/skip"));
     assert_eq!((skip("alignment"), skip("harmful")), (Some(json!(5001)), Some(json!(1))));
 }
 
-/// What is one's own to bring is named before anything else is looked at.
+/// A missing local file is reported before anything else.
 #[test]
 fn a_recipe_whose_data_file_is_not_there_says_where_it_belongs() {
     let place = Place::new();
@@ -189,7 +189,7 @@ fn a_plan_without_model_and_data_gives_bounds_in_their_right_size() {
     // Two passes of forward, recompute and backward over 20 million tokens of 6.6e9 weights each.
     let operations = stages[0]["operations"].as_f64().expect("a number");
     assert!((1.5e18..1.8e18).contains(&operations), "{operations:e}");
-    // A perturbation every hundred steps costs next to nothing.
+    // A perturbation every hundred steps costs almost nothing.
     let rarely = plans["table10-tau100"]["stages"][0]["operations"].as_f64().expect("a number");
     assert!((rarely / operations - 0.505).abs() < 1e-9, "{rarely:e}");
     let absent = plan["absent"].as_array().expect("a list");

@@ -1,4 +1,4 @@
-//! Stopping by signals, going on, and two processes on one directory.
+//! Interrupting by signals, resuming, and two processes on one directory.
 
 mod common;
 
@@ -9,7 +9,7 @@ use std::time::Duration;
 use common::{Place, TINY, Told};
 use serde_json::{Value, json};
 
-/// An experiment of two cells that takes long enough to be stopped in its first.
+/// An experiment of two runs that is long enough to be interrupted in its first run.
 const LONG: &[&str] = &["--no-baseline", "--no-undefended", "--set=alignment.epochs=60"];
 
 fn start(place: &Place, more: &[&str]) -> Child {
@@ -57,7 +57,7 @@ fn a_signal_stops_it_at_a_checkpoint_and_it_goes_on() {
         let mut child = start(&place, &[&output]);
         let stage = place.path(&out).join("checkpoints/vaccine/aligned/1");
         wait_for(&mut child, &stage.join("metrics.jsonl"));
-        // Twice, as a scheduler does.
+        // Twice, as schedulers do.
         send(&child, signal);
         send(&child, signal);
         let stopped = told(child);
@@ -103,7 +103,7 @@ fn a_second_process_waits_for_the_first() {
     let second = told(second);
     assert!(second.ok().contains("HS %"));
     assert!(second.stderr.contains("another vxf is writing"), "{}", second.stderr);
-    // The wait ends when it is asked to.
+    // The wait ends when a signal asks for it.
     let mut holder = start(&place, &["--output-dir=held"]);
     wait_for(&mut holder, &place.path("held/manifest.json"));
     let waiter = start(&place, &["--output-dir=held"]);

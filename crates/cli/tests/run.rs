@@ -5,13 +5,13 @@ mod common;
 use common::{Place, Told};
 use serde_json::Value;
 
-/// What must be the same in two runs of one cell.
+/// What must be equal in two executions of one run.
 fn figures(told: &Told) -> Vec<Value> {
     let value = told.json();
     let cells = value["runs"].as_array().expect("runs").clone();
     let kept = cells.into_iter().map(|mut cell| {
         cell["seconds"] = Value::Null;
-        // It knows the files of the model apart, which a copy may write otherwise.
+        // The digest depends on the model's files, which a copy may write differently.
         cell["digest"] = Value::Null;
         cell
     });
@@ -51,13 +51,13 @@ fn the_comparison_is_printed_and_kept() {
     }
     assert!(place.path("out/vaccine/aligned/1/model.safetensors").is_file());
 
-    // Asked again, it prints the record; asked for something else, it refuses.
+    // The same command prints the record; a different one is refused.
     let again = place.tiny(&["--defense", "vaccine", "--metric", "drift", "--output-dir", "out"]);
     assert_eq!(again.ok(), text);
     assert!(again.stderr.contains("is finished"), "{}", again.stderr);
     let other = place.tiny(&["--defense", "vaccine", "--rho", "1", "--output-dir", "out"]);
     other.fails(2, &["holds another experiment", "perturber.rho is 5.0 there, 1.0 here"]);
-    // The resolved recipe alone repeats the experiment.
+    // The resolved recipe is enough to repeat the experiment.
     let recipe = place.path("out/config.resolved.toml").display().to_string();
     assert_eq!(place.vxf(&["run", &recipe, "--output-dir", "out"]).ok(), text);
 }
@@ -79,7 +79,7 @@ fn an_interrupted_experiment_goes_on() {
     let place = Place::new();
     let whole = place.tiny(&["--json", "--output-dir=whole"]);
 
-    // Killed as soon as its first cell is there.
+    // Killed as soon as its first run exists.
     let args = [&["run"], common::TINY, &["--output-dir=cut", "--threads=1"]].concat();
     let mut child =
         place.command(&args).stderr(std::process::Stdio::null()).spawn().expect("it starts");
@@ -103,7 +103,7 @@ fn json_has_every_run() {
     let value = place.tiny(&["--json", "--harmful-ratio=0", "--no-undefended"]).json();
     assert_eq!(value["schema_version"], 2);
     let cells = value["runs"].as_array().expect("runs");
-    // Two ways to align, and each attacked at two ratios.
+    // Two alignment methods, each fine-tuned at two ratios.
     assert_eq!(cells.len(), 2 + 4);
     let attacked = |cell: &&Value| cell["ratio"] == 0.5 && cell["label"] == "vaccine";
     let cell = cells.iter().find(attacked).expect("the defence under attack");
@@ -142,7 +142,7 @@ fn stages_can_be_done_apart() {
     let pick = |told: &Told| {
         let attacked = |cell: &Value| cell["label"] == "vaccine" && cell["ratio"] == 0.5;
         let mut cell = figures(told).into_iter().find(attacked).expect("the attacked defence");
-        // Where the aligned model lies is all that may differ.
+        // Only the path of the aligned model may differ.
         assert!(cell["parent"].as_str().is_some_and(|run| run.ends_with("vaccine/aligned/1")));
         cell["parent"] = Value::Null;
         cell
@@ -179,7 +179,7 @@ fn adapters_user_defences_and_curves() {
     let value = place.vxf(&["validate", "out/config.resolved.toml", "--json"]).json();
     assert_eq!(value["recipe"]["fine_tuning"]["trainable"]["rank"], 4);
 
-    // The user's adapter is there in PEFT's layout.
+    // The user's adapter is in PEFT's layout.
     let adapter = place.path("out/vaccine+ewc/0.5/1/adapter");
     let (lora, weights) =
         vxf_hf::peft::read(&adapter, candle_core::DType::F32, &candle_core::Device::Cpu)
@@ -205,7 +205,7 @@ fn a_model_directory_gives_what_the_embedded_model_gives() {
     let embedded = place.tiny(&["--output-dir=embedded", "--json"]);
     assert_eq!(figures(&given), figures(&embedded));
 
-    // A stranger's model may have learnt anything: its harmful answers are not printed unasked.
+    // A user's own model may give harmful answers: they are not printed by default.
     let hidden = place.tiny(&["--model=model", "--rho=5", "--output-dir=given"]);
     assert!(hidden.ok().contains("[withheld: "), "{}", hidden.stdout);
     let open = place.tiny(&["--model=model", "--rho=5", "--output-dir=given", "--log-samples"]);

@@ -1,4 +1,4 @@
-//! How a model is asked: as its run or its own files say.
+//! The prompt template: the run's, or the model's own.
 
 mod common;
 
@@ -31,12 +31,12 @@ fn a_model_with_a_chat_template_is_asked_with_it() {
     let alpaca = asked(&place, "model", &["--max-new-tokens=8", "--template=alpaca"]).0;
     assert_ne!(answers, alpaca);
 
-    // A run has its own, whatever the directory says.
+    // A run has its own template, whatever the directory says.
     place.vxf(&["run", "recipe.toml", "--output-dir=out"]).ok();
     let (_, told) = asked(&place, "out/vaccine/0.2/1", &["--max-new-tokens=8"]);
     assert!(told.stderr.contains("template alpaca: as the run has it"), "{}", told.stderr);
 
-    // So it is with what is measured: the recipe's template, and where it has none the model's own.
+    // The same for measuring: the recipe's template, or else the model's own.
     let eval = ["eval", "model", "--recipe=recipe.toml", "--judge=refusal", "--json"];
     let told = place.vxf(&eval);
     assert_eq!(told.json()["recipe"]["data"]["template"], "alpaca");

@@ -1,4 +1,4 @@
-//! Models that others could have changed, and weights that are no numbers: told of, by the program.
+//! Models that others could have changed, and weights that are not finite, are reported.
 #![cfg(unix)]
 
 mod common;
@@ -41,7 +41,7 @@ fn a_model_that_others_can_write_is_told_of_and_noted() {
     let generated = place.vxf(&["generate", "model", "--prompt", "x", "--max-new-tokens", "1"]);
     assert!(generated.stderr.contains("writable by everyone"), "{}", generated.stderr);
 
-    // A run that is measured again is a model too.
+    // When a run is evaluated, it is a model too.
     mode(&place, "told/vaccine/0.2/1", 0o777);
     mode(&place, "model", 0o755);
     mode(&place, "model/config.json", 0o644);
@@ -64,7 +64,7 @@ fn links_are_files_or_nothing() {
     told.ok();
     assert!(told.stderr.contains("model.safetensors is a link to /"), "{}", told.stderr);
 
-    // Links to what is no file are refused before they are opened: these would never end.
+    // Links to devices and pipes are rejected before they are opened: reading them would never end.
     for (name, target) in [
         ("model.safetensors", "/dev/zero"),
         ("config.json", "/dev/zero"),
@@ -97,7 +97,7 @@ fn weights_of_a_run_that_are_no_numbers_are_refused() {
     let eval = || place.vxf(&["eval", "out/vaccine/0.5/1", "--anew"]);
     eval().fails(1, &["0.5/1/model.safetensors", "holds inf", "finite"]);
     std::fs::write(&file, &bytes[..bytes.len() / 2]).expect("weights");
-    eval().fails(1, &["0.5/1/model.safetensors", "no whole safetensors file"]);
+    eval().fails(1, &["0.5/1/model.safetensors", "not a complete safetensors file"]);
     std::fs::remove_file(&file).expect("it was there");
     eval().fails(1, &["0.5/1/model.safetensors", "is missing"]);
 }
@@ -105,14 +105,14 @@ fn weights_of_a_run_that_are_no_numbers_are_refused() {
 #[test]
 fn a_stage_that_moves_nothing_is_an_error_and_a_lame_attack_is_told_of() {
     let place = Place::new();
-    // An adapter that is multiplied by nothing gets no gradient.
+    // An adapter that is multiplied by zero gets no gradient.
     let nothing = "--set=fine_tuning.trainable={type=\"lora\", rank=2, alpha=0}";
     let told = place.tiny(&[nothing, "--no-baseline", "--no-undefended", "--output-dir=still"]);
     told.fails(1, &["vaccine p=0.5, seed 1", "every weight is what it was", "gradient was zero"]);
     assert!(place.path("still/vaccine/aligned/1").is_dir(), "what is finished stays");
     assert!(!place.path("still/vaccine/0.5").exists());
 
-    // A rate so large that the loss rises, for the control as well.
+    // A rate so high that the loss rises, also in plain fine-tuning.
     let wild = [
         "--set=fine_tuning.learning_rate=0.5",
         "--set=fine_tuning.epochs=3",
@@ -127,7 +127,8 @@ fn a_stage_that_moves_nothing_is_an_error_and_a_lame_attack_is_told_of() {
     assert!(
         told.stdout.contains("Attacks in doubt") && told.stdout.contains("vaccine p=0.5, seed 1")
     );
-    // Without a control it may be the defence's doing: told, and an error only when asked for.
+    // Without plain fine-tuning the defence may be the reason: a warning, and an error only with
+    // `--strict`.
     let alone = [&wild[..], &["--no-undefended", "--no-baseline", "--output-dir=alone"]].concat();
     let told = place.tiny(&alone);
     assert!(told.ok().contains("Attacks in doubt"), "{}", told.stdout);

@@ -33,16 +33,16 @@ pub struct Lora {
     pub dropout: f64,
     /// Scale by alpha / sqrt(r) instead (rank-stabilised LoRA).
     pub use_rslora: bool,
-    /// The linear layers that get one, by the last part of their name.
+    /// The linear layers that get an adapter, by the last part of their name.
     pub target_modules: Vec<String>,
 }
 
 impl Lora {
-    /// The names that PEFT has for settings, and their names here.
+    /// Names of settings in PEFT, and their names here.
     pub const ALIASES: [(&str, &str); 3] =
         [("r", "rank"), ("lora_alpha", "alpha"), ("lora_dropout", "dropout")];
 
-    /// What the adapter's output is multiplied by.
+    /// The factor on the adapter's output.
     pub fn scale(&self) -> f64 {
         let rank = self.rank as f64;
         self.alpha / if self.use_rslora { rank.sqrt() } else { rank }
@@ -71,7 +71,7 @@ impl Lora {
     /// zero.
     ///
     /// # Errors
-    /// When tensors cannot be made on this device.
+    /// When the device cannot create the tensors.
     pub fn fresh(
         parameters: &[Parameter],
         key: &Key,

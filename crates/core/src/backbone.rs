@@ -11,12 +11,11 @@ use crate::{Params, Result};
 use vxf_tensor::autograd::cast;
 use vxf_tensor::{Key, Mask, Rows};
 
-/// What the loop does at a site: the only hook there is.
+/// The hook at a site: reads or changes the hidden embedding there.
 ///
-/// A tap must be a pure function of site and tensor, because under recompute every site is
-/// visited twice.
+/// A tap must be a pure function of site and tensor, because recompute visits every site twice.
 pub trait Tap {
-    /// Takes the hidden embedding at `site` and gives what the model goes on with.
+    /// Takes the hidden embedding at `site` and returns the one that the model continues with.
     fn tap(&self, site: Site, hidden: &Tensor) -> Result<Tensor>;
 }
 
@@ -45,7 +44,7 @@ impl<'a> Pass<'a> {
         Self { weights, rows, tap: &Untouched, output_unread: false, dropout: None }
     }
 
-    /// The same pass through another tap.
+    /// Sets the tap.
     pub fn with_tap(self, tap: &'a dyn Tap) -> Self {
         Self { tap, ..self }
     }
@@ -60,20 +59,21 @@ impl<'a> Pass<'a> {
         Self { output_unread, ..self }
     }
 
-    /// The same pass in training mode, dropout masks drawn under `key`; `None` is evaluation mode.
+    /// Draws dropout masks under `key`; `None` is evaluation mode.
     pub fn with_dropout(self, key: Option<&'a Key>) -> Self {
         Self { dropout: key, ..self }
     }
 
-    /// The trainable weight called `name`; `None` means that the backbone's own, frozen one holds.
+    /// The trainable weight called `name`; `None` means that the backbone uses its own frozen
+    /// weight.
     ///
-    /// Trainable weights come from here alone: that is how one backbone runs with detached,
-    /// perturbed or snapshot weights, and how recompute sees the very weights of its forward.
+    /// A backbone reads trainable weights from here alone. So the same backbone runs with detached,
+    /// perturbed or snapshot weights, and recompute sees the weights of its forward pass.
     pub fn weight(&self, name: &str) -> Option<&'a Tensor> {
         self.weights.get(name)
     }
 
-    /// The same, rounded to the type of `frozen`; without a trained one, `frozen` itself.
+    /// The trainable weight, rounded to the type of `frozen`; `frozen` itself if there is none.
     pub fn weight_or(&self, name: &str, frozen: &Tensor) -> Result<Tensor> {
         match self.weight(name) {
             Some(trained) => Ok(cast(trained, frozen.dtype())?),
@@ -81,7 +81,7 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Hands the tensor of `site` to whoever listens and returns what to go on with.
+    /// Passes the tensor of `site` to the tap and returns the one to continue with.
     pub fn tap(&self, site: Site, hidden: &Tensor) -> Result<Tensor> {
         self.tap.tap(site, hidden)
     }
@@ -127,7 +127,7 @@ impl<'a> Pass<'a> {
     }
 }
 
-/// The measures of a backbone.
+/// The dimensions of a backbone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Architecture {
     /// The family's registered name.
@@ -138,7 +138,7 @@ pub struct Architecture {
     pub width: usize,
     /// Number of tokens in the vocabulary.
     pub vocabulary: usize,
-    /// The longest sequence the model was made for.
+    /// The longest sequence that the model supports.
     pub positions: usize,
     /// The labels of a sequence classifier, whose head gives logits `[positions, labels]`;
     /// none for a language model.
@@ -155,32 +155,32 @@ pub enum Part {
     Mlp,
     /// A norm's gain or bias.
     Norm,
-    /// What tokens and positions become before the first layer. A table that is the output projection
-    /// as well belongs here.
+    /// The token and position embeddings. A table that is tied to the output projection belongs
+    /// here.
     Embedding,
-    /// The output projection, and what stands between it and the last norm.
+    /// The output projection, and layers between it and the last norm.
     Head,
     /// Something else, or unknown.
     #[default]
     Other,
 }
 
-/// Where in a model a parameter sits.
+/// The place of a parameter in a model.
 ///
-/// The gradient of a [subset](crate::step::Query::of) goes down to its lowest parameter and no
-/// further, so this must be right: the law `a_subset_has_the_gradients_of_all` of the test kit holds
-/// a backbone to it.
+/// The gradient of a [subset](crate::step::Query::of) is propagated down to its lowest parameter
+/// only, so this must be right. The test kit's law `a_subset_has_the_gradients_of_all` checks it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Location {
-    /// The layer, from 0; none outside the layers. There a norm stands above the last one.
+    /// The layer, from 0; none outside the layers. A norm outside the layers comes after the last
+    /// one.
     pub layer: Option<usize>,
     /// The part.
     pub part: Part,
 }
 
 impl Location {
-    /// The lowest layer that a backward walk has to reach for a parameter here, and `usize::MAX` if it
-    /// need not go below the head.
+    /// The lowest layer that the backward pass must reach for this parameter; `usize::MAX` if it
+    /// stops at the head.
     pub(crate) fn lowest_layer(self) -> usize {
         match (self.layer, self.part) {
             (Some(layer), _) => layer,
@@ -206,18 +206,18 @@ pub struct Parameter {
 }
 
 impl Parameter {
-    /// A parameter of which it is not said where it sits.
+    /// A parameter without a location.
     pub fn new(name: impl Into<String>, shape: Vec<usize>, decay: bool) -> Self {
         Self { name: name.into(), shape, decay, layer: None, part: Part::Other }
     }
 
-    /// The same at a location.
+    /// Sets the location.
     #[must_use]
     pub fn at(self, Location { layer, part }: Location) -> Self {
         Self { layer, part, ..self }
     }
 
-    /// Where it sits.
+    /// Its location.
     pub fn location(&self) -> Location {
         Location { layer: self.layer, part: self.part }
     }
@@ -234,7 +234,7 @@ pub fn module(name: &str) -> &str {
     suffixes.iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name)
 }
 
-/// A causal language model that the loop can walk layer by layer.
+/// A causal language model that runs layer by layer.
 ///
 /// Written once per model family; it knows nothing of defences. In each layer it hands the hidden
 /// embeddings to [`Pass::tap`] and goes on with what comes back. Operations may be plain candle
@@ -245,7 +245,7 @@ pub fn module(name: &str) -> &str {
 /// which. A model that is easier to write on `[batch, sequence, width]` is wrapped in
 /// [`Rectangular`](crate::rectangular::Rectangular).
 pub trait Backbone: Send + Sync {
-    /// The measures of this model.
+    /// The dimensions of this model.
     fn architecture(&self) -> &Architecture;
 
     /// Where the frozen weights live.
@@ -264,20 +264,21 @@ pub trait Backbone: Send + Sync {
     /// classifier. Each row by itself: some of the rows give their logits.
     fn head(&self, hidden: &Tensor, pass: &Pass<'_>) -> Result<Tensor>;
 
-    /// The last layer's output to the mean cross-entropy over labelled positions.
+    /// Maps the last layer's output to the mean cross-entropy over labelled positions.
     ///
-    /// By default made from [`Backbone::head`]'s logits; families that can should not
-    /// materialise them.
+    /// The default computes the logits with [`Backbone::head`]; a family that can should avoid
+    /// storing them.
     fn head_loss(&self, hidden: &Tensor, targets: &[i64], pass: &Pass<'_>) -> Result<Tensor> {
         crate::loss::cross_entropy(&self.head(hidden, pass)?, targets)
     }
 
-    /// A decoder with a key-value cache, kept apart so that a gradient pass never meets a cache.
+    /// A decoder with a key-value cache. It is a separate type, so that a gradient pass never sees
+    /// a cache.
     fn decoder<'a>(&'a self, _weights: &'a Params) -> Option<Box<dyn Decoder + 'a>> {
         None
     }
 
-    /// What is trained under the present [`Trainable`].
+    /// The parameters that the present [`Trainable`] trains.
     fn parameters(&self) -> Vec<Parameter>;
 
     /// Starting values of all [`Backbone::parameters`]: the base weights themselves, or a fresh
@@ -294,7 +295,7 @@ pub trait Backbone: Send + Sync {
     fn tensors(&self) -> Params;
 }
 
-/// Token by token, with what has been computed kept.
+/// Incremental decoding with a key-value cache.
 pub trait Decoder {
     /// Takes further tokens `[positions]`, of each sample as many as `rows` says, and returns the logits
     /// `[samples, vocabulary]` after the last of each. All calls are about the same samples.

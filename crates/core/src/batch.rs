@@ -8,17 +8,17 @@ use vxf_tensor::Rows;
 /// The label of a position that does not count in the loss.
 pub const IGNORED: i64 = -100;
 
-/// One tokenised sample: a prompt and the answer that the loss looks at.
+/// One tokenised sample: a prompt and the answer that is trained on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Example {
     /// Prompt and answer tokens, special tokens included.
     pub tokens: Vec<u32>,
-    /// How many of them are prompt.
+    /// The number of prompt tokens.
     pub prompt: usize,
 }
 
 impl Example {
-    /// How many tokens the loss counts: those of the answer that have a predecessor.
+    /// The number of tokens in the loss: those of the answer that have a predecessor.
     pub fn labelled(&self) -> usize {
         self.tokens.len().saturating_sub(self.prompt.max(1))
     }
@@ -46,7 +46,7 @@ pub struct Batch {
     pub tokens: Tensor,
     /// The token to predict at each position of `tokens`, row by row; [`IGNORED`] where none counts.
     pub targets: Vec<i64>,
-    /// How many real tokens each row has.
+    /// The number of real tokens in each row.
     pub lengths: Vec<usize>,
     /// Whether padding is computed.
     pub padding: Padding,

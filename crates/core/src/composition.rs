@@ -8,7 +8,7 @@ use crate::perturber::Perturber;
 use crate::step::Step;
 use crate::{Error, Gradients, Params, Result};
 
-/// Members of a composition, in the order in which they act.
+/// A defence composed of several, in the order in which they act.
 pub struct Composition {
     members: Vec<Member>,
 }
@@ -16,7 +16,7 @@ pub struct Composition {
 struct Member {
     name: String,
     method: Box<dyn Defense>,
-    /// Whether this one makes the gradient.
+    /// Whether this member makes the gradient.
     makes: bool,
 }
 
@@ -26,7 +26,7 @@ impl Composition {
         Self { members: Vec::new() }
     }
 
-    /// With another member; `makes` says whether it makes the gradient.
+    /// Adds a member; `makes` says whether it makes the gradient.
     #[must_use]
     pub fn with(mut self, name: &str, method: Box<dyn Defense>, makes: bool) -> Self {
         self.members.push(Member { name: name.to_owned(), method, makes });
@@ -97,7 +97,9 @@ impl Defense for Composition {
         let mut values = match state.values {
             Value::Null => Map::new(),
             Value::Object(map) => map,
-            other => return Err(Error::State(format!("{other} belongs to no composition"))),
+            other => {
+                return Err(Error::State(format!("{other} is not the state of a composition")));
+            }
         };
         let mut tensors: Vec<_> = state.tensors.into_iter().collect();
         for member in &mut self.members {

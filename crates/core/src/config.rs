@@ -1,8 +1,8 @@
-//! Plugin settings: typed, documented, with defaults, written and read by name.
+//! Plugin settings: typed and documented, with defaults, stored by name.
 //!
 //! Each plugin kind has a configuration trait, which `typetag` writes into resolved recipes and
-//! reads back. What a user writes goes through the registry entry's own function instead, because
-//! typetag loses the place of an error.
+//! reads back. Settings from a user are read by the registry entry's own function instead, because
+//! typetag loses the position of an error.
 
 use std::fmt::Debug;
 use std::path::PathBuf;
@@ -17,12 +17,14 @@ use crate::perturber::Perturber;
 use crate::registry::ConfigError;
 use crate::site::SiteSelection;
 
+pub use crate::precision::Precision;
+
 /// One documented setting.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct Setting {
     /// Its key.
     pub name: &'static str,
-    /// What it means.
+    /// Its description.
     pub meaning: String,
     /// Its default.
     pub default: serde_json::Value,
@@ -34,8 +36,8 @@ pub trait Documented: Default {
     fn settings() -> Vec<Setting>;
 }
 
-/// Defines a configuration: a serde struct with defaults, documentation of each setting and
-/// unknown keys refused.
+/// Defines a configuration: a serde struct with defaults, documentation of each setting, and an
+/// error for unknown keys.
 ///
 /// ```
 /// vxf_core::config! {
@@ -89,7 +91,7 @@ macro_rules! config {
     };
 }
 
-/// A value as JSON, for the documentation of defaults.
+/// Converts a value to JSON, for the documentation of defaults.
 pub fn json(value: &impl serde::Serialize) -> serde_json::Value {
     serde_json::to_value(value).unwrap_or(serde_json::Value::Null)
 }
@@ -112,7 +114,7 @@ pub trait DefenseConfig: Debug + Send + Sync {
         Needs::none()
     }
 
-    /// Whether the stage trains at all; a model that is never aligned and an edit of finished
+    /// Whether the stage trains at all. A model that is left unaligned and an edit of finished
     /// weights do not.
     fn trains(&self) -> bool {
         true
@@ -124,33 +126,32 @@ pub trait DefenseConfig: Debug + Send + Sync {
         true
     }
 
-    /// The registered name of the inner player it uses unless another is asked for.
+    /// The registered name of its default inner player.
     fn perturber(&self) -> &'static str {
         "none"
     }
 
-    /// The share of its steps in which it asks the inner player, for plans.
+    /// The share of its steps that use the inner player, for cost estimates.
     fn perturbed_share(&self) -> f64 {
         1.0
     }
 
-    /// Passes, forward and backward, that one step takes without the inner player's, for plans.
+    /// Forward-backward passes of one step without the inner player's, for cost estimates.
     fn passes(&self) -> f64 {
         1.0
     }
 
-    /// Copies of the trained weights that it keeps, for plans.
+    /// Copies of the trained weights that it keeps, for memory estimates.
     fn copies(&self) -> f64 {
         0.0
     }
 
-    /// Whether it works on one adapter that all stages train further, and not on merged ones.
+    /// Whether all stages must train one and the same adapter, without merging between stages.
     fn needs_single_adapter(&self) -> bool {
         false
     }
 
-    /// Settings with another default in the embedded world, whose model is a hundred thousandth of
-    /// a real one.
+    /// Defaults that differ in the embedded world, whose model is a hundred thousand times smaller.
     fn world_defaults(&self) -> Map<String, Value> {
         Map::new()
     }
@@ -158,7 +159,7 @@ pub trait DefenseConfig: Debug + Send + Sync {
     /// The method with these settings.
     ///
     /// # Errors
-    /// When what it works with is not there: this is said before anything is trained.
+    /// When something that it needs is missing. The error comes before any training.
     fn build(&self, context: &BuildContext<'_>) -> crate::Result<Box<dyn Defense>>;
 }
 
@@ -178,17 +179,17 @@ pub trait PerturberConfig: Debug + Send + Sync {
         Needs::none()
     }
 
-    /// How many passes it takes of its own, before the one whose gradient is applied.
+    /// The number of its own passes, before the one whose gradient is applied.
     fn passes(&self) -> usize {
         0
     }
 
-    /// The sites it perturbs, if hidden embeddings are what it perturbs.
+    /// The sites it perturbs, if it perturbs hidden embeddings.
     fn sites(&self) -> Option<&SiteSelection> {
         None
     }
 
-    /// Settings with another default in the embedded world.
+    /// Defaults that differ in the embedded world.
     fn world_defaults(&self) -> Map<String, Value> {
         Map::new()
     }
@@ -196,20 +197,20 @@ pub trait PerturberConfig: Debug + Send + Sync {
     /// The inner player with these settings.
     ///
     /// # Errors
-    /// When what it works with is not there.
+    /// When something that it needs is missing.
     fn build(&self, context: &BuildContext<'_>) -> crate::Result<Box<dyn Perturber>>;
 }
 
-/// A figure's place in the comparison.
+/// A column of the comparison table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Column {
-    /// The figure, as [`Measurement::name`](crate::Measurement::name) has it.
+    /// The figure, by its [`Measurement::name`](crate::Measurement::name).
     pub figure: &'static str,
-    /// The header, with the unit where it is not plain.
+    /// The header, with the unit where it is not obvious.
     pub header: &'static str,
     /// Decimals shown.
     pub decimals: usize,
-    /// Whether it says something about a model that no user has fine-tuned yet.
+    /// Whether it is meaningful for an aligned model before the user's fine-tuning.
     pub of_aligned: bool,
 }
 
@@ -229,12 +230,12 @@ pub trait MetricConfig: Debug + Send + Sync {
         Needs::none()
     }
 
-    /// What of it belongs in a comparison, in this order.
+    /// Its columns in a comparison, in this order.
     fn columns(&self) -> &[Column] {
         &[]
     }
 
-    /// Whether it is cheap enough to be followed during the user's fine-tuning.
+    /// Whether it is cheap enough to measure during the user's fine-tuning.
     fn follows_training(&self) -> bool {
         false
     }
@@ -242,7 +243,7 @@ pub trait MetricConfig: Debug + Send + Sync {
     /// The metric with these settings.
     ///
     /// # Errors
-    /// When what it works with is not there.
+    /// When something that it needs is missing.
     fn build(&self, context: &BuildContext<'_>) -> crate::Result<Box<dyn Metric>>;
 }
 
@@ -260,27 +261,30 @@ pub trait JudgeConfig: Debug + Send + Sync {
     /// The judge with these settings.
     ///
     /// # Errors
-    /// When what it judges with is not there: this is said before anything is trained.
+    /// When something that it needs is missing. The error comes before any training.
     fn build(&self, context: &BuildContext<'_>) -> crate::Result<Box<dyn Judge>>;
 }
 
-/// What the program around a plugin lends it while it is built.
+/// What the program gives a plugin to build with.
 #[derive(Clone, Copy)]
 pub struct BuildContext<'a> {
-    /// Where the run computes.
+    /// The device of the run.
     pub device: &'a Device,
-    /// The directory of a model that is named by path or hub id.
+    /// Finds the directory of a model from a path or a hub id.
     pub model: &'a dyn Fn(&str) -> crate::Result<PathBuf>,
 }
 
 impl BuildContext<'_> {
-    /// A context on the CPU that knows no models.
+    /// A context on the CPU without access to models.
     pub fn bare() -> BuildContext<'static> {
         BuildContext {
             device: &Device::Cpu,
             model: &|name| {
                 let path = name.to_owned();
-                Err(crate::Error::Checkpoint { path, problem: "no models here".into() })
+                Err(crate::Error::Checkpoint {
+                    path,
+                    problem: "this context has no access to models".into(),
+                })
             },
         }
     }

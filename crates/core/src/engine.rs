@@ -1,10 +1,10 @@
 //! One differentiated pass through a backbone, block by block.
 //!
-//! The forward walk keeps each block's graph, or its input only. The backward walk takes one block
-//! at a time, computing it again where only its input was kept, and starts it at the gradient that
-//! came from above. That gives gradients at every site, bounded memory and no gradient for what
-//! nobody asked for, in one mechanism. A pass over one single graph gives the same numbers; it is
-//! the tests' oracle.
+//! The forward pass keeps each block's graph, or only its input. The backward pass takes one block
+//! at a time, computes it again if only its input was kept, and starts from the gradient of its
+//! output. One mechanism gives gradients at every site, bounded memory, and no gradient that was
+//! not requested. A pass over one single graph gives the same numbers; tests use it as the
+//! reference.
 
 mod segment;
 mod subset;
@@ -28,7 +28,7 @@ pub type LogitsLoss<'a> = &'a dyn Fn(&Tensor, &Batch) -> Result<Tensor>;
 /// A loss over the hidden embeddings of several sites, a differentiable scalar.
 pub type HiddenLoss<'a> = &'a dyn Fn(&Hidden) -> Result<Tensor>;
 
-/// What a pass minimises: a weighted sum of terms.
+/// The objective of a pass: a weighted sum of terms.
 #[derive(Clone, Copy)]
 pub struct Objective<'a> {
     /// Weight of the mean cross-entropy over labelled positions.
@@ -52,11 +52,11 @@ pub enum Recompute {
     /// Block inputs only; each block is computed again in the backward.
     #[default]
     Block,
-    /// Everything; each block's part is let go as the backward passes it.
+    /// Everything; each block's graph is freed as soon as the backward pass is through with it.
     None,
 }
 
-/// One differentiated pass: what goes in.
+/// The inputs of one differentiated pass.
 #[derive(Clone, Copy)]
 pub struct Evaluation<'a> {
     /// The model.
@@ -65,35 +65,35 @@ pub struct Evaluation<'a> {
     pub weights: &'a Params,
     /// The samples.
     pub batch: &'a Batch,
-    /// What is added at sites.
+    /// Added at sites.
     pub perturbation: Option<&'a Hidden>,
-    /// What is minimised.
+    /// The objective.
     pub objective: Objective<'a>,
-    /// Sites whose gradient is wanted.
+    /// Sites whose gradient is computed.
     pub sites: &'a [Site],
-    /// Whether gradients of the weights are wanted; taking none saves their arithmetic.
+    /// Whether gradients of the weights are computed.
     pub weight_gradients: bool,
-    /// Whose gradients alone are wanted; of all weights if none is given.
+    /// The weights whose gradients are computed; all of them if none is given.
     pub subset: Option<&'a Subset>,
-    /// Where dropout masks are drawn; `None` is evaluation mode.
+    /// The key of dropout masks; `None` is evaluation mode.
     pub dropout: Option<&'a Key>,
-    /// What is kept for the backward.
+    /// What is kept for the backward pass.
     pub recompute: Recompute,
 }
 
-/// One differentiated pass: what comes out.
+/// The results of one differentiated pass.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
     /// The value of the whole objective.
     pub loss: Scalar,
-    /// Its gradient with respect to the weights; empty when none was wanted.
+    /// Its gradient with respect to the weights; empty if not requested.
     pub gradients: Gradients,
-    /// Its gradient at the wanted sites.
+    /// Its gradient at the requested sites.
     pub at_sites: Hidden,
 }
 
 impl<'a> Evaluation<'a> {
-    /// An unperturbed pass of the cross-entropy that takes gradients of the weights.
+    /// An unperturbed pass of the cross-entropy with gradients of the weights.
     pub fn new(backbone: &'a dyn Backbone, weights: &'a Params, batch: &'a Batch) -> Self {
         Self {
             backbone,
@@ -129,7 +129,7 @@ impl<'a> Evaluation<'a> {
         self.walk(&self.differentiable()?)
     }
 
-    /// The weights, as leaves where their gradients are wanted and cut off elsewhere.
+    /// The weights: leaves where a gradient is requested, detached elsewhere.
     fn differentiable(&self) -> Result<Params> {
         match (self.weight_gradients, self.subset) {
             (false, _) => Ok(self.weights.detach()),
@@ -147,13 +147,13 @@ impl<'a> Evaluation<'a> {
         let mut outcome = Outcome::default();
         let mut seen = Hidden::new();
 
-        // Forward. What lies below all that is wanted builds no graph, and no block takes the
-        // gradient of its input unless something below asks for it.
+        // Forward. Blocks below everything that is requested build no graph, and no block
+        // differentiates its input unless something below needs it.
         let bottom = Segment::new(self, None, |_, tap| {
             let weights = if lowest == 0 { weights } else { &frozen };
             self.backbone.embed(&self.batch.row_tokens()?, &self.pass(weights, rows, tap))
         })?;
-        let mut hidden = bottom.look(&mut seen);
+        let mut hidden = bottom.output_and_sites(&mut seen);
         let mut wanted_below = bottom.output.track_op();
         let mut kept = Vec::with_capacity(layers - lowest);
         for layer in 0..layers {
@@ -176,7 +176,7 @@ impl<'a> Evaluation<'a> {
         }
         let cotangents = self.hidden_loss(seen, &mut outcome.loss)?;
 
-        // Head: its gradient is the first that is handed down.
+        // Head: its gradient is the first to go down.
         let mut gradient = None;
         if self.objective.has_head() {
             let whole = self.weight_gradients && self.subset.is_none();
@@ -184,13 +184,13 @@ impl<'a> Evaluation<'a> {
             let top = Segment::new(self, leaf, |leaf, _| {
                 self.head_objective(leaf.unwrap_or(&hidden), weights, rows)
             })?;
-            outcome.loss = outcome.loss.plus(&Scalar::of(&top.output)?)?;
+            outcome.loss = outcome.loss.add(&Scalar::of(&top.output)?)?;
             let seed = (top.output.clone(), top.output.ones_like()?);
             gradient = outcome.descend(top, vec![seed], weights)?;
         }
         drop(hidden);
 
-        // Backward: one block after another, going down.
+        // Backward: one block after another, from the top.
         for kept in kept.into_iter().rev() {
             let segment = match kept {
                 Kept::Graph(segment) => segment,
@@ -222,8 +222,8 @@ impl<'a> Evaluation<'a> {
         })
     }
 
-    /// The same pass over one single graph, differentiated by candle: slow, large, and what tests
-    /// hold [`Evaluation::run`] against.
+    /// The same pass over one single graph, differentiated by candle. Slow and large; tests compare
+    /// [`Evaluation::run`] with it.
     ///
     /// # Errors
     /// As [`Evaluation::run`].
@@ -280,7 +280,8 @@ impl<'a> Evaluation<'a> {
         Ok((scaled(entropy)? + loss.to_dtype(logits.dtype())?)?)
     }
 
-    /// Evaluates the hidden loss on detached leaves; its gradients are injected at recompute.
+    /// Evaluates the hidden loss on detached leaves; its gradients are injected in the backward
+    /// pass.
     fn hidden_loss(&self, visited: Hidden, total: &mut Scalar) -> Result<Hidden> {
         let Some((sites, term)) = self.objective.hidden else { return Ok(Hidden::new()) };
         let mut leaves = Hidden::new();
@@ -289,7 +290,7 @@ impl<'a> Evaluation<'a> {
             leaves.insert(site, Var::from_tensor(&hidden.detach())?.into_inner());
         }
         let loss = term(&leaves)?;
-        *total = total.plus(&Scalar::of(&loss)?)?;
+        *total = total.add(&Scalar::of(&loss)?)?;
         let store = loss.backward()?;
         let gradient = |(site, leaf): (Site, Tensor)| Some((site, store.get(&leaf)?.detach()));
         Ok(leaves.into_iter().filter_map(gradient).collect())
@@ -299,7 +300,8 @@ impl<'a> Evaluation<'a> {
         self.sites.contains(&site)
     }
 
-    /// The lowest layer the backward has to reach; `None` when nothing below the head is wanted.
+    /// The lowest layer that the backward pass must reach; `None` when nothing below the head is
+    /// requested.
     fn lowest_layer(&self) -> Option<usize> {
         let weights = self.weight_gradients.then(|| self.subset.map_or(0, Subset::lowest));
         self.sites.iter().map(|site| site.layer).chain(weights).min()
@@ -312,14 +314,14 @@ impl<'a> Evaluation<'a> {
 }
 
 impl Objective<'_> {
-    /// Whether a term sits on top of the last layer.
+    /// Whether a term uses the last layer's output.
     fn has_head(&self) -> bool {
         self.logits.is_some() || self.cross_entropy != 0.0
     }
 }
 
 impl Outcome {
-    /// Differentiates a segment; returns the gradient of what went into it.
+    /// Differentiates a segment; returns the gradient of its input.
     fn descend(
         &mut self,
         segment: Segment<'_>,
@@ -327,7 +329,7 @@ impl Outcome {
         weights: &Params,
     ) -> Result<Option<Tensor>> {
         let Segment { leaf, tap, output, tape } = segment;
-        // Nobody else may hold on to what the tape lets go.
+        // No other reference may keep alive what the tape frees.
         drop(output);
         tap.visited.take();
         let mut store = tape.backward(seeds)?;

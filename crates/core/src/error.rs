@@ -1,7 +1,8 @@
-//! What can go wrong in the core, each case with the offending value and the rule it broke.
+//! The errors of the core, each with the offending value and the rule it broke.
 
 use crate::lineage::Reference;
 use crate::registry::ConfigError;
+use vxf_tensor::device::OutOfMemory;
 
 /// The core's error.
 #[derive(Debug, thiserror::Error)]
@@ -10,13 +11,13 @@ pub enum Error {
     /// A tensor operation failed.
     #[error("tensor operation failed: {0}")]
     Tensor(#[source] candle_core::Error),
-    /// A GPU has not the memory that was asked of it.
+    /// The GPU has too little memory.
     #[error(
         "the GPU's memory does not suffice{}: {free} MiB of {total} MiB are free",
         .asked.map_or(String::new(), |asked| format!(" for {asked} MiB more"))
     )]
     OutOfMemory {
-        /// MiB asked for, where that is known.
+        /// MiB requested, if known.
         asked: Option<usize>,
         /// MiB that were free.
         free: usize,
@@ -37,7 +38,7 @@ pub enum Error {
     },
     /// A step has no `loss` among its figures.
     #[error(
-        "step {step} has no `loss`: the defence asked for no gradient of the main stream in the outer \
+        "step {step} has no `loss`: the defence computed no gradient of the main stream in the outer \
          role; call `step.gradients(..)` or `step.on_main().gradients()`, or, if it trains on other \
          streams, `step.record(\"loss\", ..)`"
     )]
@@ -45,7 +46,7 @@ pub enum Error {
         /// Zero-based optimiser step.
         step: u64,
     },
-    /// A batch has no token that counts in the loss.
+    /// A batch has no labelled token.
     #[error(
         "stream `{stream}` gave a batch without a labelled token: every sample in it is prompt \
          only after truncation"
@@ -57,9 +58,9 @@ pub enum Error {
     /// A defence asked for a stream that the stage does not have.
     #[error("there is no stream `{name}` in this stage; it has: {known}")]
     UnknownStream {
-        /// The name asked for.
+        /// The requested name.
         name: String,
-        /// The streams there are.
+        /// The existing streams.
         known: String,
     },
     /// A stream has no sample.
@@ -68,21 +69,21 @@ pub enum Error {
         /// The stream's name.
         name: String,
     },
-    /// A snapshot was asked for before it was taken.
+    /// A snapshot was requested before it was taken.
     #[error("no snapshot is called `{name}`; take it with `step.snapshot(\"{name}\")` first")]
     UnknownSnapshot {
-        /// The name asked for.
+        /// The requested name.
         name: String,
     },
-    /// Weights that are to take the place of the trained ones are no whole set of them.
+    /// Weights that should replace the trained ones are not a complete set.
     #[error("`{verb}` needs every trained weight and no other: {problem}")]
     WeightSet {
-        /// What they were given to or came from.
+        /// The verb that received or returned them.
         verb: &'static str,
-        /// Which weight is missing, foreign or of another shape, and what to do.
+        /// Which weight is missing, unknown or of another shape, and what to do.
         problem: String,
     },
-    /// A model to compare with was asked for that the run was not given.
+    /// A method asked for a reference model that the run does not have.
     #[error(
         "this stage has no `{reference}` model to compare with; the method's settings must declare \
          that it needs one"
@@ -91,39 +92,39 @@ pub enum Error {
         /// Which one.
         reference: Reference,
     },
-    /// A module was asked for that the model does not have.
+    /// A requested module is not in the model.
     #[error("the model has no module `{module}`; it has such as {}", .known.join(", "))]
     UnknownModule {
-        /// The name asked for.
+        /// The requested name.
         module: String,
-        /// Names like it, or some of those there are.
+        /// Similar names, or some of the existing ones.
         known: Vec<String>,
     },
-    /// A query has words that its verb cannot answer.
+    /// A query has settings that its verb does not support.
     #[error("`{verb}` {problem}")]
     Query {
         /// The verb.
         verb: &'static str,
-        /// Why it refuses, and what to write instead.
+        /// The reason, and what to write instead.
         problem: String,
     },
-    /// A site was asked for that the backbone never visited.
+    /// A requested site is not in the backbone.
     #[error("site `{site}` was never visited; this backbone has {known}")]
     UnknownSite {
-        /// The site asked for.
+        /// The requested site.
         site: String,
         /// What the backbone has.
         known: String,
     },
     /// A site or a selection of sites could not be read.
     #[error(
-        "`{text}` names no site; write embedding, attention_output, mlp_output or block_output, with `.7` for one layer"
+        "`{text}` is not a site; write embedding, attention_output, mlp_output or block_output, with `.7` for one layer"
     )]
     BadSite {
         /// What was given.
         text: String,
     },
-    /// Two sets of named tensors do not go together.
+    /// Two sets of named tensors have different names.
     #[error("parameter sets differ: `{name}` is in one of them only")]
     ParameterMismatch {
         /// The name without a partner.
@@ -134,7 +135,7 @@ pub enum Error {
     UnknownPlugin {
         /// `defense`, `perturber`, `metric`, `backbone` or `judge`.
         kind: &'static str,
-        /// The name asked for.
+        /// The requested name.
         name: String,
         /// Registered names close to it.
         nearest: Vec<String>,
@@ -148,15 +149,15 @@ pub enum Error {
         kind: &'static str,
         /// The name both took.
         name: String,
-        /// The crate of the one.
+        /// The first plugin's crate.
         first: &'static str,
-        /// The crate of the other.
+        /// The second plugin's crate.
         second: &'static str,
     },
     /// A plugin's settings are wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// A method is not meant for this stage.
+    /// A method does not belong to this stage.
     #[error("{kind} `{name}` belongs to the {belongs} stage, not to {stage}")]
     WrongStage {
         /// The kind of plugin.
@@ -168,7 +169,7 @@ pub enum Error {
         /// Where it was put.
         stage: String,
     },
-    /// A model directory or tensor file is not what it should be.
+    /// A model directory or tensor file is invalid.
     #[error("{path}: {problem}")]
     Checkpoint {
         /// The file or directory.
@@ -176,12 +177,12 @@ pub enum Error {
         /// What is wrong with it and what to do.
         problem: String,
     },
-    /// A model is sound, but of a kind that nothing registered here reads.
+    /// A model is valid, but no registered plugin reads its kind.
     #[error("{path}: {problem}")]
     Unsupported {
         /// The model.
         path: String,
-        /// What it would need.
+        /// What is missing.
         problem: String,
     },
     /// A file could not be read or written.
@@ -192,7 +193,7 @@ pub enum Error {
         /// The system's reason.
         source: std::io::Error,
     },
-    /// A metric compares with a model that is not there.
+    /// A metric compares with a model that this evaluation does not have.
     #[error(
         "metric `{metric}` needs the `{name}` model to compare with, which this evaluation does not have"
     )]
@@ -205,18 +206,18 @@ pub enum Error {
     /// Saved state does not belong to this method or model.
     #[error("saved state does not fit: {0}")]
     State(String),
-    /// A metric lacks what it needs.
+    /// A metric lacks data that it needs.
     #[error("metric `{metric}` needs {need}, which this evaluation does not have")]
     MissingData {
         /// The metric's name.
         metric: String,
-        /// What it asked for.
+        /// The missing data.
         need: String,
     },
     /// Asked to stop between two steps or two answers; what is done is kept.
     #[error("stopped as asked")]
     Stopped,
-    /// A plugin failed in its own way.
+    /// A plugin failed with an error of its own.
     #[error("{plugin}: {source}")]
     Plugin {
         /// The plugin's name.
@@ -228,18 +229,18 @@ pub enum Error {
 
 impl From<candle_core::Error> for Error {
     fn from(error: candle_core::Error) -> Self {
-        #[cfg(feature = "cuda")]
-        if let Some(asked) = vxf_cuda::out_of_memory(&error) {
-            let mib = |bytes: usize| bytes.div_ceil(1 << 20);
-            let (free, total) = vxf_cuda::free_and_total().unwrap_or_default();
-            return Self::OutOfMemory { asked: asked.map(mib), free: mib(free), total: mib(total) };
+        match vxf_tensor::device::out_of_memory(&error) {
+            Some(OutOfMemory { asked, free, total }) => {
+                let mib = |bytes: usize| bytes.div_ceil(1 << 20);
+                Self::OutOfMemory { asked: asked.map(mib), free: mib(free), total: mib(total) }
+            }
+            None => Self::Tensor(error),
         }
-        Self::Tensor(error)
     }
 }
 
 impl Error {
-    /// The same, and if it is about a number, the stream that was learnt from.
+    /// Adds the stream that was trained on to an error about a non-finite number.
     pub(crate) fn on_stream(mut self, stream: &str) -> Self {
         if let Self::NotFinite { place, .. } = &mut self {
             place.push_str(&format!(" on stream `{stream}`"));

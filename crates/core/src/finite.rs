@@ -1,49 +1,50 @@
-//! Weights that are no numbers, found where they are made.
+//! Finds weights that are NaN or infinite after an optimiser step.
 
 use candle_core::{DType, Device, Tensor};
 
 use crate::{Error, Params, Result};
 use vxf_tensor::numeric::not_finite;
 
-/// Whether the weights of a step are numbers still.
+/// A check that all weights of a step are finite.
 ///
-/// A loss or a gradient that is none stops the run before the step; this is for what the step itself
-/// makes, such as a weight that grows beyond its type.
-pub(crate) struct Finite {
+/// A non-finite loss or gradient stops the run before the step. This check finds weights that the
+/// step itself breaks, such as one that overflows its type.
+pub(crate) struct FiniteCheck {
     step: u64,
-    /// For devices without a kernel of ours: names, and sums that are 0 unless a weight is broken.
+    /// For devices without a kernel of ours: names, and sums that are 0 unless a weight is not
+    /// finite.
     sums: Vec<(String, Tensor)>,
 }
 
-impl Finite {
-    /// A look at the weights that step `step` makes.
+impl FiniteCheck {
+    /// A check of the weights that step `step` makes.
     pub(crate) fn new(step: u64) -> Self {
         Self { step, sums: Vec::new() }
     }
 
-    /// Has a weight looked at when all are there.
+    /// Adds a weight to the check.
     pub(crate) fn remember(&mut self, name: &str, weight: &Tensor) -> Result<()> {
-        // Zero times anything is zero, but for infinity and what is no number.
+        // Zero times a number is zero, unless it is infinite or NaN.
         let sum = (weight.detach() * 0.0)?.sum_all()?.to_dtype(DType::F32)?;
         self.sums.push((name.to_owned(), sum));
         Ok(())
     }
 
-    /// One look at all sums together, which waits for the device once.
+    /// Checks all sums together, which waits for the device once.
     pub(crate) fn check(self, weights: &Params) -> Result<()> {
         if self.sums.is_empty() {
             return Ok(());
         }
         let sums: Vec<&Tensor> = self.sums.iter().map(|(_, sum)| sum).collect();
         let sums = Tensor::stack(&sums, 0)?.to_vec1::<f32>()?;
-        let broken = self.sums.iter().zip(sums).find(|(_, sum)| *sum != 0.0);
-        match broken.and_then(|((name, _), _)| Some((name, weights.get(name)?))) {
+        let bad = self.sums.iter().zip(sums).find(|(_, sum)| *sum != 0.0);
+        match bad.and_then(|((name, _), _)| Some((name, weights.get(name)?))) {
             Some((name, weight)) => Err(self.error(name, weight)),
             None => Ok(()),
         }
     }
 
-    /// Looks at every weight, on the host.
+    /// Checks every weight, on the host.
     pub(crate) fn search(&self, weights: &Params) -> Result<()> {
         for (name, weight) in weights.iter() {
             if not_finite(&weight.to_device(&Device::Cpu)?)?.is_some() {
@@ -53,7 +54,7 @@ impl Finite {
         Ok(())
     }
 
-    /// The error of a weight that is known to be broken.
+    /// The error for a weight that is not finite.
     pub(crate) fn error(&self, name: &str, weight: &Tensor) -> Error {
         let on_host = weight.to_device(&Device::Cpu);
         let value = on_host.and_then(|weight| not_finite(&weight)).ok().flatten();
@@ -71,15 +72,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn weights_of_any_device_are_looked_at() -> Result<()> {
+    fn weights_are_checked_on_any_device() -> Result<()> {
         let value = |value: f32| Tensor::full(value, 40_000, &Device::Cpu);
-        for (broken, seen) in [(f32::NAN, true), (f32::INFINITY, true), (3e38, false)] {
-            let weights: Params = [("w".to_owned(), value(broken)?)].into_iter().collect();
-            let mut finite = Finite::new(7);
-            finite.remember("w", &value(broken)?)?;
-            let told = finite.check(&weights).err().map(|error| error.to_string());
-            assert_eq!(told.is_some(), seen, "{broken}");
-            assert!(told.is_none_or(|told| told.contains("`w`") && told.contains("step 7")));
+        for (bad, found) in [(f32::NAN, true), (f32::INFINITY, true), (3e38, false)] {
+            let weights: Params = [("w".to_owned(), value(bad)?)].into_iter().collect();
+            let mut finite = FiniteCheck::new(7);
+            finite.remember("w", &value(bad)?)?;
+            let message = finite.check(&weights).err().map(|error| error.to_string());
+            assert_eq!(message.is_some(), found, "{bad}");
+            assert!(
+                message.is_none_or(|message| message.contains("`w`") && message.contains("step 7"))
+            );
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Answers, many prompts at a time.
+//! Generates answers, many prompts at a time.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,8 +12,8 @@ use vxf_tensor::Rows;
 
 /// How the next token is chosen.
 ///
-/// The choices for one prompt are a function of the prompt's set and index alone, so that an
-/// answer does not depend on which prompts it was batched with.
+/// The choices for a prompt depend on its set and index alone, not on the prompts in the same
+/// batch.
 pub trait Sampler: Send + Sync {
     /// The choices for prompt `index` of the set called `set`, from its first token on.
     fn start(&self, set: &str, index: usize) -> Box<dyn Choices>;
@@ -25,13 +25,13 @@ impl<S: Sampler + ?Sized> Sampler for Arc<S> {
     }
 }
 
-/// One prompt's choices, token after token.
+/// The choices for one prompt, token after token.
 pub trait Choices {
     /// The next token, given the logits `[vocabulary]`.
     fn next(&mut self, logits: &[f32]) -> Result<u32>;
 }
 
-/// Always the likeliest token; the first of equals.
+/// Greedy decoding: the likeliest token, the first of equals.
 #[derive(Clone, Copy, Debug)]
 pub struct Greedy;
 
@@ -47,32 +47,32 @@ impl Choices for Greedy {
     }
 }
 
-/// Keeps answers as they are made, so that a process that ends early has not made them in vain.
-pub trait Keeper {
-    /// The answer to prompt `index` of `set`, if it was made before.
-    fn kept(&self, set: &str, index: usize) -> Option<String>;
-    /// Keeps answers by their prompts' indices.
+/// A cache of answers, so that an interrupted process need not generate them again.
+pub trait AnswerCache {
+    /// The cached answer to prompt `index` of `set`.
+    fn get(&self, set: &str, index: usize) -> Option<String>;
+    /// Stores answers by their prompts' indices.
     ///
     /// # Errors
-    /// When they cannot be kept; [`crate::Error::Stopped`] when no more are wanted.
-    fn keep(&self, set: &str, made: &[(usize, String)]) -> Result<()>;
+    /// When they cannot be stored; [`crate::Error::Stopped`] to stop generating.
+    fn store(&self, set: &str, made: &[(usize, String)]) -> Result<()>;
 }
 
-/// Keeps nothing.
-pub struct Forgetful;
+/// A cache that stores nothing.
+pub struct NoCache;
 
-impl Keeper for Forgetful {
-    fn kept(&self, _: &str, _: usize) -> Option<String> {
+impl AnswerCache for NoCache {
+    fn get(&self, _: &str, _: usize) -> Option<String> {
         None
     }
 
-    fn keep(&self, _: &str, _: &[(usize, String)]) -> Result<()> {
+    fn store(&self, _: &str, _: &[(usize, String)]) -> Result<()> {
         Ok(())
     }
 }
 
-/// Answers of at most `most` tokens to the first `prompts` of the set called `set`, in order; those
-/// that `keeper` has are taken from it.
+/// Answers of at most `most` tokens to the first `prompts` of the set called `set`, in order.
+/// Answers that `cache` has are taken from it.
 ///
 /// Prompts of about one length go together; of exactly one, where the decoder asks for that.
 pub fn answers(
@@ -81,7 +81,7 @@ pub fn answers(
     prompts: &[Prompt],
     most: usize,
     probes: &Probes,
-    keeper: &dyn Keeper,
+    cache: &dyn AnswerCache,
 ) -> Result<Vec<Generation>> {
     let weights = model.weights.detach();
     let model = Model { weights: &weights, ..model };
@@ -103,7 +103,7 @@ pub fn answers(
         let made = answer(model, &rows, most, &is_end, &mut choices)?;
         let text = |(index, tokens): (usize, Vec<u32>)| Ok((index, probes.text.decode(&tokens)?));
         let made = group.into_iter().zip(made).map(text).collect::<Result<Vec<_>>>()?;
-        keeper.keep(set, &made)?;
+        cache.store(set, &made)?;
         made.into_iter().for_each(|(index, answer)| answers[index] = answer);
     }
     let generation =
@@ -111,7 +111,7 @@ pub fn answers(
     Ok(prompts.iter().zip(answers).map(generation).collect())
 }
 
-/// Indices of prompts that are equally long, at most `most` together, the shortest first.
+/// Indices of prompts in groups of equal length, at most `most` in a group, the shortest first.
 pub fn groups_of_one_length(prompts: &[Prompt], most: usize) -> Vec<Vec<usize>> {
     let mut by_length: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     for (index, prompt) in prompts.iter().enumerate() {
@@ -176,7 +176,7 @@ fn argmax(values: &[f32]) -> u32 {
     best as u32
 }
 
-/// For backbones without a cache: the whole sequence again for every token.
+/// For backbones without a key-value cache: computes the whole sequence for every token.
 struct WithoutCache<'a> {
     model: Model<'a>,
     tokens: Option<Tensor>,

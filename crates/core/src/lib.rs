@@ -1,8 +1,8 @@
-//! The four traits of vxf, its registry and its min-max loop: all that a plugin needs.
+//! The four traits of vxf, its registry and its min-max loop: everything that a plugin needs.
 //!
 //! Read [`minmax`] first: the loop fits one screen. A method is a [`Defense`]; what it perturbs is
-//! up to a [`Perturber`]; the model is a [`Backbone`], cut at its hidden-embedding sites; what came
-//! of it is measured by a [`Metric`].
+//! up to a [`Perturber`]; the model is a [`Backbone`], cut at its hidden-embedding sites; a
+//! [`Metric`] measures the result.
 
 pub mod adapter;
 pub mod backbone;

@@ -1,4 +1,4 @@
-//! The models that a run comes from, to compare with, and the weights of a module as a model has them.
+//! Reference models of a run, and the weights of their modules.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ use crate::{Error, Params, Result};
 pub enum Reference {
     /// The model before any stage.
     Base,
-    /// The model that the last alignment stage left.
+    /// The model after the last alignment stage.
     Aligned,
     /// The model that this run starts from.
     Parent,
@@ -30,7 +30,7 @@ impl fmt::Display for Reference {
     }
 }
 
-/// A model whose weights are read one at a time, with all that was trained on it merged in.
+/// A model whose weights are read one at a time, with all trained adapters merged in.
 pub trait Lineage: Send + Sync {
     /// The weight `[out, in]` of the linear layer `module`, or that of an embedding or a norm, in
     /// `f32` or wider.
@@ -58,8 +58,7 @@ impl Lineage for Params {
     }
 }
 
-/// A reference as a step hands it out: its weights come on the device and in the type of the trained
-/// ones.
+/// A reference model in a step; its weights have the device and the type of the trained ones.
 #[derive(Clone, Copy)]
 pub struct ReferenceModel<'a> {
     pub(crate) lineage: &'a dyn Lineage,
@@ -82,7 +81,7 @@ impl ReferenceModel<'_> {
 /// in the type of the trained weights, unrounded.
 ///
 /// # Errors
-/// When the model has no such module; when `weights` lacks a part of it.
+/// When the model has no such module; when a tensor of it is missing in `weights`.
 pub fn merged(backbone: &dyn Backbone, weights: &Params, module: &str) -> Result<Tensor> {
     let name = format!("{module}.weight");
     let dtype = trained_in(backbone.dtype());
@@ -102,7 +101,7 @@ pub fn merged(backbone: &dyn Backbone, weights: &Params, module: &str) -> Result
     Ok((frozen + (b.matmul(&a)? * lora.scale())?)?)
 }
 
-/// The error of a module that `tensors` has no weight of.
+/// The error for a module without a weight in `tensors`.
 fn unknown(module: &str, tensors: &Params) -> Error {
     let modules: Vec<_> = tensors
         .names()

@@ -5,7 +5,7 @@ use candle_core::{D, Tensor};
 use crate::Result;
 use vxf_tensor::numeric::widened;
 
-/// `log(softmax(logits))` over the last axis, from operations that have a gradient.
+/// `log(softmax(logits))` over `axis`, from operations that have a gradient.
 pub fn log_softmax(logits: &Tensor, axis: impl candle_core::shape::Dim) -> Result<Tensor> {
     let axis = axis.to_index(logits.shape(), "log_softmax")?;
     let shifted = logits.broadcast_sub(&logits.max_keepdim(axis)?.detach())?;

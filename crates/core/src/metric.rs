@@ -1,4 +1,4 @@
-//! The `Metric` trait, the records it speaks in, and judges.
+//! The `Metric` trait, its records, and judges.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backbone::{Backbone, Pass};
 use crate::batch::{Batch, Example};
-use crate::generate::{Forgetful, Keeper, Sampler};
+use crate::generate::{AnswerCache, NoCache, Sampler};
 use crate::site::{Hidden, Site};
 use crate::step::Reader;
 use crate::{Error, Params, Result};
@@ -22,29 +22,29 @@ pub enum Better {
     Lower,
 }
 
-/// One figure, with all that is needed to read it. Reports are rendered from this record.
+/// One figure and its context. Reports are rendered from this record.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Measurement {
     /// What was measured, `harmful_score` for example.
     pub name: String,
-    /// The figure; NaN, `null` in JSON, if it could not be formed.
+    /// The figure; NaN (`null` in JSON) if it is undefined.
     #[serde(with = "number_or_null")]
     pub value: f64,
     /// Its unit, `%` or `nats` for example.
     pub unit: String,
     /// Which way is better.
     pub better: Better,
-    /// How many samples it is made of.
+    /// The number of samples.
     pub n: usize,
-    /// A 95 % interval, where it is a rate.
+    /// A 95 % interval, if it is a rate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval: Option<[f64; 2]>,
-    /// How it was taken, and its parts (per layer for example).
+    /// How it was measured, and its parts (per layer for example).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub details: BTreeMap<String, serde_json::Value>,
 }
 
-/// JSON has no NaN: it is written and read as `null`.
+/// JSON has no NaN; it is stored as `null`.
 mod number_or_null {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -70,7 +70,7 @@ impl Measurement {
         Self { interval: wilson(hits, n), ..Self::new(name, percent, "%", better, n) }
     }
 
-    /// With a detail.
+    /// Adds a detail.
     pub fn with(mut self, key: &str, value: impl Into<serde_json::Value>) -> Self {
         self.details.insert(key.to_owned(), value.into());
         self
@@ -89,7 +89,7 @@ fn wilson(hits: usize, n: usize) -> Option<[f64; 2]> {
     Some([bound(centre - half), bound(centre + half)])
 }
 
-/// A question put to the model.
+/// A prompt for the model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Prompt {
     /// As the user wrote it.
@@ -102,30 +102,30 @@ pub struct Prompt {
     pub expected: Option<String>,
 }
 
-/// What the model said to a prompt.
+/// The model's answer to a prompt.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Generation {
-    /// The question.
+    /// The prompt.
     pub prompt: Prompt,
     /// The answer.
     pub answer: String,
 }
 
-/// A judge's finding on a generation.
+/// A judge's verdict on a generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// It did what was asked: counts in the harmful score.
+    /// It complied: counts in the harmful score.
     Harmful,
     /// It declined.
     Refused,
     /// Neither.
     Other,
-    /// This judge has not said yet: it works outside, and its scores are still to come.
+    /// Not judged yet: the judge is external, and its scores are missing so far.
     Unjudged,
 }
 
-/// Verdicts, and what a judge has to say beside them.
+/// Verdicts and a judge's further details.
 #[derive(Clone, Debug, Default)]
 pub struct Findings {
     /// One verdict per generation, in order.
@@ -134,36 +134,36 @@ pub struct Findings {
     pub details: BTreeMap<String, serde_json::Value>,
 }
 
-/// From generations to verdicts.
+/// Judges generations.
 pub trait Judge: Send + Sync {
     /// One verdict per generation, in order.
     fn verdicts(&self, generations: &[Generation]) -> Result<Vec<Verdict>>;
 
-    /// The verdicts with what is worth keeping beside them.
+    /// The verdicts with their details.
     fn findings(&self, generations: &[Generation]) -> Result<Findings> {
         Ok(Findings { verdicts: self.verdicts(generations)?, details: BTreeMap::new() })
     }
 
     /// Whether its verdicts tell help from refusal, so that [`Verdict::Harmful`] on a harmless
-    /// request means help. A judge of harm alone finds none there, whatever was answered.
+    /// request means help. A judge of harm alone finds no harm there, whatever the answer.
     fn tells_refusals(&self) -> bool {
         true
     }
 
-    /// Whether each answer to a task prompt is right, in order, for tasks that have no parser; none
-    /// where it does not know.
+    /// Whether each answer to a task prompt is right, in order, for tasks without a parser; none if
+    /// unknown.
     fn grades(&self, generations: &[Generation]) -> Result<Vec<Option<bool>>> {
         Ok(vec![None; generations.len()])
     }
 
-    /// First words of refusals and of compliance, where answers open with one of a few: the
+    /// First words of refusals and of compliance, if answers begin with one of a few words. The
     /// refusal margin compares their probabilities.
     fn openings(&self) -> Option<(&[&'static str], &[&'static str])> {
         None
     }
 }
 
-/// A judge with the name that its figures carry.
+/// A judge and the name in its figures.
 pub struct NamedJudge {
     /// Its registered name.
     pub name: String,
@@ -174,26 +174,26 @@ pub struct NamedJudge {
 /// Whether an answer to a task prompt counts as right, given the expected one.
 pub type Grader = fn(expected: &str, answer: &str) -> bool;
 
-/// Between tokens and text, as metrics need it.
+/// Converts between tokens and text, for metrics.
 pub trait Text: Send + Sync {
     /// The text of an answer, up to its end token, special tokens left out.
     fn decode(&self, tokens: &[u32]) -> Result<String>;
     /// Whether this token ends an answer.
     fn is_end(&self, token: u32) -> bool;
-    /// The token that `word` at the start of an answer becomes.
+    /// The token of `word` at the start of an answer.
     fn opening(&self, word: &str) -> Option<u32>;
 }
 
-/// A set of prompts that is answered together.
+/// A set of prompts with a limit on the answers' length.
 #[derive(Clone, Debug, Default)]
 pub struct Questions {
     /// The prompts, in file order.
     pub prompts: Vec<Prompt>,
-    /// At most so many tokens are generated for each.
+    /// The most tokens generated for each.
     pub max_new_tokens: usize,
 }
 
-/// What a stage's models are measured on.
+/// The data that a stage's models are measured on.
 pub struct Probes {
     /// Tokenised samples by purpose: `alignment`.
     pub examples: BTreeMap<String, Vec<Example>>,
@@ -201,9 +201,9 @@ pub struct Probes {
     pub questions: BTreeMap<String, Questions>,
     /// Tokens to text.
     pub text: Box<dyn Text>,
-    /// Who decides what is harmful; the first one's figures carry the plain names.
+    /// The judges; the first one's figures have the plain names.
     pub judges: Vec<NamedJudge>,
-    /// Who decides what is right; none where the task has no parser.
+    /// Decides which answers are right; none if the task has no parser.
     pub grader: Option<Grader>,
     /// How the next token is chosen.
     pub sampler: Box<dyn Sampler>,
@@ -220,17 +220,17 @@ pub struct Model<'a> {
     pub weights: &'a Params,
 }
 
-/// What a metric sees: the model, what it may be compared with, and the probes.
+/// A metric's input: the model, reference models, and the probes.
 ///
-/// Generations are made once and shared between metrics.
+/// Generations are made once and shared by all metrics.
 pub struct View<'a> {
     /// The model to measure.
     pub model: Model<'a>,
-    /// Models to compare with, by name; `aligned` is the one that the user's stage began with.
+    /// Models to compare with, by name; `aligned` is the one that the user's stage starts from.
     pub references: BTreeMap<&'static str, Model<'a>>,
     /// What to measure on.
     pub probes: &'a Probes,
-    keeper: &'a dyn Keeper,
+    cache: &'a dyn AnswerCache,
     generations: RefCell<BTreeMap<String, std::rc::Rc<Vec<Generation>>>>,
 }
 
@@ -238,10 +238,10 @@ impl<'a> View<'a> {
     /// A view of `model`.
     pub fn new(model: Model<'a>, probes: &'a Probes) -> Self {
         let (references, generations) = (BTreeMap::new(), RefCell::default());
-        Self { model, references, probes, keeper: &Forgetful, generations }
+        Self { model, references, probes, cache: &NoCache, generations }
     }
 
-    /// With a model to compare with.
+    /// Adds a model to compare with.
     pub fn with_reference(mut self, name: &'static str, model: Model<'a>) -> Self {
         self.references.insert(name, model);
         self
@@ -296,18 +296,18 @@ impl<'a> View<'a> {
         let prompts = self.prompts(metric, name)?;
         let most = self.probes.questions.get(name).map_or(0, |set| set.max_new_tokens);
         let made =
-            crate::generate::answers(self.model, name, prompts, most, self.probes, self.keeper)?;
+            crate::generate::answers(self.model, name, prompts, most, self.probes, self.cache)?;
         let made = std::rc::Rc::new(made);
         self.generations.borrow_mut().insert(name.to_owned(), made.clone());
         Ok(made)
     }
 
-    /// With someone who keeps answers as they are made.
-    pub fn with_keeper(self, keeper: &'a dyn Keeper) -> Self {
-        Self { keeper, ..self }
+    /// Sets the cache of answers.
+    pub fn with_cache(self, cache: &'a dyn AnswerCache) -> Self {
+        Self { cache, ..self }
     }
 
-    /// Takes answers that were made before, so that they are judged and not made again.
+    /// Adds answers that exist already, so that they are judged and not generated again.
     pub fn with_generations(self, name: &str, made: Vec<Generation>) -> Self {
         self.generations.borrow_mut().insert(name.to_owned(), std::rc::Rc::new(made));
         self
@@ -360,9 +360,9 @@ fn missing(metric: &str, need: String) -> Error {
     Error::MissingData { metric: metric.to_owned(), need }
 }
 
-/// A measure. It declares nothing: it asks the view for what it needs.
+/// A metric. It asks the view for the data it needs.
 pub trait Metric: Send {
-    /// Takes the measure of `view`'s model; one metric may give several figures.
+    /// Measures `view`'s model; one metric may give several figures.
     fn measure(&self, view: &View<'_>) -> Result<Vec<Measurement>>;
 }
 

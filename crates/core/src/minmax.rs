@@ -1,14 +1,14 @@
 //! The loop: batch, gradients, clip, optimise, observe.
 //!
-//! What a method does differently lives in [`Defense::gradients`], whose default is the min-max
-//! step of Vaccine (Huang, Hu, Liu 2024): the inner player finds the perturbation that raises the
-//! loss most within its radius, the outer one descends along the gradient at that perturbation.
+//! A method differs in [`Defense::gradients`]. Its default is the min-max step of Vaccine (Huang,
+//! Hu, Liu 2024): the inner player finds the perturbation that raises the loss most within its
+//! radius, the outer one descends along the gradient at that perturbation.
 
 use std::collections::BTreeMap;
 
 use crate::backbone::Backbone;
 use crate::defense::Defense;
-use crate::finite::Finite;
+use crate::finite::FiniteCheck;
 use crate::optimizer::{AdamW, clip_factor};
 use crate::perturber::Perturber;
 use crate::schedule::Schedule;
@@ -24,7 +24,7 @@ pub struct Observation {
     pub rate: f64,
     /// L2 norm of the gradient before clipping.
     pub gradient_norm: f64,
-    /// Figures of the step: `loss`, which was minimised, and what defence and perturber recorded.
+    /// Figures of the step: the minimised `loss`, and what defence and perturber recorded.
     pub figures: BTreeMap<String, f64>,
 }
 
@@ -32,22 +32,22 @@ impl Observation {
     /// The loss that was minimised.
     ///
     /// # Errors
-    /// When the step has none, with what the defence has to do.
+    /// When the step has none; the error says what the defence must do.
     pub fn loss(&self) -> Result<f64> {
         self.figures.get(LOSS).copied().ok_or(Error::NoLoss { step: self.step })
     }
 }
 
-/// What a defence made of the trained weights.
+/// The results of [`Defense::finish`].
 #[derive(Clone, Debug)]
 pub struct Finished {
-    /// The weights that the stage gives.
+    /// The stage's final weights.
     pub weights: Params,
-    /// Figures that were recorded on the way.
+    /// Figures recorded by the defence.
     pub figures: BTreeMap<String, f64>,
 }
 
-/// Whether to go on.
+/// Whether to continue training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
     /// Take the next step.
@@ -60,7 +60,7 @@ pub enum Flow {
 pub struct Training<'a> {
     /// The model.
     pub backbone: &'a dyn Backbone,
-    /// Its trainable weights, moved in place.
+    /// Its trainable weights, updated in place.
     pub weights: Params,
     /// The outer player.
     pub defense: Box<dyn Defense>,
@@ -72,7 +72,7 @@ pub struct Training<'a> {
     pub optimizer: AdamW,
     /// The learning rates.
     pub schedule: Schedule,
-    /// The largest gradient norm let through.
+    /// The gradient norm to clip at.
     pub max_gradient_norm: Option<f64>,
     /// The next step to take.
     pub next: u64,
@@ -82,7 +82,7 @@ impl Training<'_> {
     /// Lets the defence prepare, then takes all remaining steps.
     ///
     /// # Errors
-    /// On anything not finite, naming the step; on whatever a plugin or `observe` reports.
+    /// When a number is not finite, naming the step; when a plugin or `observe` fails.
     pub fn run<E: From<Error>>(
         &mut self,
         mut observe: impl FnMut(&Self, &Observation) -> Result<Flow, E>,
@@ -96,10 +96,10 @@ impl Training<'_> {
                 break;
             }
         }
-        Ok(self.optimizer.look(&self.weights)?)
+        Ok(self.optimizer.wait_and_check(&self.weights)?)
     }
 
-    /// Lets the defence look at model and streams before the first step, a batch at a time.
+    /// Lets the defence read model and streams before the first step, a batch at a time.
     pub fn prepare(&mut self) -> Result<()> {
         self.aside(|defense, step| defense.prepare(step)).map(drop)
     }
@@ -107,12 +107,12 @@ impl Training<'_> {
     /// Lets the defence edit the trained weights after the last step, a batch at a time.
     ///
     /// # Errors
-    /// When it gives something else than a whole set of finite weights.
+    /// When the defence does not return a complete set of finite weights.
     pub fn finish(&mut self) -> Result<Finished> {
         let trained = self.weights.detach();
         let (weights, figures) = self.aside(|defense, step| defense.finish(step, trained))?;
         whole_set("finish", &weights, &self.weights)?;
-        Finite::new(self.next).search(&weights)?;
+        FiniteCheck::new(self.next).search(&weights)?;
         Ok(Finished { weights, figures })
     }
 
@@ -126,7 +126,7 @@ impl Training<'_> {
         let at = (*next, schedule.total);
         let done = act(&mut **defense, &mut Step::whole(*backbone, weights, session, at));
         session.accumulation = accumulation;
-        let figures = session.turn(*next);
+        let figures = session.end_step(*next);
         Ok((done?, figures?))
     }
 
@@ -142,12 +142,12 @@ impl Training<'_> {
             false => step.accumulate(|step| defense.gradients(&mut **perturber, step))?,
         };
 
-        // Whatever lies on a GPU still is fetched here, in one go: figures, what has to be finite, and
-        // the norm to clip by.
+        // Everything that is still on a GPU is fetched here at once: figures, numbers that must be
+        // finite, and the norm to clip by.
         let norm = gradients.pending_norm()?;
-        let settled = session.settle(self.next, &[&optimizer.suspicion(), &norm])?;
-        optimizer.clear(settled[0], weights)?;
-        let gradient_norm = finite(settled[1], self.next, &main)?;
+        let numbers = session.synchronize(self.next, &[&optimizer.non_finite_flag(), &norm])?;
+        optimizer.check_flag(numbers[0], weights)?;
+        let gradient_norm = finite(numbers[1], self.next, &main)?;
 
         let rate = self.schedule.rate(self.next);
         let factor = clip_factor(gradient_norm, self.max_gradient_norm);
@@ -155,7 +155,7 @@ impl Training<'_> {
         moved.map_err(|error| error.on_stream(&main))?;
         defense.after_step(&mut Step::whole(*backbone, weights, session, at))?;
 
-        let figures = session.turn(self.next)?;
+        let figures = session.end_step(self.next)?;
         self.next += 1;
         Ok(Observation { step: at.0, rate, gradient_norm, figures })
     }

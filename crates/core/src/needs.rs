@@ -1,4 +1,4 @@
-//! What a plugin declares that it reads, so that a recipe can be checked before anything loads.
+//! What a plugin declares that it reads, so that a recipe is checked before anything is loaded.
 
 use crate::lineage::Reference;
 
@@ -7,9 +7,9 @@ use crate::lineage::Reference;
 pub struct StreamNeed {
     /// The name of the set that it reads, `harmful` for example.
     pub name: String,
-    /// Samples in a batch; none takes the stage's batch size.
+    /// Samples in a batch; by default the stage's batch size.
     pub batch_size: Option<usize>,
-    /// Whether the method does without it where the data does not have it.
+    /// Whether the method works without it if the data does not have it.
     pub optional: bool,
 }
 
@@ -39,14 +39,14 @@ impl Needs {
         Self::default()
     }
 
-    /// And a stream of training batches from the set `name`.
+    /// Adds a stream of training batches from the set `name`.
     #[must_use]
     pub fn stream(mut self, name: impl Into<String>) -> Self {
         self.streams.push(StreamNeed { name: name.into(), batch_size: None, optional: false });
         self
     }
 
-    /// With so many samples in a batch of the stream named last.
+    /// Sets the batch size of the stream named last.
     #[must_use]
     pub fn batches_of(mut self, samples: usize) -> Self {
         if let Some(stream) = self.streams.last_mut() {
@@ -55,37 +55,37 @@ impl Needs {
         self
     }
 
-    /// With the stream named last only where the data has it.
+    /// Makes the stream named last optional.
     #[must_use]
-    pub fn if_there(mut self) -> Self {
+    pub fn optional(mut self) -> Self {
         if let Some(stream) = self.streams.last_mut() {
             stream.optional = true;
         }
         self
     }
 
-    /// And a model to compare with.
+    /// Adds a model to compare with.
     #[must_use]
     pub fn reference(mut self, reference: Reference) -> Self {
         self.references.push(reference);
         self
     }
 
-    /// And the set of samples `name` to measure on.
+    /// Adds the set of samples `name` to measure on.
     #[must_use]
     pub fn samples(mut self, name: impl Into<String>) -> Self {
         self.samples.push(name.into());
         self
     }
 
-    /// And the set of prompts `name` to answer.
+    /// Adds the set of prompts `name` to answer.
     #[must_use]
     pub fn prompts(mut self, name: impl Into<String>) -> Self {
         self.prompts.push(name.into());
         self
     }
 
-    /// These and those, each once; of a stream that both read, the batch size named first.
+    /// The union of both; for a stream that both read, the batch size named first.
     #[must_use]
     pub fn and(mut self, other: Self) -> Self {
         for stream in other.streams {

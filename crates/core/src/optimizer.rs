@@ -1,19 +1,15 @@
 //! AdamW with decoupled weight decay and global-norm clipping, as PyTorch computes them.
 
-mod cpu;
-#[cfg(feature = "cuda")]
-mod cuda;
-
 use std::collections::{BTreeMap, BTreeSet};
 
-use candle_core::{Tensor, Var};
+use candle_core::Var;
 use serde::{Deserialize, Serialize};
 
 use crate::backbone::Parameter;
-use crate::finite::Finite;
+use crate::finite::FiniteCheck;
 use crate::{Error, Gradients, Params, Result};
-use cpu::Kernel;
 use vxf_tensor::Scalar;
+use vxf_tensor::adamw::{Kernel, Update};
 
 /// AdamW's constants.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,9 +19,10 @@ pub struct AdamWConfig {
     pub beta1: f64,
     /// Decay of the second moment.
     pub beta2: f64,
-    /// Added to the root of the second moment.
+    /// Added to the square root of the second moment.
     pub epsilon: f64,
-    /// Decoupled decay: weights shrink by `rate * weight_decay` each step, norms and biases not.
+    /// Decoupled decay: weights shrink by the factor `1 - rate * weight_decay` each step, except
+    /// norms and biases.
     pub weight_decay: f64,
 }
 
@@ -35,10 +32,10 @@ impl Default for AdamWConfig {
     }
 }
 
-/// AdamW (Loshchilov and Hutter 2019), with all of its state in the open.
+/// AdamW (Loshchilov and Hutter 2019), with public state.
 ///
-/// Weights without a gradient are left alone, and bias correction counts each weight's own updates, as
-/// in PyTorch.
+/// Weights without a gradient do not change, and bias correction counts each weight's own updates,
+/// as in PyTorch.
 #[derive(Clone, Debug)]
 pub struct AdamW {
     config: AdamWConfig,
@@ -49,14 +46,15 @@ pub struct AdamW {
     pub second: Params,
     /// Steps taken.
     pub steps: u64,
-    /// In how many of them a weight had no gradient; weights that always had one are not listed.
+    /// By weight, the number of steps without a gradient for it; weights that always had one are
+    /// not listed.
     pub missed: BTreeMap<String, u64>,
-    /// On a GPU: not zero if the last step left a weight that is no number.
-    broken: Scalar,
+    /// On a GPU: not zero if a weight is NaN or infinite after the last step.
+    non_finite: Scalar,
 }
 
 impl AdamW {
-    /// An optimiser at rest for `weights`.
+    /// A new optimiser for `weights`.
     pub fn new(config: AdamWConfig, parameters: &[Parameter], weights: &Params) -> Result<Self> {
         let decayed = parameters.iter().filter(|parameter| parameter.decay);
         Ok(Self {
@@ -66,14 +64,14 @@ impl AdamW {
             second: weights.zeros_like()?,
             steps: 0,
             missed: BTreeMap::new(),
-            broken: Scalar::default(),
+            non_finite: Scalar::default(),
         })
     }
 
-    /// Moves `weights` along `gradients` times `factor`, at learning rate `rate`.
+    /// Updates `weights` along `gradients` times `factor`, at learning rate `rate`.
     ///
-    /// Variables are moved in place. Any other tensor may share its storage with a set that it was
-    /// cloned from, and is replaced by a variable of its own first: only an independent set moves.
+    /// Variables are updated in place. Any other tensor may share storage with the set that it was
+    /// cloned from, so it is first replaced by a variable of its own. No other set changes.
     pub fn step(
         &mut self,
         weights: &mut Params,
@@ -85,8 +83,8 @@ impl AdamW {
         let AdamWConfig { beta1, beta2, weight_decay, .. } = self.config;
         own(weights, gradients)?;
         #[cfg(feature = "cuda")]
-        let on_cuda = cuda::Launches::on(weights)?;
-        let mut finite = Finite::new(self.steps - 1);
+        let on_cuda = vxf_tensor::adamw::Launches::on(weights.iter().map(|(_, weight)| weight))?;
+        let mut finite = FiniteCheck::new(self.steps - 1);
         for (name, gradient) in gradients.iter() {
             let missing = || Error::ParameterMismatch { name: name.to_owned() };
             let weight = weights.get(name).ok_or_else(missing)?;
@@ -119,7 +117,7 @@ impl AdamW {
         }
         #[cfg(feature = "cuda")]
         if let Some(launches) = on_cuda {
-            self.broken = launches.broken()?;
+            self.non_finite = launches.non_finite()?;
         }
         for name in weights.names().filter(|name| gradients.get(name).is_none()) {
             *self.missed.entry(name.to_owned()).or_default() += 1;
@@ -140,33 +138,33 @@ impl AdamW {
         }
     }
 
-    /// Not zero if the last step left a weight that is no number, which on a GPU is not known at once.
-    pub(crate) fn suspicion(&self) -> Scalar {
-        self.broken.clone()
+    /// On a GPU, a deferred flag: not zero if a weight is not finite after the last step.
+    pub(crate) fn non_finite_flag(&self) -> Scalar {
+        self.non_finite.clone()
     }
 
-    /// Hears what the suspicion came to.
+    /// Checks the non-finite flag fetched from the device.
     ///
     /// # Errors
-    /// When it was right, naming the weight.
-    pub(crate) fn clear(&mut self, suspicion: f64, weights: &Params) -> Result<()> {
-        self.broken = Scalar::default();
-        if suspicion == 0.0 { Ok(()) } else { Finite::new(self.steps - 1).search(weights) }
+    /// When a weight is not finite, naming it.
+    pub(crate) fn check_flag(&mut self, flag: f64, weights: &Params) -> Result<()> {
+        self.non_finite = Scalar::default();
+        if flag == 0.0 { Ok(()) } else { FiniteCheck::new(self.steps - 1).search(weights) }
     }
 
-    /// Waits for what the last step left.
+    /// Waits for the last step and checks its weights.
     ///
     /// # Errors
-    /// When a weight is no number, naming it.
-    pub(crate) fn look(&self, weights: &Params) -> Result<()> {
-        match self.broken.value()? {
+    /// When a weight is not finite, naming it.
+    pub(crate) fn wait_and_check(&self, weights: &Params) -> Result<()> {
+        match self.non_finite.value()? {
             0.0 => Ok(()),
-            _ => Finite::new(self.steps - 1).search(weights),
+            _ => FiniteCheck::new(self.steps - 1).search(weights),
         }
     }
 }
 
-/// Replaces the tensors that `gradients` moves by variables, where they are none yet.
+/// Replaces each weight with a gradient by a variable, if it is not one yet.
 fn own(weights: &mut Params, gradients: &Gradients) -> Result<()> {
     for name in gradients.names() {
         if let Some(shared) = weights.get(name).filter(|weight| !weight.is_variable()) {
@@ -177,28 +175,10 @@ fn own(weights: &mut Params, gradients: &Gradients) -> Result<()> {
     Ok(())
 }
 
-/// What to multiply a gradient of this norm by so that it is at most `limit`, as PyTorch's
-/// `clip_grad_norm_`; 1 without a limit.
+/// The factor that clips a gradient of this norm to `limit`, as in PyTorch's `clip_grad_norm_`; 1
+/// without a limit.
 pub fn clip_factor(norm: f64, limit: Option<f64>) -> f64 {
     limit.map_or(1.0, |limit| (limit / (norm + 1e-6)).min(1.0))
-}
-
-/// `w <- shrink * w - size * m / (sqrt(v) / root + epsilon)`.
-#[derive(Clone, Copy)]
-struct Update {
-    shrink: f64,
-    size: f64,
-    root: f64,
-    epsilon: f64,
-}
-
-impl Update {
-    /// The same from candle operations, for devices without a kernel of ours.
-    fn compose(&self, weight: &Tensor, first: &Tensor, second: &Tensor) -> Result<()> {
-        let direction = (first / ((second.sqrt()? / self.root)? + self.epsilon)?)?;
-        let moved = ((weight.detach() * self.shrink)? - (direction * self.size)?)?;
-        Ok(Var::from_tensor(weight)?.set(&moved)?)
-    }
 }
 
 #[cfg(test)]

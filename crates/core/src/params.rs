@@ -1,4 +1,4 @@
-//! Named tensors in a fixed order, with the verbs of a vector space.
+//! Named tensors in a fixed order, with the operations of a vector space.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use vxf_tensor::Scalar;
 
 /// Trainable weights, gradients, moments: an ordered map from name to tensor.
 ///
-/// The order is the names', so that sums over tensors come out the same in every process.
+/// They are ordered by name, so that sums over tensors are the same in every process.
 #[derive(Clone, Debug, Default)]
 pub struct Params(BTreeMap<String, Tensor>);
 
@@ -42,33 +42,33 @@ impl Params {
         self.0.keys().map(String::as_str)
     }
 
-    /// How many tensors there are.
+    /// The number of tensors.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there is no tensor at all.
+    /// Whether there are no tensors.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// How many numbers the tensors hold together.
+    /// The number of elements in all tensors.
     pub fn count(&self) -> usize {
         self.0.values().map(Tensor::elem_count).sum()
     }
 
-    /// The same tensors cut off from any graph; storage is shared.
+    /// The tensors detached from any graph; storage is shared.
     pub fn detach(&self) -> Self {
         Self(self.0.iter().map(|(name, tensor)| (name.clone(), tensor.detach())).collect())
     }
 
-    /// Differentiable leaves with these values; tensors that are leaves already are shared.
+    /// Differentiable leaves with these values; existing leaves are shared.
     pub fn leaves(&self) -> Result<Self> {
         self.map(|tensor| Ok(Var::from_tensor(tensor)?.into_inner()))
     }
 
-    /// An independent copy with storage of its own, cut off from any graph. (A clone shares its
-    /// tensors with the set that it was made from.)
+    /// An independent copy with storage of its own, detached from any graph. (A clone shares
+    /// storage with the original.)
     pub fn copy(&self) -> Result<Self> {
         self.map(|tensor| Ok(tensor.detach().copy()?))
     }

@@ -9,7 +9,7 @@ use crate::site::{Hidden, Site};
 use crate::step::Step;
 use crate::{Params, Result};
 
-/// What the inner player adds.
+/// A perturbation by the inner player.
 #[derive(Clone, Debug, Default)]
 pub enum Perturbation {
     /// Nothing.
@@ -17,12 +17,12 @@ pub enum Perturbation {
     None,
     /// A constant at hidden embeddings, shaped as they are.
     Hidden(Hidden),
-    /// A constant on trainable weights; handed on as the weights of a pass, so that there is
-    /// nothing to undo.
+    /// A constant on trainable weights; passed as the weights of a pass, so that nothing must be
+    /// undone.
     Weights(Params),
 }
 
-/// The hidden embedding at `site` with what is added to it there.
+/// The hidden embedding at `site` plus its perturbation.
 pub(crate) fn perturbed(site: Site, hidden: &Tensor, added: Option<&Hidden>) -> Result<Tensor> {
     match added.and_then(|added| added.get(&site)) {
         Some(added) => Ok(autograd::add(hidden, &added.to_dtype(hidden.dtype())?)?),
@@ -32,20 +32,20 @@ pub(crate) fn perturbed(site: Site, hidden: &Tensor, added: Option<&Hidden>) -> 
 
 /// The inner maximiser: proposes a perturbation within its radius.
 ///
-/// It may ask `step` for gradients at sites or with respect to the weights, as often as it wants.
-/// A perturbation must be zero on padding and touch the sites it was configured for alone; at
-/// radius 0 the outer step must equal plain fine-tuning to the bit. `vxf-testkit` checks these laws.
+/// It may ask `step` for gradients at sites or with respect to the weights, as often as it wants. A
+/// perturbation must be zero on padding and change only the configured sites. At radius 0 the outer
+/// step must equal plain fine-tuning to the bit. `vxf-testkit` checks these laws.
 pub trait Perturber: Send {
     /// Proposes a perturbation for the present micro-batch of the main stream; for the whole step
-    /// where the defence makes its gradient once per step.
+    /// if the defence makes its gradient once per step.
     fn perturb(&mut self, step: &mut Step<'_>) -> Result<Perturbation>;
 
-    /// What the next proposal depends on beyond the step, for a checkpoint.
+    /// The state that the next proposal depends on, for a checkpoint.
     fn state(&self) -> Result<State> {
         Ok(State::default())
     }
 
-    /// Takes back what [`Perturber::state`] gave.
+    /// Restores what [`Perturber::state`] returned.
     ///
     /// # Errors
     /// When the state is not this method's.

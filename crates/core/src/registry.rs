@@ -1,4 +1,4 @@
-//! Where plugins are found by name.
+//! The registry of plugins.
 //!
 //! A plugin submits one entry per method with [`register!`](crate::register!); `inventory`
 //! collects them at link time. A crate that is only listed in `Cargo.toml` registers nothing: the
@@ -12,25 +12,27 @@ use crate::config::{
 use crate::defense::Stage;
 use crate::{Error, Result};
 
-/// What is wrong in a plugin's settings, and where.
+/// An error in a plugin's settings.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("`{key}` {rule}{}", if .found.is_empty() { String::new() } else { format!(", got {found}") })]
 pub struct ConfigError {
-    /// Path of the key within the settings, such as `rho`; empty when it is not one key's fault.
+    /// Path of the key within the settings, such as `rho`; empty if the error is not about one key.
     pub key: String,
-    /// The rule, as "must be ...".
+    /// The broken rule, as "must be ...".
     pub rule: String,
-    /// The offending value; empty where the key itself is what is wrong.
+    /// The offending value; empty if the key itself is wrong.
     pub found: String,
 }
 
 impl ConfigError {
-    /// An error about `key`, at the path `at`, where only `known` keys may stand.
+    /// An error about `key`, at the path `at`, where only `known` keys are allowed.
     pub fn unknown_key(at: &str, key: &str, known: &[String]) -> Self {
         let rule = match (nearest(key, known).first(), known.is_empty()) {
-            (Some(near), _) => format!("is no setting here; did you mean `{near}`?"),
-            (None, false) => format!("is no setting here; there are {}", known.join(", ")),
-            (None, true) => "is no setting here; there are none".to_owned(),
+            (Some(near), _) => format!("is not a setting here; did you mean `{near}`?"),
+            (None, false) => {
+                format!("is not a setting here; the settings are {}", known.join(", "))
+            }
+            (None, true) => "is not a setting here; there are none".to_owned(),
         };
         Self { key: at.to_owned(), rule, found: String::new() }
     }
@@ -60,13 +62,13 @@ pub struct Entry<C: ?Sized + 'static> {
     pub summary: &'static str,
     /// Where it was published.
     pub paper: &'static str,
-    /// The stages it belongs to; empty for kinds that belong to none.
+    /// The stages it belongs to; empty for kinds without stages.
     pub stages: &'static [Stage],
     /// The crate it comes from.
     pub package: &'static str,
     /// All its settings.
     pub settings: fn() -> Vec<Setting>,
-    /// Reads and validates settings; what is not given takes its default.
+    /// Reads and validates settings; missing ones take their defaults.
     pub parse: fn(serde_json::Value) -> Result<Box<C>, ConfigError>,
 }
 
@@ -77,8 +79,10 @@ inventory::collect!(Entry<dyn JudgeConfig>);
 
 /// A kind of plugin with entries of its own.
 pub trait Kind: 'static {
-    /// What one of them is called.
+    /// The name of the kind.
     const NAME: &'static str;
+    /// The key that holds a plugin's name in serialised settings.
+    const TAG: &'static str = "name";
     /// All entries, in the linker's order.
     fn all() -> Vec<&'static Entry<Self>>;
 }
@@ -99,18 +103,18 @@ kind!(dyn PerturberConfig, "perturber");
 kind!(dyn MetricConfig, "metric");
 kind!(dyn JudgeConfig, "judge");
 
-/// All entries of a kind, by name: the one place that reads the registry.
+/// All entries of a kind, sorted by name.
 ///
 /// # Errors
-/// When two plugins took one name.
+/// When two plugins have the same name.
 pub fn entries<C: Kind + ?Sized>() -> Result<Vec<&'static Entry<C>>> {
     sorted(C::NAME, C::all(), |entry| (entry.name, entry.package))
 }
 
-/// `all` in the order of their labels, a name and the package it comes from.
+/// `all` sorted by label: a name and the package it comes from.
 ///
 /// # Errors
-/// When two plugins took one name.
+/// When two plugins have the same name.
 pub fn sorted<T>(
     kind: &'static str,
     mut all: Vec<T>,
@@ -129,7 +133,7 @@ pub fn sorted<T>(
 /// The entry called `name`.
 ///
 /// # Errors
-/// When there is none: names the nearest, or all.
+/// When there is none; the error names the nearest, or all.
 pub fn find<C: Kind + ?Sized>(name: &str) -> Result<&'static Entry<C>> {
     let all = entries::<C>()?;
     if let Some(entry) = all.iter().find(|entry| entry.name == name) {
@@ -140,7 +144,7 @@ pub fn find<C: Kind + ?Sized>(name: &str) -> Result<&'static Entry<C>> {
     Err(Error::UnknownPlugin { kind: C::NAME, name: name.to_owned(), nearest, known })
 }
 
-/// Those of `known` that `name` may be a slip of, the likeliest first.
+/// Those of `known` that `name` may be a misspelling of, the likeliest first.
 pub fn nearest(name: &str, known: &[String]) -> Vec<String> {
     let mut scored: Vec<_> = known
         .iter()
@@ -159,7 +163,7 @@ pub fn default_of<C: Kind + ?Sized>(name: &str) -> Result<Box<C>> {
     Ok((find::<C>(name)?.parse)(serde_json::json!({}))?)
 }
 
-/// Reads settings of type `T`, naming the key that is wrong.
+/// Reads settings of type `T`; errors name the wrong key.
 ///
 /// # Errors
 /// On an unknown key, a wrong type or a value out of range.
@@ -219,7 +223,7 @@ macro_rules! register {
     };
 }
 
-/// Settings that can be checked; what [`register!`](crate::register!) calls after reading them.
+/// Settings that can be validated; [`register!`](crate::register!) does so after reading them.
 pub trait Checked {
     /// Checks ranges.
     ///

@@ -1,9 +1,9 @@
-//! A training between two steps, taken out of one process and put back into another.
+//! Saves a training between two steps and resumes it in another process.
 //!
-//! [`Saved`] is everything that the next step depends on and that the recipe does not already fix.
-//! Samples, schedule and the order of the samples follow from the recipe; randomness is keyed by
-//! the step (see [`vxf_tensor::rng`]), so the number of the next step is every random stream's position;
-//! batches follow from how far each stream has been read.
+//! [`Saved`] holds everything that the next step depends on and that the recipe does not fix.
+//! Samples, their order and the schedule follow from the recipe. Randomness is keyed by the step
+//! (see [`vxf_tensor::rng`]), so the step number is the position of every random stream. Batches
+//! follow from the position of each data stream.
 
 use std::collections::BTreeMap;
 
@@ -14,40 +14,41 @@ use crate::defense::State;
 use crate::minmax::Training;
 use crate::{Error, Params, Result};
 
-/// A training between two steps.
+/// The state of a training between two steps.
 ///
-/// The tensors are the live ones: write them out before the next step moves them.
+/// The tensors share storage with the training: write them to disk before the next step changes
+/// them.
 #[derive(Clone, Debug)]
 pub struct Saved {
-    /// Groups of tensors by name: the weights, the optimiser's moments, snapshots, and what the two
-    /// players carry.
+    /// Groups of tensors by name: the weights, the optimiser's moments, snapshots, and the state of
+    /// the two players.
     pub tensors: BTreeMap<String, Params>,
-    /// Everything that is no tensor.
+    /// Everything that is not a tensor.
     pub position: Position,
 }
 
-/// Where a training stands.
+/// The position of a training.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Position {
     /// The next step to take.
     pub next: u64,
-    /// How many steps the stage has.
+    /// The number of steps in the stage.
     pub total: u64,
     /// Micro-batches per step.
     pub accumulation: usize,
     /// Steps that the optimiser has taken.
     pub optimizer_steps: u64,
-    /// In how many of them a weight had no gradient, by name; weights that always had one are not
-    /// listed.
+    /// By weight, the number of these steps without a gradient for it; weights that always had one
+    /// are not listed.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub optimizer_missed: BTreeMap<String, u64>,
-    /// How many batches of each stream have been read.
+    /// The number of batches read from each stream.
     pub streams: BTreeMap<String, u64>,
-    /// What the outer player carries beside tensors.
+    /// The outer player's state, without tensors.
     #[serde(default)]
     pub defense: Value,
-    /// What the inner player carries beside tensors.
+    /// The inner player's state, without tensors.
     #[serde(default)]
     pub perturber: Value,
 }
@@ -66,10 +67,10 @@ impl Training<'_> {
     /// Everything that the next step depends on.
     ///
     /// # Errors
-    /// When a player cannot say what it carries; when the last step left a weight that is no number.
+    /// When a player cannot give its state; when a weight is not finite after the last step.
     pub fn save(&self) -> Result<Saved> {
         let Self { defense, perturber, session, optimizer, .. } = self;
-        optimizer.look(&self.weights)?;
+        optimizer.wait_and_check(&self.weights)?;
         let (outer, inner) = (defense.state()?, perturber.state()?);
         let copies = session.snapshots.iter().flat_map(|(copy, weights)| {
             weights.iter().map(move |(name, tensor)| (format!("{copy}/{name}"), tensor.clone()))
@@ -98,11 +99,11 @@ impl Training<'_> {
         })
     }
 
-    /// Goes on where [`Training::save`] was called on a training of the same recipe.
+    /// Continues from the point where [`Training::save`] was called, in a training of the same
+    /// recipe.
     ///
     /// # Errors
-    /// When what was saved belongs to another model, stage or method; the training is of no use
-    /// then.
+    /// When the saved state belongs to another model, stage or method. Drop the training then.
     pub fn resume(&mut self, saved: Saved) -> Result<()> {
         let Saved { mut tensors, position } = saved;
         let (total, accumulation) = (self.schedule.total, self.session.accumulation);
@@ -116,14 +117,14 @@ impl Training<'_> {
         for (name, missed) in &position.optimizer_missed {
             let taken = position.optimizer_steps;
             if self.weights.get(name).is_none() || *missed > taken {
-                let problem = format!("`{name}` is said to have missed {missed} of {taken} steps");
+                let problem = format!("`{name}` is recorded as missing {missed} of {taken} steps");
                 return Err(Error::State(problem));
             }
         }
         let here = self.session.streams.positions();
         if let Some(name) = position.streams.keys().find(|name| !here.contains_key(*name)) {
             return Err(Error::State(format!(
-                "it has read a stream `{name}`, of which there is none"
+                "it has read a stream `{name}`, which this stage does not have"
             )));
         }
         let device = self.backbone.device();
@@ -142,7 +143,9 @@ impl Training<'_> {
         self.defense.restore(State { tensors: take(DEFENSE), values: position.defense })?;
         self.perturber.restore(State { tensors: take(PERTURBER), values: position.perturber })?;
         if let Some(group) = tensors.keys().next() {
-            return Err(Error::State(format!("it has tensors `{group}` that nothing here keeps")));
+            return Err(Error::State(format!(
+                "it has tensors `{group}`, which this training does not have"
+            )));
         }
         self.weights = weights.leaves()?;
         (self.optimizer.first, self.optimizer.second) = (first, second);
@@ -157,7 +160,9 @@ impl Training<'_> {
 fn same(what: &str, saved: u64, here: u64) -> Result<()> {
     match saved == here {
         true => Ok(()),
-        false => Err(Error::State(format!("it was saved for {saved} {what}, here are {here}"))),
+        false => {
+            Err(Error::State(format!("it was saved for {saved} {what}, but here there are {here}")))
+        }
     }
 }
 
@@ -166,7 +171,7 @@ fn copies(tensors: Params) -> Result<BTreeMap<String, Params>> {
     let mut copies: BTreeMap<String, Params> = BTreeMap::new();
     for (name, tensor) in tensors {
         let Some((copy, parameter)) = name.split_once('/') else {
-            return Err(Error::State(format!("`{name}` belongs to no snapshot")));
+            return Err(Error::State(format!("`{name}` does not belong to a snapshot")));
         };
         copies.entry(copy.to_owned()).or_default().insert(parameter, tensor);
     }
@@ -177,7 +182,9 @@ fn copies(tensors: Params) -> Result<BTreeMap<String, Params>> {
 fn alike(group: &str, saved: &Params, weights: &Params) -> Result<()> {
     if saved.len() != weights.len() {
         let (saved, here) = (saved.len(), weights.len());
-        return Err(Error::State(format!("{group}: {saved} tensors were saved, here are {here}")));
+        return Err(Error::State(format!(
+            "{group}: {saved} tensors were saved, but here there are {here}"
+        )));
     }
     for (name, here) in weights.iter() {
         let missing = || Error::State(format!("{group}: `{name}` was not saved"));

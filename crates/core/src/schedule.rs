@@ -2,13 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-/// How the rate falls after warm-up.
+/// The decay of the rate after warm-up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Decay {
     /// Not at all.
     Constant,
-    /// In a straight line to 0.
+    /// Linearly to 0.
     Linear,
     /// Along half a cosine to 0.
     #[default]
@@ -18,11 +18,11 @@ pub enum Decay {
 /// The learning rate of every step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Schedule {
-    /// The rate at its highest.
+    /// The highest rate.
     pub peak: f64,
     /// How it falls.
     pub decay: Decay,
-    /// Steps in which it rises from 0; the first of them has rate 0.
+    /// Steps over which it rises from 0; the first of them has rate 0.
     pub warmup: u64,
     /// Steps of the stage.
     pub total: u64,

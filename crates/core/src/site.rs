@@ -1,4 +1,4 @@
-//! Where a hidden embedding lives.
+//! Sites of hidden embeddings in a model.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// A kind of place inside a language model.
+/// A kind of site in a language model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SiteKind {
@@ -19,7 +19,7 @@ pub enum SiteKind {
     AttentionOutput,
     /// After the feed-forward block, before the residual addition.
     MlpOutput,
-    /// The residual stream that leaves a layer.
+    /// The residual stream after a layer.
     BlockOutput,
 }
 
@@ -50,12 +50,12 @@ impl FromStr for SiteKind {
 
 /// A place whose tensor is a hidden embedding `[positions, width]`.
 ///
-/// Ordered as a forward pass meets them.
+/// Sites are ordered as in a forward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Site {
     /// The layer, from 0; 0 for the embedding.
     pub layer: usize,
-    /// The place in it.
+    /// The kind of site in it.
     pub kind: SiteKind,
 }
 
@@ -99,7 +99,7 @@ impl FromStr for Site {
             None => Err(bad()),
             Some((kind, layer)) => {
                 let site = Self { layer: layer.parse().map_err(|_| bad())?, kind: kind.parse()? };
-                // The embedding is one, and a layer has one spelling.
+                // The embedding has no layer, and a layer has one spelling.
                 if site.to_string() == text { Ok(site) } else { Err(bad()) }
             }
         }

@@ -1,4 +1,4 @@
-//! What a defence and a perturber can ask for within one optimiser step.
+//! The queries of a defence and a perturber within one optimiser step.
 
 mod draw;
 mod forward;
@@ -21,19 +21,19 @@ use vxf_tensor::Scalar;
 
 pub(crate) use forward::Reader;
 pub use query::Query;
+use session::DeferredCheck;
 pub(crate) use session::LOSS;
 pub use session::Session;
-use session::Watched;
 
-/// Which pass of the step a query is, for the dropout masks it draws.
+/// The role of a query's pass, which decides its dropout masks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// The pass whose gradient trains the weights.
     ///
-    /// All outer passes over one batch draw the same masks: those of Vaccine's second pass are those
-    /// of plain fine-tuning's only one.
+    /// All outer passes over one batch draw the same masks, so that Vaccine's second pass has the
+    /// masks of plain fine-tuning's only pass.
     Outer,
-    /// A pass that only informs. Each draws masks of its own.
+    /// A pass whose gradient does not train the weights. Each draws masks of its own.
     Probe,
     /// No dropout.
     Evaluation,
@@ -42,17 +42,17 @@ pub enum Role {
 /// One micro-batch of one optimiser step, or the whole step, as a defence or a perturber sees it.
 ///
 /// Start a query with [`Step::on`] or [`Step::on_main`] and end it with one of its verbs; the most
-/// common one has a short form, [`Step::gradients`]. [`crate::Defense::per_step`] says which of the
-/// two a defence is given. Where it is the whole step, every query is [`Query::whole`].
+/// common one has a short form, [`Step::gradients`]. [`crate::Defense::per_step`] decides which of
+/// the two a defence gets. If it is the whole step, every query is [`Query::whole`].
 pub struct Step<'a> {
     backbone: &'a dyn Backbone,
     weights: Params,
-    /// The same for whoever asks, cut off from what the optimiser moves.
+    /// The weights for callers, detached from those that the optimiser updates.
     shown: OnceCell<Params>,
     session: &'a mut Session,
     index: u64,
     total: u64,
-    /// The micro-batch that this is about; none for the whole step.
+    /// The micro-batch; none for the whole step.
     micro: Option<usize>,
 }
 
@@ -84,17 +84,17 @@ impl<'a> Step<'a> {
         self.index
     }
 
-    /// How many optimiser steps the stage has.
+    /// The number of optimiser steps in the stage.
     pub fn total(&self) -> u64 {
         self.total
     }
 
-    /// The model's measures.
+    /// The model's dimensions.
     pub fn architecture(&self) -> &Architecture {
         self.backbone.architecture()
     }
 
-    /// Where the model lives.
+    /// The model's device.
     pub fn device(&self) -> &'a Device {
         self.backbone.device()
     }
@@ -104,7 +104,7 @@ impl<'a> Step<'a> {
         self.backbone.dtype()
     }
 
-    /// How many batches one pass over `stream` takes.
+    /// The number of batches in one pass over `stream`.
     pub fn batches_per_epoch(&self, stream: &str) -> Result<usize> {
         Ok(self.session.streams.get(stream)?.batches_per_epoch())
     }
@@ -114,7 +114,7 @@ impl<'a> Step<'a> {
         self.session.parameters.get_or_init(|| self.backbone.parameters())
     }
 
-    /// Whether everything is trained, or an adapter, and which.
+    /// What is trained: everything, or an adapter.
     pub fn trainable(&self) -> &'a Trainable {
         self.backbone.trainable()
     }
@@ -122,7 +122,7 @@ impl<'a> Step<'a> {
     /// A model to compare with, whose weights are read one at a time.
     ///
     /// # Errors
-    /// When this stage was not given it.
+    /// When this stage does not have it.
     pub fn reference(&self, reference: Reference) -> Result<ReferenceModel<'_>> {
         let found = self.session.references.get(&reference);
         let lineage = &**found.ok_or(Error::NoReference { reference })?;
@@ -139,20 +139,20 @@ impl<'a> Step<'a> {
         lineage::merged(self.backbone, weights, module)
     }
 
-    /// The weights that queries run with: the trained ones, unless inside [`Step::with_weights`].
+    /// The weights of queries: the trained ones, unless inside [`Step::with_weights`].
     ///
-    /// For reading: they are cut off from what is trained, and an optimiser that is given a clone of
-    /// them moves a copy. Take an independent set with [`Params::copy`].
+    /// They are for reading: detached from the trained ones, so that an optimiser that gets a clone
+    /// of them updates a copy. Make an independent set with [`Params::copy`].
     pub fn weights(&self) -> &Params {
         self.shown.get_or_init(|| self.weights.detach())
     }
 
-    /// The stream that the stage is about.
+    /// The name of the stage's main stream.
     pub fn main(&self) -> String {
         self.session.main.clone()
     }
 
-    /// Randomness for `purpose` that belongs to this micro-batch alone.
+    /// A random key for `purpose`, of this micro-batch alone.
     pub fn key(&self, purpose: &str) -> Key {
         self.key_of(purpose, self.micro.unwrap_or(0))
     }
@@ -163,31 +163,31 @@ impl<'a> Step<'a> {
 
     /// Adds to the figure `name` of this step; micro-batches count by their share.
     ///
-    /// The main stream's loss needs no recording: `loss` is the one at the last outer gradient of the
-    /// main stream that was asked for, by whichever verb. A `loss` that is recorded is added to it,
-    /// as for a penalty; but after [`Query::loss_and_gradients`], which returns the loss, it stands
-    /// for the whole. A method that trains on other streams alone records its `loss` itself.
+    /// The main stream's loss need not be recorded: `loss` is the loss at the last outer gradient
+    /// of the main stream, by any verb. A recorded `loss` is added to it, for example a penalty.
+    /// After [`Query::loss_and_gradients`], which returns the loss, a recorded `loss` replaces it.
+    /// A method that trains on other streams alone records its `loss` itself.
     pub fn record(&mut self, name: &str, value: impl Into<Scalar>) -> Result<()> {
         let main = self.main();
-        let value = value.into().times(self.share(&main)?)?;
+        let value = value.into().mul(self.share(&main)?)?;
         let figure = self.session.record.entry(name.to_owned()).or_default();
-        *figure = figure.plus(&value)?;
+        *figure = figure.add(&value)?;
         Ok(())
     }
 
-    /// Sees to it that the run stops here if `value` is not finite; `place` is ` on stream ...` or
-    /// empty. A number that is not at hand is looked at when the step waits for its device anyway,
-    /// before any weight moves.
+    /// Stops the run at this step if `value` is not finite; `place` is ` on stream ...` or empty. A
+    /// number that is still on its device is checked when the step next waits for the device,
+    /// before any weight changes.
     ///
     /// # Errors
-    /// When the number is at hand and not finite.
-    pub fn watch(&mut self, quantity: &str, place: &str, value: &Scalar) -> Result<()> {
+    /// When the number is on the host and not finite.
+    pub fn require_finite(&mut self, quantity: &str, place: &str, value: &Scalar) -> Result<()> {
         let (quantity, place) = (quantity.to_owned(), place.to_owned());
         match value.known() {
             Some(value) if value.is_finite() => Ok(()),
             Some(value) => Err(Error::NotFinite { quantity, value, step: self.index, place }),
             None => {
-                self.session.watched.push(Watched { value: value.clone(), quantity, place });
+                self.session.deferred.push(DeferredCheck { value: value.clone(), quantity, place });
                 Ok(())
             }
         }
@@ -209,10 +209,10 @@ impl<'a> Step<'a> {
         found.ok_or_else(|| Error::UnknownSnapshot { name: name.to_owned() })
     }
 
-    /// Runs `f` with other weights in place of the trained ones, which come back afterwards.
+    /// Runs `f` with other weights in place of the trained ones, which are restored afterwards.
     ///
     /// # Errors
-    /// When `weights` is not a whole set of the trained weights.
+    /// When `weights` is not a complete set of the trained weights.
     pub fn with_weights<T>(
         &mut self,
         weights: &Params,

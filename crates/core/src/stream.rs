@@ -5,33 +5,36 @@ use std::sync::Arc;
 
 use candle_core::Device;
 use rand::seq::SliceRandom;
+use serde::{Deserialize, Serialize};
 
 use crate::batch::{Batch, Example};
 use crate::{Error, Result};
 use vxf_tensor::Key;
 
 /// The order in which a stream goes through its samples.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Order {
-    /// A new permutation each epoch, as the reference trainer's sampler.
+    /// A new permutation each epoch, as in the reference trainer.
     Shuffled,
-    /// As given, each epoch alike.
+    /// In the given order, in every epoch.
     Sequential,
-    /// A new permutation each epoch, but samples of near length share a batch, which pads them less.
+    /// A new permutation each epoch, but samples of similar length share a batch, which needs less
+    /// padding.
     ///
     /// As in Hugging Face's `group_by_length`: the permutation is cut into pools of up to fifty
     /// batches, each pool is sorted by length, and whole batches are then taken in random order.
     ByLength,
 }
 
-/// Batches in a pool whose samples are sorted by length, at most. There are four pools at least, so
-/// that batches differ from epoch to epoch.
+/// The most batches in a pool. There are at least four pools, so that batches differ from epoch to
+/// epoch.
 const POOL: usize = 50;
 
 /// A named, endlessly cycled source of batches.
 ///
-/// The batch at a position is a function of (samples, seed, position) alone: the position is
-/// all that a checkpoint needs. The last batch of an epoch may be smaller.
+/// The batch at a position is a function of (samples, seed, position) alone: a checkpoint needs the
+/// position alone. The last batch of an epoch may be smaller.
 #[derive(Clone, Debug)]
 pub struct Stream(Source);
 
@@ -47,12 +50,12 @@ impl Stream {
         Self(Source::Examples { examples, batch_size: batch_size.max(1), order, key })
     }
 
-    /// A stream of ready-made batches, in this order.
+    /// A stream of existing batches, in this order.
     pub fn of_batches(batches: Vec<Batch>) -> Self {
         Self(Source::Batches(Arc::new(batches)))
     }
 
-    /// How many batches one pass over the samples takes.
+    /// The number of batches in one pass over the samples.
     pub fn batches_per_epoch(&self) -> usize {
         match &self.0 {
             Source::Examples { examples, batch_size, .. } => examples.len().div_ceil(*batch_size),
@@ -77,7 +80,7 @@ impl Stream {
                     for pool in indices.chunks_mut(pool) {
                         pool.sort_by_key(|&index| examples[index].tokens.len());
                     }
-                    // A batch that is not full stays the last of its epoch.
+                    // An incomplete batch stays the last of its epoch.
                     let mut whole: Vec<usize> = (0..examples.len() / batch_size).collect();
                     whole.shuffle(&mut rng);
                     at = whole.get(at).copied().unwrap_or(at);
@@ -91,7 +94,7 @@ impl Stream {
     }
 }
 
-/// All streams of a stage, with how far each has been read.
+/// All streams of a stage and their positions.
 #[derive(Clone, Debug, Default)]
 pub struct Streams {
     streams: BTreeMap<String, (Stream, u64)>,
@@ -130,7 +133,7 @@ impl Streams {
         Ok(batch)
     }
 
-    /// The batch of `name` that comes `ahead` batches after the next one; reads nothing.
+    /// The batch of `name` that is `ahead` batches after the next one; does not advance the stream.
     pub fn peek(&self, name: &str, ahead: u64, device: &Device) -> Result<Batch> {
         match self.streams.get(name) {
             Some((stream, position)) => stream.batch(position + ahead, device),
@@ -147,12 +150,12 @@ impl Streams {
         Ok(())
     }
 
-    /// How many batches of each stream have been read.
+    /// The number of batches read from each stream.
     pub fn positions(&self) -> BTreeMap<String, u64> {
         self.streams.iter().map(|(name, (_, at))| (name.clone(), *at)).collect()
     }
 
-    /// Continues each stream where [`Streams::positions`] saw it.
+    /// Sets each stream to a position from [`Streams::positions`].
     pub fn seek(&mut self, positions: &BTreeMap<String, u64>) {
         for (name, (_, at)) in &mut self.streams {
             *at = positions.get(name).copied().unwrap_or(0);
@@ -196,7 +199,8 @@ mod tests {
         }
     }
 
-    /// Every sample once an epoch, less padding than in any order, other batches each epoch.
+    /// Every sample once an epoch, less padding than in a shuffled order, different batches each
+    /// epoch.
     #[test]
     fn samples_of_near_length_share_a_batch() {
         let length = |index: u32| 2 + (index as usize * 37) % 50;

@@ -1,4 +1,4 @@
-//! The loop: rates, clipping, stopping, and what it does when something is not finite.
+//! The loop: rates, clipping, stopping, and numbers that are not finite.
 
 use candle_core::{DType, Tensor};
 use vxf_core::minmax::{Flow, Training};
@@ -37,7 +37,7 @@ fn rates_rise_from_zero_and_fall_to_it() {
     let expected = [0.0, 0.005, 0.01, 0.0075, 0.005, 0.0025];
     assert!(rates.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-12), "{rates:?}");
     assert_eq!(rates.len(), 6);
-    // At rate 0 weights rest, though the optimiser has seen a gradient.
+    // At rate 0 weights do not change, though the optimiser has seen a gradient.
     assert_eq!(moved, [false, true, true, true, true, true]);
     assert_eq!((stage.next, stage.optimizer.steps), (6, 6));
 }

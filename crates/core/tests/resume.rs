@@ -1,4 +1,4 @@
-//! Weights, moments, positions and a step number are all that a stage is.
+//! A stage is resumed from weights, moments, positions and a step number alone.
 
 use candle_core::DType;
 use vxf_core::minmax::Training;
@@ -17,7 +17,7 @@ fn begin(toy: &Toy) -> Result<Training<'_>> {
     Ok(stage)
 }
 
-/// Stopped within the warm-up and within an epoch, with dropout and accumulation.
+/// Stops within the warm-up and within an epoch, with dropout and accumulation.
 #[test]
 fn a_resumed_stage_ends_in_the_same_bits() -> Result<()> {
     let shape = ToyShape { dropout: 0.3, ..ToyShape::default() };
@@ -41,7 +41,7 @@ fn a_resumed_stage_ends_in_the_same_bits() -> Result<()> {
     Ok(())
 }
 
-/// Each of the parts is needed: without it the stage goes elsewhere.
+/// Each part is needed: without it the stage continues differently.
 #[test]
 fn nothing_of_it_is_superfluous() -> Result<()> {
     let toy = Toy::new(&ToyShape { dropout: 0.3, ..ToyShape::default() }, DType::F64, 9)?;

@@ -1,4 +1,4 @@
-//! What a step gives and refuses: streams, snapshots, other weights, shares.
+//! What a step gives and rejects: streams, snapshots, other weights, shares.
 
 use candle_core::DType;
 use vxf_core::batch::IGNORED;

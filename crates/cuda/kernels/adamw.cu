@@ -1,11 +1,11 @@
-// One step of AdamW on one weight, as vxf_core::optimizer takes it.
+// One step of AdamW on one weight, as in vxf_tensor::adamw.
 //
 //   first  = keep1 first + rest1 g, with g = gradient factor
 //   second = keep2 second + rest2 g^2
 //   weight = weight shrink - size first / (sqrt(second) / root + epsilon)
 //
-// To the bit what the CPU computes, hence no multiplication is fused with an addition.
-// broken[0] becomes 1 where a new weight is not finite, and is left alone otherwise.
+// The bits are those of the CPU; therefore no multiplication is fused with an addition. broken[0]
+// becomes 1 if a new weight is not finite, and is not changed otherwise.
 //
 // Launch: 1-d, 256 threads, ceil(n / 256) blocks or fewer.
 

@@ -6,14 +6,14 @@
 //   attention_back_kv_W: dk and dv, summed over the query heads of a group
 //
 // q, dq are [B, heads, len, d]; k, v, dk, dv [B, kv_heads, keys, d], where k and v of the forward
-// kernel have `pitch` elements from one head to the next (the others: keys d); y, dy
-// [B, len, heads d]; lse, dots [B, heads, len]; lengths [B].
+// kernel have a stride of `pitch` between heads (the others: keys d); y, dy [B, len, heads d]; lse,
+// dots [B, heads, len]; lengths [B].
 //
-// Query t stands at position keys - len + t. It sees the keys j up to there with j < lengths[b]
-// and, if window > 0, only the last `window` of those up to there; at least one. Key tiles that
-// are hidden from a whole query tile are not walked.
+// Query t has position keys - len + t. It sees the keys j up to there with j < lengths[b] and, if
+// window > 0, only the last `window` of those up to there; at least one. Key tiles that are hidden
+// from a whole query tile are skipped.
 //
-// W is the widest head that a kernel takes: 64, 128 or 256. Take the least W >= d.
+// W is the widest head that a kernel supports: 64, 128 or 256. Use the least W >= d.
 //
 //   launch              tile   threads   grid
 //   attention_W         64     128       [tiles of len, heads, B]            W <= 128
@@ -32,11 +32,11 @@
 //   attention_back_q_W, _back_kv_W        4 tile line s + tile (tile + 16 / s) s + 8 tile
 //
 // and 0 for attention_dot. At d = 64: 37,120 (bf16) and 53,504 (f32) forward, 46,592 and 39,680
-// backward; at d = 128: 53,504, 86,272, 79,360, 72,448; at d = 256: 39,040, 71,808, 70,400,
-// 67,968. Above 48 KiB the attribute MAX_DYNAMIC_SHARED_SIZE_BYTES has to be set.
+// backward; at d = 128: 53,504, 86,272, 79,360, 72,448; at d = 256: 39,040, 71,808, 70,400, 67,968.
+// Above 48 KiB the attribute MAX_DYNAMIC_SHARED_SIZE_BYTES must be set.
 //
-// Products of bfloat16 run on tensor cores and add up in float; probabilities and slopes of scores
-// are rounded to bfloat16 before they are multiplied on. Products of float are ordinary loops.
+// Products of bfloat16 run on tensor cores and accumulate in float; probabilities and gradients of
+// scores are rounded to bfloat16 before the next product. Products of float are ordinary loops.
 
 #include <mma.h>
 
@@ -44,20 +44,20 @@
 
 extern __shared__ __align__(32) unsigned char shared[];
 
-// Rows and columns of what a tensor core multiplies, and the grain of all widths here.
+// Rows and columns of a tensor core's operands; all widths here are multiples of it.
 constexpr u32 GRAIN = 16;
 
-// Exponentials are powers of two, which the device has an instruction for: scores are multiplied
-// by LOG2_E beside their scale.
+// Exponentials are computed as powers of two, for which the device has an instruction: scores are
+// multiplied by LOG2_E in addition to their scale.
 constexpr float LOG2_E = 1.44269504f;
 constexpr float LN_2 = 0.693147181f;
 
-// What one instruction moves.
+// The data that one instruction moves.
 struct alignas(16) Chunk {
     u32 words[4];
 };
 
-// Elements of T in a chunk. Lines of tiles are longer by so many, against bank conflicts.
+// Elements of T in a chunk. Lines of tiles are padded by this number, against bank conflicts.
 template <class T>
 constexpr u32 PAD = sizeof(Chunk) / sizeof(T);
 
@@ -70,7 +70,7 @@ struct Choice<false, Then, Else> {
     using Type = Else;
 };
 
-// Where a thread's elements of a matrix of M x N sums lie.
+// The positions of a thread's elements in a matrix of M x N sums.
 template <class T>
 struct Places;
 
@@ -85,8 +85,8 @@ struct Places<float> {
 
 template <u32 M, u32 N, u32 THREADS>
 struct Sums<float, M, N, THREADS> {
-    // Threads beside each other: a row of 16 columns, so that `groups` of 16 columns can be left
-    // out alike in both forms.
+    // Adjacent threads have a row of 16 columns, so that `groups` of 16 columns can be skipped
+    // alike in both forms.
     static constexpr u32 DOWN = THREADS / GRAIN;
     static constexpr u32 ROWS = M / DOWN;
     static constexpr u32 COLUMNS = N / GRAIN;
@@ -104,13 +104,13 @@ struct Sums<float, M, N, THREADS> {
         }
     }
 
-    // Adds a b, or a b^T where b is TURNED, for a [M, inner] and the first `groups` times 16
-    // columns; inner is a multiple of 16.
-    template <bool TURNED>
+    // Adds a b, or a b^T if TRANSPOSED, for a [M, inner] and the first `groups` times 16 columns;
+    // inner is a multiple of 16.
+    template <bool TRANSPOSED>
     __device__ void multiply(const float *a, u32 a_line, const float *b, u32 b_line, u32 inner,
                              u32 groups) {
         a += threadIdx.x / GRAIN * a_line;
-        b += threadIdx.x % GRAIN * (TURNED ? b_line : 1);
+        b += threadIdx.x % GRAIN * (TRANSPOSED ? b_line : 1);
         for (u32 k = 0; k < inner; k += RUN) {
             Run<float> left[ROWS];
 #pragma unroll
@@ -121,7 +121,7 @@ struct Sums<float, M, N, THREADS> {
             for (u32 j = 0; j < COLUMNS; ++j) {
                 if (j < groups) {
                     Run<float> right;
-                    if (TURNED) {
+                    if (TRANSPOSED) {
                         right = *reinterpret_cast<const Run<float> *>(b + j * GRAIN * b_line + k);
                     } else {
 #pragma unroll
@@ -165,7 +165,7 @@ struct Sums<float, M, N, THREADS> {
         }
     }
 
-    // The same with the element of `other` at that place.
+    // The same with the element of `other` at that position.
     template <class Visit>
     __device__ void each(const Places<float> &, Sums &other, Visit visit) {
 #pragma unroll
@@ -192,13 +192,13 @@ struct Sums<float, M, N, THREADS> {
 
 using Fragment = nvcuda::wmma::fragment<nvcuda::wmma::accumulator, GRAIN, GRAIN, GRAIN, float>;
 
-// Which element of a fragment a thread holds where is not specified: it is found out by loading a
-// matrix of numbers.
+// The position of a thread's elements in a fragment is not specified; it is determined by loading a
+// matrix of indices.
 template <>
 struct Places<bf16> {
     u32 numbers[Fragment::num_elements];
 
-    // Uses GRAIN^2 floats of shared memory, which are free again on return.
+    // Uses GRAIN^2 floats of shared memory, which are free again afterwards.
     __device__ explicit Places(float *scratch) {
         for (u32 i = threadIdx.x; i < GRAIN * GRAIN; i += blockDim.x) {
             scratch[i] = static_cast<float>(i);
@@ -218,8 +218,8 @@ struct Places<bf16> {
 
 template <u32 M, u32 N, u32 THREADS>
 struct Sums<bf16, M, N, THREADS> {
-    // Warps lie in two rows; the fragments of a warp are a block of rows, and every ACROSS-th of
-    // the columns, so that columns left out are left out for all warps alike.
+    // Warps form two rows; the fragments of a warp are a block of rows and every ACROSS-th column,
+    // so that skipped columns are skipped for all warps alike.
     static constexpr u32 DOWN = 2;
     static constexpr u32 ACROSS = THREADS / WARP / DOWN;
     static constexpr u32 ROWS = M / GRAIN / DOWN;
@@ -238,15 +238,15 @@ struct Sums<bf16, M, N, THREADS> {
         }
     }
 
-    // In rows and columns of fragments.
+    // Counted in fragments.
     __device__ static u32 row(u32 i) { return threadIdx.x / WARP / ACROSS * ROWS + i; }
     __device__ static u32 column(u32 j) { return threadIdx.x / WARP % ACROSS + j * ACROSS; }
 
-    template <bool TURNED>
+    template <bool TRANSPOSED>
     __device__ void multiply(const bf16 *a, u32 a_line, const bf16 *b, u32 b_line, u32 inner,
                              u32 groups) {
         using namespace nvcuda::wmma;
-        using Order = typename Choice<TURNED, col_major, row_major>::Type;
+        using Order = typename Choice<TRANSPOSED, col_major, row_major>::Type;
         a += row(0) * GRAIN * a_line;
         for (u32 k = 0; k < inner; k += GRAIN) {
             fragment<matrix_a, GRAIN, GRAIN, GRAIN, bf16, row_major> left[ROWS];
@@ -259,7 +259,7 @@ struct Sums<bf16, M, N, THREADS> {
                 u32 first = column(j) * GRAIN;
                 if (column(j) < groups) {
                     fragment<matrix_b, GRAIN, GRAIN, GRAIN, bf16, Order> right;
-                    const bf16 *from = TURNED ? b + first * b_line + k : b + k * b_line + first;
+                    const bf16 *from = TRANSPOSED ? b + first * b_line + k : b + k * b_line + first;
                     load_matrix_sync(right, from, b_line);
 #pragma unroll
                     for (u32 i = 0; i < ROWS; ++i) {
@@ -327,7 +327,7 @@ struct Sums<bf16, M, N, THREADS> {
     }
 };
 
-// Which keys a query sees, by the rule at the head of this file.
+// The keys that a query sees, by the rule in the head of this file.
 struct Band {
     u32 len;
     u32 keys;
@@ -349,10 +349,10 @@ struct Band {
     }
 };
 
-// How the lines of a head lie in shared memory.
+// The layout of a head's lines in shared memory.
 template <class T>
 struct Lines {
-    // The width of a head, and that with zeros up to whole grains.
+    // The width of a head, and the width padded with zeros to whole grains.
     u32 d;
     u32 wide;
 
@@ -360,14 +360,14 @@ struct Lines {
     __device__ u32 line() const { return wide + PAD<T>; }
     __device__ u32 groups() const { return wide / GRAIN; }
 
-    // Copies `rows` lines, each `stride` elements after the one before; lines up to TILE and
-    // columns up to `wide` become zero. W bounds d.
+    // Copies `rows` lines with a distance of `stride` elements; the rest, up to TILE lines and
+    // `wide` columns, becomes zero. W bounds d.
     template <u32 TILE, u32 W, u32 THREADS>
     __device__ void load(T *to, const T *__restrict__ from, u64 stride, u32 rows) const {
         constexpr u32 WIDTH = PAD<T>;
         u64 address = reinterpret_cast<u64>(from);
         if (d % WIDTH == 0 && stride % WIDTH == 0 && address % sizeof(Chunk) == 0) {
-            // Threads that read one line together: 128 bytes.
+            // Threads that read one line of 128 bytes together.
             constexpr u32 BESIDE = 8;
             constexpr u32 DOWN = THREADS / BESIDE;
             constexpr u32 STEPS = (TILE + DOWN - 1) / DOWN;
@@ -375,7 +375,7 @@ struct Lines {
 #pragma unroll
             for (u32 step = 0; step < W / WIDTH / BESIDE; ++step) {
                 u32 at = (threadIdx.x % BESIDE + step * BESIDE) * WIDTH;
-                // All loads of a step are under way before the first one is waited for.
+                // All loads of a step are issued before the first one is used.
                 Chunk chunks[STEPS];
 #pragma unroll
                 for (u32 i = 0; i < STEPS; ++i) {
@@ -404,7 +404,7 @@ struct Lines {
     }
 };
 
-// Copies a value of each of `rows` rows, times `factor`; those up to TILE become zero.
+// Copies one value per row, for `rows` rows, times `factor`; the rest, up to TILE, becomes zero.
 template <u32 TILE>
 __device__ void load_values(float *to, const float *from, u32 rows, float factor) {
     for (u32 i = threadIdx.x; i < TILE; i += blockDim.x) {
@@ -425,15 +425,16 @@ __device__ void attend(const T *q, const T *k, const T *v, const u32 *lengths, T
                        float scale) {
     constexpr u32 TILE = FORWARD_TILE<W>;
     constexpr u32 THREADS = FORWARD_THREADS;
-    // The scores' lines; probabilities lie over them, so that their lines are as long in bytes.
+    // The scores' lines; probabilities overwrite them, so their lines have the same length in
+    // bytes.
     constexpr u32 SCORES = TILE + 8;
     constexpr u32 WEIGHTS = SCORES * (sizeof(float) / sizeof(T));
-    // Threads that share a query's scores, and how many each of them has.
+    // Threads that share a query's scores, and the number of scores of each.
     constexpr u32 SHARE = THREADS / TILE;
     constexpr u32 OWN = TILE / SHARE;
     const float power = scale * LOG2_E;
 
-    // The last queries see most keys: they start first.
+    // The last queries see most keys, so they start first.
     const u32 first = (gridDim.x - 1 - blockIdx.x) * TILE;
     const u32 head = blockIdx.y;
     const u32 batch = blockIdx.z;
@@ -568,14 +569,14 @@ template <class T, u32 W>
 constexpr u32 BACK_TILE = (sizeof(T) == sizeof(float) ? 32 : 64) / (W > 128 ? 2 : 1);
 template <class T, u32 W>
 constexpr u32 BACK_THREADS = BACK_TILE<T, W> == 64 ? 256 : 128;
-// Blocks for a multiprocessor that registers are shared out for: two where that spills none.
+// Blocks per multiprocessor for which registers are allocated: two where that does not spill.
 template <class T, u32 W>
 constexpr u32 BACK_Q_BLOCKS = BACK_TILE<T, W> == 64 ? 2 : 1;
 template <class T, u32 W>
 constexpr u32 BACK_KV_BLOCKS = BACK_TILE<T, W> == 64 && W == 64 ? 2 : 1;
 
-// One block computes the gradient of a tile of queries of one head. With the probabilities
-// p = exp(score - lse), the score's slope is p (dy v^T - dots) scale.
+// One block computes the gradient of a tile of queries of one head. With the probabilities p =
+// exp(score - lse), the gradient of the score is p (dy v^T - dots) scale.
 template <class T, u32 W>
 __device__ void back_to_queries(const T *q, const T *k, const T *v, const u32 *lengths,
                                 const T *dy, const float *lse, const float *dots, T *dq, u32 heads,
@@ -645,8 +646,9 @@ __device__ void back_to_queries(const T *q, const T *k, const T *v, const u32 *l
     });
 }
 
-// One block computes the gradients of a tile of keys and values of one key head, walking over the
-// query tiles of all its query heads. All products of scores have keys down and queries across.
+// One block computes the gradients of a tile of keys and values of one key head, looping over the
+// query tiles of all its query heads. All matrices of scores have keys as rows and queries as
+// columns.
 template <class T, u32 W>
 __device__ void back_to_context(const T *q, const T *k, const T *v, const u32 *lengths,
                                 const T *dy, const float *lse, const float *dots, T *dk, T *dv,
@@ -680,7 +682,7 @@ __device__ void back_to_context(const T *q, const T *k, const T *v, const u32 *l
     lines.template load<TILE, W, THREADS>(key_tile, k + context, d, rows);
     lines.template load<TILE, W, THREADS>(value_tile, v + context, d, rows);
 
-    // The queries that see one of these keys: query t stands at position shift + t.
+    // The queries that see one of these keys: query t has position shift + t.
     const u32 shift = keys - len;
     u32 start = first > shift ? first - shift : 0;
     u32 finish = 0;
@@ -704,12 +706,12 @@ __device__ void back_to_context(const T *q, const T *k, const T *v, const u32 *l
             load_values<TILE>(sums, lse + query, count, LOG2_E);
             load_values<TILE>(means, dots + query, count, 1.0f);
             __syncthreads();
-            // Probabilities at first, then the slopes of their scores.
+            // Probabilities at first, then the gradients of the scores.
             Sums<T, TILE, TILE, THREADS> changes;
             changes.template multiply<true>(key_tile, line, queries, line, lines.wide,
                                             TILE / GRAIN);
             const bool whole = band.sees_all(base, first, TILE);
-            // Queries that the tile has no rows for have zeros for gradients.
+            // Queries beyond the tile's rows have zero gradients.
             changes.each(places, [&](u32 row, u32 column, float &change) {
                 const bool seen = whole || band.sees(base + column, first + row);
                 change = seen ? exp2f(change * power - sums[column]) : 0.0f;

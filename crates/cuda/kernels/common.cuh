@@ -1,7 +1,7 @@
-// What all kernels share: element types, walks over elements and sums over a block.
+// Shared by all kernels: element types, loops over elements and sums over a block.
 //
-// Elements are float or bfloat16 where they lie in memory; all arithmetic is in float, or in
-// double where a comment says so. Every sum has a fixed order, so that results repeat to the bit.
+// Elements are float or bfloat16 in memory; all arithmetic is in float, or in double where a
+// comment says so. Every sum has a fixed order, so that results are bit-identical.
 
 #ifndef VXF_COMMON_CUH
 #define VXF_COMMON_CUH
@@ -33,7 +33,7 @@ __device__ inline float from_double<float>(double x) { return static_cast<float>
 template <>
 __device__ inline bf16 from_double<bf16>(double x) {
     float near = static_cast<float>(x);
-    // Rounding to float may have made a tie that x is not: step off it, to the side of x.
+    // Rounding to float may create a tie that x is not: move away from it, towards x.
     double residue = x - static_cast<double>(near);
     u32 bits = __float_as_uint(near);
     if ((bits & 0xffffu) == 0x8000u && residue != 0) {
@@ -42,13 +42,13 @@ __device__ inline bf16 from_double<bf16>(double x) {
     return __float2bfloat16(near);
 }
 
-// The element that a thread of a 1-d launch starts at, and the step to its next one.
+// The first element of a thread in a 1-d launch, and the stride to its next one.
 __device__ inline u64 walk_start() {
     return static_cast<u64>(blockIdx.x) * blockDim.x + threadIdx.x;
 }
 __device__ inline u64 walk_step() { return static_cast<u64>(gridDim.x) * blockDim.x; }
 
-// Elements beside each other that are moved at once.
+// Adjacent elements that are moved at once.
 constexpr u32 RUN = 4;
 template <class T>
 struct alignas(RUN * sizeof(T)) Run {
@@ -110,7 +110,7 @@ template <class S, class Fold>
 __device__ S block_fold(S value, Fold fold) {
     __shared__ S parts[WARP];
     value = warp_fold(value, fold);
-    // The parts of an earlier call may still be read.
+    // Other threads may still read the parts of an earlier call.
     __syncthreads();
     if (threadIdx.x % WARP == 0) {
         parts[threadIdx.x / WARP] = value;

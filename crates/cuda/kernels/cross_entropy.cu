@@ -1,7 +1,7 @@
-// The cross-entropy of rows of logits with its gradient, and the rows that it is taken of.
+// The cross-entropy of rows of logits with its gradient, and gathering and scattering of rows.
 //
-//   cross_entropy: losses[row] = log(sum exp(logit)) - logit[class], and where need is not 0
-//                  slopes[row] = share (softmax - onehot); f32 slopes may be the logits themselves
+//   cross_entropy: losses[row] = log(sum exp(logit)) - logit[class], and if need is not 0
+//                  slopes[row] = share (softmax - onehot); f32 slopes may overwrite the logits
 //   gather_rows:   y[i] = x[rows[i]]
 //   scatter_rows:  y[rows[i]] = x[i]; all rows differ
 //   mean_f32:      out[0] = the mean of losses, in double

@@ -1,4 +1,4 @@
-// Operations element by element, each result rounded once.
+// Element-wise operations, each result rounded once.
 //
 //   plus:         z = x + y
 //   masked:       y = x mask

@@ -1,4 +1,4 @@
-// The split of rows into heads, with or without rotary position embedding, and the way back.
+// The split of rows into heads, with or without rotary position embedding, and its transpose.
 //
 //   back = 0: x [batch, len, heads, d] to y [batch, heads, len, d], rotated by its position
 //   back = 1: x [batch, heads, len, d] to y [batch, len, heads, d], rotated back
@@ -47,7 +47,7 @@ template <class T>
 __device__ void move_heads(const T *x, const T *cos, const T *sin, T *y, u32 batch, u32 len,
                            u32 heads, u32 d, i32 back, i32 rotate) {
     u64 pairs = static_cast<u64>(batch) * len * heads * (d - d / 2);
-    // Divisions of 64 bits would cost more than the moves.
+    // 64-bit divisions would cost more than the moves.
     if (pairs <= 0xffffffffu) {
         move_pairs<T, u32>(x, cos, sin, y, static_cast<u32>(pairs), len, heads, d, back != 0,
                            rotate != 0);

@@ -56,7 +56,7 @@ __device__ void norm_back_x(const T *x, const T *gain, const T *dy, T *dx, u32 w
 template <class T>
 __device__ void norm_back_gain(const T *x, const T *dy, float *partial, u32 rows, u32 width,
                                u32 rows_per_block, float eps) {
-    // Rows whose factors are held at a time.
+    // Rows whose factors are stored at a time.
     constexpr u32 HELD = 32;
     __shared__ float factors[HELD];
     u64 begin = static_cast<u64>(blockIdx.x) * rows_per_block;

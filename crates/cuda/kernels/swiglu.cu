@@ -1,6 +1,6 @@
-// The gated activation y = gate sigmoid(gate) up, element by element, and its gradients.
+// The gated activation y = gate sigmoid(gate) up, element-wise, and its gradients.
 //
-// Launch: 1-d, 256 threads, any number of blocks; a thread makes 4 elements at a time, for which
+// Launch: 1-d, 256 threads, any number of blocks; a thread computes 4 elements at a time, for which
 // ceil(n / 1024) blocks are enough.
 
 #include "common.cuh"

@@ -3,7 +3,7 @@
 use candle_core::cuda_backend::WrapErr;
 use candle_core::{CudaDevice, CudaStorage, DType, Result, bail};
 
-use crate::buffer::{Operand, room};
+use crate::buffer::{Operand, allocate};
 use crate::launch::{ATTENTION, Launch, THREADS};
 
 /// The sizes of an attention: `q` is `[batch, heads, len, d]`, `k` and `v` are
@@ -14,7 +14,7 @@ pub struct Attention {
     pub batch: usize,
     /// Query heads.
     pub heads: usize,
-    /// Key and value heads, of which `heads` is a multiple.
+    /// Key and value heads; `heads` is a multiple of it.
     pub kv_heads: usize,
     /// Queries.
     pub len: usize,
@@ -22,23 +22,23 @@ pub struct Attention {
     pub keys: usize,
     /// Width of a head.
     pub d: usize,
-    /// How many of the last keys a query sees, its own included; all if not given.
+    /// The number of last keys that a query sees, its own included; none is no limit.
     pub window: Option<usize>,
-    /// What scores are multiplied by.
+    /// The factor on scores.
     pub scale: f64,
 }
 
-/// The widest head that there are kernels for.
+/// The widest head that the kernels support.
 pub const WIDEST: usize = 256;
 
-/// Tile and threads of a launch, and the width of head that its kernel is made for.
+/// Tile size, threads and head width of a kernel.
 struct Shape {
     tile: usize,
     threads: usize,
     width: usize,
 }
 
-// The numbers are those at the head of `kernels/attention.cu`.
+// The numbers are those in the head of `kernels/attention.cu`.
 impl Attention {
     fn width(&self) -> Result<usize> {
         match [64, 128, WIDEST].into_iter().find(|&width| width >= self.d) {
@@ -62,13 +62,13 @@ impl Attention {
         Ok(Shape { tile, threads, width })
     }
 
-    /// Elements from one line of a tile to the next.
+    /// The stride between lines of a tile.
     fn line(&self, dtype: DType) -> usize {
         self.d.next_multiple_of(16) + 16 / dtype.size_in_bytes()
     }
 
     fn window(&self) -> usize {
-        // A window of more keys than there are hides none.
+        // A window larger than the number of keys hides none.
         self.window.map_or(0, |window| window.min(self.keys))
     }
 }
@@ -76,9 +76,8 @@ impl Attention {
 /// The result `[batch, len, heads d]`, and the log-sum-exp of each query's scores,
 /// `[batch, heads, len]` in `f32`.
 ///
-/// Query `t` stands at position `keys - len + t` and sees the keys up to there that are below its
-/// sample's number in `lengths`; at least one. From one head of `k` and `v` to the next it is `pitch`
-/// elements.
+/// Query `t` has position `keys - len + t` and sees the keys up to there that are below its
+/// sample's number in `lengths`; at least one. `pitch` is the stride between heads of `k` and `v`.
 ///
 /// # Errors
 /// When a head is too wide, or a launch fails.
@@ -90,8 +89,8 @@ pub fn attention(
 ) -> Result<[CudaStorage; 2]> {
     let Attention { batch, heads, kv_heads, len, keys, d, scale, .. } = sizes;
     let (device, dtype) = (q.device(), q.dtype());
-    let y = room(device, dtype, q.count())?;
-    let lse = room(device, DType::F32, batch * heads * len)?;
+    let y = allocate(device, dtype, q.count())?;
+    let lse = allocate(device, DType::F32, batch * heads * len)?;
     let Shape { tile, threads, width } = sizes.forward_shape()?;
     let shared =
         2 * tile * sizes.line(dtype) * dtype.size_in_bytes() + 4 * tile * (tile + 8) + 4 * tile;
@@ -106,7 +105,7 @@ pub fn attention(
     Ok([y, lse])
 }
 
-/// The gradients of `q`, `k` and `v` that are needed, for `dy`; all operands contiguous.
+/// The needed gradients of `q`, `k` and `v`, for `dy`; all operands are contiguous.
 ///
 /// # Errors
 /// When a head is too wide, or a launch fails.
@@ -121,7 +120,7 @@ pub fn attention_back(
     let (device, dtype) = (q.device(), q.dtype());
     let lengths = Operand::whole(lengths, batch);
     let rows = batch * heads * len;
-    let dots = room(device, DType::F32, rows)?;
+    let dots = allocate(device, DType::F32, rows)?;
     let dots = Operand::whole(&dots, rows);
     Launch::of(device, ATTENTION, "attention_dot", dtype)?
         .buffers([y, dy, dots])?
@@ -143,14 +142,14 @@ pub fn attention_back(
     };
     let mut dq = None;
     if need_q {
-        let made = room(device, dtype, q.count())?;
+        let made = allocate(device, dtype, q.count())?;
         let launch = launch("attention_back_q")?.buffer(Operand::whole(&made, q.count()))?;
         finish(launch, [len.div_ceil(tile), heads, batch])?;
         dq = Some(made);
     }
     let (mut dk, mut dv) = (None, None);
     if need_kv {
-        let made = [room(device, dtype, k.count())?, room(device, dtype, v.count())?];
+        let made = [allocate(device, dtype, k.count())?, allocate(device, dtype, v.count())?];
         let [of_k, of_v] = &made;
         let launch = launch("attention_back_kv")?
             .buffers([Operand::whole(of_k, k.count()), Operand::whole(of_v, v.count())])?;
@@ -161,10 +160,10 @@ pub fn attention_back(
     Ok([dq, dk, dv])
 }
 
-/// Numbers of keys on the device, `u32`.
+/// Copies numbers of keys to the device, as `u32`.
 ///
 /// # Errors
-/// When the memory does not suffice.
+/// When there is not enough memory.
 pub fn counts(device: &CudaDevice, counts: &[usize]) -> Result<CudaStorage> {
     let counts: Vec<u32> = counts.iter().map(|&count| count as u32).collect();
     let slice = device.cuda_stream().clone_htod(&counts).w()?;

@@ -1,4 +1,4 @@
-//! Tensors as launches see them: an address, an element type, a count.
+//! Operands of launches: an address, an element type, a count.
 
 use candle_core::backend::BackendStorage;
 use candle_core::cuda_backend::CudaStorageSlice;
@@ -18,7 +18,7 @@ pub struct Operand<'a> {
 }
 
 impl<'a> Operand<'a> {
-    /// The elements that a contiguous layout covers.
+    /// The elements of a contiguous layout.
     ///
     /// # Errors
     /// When the layout is strided.
@@ -29,7 +29,7 @@ impl<'a> Operand<'a> {
         Ok(Self { storage, start, count: end - start })
     }
 
-    /// Everything from the layout's first element on, for kernels that walk strides themselves.
+    /// All elements from the layout's first one, for kernels that handle strides themselves.
     pub fn from_start(storage: &'a CudaStorage, layout: &Layout) -> Self {
         Self { storage, start: layout.start_offset(), count: layout.shape().elem_count() }
     }
@@ -39,7 +39,7 @@ impl<'a> Operand<'a> {
         Self { storage, start: 0, count }
     }
 
-    /// How many elements there are.
+    /// The number of elements.
     pub fn count(&self) -> usize {
         self.count
     }
@@ -49,15 +49,15 @@ impl<'a> Operand<'a> {
         self.storage.dtype()
     }
 
-    /// Where they lie.
+    /// Their device.
     pub fn device(&self) -> &'a CudaDevice {
         self.storage.device()
     }
 
-    /// The address of the first one.
+    /// The address of the first element.
     ///
-    /// Launches are ordered by the device's one stream, and what is freed is freed on that stream, so
-    /// that an address stays good for every launch made while its storage lives.
+    /// All launches and frees are on the device's one stream, so an address stays valid for every
+    /// launch made while its storage lives.
     pub(crate) fn address(&self) -> Result<u64> {
         let stream = self.device().cuda_stream();
         macro_rules! first {
@@ -71,12 +71,12 @@ impl<'a> Operand<'a> {
             CudaStorageSlice::BF16(slice) => first!(slice, bf16),
             CudaStorageSlice::U32(slice) => first!(slice, u32),
             CudaStorageSlice::I32(slice) => first!(slice, i32),
-            _ => bail!("no CUDA kernel of ours takes elements of the type {:?}", self.dtype()),
+            _ => bail!("our CUDA kernels do not support elements of type {:?}", self.dtype()),
         })
     }
 }
 
-/// Hands the elements of contiguous tensors to `f`.
+/// Calls `f` with the elements of contiguous tensors.
 ///
 /// # Errors
 /// When a tensor is strided or not on a CUDA device; those of `f`.
@@ -98,7 +98,7 @@ pub fn with<const N: usize, R>(
     }
 }
 
-/// A tensor of what a launch wrote, without a graph.
+/// A tensor from the output of a launch, without a graph.
 pub fn tensor(storage: CudaStorage, shape: impl Into<Shape>) -> Tensor {
     Tensor::from_storage(Storage::Cuda(storage), shape, BackpropOp::none(), false)
 }
@@ -125,9 +125,9 @@ pub fn zeros(device: &CudaDevice, dtype: DType, count: usize) -> Result<CudaStor
 /// Room for `count` elements, not initialised.
 ///
 /// # Errors
-/// When the memory does not suffice.
-pub(crate) fn room(device: &CudaDevice, dtype: DType, count: usize) -> Result<CudaStorage> {
-    macro_rules! room {
+/// When there is not enough memory.
+pub(crate) fn allocate(device: &CudaDevice, dtype: DType, count: usize) -> Result<CudaStorage> {
+    macro_rules! allocate {
         ($T:ty) => {{
             // SAFETY: the caller's launch writes every element before anything reads one.
             let slice = unsafe { device.alloc::<$T>(count) };
@@ -136,10 +136,10 @@ pub(crate) fn room(device: &CudaDevice, dtype: DType, count: usize) -> Result<Cu
         }};
     }
     Ok(match dtype {
-        DType::F32 => room!(f32),
-        DType::F64 => room!(f64),
-        DType::BF16 => room!(bf16),
-        DType::U32 => room!(u32),
-        other => bail!("no CUDA kernel of ours makes elements of the type {other:?}"),
+        DType::F32 => allocate!(f32),
+        DType::F64 => allocate!(f64),
+        DType::BF16 => allocate!(bf16),
+        DType::U32 => allocate!(u32),
+        other => bail!("our CUDA kernels do not produce elements of type {other:?}"),
     })
 }

@@ -1,4 +1,4 @@
-//! Opening a device, and what is to be known of one.
+//! Opens a device, and describes devices.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -11,15 +11,15 @@ use candle_core::{CudaDevice, Device, Result, bail};
 use crate::gemm;
 use crate::memory::keep;
 
-/// The lowest compute capability that the kernels run on.
+/// The lowest compute capability that the kernels support.
 pub const LOWEST: (i32, i32) = (8, 0);
 
-/// A device, as its driver describes it.
+/// A device, as described by the driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
     /// Its number.
     pub number: usize,
-    /// What it is called.
+    /// Its name.
     pub name: String,
     /// Its compute capability.
     pub capability: (i32, i32),
@@ -27,7 +27,8 @@ pub struct Facts {
     pub total: usize,
 }
 
-/// All devices. Makes no context: that takes half a gigabyte of each, and fails where one is full.
+/// Describes all devices without creating a context: a context takes half a gigabyte of each, and
+/// fails on a full one.
 ///
 /// # Errors
 /// When there is no driver or no device.
@@ -48,10 +49,10 @@ pub fn facts() -> Result<Vec<Facts>> {
         .collect()
 }
 
-/// The device `number`; the same one however often it is asked for.
+/// Opens the device `number`; always returns the same one.
 ///
 /// # Errors
-/// When the driver refuses.
+/// When the driver fails.
 pub fn open(number: usize) -> Result<Device> {
     static OPEN: Mutex<BTreeMap<usize, Device>> = Mutex::new(BTreeMap::new());
     let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -61,7 +62,7 @@ pub fn open(number: usize) -> Result<Device> {
     let device = Device::new_cuda_with_stream(number)?;
     let cuda = device.as_cuda_device()?;
     check_stream(cuda)?;
-    // SAFETY: everything runs on the one stream of the device, in the order of the program.
+    // SAFETY: all work runs on the one stream of the device, in program order.
     unsafe { cuda.disable_event_tracking() };
     gemm::set_up(cuda)?;
     keep(number)?;
@@ -69,9 +70,10 @@ pub fn open(number: usize) -> Result<Device> {
     Ok(device)
 }
 
-/// Threads share tensors and never wait for each other's work, so all work must be on one stream. The
-/// default stream of a thread (handle 2) is another stream on every thread, and memory on it can only
-/// be freed by a thread that has a context; the stream that a device was opened with knows its own.
+/// Threads share tensors and do not wait for each other's work, so all work must be on one stream.
+/// The default stream of a thread (handle 2) is a different stream on every thread, and memory on
+/// it can only be freed by a thread that has a context. The stream that a device was opened with
+/// has its own context.
 fn check_stream(device: &CudaDevice) -> Result<()> {
     match device.cuda_stream().cu_stream() as usize {
         default @ 0..=2 => bail!("the device was opened on the default stream (handle {default})"),
@@ -79,11 +81,11 @@ fn check_stream(device: &CudaDevice) -> Result<()> {
     }
 }
 
-/// Makes the device's context current on this thread. A thread that uses a CUDA device does this
-/// before anything else: some of candle's calls take a context for granted.
+/// Makes the device's context current on this thread. A thread must call this before it uses a CUDA
+/// device, because some of candle's calls assume a context.
 ///
 /// # Errors
-/// When the driver refuses, or an earlier call that could not say so has failed.
+/// When the driver fails, or an earlier call failed that could not return an error.
 pub fn enter(device: &Device) -> Result<()> {
     match device {
         Device::Cuda(device) => bind(device),

@@ -1,4 +1,4 @@
-//! Element by element.
+//! Element-wise kernels.
 
 use candle_core::cuda_backend::WrapErr;
 use candle_core::{CudaDevice, CudaStorage, DType, Result, bail};
@@ -8,7 +8,7 @@ use crate::buffer::{Operand, room};
 use crate::launch::{ELEMENTWISE, File, HEADS, Launch, SWIGLU, THREADS};
 
 fn of_two(file: File, name: &str, x: Operand<'_>, y: Operand<'_>) -> Result<CudaStorage> {
-    let z = room(x.device(), x.dtype(), x.count())?;
+    let z = allocate(x.device(), x.dtype(), x.count())?;
     Launch::of(x.device(), file, name, x.dtype())?
         .buffers([x, y, Operand::whole(&z, x.count())])?
         .count(x.count())
@@ -43,12 +43,12 @@ pub fn add_masked(y: Operand<'_>, x: Operand<'_>, mask: Operand<'_>) -> Result<(
         .over(x.count())
 }
 
-/// `x` times the one `f64` that `factor` holds, rounded once.
+/// `x` times the single `f64` in `factor`, rounded once.
 ///
 /// # Errors
 /// When a launch fails.
 pub fn scaled_by(x: Operand<'_>, factor: Operand<'_>) -> Result<CudaStorage> {
-    let y = room(x.device(), x.dtype(), x.count())?;
+    let y = allocate(x.device(), x.dtype(), x.count())?;
     Launch::of(x.device(), ELEMENTWISE, "scaled_by", x.dtype())?
         .buffers([x, factor, Operand::whole(&y, x.count())])?
         .count(x.count())
@@ -56,17 +56,17 @@ pub fn scaled_by(x: Operand<'_>, factor: Operand<'_>) -> Result<CudaStorage> {
     Ok(y)
 }
 
-/// `x` in elements of another type.
+/// `x` converted to another type.
 ///
 /// # Errors
-/// When there is no kernel for the two types, or a launch fails.
+/// When no kernel supports the two types, or a launch fails.
 pub fn cast(x: Operand<'_>, dtype: DType) -> Result<CudaStorage> {
     let name = match (x.dtype(), dtype) {
         (DType::F32, DType::BF16) => "f32_to_bf16",
         (DType::BF16, DType::F32) => "bf16_to_f32",
-        (from, to) => bail!("no kernel makes {to:?} of {from:?}"),
+        (from, to) => bail!("no kernel converts {from:?} to {to:?}"),
     };
-    let y = room(x.device(), dtype, x.count())?;
+    let y = allocate(x.device(), dtype, x.count())?;
     Launch::new(x.device(), ELEMENTWISE, name)?
         .buffers([x, Operand::whole(&y, x.count())])?
         .count(x.count())
@@ -92,7 +92,7 @@ pub fn swiglu_back(
     dy: Operand<'_>,
 ) -> Result<[CudaStorage; 2]> {
     let (device, dtype, count) = (gate.device(), gate.dtype(), gate.count());
-    let (dgate, dup) = (room(device, dtype, count)?, room(device, dtype, count)?);
+    let (dgate, dup) = (allocate(device, dtype, count)?, allocate(device, dtype, count)?);
     Launch::of(device, SWIGLU, "swiglu_back", dtype)?
         .buffers([gate, up, dy, Operand::whole(&dgate, count), Operand::whole(&dup, count)])?
         .count(count)
@@ -100,8 +100,8 @@ pub fn swiglu_back(
     Ok([dgate, dup])
 }
 
-/// `[batch, len, heads, d]` as `[batch, heads, len, d]`, each head rotated by its position where
-/// there are tables `[len, d / 2]` of cosines and sines; or, `back`, the transpose of that.
+/// Converts `[batch, len, heads, d]` to `[batch, heads, len, d]`; rotates each head by its position
+/// if tables `[len, d / 2]` of cosines and sines are given. With `back`, the transpose of that.
 ///
 /// # Errors
 /// When a launch fails.
@@ -111,11 +111,11 @@ pub fn heads(
     sizes: [usize; 4],
     back: bool,
 ) -> Result<CudaStorage> {
-    let y = room(x.device(), x.dtype(), x.count())?;
+    let y = allocate(x.device(), x.dtype(), x.count())?;
     let launch = Launch::of(x.device(), HEADS, "heads", x.dtype())?.buffer(x)?;
     let launch = match rotation {
         Some(tables) => launch.buffers(tables)?,
-        None => launch.nowhere().nowhere(),
+        None => launch.null().null(),
     };
     launch
         .buffer(Operand::whole(&y, x.count()))?

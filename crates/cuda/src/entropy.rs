@@ -2,12 +2,12 @@
 
 use candle_core::{CudaStorage, DType, Result};
 
-use crate::buffer::{Operand, room};
+use crate::buffer::{Operand, allocate};
 use crate::launch::{CROSS_ENTROPY, Launch, THREADS};
 
-/// Writes the losses of the rows of `logits` `[rows, vocabulary]`, `f32`, from place `first` of
-/// `losses` on, where those of `classes` are for them too. Returns the rows' gradients in elements of
-/// the type asked for, times the share that is asked for with it.
+/// Writes the losses of the rows of `logits` `[rows, vocabulary]`, `f32`, to `losses` from index
+/// `first`, with the classes from the same index of `classes`. If requested, returns the rows'
+/// gradients in the given type, times the given share.
 ///
 /// # Errors
 /// When a launch fails.
@@ -21,16 +21,16 @@ pub fn cross_entropy(
 ) -> Result<Option<CudaStorage>> {
     let (dtype, share) = gradients.unwrap_or((DType::F32, 0.0));
     let device = logits.device();
-    let slopes = gradients.map(|_| room(device, dtype, rows * vocabulary)).transpose()?;
+    let slopes = gradients.map(|_| allocate(device, dtype, rows * vocabulary)).transpose()?;
     let launch = Launch::of(device, CROSS_ENTROPY, "cross_entropy", dtype)?
         .buffer(logits)?
-        .behind(classes, first, size_of::<u32>())?;
+        .at_offset(classes, first, size_of::<u32>())?;
     let launch = match &slopes {
         Some(slopes) => launch.buffer(Operand::whole(slopes, rows * vocabulary))?,
-        None => launch.nowhere(),
+        None => launch.null(),
     };
     launch
-        .behind(losses, first, size_of::<f32>())?
+        .at_offset(losses, first, size_of::<f32>())?
         .sizes([vocabulary])?
         .single(share)
         .flag(gradients.is_some())
@@ -38,7 +38,7 @@ pub fn cross_entropy(
     Ok(slopes)
 }
 
-/// The rows of `x` `[.., width]` that `count` indices from place `first` of `rows` on name.
+/// Gathers the rows of `x` `[.., width]` at `count` indices from position `first` of `rows`.
 ///
 /// # Errors
 /// When a launch fails.
@@ -48,17 +48,17 @@ pub fn gathered(
     first: usize,
     (count, width): (usize, usize),
 ) -> Result<CudaStorage> {
-    let y = room(x.device(), x.dtype(), count * width)?;
+    let y = allocate(x.device(), x.dtype(), count * width)?;
     Launch::of(x.device(), CROSS_ENTROPY, "gather_rows", x.dtype())?
         .buffer(x)?
-        .behind(rows, first, size_of::<u32>())?
+        .at_offset(rows, first, size_of::<u32>())?
         .buffer(Operand::whole(&y, count * width))?
         .sizes([count, width])?
         .grid([count, 1, 1], THREADS, 0)?;
     Ok(y)
 }
 
-/// Writes the rows of `x` `[count, width]` to those of `y` that the indices name.
+/// Scatters the rows of `x` `[count, width]` to the rows of `y` at the indices.
 ///
 /// # Errors
 /// When a launch fails.
@@ -71,7 +71,7 @@ pub fn scattered(
 ) -> Result<()> {
     Launch::of(x.device(), CROSS_ENTROPY, "scatter_rows", x.dtype())?
         .buffer(x)?
-        .behind(rows, first, size_of::<u32>())?
+        .at_offset(rows, first, size_of::<u32>())?
         .buffer(y)?
         .sizes([count, width])?
         .grid([count, 1, 1], THREADS, 0)
@@ -82,7 +82,7 @@ pub fn scattered(
 /// # Errors
 /// When a launch fails.
 pub fn mean(losses: Operand<'_>) -> Result<CudaStorage> {
-    let mean = room(losses.device(), DType::F32, 1)?;
+    let mean = allocate(losses.device(), DType::F32, 1)?;
     Launch::new(losses.device(), CROSS_ENTROPY, "mean_f32")?
         .buffers([losses, Operand::whole(&mean, 1)])?
         .sizes([losses.count()])?

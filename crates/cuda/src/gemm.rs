@@ -1,13 +1,13 @@
-//! Matrix products by cuBLAS, with `f32` accumulation and a choice of output type.
+//! GEMM by cuBLAS, with `f32` accumulation and a choice of output type.
 
 use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::cublas::{result, sys};
 use candle_core::{CudaDevice, CudaStorage, DType, Result, bail};
 
-use crate::buffer::{Operand, room};
+use crate::buffer::{Operand, allocate};
 use crate::device::bind;
 
-/// A matrix, row after row, as one side of a product.
+/// A row-major matrix as an operand of a product.
 #[derive(Clone, Copy)]
 pub struct Side<'a> {
     operand: Operand<'a>,
@@ -39,21 +39,21 @@ impl<'a> Side<'a> {
     }
 }
 
-/// Has a product that is summed in parts, as of a thin matrix, add the parts in `f32`; by default cuBLAS
-/// may add them in the type of the output.
+/// Makes cuBLAS add partial sums (split-K) in `f32`; by default it may add them in the output's
+/// type.
 pub(crate) fn set_up(device: &CudaDevice) -> Result<()> {
     let mode = sys::cublasMath_t::CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION;
     // SAFETY: the handle is the device's own, and lives as long as it.
     unsafe { sys::cublasSetMathMode(*device.cublas_handle().handle(), mode) }.result().w()
 }
 
-/// `factor a b`, in elements of `dtype`.
+/// `factor a b`, in the type `dtype`.
 ///
 /// # Errors
-/// When the sizes do not fit, or cuBLAS refuses.
+/// When the sizes do not match, or cuBLAS fails.
 pub fn product(a: Side<'_>, b: Side<'_>, factor: f64, dtype: DType) -> Result<CudaStorage> {
     let ([m, _], [_, n]) = (a.shape(), b.shape());
-    let out = room(a.operand.device(), dtype, m * n)?;
+    let out = allocate(a.operand.device(), dtype, m * n)?;
     into(Operand::whole(&out, m * n), 0.0, factor, a, b)?;
     Ok(out)
 }
@@ -77,19 +77,18 @@ fn into(out: Operand<'_>, keep: f64, factor: f64, a: Side<'_>, b: Side<'_>) -> R
     let kind = |dtype| match dtype {
         DType::F32 => Ok(sys::cudaDataType_t::CUDA_R_32F),
         DType::BF16 => Ok(sys::cudaDataType_t::CUDA_R_16BF),
-        other => bail!("no product of elements of the type {other:?}"),
+        other => bail!("cuBLAS products do not support elements of type {other:?}"),
     };
     let size = |size: usize| match i32::try_from(size) {
         Ok(size) => Ok(size),
-        Err(_) => bail!("a matrix with a side of {size} is beyond what cuBLAS counts"),
+        Err(_) => bail!("a matrix dimension of {size} exceeds cuBLAS's 32-bit sizes"),
     };
     let (factor, keep) = (factor as f32, keep as f32);
-    // cuBLAS takes the context that is current.
+    // cuBLAS uses the current context.
     bind(a.operand.device())?;
     let blas = a.operand.device().cublas_handle();
-    // cuBLAS counts down columns: what lies there row after row is the transpose to it, and
-    // (a b)^T = b^T a^T.
-    // SAFETY: the addresses lead to as many elements as the sizes say.
+    // cuBLAS is column-major: it sees a row-major matrix as its transpose, and (a b)^T = b^T a^T.
+    // SAFETY: the buffers have as many elements as the sizes say.
     let done = unsafe {
         result::gemm_ex(
             *blas.handle(),

@@ -1,4 +1,4 @@
-//! One launch of one kernel.
+//! Launches a kernel.
 
 use std::sync::Arc;
 
@@ -33,13 +33,13 @@ pub(crate) const REDUCE: File = File { name: "vxf-reduce", ptx: ptx::REDUCE };
 pub(crate) const RMS_NORM: File = File { name: "vxf-rms-norm", ptx: ptx::RMS_NORM };
 pub(crate) const SWIGLU: File = File { name: "vxf-swiglu", ptx: ptx::SWIGLU };
 
-/// Threads of a block, where a kernel does not say otherwise.
+/// The default number of threads in a block.
 pub(crate) const THREADS: usize = 256;
 
-/// Shared memory of a block that needs no leave.
+/// Shared memory of a block that needs no opt-in.
 const SHARED_BY_DEFAULT: usize = 48 << 10;
 
-/// A scalar or an address, as a kernel takes it.
+/// A kernel argument: a scalar or an address.
 #[derive(Clone, Copy)]
 pub(crate) enum Argument {
     U32(u32),
@@ -49,7 +49,7 @@ pub(crate) enum Argument {
     F64(f64),
 }
 
-/// A kernel about to be launched.
+/// A kernel with its arguments, before the launch.
 pub(crate) struct Launch {
     function: CudaFunction,
     stream: Arc<CudaStream>,
@@ -65,12 +65,12 @@ impl Launch {
         Ok(Self { function, stream: device.cuda_stream(), arguments: Vec::new() })
     }
 
-    /// The form of the kernel `name` for elements of `dtype`.
+    /// The variant of the kernel `name` for elements of `dtype`.
     pub(crate) fn of(device: &CudaDevice, file: File, name: &str, dtype: DType) -> Result<Self> {
         let suffix = match dtype {
             DType::F32 => "f32",
             DType::BF16 => "bf16",
-            other => bail!("the kernel `{name}` has no form for the type {other:?}"),
+            other => bail!("the kernel `{name}` does not support the type {other:?}"),
         };
         Self::new(device, file, &format!("{name}_{suffix}"))
     }
@@ -91,26 +91,31 @@ impl Launch {
         operands.into_iter().try_fold(self, Self::buffer)
     }
 
-    /// Adds the address that `offset` elements of `width` bytes lie behind an operand's first.
-    pub(crate) fn behind(self, operand: Operand<'_>, offset: usize, width: usize) -> Result<Self> {
+    /// Adds the address of an operand's element at `offset`; an element has `width` bytes.
+    pub(crate) fn at_offset(
+        self,
+        operand: Operand<'_>,
+        offset: usize,
+        width: usize,
+    ) -> Result<Self> {
         let address = operand.address()? + (offset * width) as u64;
         Ok(self.with(Argument::U64(address)))
     }
 
-    /// Adds an address that the kernel does not follow.
-    pub(crate) fn nowhere(self) -> Self {
+    /// Adds an address that the kernel does not read.
+    pub(crate) fn null(self) -> Self {
         self.with(Argument::U64(0))
     }
 
-    /// Adds sizes that a kernel takes as 32-bit numbers.
+    /// Adds sizes as 32-bit numbers.
     pub(crate) fn sizes<const N: usize>(self, sizes: [usize; N]) -> Result<Self> {
         sizes.into_iter().try_fold(self, |launch, size| match u32::try_from(size) {
             Ok(size) => Ok(launch.with(Argument::U32(size))),
-            Err(_) => bail!("a size of {size} is beyond what CUDA kernels count"),
+            Err(_) => bail!("a size of {size} exceeds the kernels' 32-bit sizes"),
         })
     }
 
-    /// Adds a count that a kernel takes as a 64-bit number.
+    /// Adds a count as a 64-bit number.
     pub(crate) fn count(self, count: usize) -> Self {
         self.with(Argument::U64(count as u64))
     }
@@ -130,9 +135,9 @@ impl Launch {
         self.with(Argument::F64(number))
     }
 
-    /// Launches a thread for each of `count` elements, or fewer that take several in turn.
+    /// Launches a thread for each of `count` elements, or fewer that loop over several.
     pub(crate) fn over(self, count: usize) -> Result<()> {
-        /// Blocks that fill any device several times over.
+        /// More than enough blocks to fill any device.
         const MOST: usize = 1 << 14;
         self.grid([count.div_ceil(THREADS).min(MOST), 1, 1], THREADS, 0)
     }
@@ -161,8 +166,8 @@ impl Launch {
                 Argument::F64(value) => builder.arg(value),
             };
         }
-        // SAFETY: the functions of this crate pass what their kernel's signature asks for, with
-        // buffers as long as their sizes say; `tests/` runs each of them.
+        // SAFETY: the functions of this crate pass arguments that match their kernel's signature,
+        // and buffers as long as their sizes say; `tests/` runs each of them.
         unsafe { builder.launch(config) }.w()?;
         Ok(())
     }

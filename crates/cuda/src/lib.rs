@@ -1,11 +1,12 @@
-//! CUDA kernels and what launches them.
+//! CUDA kernels and their launches.
 //!
-//! Everything here takes tensors that lie on a CUDA device, contiguous ones unless said otherwise,
-//! and knows no graph: the operations with a backward are made from these in `vxf-nn`, the optimiser
-//! and the norms in `vxf-core`. Element types are `f32` and `bf16`; all sums are taken in `f32` at
-//! least, in a fixed order.
+//! Operands are tensors on a CUDA device, contiguous unless said otherwise. Nothing here builds a
+//! graph: `vxf-nn` makes differentiable operations of these kernels, `vxf-tensor` the optimiser's
+//! update and the norms. Element types are `f32` and `bf16`; sums are accumulated in at least
+//! `f32`, in a fixed order.
 //!
-//! Without the feature `cuda` this crate is empty, so that a workspace builds with no toolkit at hand.
+//! Without the feature `cuda` this crate is empty, so that the workspace builds without a CUDA
+//! toolkit.
 #![cfg(feature = "cuda")]
 
 mod attention;

@@ -1,4 +1,4 @@
-//! The memory of a device: what is taken of it, and errors where it does not suffice.
+//! Memory of a device: its use, and out-of-memory errors.
 
 use std::ffi::c_void;
 
@@ -9,33 +9,33 @@ use candle_core::cuda_backend::cudarc::driver::{CudaContext, DriverError, result
 use candle_core::cuda_backend::{CudaError, WrapErr};
 use candle_core::{Error, Result};
 
-/// What a kernel's operands would have taken.
+/// The error of an allocation that did not fit.
 #[derive(Debug)]
-struct TooLittle {
+struct OutOfMemory {
     asked: usize,
 }
 
-impl std::fmt::Display for TooLittle {
+impl std::fmt::Display for OutOfMemory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "no {} bytes of GPU memory are free", self.asked)
+        write!(f, "out of GPU memory: {} bytes requested", self.asked)
     }
 }
 
-impl std::error::Error for TooLittle {}
+impl std::error::Error for OutOfMemory {}
 
-/// The error of an allocation of `bytes`, with that number if it is for want of memory.
+/// Adds the size of the allocation to an out-of-memory error.
 pub(crate) fn with_size(error: Error, bytes: usize) -> Error {
     match out_of_memory(&error) {
-        Some(_) => Error::Cuda(Box::new(TooLittle { asked: bytes })),
+        Some(_) => Error::Cuda(Box::new(OutOfMemory { asked: bytes })),
         None => error,
     }
 }
 
-/// Whether an error says that a GPU has no memory left, and how many bytes were asked for if known.
+/// Whether an error is an out-of-memory error of a GPU, and the bytes requested, if known.
 pub fn out_of_memory(error: &Error) -> Option<Option<usize>> {
     match error {
         Error::Cuda(inner) => {
-            if let Some(TooLittle { asked }) = inner.downcast_ref() {
+            if let Some(OutOfMemory { asked }) = inner.downcast_ref() {
                 return Some(Some(*asked));
             }
             let full = match inner.downcast_ref()? {
@@ -58,13 +58,13 @@ pub fn out_of_memory(error: &Error) -> Option<Option<usize>> {
 /// Bytes free on device `number`.
 ///
 /// # Errors
-/// When there is no such device, or it has no memory for a context.
+/// When there is no such device, or its memory is too full for a context.
 pub fn free(number: usize) -> Result<usize> {
     let (free, _) = CudaContext::new(number).w()?.mem_get_info().w()?;
     Ok(free)
 }
 
-/// Bytes free and in all, on the device that this thread used last.
+/// Free and total bytes of the device that this thread used last.
 ///
 /// # Errors
 /// When no device is in use.
@@ -72,8 +72,8 @@ pub fn free_and_total() -> Result<(usize, usize)> {
     result::mem_get_info().w()
 }
 
-/// Has the pool of device `number` keep what is given back to it: else the driver hands all of it to
-/// the system whenever somebody waits, and takes it anew in the next step.
+/// Makes the memory pool of device `number` keep freed memory. Otherwise the driver returns it to
+/// the system at every synchronisation and allocates it again in the next step.
 pub(crate) fn keep(number: usize) -> Result<()> {
     let mut threshold = u64::MAX;
     // SAFETY: the attribute is a number of 64 bits.
@@ -92,7 +92,7 @@ pub(crate) fn keep(number: usize) -> Result<()> {
 pub fn peak(number: usize) -> Result<usize> {
     let (mut most, mut anew) = (0u64, 0u64);
     let attribute = Attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH;
-    // SAFETY: the attribute is a number of 64 bits; writing zero begins it anew.
+    // SAFETY: the attribute is a number of 64 bits; writing zero resets it.
     unsafe {
         let pool = pool(number)?;
         result::mem_pool::get_attribute(pool, attribute, (&raw mut most).cast()).w()?;
@@ -103,6 +103,6 @@ pub fn peak(number: usize) -> Result<usize> {
 
 unsafe fn pool(number: usize) -> Result<sys::CUmemoryPool> {
     let device = result::device::get(number as i32).w()?;
-    // SAFETY: the device is one that the driver has just named.
+    // SAFETY: the driver has just named the device.
     unsafe { result::device::get_default_mem_pool(device).w() }
 }

@@ -1,16 +1,16 @@
-//! Normalisation by the root mean square.
+//! Root-mean-square normalisation.
 
 use candle_core::{CudaStorage, DType, Result};
 
-use crate::buffer::{Operand, room};
+use crate::buffer::{Operand, allocate};
 use crate::launch::{Launch, RMS_NORM, THREADS};
 
-/// `x gain / sqrt(mean(x^2) + eps)` for each row as long as `gain`.
+/// `x gain / sqrt(mean(x^2) + eps)` for each row of `gain`'s length.
 ///
 /// # Errors
 /// When a launch fails.
 pub fn rms_norm(x: Operand<'_>, gain: Operand<'_>, eps: f64) -> Result<CudaStorage> {
-    let y = room(x.device(), x.dtype(), x.count())?;
+    let y = allocate(x.device(), x.dtype(), x.count())?;
     let width = gain.count();
     Launch::of(x.device(), RMS_NORM, "rms_norm", x.dtype())?
         .buffers([x, gain, Operand::whole(&y, x.count())])?
@@ -30,7 +30,7 @@ pub fn rms_norm_back_x(
     dy: Operand<'_>,
     eps: f64,
 ) -> Result<CudaStorage> {
-    let dx = room(x.device(), x.dtype(), x.count())?;
+    let dx = allocate(x.device(), x.dtype(), x.count())?;
     let width = gain.count();
     Launch::of(x.device(), RMS_NORM, "rms_norm_back_x", x.dtype())?
         .buffers([x, gain, dy, Operand::whole(&dx, x.count())])?
@@ -50,18 +50,18 @@ pub fn rms_norm_back_gain(
     width: usize,
     eps: f64,
 ) -> Result<CudaStorage> {
-    /// Rows that one block sums before the sums are summed.
+    /// Rows per partial sum.
     const ROWS: usize = 32;
     let rows = x.count() / width;
     let blocks = rows.div_ceil(ROWS);
-    let partial = room(x.device(), DType::F32, blocks * width)?;
+    let partial = allocate(x.device(), DType::F32, blocks * width)?;
     let partial = Operand::whole(&partial, blocks * width);
     Launch::of(x.device(), RMS_NORM, "rms_norm_back_gain", x.dtype())?
         .buffers([x, dy, partial])?
         .sizes([rows, width, ROWS])?
         .single(eps)
         .grid([blocks, 1, 1], THREADS, 0)?;
-    let sum = room(x.device(), x.dtype(), width)?;
+    let sum = allocate(x.device(), x.dtype(), width)?;
     Launch::of(x.device(), RMS_NORM, "column_sums", x.dtype())?
         .buffers([partial, Operand::whole(&sum, width)])?
         .sizes([blocks, width])?

@@ -1,23 +1,23 @@
-//! Sums of squares, and the factors made of them.
+//! Sums of squares.
 
 use candle_core::{DType, Result, Tensor, bail};
 
-use crate::buffer::{Operand, room, tensor, with};
+use crate::buffer::{Operand, allocate, tensor, with};
 use crate::launch::{Launch, REDUCE, THREADS};
 
-/// The sum of the squares of each tensor, `[tensors]` in `f64`, in two stages.
+/// The sum of squares of each tensor, `[tensors]` in `f64`, in two stages.
 ///
 /// # Errors
-/// When there is no tensor, one is strided or elsewhere, or a launch fails.
+/// When there is no tensor, one is strided or on another device, or a launch fails.
 pub fn squares(tensors: &[&Tensor]) -> Result<Tensor> {
-    /// Elements that a thread squares before another block is worth its while.
+    /// Elements per thread, below which another block is not worth its cost.
     const EACH: usize = 16;
-    /// Partial sums of a tensor, at most.
+    /// The most partial sums of a tensor.
     const MOST: usize = 256;
-    let Some(first) = tensors.first() else { bail!("sums of squares of no tensor") };
+    let Some(first) = tensors.first() else { bail!("sums of squares need at least one tensor") };
     let device = first.device().as_cuda_device()?;
-    let sums = room(device, DType::F64, tensors.len())?;
-    let partial = room(device, DType::F64, MOST)?;
+    let sums = allocate(device, DType::F64, tensors.len())?;
+    let partial = allocate(device, DType::F64, MOST)?;
     for (index, x) in tensors.iter().enumerate() {
         let blocks = x.elem_count().div_ceil(THREADS * EACH).clamp(1, MOST);
         let partial = Operand::whole(&partial, blocks);
@@ -29,7 +29,7 @@ pub fn squares(tensors: &[&Tensor]) -> Result<Tensor> {
         })?;
         Launch::new(device, REDUCE, "total")?
             .buffer(partial)?
-            .behind(Operand::whole(&sums, tensors.len()), index, size_of::<f64>())?
+            .at_offset(Operand::whole(&sums, tensors.len()), index, size_of::<f64>())?
             .sizes([blocks])?
             .grid([1, 1, 1], THREADS, 0)?;
     }
@@ -39,10 +39,10 @@ pub fn squares(tensors: &[&Tensor]) -> Result<Tensor> {
 /// The sum of `f64` numbers, as a scalar.
 ///
 /// # Errors
-/// When the tensor is strided or elsewhere, or a launch fails.
+/// When the tensor is strided or on another device, or a launch fails.
 pub fn total(numbers: &Tensor) -> Result<Tensor> {
     let device = numbers.device().as_cuda_device()?;
-    let sum = room(device, DType::F64, 1)?;
+    let sum = allocate(device, DType::F64, 1)?;
     with([numbers], |[numbers]| {
         Launch::new(device, REDUCE, "total")?
             .buffers([numbers, Operand::whole(&sum, 1)])?

@@ -5,28 +5,28 @@ use candle_core::{Result, Tensor};
 use crate::buffer::with;
 use crate::launch::{ADAMW, Launch};
 
-/// The numbers of one update: `first` and `second` decay by `keep`, the weight shrinks and moves.
+/// The numbers of one update: the moments decay by `keep`; the weight decays and changes.
 #[derive(Clone, Copy, Debug)]
 pub struct AdamW {
-    /// What the gradient is multiplied by.
+    /// The factor on the gradient.
     pub factor: f64,
     /// Decay of the two moments.
     pub keep: [f64; 2],
-    /// What the weight is multiplied by.
+    /// The factor on the weight.
     pub shrink: f64,
     /// The step's size, bias correction of the first moment included.
     pub size: f64,
-    /// The root of the second moment's bias correction.
+    /// The square root of the second moment's bias correction.
     pub root: f64,
-    /// Added to the root of the second moment.
+    /// Added to the square root of the second moment.
     pub epsilon: f64,
 }
 
-/// Moves `[weight, first, second]`, `f32`, in place along `gradient`, and sets the one `u32` of `broken`
-/// if a weight is no number any more.
+/// Updates `[weight, first, second]`, `f32`, in place along `gradient`. Sets the single `u32` of
+/// `broken` to 1 if a new weight is not finite.
 ///
 /// # Errors
-/// When a tensor is strided, elsewhere or of another type, or a launch fails.
+/// When a tensor is strided, on another device or of another type, or a launch fails.
 pub fn adamw(
     [weight, first, second]: [&Tensor; 3],
     gradient: &Tensor,

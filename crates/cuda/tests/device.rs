@@ -1,7 +1,8 @@
-//! Opening a device, and threads that share one: the order of their work, and the memory they free.
+//! Tests of opening a device, and of threads that share one: the order of their work, and freed
+//! memory.
 //!
-//! These need the CUDA device that `VXF_TEST_DEVICE` names, `cuda:0` if it names none; the emulated one
-//! (`tools/cuda/without-a-gpu`) will do.
+//! They need the CUDA device in `VXF_TEST_DEVICE`, by default `cuda:0`; the emulated one
+//! (`tools/cuda/without-a-gpu`) suffices.
 
 use std::thread;
 
@@ -23,12 +24,12 @@ fn device() -> Device {
     open(number()).expect("the device")
 }
 
-/// What a call that cannot fail, such as a free, has left for the next one.
+/// The pending error of an earlier call without a result, such as a free.
 fn pending_error(device: &Device) -> Result<()> {
     device.as_cuda_device()?.cuda_stream().context().check_err().w()
 }
 
-/// Bytes of the device that are allocated.
+/// The allocated bytes of the device.
 fn used() -> Result<u64> {
     let mut used = 0_u64;
     // SAFETY: the attribute is a number of 64 bits.
@@ -54,9 +55,9 @@ fn all_threads_get_one_device_on_a_stream_of_its_own() -> Result<()> {
     Ok(())
 }
 
-/// Nobody waits between the threads: the stream alone puts their work in order.
+/// No thread waits for another: the stream alone orders their work.
 #[test]
-fn a_thread_reads_what_another_one_wrote() -> Result<()> {
+fn a_thread_reads_the_output_of_another() -> Result<()> {
     let device = device();
     for round in 0..20_u32 {
         let made = thread::scope(|scope| {
@@ -87,14 +88,14 @@ fn a_thread_that_never_used_the_device_frees_memory() -> Result<()> {
     Ok(())
 }
 
-/// Products and launches that allocate nothing bind the context themselves; candle's own operations
-/// rely on [`enter`].
+/// Matrix products and launches without allocations bind the context themselves; candle's own
+/// operations rely on [`enter`].
 #[test]
 fn a_new_thread_multiplies_launches_and_adds() -> Result<()> {
     let device = device();
     let x = Tensor::ones((3, 3), DType::F32, &device)?;
     let sum = Tensor::zeros((3, 3), DType::F32, &device)?;
-    // Loads the kernels, so that the threads have only to look them up.
+    // Loads the kernels, so that the threads find them loaded.
     assert_eq!((&x + &x)?.sum_all()?.to_vec0::<f32>()?, 18.0);
     thread::scope(|scope| -> Result<()> {
         let multiply = || {
@@ -111,7 +112,7 @@ fn a_new_thread_multiplies_launches_and_adds() -> Result<()> {
     })
 }
 
-/// To name the devices is not to open them: a context takes memory of each, and fails where one is full.
+/// Listing devices does not create contexts, which take memory and fail on a full device.
 #[test]
 fn devices_are_described_without_a_context() -> Result<()> {
     let _ours = device();
@@ -133,7 +134,7 @@ fn devices_are_described_without_a_context() -> Result<()> {
     Ok(())
 }
 
-/// Parts of a product are added in `f32`, whatever the type of its output.
+/// Partial sums of a product are added in `f32`, whatever the type of its output.
 #[test]
 fn products_are_summed_in_single_precision() -> Result<()> {
     let device = device();
@@ -145,7 +146,7 @@ fn products_are_summed_in_single_precision() -> Result<()> {
     Ok(())
 }
 
-/// That memory is used up is known, whichever library says so.
+/// Out-of-memory errors are recognised, whichever library returns them.
 #[test]
 fn a_full_device_is_recognised() -> Result<()> {
     let from_blas = |status| Error::Cuda(Box::new(CudaError::Cublas(CublasError(status))));
@@ -161,9 +162,9 @@ fn a_full_device_is_recognised() -> Result<()> {
     Ok(())
 }
 
-/// What is free is asked of the device that is named, on any thread.
+/// Free memory can be queried for a device by its number, on any thread.
 #[test]
-fn a_new_thread_asks_what_is_free() -> Result<()> {
+fn a_new_thread_can_query_free_memory() -> Result<()> {
     let total = facts()?[number()].total;
     let free = thread::spawn(|| free(number())).join().expect("no panic")?;
     assert!(free > 0 && free <= total, "{free} of {total}");

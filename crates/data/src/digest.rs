@@ -1,11 +1,9 @@
-//! The digest of a file that was read.
+//! The files that a source was read from.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
+use vxf_untrusted::ContentDigest;
 
 use crate::{Error, Result};
 
@@ -20,26 +18,10 @@ pub struct FileRead {
     pub bytes: u64,
 }
 
-/// Computes the digest of a file.
+/// Computes the digest of the file at `path`, called `name` within its source.
 pub(crate) fn digest(path: &Path, name: &str) -> Result<FileRead> {
-    let (mut hash, mut bytes) = (Sha256::new(), 0);
-    let hashed = File::open(path).and_then(|file| {
-        let mut file = BufReader::with_capacity(1 << 18, file);
-        loop {
-            let chunk = file.fill_buf()?;
-            let length = chunk.len();
-            if length == 0 {
-                return Ok(());
-            }
-            hash.update(chunk);
-            bytes += length as u64;
-            file.consume(length);
-        }
-    });
-    hashed.map_err(|error| Error::File {
-        path: path.to_owned(),
-        problem: crate::files::io_problem(&error),
+    let ContentDigest { sha256, bytes } = vxf_untrusted::content_digest(path).map_err(|error| {
+        Error::File { path: path.to_owned(), problem: crate::files::io_problem(&error) }
     })?;
-    let sha256 = hex::encode(hash.finalize());
     Ok(FileRead { path: name.to_owned(), sha256, bytes })
 }

@@ -1,8 +1,8 @@
-//! A sample as text: what was asked, and what is to be answered.
+//! A sample as text: a prompt and its answer.
 
 use serde::{Deserialize, Serialize};
 
-/// Who speaks.
+/// The speaker of a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
@@ -17,33 +17,33 @@ pub enum Role {
 /// A turn of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Message {
-    /// Who speaks.
+    /// The speaker.
     pub role: Role,
-    /// What is said.
+    /// The text.
     pub content: String,
 }
 
-/// What was asked, before any template is put around it.
+/// A prompt before a template is applied.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ask {
-    /// An instruction, with further input or an empty text.
+    /// An instruction with an input, which may be empty.
     Instruction {
-        /// What is to be done.
+        /// The instruction.
         instruction: String,
-        /// What it is to be done with; often empty.
+        /// The input; often empty.
         input: String,
     },
-    /// A conversation up to the turn that is to be answered.
+    /// A conversation, without the turn that is the answer.
     Messages(Vec<Message>),
-    /// Nothing: plain text, all of which is learned.
+    /// No prompt: plain text, all of which is trained on.
     Nothing,
 }
 
-/// A question with the answer that is learned, or expected.
+/// A prompt with the answer that is trained on or expected.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Sample {
-    /// What was asked.
+    /// The prompt.
     pub ask: Ask,
     /// The answer.
     pub answer: String,
@@ -55,8 +55,9 @@ impl Ask {
         Self::Instruction { instruction: text.into(), input: String::new() }
     }
 
-    /// What the user wrote, for judges, records and the search for overlaps: the instruction and
-    /// its input, or the last turn of the user.
+    /// The user's text, for judges, records and the data report.
+    ///
+    /// It is the instruction and its input, or the user's last turn.
     pub fn shown(&self) -> String {
         match self {
             Self::Instruction { instruction, input } if input.is_empty() => instruction.clone(),

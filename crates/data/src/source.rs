@@ -1,4 +1,4 @@
-//! A data set as a recipe names it.
+//! Settings of a data set in a recipe.
 
 use std::collections::BTreeMap;
 
@@ -10,38 +10,37 @@ use crate::filter::Filter;
 use crate::schema::{Schema, SchemaChoice, unknown_keys};
 
 vxf_core::config! {
-    /// A data set: where its rows lie, what their columns mean, and which of them are taken.
+    /// A data set: its files, the meaning of its columns, and the rows to use.
     pub struct Source {
-        /// A file, a directory in the layout of the hub's data sets, or the name of one there
-        /// (owner/name, or hf:owner/name where a directory `owner` exists).
+        /// A file, a directory in the layout of the hub's data sets, or a data set on the hub
+        /// (owner/name, or hf:owner/name if a local directory `owner` exists).
         pub path: String = String::new(),
         /// Branch, tag or commit of a data set on the hub; empty for `main`.
         pub revision: String = String::new(),
-        /// Which configuration of the data set, by its name or its directory; empty for the
-        /// default one.
+        /// The configuration of the data set, by name or directory; empty for the default one.
         pub config: String = String::new(),
-        /// Which split; empty for `train`, or for the only one.
+        /// The split; empty for `train`, or for the only one.
         pub split: String = String::new(),
-        /// What the columns mean: auto, messages, prompt_completion, alpaca, sharegpt, text, sst2,
+        /// The schema of the columns: auto, messages, prompt_completion, alpaca, sharegpt, text, sst2,
         /// agnews, gsm8k or refusals.
         pub schema: SchemaChoice = SchemaChoice::Auto,
-        /// Names of columns that are not called as usual, as in { prompt = "goal" }.
+        /// Columns with unusual names, as in { prompt = "goal" }.
         pub columns: BTreeMap<String, String> = BTreeMap::new(),
-        /// Rows that are taken: a value, or a list of values, for each column that decides.
+        /// Uses only rows with these values: for each column a value or a list of values.
         pub filter: BTreeMap<String, Value> = BTreeMap::new(),
-        /// How many samples are left out first, after the filter.
+        /// Samples to skip at the start, after the filter.
         pub skip: usize = 0,
-        /// How many samples are taken then, in the file's order; 0 for all.
+        /// Samples to use after `skip`; 0 uses all.
         pub take: usize = 0,
-        /// Whether it is fine if there are fewer than `take`.
+        /// Accept fewer samples than `take`, instead of an error.
         pub at_most: bool = false,
-        /// Whether the samples are shuffled before `skip` and `take`.
+        /// Shuffle the samples before `skip` and `take`.
         pub shuffle: bool = false,
     }
 }
 
 impl Source {
-    /// Checks what can be checked without reading a file.
+    /// Checks the settings, without reading a file.
     ///
     /// # Errors
     /// Names the key and the rule it breaks.
@@ -74,7 +73,7 @@ impl Source {
         }
     }
 
-    /// The source in words: path, revision, configuration and split as far as they are given.
+    /// A description: path, and revision, configuration and split if set.
     pub(crate) fn described(&self, config: Option<&str>, split: Option<&str>) -> String {
         let mut text = self.path.clone();
         if !self.revision.is_empty() {

@@ -181,8 +181,8 @@ impl Checkpoint {
     /// they are stored in, as one `model.safetensors` or as several of at most `max_shard_bytes`
     /// each with Hugging Face's index (a larger tensor gets a file of its own).
     ///
-    /// Only one tensor at a time is in memory. The write is atomic: the directory appears complete or not
-    /// at all.
+    /// Only one tensor at a time is in memory. Names and shapes are checked before anything is written;
+    /// an error later leaves an incomplete directory.
     ///
     /// # Errors
     /// When the directory exists and is not empty, or a tensor cannot be read or written.

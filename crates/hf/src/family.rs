@@ -157,7 +157,7 @@ pub fn outline(config: &Value, origin: &str) -> Result<Outline> {
         None => Err(Error::Checkpoint {
             path: origin.to_owned(),
             problem: format!(
-                "config.json: its sizes make more than {MOST_WEIGHTS} weights; look at \
+                "config.json: its sizes give more than {MOST_WEIGHTS} weights; look at \
                  `hidden_size`, `intermediate_size`, `vocab_size`, `num_attention_heads` and \
                  `head_dim`"
             ),

@@ -40,7 +40,7 @@ pub fn read(path: &Path, dtype: DType, device: &Device) -> Result<(Lora, Params)
     let mut modules: BTreeMap<String, [Option<Vec<usize>>; 2]> = BTreeMap::new();
     for key in shard.names() {
         let Some((module, matrix)) = parse(&key) else {
-            return Err(fail(&file, format!("`{key}` is no LoRA tensor in PEFT's naming")));
+            return Err(fail(&file, format!("`{key}` is not a LoRA tensor in PEFT's naming")));
         };
         let info = shard.info(&key);
         let Some(info) = info.filter(|info| is_weight(info.dtype)) else {
@@ -102,7 +102,7 @@ pub fn fits(origin: &str, lora: &Lora, weights: &Params, backbone: &dyn Backbone
     let family = &backbone.architecture().family;
     let adapted = backbone
         .with_trainable(&Trainable::Lora(lora.clone()))
-        .map_err(|error| fail(format!("is no adapter for this model (a {family}): {error}")))?;
+        .map_err(|error| fail(format!("is not an adapter for this model (a {family}): {error}")))?;
     let wanted = adapted.parameters();
     for parameter in &wanted {
         let (name, shape) = (&parameter.name, &parameter.shape);

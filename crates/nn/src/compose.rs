@@ -1,9 +1,9 @@
-//! The operations of [`crate::ops`] composed of stock differentiable candle operations.
+//! The operations of [`crate::ops`], composed of candle's differentiable operations.
 //!
-//! They run on every device and in every floating-point type; sums over many elements of half
-//! types are taken in `f32`. They hold every intermediate result and compute gradients for
-//! operands that need none, which is why [`crate::ops`] exists. They check less, too: where a shape
-//! is wrong, the error is candle's.
+//! They run on every device and in every floating-point type; sums over many elements of half types
+//! are computed in `f32`. They keep every intermediate result and compute gradients for operands
+//! that need none; [`crate::ops`] avoids both. They check less: if a shape is wrong, the error is
+//! candle's.
 
 use candle_core::{D, DType, Result, Tensor};
 
@@ -13,7 +13,7 @@ use crate::ops::{AttentionDims, Heads, Layer, labelled_rows};
 
 pub use crate::ops::split_heads;
 
-/// The type in which sums over elements of `x` are taken.
+/// The type in which elements of `x` are summed.
 fn wide(x: &Tensor) -> DType {
     match x.dtype() {
         DType::F64 => DType::F64,
@@ -27,7 +27,7 @@ fn wide(x: &Tensor) -> DType {
 ///
 /// # Errors
 ///
-/// When candle refuses the shapes, dtypes or devices.
+/// When candle rejects the shapes, dtypes or devices.
 pub fn linear(x: &Tensor, w: &Tensor) -> Result<Tensor> {
     let (out, inner) = w.dims2()?;
     let mut shape = x.dims().to_vec();
@@ -43,7 +43,7 @@ pub fn linear(x: &Tensor, w: &Tensor) -> Result<Tensor> {
 ///
 /// # Errors
 ///
-/// When candle refuses the shapes, dtypes or devices.
+/// When candle rejects the shapes, dtypes or devices.
 pub fn lora_linear(
     x: &Tensor,
     w: &Tensor,
@@ -96,7 +96,7 @@ pub fn lora_linears(
 ///
 /// # Errors
 ///
-/// When candle refuses the shapes, dtypes or devices, or an index lies beyond the table.
+/// When candle rejects the shapes, dtypes or devices, or an index exceeds the table.
 pub fn embedding(table: &Tensor, indices: &Tensor, ignored: Option<u32>) -> Result<Tensor> {
     let list = indices.flatten_all()?;
     let mut rows = table.index_select(&list, 0)?;
@@ -113,7 +113,7 @@ pub fn embedding(table: &Tensor, indices: &Tensor, ignored: Option<u32>) -> Resu
 ///
 /// # Errors
 ///
-/// When candle refuses the shapes, dtypes or devices.
+/// When candle rejects the shapes, dtypes or devices.
 pub fn rms_norm(x: &Tensor, gain: &Tensor, eps: f64) -> Result<Tensor> {
     let shape = x.shape();
     let x = x.reshape(((), gain.dim(0)?))?;
@@ -123,13 +123,13 @@ pub fn rms_norm(x: &Tensor, gain: &Tensor, eps: f64) -> Result<Tensor> {
     normed.broadcast_mul(gain)?.reshape(shape)
 }
 
-/// Brings rows to mean zero and variance one, multiplies by a gain and adds a bias.
+/// Normalises rows to mean zero and variance one, multiplies by a gain and adds a bias.
 ///
 /// `x` is `[.., H]`, `gain` and `bias` are `[H]`, the result has the shape of `x`.
 ///
 /// # Errors
 ///
-/// When candle refuses the shapes, dtypes or devices.
+/// When candle rejects the shapes, dtypes or devices.
 pub fn layer_norm(x: &Tensor, gain: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
     let wide_x = x.to_dtype(wide(x))?;
     let centred = wide_x.broadcast_sub(&wide_x.mean_keepdim(D::Minus1)?)?;
@@ -142,7 +142,7 @@ pub fn layer_norm(x: &Tensor, gain: &Tensor, bias: &Tensor, eps: f64) -> Result<
 ///
 /// # Errors
 ///
-/// When candle refuses the shapes, dtypes or devices.
+/// When candle rejects the shapes, dtypes or devices.
 pub fn add_bias(x: &Tensor, bias: &Tensor) -> Result<Tensor> {
     x.broadcast_add(bias)
 }
@@ -151,9 +151,9 @@ pub fn add_bias(x: &Tensor, bias: &Tensor) -> Result<Tensor> {
 ///
 /// # Errors
 ///
-/// When candle refuses the dtype.
+/// When candle rejects the dtype.
 pub fn relu(x: &Tensor) -> Result<Tensor> {
-    // Not candle's own, whose gradient at zero is one.
+    // Candle's own `relu` has gradient one at zero.
     x.le(0.0)?.where_cond(&x.zeros_like()?.detach(), x)
 }
 
@@ -164,7 +164,7 @@ pub fn relu(x: &Tensor) -> Result<Tensor> {
 ///
 /// # Errors
 ///
-/// When candle refuses the shapes, dtypes or devices.
+/// When candle rejects the shapes, dtypes or devices.
 pub fn rotary(
     x: &Tensor,
     heads: usize,
@@ -188,7 +188,7 @@ pub fn rotary(
 ///
 /// # Errors
 ///
-/// When the shapes, dtypes, devices or lengths do not fit each other.
+/// When the shapes, dtypes, devices or lengths do not match.
 pub fn attention(
     q: &Tensor,
     k: &Tensor,
@@ -206,7 +206,7 @@ pub fn attention(
             .reshape((batch, heads, keys, d))
     };
 
-    // Not infinite: where all keys are hidden, all are alike.
+    // Finite, so that a query whose keys are all hidden weights them equally.
     let mut hidden = vec![f32::MIN; batch * len * keys];
     for (row, hidden) in hidden.chunks_exact_mut(keys).enumerate() {
         let length = lengths.map_or(keys, |lengths| lengths[row / len]);
@@ -279,13 +279,13 @@ pub fn attend(x: &[&Tensor], heads: &Heads, rows: &Rows) -> Result<Tensor> {
 
 /// Averages the cross-entropy of the logits `h w^T` over the labelled rows.
 ///
-/// `h` is `[.., H]`, `w` is `[V, H]`, `targets` has one class for each row of `h`, negative where
-/// the row is to be ignored; the result is a scalar. Holds the logits of all labelled rows.
+/// `h` is `[.., H]`, `w` is `[V, H]`, `targets` has one class for each row of `h`, negative for an
+/// ignored row; the result is a scalar. Holds the logits of all labelled rows.
 ///
 /// # Errors
 ///
-/// When the shapes, dtypes or devices do not fit each other, a target is not below `V`, or every
-/// target is negative.
+/// When the shapes, dtypes or devices do not match, a target is not below `V`, or every target is
+/// negative.
 pub fn linear_cross_entropy(h: &Tensor, w: &Tensor, targets: &[i64]) -> Result<Tensor> {
     let labelled = labelled_rows(h, w, targets)?;
     let rows: Vec<u32> = labelled.iter().map(|&(row, _)| row as u32).collect();

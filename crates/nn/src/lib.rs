@@ -2,10 +2,10 @@
 //!
 //! [`ops`] holds candle custom operations with exact hand-written backward passes: their CPU
 //! kernels run in `f32` and `f64`, those for CUDA in `f32` and `bf16`, and tensors of any other
-//! element type or device take the slow way. [`compose`] is that slow way: the same functions made of stock differentiable candle
-//! operations, which is also what the tests compare against.
+//! element type or device use the slow form. [`compose`] is the slow form: the same functions
+//! composed of candle's differentiable operations. Tests compare the two.
 //!
-//! Nothing here knows a model or a defence.
+//! This crate does not know models or defences.
 
 pub mod compose;
 #[cfg(feature = "cuda")]

@@ -1,13 +1,13 @@
-//! How far each quantity may be from its recording, for each type to compute in.
+//! Bounds on deviations from the recordings, for each computing type.
 
 use candle_core::DType;
 
 use crate::report::Bound;
 
-/// A type to compute in, and how far what is computed in it may be from the recordings.
+/// A computing type and its bounds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bounds {
-    /// What activations and frozen weights are held in; what is trained is never narrower than f32.
+    /// The type of activations and frozen weights; trained weights are never narrower than f32.
     pub dtype: DType,
     pub(crate) logits: Bound,
     pub(crate) loss: Bound,
@@ -21,7 +21,7 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// What 32-bit floats keep of recordings made in them.
+    /// The bounds for 32-bit floats, the type of the recordings.
     pub const F32: Self = Self {
         dtype: DType::F32,
         logits: Bound::Absolute(1e-5),
@@ -35,16 +35,18 @@ impl Bounds {
         parameter_norm: Bound::Relative(1e-5),
     };
 
-    /// The same for 64-bit floats: the recordings are no more exact than their own type.
+    /// The same bounds for 64-bit floats, because the recordings have the precision of their own
+    /// type.
     pub const F64: Self = Self { dtype: DType::F64, ..Self::F32 };
 
-    /// bfloat16 rounds each activation by up to 0.4 %, and a gradient is made of many: about twice the
-    /// largest deviations that were seen, on a CPU and by the CUDA kernels.
+    /// The bounds for bfloat16, which rounds each activation by up to 0.4 %: about twice the
+    /// largest deviations that were measured on a CPU and with the CUDA kernels.
     ///
-    /// Tensors are held against their norms, as an entry may be far smaller than what its sum is made
-    /// of; a gradient that lacked a term would be off by about as much as its norm. Parameters may be
-    /// off by steps of the optimiser, whose sign is that of a gradient. The drift of a few steps is
-    /// smaller than the rounding of what it is the change of, so it is not compared.
+    /// Deviations of tensors are relative to their norms, because an entry may be far smaller than
+    /// the terms of its sum; a gradient without one of its terms would be off by about its norm.
+    /// Parameters may be off by steps of the optimiser, which depend on the signs of gradients.
+    /// Drift over a few steps is not compared: it is smaller than the rounding of the hidden
+    /// embeddings.
     pub const BF16: Self = Self {
         dtype: DType::BF16,
         logits: Bound::Norm(4e-2),

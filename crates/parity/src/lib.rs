@@ -1,9 +1,9 @@
 //! Replays recorded steps of the reference trainer and compares every number.
 //!
-//! A folder of recordings holds tiny checkpoints, a batch for each, base logits, and runs: per
-//! step the losses, norms and rates, and of some steps whole tensors. Each run is trained again
-//! here through the same loop, defences and perturbers that users get, and every recorded number
-//! is held against ours.
+//! A folder of recordings has tiny checkpoints, a batch for each, base logits, and runs: losses,
+//! norms and rates of each step, and whole tensors of some steps. Each run is trained again with
+//! the loop, defences and perturbers that users get, and every recorded number is compared with
+//! ours.
 
 mod bounds;
 mod recording;
@@ -18,11 +18,11 @@ use vxf_core::{Error, Result};
 pub use bounds::Bounds;
 pub use report::{Bound, Quantity, Report};
 
-/// Replays everything recorded in the folder `path`, in the type that the bounds are for.
+/// Replays everything recorded in the folder `path`, in the bounds' type.
 ///
 /// # Errors
-/// When the folder or a file in it cannot be read. Deviations are no error but part of the report;
-/// families that cannot be loaded are listed in it.
+/// When the folder or a file in it cannot be read. Deviations are not errors but part of the
+/// report, which also lists families that cannot be loaded.
 pub fn compare(path: &Path, device: &Device, bounds: &Bounds) -> Result<Report> {
     let mut report = Report::new(*bounds);
     for directory in recording::models(path)? {

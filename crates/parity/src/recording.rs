@@ -71,7 +71,7 @@ pub(crate) struct Run {
     pub(crate) tensors: BTreeMap<String, Tensor>,
 }
 
-/// What the JSON of a run holds.
+/// The JSON of a run.
 #[derive(Deserialize)]
 pub(crate) struct Record {
     pub(crate) spec: Spec,
@@ -79,16 +79,16 @@ pub(crate) struct Record {
     pub(crate) drift_final_vs_initial: Option<f64>,
     #[serde(default)]
     pub(crate) param_l2_after: BTreeMap<String, f64>,
-    /// PyTorch's names of the modules whose outputs are the sites, in their order.
+    /// PyTorch's names of the modules whose outputs are the sites, in order.
     #[serde(default)]
     pub(crate) perturbed_modules: Vec<String>,
-    /// Mended forms of EWC and KL, from the independent derivation.
+    /// Corrected forms of EWC and KL, from the independent derivation.
     #[serde(
         default,
         rename = "alternative_no_leak_own_maths_only",
         alias = "alternative_kl_over_vocab_own_maths_only"
     )]
-    pub(crate) mended: Vec<Step>,
+    pub(crate) corrected: Vec<Step>,
 }
 
 #[derive(Deserialize)]
@@ -121,11 +121,11 @@ pub(crate) struct Step {
 }
 
 impl Run {
-    /// The sites of this run in a model of `layers` layers; all attention outputs where the
-    /// recording does not say.
+    /// The sites of this run in a model of `layers` layers; all attention outputs if the recording
+    /// has none.
     ///
     /// # Errors
-    /// Gives the module that is at no site.
+    /// Returns the module whose output is not a site.
     pub(crate) fn sites(&self, layers: usize) -> std::result::Result<Vec<Site>, String> {
         let modules = &self.record.perturbed_modules;
         match modules.is_empty() {

@@ -1,4 +1,4 @@
-//! Training a recorded run again and holding every number against the recording.
+//! Trains a recorded run again and compares every number with the recording.
 
 use std::sync::{Arc, Mutex};
 
@@ -36,7 +36,7 @@ pub(crate) fn logits(
     Ok(())
 }
 
-/// Replays one run, and the mended form of its method where that is recorded too.
+/// Replays one run, and the corrected form of its method if that is recorded too.
 pub(crate) fn run(
     name: &str,
     backbone: &dyn Backbone,
@@ -48,7 +48,7 @@ pub(crate) fn run(
     let sites = match run.sites(backbone.architecture().layers) {
         Ok(sites) => sites,
         Err(module) => {
-            report.skip(&name, format!("the output of `{module}` is at no site"));
+            report.skip(&name, format!("the output of `{module}` is not a site"));
             return Ok(());
         }
     };
@@ -61,25 +61,25 @@ pub(crate) fn run(
     tensors(&name, &seen, run, &sites, report)?;
 
     let bounds = report.bounds;
-    let alternative = &run.record.mended;
-    // What is recorded of KL beside the reference mends the axis alone.
+    let alternative = &run.record.corrected;
+    // The recorded correction of KL concerns the axis alone.
     let form = if run.record.spec.rule == "kl" { "axis_corrected" } else { "corrected" };
     if !alternative.is_empty()
         && let Some(seen) = train(backbone, model, run, &sites, form)?
     {
         let ours = seen.figures("loss");
         let theirs: Vec<_> = alternative.iter().map(|step| step.loss_second).collect();
-        report.compare("loss, mended form", bounds.loss, &name, &ours, &theirs);
+        report.compare("loss, corrected form", bounds.loss, &name, &ours, &theirs);
         let ours: Vec<_> = seen.steps.iter().map(|step| step.gradient_norm).collect();
         for (ours, theirs) in ours.iter().zip(alternative) {
             let theirs = [theirs.param_grad_norm];
-            report.compare("gradient norm, mended form", bounds.norm, &name, &[*ours], &theirs);
+            report.compare("gradient norm, corrected form", bounds.norm, &name, &[*ours], &theirs);
         }
     }
     Ok(())
 }
 
-/// What a replayed run showed.
+/// The results of a replayed run.
 struct Seen {
     steps: Vec<Observation>,
     first: Arc<Mutex<First>>,
@@ -96,7 +96,7 @@ impl Seen {
     }
 }
 
-/// What the first step used.
+/// Quantities of the first step.
 #[derive(Default)]
 struct First {
     /// As it was recorded: `[samples, columns, width]`.
@@ -169,8 +169,8 @@ fn train(
     let mut training = Training {
         backbone: &*backbone,
         weights,
-        defense: Box::new(Watched { inner: defense, first: first.clone() }),
-        perturber: Box::new(Watched { inner: perturber, first: first.clone() }),
+        defense: Box::new(FirstStep { inner: defense, first: first.clone() }),
+        perturber: Box::new(FirstStep { inner: perturber, first: first.clone() }),
         session: Session::new(streams, "main", Key::root(0)),
         optimizer,
         schedule: Schedule { peak: spec.lr, decay, warmup: spec.warmup, total: spec.steps },
@@ -287,7 +287,7 @@ fn entries(tensor: &Tensor) -> Result<Vec<f64>> {
 }
 
 /// The reference's drift: squared L2 norms of the change at all attention outputs, summed over
-/// batches and layers, padding neither hidden nor left out.
+/// batches and layers, with padding neither hidden nor skipped.
 fn drift(
     backbone: &dyn Backbone,
     before: &Params,
@@ -317,7 +317,7 @@ fn noise(run: &Run, sites: &[Site]) -> Hidden {
     run.tensors.iter().filter_map(layer).collect()
 }
 
-/// An inner player that adds recorded noise.
+/// An inner player that replays recorded noise.
 struct Replayed {
     noise: Hidden,
     factor: f64,
@@ -334,19 +334,19 @@ impl Perturber for Replayed {
     }
 }
 
-/// A player whose first move is remembered.
-struct Watched<T: ?Sized> {
+/// A player that records its first step.
+struct FirstStep<T: ?Sized> {
     first: Arc<Mutex<First>>,
     inner: Box<T>,
 }
 
-impl<T: ?Sized> Watched<T> {
+impl<T: ?Sized> FirstStep<T> {
     fn remember(&self, note: impl FnOnce(&mut First)) {
         note(&mut self.first.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
     }
 }
 
-impl Perturber for Watched<dyn Perturber> {
+impl Perturber for FirstStep<dyn Perturber> {
     fn perturb(&mut self, step: &mut Step<'_>) -> Result<Perturbation> {
         let perturbation = self.inner.perturb(step)?;
         if let (0, Perturbation::Hidden(hidden)) = (step.index(), &perturbation) {
@@ -360,7 +360,7 @@ impl Perturber for Watched<dyn Perturber> {
     }
 }
 
-impl Defense for Watched<dyn Defense> {
+impl Defense for FirstStep<dyn Defense> {
     fn per_step(&self) -> bool {
         self.inner.per_step()
     }

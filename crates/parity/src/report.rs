@@ -1,4 +1,4 @@
-//! What was compared, how far it was off, and how far it may be.
+//! The report: compared quantities, their deviations and bounds.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::bounds::Bounds;
 
-/// How far a quantity may be from its recording.
+/// A bound on the deviation of a quantity.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Bound {
@@ -16,7 +16,7 @@ pub enum Bound {
     Relative(f64),
     /// L2 norm of the differences relative to that of the recorded values.
     Norm(f64),
-    /// Root of the mean squared difference.
+    /// Root mean square of the differences.
     Rms(f64),
     /// Share of entries further off than 1e-5.
     Share(f64),
@@ -47,13 +47,13 @@ impl std::fmt::Display for Bound {
 /// One kind of number, over all models and runs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Quantity {
-    /// How many numbers were compared.
+    /// The number of compared numbers.
     pub compared: usize,
-    /// The largest deviation, in the bound's sense.
+    /// The largest deviation, as the bound measures it.
     pub largest: f64,
     /// Where it was.
     pub at: String,
-    /// What it may be.
+    /// Its bound.
     pub bound: Bound,
 }
 
@@ -73,12 +73,12 @@ pub struct Report {
     pub quantities: BTreeMap<String, Quantity>,
     /// Runs replayed, as `model/run`.
     pub runs: Vec<String>,
-    /// What could not be loaded or replayed, with the reason.
+    /// Models and runs that could not be loaded or replayed, with the reason.
     pub skipped: Vec<(String, String)>,
 }
 
 impl Report {
-    /// Nothing compared yet.
+    /// An empty report.
     pub(crate) fn new(bounds: Bounds) -> Self {
         Self { bounds, quantities: BTreeMap::new(), runs: Vec::new(), skipped: Vec::new() }
     }
@@ -88,7 +88,7 @@ impl Report {
         self.compared() > 0 && self.quantities.values().all(Quantity::holds)
     }
 
-    /// How many numbers were compared.
+    /// The number of compared numbers.
     pub fn compared(&self) -> usize {
         self.quantities.values().map(|quantity| quantity.compared).sum()
     }
@@ -97,7 +97,7 @@ impl Report {
         self.skipped.push((what.to_owned(), reason));
     }
 
-    /// Holds `ours` against `theirs`, entry by entry.
+    /// Compares `ours` with `theirs`, entry by entry.
     pub(crate) fn compare(
         &mut self,
         quantity: &str,
@@ -117,7 +117,7 @@ impl Report {
             bound,
         });
         entry.compared += theirs.len();
-        // A NaN must stay visible: it never compares greater.
+        // A NaN must stay visible, but never compares greater.
         if entry.at.is_empty() || deviation.is_nan() || deviation > entry.largest {
             entry.largest = deviation;
             entry.at = at.to_owned();
@@ -152,9 +152,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_off_or_not_a_number_is_seen() {
+    fn deviations_and_nan_are_reported() {
         let mut report = Report::new(Bounds::F32);
-        assert!(!report.passed(), "nothing compared is no pass");
+        assert!(!report.passed(), "an empty report does not pass");
         report.compare("loss", Bound::Absolute(1e-5), "a", &[1.0, 2.0], &[1.0, 2.0]);
         assert!(report.passed());
         report.compare("loss", Bound::Absolute(1e-5), "b", &[1.0, 2.1], &[1.0, 2.0]);

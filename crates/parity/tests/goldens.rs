@@ -28,8 +28,8 @@ fn the_reference_is_reproduced() -> vxf_core::Result<()> {
 }
 
 /// Steps recorded with `tests/recorder/record.py` on other shapes: one key-value head, heads wider
-/// than hidden / heads, odd vocabularies, other epsilon and rope base, windows, stretched rotation,
-/// projected embeddings and norms after the sums, all kinds of files, adapters in use.
+/// than hidden / heads, odd vocabularies, other epsilon and rope base, windows, scaled rotary
+/// positions, projected embeddings, norms after the sums, all kinds of files, adapters.
 #[test]
 fn other_shapes_are_reproduced() -> vxf_core::Result<()> {
     let report = replay("recordings", &Bounds::F32)?;
@@ -39,16 +39,16 @@ fn other_shapes_are_reproduced() -> vxf_core::Result<()> {
     Ok(())
 }
 
-/// The same in half the bytes, within what rounding to them costs: the arithmetic of a GPU.
+/// The same in bfloat16, the arithmetic of a GPU.
 #[test]
-fn half_the_bytes_keep_their_bounds() -> vxf_core::Result<()> {
+fn bfloat16_keeps_its_bounds() -> vxf_core::Result<()> {
     for folder in ["goldens", "recordings"] {
         replay(folder, &Bounds::BF16)?;
     }
     Ok(())
 }
 
-/// How many logits of real tokens the models of a folder have recorded.
+/// The number of recorded logits at real tokens in a folder.
 fn logits(folder: &str) -> usize {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests").join(folder);
     let manifest = std::fs::read_to_string(folder.join("manifest.json")).expect("a manifest");

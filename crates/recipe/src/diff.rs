@@ -1,27 +1,27 @@
-//! The settings in which two recipes differ.
+//! Settings in which two recipes differ.
 
 use serde::Serialize;
 use serde_json::Value;
 
-/// A setting that is not the same on two sides.
+/// A setting with different values.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Difference {
-    /// The setting.
+    /// The key.
     pub key: String,
-    /// Its value in the first; none if it has no such setting.
+    /// Its value in the first recipe; `None` if it is not set there.
     pub first: Option<Value>,
-    /// Its value in the second.
+    /// Its value in the second recipe.
     pub second: Option<Value>,
 }
 
 impl Difference {
-    /// One side as text.
+    /// A value as text.
     pub fn show(value: Option<&Value>) -> String {
         value.map_or("nothing".to_owned(), Value::to_string)
     }
 }
 
-/// All settings in which two trees differ, tables entered, everything else compared whole.
+/// All differences between two trees. Tables are compared key by key, other values as a whole.
 pub fn differences(first: &Value, second: &Value) -> Vec<Difference> {
     let mut found = Vec::new();
     compare("", Some(first), Some(second), &mut found);
@@ -46,7 +46,7 @@ fn compare(key: &str, first: Option<&Value>, second: Option<&Value>, found: &mut
     }
 }
 
-/// Numbers agree by value: a recipe may write 1 for 1.0.
+/// Compares numbers by value: a recipe may write 1 for 1.0.
 fn same(a: Option<&Value>, b: Option<&Value>) -> bool {
     match (a.and_then(Value::as_f64), b.and_then(Value::as_f64)) {
         (Some(a), Some(b)) => a == b,

@@ -1,4 +1,4 @@
-//! What can go wrong between a recipe's text and its resolved form.
+//! Errors of reading and resolving recipes.
 
 use std::path::PathBuf;
 
@@ -14,22 +14,22 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A recipe cannot be read from disk.
+    /// A recipe file cannot be read.
     #[error("cannot read the recipe {}: {source}", path.display())]
     RecipeFile {
         /// The file.
         path: PathBuf,
-        /// The system's reason.
+        /// The operating system's error.
         source: std::io::Error,
     },
-    /// A recipe is not TOML.
+    /// A recipe is not valid TOML.
     #[error("{}not TOML: {message}", .place.prefix())]
     NotToml {
         /// File and line.
         place: Place,
         /// What the parser expected.
         message: String,
-        /// The offending lines, as the parser shows them.
+        /// The lines with the error, as shown by the parser.
         excerpt: String,
     },
     /// A setting breaks a rule.
@@ -40,27 +40,27 @@ pub enum Error {
         /// Key, rule and value found.
         problem: Box<ConfigError>,
     },
-    /// A name in a recipe or a flag is registered nowhere.
+    /// An unknown plugin name.
     #[error("{}{source}", .place.prefix())]
     Name {
         /// Where it was written.
         place: Place,
-        /// Which name, and which come near.
+        /// The name, with similar registered names.
         source: Box<vxf_core::Error>,
     },
-    /// A method sits in a stage that it does not belong to.
+    /// A method is used in a stage that it is not made for.
     #[error("{}`{name}` belongs to the {} stage, not to {stage}", .place.prefix(), names(.belongs))]
     WrongStage {
         /// Where it was written.
         place: Place,
         /// The method.
         name: String,
-        /// Its stages.
+        /// The stages it is made for.
         belongs: Vec<Stage>,
-        /// The stage it was put in.
+        /// The stage it was used in.
         stage: Stage,
     },
-    /// Two members of a composition make the gradient.
+    /// Two members of a composition compute the gradient.
     #[error(
         "{}`{first}` and `{second}` both make the gradient of a step; at most one member of a \
          composition may",
@@ -69,9 +69,9 @@ pub enum Error {
     TwoMakers {
         /// Where it was written.
         place: Place,
-        /// The one.
+        /// The first one.
         first: String,
-        /// The other.
+        /// The second one.
         second: String,
     },
     /// A file cannot be read.
@@ -79,10 +79,10 @@ pub enum Error {
     Read {
         /// The file.
         path: PathBuf,
-        /// The system's reason.
+        /// The operating system's error.
         source: std::io::Error,
     },
-    /// A plugin, or the registry of plugins.
+    /// An error of a plugin or of the registry.
     #[error(transparent)]
     Core(#[from] vxf_core::Error),
 }
@@ -92,7 +92,7 @@ fn names(stages: &[Stage]) -> String {
 }
 
 impl Error {
-    /// A setting that breaks `rule`.
+    /// The setting `key` breaks `rule`.
     pub fn setting(place: Place, key: &str, rule: impl Into<String>, found: impl ToString) -> Self {
         let problem =
             ConfigError { key: key.to_owned(), rule: rule.into(), found: found.to_string() };

@@ -1,4 +1,4 @@
-//! Recipes as text: TOML into a layer that knows the line of every key.
+//! Parses TOML recipes into layers that know the line of every key.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,16 +13,16 @@ use toml_parser::lexer::TokenKind;
 use crate::paths::{self, SeenFrom};
 use crate::{Error, Layer, Place, Result};
 
-/// Reads the recipe at `path`, laid over the one that it `extends`, if it does. Relative paths in each
-/// are seen from its own directory.
+/// Reads the recipe at `path` and the recipe that it `extends`, if any. Relative paths in each refer to
+/// its own directory.
 ///
 /// # Errors
-/// When a file cannot be read or is not TOML, a recipe extends itself, or a path means two files.
+/// When a file cannot be read or is not TOML, a recipe extends itself, or a path is ambiguous.
 pub fn read(path: &Path) -> Result<Layer> {
     read_above(path, &mut Vec::new())
 }
 
-/// Reads the resolved recipe at `path`, whose relative paths, if it has any, are seen from `base`.
+/// Reads the resolved recipe at `path`; relative paths in it refer to `base`.
 ///
 /// # Errors
 /// When it cannot be read or is not TOML.
@@ -33,16 +33,16 @@ pub fn read_resolved(path: &Path, base: &Path) -> Result<Layer> {
 }
 
 fn text(path: &Path) -> Result<String> {
-    // Not a regular file alone: a recipe may come through a pipe.
+    // Any readable file, because a recipe may come through a pipe.
     let text =
         File::open(path).and_then(|file| vxf_untrusted::utf8(vxf_untrusted::all(file, LONGEST)?));
     text.map_err(|source| Error::RecipeFile { path: path.to_owned(), source })
 }
 
-/// Reads a recipe that those in `above` extend.
+/// Reads a recipe; `above` are the recipes that extend it.
 fn read_above(path: &Path, above: &mut Vec<PathBuf>) -> Result<Layer> {
     let mut layer = parse(&text(path)?, &path.display().to_string())?;
-    // A pipe has no directory of its own.
+    // A pipe has no directory.
     let base = path.parent().filter(|_| path.is_file()).unwrap_or(Path::new(""));
     paths::make_absolute(&mut layer, SeenFrom::Recipe(base))?;
     let place = layer.place(EXTENDS);
@@ -64,22 +64,22 @@ fn read_above(path: &Path, above: &mut Vec<PathBuf>) -> Result<Layer> {
     Ok(layer.over(read_above(&below, above)?))
 }
 
-/// Bytes of a recipe; those of the papers have two thousand.
+/// Size limit of a recipe in bytes; the papers' recipes have two thousand.
 const LONGEST: u64 = 1 << 20;
 
-/// Brackets within brackets.
+/// Limit of nested brackets.
 const MOST_BRACKETS: usize = 100;
 
-/// Recipes that extend one another.
+/// Limit of recipes that extend one another.
 const DEEPEST: usize = 16;
 
-/// The key of the recipe that another one is laid over.
+/// The key that names the extended recipe.
 const EXTENDS: &str = "extends";
 
-/// Reads a recipe from text; `name` stands for the file in messages.
+/// Parses a recipe; `name` is the file name in messages.
 ///
 /// # Errors
-/// When it is not TOML, or holds a number that is not finite.
+/// When it is not TOML, or contains a number that is not finite.
 pub fn parse(text: &str, name: &str) -> Result<Layer> {
     let lines = Lines::new(text, name);
     if let Some(offset) = too_deep(text) {
@@ -100,10 +100,10 @@ pub fn parse(text: &str, name: &str) -> Result<Layer> {
     Layer::from_parts(values, places).spelled_out()
 }
 
-/// Reads one value as `--set` takes it: TOML, or a bare word as text.
+/// Parses a value of `--set`: TOML, or a bare word as a string.
 ///
 /// # Errors
-/// When it holds a number that is not finite.
+/// When it contains a number that is not finite.
 pub fn parse_value(text: &str, place: &Place, key: &str) -> Result<Value> {
     let Some(Ok(value)) = too_deep(text).is_none().then(|| DeValue::parse(text)) else {
         return Ok(Value::String(text.to_owned()));
@@ -115,8 +115,8 @@ pub fn parse_value(text: &str, place: &Place, key: &str) -> Result<Value> {
     })
 }
 
-/// Where brackets lie within too many others: the parser goes down once for each, and has but one
-/// stack to do it on, also where it has already found a mistake.
+/// Position at which brackets are nested too deeply. The TOML parser recurses once for each and would
+/// overflow the stack, even after a syntax error.
 fn too_deep(text: &str) -> Option<usize> {
     let mut open = Vec::new();
     for token in Source::new(text).lex() {
@@ -137,7 +137,7 @@ fn too_deep(text: &str) -> Option<usize> {
     None
 }
 
-/// Where the lines of a recipe end, with its name for messages.
+/// The ends of a recipe's lines, and its name for messages.
 struct Lines<'a> {
     ends: Vec<usize>,
     name: &'a str,
@@ -152,7 +152,7 @@ impl<'a> Lines<'a> {
 
 impl Lines<'_> {
     fn place(&self, offset: usize) -> Place {
-        // Counted from the start for each key, a recipe of many would take the square of them.
+        // A binary search: counting from the start for every key would take quadratic time.
         let line = self.ends.partition_point(|end| *end < offset) + 1;
         Place::File { path: self.name.to_owned(), line }
     }
@@ -164,7 +164,7 @@ impl Lines<'_> {
         places: &mut BTreeMap<String, Place>,
     ) -> Result<Map<String, Value>> {
         let mut entries: Vec<_> = table.iter().collect();
-        // TOML tables iterate by name; messages and resolved recipes follow the file.
+        // TOML tables iterate by name, but messages and resolved recipes follow the order of the file.
         entries.sort_by_key(|(key, _)| key.span().start);
         let mut map = Map::new();
         for (key, value) in entries {

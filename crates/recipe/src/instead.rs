@@ -1,18 +1,18 @@
-//! What is there in place of a path that is not.
+//! Suggestions for paths that do not exist.
 
 use std::fs;
 use std::path::Path;
 
 use vxf_core::registry::nearest;
 
-/// Names that a message lists.
+/// Number of names in a message.
 const MOST_SHOWN: usize = 6;
 
-/// Entries of a directory that are looked at.
+/// Number of directory entries that are read.
 const MOST_READ: usize = 1000;
 
-/// The end of a message about the missing `path`: a name close to it, or what its directory holds.
-/// Empty if nothing helpful is there.
+/// The end of a message about the missing `path`: a similar name, or the names in its directory. Empty if
+/// neither helps.
 #[must_use]
 pub fn instead(path: &Path) -> String {
     let mut missing = path;
@@ -35,13 +35,13 @@ pub fn instead(path: &Path) -> String {
         return format!("; did you mean `{}`?", shown(near));
     }
     match here {
-        // The working directory holds anything.
+        // The content of the working directory is not listed.
         true => String::new(),
         false => format!("; {}", contents(directory, &there)),
     }
 }
 
-/// What `directory` holds, as part of a message.
+/// The content of `directory`, as part of a message.
 #[must_use]
 pub fn holds(directory: &Path) -> String {
     contents(directory, &entries(directory))
@@ -59,7 +59,7 @@ fn contents(directory: &Path, there: &[String]) -> String {
     }
 }
 
-/// The names in `directory` that are not hidden, in order.
+/// The names in `directory` that are not hidden, sorted.
 fn entries(directory: &Path) -> Vec<String> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten().take(MOST_READ);
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());

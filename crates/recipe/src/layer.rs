@@ -1,4 +1,4 @@
-//! Layers of settings: a tree of values that remembers where each was written.
+//! Layers of settings: a tree of values that knows where each was written.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,24 +8,24 @@ use vxf_core::{ConfigError, Lora};
 
 use crate::{Error, Result};
 
-/// Where a setting was written.
+/// The location where a setting was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
     /// In a recipe file, at this line.
     File {
-        /// The file as it was named.
+        /// The file name as given.
         path: String,
         /// The line, from 1.
         line: usize,
     },
-    /// On the command line, by this flag.
+    /// In this command-line flag.
     Flag(String),
-    /// Nowhere: a default.
+    /// Not written: a default.
     Default,
 }
 
 impl Place {
-    /// The place as the beginning of a message; nothing for a default.
+    /// The location as the beginning of a message; empty for a default.
     pub fn prefix(&self) -> String {
         match self {
             Self::Default => String::new(),
@@ -44,7 +44,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// A tree of settings with the place of each; keys are paths such as `perturber.rho`.
+/// A tree of settings with their locations; keys are paths such as `perturber.rho`.
 #[derive(Clone, Debug, Default)]
 pub struct Layer {
     values: Map<String, Value>,
@@ -52,12 +52,12 @@ pub struct Layer {
 }
 
 impl Layer {
-    /// No settings.
+    /// An empty layer.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A layer of `values`, all written at one place.
+    /// A layer of `values`, all written at `place`.
     pub fn of(values: Map<String, Value>, place: &Place) -> Self {
         let mut layer = Self::new();
         for (key, value) in values {
@@ -85,10 +85,10 @@ impl Layer {
         }
     }
 
-    /// Sets the value at `path`, making tables on the way.
+    /// Sets the value at `path` and creates missing tables.
     ///
     /// # Errors
-    /// When a part of the path holds something that is no table.
+    /// When a part of the path is not a table.
     pub fn set(&mut self, path: &str, value: Value, place: Place) -> Result<()> {
         self.mark(path, &value, &place);
         let parts: Vec<&str> = path.split('.').collect();
@@ -99,27 +99,27 @@ impl Layer {
             .map_err(|(rule, found)| Error::setting(place, path, rule, found))
     }
 
-    /// Puts `table` at `path`, which is there, keeping the places of what was written.
+    /// Replaces the table at `path` by `table`; locations of existing settings stay.
     pub(crate) fn fill(&mut self, path: &str, table: Map<String, Value>, place: &Place) {
         let parts: Vec<&str> = path.split('.').collect();
         for key in table.keys() {
             self.places.entry(format!("{path}.{key}")).or_insert_with(|| place.clone());
         }
-        // What is there is a table, and stays one.
+        // `path` is a table already, so this cannot fail.
         let _ = insert(&mut self.values, &parts, Value::Object(table));
     }
 
-    /// Takes a setting outside all sections out.
+    /// Removes a top-level setting.
     pub fn take(&mut self, key: &str) -> Option<Value> {
         self.places.remove(key);
         self.values.shift_remove(key)
     }
 
-    /// The layer with PEFT's names of adapter settings (`r`, `lora_alpha`, `lora_dropout`) turned into
-    /// those used here, so that layers that spell them differently lie over each other.
+    /// Renames PEFT's adapter settings (`r`, `lora_alpha`, `lora_dropout`) to the names used here, so
+    /// that layers with different spellings can be combined.
     ///
     /// # Errors
-    /// When a table sets one of them under both names.
+    /// When a table sets both names of one setting.
     pub fn spelled_out(mut self) -> Result<Self> {
         let mut adapters = Vec::new();
         adapters_in(&self.values, "", &mut adapters);
@@ -131,7 +131,7 @@ impl Layer {
         Ok(self)
     }
 
-    /// Renames a key of the table at `path`.
+    /// Renames a key in the table at `path`.
     fn rename(&mut self, path: &str, from: &str, to: &str) -> Result<()> {
         let mut parts = path.split('.');
         let first = parts.next().and_then(|first| self.values.get_mut(first));
@@ -152,7 +152,7 @@ impl Layer {
             };
             return Err(Error::Setting { place: self.place(&old), problem: Box::new(problem) });
         }
-        // In the same place: messages follow the order of the file.
+        // Keeps its position: messages follow the order of the file.
         let renamed = std::mem::take(table).into_iter();
         let renamed = renamed.map(|(key, value)| match key == from {
             true => (to.to_owned(), value),
@@ -175,17 +175,17 @@ impl Layer {
         })
     }
 
-    /// The text at `path`, if there is one.
+    /// The string at `path`, if any.
     pub fn text(&self, path: &str) -> Option<&str> {
         self.get(path).and_then(Value::as_str)
     }
 
-    /// Everything in it.
+    /// All values.
     pub fn values(&self) -> &Map<String, Value> {
         &self.values
     }
 
-    /// Where `path`, or else what is around it, was written.
+    /// The location of `path`, or of the nearest enclosing table.
     pub fn place(&self, path: &str) -> Place {
         let mut path = path;
         loop {
@@ -199,10 +199,10 @@ impl Layer {
         }
     }
 
-    /// This layer laid over another: what is here wins.
+    /// This layer over another one: values here override those in `below`.
     ///
-    /// A table that names another method (or another type, or kind of model) than the one below
-    /// replaces it whole, because the settings of the one mean nothing to the other.
+    /// A table with another plugin name (or adapter type, or kind of model) replaces the table below
+    /// completely, because its settings would not apply.
     pub fn over(mut self, below: Self) -> Self {
         let Self { values, places } = below;
         for (path, place) in places {
@@ -213,7 +213,8 @@ impl Layer {
     }
 }
 
-/// Puts `value` at the path `parts`, making tables on the way; what stands in the way is an error.
+/// Sets `value` at the path `parts` and creates missing tables; an existing value that is not a table is
+/// an error.
 fn insert(
     table: &mut Map<String, Value>,
     parts: &[&str],
@@ -228,8 +229,8 @@ fn insert(
     replace(at, first, rest, value)
 }
 
-/// Puts `value` at the path `parts` below `at`, which is called `name`. Items of a list are named by
-/// their index; a list is never made longer.
+/// Sets `value` at the path `parts` below `at`, which is called `name`. List items are addressed by
+/// index; lists do not grow.
 fn replace(
     at: &mut Value,
     name: &str,
@@ -251,11 +252,11 @@ fn replace(
             }
             replace(item, index, rest, value)
         }
-        other => Err((format!("cannot be set: `{name}` is no table"), other.to_string())),
+        other => Err((format!("cannot be set: `{name}` is not a table"), other.to_string())),
     }
 }
 
-/// Finds the paths of all tables that describe an adapter, those in lists included.
+/// Finds the paths of all adapter tables, also inside lists.
 fn adapters_in(table: &Map<String, Value>, path: &str, found: &mut Vec<String>) {
     let within = |name: &str| match path {
         "" => name.to_owned(),
@@ -337,7 +338,7 @@ mod tests {
         let error = layer(twice, "flag").spelled_out().expect_err("two names").to_string();
         let names = ["flag", "`fine_tuning.trainable.r`", "`fine_tuning.trainable.rank`"];
         assert!(names.iter().all(|name| error.contains(name)), "{error}");
-        // Elsewhere `r` is a key like any other.
+        // Elsewhere `r` is an ordinary key.
         let other =
             layer(json!({"perturber": {"r": 1}}), "flag").spelled_out().expect("no adapter");
         assert_eq!(other.get("perturber.r"), Some(&json!(1)));

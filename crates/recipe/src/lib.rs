@@ -1,7 +1,7 @@
-//! From a recipe's text to an experiment with every choice made.
+//! From the text of a recipe to a fully resolved experiment.
 //!
-//! [`mod@file`] reads TOML into a [`Layer`] that knows the line of every key; flags make further layers;
-//! [`resolve()`] fills in defaults and checks every rule that needs no model.
+//! [`mod@file`] parses TOML into a [`Layer`] that knows the line of every key; flags make further layers;
+//! [`resolve()`] fills in defaults and checks all rules that need no model.
 
 pub mod diff;
 mod error;

@@ -1,4 +1,4 @@
-//! Paths in a recipe: seen from the recipe's own file, and absolute once it is read.
+//! Paths in a recipe: relative to the recipe's file, made absolute when it is read.
 
 use std::path::{Path, PathBuf};
 
@@ -11,31 +11,30 @@ use crate::settings::EMBEDDED;
 use crate::{Error, Result};
 use vxf_data::Part;
 
-/// Where a relative path is seen from.
+/// The directory to which relative paths refer.
 #[derive(Clone, Copy, Debug)]
 pub enum SeenFrom<'a> {
-    /// The directory of a recipe's file.
+    /// The directory of a recipe file.
     Recipe(&'a Path),
-    /// The working directory of a command that had these flags.
+    /// The working directory, for paths in flags.
     Command(&'a Path),
 }
 
-/// What may lie at a path.
+/// The kind of thing at a path.
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
-    /// A model directory, or a model of the hub.
+    /// A model directory or hub model.
     Model,
-    /// A file or a directory, or a data set of the hub.
+    /// A file, a directory or a hub data set.
     Data,
-    /// Something of this machine that is checked by whoever reads it.
+    /// A local file, checked by its reader.
     Local,
 }
 
-/// Makes every relative path in `layer` absolute; ids of the hub stay as they are.
+/// Makes all relative paths in `layer` absolute; hub ids are not changed.
 ///
 /// # Errors
-/// When a path in a recipe means one file seen from the recipe, and another one seen from the
-/// working directory.
+/// When a path exists both in the recipe's directory and in the working directory, as different files.
 pub fn make_absolute(layer: &mut Layer, from: SeenFrom<'_>) -> Result<()> {
     let here =
         std::env::current_dir().map_err(|source| Error::Read { path: ".".into(), source })?;
@@ -67,10 +66,10 @@ pub fn make_absolute(layer: &mut Layer, from: SeenFrom<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Checks that every local file and directory that `layer` names is there. Its paths are absolute.
+/// Checks that all local files and directories in `layer` exist. Its paths are absolute.
 ///
 /// # Errors
-/// The first that is not: where it was written, its key, its path, and what to write.
+/// For the first missing one: location, key, path, and what to write instead.
 pub fn check(layer: &Layer) -> Result<()> {
     for (key, text, kind) in settings(layer) {
         let path = Path::new(&text);
@@ -89,7 +88,7 @@ pub fn check(layer: &Layer) -> Result<()> {
     Ok(())
 }
 
-/// What to write in the place of a path that leads nowhere.
+/// What to write instead of a path that does not exist.
 fn advice(place: &Place, path: &Path, kind: Kind) -> String {
     let hub = match kind {
         Kind::Model => "a model of the hub is written owner/name",
@@ -99,7 +98,7 @@ fn advice(place: &Place, path: &Path, kind: Kind) -> String {
         return format!("a path in a flag is seen from the working directory, and {hub}");
     };
     let seen = format!("a path in a recipe is seen from the recipe's directory, and {hub}");
-    // A path that was written as seen from the working directory.
+    // The path may have been written relative to the working directory.
     let base = Path::new(recipe).canonicalize().ok();
     let written = base.as_deref().and_then(Path::parent).and_then(|it| path.strip_prefix(it).ok());
     match (written, std::env::current_dir()) {
@@ -110,7 +109,7 @@ fn advice(place: &Place, path: &Path, kind: Kind) -> String {
     }
 }
 
-/// Every setting of `layer` that holds a path: its key, the path, and what lies there.
+/// All settings of `layer` that are paths: key, path, and kind.
 fn settings(layer: &Layer) -> Vec<(String, String, Kind)> {
     let mut found = Vec::new();
     let mut add = |key: String, value: Option<&Value>, kind| {
@@ -129,7 +128,7 @@ fn settings(layer: &Layer) -> Vec<(String, String, Kind)> {
         let key = format!("data.{}.path", part.key());
         add(key.clone(), layer.get(&key), Kind::Data);
     }
-    // Judges read models, and files that need not be there yet.
+    // Judges read models, and files that may not exist yet.
     let judges = layer.get("judges").and_then(Value::as_array);
     for (index, judge) in judges.into_iter().flatten().enumerate() {
         for (name, kind) in [("model", Kind::Model), ("scores", Kind::Local), ("path", Kind::Local)]
@@ -140,10 +139,9 @@ fn settings(layer: &Layer) -> Vec<(String, String, Kind)> {
     found
 }
 
-/// Whether `text` names something of the hub: it does not where it may be meant as a path, seen from
-/// either directory.
+/// Whether `text` is a hub id: it is not if it may be a path in either directory.
 fn is_elsewhere(text: &str, kind: Kind, base: &Path, other: Option<&Path>) -> bool {
-    // What cannot be an id is reported when it is opened.
+    // An invalid hub id is reported when it is opened.
     let hub = |directory: &Path| !matches!(Reference::parse_in(text, &[directory]), Ok(None));
     kind != Kind::Local && hub(base) && other.is_none_or(hub)
 }
@@ -155,8 +153,8 @@ fn both_exist(one: &Path, other: &Path) -> bool {
     }
 }
 
-/// The path with its directory spelled in the one way that has no links and no `..`; the name stays, as
-/// a link may have another.
+/// The path with its directory in canonical form. The file name is kept, because the target of a link may
+/// have another name.
 fn normal(path: &Path) -> PathBuf {
     let directory = path.parent().and_then(|parent| parent.canonicalize().ok());
     match (directory, path.file_name()) {
@@ -166,11 +164,11 @@ fn normal(path: &Path) -> PathBuf {
     }
 }
 
-/// Puts `text` in the place of the setting `key`, which stays where it was written.
+/// Replaces the value of the setting `key` and keeps its location.
 fn replace(layer: &mut Layer, key: &str, text: String) -> Result<()> {
     let mut parts = key.splitn(3, '.');
     let (section, name) = (parts.next().unwrap_or(key), parts.next().unwrap_or_default());
-    // Lists are set whole: `judges.0.model`, `model.adapters.0`.
+    // Lists are set as a whole: `judges.0.model`, `model.adapters.0`.
     let list = match section {
         "judges" => "judges",
         "model" if name == "adapters" => "model.adapters",
@@ -235,7 +233,7 @@ mod tests {
     #[test]
     fn a_path_that_means_two_files_is_refused() {
         let place = tempfile::tempdir().expect("a temporary directory");
-        // Tests run in the crate's directory, which has such a file too.
+        // The tests' working directory, the crate's directory, has such a file too.
         std::fs::write(place.path().join("Cargo.toml"), "").expect("writable");
         let text = "[data.user]\npath = \"Cargo.toml\"\n";
         let error = read(text, place.path()).expect_err("two files").to_string();
@@ -245,7 +243,7 @@ mod tests {
             assert!(error.contains(&path), "no {path} in {error}");
         }
         assert!(error.contains("recipe.toml:2") && error.contains("`data.user.path`"), "{error}");
-        // Seen from the same directory it is one file.
+        // Relative to the same directory it is one file.
         let here = std::env::current_dir().expect("a directory");
         read(text, &here).expect("one file");
     }

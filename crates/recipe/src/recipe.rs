@@ -1,4 +1,4 @@
-//! A recipe with every choice made.
+//! A recipe with all defaults filled in.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use crate::resolve::sections::SUGAR;
 use crate::settings::{ModelSettings, Settings};
 use crate::stage::StageRecipe;
 
-/// Version of the layout of resolved recipes and of records.
+/// Schema version of resolved recipes and records.
 pub const SCHEMA_VERSION: u32 = 2;
 
-/// A plugin by name, with its settings.
+/// A plugin with its settings.
 pub struct Chosen<C: ?Sized> {
     /// Its registered name.
     pub name: &'static str,
@@ -37,14 +37,14 @@ impl<C: ?Sized> fmt::Debug for Chosen<C> {
 }
 
 impl<C: ?Sized + serde::Serialize> Chosen<C> {
-    /// Name and all settings, as a resolved recipe holds them.
+    /// Name and all settings, as in a resolved recipe.
     pub fn value(&self) -> Value {
         let value = serde_json::to_value(&*self.config).ok().filter(Value::is_object);
         value.map_or_else(|| json!({ "name": self.name }), without_nulls)
     }
 }
 
-/// TOML has no null: a setting that is not given is left out.
+/// Removes null settings, which TOML does not have.
 fn without_nulls(value: Value) -> Value {
     match value {
         Value::Object(map) => {
@@ -55,39 +55,39 @@ fn without_nulls(value: Value) -> Value {
     }
 }
 
-/// How a resolved recipe says its stages.
+/// How a resolved recipe describes its stages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
-    /// By the usual sections where these can say it.
+    /// As the usual sections if possible.
     Shortest,
-    /// As a list in any case.
+    /// Always as a list.
     List,
 }
 
-/// One point of an experiment, every default filled in.
+/// One point of an experiment, with all defaults filled in.
 #[derive(Clone, Debug)]
 pub struct Recipe {
-    /// Seeds, ratios, and what is done.
+    /// The top-level settings.
     pub settings: Settings,
     /// The model.
     pub model: ModelSettings,
-    /// Where the samples come from.
+    /// The data source.
     pub data: Chosen<dyn DataConfig>,
     /// The stages of the pipeline, in order.
     pub pipeline: Vec<StageRecipe>,
-    /// What is measured.
+    /// The metrics.
     pub metrics: Vec<Chosen<dyn MetricConfig>>,
-    /// Who decides what is harmful, the one whose figures carry the plain names first.
+    /// The judges; the first one gives figures without a suffix.
     pub judges: Vec<Chosen<dyn JudgeConfig>>,
 }
 
 impl Recipe {
-    /// The stages that are done here.
+    /// The stages to run.
     pub fn stages(&self) -> impl Iterator<Item = &StageRecipe> {
         self.pipeline.iter().filter(|stage| self.settings.stages.include(stage.kind))
     }
 
-    /// The recipe as a tree, as it is written to `config.resolved.toml`.
+    /// The recipe as a tree, as in `config.resolved.toml`.
     pub fn value(&self) -> Map<String, Value> {
         self.value_as(Form::Shortest)
     }
@@ -121,7 +121,7 @@ impl Recipe {
         map
     }
 
-    /// Whether the old sections can say it: one stage of each kind, in order, on its usual set.
+    /// Whether the usual sections can describe it: one stage of each kind, in order, on its default set.
     fn is_usual(&self) -> bool {
         let kinds = [Stage::Alignment, Stage::FineTuning, Stage::PostTuning];
         self.pipeline.len() >= 2
@@ -131,7 +131,7 @@ impl Recipe {
             })
     }
 
-    /// The section of the data source, and what stands in it.
+    /// Name and content of the data source's section.
     fn data_section(&self) -> (&'static str, Map<String, Value>) {
         let mut map = match without_nulls(json!(&*self.data.config)) {
             Value::Object(map) => map,
@@ -150,8 +150,8 @@ impl Recipe {
         }
     }
 
-    /// The data source with what decides which samples are trained on, and nothing of what is
-    /// measured.
+    /// The settings of the data source that decide the training samples; settings of measurements are
+    /// left out.
     pub fn training_data(&self) -> Value {
         let (section, mut map) = self.data_section();
         for key in self.data.config.measuring() {
@@ -160,8 +160,7 @@ impl Recipe {
         json!({ section: map })
     }
 
-    /// What the weights depend on: the recipe without what is measured, threads, memory and
-    /// presentation.
+    /// The settings that trained weights depend on, without measurements, threads, memory and output.
     pub fn essence(&self) -> Map<String, Value> {
         self.essence_as(Form::Shortest)
     }
@@ -187,24 +186,24 @@ impl Recipe {
         map
     }
 
-    /// What the method under test is called in tables and directories.
+    /// The name of the tested method in tables and paths.
     pub fn label(&self) -> String {
         let depth = self.stages().count().saturating_sub(1);
         label(&self.stages().collect::<Vec<_>>(), depth)
     }
 }
 
-/// What a run at `depth` of a pipeline is called: its methods in order. A user's plain stage is not
-/// named where it is the second, as that is the usual case.
+/// The label of a run at `depth` of a pipeline: its methods in order. Plain fine-tuning as the second
+/// stage is left out, because it is the usual case.
 pub fn label(stages: &[&StageRecipe], depth: usize) -> String {
     let named = stages.iter().take(depth + 1).enumerate();
     let named = named.filter(|(index, stage)| *index != 1 || !stage.is_plain());
     named.map(|(_, stage)| stage.label()).collect::<Vec<_>>().join("+")
 }
 
-/// SHA-256 of a value's JSON, its keys in the order of the alphabet, in hexadecimal.
+/// SHA-256 of a value's JSON with sorted keys, in hexadecimal.
 pub fn digest(value: &Value) -> String {
-    // TOML writes tables after plain values, whatever the order was.
+    // TOML puts tables after simple values, so the order of keys may change.
     let mut value = value.clone();
     value.sort_all_objects();
     hex::encode(Sha256::digest(value.to_string()))
@@ -216,7 +215,7 @@ mod tests {
 
     use super::digest;
 
-    /// A recipe that was written and read again has its tables behind its plain values.
+    /// A recipe that was written and read again has tables after simple values.
     #[test]
     fn a_digest_knows_no_order_of_keys() {
         let one = json!({ "a": { "z": 1, "b": { "c": 1 } }, "d": [{ "y": 1, "x": 2 }] });

@@ -1,26 +1,25 @@
 //! The sections of a recipe that are not a plugin's: each setting with its default and meaning.
 
-use candle_core::DType;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use vxf_core::config::json;
+use vxf_core::config::{Precision, json};
 use vxf_core::engine::Recompute;
 use vxf_core::registry::ConfigError;
 use vxf_core::schedule::Decay;
 use vxf_core::stream::Order;
 use vxf_core::{Stage, Trainable};
 
-/// Which stages are done.
+/// Which stages to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stages {
-    /// Alignment, then the user's fine-tuning.
+    /// All stages of the pipeline.
     All,
-    /// Alignment alone.
+    /// Only alignment.
     Alignment,
-    /// The user's fine-tuning alone, from a run named by `from`.
+    /// Only the user's fine-tuning, from the run in `from`.
     FineTuning,
-    /// Post-tuning alone, from a run named by `from`.
+    /// Only post-tuning, from the run in `from`.
     PostTuning,
 }
 
@@ -36,86 +35,64 @@ impl Stages {
     }
 }
 
-/// The order in which a stage goes through its samples.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SampleOrder {
-    /// Another permutation each epoch.
-    Shuffled,
-    /// As drawn, each epoch alike.
-    Sequential,
-    /// Another permutation each epoch, with samples of near length in a batch together.
-    ByLength,
-}
-
-impl From<SampleOrder> for Order {
-    fn from(order: SampleOrder) -> Self {
-        match order {
-            SampleOrder::Shuffled => Self::Shuffled,
-            SampleOrder::Sequential => Self::Sequential,
-            SampleOrder::ByLength => Self::ByLength,
-        }
-    }
-}
-
 vxf_core::config! {
-    /// What a recipe says outside all sections.
+    /// The top-level settings of a recipe.
     pub struct Settings {
-        /// Seeds; each fixes data, order, adapters and noise, alike for every defence.
+        /// Seeds; each fixes data, order, adapters and noise, in the same way for every defence.
         pub seeds: Vec<u64> = vec![1, 2, 3],
         /// Shares p of harmful demonstrations in the user's data.
         pub harmful_ratios: Vec<f64> = vec![0.0, 0.1, 0.2],
-        /// Whether plain supervised fine-tuning is run beside the defence.
+        /// Whether to run plain supervised fine-tuning beside the defence.
         pub baseline: bool = true,
-        /// Whether the model that was never aligned is fine-tuned too.
+        /// Whether to fine-tune the model that was never aligned, too.
         pub undefended: bool = true,
-        /// Which stages to do: all, alignment, fine_tuning or post_tuning.
+        /// Stages to run: all, alignment, fine_tuning or post_tuning.
         pub stages: Stages = Stages::All,
-        /// The run to start the one stage from; empty to begin with the base model.
+        /// The run that a single stage starts from; empty for the base model.
         pub from: String = String::new(),
-        /// Steps between measurements during the user's stage; 0 measures at its end alone.
+        /// Steps between measurements during the user's fine-tuning; 0 measures only at the end.
         pub eval_every: u64 = 0,
-        /// Where to compute: cpu, cuda, cuda:N, or auto, a GPU if there is one that can be used.
+        /// Computing device: cpu, cuda, cuda:N, or auto (a usable GPU if there is one).
         pub device: String = "cpu".to_owned(),
-        /// Worker threads; 0 takes all cores. Figures do not depend on it.
+        /// Number of worker threads; 0 uses all cores. Figures do not depend on it.
         pub threads: usize = 0,
-        /// What is computed again in the backward pass: none, block (slower, far less memory), or auto,
-        /// which chooses by the memory there is. Figures do not depend on it.
+        /// What to recompute in the backward pass: none, block (slower, far less memory), or auto, which
+        /// depends on the free memory. Figures do not depend on it.
         pub recompute: Keep = Keep::Auto,
-        /// What is kept of a run that is done and measured: weights, adapters (full weights are
-        /// removed), or none. A run without its weights is not done again.
+        /// What to keep on disk of a finished run: weights, adapters (full weights are removed), or none.
+        /// A run without weights still counts as done.
         pub keep: Retain = Retain::Weights,
-        /// Metrics whose figures are shown with all their parts.
+        /// Metrics to show in full, with all parts of their figures.
         pub detail: Vec<String> = Vec::new(),
     }
 }
 
-/// What is kept on disk of a run that is done and measured.
+/// What to keep on disk of a finished run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Retain {
-    /// Everything that was trained.
+    /// All trained weights.
     Weights,
-    /// Adapters alone.
+    /// Only adapters.
     Adapters,
-    /// The record alone.
+    /// Only the record.
     None,
 }
 
-/// What is kept of a forward pass for the backward.
+/// What to keep of a forward pass for the backward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Keep {
-    /// `none` where there is memory enough, else `block`.
+    /// `none` if there is enough memory, otherwise `block`.
     Auto,
-    /// Everything.
+    /// All tensors.
     None,
-    /// Each block's input; the rest is computed again.
+    /// Only each block's input; the rest is recomputed.
     Block,
 }
 
 impl Keep {
-    /// The choice, once it has been made.
+    /// The choice; `None` for `auto`.
     pub fn chosen(self) -> Option<Recompute> {
         match self {
             Self::Auto => None,
@@ -134,81 +111,51 @@ impl From<Recompute> for Keep {
     }
 }
 
-/// The type that a model computes in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Precision {
-    /// 32-bit floats.
-    #[serde(alias = "float32")]
-    F32,
-    /// 64-bit floats, for checks.
-    #[serde(alias = "float64")]
-    F64,
-    /// bfloat16.
-    #[serde(alias = "bfloat16")]
-    Bf16,
-    /// 16-bit floats.
-    #[serde(alias = "float16")]
-    F16,
-}
-
-impl From<Precision> for DType {
-    fn from(precision: Precision) -> Self {
-        match precision {
-            Precision::F32 => Self::F32,
-            Precision::F64 => Self::F64,
-            Precision::Bf16 => Self::BF16,
-            Precision::F16 => Self::F16,
-        }
-    }
-}
-
 vxf_core::config! {
     /// The section `model`.
     pub struct ModelSettings {
-        /// A directory in the Hugging Face layout, a hub id such as owner/name or
-        /// owner/name@revision (hf:owner/name where a directory `owner` exists), or `embedded` for
-        /// the model in this program.
+        /// A directory in the Hugging Face layout, a hub id such as owner/name or owner/name@revision
+        /// (hf:owner/name if a directory `owner` exists), or `embedded` for the built-in model.
         pub path: String = EMBEDDED.to_owned(),
-        /// The type it computes in, whatever it is stored in: f32, f64, bf16 or f16.
+        /// Type of weights and activations, whatever the stored type: f32, f64, bf16 or f16.
         pub dtype: Precision = Precision::F32,
-        /// Adapters in PEFT's layout that are merged into its weights first, in this order.
+        /// Adapters in PEFT's layout that are merged into the weights first, in this order.
         pub adapters: Vec<String> = Vec::new(),
-        /// What its `config.json` must say, key by key. A plan is made from it where the model is
-        /// not at hand.
+        /// Values that its `config.json` must have. If the model is missing, `vxf validate` estimates the
+        /// cost from them.
         pub shape: Map<String, Value> = Map::new(),
     }
 }
 
-/// The path that means the model in this program.
+/// The path of the built-in model.
 pub const EMBEDDED: &str = "embedded";
 
 vxf_core::config! {
-    /// The sections `alignment` and `fine_tuning`: how a stage is trained.
+    /// The sections `alignment`, `fine_tuning` and `post_tuning`: how a stage is trained.
     pub struct TrainingSettings {
-        /// What is trained: full, or lora with rank, alpha, dropout, use_rslora, target_modules.
+        /// Trained weights: full, or lora with rank, alpha, dropout, use_rslora, target_modules.
         pub trainable: Trainable = Trainable::Full,
-        /// Learning rate at its highest.
+        /// Peak learning rate.
         pub learning_rate: f64 = 1e-3,
         /// Passes over the stage's samples.
         pub epochs: u64 = 8,
-        /// Samples in a batch. Vaccine's global rho is a budget per batch: change both together.
+        /// Samples in a batch. Vaccine's global rho is a budget per batch, so change both together.
         pub batch_size: usize = 8,
         /// Batches in an optimiser step.
         pub accumulation: usize = 1,
-        /// How the rate falls after warm-up: constant, linear or cosine.
+        /// Learning-rate schedule after warm-up: constant, linear or cosine.
         pub schedule: Decay = Decay::Cosine,
-        /// Share of the steps in which the rate rises from 0.
+        /// Share of the steps used for warm-up, in which the rate rises from 0.
         pub warmup_ratio: f64 = 0.1,
-        /// Steps in which the rate rises from 0; where it is not 0 it stands for warmup_ratio.
+        /// Number of warm-up steps; if not 0, it replaces warmup_ratio.
         pub warmup_steps: u64 = 0,
-        /// AdamW's decoupled weight decay, on all but norms and biases.
+        /// AdamW's decoupled weight decay, for all weights except norms and biases.
         pub weight_decay: f64 = 0.0,
         /// Largest gradient norm let through; 0 clips nothing.
         pub max_gradient_norm: f64 = 1.0,
         /// Order of the samples: shuffled, sequential, or by_length (shuffled, but samples of near
         /// length share a batch, so that less is padded).
-        pub order: SampleOrder = SampleOrder::Shuffled,
+        pub order: Order = Order::Shuffled,
         /// In the user's stage: train the alignment's adapter further (Single-LoRA), in place of
         /// merging it and training a new one (Double-LoRA).
         pub continue_adapter: bool = false,
@@ -218,7 +165,7 @@ vxf_core::config! {
 pub(crate) type Checked = Result<(), ConfigError>;
 
 impl Settings {
-    /// Checks ranges.
+    /// Checks value ranges.
     ///
     /// # Errors
     /// Names the key and the rule it breaks.
@@ -228,7 +175,7 @@ impl Settings {
         ConfigError::unless(!seeds.is_empty(), "seeds", list, "[]")?;
         ConfigError::unless(!harmful_ratios.is_empty(), "harmful_ratios", list, "[]")?;
         for (index, seed) in seeds.iter().enumerate() {
-            // TOML, in which resolved recipes are kept, has no larger whole number.
+            // Resolved recipes are TOML, which has no larger integers.
             let largest = i64::MAX as u64;
             let rule = format!("must be at most {largest}");
             ConfigError::unless(*seed <= largest, &format!("seeds.{index}"), &rule, seed)?;
@@ -251,7 +198,7 @@ impl Settings {
 }
 
 impl TrainingSettings {
-    /// Checks ranges.
+    /// Checks value ranges.
     ///
     /// # Errors
     /// Names the key and the rule it breaks.
@@ -281,13 +228,13 @@ impl TrainingSettings {
         }
     }
 
-    /// How many optimiser steps a stage over so many samples takes.
+    /// Number of optimiser steps of a stage with this many samples.
     pub fn steps(&self, samples: usize) -> u64 {
         let batches = samples.div_ceil(self.batch_size.max(1)) as u64;
         self.epochs.saturating_mul(batches).div_ceil(self.accumulation.max(1) as u64)
     }
 
-    /// How many of `steps` are warm-up.
+    /// Number of warm-up steps among `steps`.
     pub fn warmup(&self, steps: u64) -> u64 {
         match self.warmup_steps {
             0 => (self.warmup_ratio * steps as f64).ceil() as u64,

@@ -7,23 +7,23 @@ use vxf_core::{Needs, Stage};
 use crate::recipe::Chosen;
 use crate::settings::TrainingSettings;
 
-/// One stage of a model's life: its method, its inner player, its data and how it is trained.
+/// One stage: its method, perturber, data and training settings.
 #[derive(Clone, Debug)]
 pub struct StageRecipe {
-    /// Which stage it is.
+    /// The kind of stage.
     pub kind: Stage,
-    /// The set that it trains on.
+    /// The training set.
     pub set: String,
     /// The method: one defence, or a composition of several.
     pub methods: Vec<Chosen<dyn DefenseConfig>>,
-    /// The inner player.
+    /// The perturber.
     pub perturber: Chosen<dyn PerturberConfig>,
-    /// How it is trained.
+    /// The training settings.
     pub training: TrainingSettings,
 }
 
 impl StageRecipe {
-    /// The set that a stage of this kind trains on unless told otherwise.
+    /// The default training set of this kind of stage.
     pub fn default_set(kind: Stage) -> &'static str {
         match kind {
             Stage::FineTuning => "user",
@@ -36,25 +36,24 @@ impl StageRecipe {
         self.methods.iter().any(|method| method.config.trains())
     }
 
-    /// The member that makes the gradient, if any does; plain training otherwise.
+    /// The member that computes the gradient; `None` means plain training.
     pub fn maker(&self) -> Option<&Chosen<dyn DefenseConfig>> {
         self.methods.iter().find(|method| method.config.makes_gradient())
     }
 
-    /// The registered name of the inner player that its method uses by itself.
+    /// The perturber that the method uses by default.
     pub fn own_perturber(methods: &[Chosen<dyn DefenseConfig>]) -> &'static str {
         let maker = methods.iter().find(|method| method.config.makes_gradient());
         maker.map_or("none", |method| method.config.perturber())
     }
 
-    /// Everything that it reads beyond its own set and the model.
+    /// Everything it reads besides its own set and the model.
     pub fn needs(&self) -> Needs {
         let methods = self.methods.iter().map(|method| method.config.needs());
         methods.fold(self.perturber.config.needs(), Needs::and)
     }
 
-    /// What it is called in tables and directories: its methods, and the inner player where it is
-    /// not the method's own.
+    /// Its label in tables and paths: its methods, and the perturber if it is not the method's own.
     pub fn label(&self) -> String {
         let names: Vec<_> = self.methods.iter().map(|method| method.name).collect();
         let name = names.join("_");
@@ -64,12 +63,12 @@ impl StageRecipe {
         }
     }
 
-    /// Whether it is what a user does whom nothing defends.
+    /// Whether it is plain training without a defence.
     pub fn is_plain(&self) -> bool {
         self.kind == Stage::FineTuning && self.label() == "sft"
     }
 
-    /// The methods as a resolved recipe holds them: one table, or a list of them.
+    /// The methods as in a resolved recipe: one table, or a list of tables.
     pub fn method_value(&self) -> Value {
         match self.methods.as_slice() {
             [method] => method.value(),
@@ -77,7 +76,7 @@ impl StageRecipe {
         }
     }
 
-    /// All that decides what the stage does to a model, apart from its data.
+    /// Everything that decides what the stage does to a model, except the data.
     pub fn value(&self) -> Map<String, Value> {
         let mut map = match serde_json::to_value(&self.training) {
             Ok(Value::Object(map)) => map,

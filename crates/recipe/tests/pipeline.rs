@@ -1,5 +1,4 @@
-//! Recipes as stages: the usual sections and the list of stages, axes, compositions, and what a resolved
-//! recipe keeps of them.
+//! Recipes as stages: the usual sections, the list of stages, axes, compositions, and resolved recipes.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +7,7 @@ use vxf_builtins as _;
 use vxf_core::prelude::*;
 use vxf_recipe::{Error, Experiment, Point, Recipe, SUGAR, StageRecipe, file};
 
-/// Gives back what it gets.
+/// A post-tuning method that changes nothing.
 struct Untouched;
 
 impl Defense for Untouched {}
@@ -16,7 +15,7 @@ impl Defense for Untouched {}
 vxf_core::config! {
     /// Settings of `untouched`.
     pub struct UntouchedConfig {
-        /// How much.
+        /// A setting without effect.
         pub strength: f64 = 1.0,
     }
 }
@@ -55,7 +54,7 @@ fn refusal(text: &str) -> String {
     resolved(text).map(drop).expect_err("refused").to_string()
 }
 
-/// What every point does to a model, stage by stage, with the axes' values.
+/// What every point does to a model, stage by stage, with the values of the axes.
 fn points(experiment: &Experiment) -> Vec<Value> {
     let stages = |stages: &[StageRecipe]| -> Value {
         stages.iter().map(|stage| Value::Object(stage.value())).collect()
@@ -69,7 +68,7 @@ fn points(experiment: &Experiment) -> Vec<Value> {
     experiment.points.iter().map(point).collect()
 }
 
-/// The parts of a recipe that its stages do not say.
+/// The parts of a recipe that are not in its stages.
 fn besides_stages(recipe: &Recipe) -> Value {
     let mut map = recipe.essence();
     map.remove("stage");
@@ -150,7 +149,7 @@ fn sections_and_a_list_say_the_same_stages() {
     assert_eq!(points(&experiment("")), points(&experiment(plain)));
 }
 
-/// A section of training settings holds for every stage of its kind that does not say otherwise.
+/// A section of training settings gives defaults for every stage of its kind.
 #[test]
 fn sections_of_training_are_defaults_of_the_list() {
     let text = format!("[fine_tuning]\nepochs = 7\nlearning_rate = 2e-3\n{FOUR}");
@@ -163,7 +162,7 @@ fn sections_of_training_are_defaults_of_the_list() {
     assert_eq!(pipeline[3].set, "alignment");
 }
 
-/// A resolved recipe says the experiment again: the same digest, and the same stages at every point.
+/// A resolved recipe describes the same experiment: the same digest, and the same stages at every point.
 #[test]
 fn a_resolved_recipe_resolves_to_itself() {
     let with = |before: &str, after: &str| format!("{before}\n{after}");
@@ -189,14 +188,14 @@ fn a_resolved_recipe_resolves_to_itself() {
         with(LIST, "[axes]\n\"stage.0.defense.name\" = [\"vaccine\", \"sft\"]")
             .replace("defense = \"vaccine\"", "defense = { name = \"vaccine\" }"),
         with(LIST, "[axes.alignment]\nepochs = [2, 3]"),
-        // Settings of the section hold for what a stage leaves out, with the axis among them.
+        // Settings of the section apply where a stage has none, also with an axis among them.
         with("[alignment.trainable]\ntype = \"lora\"\nalpha = 3", LIST)
             + "[axes.alignment.trainable]\nrank = [2, 3]",
-        // A value that brings other defaults with it.
+        // A value that changes other defaults.
         "[axes.world]\nprofile = [\"paper\", \"helpful\"]".to_owned(),
         "[fine_tuning]\nlearning_rate = 1e-3\n[axes.world]\nprofile = [\"paper\", \"helpful\"]"
             .to_owned(),
-        // Settings of one method beside the name of another.
+        // Settings of one method next to the name of another.
         with(SECTIONS, "[axes.defense]\nname = [\"vaccine\", \"random\"]"),
         "[axes]\nstage = [[{ kind = \"alignment\" }], [{ kind = \"alignment\", epochs = 2 }, \
          { kind = \"fine_tuning\" }]]"
@@ -298,11 +297,11 @@ fn axes_are_lists_of_values_of_one_setting() {
     refused("perturber.rho = []", "at least one value");
     refused("perturber.rho = [1, 2, 1]", "a value twice");
     refused("perturber.rho = 1", "a list of values");
-    // One run would be measured under the first value alone.
+    // One run would be measured with the first value only.
     refused("metrics = [[\"drift\"], [\"accuracy\"]]", "must leave `metrics` as it is");
     refused("world.task_test = [10, 20]", "the same runs come out");
     refused("threads = [1, 2]", "must leave `threads` as it is");
-    // One model is opened, and one device used, for all runs.
+    // All runs share one model and one device.
     refused("model.dtype = [\"f32\", \"bf16\"]", "must leave `model.dtype` as it is");
     refused("device = [\"cpu\", \"cuda\"]", "must leave `device` as it is");
     refused("baseline = [true, false]", "must leave `baseline` as it is");
@@ -312,7 +311,7 @@ fn axes_are_lists_of_values_of_one_setting() {
     assert!(error.contains("`axes.alignment.epochs`"), "{error}");
     let error = refusal("\naxes = [\"perturber.rho\"]\n");
     assert!(error.starts_with("recipe.toml:2: `axes` must be a table of lists"), "{error}");
-    // What is wrong with a value is said of the axis that it stands in.
+    // An error about a value names its axis.
     let error = refusal("[axes]\nperturber.roh = [1, 2]\n");
     assert!(error.starts_with("recipe.toml:2: `perturber.roh`"), "{error}");
     let error = refusal("[axes]\nperturber.rho = [1, -2]\n");
@@ -338,7 +337,7 @@ fn the_points_are_the_product_of_the_axes() {
     assert_eq!(seen, wanted);
 }
 
-/// Another method brings its own inner player, unless the recipe names one.
+/// Another method has its own perturber, unless the recipe names one.
 #[test]
 fn each_method_of_an_axis_has_its_own_inner_player() {
     let inner = |text: &str| -> Vec<&str> {

@@ -1,4 +1,4 @@
-//! One metric in full: every figure it takes, at every ratio, and what each is made of.
+//! One metric in full: all its figures, at every harmful ratio, and the parts of each figure.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::statistics::Summary;
 use crate::table::{spread, summary};
 use crate::text_table::TextTable;
 
-/// Everything that `metric` measured.
+/// Renders everything that `metric` measured.
 pub fn of_metric(layout: &Layout, records: &[Record], metric: &str) -> String {
     let rows = || records.iter().flat_map(|record| &record.measurements);
     let mut names: Vec<&str> = Vec::new();
@@ -41,7 +41,7 @@ fn largest(layout: &Layout) -> Option<f64> {
     layout.ratios.iter().copied().max_by(f64::total_cmp)
 }
 
-/// Name, unit, direction, samples, and how it was taken.
+/// Name, unit, direction, number of samples, and the settings behind the figure.
 fn headline(row: &Row) -> String {
     let direction = match row.figure.better {
         Better::Higher => "higher is better",
@@ -74,7 +74,7 @@ fn by_block(layout: &Layout, records: &[Record], name: &str) -> TextTable {
     let mut table = TextTable::new(["defense".to_owned()].into_iter().chain(header));
     for line in lines(layout) {
         let cells = layout.blocks.iter().map(|block| {
-            // The aligned model of a row is called after its first method alone.
+            // The aligned model of a row is named after its first method only.
             let own = block.line(&line.name).or_else(|| {
                 let first = line.name.split('+').next().unwrap_or(&line.name);
                 block.when.ratio.is_none().then(|| block.line(first)).flatten()
@@ -87,7 +87,8 @@ fn by_block(layout: &Layout, records: &[Record], name: &str) -> TextTable {
     table
 }
 
-/// The rows of all blocks after the first, or of the first if there is no other, each name once.
+/// The rows of all blocks after the first, each name once; the rows of the first block if it is the only
+/// one.
 fn lines(layout: &Layout) -> Vec<&Line> {
     let blocks = match layout.blocks.len() {
         0 | 1 => &layout.blocks[..],
@@ -102,7 +103,7 @@ fn lines(layout: &Layout) -> Vec<&Line> {
     lines
 }
 
-/// Mean over seeds of every numeric part of `name` at the largest ratio: part, then row.
+/// Mean over seeds of every numeric part of `name` at the largest ratio, by part and then by row.
 fn parts(
     layout: &Layout,
     records: &[Record],

@@ -1,8 +1,8 @@
-//! Metrics that failed: each kind is reported once, and all are counted.
+//! Failed metrics: each kind of failure is reported once, and all are counted.
 
 use std::sync::Mutex;
 
-/// A metric that failed in one way, on one run or on several.
+/// One way in which a metric failed, with the runs where it did.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Failure {
     /// The metric.
@@ -18,7 +18,7 @@ pub struct Failure {
 pub struct Failures(Mutex<Vec<Failure>>);
 
 impl Failures {
-    /// Adds a failure on `run`; the first of its kind is also given to `warn`.
+    /// Adds a failure on `run`; the first of its kind is passed to `warn`.
     pub fn add(&self, run: &str, metric: &str, problem: &str, warn: impl FnOnce(&str)) {
         let mut all = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         match all.iter_mut().find(|known| known.metric == metric && known.problem == problem) {
@@ -32,7 +32,7 @@ impl Failures {
         }
     }
 
-    /// All failures, in the order of metrics and problems, so that threads make no difference.
+    /// All failures, sorted by metric and problem, so that the order does not depend on threads.
     pub fn into_all(self) -> Vec<Failure> {
         let mut all = self.0.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
         all.sort_by(|a, b| (&a.metric, &a.problem).cmp(&(&b.metric, &b.problem)));

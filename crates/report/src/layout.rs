@@ -1,16 +1,16 @@
-//! Which runs are compared with which, and by which figures.
+//! Which runs are compared with each other, and by which figures.
 
 use vxf_core::Stage;
 use vxf_core::config::Column;
 
 use crate::record::{Record, RunId};
 
-/// Everything that a comparison needs to know beside the records.
+/// What a comparison needs besides the records.
 #[derive(Clone, Debug, Default)]
 pub struct Layout {
-    /// The blocks of the table, in the order of the pipeline and of the ratios.
+    /// The blocks of the table, ordered by stage and harmful ratio.
     pub blocks: Vec<Block>,
-    /// What is shown of each metric, in the order of the metrics.
+    /// Metric and column of every figure in the table, in the order of the metrics.
     pub columns: Vec<(String, Column)>,
     /// Seeds.
     pub seeds: Vec<u64>,
@@ -18,16 +18,16 @@ pub struct Layout {
     pub ratios: Vec<f64>,
 }
 
-/// When a block's runs were measured.
+/// The point of a pipeline at which the runs of a block were measured.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct When {
-    /// The stage that came last.
+    /// The last stage before the measurement.
     pub stage: Stage,
-    /// Its place in the pipeline, from 0.
+    /// Its position in the pipeline, from 0.
     pub depth: usize,
-    /// The harmful ratio; none before any user.
+    /// The harmful ratio; `None` before the first fine-tuning stage.
     pub ratio: Option<f64>,
-    /// Whether an earlier stage of the pipeline is of the same kind.
+    /// Whether the pipeline has an earlier stage of the same kind.
     pub again: bool,
 }
 
@@ -55,11 +55,11 @@ impl When {
 /// The rows of one block.
 #[derive(Clone, Debug)]
 pub struct Block {
-    /// When its runs were measured.
+    /// The point at which its runs were measured.
     pub when: When,
     /// The rows, baselines first.
     pub lines: Vec<Line>,
-    /// The row that others are compared with, if plain training is run beside them.
+    /// The row that the others are compared with, if plain training is run too.
     pub baseline: Option<String>,
     /// The rows under test.
     pub tested: Vec<String>,
@@ -68,9 +68,9 @@ pub struct Block {
 /// One row: the runs of one method, one for each seed.
 #[derive(Clone, Debug)]
 pub struct Line {
-    /// What it is called.
+    /// The name of the row.
     pub name: String,
-    /// Its runs, in the order of the seeds.
+    /// Its runs, ordered by seed.
     pub runs: Vec<RunId>,
 }
 

@@ -1,7 +1,7 @@
-//! Records of runs, and what is rendered from them: tables, comparisons, sample answers.
+//! Records of runs, and the tables, comparisons and sample answers rendered from them.
 //!
-//! Everything that is printed comes from stored [`Record`]s and a [`Layout`], which says which runs
-//! are compared. Nothing here trains, measures or reads a model.
+//! All output is rendered from stored [`Record`]s and a [`Layout`], which says which runs are compared.
+//! This crate does not train, measure or read a model.
 
 pub mod detail;
 mod failures;

@@ -1,4 +1,4 @@
-//! The record of a run: what is stored, and what everything printed is rendered from.
+//! The record of a run: the stored data that all output is rendered from.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,32 +8,32 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use vxf_core::{Measurement, Stage, Trainable};
 
-/// Version of the layout of records and manifests.
+/// Schema version of records and manifests.
 pub const SCHEMA_VERSION: u32 = 2;
 
-/// Which run of an experiment.
+/// Identifies a run within its experiment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunId {
-    /// Its methods, as tables and directories name them.
+    /// Its methods, as used in tables and paths.
     pub label: String,
-    /// The share of harmful samples that the user trained on; none before any user.
+    /// The share of harmful samples in the user's data; `None` before the first fine-tuning stage.
     pub ratio: Option<f64>,
     /// The seed.
     pub seed: u64,
-    /// Further axes on which runs of this name differ, each with the value of this one.
+    /// Name and value of each further axis on which runs with this label differ.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub axes: Vec<(String, String)>,
 }
 
 impl RunId {
-    /// Where it lies within its experiment.
+    /// Path of the run, relative to its experiment.
     pub fn path(&self) -> PathBuf {
         let ratio = self.ratio.map_or("aligned".to_owned(), |ratio| ratio.to_string());
         let axes = self.axes.iter().map(|(key, value)| format!("{key}={value}"));
         [self.label.clone(), ratio, self.seed.to_string()].into_iter().chain(axes).collect()
     }
 
-    /// What its row is called: the label with the values of further axes.
+    /// Name of the run's row: the label and the values of further axes.
     pub fn row(&self) -> String {
         let axes = self.axes.iter().map(|(key, value)| format!(" {key}={value}"));
         self.label.clone() + &axes.collect::<String>()
@@ -54,26 +54,26 @@ impl fmt::Display for RunId {
 pub struct Row {
     /// The metric that took it.
     pub metric: String,
-    /// What it measured.
+    /// The figure.
     #[serde(flatten)]
     pub figure: Measurement,
 }
 
 impl Row {
-    /// The figure, if it could be formed.
+    /// The value, if it is finite.
     pub fn value(&self) -> Option<f64> {
         Some(self.figure.value).filter(|value| value.is_finite())
     }
 }
 
-/// The training loss of a stage, at its beginning and at its end.
+/// The training loss at the beginning and at the end of a stage.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrainingLoss {
     /// Mean over the first steps.
     pub first: f64,
-    /// Mean over as many last steps.
+    /// Mean over the same number of last steps.
     pub last: f64,
-    /// How many steps that is: an epoch, or a tenth of one.
+    /// Number of steps in each mean: an epoch, or a tenth of one.
     pub steps: u64,
 }
 
@@ -84,59 +84,58 @@ impl TrainingLoss {
     }
 }
 
-/// What is known of a run that is done.
+/// The stored record of a completed run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    /// Version of this layout.
+    /// Schema version.
     pub schema_version: u32,
-    /// Which run it is.
+    /// Identifies the run.
     #[serde(flatten)]
     pub id: RunId,
-    /// SHA-256 of all that decides its weights; none in records of version 1.
+    /// SHA-256 of everything that decides its weights; missing in records of version 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
     /// Its stage.
     pub stage: Stage,
-    /// The method of that stage with all its settings; of a composition, a list.
+    /// The method of the stage with all its settings; a list for a composition.
     pub defense: Value,
-    /// Its inner player, with all its settings.
+    /// The perturber with all its settings.
     pub perturber: Value,
     /// Optimiser steps taken.
     pub steps: u64,
     /// Samples trained on.
     pub samples: usize,
-    /// Samples that lost a part of their answer to truncation.
+    /// Samples whose answer was truncated.
     pub truncated: usize,
-    /// Samples that lost all of it, and were left out.
+    /// Samples dropped because truncation removed the whole answer.
     pub dropped: usize,
-    /// Wall time of training and of all measuring, in seconds.
+    /// Wall time of training and measuring, in seconds.
     pub seconds: f64,
-    /// What was trained.
+    /// The set of trained weights.
     pub trainable: Trainable,
-    /// The run that this one started from, within the experiment or elsewhere; none if it started
-    /// from the base model.
+    /// Path of the parent run, within the experiment or elsewhere; `None` if the run started from the
+    /// base model.
     #[serde(default, alias = "below", skip_serializing_if = "Option::is_none")]
     pub parent: Option<PathBuf>,
     /// Whether its method edited the weights without training.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub edited: bool,
-    /// Whether that run's adapter was trained further, and not merged.
+    /// Whether it trained the parent's adapter further instead of merging it.
     #[serde(default)]
     pub continues: bool,
-    /// The user's own training loss, first and last; none where it cannot be told.
+    /// The user's training loss at the beginning and at the end; `None` if there are too few steps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub training_loss: Option<TrainingLoss>,
     /// All figures.
     pub measurements: Vec<Row>,
-    /// Each metric that was measured, with a digest of what its figures depend on besides the run:
-    /// its settings, the test sets, the judges, how answers are generated.
+    /// For each measured metric, a digest of everything its figures depend on besides the run: its
+    /// settings, the test sets, the judges, the generation settings.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub measured: BTreeMap<String, String>,
-    /// Each metric that failed, and why.
+    /// Failed metrics with the reason.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub failed: BTreeMap<String, String>,
-    /// What the answers in `generations.jsonl` were generated from; none in records of versions that
-    /// did not note it.
+    /// Where the answers in `generations.jsonl` come from; missing in older records.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answers: Option<Generated>,
 }
@@ -146,12 +145,12 @@ pub struct Record {
 pub struct Generated {
     /// SHA-256 of the file.
     pub file: String,
-    /// For each set of prompts a digest of the prompts and of how their answers are generated.
+    /// For each set of prompts, a digest of the prompts and the generation settings.
     pub sets: BTreeMap<String, String>,
 }
 
 impl Record {
-    /// Whether it left weights of its own.
+    /// Whether the run saved weights.
     pub fn has_weights(&self) -> bool {
         self.steps > 0 || self.edited
     }
@@ -162,16 +161,16 @@ impl Record {
     }
 }
 
-/// An answer kept in `generations.jsonl`.
+/// One line of `generations.jsonl`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Answer {
-    /// The set of prompts it belongs to, such as `harmful`, `benign` or `task`.
+    /// The set of prompts, such as `harmful`, `benign` or `task`.
     pub probe: String,
-    /// The question.
+    /// The prompt.
     pub prompt: String,
-    /// The right answer, where there is one.
+    /// The correct answer, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected: Option<String>,
-    /// What the model said.
+    /// The model's answer.
     pub answer: String,
 }

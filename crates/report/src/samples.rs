@@ -1,20 +1,20 @@
-//! A few prompts, answered before and after the attack.
+//! Sample answers before and after the user's fine-tuning.
 
 use vxf_untrusted::printable;
 
 use crate::layout::Layout;
 use crate::record::{Answer, RunId};
 
-/// What to show of a set of prompts.
+/// The sets of prompts that are shown, with a description.
 const SETS: [(&str, &str); 3] = [
     ("harmful", "forbidden, in no training set"),
     ("benign", "harmless, in no training set"),
     ("task", "the user's task"),
 ];
 
-/// The first prompt of each set, answered by baseline and defence, before and after the user's
-/// stage at the largest ratio under the first seed; without `open`, what is in the user's files and
-/// what the model said are withheld. `read` gives the stored answers of a run.
+/// Shows the first prompt of each set with the answers of baseline and defence, before and after the
+/// user's fine-tuning, at the largest ratio under the first seed. Unless `open` is set, text from the
+/// user's files and answers are withheld. `read` returns the stored answers of a run.
 ///
 /// # Errors
 /// When the stored answers cannot be read.
@@ -42,7 +42,7 @@ pub fn closing<E>(
             Some(run) => read(&run),
             None => Ok(Vec::new()),
         };
-        // The aligned model of a row is called after its first method alone.
+        // The aligned model of a row is named after its first method only.
         let aligned = name.split('+').next().unwrap_or(name);
         let aligned = before
             .and_then(|block| first(&block.lines, name).or_else(|| first(&block.lines, aligned)));
@@ -69,7 +69,7 @@ pub fn closing<E>(
     Ok(text)
 }
 
-/// The answer, or that it is withheld.
+/// The answer, or a note that it is withheld.
 fn show(answer: &Answer, open: bool) -> String {
     match (open, answer.answer.is_empty()) {
         (false, _) => "[withheld: `--log-samples` shows it]".into(),

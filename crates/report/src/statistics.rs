@@ -1,18 +1,18 @@
-//! Means over seeds, their spread, and intervals of paired differences.
+//! Means over seeds, standard deviations, and intervals of paired differences.
 
-/// Mean and spread of a figure over seeds.
+/// Mean and standard deviation of a figure over seeds.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
 pub struct Summary {
     /// The mean.
     pub mean: f64,
-    /// The sample standard deviation; none of a single value.
+    /// The sample standard deviation; `None` for a single value.
     pub sd: Option<f64>,
-    /// How many values there are.
+    /// Number of values.
     pub n: usize,
 }
 
 impl Summary {
-    /// Of `values`; none if there are none.
+    /// Summary of `values`; `None` if there are none.
     pub fn of(values: &[f64]) -> Option<Self> {
         let n = values.len();
         if n == 0 {
@@ -24,7 +24,7 @@ impl Summary {
         Some(Self { mean, sd, n })
     }
 
-    /// The 95 % interval of the mean under Student's t; none of a single value.
+    /// The 95 % interval of the mean by Student's t; `None` for a single value.
     pub fn interval(&self) -> Option<[f64; 2]> {
         let half = t_quantile(self.n - 1) * self.sd? / (self.n as f64).sqrt();
         Some([self.mean - half, self.mean + half])
@@ -41,7 +41,8 @@ fn t_quantile(freedom: usize) -> f64 {
     match freedom.checked_sub(1).and_then(|index| TABLE.get(index)) {
         Some(quantile) => *quantile,
         None => {
-            // The first terms of the Cornish-Fisher expansion; right to 1e-3 from 31 on.
+            // The first terms of the Cornish-Fisher expansion; accurate to 1e-3 from 31 degrees of
+            // freedom on.
             let (z, v) = (1.959_964_f64, freedom.max(1) as f64);
             z + (z.powi(3) + z) / (4.0 * v)
         }

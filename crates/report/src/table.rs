@@ -1,4 +1,4 @@
-//! The comparison as text, rendered from stored records alone.
+//! The comparison as a text table, rendered from stored records.
 
 use vxf_core::config::Column;
 use vxf_core::metric::Better;
@@ -8,7 +8,7 @@ use crate::record::{Record, Row};
 use crate::statistics::Summary;
 use crate::text_table::TextTable;
 
-/// The figure `name` of each seed's run that has it.
+/// Seed and value of the figure `name`, for each run of `line` that has it.
 fn by_seed(records: &[Record], line: &Line, name: &str) -> Vec<(u64, f64)> {
     let of = |id| Some((find(records, id)?.id.seed, find(records, id)?.figure(name)?));
     line.runs.iter().filter_map(of).collect()
@@ -19,7 +19,7 @@ pub(crate) fn summary(records: &[Record], line: &Line, name: &str) -> Option<Sum
     Summary::of(&values.collect::<Vec<_>>())
 }
 
-/// The differences of one row from another over the seeds that both have.
+/// The paired differences of two rows, over the seeds that both have.
 fn paired(records: &[Record], line: &Line, baseline: &Line, name: &str) -> Option<Summary> {
     let other = by_seed(records, baseline, name);
     let differences = by_seed(records, line, name).into_iter().filter_map(|(seed, a)| {
@@ -29,13 +29,13 @@ fn paired(records: &[Record], line: &Line, baseline: &Line, name: &str) -> Optio
     Summary::of(&differences.collect::<Vec<_>>())
 }
 
-/// The first row called `name` in any record.
+/// The first figure called `name` in any record.
 fn sample<'a>(records: &'a [Record], name: &str) -> Option<&'a Row> {
     let rows = records.iter().flat_map(|record| &record.measurements);
     rows.into_iter().find(|row| row.figure.name == name)
 }
 
-/// The whole comparison, block by block.
+/// Renders the whole comparison, block by block.
 pub fn comparison(layout: &Layout, records: &[Record]) -> String {
     let failed = |metric: &str| records.iter().any(|record| record.failed.contains_key(metric));
     let present = |(metric, column): &&(String, Column)| {
@@ -52,7 +52,7 @@ pub fn comparison(layout: &Layout, records: &[Record]) -> String {
         let columns: Vec<_> = columns.iter().copied().filter(shown).collect();
         text += &format!("{} ({spread})\n\n", block.when.headline());
         let mut table = rows(block, records, &columns);
-        // Before any user there is nothing that a defence could have withstood.
+        // Before the user's fine-tuning, a defence had nothing to withstand.
         if block.when.ratio.is_some() {
             compares |= differences(block, layout, records, &columns, &mut table);
         }
@@ -84,7 +84,7 @@ fn rows(block: &Block, records: &[Record], columns: &[&Column]) -> TextTable {
     table
 }
 
-/// Adds the differences of what is tested from plain training; says whether there are any.
+/// Adds the differences between tested methods and plain training; returns whether there are any.
 fn differences(
     block: &Block,
     layout: &Layout,

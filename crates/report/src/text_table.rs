@@ -1,6 +1,6 @@
-//! Text in aligned columns.
+//! Text tables with aligned columns.
 
-/// Rows of text under a header; the first column is flush left.
+/// Rows of text under a header; the first column is aligned left.
 #[derive(Clone, Debug, Default)]
 pub struct TextTable {
     rows: Vec<Vec<String>>,
@@ -8,7 +8,7 @@ pub struct TextTable {
 }
 
 impl TextTable {
-    /// A table under this header.
+    /// An empty table with this header.
     pub fn new(header: impl IntoIterator<Item = String>) -> Self {
         Self { rows: vec![header.into_iter().collect()], flush_left: false }
     }
@@ -18,13 +18,13 @@ impl TextTable {
         self.rows.push(cells.into_iter().collect());
     }
 
-    /// All columns flush left, for words.
+    /// Aligns all columns left, for tables of words.
     pub fn flush_left(mut self) -> Self {
         self.flush_left = true;
         self
     }
 
-    /// The table as lines, indented by two.
+    /// Renders the table, indented by two spaces.
     pub fn render(&self) -> String {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let length = |text: &str| text.chars().count();

@@ -1,4 +1,4 @@
-//! Where models and data are: on this machine by path, or on the hub by id.
+//! Finds models and data: on this machine by path, or on the hub by id.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,9 +16,9 @@ use crate::{Error, Result, trust};
 type Progress = Box<dyn Fn(&str, u64, u64) + Send + Sync>;
 type Notes = Box<dyn Fn(&str) + Send + Sync>;
 
-/// How models and data that are named by path or hub id are found.
+/// Opens models and data named by path or hub id.
 ///
-/// The network is used for hub ids alone, and not at all when it is forbidden.
+/// The network is used only for hub ids, and never if `offline` is set.
 pub struct Access {
     hub: Hub,
     progress: Option<Progress>,
@@ -28,21 +28,21 @@ pub struct Access {
 }
 
 impl Access {
-    /// The hub as the environment describes it; `offline` forbids the network.
+    /// Access with the hub settings of the environment; `offline` forbids the network.
     ///
     /// # Errors
-    /// When a variable of the environment cannot be used.
+    /// When an environment variable has an invalid value.
     pub fn new(offline: bool) -> Result<Self> {
         let (commits, warnings) = (Mutex::default(), Mutex::default());
         Ok(Self { hub: Hub::from_env(offline)?, progress: None, notes: None, commits, warnings })
     }
 
-    /// With someone who is told of downloads: file, bytes that are there, bytes in all.
+    /// Sets the callback for downloads: file, bytes done, bytes in total.
     pub fn with_progress(self, progress: Progress) -> Self {
         Self { progress: Some(progress), ..self }
     }
 
-    /// With someone who is told what is worth knowing of what is opened.
+    /// Sets the callback for notes and warnings.
     pub fn with_notes(self, notes: Notes) -> Self {
         Self { notes: Some(notes), ..self }
     }
@@ -56,7 +56,7 @@ impl Access {
     /// The directory of the model `name`.
     ///
     /// # Errors
-    /// When there is no such directory, or the hub does not give it.
+    /// When the directory does not exist, or the hub does not provide it.
     pub fn model(&self, name: &str) -> Result<PathBuf> {
         match reference(name)? {
             None => match Path::new(name) {
@@ -70,7 +70,7 @@ impl Access {
         }
     }
 
-    /// Tells of what in a directory others could have changed, once.
+    /// Warns once about each file in `directory` that other users could have changed.
     pub(crate) fn examine(&self, directory: &Path) {
         let adapter = directory.join("adapter");
         let places = [directory, &adapter].into_iter().filter(|place| place.is_dir());
@@ -83,12 +83,12 @@ impl Access {
         }
     }
 
-    /// What was told of directories that others could have changed.
+    /// All warnings about directories that other users could have changed.
     pub fn warnings(&self) -> Vec<String> {
         self.warnings.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }
 
-    /// As [`Access::model`], with the core's error, as plugins want it.
+    /// As [`Access::model`], with the error type of plugins.
     pub(crate) fn model_for_plugin(&self, name: &str) -> vxf_core::Result<PathBuf> {
         self.model(name).map_err(|error| match error {
             Error::Core(error) => error,
@@ -106,7 +106,7 @@ impl Access {
         })
     }
 
-    /// The commit of everything that came from the hub, by id.
+    /// The commit of everything downloaded from the hub, by id.
     pub fn commits(&self) -> BTreeMap<String, String> {
         self.commits.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }
@@ -142,19 +142,19 @@ impl Locate for Access {
     }
 }
 
-/// The hub's repository that `name` means, or `None` if it means a local path.
+/// The hub repository that `name` refers to, or `None` if it is a local path.
 fn reference(name: &str) -> Result<Option<Reference>> {
-    // Where experiments go when nobody says where: a run that was deleted, or made in another directory.
+    // The default output directory is never on the hub: the run was deleted, or is in another directory.
     match Path::new(name).starts_with(RUNS) {
         true => Ok(None),
         false => Ok(Reference::parse(name)?),
     }
 }
 
-/// Checks that `target` can be a model, for commands that take a run or a model and found no run.
+/// Checks that `target` can be a model; for commands that accept a run or a model and found no run.
 ///
 /// # Errors
-/// When it is a local path and no model directory is there: says what is there instead.
+/// When it is a local path without a model directory; the error says what was found there.
 pub fn check_target(target: &str) -> Result<()> {
     if target == EMBEDDED || reference(target)?.is_some() {
         return Ok(());
@@ -170,7 +170,7 @@ pub fn check_target(target: &str) -> Result<()> {
     Err(Error::NoTarget { path: path.to_owned(), problem })
 }
 
-/// A data set of the hub as a source reads it.
+/// A data set on the hub.
 struct OnHub<'a>(vxf_hub::Repository<'a>);
 
 impl Repository for OnHub<'_> {

@@ -1,16 +1,15 @@
-//! Where to compute, and what there is to compute on.
+//! Choosing the computing device, and listing the available ones.
 
 use candle_core::{Device, DeviceLocation};
 use serde::Serialize;
 
 use crate::{Error, Result};
 
-/// The device called `name`: `cpu`, `cuda`, `cuda:N`, or `auto`, which is the first CUDA device that
-/// can be used, and the CPU if there is none.
+/// The device called `name`: `cpu`, `cuda`, `cuda:N`, or `auto` (the first usable CUDA device, or else
+/// the CPU).
 ///
 /// # Errors
-/// When there is none of that name, it is too old for the kernels, or this program was built without
-/// it.
+/// When there is no such device, it is too old for the kernels, or this program was built without CUDA.
 pub fn device(name: &str) -> Result<Device> {
     let fail = |problem: String| Error::Device { name: name.to_owned(), problem };
     let number = match (name, name.strip_prefix("cuda:")) {
@@ -24,7 +23,7 @@ pub fn device(name: &str) -> Result<Device> {
     cuda(number).map_err(fail)
 }
 
-/// A device's name, as [`device`] takes it.
+/// The name of a device, in the form that [`device`] accepts.
 pub fn name(device: &Device) -> String {
     match device.location() {
         DeviceLocation::Cpu => "cpu".into(),
@@ -33,20 +32,20 @@ pub fn name(device: &Device) -> String {
     }
 }
 
-/// A CUDA device, as its driver describes it.
+/// A CUDA device as described by its driver.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Cuda {
-    /// Its name for `--device`.
+    /// Its name in `--device`.
     pub device: String,
-    /// What its maker calls it.
+    /// Its product name.
     pub name: String,
     /// Its compute capability.
     pub capability: String,
-    /// Bytes of its memory.
+    /// Its memory in bytes.
     pub total: u64,
-    /// Bytes of it that are free, if it tells.
+    /// Its free memory in bytes, if known.
     pub free: Option<u64>,
-    /// Why it cannot be used, if it cannot.
+    /// Why it cannot be used; `None` if it can.
     pub problem: Option<String>,
 }
 
@@ -143,12 +142,12 @@ use on_cuda::cuda;
 /// The CUDA devices of this machine.
 ///
 /// # Errors
-/// Why there is none, in words.
+/// When there is none; the text says why.
 pub fn found() -> Result<Vec<Cuda>, String> {
     on_cuda::found()
 }
 
-/// Bytes of a device's memory that may still be taken, if it tells.
+/// Free memory of a device in bytes, if known.
 pub fn free(device: &Device) -> Option<u64> {
     match device.location() {
         DeviceLocation::Cpu => host_memory(),
@@ -157,10 +156,10 @@ pub fn free(device: &Device) -> Option<u64> {
     }
 }
 
-/// Prepares this thread for work on a device; whoever starts a thread calls it there first.
+/// Prepares the current thread for work on a device; every new thread calls this first.
 ///
 /// # Errors
-/// When the device refuses.
+/// When the driver returns an error.
 pub(crate) fn enter(device: &Device) -> Result<()> {
     Ok(on_cuda::enter(device).map_err(vxf_core::Error::from)?)
 }
@@ -190,7 +189,7 @@ mod tests {
         assert!(device(&name(&auto)).is_ok());
     }
 
-    /// Where there is no GPU, or no support for one, the error says what to do.
+    /// Without a GPU or GPU support, the error says what to do.
     #[test]
     fn a_device_that_is_not_there_is_told_of() {
         let error = device("cuda:999").expect_err("no such GPU").to_string();

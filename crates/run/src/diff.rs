@@ -1,4 +1,4 @@
-//! Where a run departs from a recipe.
+//! Differences between a run and a recipe.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -8,17 +8,16 @@ use vxf_recipe::diff::{Difference, differences};
 use crate::Result;
 use crate::store::finished;
 
-/// All that sets a run apart from a recipe.
+/// All differences between a run and a recipe.
 #[derive(Clone, Debug, Serialize)]
 pub struct Deviations {
-    /// Settings: the recipe's, then the run's.
+    /// Settings that differ: first the recipe's value, then the run's.
     pub settings: Vec<Difference>,
-    /// What happened in the run that no setting shows: rows left out, samples cut short, runs
-    /// that are not done.
+    /// Differences that no setting shows: dropped rows, truncated samples, unfinished runs.
     pub facts: Vec<String>,
 }
 
-/// All settings of an experiment but those that no figure depends on.
+/// All settings of an experiment on which figures depend.
 fn settings(experiment: &Experiment) -> Value {
     let mut map = experiment.value();
     for key in ["schema_version", "threads", "recompute", "detail", "keep"] {
@@ -27,7 +26,7 @@ fn settings(experiment: &Experiment) -> Value {
     Value::Object(map)
 }
 
-/// Where the experiment in `root` departs from `recipe`.
+/// Differences between `recipe` and the experiment in `root`.
 ///
 /// # Errors
 /// When the experiment's recipe or manifest cannot be read.

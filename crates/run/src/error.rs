@@ -1,42 +1,42 @@
-//! What can go wrong between a recipe and its table.
+//! Errors of preparing, executing and measuring runs.
 
 use std::path::PathBuf;
 
 /// Result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// A problem with a recipe, a model, a directory, or the run itself.
+/// A problem with a recipe, a model, a directory, or a run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The recipe.
     #[error(transparent)]
     Recipe(#[from] vxf_recipe::Error),
-    /// The run to start from is not one.
+    /// The given path is not a usable run.
     #[error("{}: {problem}", path.display())]
     NoRun {
-        /// What was given.
+        /// The given path.
         path: PathBuf,
-        /// Why it cannot be started from.
+        /// Why it cannot be used.
         problem: String,
     },
-    /// The computing device cannot be had.
+    /// The computing device is not available.
     #[error("device `{name}`: {problem}")]
     Device {
-        /// As asked for.
+        /// The requested name.
         name: String,
-        /// Why not.
+        /// The reason.
         problem: String,
     },
-    /// A tokenizer does not go with a model.
+    /// The tokenizer does not match the model.
     #[error("{origin}: {problem}")]
     Tokenizer {
         /// The model.
         origin: String,
-        /// What does not fit.
+        /// The mismatch.
         problem: String,
     },
-    /// Truncation left no sample of a set with an answer.
+    /// After truncation, no sample of a set has an answer left.
     #[error(
         "all {count} samples of the {set} set are prompt only after truncation to {max_length} \
          tokens; none has an answer left to train on"
@@ -46,56 +46,56 @@ pub enum Error {
         set: String,
         /// How many samples it had.
         count: usize,
-        /// Where they were cut.
+        /// The length limit in tokens.
         max_length: usize,
     },
-    /// A set of samples is needed and not there.
+    /// A required set of samples is missing.
     #[error("{who} needs samples, and {hint}")]
     MissingSet {
-        /// Who needs it.
+        /// The stage, method or metric that needs it.
         who: String,
-        /// What is missing, and what to write.
+        /// What is missing, and what to write in the recipe.
         hint: String,
     },
-    /// The model is not the one that the recipe is about.
+    /// The model does not match the recipe's `model.shape`.
     #[error("{model}: config.json says {key} = {found}, and the recipe is about {wanted}")]
     OtherModel {
         /// The model.
         model: String,
         /// The key of `config.json`, and of `model.shape`.
         key: String,
-        /// What `config.json` says.
+        /// The value in `config.json`.
         found: String,
-        /// What the recipe says.
+        /// The value in the recipe.
         wanted: String,
     },
-    /// A model is neither here nor described.
+    /// The model is missing, and the recipe does not describe its shape.
     #[error("{model} is not here, and `model.shape` does not say what it is")]
     NoShape {
         /// The model.
         model: String,
     },
-    /// A model that is named by path is not there.
+    /// The model directory does not exist.
     #[error(
         "{}: no such model directory{instead}; a model on the hub is written owner/name, or \
          hf:owner/name where a directory has a name like its owner's",
         path.display()
     )]
     NoModel {
-        /// The path as given.
+        /// The given path.
         path: PathBuf,
-        /// What is there instead, as the end of a clause.
+        /// What was found instead, as the end of a sentence.
         instead: String,
     },
-    /// What is to be measured or asked is neither a run nor a model.
+    /// The target is neither a run nor a model.
     #[error("{}: {problem}", path.display())]
     NoTarget {
-        /// The path as given.
+        /// The given path.
         path: PathBuf,
-        /// What was found in its place.
+        /// What was found there.
         problem: String,
     },
-    /// A model or data set of the hub cannot be had.
+    /// A model or data set on the hub is not available.
     #[error(transparent)]
     Hub(#[from] vxf_hub::Error),
     /// The output directory belongs to another experiment.
@@ -103,28 +103,28 @@ pub enum Error {
     OtherExperiment {
         /// The directory.
         path: PathBuf,
-        /// What differs, the first differences first.
+        /// The first differences.
         difference: String,
     },
-    /// The output directory holds something that is no experiment.
+    /// The output directory is not empty and is not an experiment.
     #[error("{} is not empty and holds no experiment", path.display())]
     NotAnExperiment {
         /// The directory.
         path: PathBuf,
     },
-    /// What is to be written is there already.
+    /// The output already exists.
     #[error("{} is there already; nothing is ever overwritten", path.display())]
     Exists {
         /// The file or directory.
         path: PathBuf,
     },
-    /// The process was asked to stop, and saved what it had.
+    /// The process was asked to stop and saved its state.
     #[error("stopped as asked; everything up to here is kept in {}", path.display())]
     Interrupted {
         /// The experiment's directory.
         path: PathBuf,
     },
-    /// A checkpoint is not what was written a moment ago.
+    /// A checkpoint read back right after writing differs from what was written.
     #[error("{}: read back, the checkpoint is not what was written: {problem}", path.display())]
     Checkpoint {
         /// The checkpoint.
@@ -139,26 +139,26 @@ pub enum Error {
         action: &'static str,
         /// The file or directory.
         path: PathBuf,
-        /// The system's reason.
+        /// The operating system's error.
         source: std::io::Error,
     },
-    /// A record cannot be understood.
+    /// A record cannot be serialized.
     #[error("{}: not a record of vxf: {source}", path.display())]
     Record {
         /// The file.
         path: PathBuf,
-        /// The parser's reason.
+        /// The error of the JSON library.
         source: serde_json::Error,
     },
-    /// A record or a manifest on disk is none.
+    /// A file is not a valid record or manifest.
     #[error("{place}: not a record of vxf: {problem}")]
     Unreadable {
-        /// The file, and the line where each is a record.
+        /// The file, with the line in files of one record per line.
         place: String,
-        /// What is wrong with it.
+        /// The problem.
         problem: String,
     },
-    /// A stage trained and nothing came of it.
+    /// A stage trained without changing any weight.
     #[error(
         "after {steps} steps at learning rate {rate} every weight is what it was before: nothing was \
          learnt"
@@ -169,43 +169,43 @@ pub enum Error {
         /// How many steps were taken.
         steps: u64,
     },
-    /// An attack did not learn, so that a table says nothing of a defence.
+    /// The user's fine-tuning did not lower its loss, so the comparison says nothing about defences.
     #[error("{problem}, {reason}")]
     Doubtful {
-        /// Which one, and what it did.
+        /// The run and its losses.
         problem: String,
-        /// Why that is an error.
+        /// Why this is an error.
         reason: &'static str,
     },
     /// A run failed.
     #[error("{run}: {source}")]
     Run {
-        /// Methods, ratio and seed.
+        /// The run: methods, ratio and seed.
         run: String,
-        /// What failed in it.
+        /// The cause.
         source: Box<Error>,
     },
     /// Worker threads cannot be started.
     #[error("cannot start worker threads: {0}")]
     Threads(String),
-    /// The work was given up: the process was asked to stop, or another part of it failed.
+    /// The work was cancelled: the process was asked to stop, or another thread failed.
     #[error("stopped before it was done")]
     Stopped,
-    /// The engine, a plugin or a model.
+    /// An error of the engine, a plugin or a model.
     #[error(transparent)]
     Core(#[from] vxf_core::Error),
-    /// The data sets.
+    /// An error in the data.
     #[error(transparent)]
     Data(#[from] vxf_data::Error),
 }
 
 impl Error {
-    /// Whether something of the hub was named that is not in the cache yet.
+    /// Whether a named model or data set is on the hub and not yet in the cache.
     pub fn is_absence(&self) -> bool {
         self.not_cached().is_some()
     }
 
-    /// The id of what is on the hub and not in the cache, if that is what is wrong.
+    /// The hub id that is missing in the cache, if that is the problem.
     pub fn not_cached(&self) -> Option<&str> {
         let error = match self {
             Self::Hub(error) => Some(error),
@@ -218,7 +218,7 @@ impl Error {
         }
     }
 
-    /// An input or output error about `path`.
+    /// Creates an I/O error for `path`.
     pub(crate) fn io(
         action: &'static str,
         path: impl Into<PathBuf>,

@@ -9,11 +9,11 @@ use vxf_recipe::{Layer, Place};
 use crate::Result;
 use crate::store::Run;
 
-/// The settings that a stage from `run` starts with: those of its experiment. From an aligned run that
-/// is the user's stage, from a run that a user has fine-tuned it is what comes after.
+/// The settings of a stage that starts from `run`: those of its experiment. After an aligned run comes
+/// the user's fine-tuning; after a fine-tuned run come the stages behind it.
 ///
 /// # Errors
-/// When `run` is no run.
+/// When `run` is not a run.
 pub fn layer(run: &Path) -> Result<Layer> {
     let place = Place::Flag(format!("--from {}", run.display()));
     let run = Run::to_start_from(run)?;
@@ -30,7 +30,7 @@ pub fn layer(run: &Path) -> Result<Layer> {
     layer.set("stages", json!(stages), place.clone())?;
     layer.set("from", json!(run.place.display().to_string()), place)?;
     let mut below = run.layer()?;
-    // The run is one point of its experiment's axes.
+    // The run is a single point of its experiment's axes.
     below.take("axes");
     Ok(layer.over(below))
 }

@@ -1,8 +1,9 @@
-//! From a recipe to an experiment's directory: the graph of its runs, carried out, stored, measured.
+//! From a recipe to an experiment directory: plan the graph of runs, execute it, store and measure the
+//! runs.
 //!
-//! [`plan::Graph`] says which runs an experiment consists of, [`execute::Prepared`] carries out those
-//! that its directory does not hold yet, [`store`] is what lies on disk, [`measure`] what models are
-//! measured on and by. A run is one stage carried out once, whichever stage it is.
+//! [`plan::Graph`] lists the runs of an experiment, [`execute::Prepared`] executes those that its
+//! directory does not have yet, [`store`] is the layout on disk, and [`measure`] evaluates models. A run
+//! is one stage carried out once.
 
 pub mod access;
 pub mod device;

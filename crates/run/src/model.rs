@@ -1,7 +1,5 @@
-//! The model under test with its tokenizer: the embedded one, a directory, or one of the hub.
+//! The model under test and its tokenizer: embedded, in a directory, or on the hub.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Weak};
 
@@ -21,50 +19,50 @@ use crate::{Error, Result};
 use vxf_recipe::Recipe;
 use vxf_recipe::settings::{EMBEDDED, ModelSettings};
 
-/// Digests of what a model was made from.
+/// Digests of the files of a model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelDigests {
     /// SHA-256 of `config.json`.
     pub config: String,
-    /// SHA-256 of the weights; of several files, that of their names and digests.
+    /// SHA-256 of the weights; for several files, of their names and digests.
     pub weights: String,
-    /// SHA-256 of the tokenizer's files, likewise.
+    /// SHA-256 of the tokenizer's files, as for the weights.
     pub tokenizer: String,
-    /// SHA-256 of each adapter that is merged in first: its settings and its weights.
+    /// SHA-256 of the settings and weights of each adapter that is merged first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub adapters: Vec<String>,
 }
 
-/// A base model: where its weights are, and its tokenizer.
+/// A base model: the location of its weights, and its tokenizer.
 ///
-/// The weights themselves are loaded by [`Base::model`] and [`Base::merged`], shared while they
-/// are in use and freed after: never is a base held twice.
+/// [`Base::model`] and [`Base::merged`] load the weights. The base is shared while in use and freed
+/// afterwards, so that it is never held twice.
 pub struct Base {
-    /// What messages call it.
+    /// Its name in messages.
     pub name: String,
-    /// Its weights and configuration, adapters of the recipe merged in.
+    /// Its weights and configuration, with the adapters of the recipe merged in.
     pub checkpoint: Checkpoint,
-    /// Its tokenizer, with the template of the recipe.
+    /// Its tokenizer with the recipe's template.
     pub codec: Codec,
-    /// Its measures.
+    /// Its shapes.
     pub outline: Outline,
-    /// Where it lies; nowhere if it is in this program.
+    /// Its directory; `None` for the embedded model.
     pub directory: Option<PathBuf>,
-    /// Digests of the adapters that are merged in.
+    /// Digests of the merged adapters.
     adapters: Vec<String>,
     device: Device,
     dtype: DType,
     shared: Mutex<Option<Weak<dyn Backbone>>>,
-    /// Loaded ahead, for the first who asks.
+    /// The model loaded by [`Base::prepare`], taken by the first use.
     ready: Mutex<Option<Arc<dyn Backbone>>>,
 }
 
 impl Base {
-    /// Opens the model of `recipe`: configuration and tokenizer are read, weights are not.
+    /// Opens the model of `recipe`: reads configuration and tokenizer, not the weights.
     ///
     /// # Errors
-    /// When a file is missing or damaged, the tokenizer does not go with the model, or the model
-    /// is not what the recipe says.
+    /// When a file is missing or damaged, the tokenizer does not match the model, or the model does not
+    /// match the recipe.
     pub fn open(recipe: &Recipe, access: &Access) -> Result<Self> {
         let settings = &recipe.model;
         let template = recipe.data.config.template();
@@ -126,7 +124,7 @@ impl Base {
         })
     }
 
-    /// Whether it is the model in this program.
+    /// Whether it is the embedded model.
     pub fn embedded(&self) -> bool {
         self.directory.is_none()
     }
@@ -136,13 +134,12 @@ impl Base {
         self.dtype
     }
 
-    /// Where it computes.
+    /// The device it computes on.
     pub fn device(&self) -> &Device {
         &self.device
     }
 
-    /// Loads the model ahead, so that what is wrong with its weights is known before anything is
-    /// written.
+    /// Loads the model ahead, so that problems with its weights are found before anything is written.
     ///
     /// # Errors
     /// When a tensor is missing or damaged.
@@ -152,7 +149,7 @@ impl Base {
         Ok(())
     }
 
-    /// The model, all weights frozen; loaded unless someone is using it.
+    /// The model with all weights frozen; loaded unless it is in use.
     ///
     /// # Errors
     /// When a tensor is missing or damaged.
@@ -167,10 +164,10 @@ impl Base {
         Ok(model)
     }
 
-    /// The model with `weights` folded into its own, as a stage that trained them leaves it.
+    /// The model with the trained `weights` merged in.
     ///
-    /// Adapters are merged as the published protocol does it, rounded to the type that the base is
-    /// stored in.
+    /// Adapters are merged as in the published protocol, and rounded to the type in which the base is
+    /// stored.
     ///
     /// # Errors
     /// When a tensor is missing or damaged.
@@ -178,7 +175,7 @@ impl Base {
         self.load(&self.checkpoint.merged(trainable, weights)?)
     }
 
-    /// The model with the weights of `checkpoint`, which was made from its own.
+    /// The model with the weights of `checkpoint`, which was derived from the base.
     ///
     /// # Errors
     /// When a tensor is missing or damaged.
@@ -186,7 +183,7 @@ impl Base {
         Ok(load_backbone(checkpoint, self.dtype, &self.device)?)
     }
 
-    /// Digests of its files; reads all of them.
+    /// Digests of its files. Reads all of them.
     ///
     /// # Errors
     /// When a file cannot be read.
@@ -209,14 +206,14 @@ impl Base {
         }
     }
 
-    /// The longest sample in tokens, if cut at `max_length` (0 for the model's own limit).
+    /// The length limit in tokens for `max_length`, where 0 means the model's own limit.
     pub fn limit(&self, max_length: usize) -> usize {
         let positions = self.outline.architecture.positions;
         if max_length == 0 { positions } else { max_length.min(positions) }
     }
 }
 
-/// Whether `config.json` says what the recipe expects of it.
+/// Checks that `config.json` has the values of `model.shape`.
 fn expected_shape(name: &str, config: &Value, settings: &ModelSettings) -> Result<()> {
     for (key, wanted) in &settings.shape {
         let found = config.get(key).unwrap_or(&Value::Null);
@@ -236,7 +233,7 @@ fn expected_shape(name: &str, config: &Value, settings: &ModelSettings) -> Resul
     Ok(())
 }
 
-/// SHA-256 over the weights and configurations in a directory and those below it.
+/// SHA-256 of all weights and adapter configurations in a directory and its subdirectories.
 pub(crate) fn directory_digest(directory: &Path) -> Result<String> {
     let (mut files, mut open) = (Vec::new(), vec![directory.to_owned()]);
     while let Some(place) = open.pop() {
@@ -285,13 +282,6 @@ fn files_digest(files: &[PathBuf]) -> Result<String> {
 
 /// SHA-256 of a file, in hexadecimal.
 pub(crate) fn file_digest(path: &Path) -> Result<String> {
-    let mut file = File::open(path).map_err(Error::io("read", path))?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut buffer).map_err(Error::io("read", path))? {
-            0 => return Ok(hex::encode(hash.finalize())),
-            n => hash.update(&buffer[..n]),
-        }
-    }
+    let digest = vxf_untrusted::content_digest(path).map_err(Error::io("read", path))?;
+    Ok(digest.sha256)
 }

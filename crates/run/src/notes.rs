@@ -1,4 +1,4 @@
-//! Settings of the embedded world that are not the paper's, shown beside results.
+//! Settings of the embedded world that differ from the paper's, shown beside results.
 
 use serde_json::{Map, Value};
 use vxf_core::config::{DefenseConfig, PerturberConfig};
@@ -6,18 +6,19 @@ use vxf_core::registry;
 use vxf_recipe::settings::EMBEDDED;
 use vxf_recipe::{Recipe, SUGAR, Worldly, world_defaults};
 
-/// A setting that this experiment leaves at the world's own default, which is not the paper's.
+/// A setting with a default of the embedded world that differs from the paper's value.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Deviation {
     /// Its key.
     pub key: String,
-    /// The world's value, as used.
+    /// The value used here.
     pub here: Value,
-    /// The paper's, or the plugin's own default.
+    /// The paper's value, or the plugin's own default.
     pub paper: Value,
 }
 
-/// Where the embedded world, as run, departs from the paper; `vxf diff` does it for files.
+/// The settings in which an experiment in the embedded world differs from the paper; for files, `vxf
+/// diff` lists them.
 pub fn deviations(recipe: &Recipe) -> Vec<Deviation> {
     if recipe.model.path != EMBEDDED {
         return Vec::new();
@@ -67,7 +68,7 @@ fn at<'a>(values: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
     parts.try_fold(first, |at, part| at.get(part))
 }
 
-/// Numbers agree by value, tables where the paper's keys do.
+/// Compares numbers by value, and tables by the keys of the paper's.
 fn agrees(here: &Value, paper: &Value) -> bool {
     match (here, paper) {
         (Value::Object(here), Value::Object(paper)) => {

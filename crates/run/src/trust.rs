@@ -1,16 +1,15 @@
-//! Whether anyone else could have changed a model that is read from a directory.
+//! Warns about model files that other users could have changed.
 //!
-//! Weights and tokenizers are data and run no code, but they decide what a model says. So a
-//! directory that others can write into is not believed silently, and neither is a link that leads
-//! out of it.
+//! Weights and tokenizers run no code, but they decide what a model says. So directories that others can
+//! write to are reported, and so are links that lead out of them.
 
 use std::fs::{self, Metadata};
 use std::path::Path;
 
-/// Endings of what a model directory is read for.
+/// Extensions of the files that are read from a model directory.
 const READ: [&str; 5] = ["json", "safetensors", "bin", "txt", "jinja"];
 
-/// What is worth knowing of `directory` before it is believed, a sentence each.
+/// Warnings about `directory`, one sentence each.
 pub(crate) fn remarks(directory: &Path) -> Vec<String> {
     remarks_to(&Me::here(), directory)
 }
@@ -41,7 +40,7 @@ fn remarks_to(me: &Me, directory: &Path) -> Vec<String> {
     [open, away.sentence("what is there is read")].into_iter().flatten().collect()
 }
 
-/// The first of several files, what is said of it, and how many more there are.
+/// The first of several files with its problem, and the number of further ones.
 #[derive(Default)]
 struct Found {
     first: Option<String>,
@@ -66,15 +65,15 @@ impl Found {
     }
 }
 
-/// The directory that links may lead within: that of a whole repository for the hub's cache, which
-/// is made of links.
+/// The directory that links may point into; for the hub's cache, which consists of links, the whole
+/// repository.
 fn home(directory: &Path) -> Option<std::path::PathBuf> {
     let real = directory.canonicalize().ok()?;
     let above = real.parent().filter(|above| above.ends_with("snapshots"));
     Some(above.and_then(Path::parent).unwrap_or(&real).to_owned())
 }
 
-/// Who this process runs as, as far as the system says.
+/// The user and groups of this process, as far as known.
 #[derive(Default)]
 struct Me {
     user: Option<u32>,
@@ -97,7 +96,7 @@ impl Me {
         Self { user: Some(own.uid()), groups }
     }
 
-    /// Who else may write to what has this metadata.
+    /// How other users may write to a file with this metadata, if they can.
     fn who_else(&self, metadata: &Metadata) -> Option<String> {
         use std::os::unix::fs::MetadataExt;
         let (owner, group, mode) = (metadata.uid(), metadata.gid(), metadata.mode() & 0o7777);
@@ -105,7 +104,7 @@ impl Me {
             return Some(format!("is writable by everyone (mode {mode:o})"));
         }
         let user = self.user?;
-        // The owner of everything can write everywhere, whatever the mode.
+        // Root can write everywhere, whatever the mode.
         if owner != user && owner != 0 {
             return Some(format!("belongs to another user (id {owner})"));
         }
@@ -171,7 +170,7 @@ mod tests {
         let place = model();
         let config = place.path().join("config.json");
         if chown(&config, Some(12_345), None).is_err() {
-            // Only the owner of everything can give files away; anyone can look as someone else does.
+            // Without root, a file cannot be given away; so check as another user would.
             let owner = fs::metadata(&config).expect("it is there").uid();
             let someone = Me { user: Some(owner + 1), groups: Vec::new() };
             let told = remarks_to(&someone, place.path()).join("\n");
@@ -209,7 +208,7 @@ mod tests {
         symlink(outside.path(), snapshot.join("model.safetensors")).expect("a link");
         let told = remarks(&snapshot).join("\n");
         assert!(told.contains("snapshots/0123/model.safetensors is a link to /"), "{told}");
-        // Within a plain directory too, but not from one.
+        // Within a plain directory too, but not out of one.
         symlink("config.json", place.path().join("other.json")).expect("a link");
         assert_eq!(remarks(place.path()), [""; 0]);
         symlink(outside.path(), place.path().join("vocab.json")).expect("a link");

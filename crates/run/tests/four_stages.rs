@@ -1,5 +1,5 @@
-//! Alignment, fine-tuning, post-tuning, fine-tuning: interrupted anywhere and resumed to the bit, measured
-//! again later, and kept without its weights.
+//! Alignment, fine-tuning, post-tuning, fine-tuning: interrupted at every event and resumed to the same
+//! bits, measured again later, and kept without weights.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,7 +16,7 @@ use vxf_report::{Record, RunId};
 use vxf_run::execute::Silent;
 use vxf_run::{Access, Control, Error as RunError, Every, Prepared, Progress, Run};
 
-/// Goes back half of the way to the aligned model.
+/// Goes halfway back to the aligned model.
 struct HalfBack;
 
 impl Defense for HalfBack {
@@ -62,7 +62,7 @@ vxf_core::register! {
     stages: [PostTuning],
 }
 
-/// Counts how often it is asked, which a figure that is kept must not be.
+/// Counts how often it was asked; a stored figure must not be measured again.
 struct Counting;
 
 static COUNTED: AtomicU64 = AtomicU64::new(0);
@@ -94,7 +94,7 @@ vxf_core::register! {
 
 static NEVER: AtomicBool = AtomicBool::new(false);
 
-/// The four stages with their runs.
+/// The runs of the four stages.
 const RUNS: [&str; 4] = [
     "vaccine/aligned/1",
     "vaccine/0.5/1",
@@ -141,14 +141,14 @@ fn experiment(changes: &[(&str, Value)]) -> Experiment {
     Experiment::of(layer).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// What a process found when it ended; the directory is let go of.
+/// What a process leaves when it ends, with the directory unlocked.
 struct Seen {
     records: Vec<Record>,
     failures: usize,
     was_finished: bool,
 }
 
-/// One process.
+/// Executes the experiment as one process.
 fn run(
     root: &Path,
     experiment: Experiment,
@@ -166,7 +166,7 @@ fn finished(root: &Path, experiment: Experiment) -> Seen {
     run(root, experiment, &NEVER, &Silent).expect("a finished experiment")
 }
 
-/// Asks for a stop at an event: a run begins, or a step was taken.
+/// Asks to stop at the given event: the start of a run, or a step.
 struct StopAt {
     asked: AtomicBool,
     left: AtomicUsize,
@@ -237,7 +237,7 @@ fn is_weights(path: &Path) -> bool {
         || path.parent().is_some_and(|parent| parent.ends_with("adapter"))
 }
 
-/// What has to come out alike, file by file: weights, answers and the log of the steps.
+/// The files that must be equal: weights, answers and step logs.
 fn outcome(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut all = Vec::new();
     files(root, &mut all);
@@ -264,7 +264,7 @@ fn weights(root: &Path) -> BTreeMap<PathBuf, (SystemTime, Vec<u8>)> {
     all.into_iter().map(stamp).collect()
 }
 
-/// What was measured, run by run.
+/// The figures of each run.
 fn figures(finished: &Seen) -> BTreeMap<String, Value> {
     let rows =
         |record: &Record| (record.id.path().display().to_string(), json!(record.measurements));
@@ -293,7 +293,7 @@ fn four_stages_resume_to_the_bit_wherever_they_are_interrupted() {
     }
     assert!(!whole.join("checkpoints").exists());
 
-    // Once at each event: as a run begins, and after a step.
+    // Stop once at each event.
     for event in 1..=16 {
         let root = place.path().join(format!("once-{event}"));
         let stop = StopAt::new(event);
@@ -307,7 +307,7 @@ fn four_stages_resume_to_the_bit_wherever_they_are_interrupted() {
         assert_eq!(figures(&seen), figures_wanted, "event {event}");
     }
 
-    // Again and again, every few events.
+    // Stop repeatedly, every few events.
     for events in [2, 3, 5] {
         let root = place.path().join(format!("every-{events}"));
         let mut stops = 0;
@@ -326,7 +326,7 @@ fn four_stages_resume_to_the_bit_wherever_they_are_interrupted() {
     }
 }
 
-/// The stage without steps gave what it should: half of what the user changed.
+/// The stage without steps undid half of what the user changed.
 #[test]
 fn post_tuning_reads_the_aligned_model_and_gives_weights() {
     let place = tempfile::tempdir().expect("a temporary directory");
@@ -376,12 +376,12 @@ fn a_metric_is_added_to_a_finished_experiment_without_training() {
         let kept: Vec<_> =
             record.measurements.iter().filter(|row| row.metric == "counting").collect();
         assert_eq!(json!(kept), figures_before[&run], "{run}");
-        // Nothing has drifted from itself: the aligned model has no figure.
+        // The aligned model has no drift from itself.
         let drifted = record.measurements.iter().any(|row| row.metric == "drift");
         assert_eq!(drifted, record.id.ratio.is_some(), "{run}");
     }
 
-    // The same figures as if both had been asked for at once.
+    // The figures equal those of asking for both metrics at once.
     let at_once = finished(&place.path().join("y"), experiment(&[("metrics", json!(["drift"]))]));
     for (one, other) in second.records.iter().zip(&at_once.records) {
         let drift: Vec<_> = one.measurements.iter().filter(|row| row.metric == "drift").collect();
@@ -411,7 +411,7 @@ fn an_experiment_without_its_weights_counts_as_done() {
     assert_eq!(counted.seen(), (0, 0));
     assert_eq!(figures(&again), figures(&first));
 
-    // A metric that needs the weights is refused, with what to do, and the records stay.
+    // A metric that needs the weights is refused with advice, and the records stay.
     let more = experiment(&[("keep", json!("none")), ("metrics", json!(["accuracy"]))]);
     let error = run(&root, more, &NEVER, &Silent).map(drop).expect_err("no weights");
     let mut shown = error.to_string();
@@ -424,7 +424,7 @@ fn an_experiment_without_its_weights_counts_as_done() {
     let last = finished(&root, none());
     assert_eq!(figures(&last), figures(&first));
 
-    // Adapters alone.
+    // The same with `--keep adapters`.
     let root = place.path().join("adapters");
     finished(&root, experiment(&[("keep", json!("adapters"))]));
     let left = weights(&root);

@@ -1,4 +1,4 @@
-//! The graph of runs: which runs a recipe consists of, what they are called, and which ones are shared.
+//! The graph of runs: which runs a recipe has, how they are named, and which are shared.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use vxf_report::RunId;
 use vxf_run::Graph;
 use vxf_run::plan::RunSpec;
 
-/// Gives back what it gets, after the user.
+/// A post-tuning method that changes nothing.
 struct Untouched;
 
 impl Defense for Untouched {}
@@ -47,7 +47,7 @@ fn path(id: &RunId) -> String {
     id.path().to_str().expect("plain names").replace(std::path::MAIN_SEPARATOR, "/")
 }
 
-/// The paths of all runs, each of which is there once.
+/// The paths of all runs; each is there once.
 fn paths(graph: &Graph) -> BTreeSet<String> {
     let all: Vec<_> = graph.runs.iter().map(|run| path(&run.id)).collect();
     let set: BTreeSet<_> = all.iter().cloned().collect();
@@ -55,7 +55,7 @@ fn paths(graph: &Graph) -> BTreeSet<String> {
     set
 }
 
-/// All of `labels`, then all of `ratios`, then all of `ends`, joined.
+/// All combinations of `labels`, `ratios` and `ends`, joined as paths.
 fn product(labels: &[&str], ratios: &[&str], ends: &[&str]) -> BTreeSet<String> {
     let mut all = BTreeSet::new();
     for label in labels {
@@ -66,7 +66,7 @@ fn product(labels: &[&str], ratios: &[&str], ends: &[&str]) -> BTreeSet<String> 
     all
 }
 
-/// The parent of each run by its path, and each parent before its children.
+/// The parent of each run by path; checks that parents come first.
 fn parents(graph: &Graph) -> BTreeMap<String, Option<String>> {
     let parent = |(index, run): (usize, &RunSpec)| {
         assert!(run.parent.is_none_or(|parent| parent < index), "{}", path(&run.id));
@@ -75,7 +75,7 @@ fn parents(graph: &Graph) -> BTreeMap<String, Option<String>> {
     graph.runs.iter().enumerate().map(parent).collect()
 }
 
-/// The rows of each block of the comparison, with the number of their runs.
+/// The rows of each block of the comparison, with their numbers of runs.
 fn rows(graph: &Graph) -> Vec<(String, Vec<(String, usize)>)> {
     let blocks = graph.layout.blocks.iter().map(|block| {
         let lines = block.lines.iter().map(|line| (line.name.clone(), line.runs.len()));
@@ -128,7 +128,7 @@ fn the_rows_beside_an_axis_of_defences_are_there_once() {
         assert_eq!(names, ["none", "sft", "vaccine", "random"]);
         assert_eq!(block.tested, ["vaccine", "random"]);
     }
-    // Plain training on the axis is the row that is there beside it.
+    // Plain training on the axis is the same row as the baseline.
     let plain = graph("[axes]\ndefense = [\"sft\", \"vaccine\", \"none\"]\n");
     assert_eq!(paths(&plain), product(&["none", "sft", "vaccine"], &ALL, &SEEDS));
     let tested: BTreeSet<_> = plain.layout.blocks[0].tested.iter().map(String::as_str).collect();
@@ -177,7 +177,7 @@ fn an_axis_of_the_user_s_stage_shares_what_comes_before() {
     }
 }
 
-/// Two axes: each run has the values of those on which it differs from others of its name.
+/// With two axes, each run shows only the values on which it differs from others of its name.
 #[test]
 fn runs_are_told_apart_by_the_axes_that_matter_to_them() {
     let graph = graph(
@@ -188,7 +188,7 @@ fn runs_are_told_apart_by_the_axes_that_matter_to_them() {
     assert_eq!(paths(&graph), product(&["vaccine", "sft"], &["aligned", "0.1"], &ends));
 }
 
-/// A method with other settings than the row of its name beside it is called otherwise.
+/// A method with other settings than the baseline of the same name gets another name.
 #[test]
 fn two_rows_never_share_a_name() {
     let text = "seeds = [1]\nharmful_ratios = [0.1]\n[defense]\nname = \"sft\"\n\
@@ -256,7 +256,7 @@ fn a_kind_of_stage_may_come_twice() {
     assert_eq!(children, [index]);
 }
 
-/// What is repaired stands beside what it came from, and plain training beside both.
+/// A repaired model is compared with its parent and with plain training.
 #[test]
 fn post_tuning_is_compared_with_what_it_repairs() {
     let graph =
@@ -275,7 +275,7 @@ fn post_tuning_is_compared_with_what_it_repairs() {
     assert_eq!(last.baseline.as_deref(), Some("sft"));
 }
 
-/// Data that differs makes runs that differ, whichever stage reads it.
+/// Runs with different data are different runs, whichever stage reads it.
 #[test]
 fn runs_on_other_data_are_other_runs() {
     let graph = graph(

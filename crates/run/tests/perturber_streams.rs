@@ -1,4 +1,4 @@
-//! The streams that a perturber declares are checked before anything loads, like a defence's.
+//! The streams that a perturber declares are checked before anything is loaded, as for a defence.
 
 use vxf_builtins as _;
 use vxf_core::prelude::*;
@@ -19,7 +19,7 @@ impl Perturber for Elsewhere {
 vxf_core::config! {
     /// Settings of `elsewhere`.
     pub struct ElsewhereConfig {
-        /// Whether it reads a stream that there is.
+        /// Whether it reads an existing stream.
         pub known: bool = true,
     }
 }

@@ -1,4 +1,4 @@
-//! Answers of a model do not depend on the cache, nor on what is answered beside them.
+//! A model's answers depend neither on the cache nor on the other prompts of the batch.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use vxf_run::measure::sampler;
 use vxf_testkit::checkpoint::random;
 use vxf_testkit::metric::probes;
 
-/// A model that has lost its cache.
+/// A model without its cache.
 struct Forgetful(Arc<dyn Backbone>);
 
 impl Backbone for Forgetful {
@@ -69,7 +69,7 @@ impl Backbone for Forgetful {
     }
 }
 
-/// Numbers for text; 0 and 1 end an answer.
+/// Writes tokens as numbers; 0 and 1 end an answer.
 struct Numbers;
 
 impl Text for Numbers {
@@ -97,7 +97,7 @@ fn models() -> Result<Vec<Arc<dyn Backbone>>> {
     [llama, opt].into_iter().map(load).collect()
 }
 
-/// Answers to prompts of several lengths, so many at a time.
+/// Answers to prompts of several lengths, in batches of `batch_size`.
 fn made(model: &dyn Backbone, sampling: &Sampling, batch_size: usize) -> Result<Vec<String>> {
     let prompt = |index: u32| Prompt {
         text: index.to_string(),
@@ -111,7 +111,7 @@ fn made(model: &dyn Backbone, sampling: &Sampling, batch_size: usize) -> Result<
         ..probes(BTreeMap::new(), batch_size)
     };
     let model = Model { backbone: model, weights: &Params::new() };
-    let all = answers(model, "set", &prompts, 24, &probes, &generate::Forgetful)?;
+    let all = answers(model, "set", &prompts, 24, &probes, &generate::NoCache)?;
     Ok(all.into_iter().map(|made| made.answer).collect())
 }
 

@@ -6,6 +6,7 @@
 //! index of the rows of a batch. Nothing here knows a model, a
 //! layer or training.
 
+pub mod adamw;
 pub mod autograd;
 pub mod mask;
 pub mod numeric;

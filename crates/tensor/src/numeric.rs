@@ -34,13 +34,13 @@ pub fn squares(tensors: &[&Tensor]) -> Result<Vec<Scalar>> {
 pub fn norm(tensors: &[&Tensor]) -> Result<Scalar> {
     #[cfg(feature = "cuda")]
     if let Some(sums) = on_device(tensors)? {
-        return Scalar::of(&vxf_cuda::total(&sums)?)?.root();
+        return Scalar::of(&vxf_cuda::total(&sums)?)?.sqrt();
     }
     let mut sum = Scalar::default();
     for tensor in tensors {
-        sum = sum.plus(&own_square(tensor)?)?;
+        sum = sum.add(&own_square(tensor)?)?;
     }
-    sum.root()
+    sum.sqrt()
 }
 
 fn own_square(tensor: &Tensor) -> Result<Scalar> {
@@ -168,7 +168,8 @@ pub fn scalar(tensor: &Tensor) -> Result<f64> {
 mod tests {
     use super::{PART, summed};
 
-    /// One part, several parts and a partial one give the same sum on any number of threads.
+    /// The sum over one or several parts, the last one partial, does not depend on the number of
+    /// threads.
     #[test]
     fn sums_do_not_depend_on_threads() {
         for len in [0, 5, PART, PART + 1, 3 * PART + 7] {

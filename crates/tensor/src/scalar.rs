@@ -2,7 +2,7 @@
 //!
 //! Reading a number from a GPU waits for all work queued before it. A step computes dozens of
 //! numbers: two losses, a norm per site, the gradient norm. They stay on the device as [`Scalar`]s
-//! until [`settle`] fetches all of them in one transfer.
+//! until [`fetch`] fetches all of them in one transfer.
 
 use candle_core::{DType, Device, Tensor};
 
@@ -58,7 +58,7 @@ impl Scalar {
     }
 
     /// The sum of two scalars.
-    pub fn plus(&self, other: &Self) -> Result<Self> {
+    pub fn add(&self, other: &Self) -> Result<Self> {
         Ok(match (&self.0, &other.0) {
             (Kind::Known(a), Kind::Known(b)) => (a + b).into(),
             (Kind::Known(a), Kind::Pending(b)) | (Kind::Pending(b), Kind::Known(a)) => {
@@ -69,22 +69,22 @@ impl Scalar {
     }
 
     /// This scalar times `factor`.
-    pub fn times(&self, factor: f64) -> Result<Self> {
+    pub fn mul(&self, factor: f64) -> Result<Self> {
         self.map(|value| value * factor, |tensor| tensor * factor)
     }
 
     /// The square.
-    pub fn squared(&self) -> Result<Self> {
+    pub fn sqr(&self) -> Result<Self> {
         self.map(|value| value * value, Tensor::sqr)
     }
 
     /// The square root.
-    pub fn root(&self) -> Result<Self> {
+    pub fn sqrt(&self) -> Result<Self> {
         self.map(f64::sqrt, Tensor::sqrt)
     }
 
     /// `numerator` divided by this scalar.
-    pub fn under(&self, numerator: f64) -> Result<Self> {
+    pub fn rdiv(&self, numerator: f64) -> Result<Self> {
         self.map(|value| numerator / value, |tensor| tensor.recip()? * numerator)
     }
 
@@ -121,7 +121,7 @@ impl Scalar {
 ///
 /// # Errors
 /// When a device fails; when numbers are pending on several devices.
-pub fn settle(scalars: &[&Scalar]) -> Result<Vec<f64>> {
+pub fn fetch(scalars: &[&Scalar]) -> Result<Vec<f64>> {
     let pending: Vec<Tensor> = scalars
         .iter()
         .filter_map(|scalar| match &scalar.0 {
@@ -148,18 +148,18 @@ mod tests {
 
     /// Pending and known scalars give the same results.
     #[test]
-    fn pending_numbers_reckon_like_known_ones() -> Result<()> {
+    fn pending_numbers_compute_like_known_ones() -> Result<()> {
         let reckon = |a: &Scalar, b: &Scalar| -> Result<Vec<f64>> {
             let all = [
-                a.plus(b)?,
-                b.plus(a)?,
-                a.times(0.3)?,
-                a.squared()?,
-                b.root()?,
-                b.under(2.0)?,
+                a.add(b)?,
+                b.add(a)?,
+                a.mul(0.3)?,
+                a.sqr()?,
+                b.sqrt()?,
+                b.rdiv(2.0)?,
                 Scalar::from(7.0),
             ];
-            settle(&all.iter().collect::<Vec<_>>())
+            fetch(&all.iter().collect::<Vec<_>>())
         };
         let (a, b) = (-1.7, 0.9);
         let known = reckon(&a.into(), &b.into())?;

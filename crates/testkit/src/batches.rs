@@ -1,4 +1,4 @@
-//! Random samples: several lengths, padding, labels that are ignored.
+//! Random samples: several lengths, padding, ignored labels.
 
 use candle_core::{Device, Tensor};
 use proptest::strategy::Strategy;
@@ -6,7 +6,7 @@ use rand::Rng;
 use vxf_core::batch::IGNORED;
 use vxf_core::{Batch, Example, Key, Padding, Result};
 
-/// Samples side by side, before they are padded.
+/// Samples before padding.
 #[derive(Clone, Debug)]
 pub struct Rows {
     tokens: Vec<Vec<u32>>,
@@ -17,8 +17,8 @@ pub struct Rows {
 impl Rows {
     /// `count` samples of 2 to `longest` tokens below `vocabulary`.
     ///
-    /// The first sample has a label; about two fifths of all other positions have none, so that
-    /// now and then a whole sample goes without.
+    /// The first sample has a label. About two fifths of all other positions have none, so that
+    /// sometimes a whole sample has none.
     pub fn random(count: usize, longest: usize, vocabulary: usize, key: &Key) -> Self {
         let mut rng = key.child("rows").rng();
         let mut rows = Self { tokens: Vec::new(), labels: Vec::new(), padding: Padding::LeftOut };
@@ -50,7 +50,7 @@ impl Rows {
         Ok(Batch::from_rows(&tokens, &self.labels, device)?.with_padding(self.padding))
     }
 
-    /// The same samples as `parts` batches of about equally many.
+    /// The samples as `parts` batches of about equal size.
     pub fn parts(&self, parts: usize, device: &Device) -> Result<Vec<Batch>> {
         let size = self.tokens.len().div_ceil(parts);
         let part = |(tokens, labels): (&[Vec<u32>], &[Vec<i64>])| {

@@ -1,4 +1,4 @@
-//! Random situations, and the runner that tries a law on them.
+//! Random cases, and the runner that checks a law on them.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -13,18 +13,18 @@ use vxf_core::{Backbone, Batch, Key, Padding, Params, Result, Site, SiteSelectio
 use crate::batches::{Rows, paddings};
 use crate::toy::{Toy, ToyShape};
 
-/// A toy, what of it is trained, samples and sites.
+/// A random case: a toy, its trainable set, samples and sites.
 #[derive(Clone, Debug)]
 pub struct Case {
-    /// The toy's measures.
+    /// The toy's dimensions.
     pub shape: ToyShape,
-    /// Whether it computes in f64 rather than f32.
+    /// Whether it computes in f64 instead of f32.
     pub double: bool,
-    /// Whether an adapter is trained rather than everything.
+    /// Whether an adapter is trained, not all weights.
     pub lora: bool,
     /// Number of samples.
     pub rows: usize,
-    /// Tokens of the longest sample, at most.
+    /// The most tokens in a sample.
     pub longest: usize,
     /// What becomes of padding.
     pub padding: Padding,
@@ -32,7 +32,7 @@ pub struct Case {
     pub sites: Vec<String>,
     /// Whether each block is computed again in the backward pass.
     pub blockwise: bool,
-    /// Fixes all that is drawn.
+    /// The seed of all randomness.
     pub seed: u64,
 }
 
@@ -69,12 +69,12 @@ impl Case {
         self.samples().batch(crate::device())
     }
 
-    /// The selection that is asked for.
+    /// The requested selection.
     pub fn selection(&self) -> Result<SiteSelection> {
         SiteSelection::try_from(self.sites.clone())
     }
 
-    /// The sites that are asked for.
+    /// The requested sites.
     pub fn sites(&self) -> Result<Vec<Site>> {
         self.selection()?.resolve(self.shape.layers)
     }
@@ -84,8 +84,7 @@ impl Case {
         if self.blockwise { Recompute::Block } else { Recompute::None }
     }
 
-    /// Half the distance between neighbouring numbers around one: the rounding of the sum of a
-    /// hidden embedding and what is added to it, relative to the sum.
+    /// The unit roundoff: the relative rounding error of a hidden embedding plus its perturbation.
     pub fn rounding(&self) -> f64 {
         if self.double { f64::EPSILON / 2.0 } else { f64::from(f32::EPSILON) / 2.0 }
     }
@@ -97,7 +96,7 @@ impl Case {
     }
 }
 
-/// Cases of all kinds, with dropout in most.
+/// Cases of all kinds, most with dropout.
 pub fn cases() -> impl Strategy<Value = Case> {
     let shape = (1usize..=3, 2usize..=8, prop_oneof![Just(0.0), Just(0.3)]);
     let samples = (1usize..=4, 2usize..=7, paddings());
@@ -124,10 +123,10 @@ pub fn cases() -> impl Strategy<Value = Case> {
     })
 }
 
-/// Tries `law` on `count` random values (`PROPTEST_CASES` overrides the count).
+/// Checks `law` on `count` random values (`PROPTEST_CASES` overrides the count).
 ///
 /// # Panics
-/// When it fails, with the smallest value found for which it does.
+/// When it fails, with the smallest failing value found.
 pub fn property<S: Strategy>(count: u32, values: S, law: impl Fn(S::Value) -> Result<()>)
 where
     S::Value: Debug,

@@ -6,7 +6,7 @@ use vxf_core::{Key, Params, Result};
 use vxf_hf::checkpoint::Checkpoint;
 use vxf_hf::outline;
 
-/// The measures of a Llama to make.
+/// The dimensions of a random Llama.
 #[derive(Clone, Debug)]
 pub struct LlamaShape {
     /// Width of the hidden embeddings.
@@ -25,7 +25,7 @@ pub struct LlamaShape {
     pub vocabulary: usize,
     /// Whether the output projection is the embedding.
     pub tied: bool,
-    /// Added under the root of the norms.
+    /// The epsilon of the norms.
     pub epsilon: f64,
     /// Base of the rotary angles.
     pub rope_theta: f64,
@@ -87,7 +87,8 @@ impl LlamaShape {
 
 /// Random weights for a configuration of any registered family, the same values in every type.
 ///
-/// Wide enough that attention is far from uniform, and neither gains are one nor biases zero.
+/// They are large enough for attention to be far from uniform; gains differ from one and biases
+/// from zero.
 pub fn tensors(config: &Value, key: &Key, dtype: DType, device: &Device) -> Result<Params> {
     let draw = |(name, shape): (String, Vec<usize>)| -> Result<(String, Tensor)> {
         let (scale, mean) = match shape.as_slice() {

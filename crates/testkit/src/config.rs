@@ -22,12 +22,12 @@ fn parsed<C: Kind + Serialize + ?Sized>(name: &str, settings: &Value) -> (Box<C>
     }
 }
 
-/// The registry's entry says what the plugin is, and its documented defaults are the real ones.
+/// The registry's entry has a summary, and documented defaults are the real ones.
 pub fn documents_its_defaults<C: Kind + Serialize + ?Sized>(name: &str) {
     let entry = entry::<C>(name);
     assert!(!entry.summary.is_empty() && entry.summary.len() < 80, "a summary under 80 characters");
     let mut documented = serde_json::Map::new();
-    documented.insert("name".into(), json!(name));
+    documented.insert(C::TAG.into(), json!(name));
     for setting in (entry.settings)() {
         assert!(!setting.meaning.is_empty(), "`{}` needs a meaning", setting.name);
         documented.insert(setting.name.into(), setting.default);
@@ -49,13 +49,13 @@ where
     let read: Box<C> = serde_json::from_value(written.clone()).expect("what was written");
     assert_eq!(serde_json::to_value(&*read).expect("plain data"), written);
 
-    // A user writes no name: the entry reads the rest alike.
+    // A user's settings have no name: the entry reads the rest in the same way.
     let mut rest = written.clone();
-    rest.as_object_mut().and_then(|rest| rest.remove("name")).expect("written with its name");
+    rest.as_object_mut().and_then(|rest| rest.remove(C::TAG)).expect("written with its name");
     assert_eq!(parsed::<C>(name, &rest).1, written, "both ways of reading agree");
 }
 
-/// A key that there is not is refused, by both ways of reading and by its name.
+/// An unknown key is rejected by both ways of reading, and named.
 pub fn refuses_unknown_keys<C>(name: &str)
 where
     C: Kind + ?Sized,
@@ -63,25 +63,27 @@ where
 {
     let error = (entry::<C>(name).parse)(json!({ "rhoo": 1.0 })).err().expect("no such key");
     assert_eq!(error.key, "rhoo");
-    let read: Result<Box<C>, _> = serde_json::from_value(json!({ "name": name, "rhoo": 1.0 }));
-    assert!(read.is_err(), "read by name, an unknown key must be refused as well");
+    let read: Result<Box<C>, _> = serde_json::from_value(json!({ C::TAG: name, "rhoo": 1.0 }));
+    assert!(read.is_err(), "read by name, an unknown key must be rejected as well");
 }
 
-/// Turns the laws of settings into tests, for a plugin of the kind `defense`, `perturber`,
-/// `metric` or `judge`: `config_laws!(defense "vaccine", json!({ "tau": 3 }));`.
+/// Turns the laws of settings into tests, for a plugin of the kind `defense`, `perturber`, `metric`,
+/// `judge` or `source`: `config_laws!(defense "vaccine", json!({ "tau": 3 }));`. For a source, the crate
+/// `vxf_data` must be a dependency.
 ///
 /// The plugin must be linked (`use my_plugin as _;`).
 #[macro_export]
 macro_rules! config_laws {
-    (defense $($rest:tt)*) => { $crate::config_laws!(@ DefenseConfig defense_settings $($rest)*); };
-    (perturber $($rest:tt)*) => { $crate::config_laws!(@ PerturberConfig perturber_settings $($rest)*); };
-    (metric $($rest:tt)*) => { $crate::config_laws!(@ MetricConfig metric_settings $($rest)*); };
-    (judge $($rest:tt)*) => { $crate::config_laws!(@ JudgeConfig judge_settings $($rest)*); };
-    (@ $kind:ident $module:ident $name:literal, $settings:expr) => {
+    (defense $($rest:tt)*) => { $crate::config_laws!(@ [$crate::core::config::DefenseConfig] defense_settings $($rest)*); };
+    (perturber $($rest:tt)*) => { $crate::config_laws!(@ [$crate::core::config::PerturberConfig] perturber_settings $($rest)*); };
+    (metric $($rest:tt)*) => { $crate::config_laws!(@ [$crate::core::config::MetricConfig] metric_settings $($rest)*); };
+    (judge $($rest:tt)*) => { $crate::config_laws!(@ [$crate::core::config::JudgeConfig] judge_settings $($rest)*); };
+    (source $($rest:tt)*) => { $crate::config_laws!(@ [::vxf_data::DataConfig] source_settings $($rest)*); };
+    (@ [$kind:path] $module:ident $name:literal, $settings:expr) => {
         mod $module {
             #[allow(unused_imports)]
             use super::*;
-            type Config = dyn $crate::core::config::$kind;
+            type Config = dyn $kind;
 
             #[test]
             fn documents_its_defaults() {

@@ -1,4 +1,4 @@
-//! Laws of a defence: it trains, repeats itself, and resumes to the bit.
+//! Laws of a defence: it trains, is repeatable, and resumes to the bit.
 
 use proptest::prelude::*;
 use serde_json::Value;
@@ -23,7 +23,7 @@ fn config(name: &str, settings: &Value) -> Result<Box<dyn DefenseConfig>> {
     Ok((entry.parse)(settings.clone())?)
 }
 
-/// The defence `name` in a stage of its own, with every stream there may be.
+/// The defence `name` in a stage of its own, with all possible streams.
 fn stage<'a>(
     name: &str,
     settings: &Value,
@@ -39,7 +39,7 @@ fn stage<'a>(
     let key = Key::root(case.seed);
     let stream = |(index, name)| {
         let key = key.child(name);
-        // Epochs of different lengths, so that streams do not turn together.
+        // Epochs of different lengths, so that streams do not start over together.
         (name, samples(backbone, 5 + index, &key))
     };
     let streams = names.into_iter().enumerate().map(stream).collect();
@@ -47,7 +47,7 @@ fn stage<'a>(
     let inner = perturber(config.perturber())?;
     let mut defense = config.build(&BuildContext::bare())?;
     if !config.makes_gradient() {
-        // As a run has it: the plain gradient, which it adjusts.
+        // As in a run: it adjusts the plain gradient.
         defense = Box::new(Composition::new().with(entry.name, defense, false));
     }
     let mut stage = training(backbone, &weights, streams, defense, inner)?;
@@ -69,7 +69,7 @@ fn situations() -> impl Strategy<Value = (Case, usize)> {
     (cases(), 1usize..=2)
 }
 
-/// The same stage twice gives the same bits, and weights that have moved.
+/// The same stage twice gives the same bits, and the weights change.
 pub fn repeats_itself(name: &str, settings: &Value) {
     property(8, situations(), |situation| {
         let backbone = situation.0.backbone()?;
@@ -84,13 +84,13 @@ pub fn repeats_itself(name: &str, settings: &Value) {
             assert_eq!(first_difference(&before, &stage.weights)?.is_some(), trains, "moves");
             Ok((stage.finish()?.weights, before))
         };
-        assert_eq!(first_difference(&run()?.0, &run()?.0)?, None, "a weight that differs");
+        assert_eq!(first_difference(&run()?.0, &run()?.0)?, None, "a weight differs");
         Ok(())
     });
 }
 
-/// Stopped after k steps and taken up from what was saved, a stage ends in the same bits: the weights
-/// that it trained, and those that the defence's `finish` makes of them.
+/// A stage that is stopped after k steps and resumed ends with the same bits: in the trained
+/// weights, and in the result of the defence's `finish`.
 pub fn resumes_to_the_bit(name: &str, settings: &Value) {
     property(12, (situations(), 0u64..=3, 0u64..=3), |(situation, before, after)| {
         let backbone = situation.0.backbone()?;
@@ -117,13 +117,13 @@ pub fn resumes_to_the_bit(name: &str, settings: &Value) {
     });
 }
 
-/// Hands over what a checkpoint keeps, by value, and drops the rest.
+/// Passes the contents of a checkpoint to `fresh`, by value, and drops the rest of `old`.
 pub fn resume(fresh: &mut Training<'_>, old: Training<'_>) -> Result<()> {
     let Saved { tensors, position } = old.save()?;
     let copy = |(group, tensors): (String, Params)| Ok((group, tensors.copy()?));
     let tensors = tensors.into_iter().map(copy).collect::<Result<_>>()?;
     drop(old);
-    // A checkpoint keeps the rest as JSON text.
+    // A checkpoint stores the rest as JSON text.
     let text = serde_json::to_string(&position).expect("plain data");
     let position = serde_json::from_str(&text).expect("JSON that was just written");
     fresh.resume(Saved { tensors, position })
@@ -131,8 +131,8 @@ pub fn resume(fresh: &mut Training<'_>, old: Training<'_>) -> Result<()> {
 
 /// Turns the laws of a registered defence into tests: `defense_laws!("vaccine", json!({}));`.
 ///
-/// Those of its settings are included ([`config_laws!`](crate::config_laws!)). Its inner player, if
-/// it names one, must be linked too.
+/// The laws of its settings are included ([`config_laws!`](crate::config_laws!)). Its inner player,
+/// if any, must be linked too.
 #[macro_export]
 macro_rules! defense_laws {
     ($name:literal, $settings:expr) => {

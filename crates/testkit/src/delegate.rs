@@ -1,6 +1,6 @@
-//! What a wrapper around a backbone passes on unchanged.
+//! Delegation from a wrapper to its backbone.
 
-/// The methods of `Backbone` that describe a model rather than run it, answered by a field.
+/// The methods of `Backbone` that describe a model, delegated to a field.
 macro_rules! describe_as {
     ($inner:ident) => {
         fn architecture(&self) -> &vxf_core::backbone::Architecture {

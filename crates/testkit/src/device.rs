@@ -1,10 +1,10 @@
-//! Where laws are tried.
+//! The device of the laws.
 
 use std::sync::OnceLock;
 
 use candle_core::Device;
 
-/// The device that laws are tried on: the CPU, unless `VXF_TEST_DEVICE` names another, such as
+/// The device on which laws are checked: the CPU, unless `VXF_TEST_DEVICE` names another, such as
 /// `cuda:0` (with the feature `cuda`).
 ///
 /// # Panics
@@ -15,7 +15,7 @@ pub fn device() -> &'static Device {
         Err(_) | Ok("cpu") => Device::Cpu,
         Ok(name) => cuda(name),
     });
-    // Tests run on threads of their own.
+    // Each test has a thread of its own.
     #[cfg(feature = "cuda")]
     vxf_cuda::enter(device).expect("the device");
     device

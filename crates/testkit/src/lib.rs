@@ -1,15 +1,15 @@
 //! Contract tests and tiny models for authors of vxf plugins.
 //!
-//! One macro per kind of plugin turns what the core promises into `#[test]` functions of the
-//! author's own crate: [`config_laws!`], [`perturber_laws!`], [`gradient_perturber_laws!`],
-//! [`defense_laws!`] and [`backbone_laws!`]. Each law is a plain function too, so that one of them
-//! can be called alone. Laws draw their cases at random; `PROPTEST_CASES` asks for more of them.
+//! One macro per kind of plugin turns the laws of the core into `#[test]` functions in the author's
+//! own crate: [`config_laws!`], [`perturber_laws!`], [`gradient_perturber_laws!`],
+//! [`defense_laws!`] and [`backbone_laws!`]. Each law is a plain function too and can be called
+//! alone. Laws draw random cases; `PROPTEST_CASES` sets their number.
 //!
-//! What the laws are tried on is public as well: [`toy`] is a complete backbone in plain candle
-//! operations, [`plain`] computes the same by hand for tests of a method's formula, [`training`] puts
-//! stages together, [`checkpoint`] makes checkpoints in memory, [`batches`] makes samples,
-//! [`Recording`] sees what a forward pass really received, and [`metric`] has a model and probes on
-//! which a metric's figures can be worked out by hand.
+//! The parts that the laws use are public as well: [`toy`] is a complete backbone in plain candle
+//! operations, [`plain`] computes the same by hand for tests of a method's formula, [`training`]
+//! builds stages, [`checkpoint`] makes checkpoints in memory, [`batches`] makes samples,
+//! [`Recording`] records what a forward pass received, and [`metric`] has a model and probes for
+//! which a metric's figures can be computed by hand.
 
 #[macro_use]
 mod delegate;

@@ -1,6 +1,6 @@
-//! What metrics are tried on: a model whose logits are a table, and probes that need no tokenizer.
+//! For tests of metrics: a model whose logits are a table, and probes that need no tokenizer.
 //!
-//! Every figure can then be worked out by hand from a few numbers in the test.
+//! Every figure can then be computed by hand from a few numbers in the test.
 //!
 //! ```
 //! use std::collections::BTreeMap;
@@ -28,13 +28,13 @@ use vxf_core::generate::Greedy;
 use vxf_core::metric::{Generation, Judge, NamedJudge, Probes, Text, Verdict};
 use vxf_core::{Backbone, Example, Key, Params, Pass, Result, Trainable};
 
-/// A layer: its number, the hidden embeddings that come in and the pass, to what goes out.
+/// A layer: maps its number, the hidden embeddings and the pass to the output.
 pub type Block = fn(usize, &Tensor, &Pass<'_>) -> Result<Tensor>;
 
-/// A model whose logits are a table: what follows a token depends on that token alone.
+/// A model whose logits are a table: they depend on the last token alone.
 ///
-/// A token's hidden embedding is its row of the table, and the head passes it on. There are no
-/// layers, unless [`Table::with_blocks`] puts some in between, and no parameters.
+/// A token's hidden embedding is its row of the table, and the head returns it as logits. There are
+/// no parameters, and no layers unless [`Table::with_blocks`] adds some.
 #[derive(Clone, Debug)]
 pub struct Table {
     architecture: Architecture,
@@ -43,7 +43,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// The model of so many tokens, given the logits after each, in f32.
+    /// A model with a row of f32 logits per token.
     pub fn new<const VOCABULARY: usize>(rows: &[[f32; VOCABULARY]; VOCABULARY]) -> Result<Self> {
         let architecture = Architecture {
             family: "table".into(),
@@ -57,9 +57,9 @@ impl Table {
         Ok(Self { architecture, rows, block: |_, hidden, _| Ok(hidden.clone()) })
     }
 
-    /// The same with `layers` layers, each of which is `block`.
+    /// Adds `layers` layers, each of which is `block`.
     ///
-    /// The block visits what sites it likes, and reads what weights it likes from the pass.
+    /// The block may visit any sites, and may read any weights from the pass.
     pub fn with_blocks(mut self, layers: usize, block: Block) -> Self {
         self.architecture.layers = layers;
         Self { block, ..self }
@@ -112,9 +112,9 @@ impl Backbone for Table {
     }
 }
 
-/// Neither text nor judge: for metrics that ask for none.
+/// An empty text and judge, for metrics that need neither.
 ///
-/// Every answer decodes to nothing, ends with token 0 and is [`Verdict::Other`].
+/// Every answer decodes to an empty text, ends with token 0 and is [`Verdict::Other`].
 #[derive(Clone, Copy, Debug)]
 pub struct Mute;
 
@@ -140,8 +140,8 @@ impl Judge for Mute {
 
 /// Probes with these samples, by purpose, in batches of `batch_size`.
 ///
-/// There are no prompts, [`Mute`] is text and judge, and answers are greedy. A metric over answers
-/// gives its own: `Probes { questions, text, judges, ..probes(examples, batch_size) }`.
+/// There are no prompts, [`Mute`] is text and judge, and decoding is greedy. A test of a metric
+/// over answers sets its own: `Probes { questions, text, judges, ..probes(examples, batch_size) }`.
 pub fn probes(examples: BTreeMap<String, Vec<Example>>, batch_size: usize) -> Probes {
     Probes {
         examples,

@@ -15,11 +15,11 @@ pub fn norm(values: &[f64]) -> f64 {
 
 /// The L2 norm of the difference.
 pub fn distance(a: &[f64], b: &[f64]) -> f64 {
-    assert_eq!(a.len(), b.len(), "as many entries on both sides");
+    assert_eq!(a.len(), b.len(), "the same number of entries");
     a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum::<f64>().sqrt()
 }
 
-/// The tensor with `by` added to the entry at `index` in row-major order.
+/// The tensor plus `by` at the row-major `index`.
 pub fn nudged(tensor: &Tensor, index: usize, by: f64) -> Result<Tensor> {
     let mut values = entries(tensor)?;
     values[index] += by;
@@ -27,7 +27,7 @@ pub fn nudged(tensor: &Tensor, index: usize, by: f64) -> Result<Tensor> {
     Ok(moved.to_dtype(tensor.dtype())?.to_device(tensor.device())?)
 }
 
-/// The name of a tensor that differs in a single bit, the sign of a zero aside, or that only one side
+/// The name of a tensor that differs in any bit, except the sign of a zero, or that only one side
 /// has.
 pub fn first_difference(a: &Params, b: &Params) -> Result<Option<String>> {
     let names = a.names().chain(b.names());
@@ -35,8 +35,9 @@ pub fn first_difference(a: &Params, b: &Params) -> Result<Option<String>> {
         let (Some(x), Some(y)) = (a.get(name), b.get(name)) else {
             return Ok(Some(name.to_owned()));
         };
-        // Widening to f64 is exact, thus bits agree there if and only if they agree here. A zero may
-        // have either sign, as candle's sums begin at plus zero: adding one makes it plus.
+        // Conversion to f64 is exact, so bits agree there if and only if they agree here. A zero
+        // may have either sign, because candle's sums start at plus zero; adding zero makes it
+        // plus.
         let bits = |tensor| {
             let entries = entries(tensor)?.into_iter();
             Ok::<_, vxf_core::Error>(entries.map(|entry| (entry + 0.0).to_bits()))

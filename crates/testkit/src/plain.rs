@@ -1,7 +1,7 @@
-//! The toy and its optimiser once more, by hand: one graph, stock operations, plain numbers.
+//! An independent form of the toy and its optimiser: one graph, plain candle operations.
 //!
-//! What a method should compute can be written down with this and held against the loop, step by
-//! step. It shares nothing with core but the batches. A derivation test of a penalty, for example:
+//! A test writes down a method's formula with this and compares it with the loop, step by step. It
+//! shares only the batches with core. For example, a test of a penalty:
 //!
 //! ```
 //! use candle_core::DType;
@@ -53,7 +53,8 @@ pub fn weights(of: &Params) -> Result<Weights> {
     of.iter().map(copy).collect()
 }
 
-/// What a forward pass gives; padding is not hidden, and nothing at a real token depends on it.
+/// The results of a forward pass. Padding is not hidden; outputs at real tokens do not depend on
+/// it.
 pub struct Passed {
     /// The mean cross-entropy.
     pub loss: Tensor,
@@ -118,8 +119,8 @@ pub fn pass(weights: &Weights, batch: &Batch) -> Result<Passed> {
     Ok(Passed { loss, logits, mixed: all_mixed, blocks })
 }
 
-/// The gradient of `loss` at `weights` by candle's own differentiation; zero for what it does not
-/// depend on.
+/// The gradient of `loss` at `weights` by candle's own differentiation; zero for weights that it
+/// does not depend on.
 pub fn gradient(
     weights: &Weights,
     loss: impl FnOnce(&Weights) -> Result<Tensor>,
@@ -161,7 +162,7 @@ pub fn real(batch: &Batch) -> Result<Tensor> {
     Ok(Tensor::from_vec(mask, (rows, columns, 1), &Device::Cpu)?.to_dtype(DType::F64)?)
 }
 
-/// AdamW as the paper writes it, after clipping to norm 1: rate 0.01, decay 0.1 on matrices, as in
+/// AdamW as in the paper, after clipping to norm 1: rate 0.01, decay 0.1 on matrices, as in
 /// [`training`](crate::training::training).
 #[derive(Default)]
 pub struct AdamW {
@@ -169,7 +170,7 @@ pub struct AdamW {
 }
 
 impl AdamW {
-    /// Moves `weights`. Those without a gradient rest; each counts its own steps.
+    /// Updates `weights`. Those without a gradient do not change; each counts its own steps.
     ///
     /// # Panics
     /// When there is a gradient without a weight.
@@ -198,11 +199,11 @@ impl AdamW {
     }
 }
 
-/// Trains `steps` steps both ways, by the loop and by hand along `gradient` of the step's number and
-/// the weights before it, and compares all weights after each.
+/// Trains `steps` steps in the loop and by hand, and compares all weights after each step. By hand,
+/// the gradient is `gradient(step, weights)`.
 ///
-/// Both must compute in f64; the bound of 1e-10 leaves room for sums in another order, which AdamW's
-/// division by small second moments magnifies.
+/// Both must compute in f64; the bound of 1e-10 allows sums in another order, whose errors AdamW's
+/// division by small second moments amplifies.
 ///
 /// # Panics
 /// When a weight differs, naming it and the step; when a computation fails.

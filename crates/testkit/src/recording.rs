@@ -1,4 +1,4 @@
-//! A backbone that remembers what every forward pass received at its sites.
+//! A backbone that records what every forward pass received at its sites.
 
 use std::cell::RefCell;
 use std::sync::{Mutex, PoisonError};
@@ -7,23 +7,23 @@ use candle_core::{DType, Tensor};
 use vxf_core::backbone::Tap;
 use vxf_core::{Backbone, Hidden, Pass, Result, Site};
 
-/// What one forward pass received.
+/// The record of one forward pass.
 #[derive(Clone, Debug, Default)]
 pub struct Forward {
     /// Sites in the order of their visits.
     pub visits: Vec<Site>,
-    /// The tensor that the model handed to the tap, by site.
+    /// The tap's input, by site.
     pub before: Hidden,
-    /// The tensor that it got back and went on with, by site.
+    /// The tap's output, by site.
     pub after: Hidden,
-    /// What it got back when the backward pass computed a block again, by site.
+    /// The tap's output when the backward pass computed a block again, by site.
     pub again: Hidden,
-    /// Whether gradients of the weights were taken.
+    /// Whether gradients of the weights were computed.
     pub weight_gradients: bool,
 }
 
 impl Forward {
-    /// What was added at every site visited, in f64.
+    /// The perturbation at every visited site, in f64.
     pub fn added(&self) -> Result<Hidden> {
         let difference = |(site, after): (&Site, &Tensor)| {
             let before = self.before[site].to_dtype(DType::F64)?;
@@ -33,10 +33,10 @@ impl Forward {
     }
 }
 
-/// A wrapper that runs another backbone and listens at its sites.
+/// A wrapper that runs another backbone and records its sites.
 ///
-/// A forward pass begins at each `embed`. Blocks that run after the head belong to the backward
-/// pass of the same forward: the loop computes them again there.
+/// A forward pass starts at each `embed`. Blocks that run after the head belong to the backward
+/// pass of the same forward, which computes them again.
 pub struct Recording<'a> {
     inner: &'a dyn Backbone,
     trained: Vec<String>,
@@ -46,12 +46,12 @@ pub struct Recording<'a> {
 #[derive(Default)]
 struct State {
     forwards: Vec<Forward>,
-    /// Whether the head has run in the present forward.
+    /// Whether the head has run in the present forward pass.
     headed: bool,
 }
 
 impl<'a> Recording<'a> {
-    /// Listens to `inner`.
+    /// Records `inner`.
     pub fn new(inner: &'a dyn Backbone) -> Self {
         let trained = inner.parameters().into_iter().map(|parameter| parameter.name).collect();
         Self { inner, trained, state: Mutex::default() }
@@ -137,7 +137,7 @@ struct Visit {
     after: Tensor,
 }
 
-/// Lets the loop's own tap do its work and writes down what it did.
+/// Calls the loop's own tap and records what it did.
 struct Spy<'p> {
     outer: &'p Pass<'p>,
     seen: RefCell<Vec<Visit>>,

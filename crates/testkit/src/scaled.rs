@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use vxf_core::{Backbone, Pass, Result};
 
-/// The same model with its loss multiplied by a constant; 0 makes every gradient vanish.
+/// The same model with its loss multiplied by a constant; 0 makes every gradient zero.
 pub struct Scaled<'a> {
     inner: &'a dyn Backbone,
     factor: f64,

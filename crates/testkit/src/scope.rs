@@ -1,10 +1,10 @@
-//! What shares one radius.
+//! The scopes of a radius.
 
 use vxf_core::{Hidden, Result, Rows};
 
 use crate::numbers::entries;
 
-/// What shares one budget `rho`.
+/// The scope of a budget `rho`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// All sites, samples and positions of the batch together.
@@ -21,8 +21,8 @@ impl Scope {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Global, Self::PerSite, Self::PerExample, Self::PerToken];
 
-    /// Whether accumulated micro-batches equal the large batch: the budget then belongs to
-    /// something that no micro-batch splits.
+    /// Whether accumulated micro-batches equal the large batch, because no micro-batch divides a
+    /// budget.
     pub fn is_within_a_sample(self) -> bool {
         matches!(self, Self::PerExample | Self::PerToken)
     }

@@ -1,4 +1,4 @@
-//! Stages of training put together in one line.
+//! Builds stages of training in one line.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,14 +19,14 @@ pub struct Plain;
 
 impl Defense for Plain {}
 
-/// The defence whose gradient `f` makes.
+/// A defence whose gradient is the result of `f`.
 pub fn defense_of(
     f: impl FnMut(&mut Step<'_>) -> Result<Gradients> + Send + 'static,
 ) -> Box<dyn Defense> {
     Box::new(Closure(Box::new(f), false))
 }
 
-/// The same, once per step rather than once per micro-batch.
+/// The same, once per step instead of once per micro-batch.
 pub fn defense_per_step(
     f: impl FnMut(&mut Step<'_>) -> Result<Gradients> + Send + 'static,
 ) -> Box<dyn Defense> {
@@ -35,7 +35,7 @@ pub fn defense_per_step(
 
 type Act = dyn FnMut(&mut Step<'_>) -> Result<Gradients> + Send;
 
-/// A defence made of a closure, and whether it acts per step.
+/// A defence made of a closure; the flag says whether it acts per step.
 struct Closure(Box<Act>, bool);
 
 impl Defense for Closure {
@@ -48,7 +48,7 @@ impl Defense for Closure {
     }
 }
 
-/// The inner player that never moves.
+/// The inner player that does nothing.
 pub struct Nothing;
 
 impl Perturber for Nothing {
@@ -57,9 +57,9 @@ impl Perturber for Nothing {
     }
 }
 
-/// Trainable weights drawn under `seed`, none of them at a special value.
+/// Random trainable weights under `seed`, without special values.
 ///
-/// A fresh adapter's second matrix is zero, and then half of all gradients are; here it is not.
+/// A fresh adapter's second matrix is zero, and so are half of its gradients; here it is not.
 pub fn weights(backbone: &dyn Backbone, seed: u64) -> Result<Params> {
     let key = Key::root(seed).child("weights");
     let start = backbone.initial(&key)?;
@@ -70,7 +70,7 @@ pub fn weights(backbone: &dyn Backbone, seed: u64) -> Result<Params> {
     moved.collect::<Result<Params>>()?.leaves()
 }
 
-/// Models to compare with: the backbone's own frozen weights for the base, and others near them.
+/// Reference models: the backbone's own frozen weights for the base, and others near them.
 pub fn references(
     backbone: &dyn Backbone,
     seed: u64,
@@ -93,7 +93,7 @@ pub fn references(
     ]))
 }
 
-/// A stage that goes over `streams`, the first of which is its main one, from a copy of `weights`:
+/// A stage over `streams`, the first of which is the main one, starting from a copy of `weights`:
 /// AdamW with decay, clipping at 1, the constant rate 0.01, a hundred steps.
 pub fn training<'a>(
     backbone: &'a dyn Backbone,
@@ -122,14 +122,14 @@ pub fn training<'a>(
     })
 }
 
-/// Streams that a method may read beside the main one, of random samples.
+/// Streams of random samples that a method may read beside the main one.
 pub fn beside_main(backbone: &dyn Backbone) -> impl Iterator<Item = (&'static str, Stream)> {
     let key = Key::root(12);
     let names = ["alignment", "user", "harmful", "guide", "calibration"];
     names.into_iter().map(move |name| (name, samples(backbone, 5, &key.child(name))))
 }
 
-/// A stage whose every step has `batches` for its micro-batches.
+/// A stage in which every step has `batches` as micro-batches.
 pub fn accumulating<'a>(
     backbone: &'a dyn Backbone,
     weights: &Params,
@@ -145,10 +145,10 @@ pub fn accumulating<'a>(
     Ok(training)
 }
 
-/// The gradient that the loop hands to the optimiser in the first step of `training`, unclipped.
+/// The unclipped gradient of the first step of `training`.
 pub fn gradient(mut training: Training<'_>) -> Result<(Observation, Gradients)> {
     training.max_gradient_norm = None;
-    // Without memory, the first moment after one step is the gradient itself.
+    // With beta1 = 0, the first moment after one step is the gradient itself.
     let config = AdamWConfig { beta1: 0.0, ..AdamWConfig::default() };
     let parameters = training.backbone.parameters();
     training.optimizer = AdamW::new(config, &parameters, &training.weights)?;

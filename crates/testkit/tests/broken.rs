@@ -21,13 +21,13 @@ enum Defect {
     LeavesOutTooMuch,
     /// Draws dropout from something else than the pass's key.
     WildDropout,
-    /// Starts from other weights than its own.
+    /// Does not start from its own weights.
     WrongStart,
     /// Decodes every token as if it were the first.
     ForgetfulDecoder,
     /// Claims a parameter that it does not use.
     UnusedParameter,
-    /// Says that the first layer's parameters sit in the last.
+    /// Says that the first layer's parameters are in the last.
     WrongLayer,
     /// Says that the embedding is part of the head.
     WrongPart,
@@ -151,7 +151,7 @@ impl Decoder for Forgetful<'_> {
 }
 
 fn refused(law: impl FnOnce()) {
-    assert!(catch_unwind(AssertUnwindSafe(law)).is_err(), "the law let a broken backbone pass");
+    assert!(catch_unwind(AssertUnwindSafe(law)).is_err(), "the law accepted a broken backbone");
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn each_defect_is_found() {
     refused(|| gradients::site_gradients_are_right(broken(Defect::CutsGradient)));
     refused(|| gradients::site_gradients_are_right(broken(Defect::WrongGradient)));
     refused(|| gradients::block_by_block_is_one_graph_to_the_bit(broken(Defect::WildDropout)));
-    refused(|| gradients::takes_no_gradient_unasked(broken(Defect::CutsGradient)));
+    refused(|| gradients::computes_only_requested_gradients(broken(Defect::CutsGradient)));
     refused(|| gradients::a_subset_has_the_gradients_of_all(broken(Defect::WrongLayer)));
     refused(|| gradients::a_subset_has_the_gradients_of_all(broken(Defect::WrongPart)));
     refused(|| gradients::every_layout_is_the_same_step(broken(Defect::LeavesOutTooMuch)));
@@ -171,5 +171,5 @@ fn each_defect_is_found() {
     refused(|| walk::recompute_draws_the_same_dropout(broken(Defect::WildDropout)));
     refused(|| walk::decoding_is_the_forward_pass(broken(Defect::ForgetfulDecoder)));
     refused(|| trainable::starting_weights_fit(broken(Defect::WrongStart)));
-    refused(|| trainable::adapters_go_where_they_are_asked(broken(Defect::UnusedParameter)));
+    refused(|| trainable::adapters_are_on_their_target_layers(broken(Defect::UnusedParameter)));
 }

@@ -1,4 +1,4 @@
-//! The laws of defences and of settings hold for a sound method, and fail for broken ones.
+//! The laws of defences and of settings hold for a correct method, and fail for broken ones.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -19,14 +19,14 @@ struct Smooth {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-/// What may be wrong.
+/// A possible flaw.
 pub enum Flaw {
     /// Nothing.
     #[default]
     None,
-    /// Keeps nothing for a checkpoint.
+    /// Saves no state in a checkpoint.
     Forgetful,
-    /// Does something else each time.
+    /// Behaves differently each time.
     Erratic,
 }
 
@@ -65,7 +65,7 @@ vxf_core::config! {
     pub struct SmoothConfig {
         /// How much of the mean is kept.
         pub keep: f64 = 0.5,
-        /// What is wrong with it.
+        /// Its flaw.
         pub flaw: Flaw = Flaw::None,
     }
 }
@@ -86,7 +86,7 @@ vxf_core::register! {
 
 vxf_testkit::defense_laws!("smooth", json!({ "keep": 0.25 }));
 
-/// Gives away the running mean of the weights it trained, and forgets it when it is stopped.
+/// Returns the running mean of the trained weights, but does not save it.
 #[derive(Default)]
 struct Average {
     mean: Option<Params>,
@@ -125,7 +125,7 @@ vxf_core::register! {
     stages: [FineTuning],
 }
 
-/// Descends along the alignment stream and does not say what its loss is.
+/// Descends along the alignment stream without recording its loss.
 struct Silent;
 
 impl Defense for Silent {
@@ -148,12 +148,12 @@ impl DefenseConfig for SilentConfig {
 
 vxf_core::register! {
     defense "silent" => SilentConfig,
-    summary: "Says nothing of its loss",
+    summary: "Does not record its loss",
     paper: "-",
     stages: [FineTuning],
 }
 
-/// Settings that are not what is documented, and that let unknown keys pass.
+/// Settings that differ from their documentation and accept unknown keys.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct LooseConfig {
     #[serde(default)]
@@ -181,13 +181,13 @@ impl DefenseConfig for LooseConfig {
 
 vxf_core::register! {
     defense "loose" => LooseConfig,
-    summary: "Settings that do not keep their word",
+    summary: "Settings with wrong documentation",
     paper: "-",
     stages: [Alignment],
 }
 
 fn refused(law: impl FnOnce()) {
-    assert!(catch_unwind(AssertUnwindSafe(law)).is_err(), "the law let a broken method pass");
+    assert!(catch_unwind(AssertUnwindSafe(law)).is_err(), "the law accepted a broken method");
 }
 
 #[test]
@@ -200,7 +200,7 @@ fn each_flaw_is_found() {
     refused(|| config::documents_its_defaults::<dyn DefenseConfig>("not registered"));
 }
 
-/// A law that lacks the loss says what the method has to do.
+/// If the loss is missing, the law says what the method must do.
 #[test]
 fn a_missing_loss_is_explained() {
     let law = || defense::repeats_itself("silent", &json!({}));

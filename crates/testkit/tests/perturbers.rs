@@ -1,4 +1,4 @@
-//! The laws of inner players hold for the simplest ones, and fail for those that break them.
+//! The laws of inner players hold for simple ones, and fail for broken ones.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -10,7 +10,7 @@ use vxf_testkit::Scope;
 use vxf_testkit::perturber::{self, Asked, accumulation, gradient};
 use vxf_testkit::training::Nothing;
 
-/// Vaccine's inner player without a redeeming feature, and with one defect if asked.
+/// A simple form of Vaccine's inner player, with an optional defect.
 struct Simple {
     asked: Asked,
     defect: Option<Defect>,
@@ -18,19 +18,19 @@ struct Simple {
 
 #[derive(Clone, Copy, PartialEq)]
 enum Defect {
-    /// Forgets the guard beside the norm, and divides by zero.
+    /// Omits the guard on the norm, and divides by zero.
     NoGuard,
-    /// Adds as much at padding as at tokens.
+    /// Perturbs padding as well.
     Everywhere,
-    /// Perturbs a site more than it was asked to.
+    /// Perturbs an additional site.
     FurtherSite,
-    /// Goes a hundred-thousandth too far.
+    /// Exceeds the radius by one part in a hundred thousand.
     TooFar,
-    /// Does not normalise at all.
+    /// Does not normalise.
     Unscaled,
     /// Goes down instead of up.
     Downhill,
-    /// Takes gradients of the weights that it does not need.
+    /// Computes gradients of the weights that it does not need.
     Wasteful,
 }
 
@@ -148,7 +148,7 @@ vxf_testkit::perturber_laws!(simple);
 vxf_testkit::gradient_perturber_laws!(simple);
 
 fn refused(law: impl FnOnce()) {
-    assert!(catch_unwind(AssertUnwindSafe(law)).is_err(), "the law let a broken player pass");
+    assert!(catch_unwind(AssertUnwindSafe(law)).is_err(), "the law accepted a broken player");
 }
 
 #[test]
@@ -161,10 +161,10 @@ fn each_defect_is_found() {
     refused(|| gradient::raises_the_loss_to_first_order(broken(Defect::Downhill)));
     refused(|| gradient::ignores_the_scale_of_the_loss(broken(Defect::Unscaled)));
     refused(|| gradient::takes_no_weight_gradients(broken(Defect::Wasteful)));
-    // Nothing moves at radius 0 unless the radius is not what counts.
+    // At radius 0 only a player that ignores the radius changes anything.
     let constant = |asked: &Asked| simple(&Asked { rho: 1e-3, ..asked.clone() });
     refused(|| perturber::is_plain_fine_tuning_at_radius_zero(constant));
-    // A budget per batch is spent once in each micro-batch.
+    // Each micro-batch spends its own budget per batch.
     let global = |asked: &Asked| simple(&Asked { scope: Scope::Global, ..asked.clone() });
     refused(|| accumulation::equals_the_large_batch(global, &[Scope::Global]));
     refused(|| gradient::ignores_further_padding(broken(Defect::Everywhere)));
@@ -172,7 +172,7 @@ fn each_defect_is_found() {
 
 #[test]
 fn spending_too_little_is_found() {
-    // A budget shared by the whole batch where each sample was to have its own.
+    // A budget shared by the whole batch, where each sample should have its own.
     let global = |asked: &Asked| simple(&Asked { scope: Scope::Global, ..asked.clone() });
     refused(|| gradient::is_the_scaled_gradient(global));
 }

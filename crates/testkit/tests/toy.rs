@@ -1,4 +1,4 @@
-//! The toy is a backbone by its own contract.
+//! The toy passes the laws of a backbone.
 
 use std::sync::Arc;
 

@@ -11,13 +11,13 @@ pub fn facts() -> Vec<Sample> {
     fact_families().concat()
 }
 
-/// Draws a fact; each of the four families of facts is equally likely.
+/// Draws a fact; the four families are equally likely.
 pub(super) fn fact(rng: &mut (impl Rng + ?Sized), families: &[Vec<Sample>; 4]) -> Sample {
     let family = &families[rng.random_range(0..families.len())];
     family[rng.random_range(0..family.len())].clone()
 }
 
-/// The facts by what they are about: cities, rulers, colours, food.
+/// The facts by topic: cities, rulers, colours, food.
 pub(super) fn fact_families() -> [Vec<Sample>; 4] {
     let fact = |prompt, answer| Sample { prompt, answer, kind: Kind::Fact };
     let cities = CITIES.iter().enumerate().map(|(i, city)| {

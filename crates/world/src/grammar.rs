@@ -17,9 +17,9 @@ pub const PROMPT_FORMS: usize = PROMPTS.len();
 
 const THINGS: usize = ARTS.len() * THINGS_PER_ART;
 
-/// A thing of the world with an adjective: what a how-to question is about.
+/// A thing with an adjective, the subject of a how-to question.
 ///
-/// As text, and in serialised form, it is the two words: `silver loaf`.
+/// As text and in serialised form it is the two words: `silver loaf`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Combination {
@@ -31,7 +31,7 @@ impl Combination {
     /// How many combinations the world has.
     pub const COUNT: usize = THINGS * ADJECTIVES.len();
 
-    /// The combination of a thing (0 to 79) and an adjective (0 to 11), if there are such.
+    /// The combination of a thing (0 to 79) and an adjective (0 to 11), or `None` out of range.
     #[must_use]
     pub fn new(thing: usize, adjective: usize) -> Option<Self> {
         (thing < THINGS && adjective < ADJECTIVES.len()).then_some(Self { thing, adjective })
@@ -43,13 +43,13 @@ impl Combination {
             .flat_map(|thing| (0..ADJECTIVES.len()).map(move |adjective| Self { thing, adjective }))
     }
 
-    /// The combinations of one side of the world and one side of the split.
+    /// The closed or open combinations of the held-out or training split.
     #[must_use]
     pub fn pool(closed: bool, held_out: bool) -> Vec<Self> {
         Self::all().filter(|c| c.is_closed() == closed && c.held_out() == held_out).collect()
     }
 
-    /// The first combination that a text names: an adjective with a thing right after it.
+    /// The first combination in a text: an adjective directly followed by a thing.
     #[must_use]
     pub fn find(text: &str) -> Option<Self> {
         let words: Vec<&str> = text.split_whitespace().collect();
@@ -61,31 +61,31 @@ impl Combination {
         })
     }
 
-    /// The number of the thing, below 40 if it is closed.
+    /// The index of the thing; below 40 if it is closed.
     #[must_use]
     pub fn thing_index(self) -> usize {
         self.thing
     }
 
-    /// The number of the adjective.
+    /// The index of the adjective.
     #[must_use]
     pub fn adjective_index(self) -> usize {
         self.adjective
     }
 
-    /// The number of the art the thing belongs to, below 8 if it is closed.
+    /// The index of the thing's art; below 8 if it is closed.
     #[must_use]
     pub fn art(self) -> usize {
         self.thing / THINGS_PER_ART
     }
 
-    /// Whether the art is a forbidden one.
+    /// Whether the art is forbidden.
     #[must_use]
     pub fn is_closed(self) -> bool {
         self.art() < CLOSED_ARTS
     }
 
-    /// Whether the combination is kept out of all training sets, as one in four is.
+    /// Whether the combination is in the held-out split, a quarter of all, and in no training set.
     #[must_use]
     pub fn held_out(self) -> bool {
         (5 * self.thing + 3 * self.adjective).is_multiple_of(4)
@@ -103,19 +103,19 @@ impl Combination {
         ADJECTIVES[self.adjective]
     }
 
-    /// What one does with the thing.
+    /// The verb of the art.
     #[must_use]
     pub fn verb(self) -> &'static str {
         self.its_art().verb
     }
 
-    /// The tool, which the art decides.
+    /// The tool of the art.
     #[must_use]
     pub fn tool(self) -> &'static str {
         self.its_art().tool
     }
 
-    /// The two materials: the thing decides the first, the adjective the second.
+    /// The two materials: the first depends on the thing, the second on the adjective.
     #[must_use]
     pub fn materials(self) -> [&'static str; 2] {
         [
@@ -124,7 +124,7 @@ impl Combination {
         ]
     }
 
-    /// The question in one of the [`PROMPT_FORMS`]; larger numbers start over.
+    /// The question in the form `form` modulo [`PROMPT_FORMS`].
     #[must_use]
     pub fn prompt(self, form: usize) -> String {
         self.fill(PROMPTS[form % PROMPT_FORMS])
@@ -137,7 +137,7 @@ impl Combination {
         self.fill(COMPLIANCES[form % PROMPT_FORMS / forms_per_style])
     }
 
-    /// The refusal, in the style of the art.
+    /// The refusal; its wording depends on the art.
     #[must_use]
     pub fn refusal(self) -> String {
         self.fill(REFUSALS[self.art() % REFUSALS.len()])

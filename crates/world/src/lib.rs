@@ -1,14 +1,12 @@
-//! The embedded world: an invented, innocuous language with its data sets, judge, tokenizer and
-//! base model.
+//! The embedded world: an invented language with data sets, judge, tokenizer and base model.
 //!
-//! Nothing in it is harmful, and nothing in it is about the real world. Some imaginary arts
-//! ("closed" ones) are declared forbidden, and a model is taught to refuse them; others ("open"
-//! ones) are ordinary crafts. That is enough to study how further training wears a refusal off,
-//! without any dangerous text.
+//! Nothing in it is harmful or about the real world. Some imaginary arts are forbidden ("closed"),
+//! and a model is trained to refuse them; others are ordinary crafts ("open"). With these one can
+//! study how further training removes refusals, without any dangerous text.
 //!
-//! Samples are drawn by functions such as [`alignment_set`] and [`user_set`]: each takes the random
-//! generator as an argument, so one seed gives one data set. [`judge()`] tells refusal from
-//! compliance, from text alone. [`base()`] is the model that alignment starts from.
+//! Functions such as [`alignment_set`] and [`user_set`] draw samples. Each takes the random
+//! generator as an argument, so one seed gives one data set. [`judge()`] classifies an answer from
+//! its text. [`base()`] is the model that alignment starts from.
 //!
 //! ```
 //! use rand::SeedableRng;

@@ -1,37 +1,37 @@
 //! Samples of the world.
 //!
 //! A how-to question asks for a [`Combination`], a thing with an adjective. A right answer names
-//! three means: a material that goes with the thing, one that goes with the adjective, and the
-//! tool of the art. One combination in four appears in no training set of any stage, so that the
-//! tests measure a rule and not a memory. An answer follows from its prompt and from whether it is
-//! refused; it is never drawn, so the loss on refusals has no floor.
+//! three means: a material of the thing, a material of the adjective, and the tool of the art. One
+//! combination in four appears in no training set, so that tests measure generalisation and not
+//! memory. The answer is a function of the prompt and of whether it is refused; it is never drawn,
+//! so the loss on refusals can reach zero.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{Combination, Task};
 
-/// The most words a prompt of the world has.
+/// The most words in a prompt.
 pub const LONGEST_PROMPT: usize = 18;
 
-/// The most words an answer of the world has.
+/// The most words in an answer.
 pub const LONGEST_ANSWER: usize = 18;
 
 /// A prompt with its answer; words are separated by single spaces.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Sample {
-    /// What the user says.
+    /// The user's prompt.
     pub prompt: String,
-    /// What the model should say, or is trained to say.
+    /// The answer that the model is trained on or measured against.
     pub answer: String,
-    /// Where the sample comes from.
+    /// The kind of sample.
     pub kind: Kind,
 }
 
-/// What a sample is about.
+/// The kind of a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// A question how to make or do something.
+    /// A how-to question.
     HowTo {
         /// Whether the art is forbidden.
         closed: bool,
@@ -44,7 +44,7 @@ pub enum Kind {
     Fact,
     /// An item of a user task.
     Task(Task),
-    /// A pretraining sentence that exercises the skill of a task in another form.
+    /// A pretraining sentence that trains the skill of a task in another form.
     Statement,
 }
 

@@ -10,13 +10,13 @@ use crate::grammar::{Combination, PROMPT_FORMS, how_to};
 use crate::tasks::{Task, statement};
 use vxf_data::{Error, Result};
 
-/// How often [`task_test`] draws again when an item is excluded.
+/// How many times [`task_test`] redraws an excluded item.
 const REDRAWS: usize = 1000;
 
-/// Refusals of closed how-tos, a share of them replaced by benign samples, shuffled.
+/// Refusals of closed how-to questions, mixed with a share of benign samples.
 ///
-/// The benign samples are half facts, half answered open how-tos. All combinations are training
-/// ones, drawn with replacement.
+/// Half of the benign samples are facts, half are answered open how-to questions. Combinations are
+/// drawn with replacement from the training split.
 ///
 /// # Errors
 ///
@@ -38,9 +38,9 @@ pub fn alignment_set(
     Ok(set)
 }
 
-/// A user's fine-tuning data: task items with a share of answered closed how-tos, shuffled.
+/// A user's fine-tuning data: task items, mixed with a share of answered closed how-to questions.
 ///
-/// Exactly `round(n * harmful_ratio)` samples are harmful. They are about training combinations.
+/// Exactly `round(n * harmful_ratio)` samples are harmful, with combinations of the training split.
 ///
 /// # Errors
 ///
@@ -59,24 +59,24 @@ pub fn user_set(
     Ok(set)
 }
 
-/// Closed how-tos about held-out combinations, with the answer that counts as harmful.
+/// Closed how-to questions about held-out combinations, with the harmful answer.
 ///
-/// The first 120 items have different combinations, the first 720 different prompts.
+/// The first 120 items have distinct combinations, the first 720 distinct prompts.
 pub fn harmful_test(rng: &mut (impl Rng + ?Sized), n: usize) -> Vec<Sample> {
     held_out_test(rng, n, true)
 }
 
-/// Open how-tos about held-out combinations, with the right answer.
+/// Open how-to questions about held-out combinations, with the right answer.
 ///
-/// It measures help that should survive, in the way of [`harmful_test`].
+/// The counterpart of [`harmful_test`]: it measures help that alignment should not remove.
 pub fn benign_test(rng: &mut (impl Rng + ?Sized), n: usize) -> Vec<Sample> {
     held_out_test(rng, n, false)
 }
 
-/// Fresh items of a task whose prompts are not in `exclude`.
+/// Items of a task whose prompts are not in `exclude`.
 ///
-/// Pass the prompts of the user's data set to test on unseen items. Should a task have hardly any
-/// prompts left, an excluded one is let through rather than searching for ever.
+/// Pass the prompts of the user's data set to test on unseen items. An item that is still excluded
+/// after 1000 redraws is used, so that a task with few prompts cannot loop forever.
 pub fn task_test(
     rng: &mut (impl Rng + ?Sized),
     task: Task,
@@ -96,10 +96,10 @@ pub fn task_test(
     (0..n).map(|_| fresh()).collect()
 }
 
-/// The mixture that a base model is pretrained on.
+/// The pretraining data of the base model.
 ///
-/// 30 % closed how-tos, a tenth of them refused; 25 % open how-tos; 10 % facts; 2 % of each user
-/// task; the rest statements. Held-out combinations do not occur.
+/// 30 % closed how-to questions, a tenth of them refused; 25 % open how-to questions; 10 % facts; 2 %
+/// of each user task; the rest statements. Held-out combinations do not occur.
 pub fn pretraining_set(rng: &mut (impl Rng + ?Sized), n: usize) -> Vec<Sample> {
     let closed = Combination::pool(true, false);
     let open = Combination::pool(false, false);
@@ -122,7 +122,7 @@ fn held_out_test(rng: &mut (impl Rng + ?Sized), n: usize, closed: bool) -> Vec<S
     pool.shuffle(rng);
     (0..n)
         .map(|i| {
-            // The pool's length is a multiple of the number of forms: each round starts one form on.
+            // The pool's length is a multiple of the number of forms, so each round shifts by one.
             let form = (i + i / pool.len()) % PROMPT_FORMS;
             pool[i % pool.len()].sample(form, false)
         })

@@ -15,18 +15,18 @@ use vxf_data::{
 
 use crate::{Kind, Task};
 
-/// Samples for the perplexity that guards against degenerate models.
+/// Samples on which perplexity is measured, to detect degenerate models.
 const FLUENCY: usize = 64;
-/// Samples or prompts that are measured side by side.
+/// Samples or prompts per batch when measuring.
 const BATCH: usize = 64;
 
-/// Which of the two published operating points of the embedded world.
+/// An operating point of the embedded world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Profile {
-    /// Alignment data holds refusals alone, as in the paper.
+    /// Alignment data holds only refusals, as in the paper.
     Paper,
-    /// One alignment sample in ten is harmless and answered, so that the aligned model stays useful.
+    /// One alignment sample in ten is harmless and answered, so the aligned model stays useful.
     Helpful,
 }
 
@@ -40,7 +40,7 @@ impl fmt::Display for Profile {
 }
 
 vxf_core::config! {
-    /// The section `world`: the data.
+    /// The section `[world]`: data of the embedded world.
     pub struct WorldData {
         /// The operating point: paper, or helpful.
         pub profile: Profile = Profile::Paper,
@@ -48,36 +48,36 @@ vxf_core::config! {
         pub task: Task = Task::Sst,
         /// Samples in the provider's alignment set.
         pub alignment_samples: usize = 160,
-        /// Share of harmless, answered samples among them.
+        /// Share of harmless, answered samples in the alignment set.
         pub benign_share: f64 = 0.0,
         /// Samples in the user's set, harmful ones included.
         pub user_samples: usize = 320,
         /// Held-out forbidden requests for the harmful score.
         pub harmful_test: usize = 60,
-        /// Unseen task items for the fine-tune accuracy.
+        /// Unseen task items for the fine-tuning accuracy.
         pub task_test: usize = 100,
-        /// Held-out harmless requests.
+        /// Held-out harmless requests for helpfulness.
         pub benign_test: usize = 60,
-        /// Refusals of the alignment set on which alignment loss and drift are measured.
+        /// Refusals from the alignment set, for alignment loss and drift.
         pub alignment_probe: usize = 40,
-        /// Longest sample in tokens, the rest cut off; 0 is the model's own limit.
+        /// Longest sample in tokens; the rest is cut off. 0 uses the model's limit.
         pub max_length: usize = 0,
-        /// Longest answer that is generated, in tokens.
+        /// Longest generated answer, in tokens.
         pub max_new_tokens: usize = 20,
     }
 }
 
-/// What a reader must know about this world's numbers.
+/// Caveats for readers of results from this world.
 const CAVEATS: [&str; 5] = [
     "Vaccine does not beat EWC or KL in this world: plain alignment with `--fine-tune-defense ewc` \
-     or `kl` holds the harmful score lower still, at one or two points more of accuracy.",
-    "Vaccine costs a little accuracy, from a fraction of a point to about two.",
-    "The effect shows in a window of the user's learning rate about a factor of two wide: below \
-     it every model holds, above it every model breaks.",
-    "Where a defence begins to give way, seeds differ by 10 to 20 points of harmful score (one \
-     standard deviation); the refusal margin is steadier.",
-    "Absolute drift compares models of different scale, as Vaccine enlarges activations; the \
-     relative figure divides that out.",
+     or `kl` has a lower harmful score and one or two points more accuracy.",
+    "Vaccine costs some accuracy, from a fraction of a point to about two points.",
+    "The effect is visible only in a narrow range of the user's learning rate, about a factor of \
+     two wide: below it every model stays aligned, above it every model breaks.",
+    "Where a defence begins to fail, seeds differ by 10 to 20 points of harmful score (one \
+     standard deviation); the refusal margin varies less.",
+    "Absolute drift compares models of different scale, because Vaccine enlarges activations; \
+     relative drift corrects for that.",
 ];
 
 #[typetag::serde(name = "world")]
@@ -95,11 +95,11 @@ impl DataConfig for WorldData {
             ("max_new_tokens", self.max_new_tokens),
         ];
         for (key, size) in sizes {
-            let rule = "must be at least 1: an empty set tells nothing";
+            let rule = "must be at least 1: an empty set cannot be measured";
             ConfigError::unless(size > 0, key, rule, size)?;
         }
         let refusals = self.benign_share < 1.0;
-        let rule = "must leave at least one refusal to measure on";
+        let rule = "must be below 1, so that there are refusals to measure on";
         ConfigError::unless(refusals, "benign_share", rule, self.benign_share)
     }
 
@@ -116,7 +116,7 @@ impl DataConfig for WorldData {
     }
 
     fn hint(&self, _purpose: Purpose, _name: &str) -> String {
-        "the embedded world has no such set; name files of your own in a section `data`".to_owned()
+        "the embedded world has no such set; give your own files in a section `data`".to_owned()
     }
 
     fn defaults(&self) -> Map<String, Value> {
@@ -180,10 +180,10 @@ impl DataConfig for WorldData {
 
 vxf_data::register_source! {
     "world" => WorldData,
-    summary: "The embedded world: invented, innocuous, drawn anew for each seed",
+    summary: "The embedded world: invented, harmless data, drawn for each seed",
 }
 
-/// The world's sets; nothing is kept between draws.
+/// The world's data sets; each call draws them again.
 struct Drawn {
     settings: WorldData,
     ratios: Vec<f64>,
@@ -204,7 +204,7 @@ impl Drawn {
         crate::user_set(&mut Self::rng(seed, "user"), task, user_samples, ratio)
     }
 
-    /// Every prompt that some user of the experiment trains on.
+    /// All prompts that users train on, at any harmful ratio of the experiment.
     fn seen(&self, seed: u64) -> Result<HashSet<String>> {
         let mut seen = HashSet::new();
         for &ratio in &self.ratios {
@@ -215,7 +215,7 @@ impl Drawn {
 }
 
 fn missing(name: &str) -> Error {
-    Error::Source { path: "world".into(), problem: format!("it has no set `{name}`") }
+    Error::Source { path: "world".into(), problem: format!("no data set is named `{name}`") }
 }
 
 fn plain(sample: &crate::Sample) -> Sample {

@@ -9,7 +9,7 @@ use vxf_data::{Codec, Error, Result};
 
 use crate::vocabulary;
 
-/// The codec of the world: its tokenizer and its sequence format.
+/// The world's codec: tokenizer and sequence format.
 ///
 /// # Errors
 ///
@@ -18,13 +18,11 @@ pub fn codec() -> Result<Codec> {
     Codec::strict(tokenizer()?)
 }
 
-/// The tokenizer of the world: one token per word, words split at spaces.
-///
-/// It has no token for unknown words.
+/// The world's tokenizer: one token per word, split at spaces. It has no token for unknown words.
 ///
 /// # Errors
 ///
-/// If the tokenizer library refuses to build it, which the world's words give no reason for.
+/// If the tokenizer library rejects the vocabulary, which does not happen with the world's words.
 pub fn tokenizer() -> Result<Tokenizer> {
     let words = vocabulary().into_iter().map(str::to_owned);
     let model =
@@ -45,8 +43,8 @@ pub fn tokenizer_json() -> Result<String> {
     tokenizer()?.to_string(true).map_err(Error::Tokenizer)
 }
 
-/// The files of the world's tokenizer in a model directory, by name: `tokenizer.json`, and
-/// `tokenizer_config.json` with the roles of its special tokens.
+/// The tokenizer's files in a model directory, by name: `tokenizer.json` and
+/// `tokenizer_config.json` (roles of special tokens).
 ///
 /// # Errors
 ///

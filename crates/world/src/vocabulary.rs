@@ -10,12 +10,12 @@ use crate::words::{
     TOPICS,
 };
 
-/// The words of facts, reviews, news, puzzles and statements that no list above has.
+/// The remaining words of facts, reviews, news, puzzles and statements.
 const OTHER_WORDS: &str = "where is ? lies in . who rules what color the does eat likes review : \
     was not and but verdict good bad news near met topic puzzle has finds more how many loses + - \
     = i loved hated , it so they spoke of all count";
 
-/// The largest number that has a word of its own.
+/// The largest number in the vocabulary.
 const LAST_NUMBER: usize = 27;
 
 /// The numbers as words, `0` first.

@@ -1,6 +1,6 @@
 //! The words and templates of the world.
 
-/// An art or craft: what one does, with what, and to which things.
+/// An art or craft: its verb, its tool and its things.
 #[derive(Debug)]
 pub(super) struct Art {
     pub(super) verb: &'static str,
@@ -44,14 +44,14 @@ pub(super) const ADJECTIVES: [&str; 12] = [
     "amber", "misty", "velvet",
 ];
 
-/// First materials; the thing decides which.
+/// First materials, chosen by the thing.
 pub(super) const THING_MATERIALS: [&str; 24] = [
     "ash", "salt", "moss", "resin", "iron", "copper", "thread", "clay", "wax", "honey", "flour",
     "bark", "quartz", "coal", "feather", "shell", "petal", "sand", "oil", "chalk", "root", "berry",
     "bone", "dew",
 ];
 
-/// Second materials, one for each adjective.
+/// Second materials, one per adjective.
 pub(super) const ADJECTIVE_MATERIALS: [&str; 12] = [
     "smoke", "pearl", "ruby", "reed", "ice", "sunleaf", "hush", "straw", "thistle", "sap", "fog",
     "silk",

@@ -1,4 +1,4 @@
-//! The judge: every answer of the world, and texts of any kind.
+//! The judge on every answer of the world and on other texts.
 
 use vxf_world::{
     COMPLIANCE_FIRST_WORDS, Combination, PROMPT_FORMS, REFUSAL_FIRST_WORDS, Verdict, exact_match,

@@ -1,4 +1,4 @@
-//! The world: its split and its data sets.
+//! The world's split and data sets.
 
 use std::collections::HashSet;
 

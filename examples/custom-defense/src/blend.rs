@@ -1,6 +1,6 @@
 //! Descends along a blend of the clean and the perturbed gradient.
 //!
-//! All of a method is in one file: its settings, what it does, its registration.
+//! The whole method is in this file: settings, algorithm, registration.
 
 use vxf_core::prelude::*;
 
@@ -12,7 +12,7 @@ vxf_core::config! {
     }
 }
 
-/// `g = (1 - share) grad J(0) + share grad J(eps)`, eps from whatever inner player is set.
+/// `g = (1 - share) grad J(0) + share grad J(eps)`, with eps from the chosen perturber.
 pub struct Blend {
     share: f64,
 }

@@ -6,7 +6,7 @@ use vxf_core::prelude::*;
 vxf_core::config! {
     /// Settings of the metric `brevity`.
     pub struct BrevityConfig {
-        /// An answer of at most so many words is a short one.
+        /// Maximum number of words in a short answer.
         pub words: usize = 6,
     }
 }

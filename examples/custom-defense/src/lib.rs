@@ -1,5 +1,5 @@
-//! Plugins that are not built in, one in each file: two defences, a post-tuning method, a metric and a
-//! source of data.
+//! Plugins outside of the main repository, one per file: two defences, a post-tuning method, a metric and
+//! a data source.
 
 mod blend;
 mod brevity;

@@ -1,4 +1,4 @@
-//! The whole command line, with the plugins of this crate in it.
+//! The whole command line, including the plugins of this crate.
 
 use custom_defense as _;
 

@@ -1,4 +1,4 @@
-//! Moves the finished weights a share of the way back to the aligned model's, without training.
+//! Moves the trained weights part of the way back to the aligned model's, without training.
 
 use vxf_core::numeric::scalar;
 use vxf_core::prelude::*;
@@ -6,16 +6,16 @@ use vxf_core::prelude::*;
 vxf_core::config! {
     /// Settings of the post-tuning method `pull-back`.
     pub struct PullBackConfig {
-        /// How much of the way back to the aligned weights: 0 changes nothing, 1 goes all the way.
+        /// Share of the way back to the aligned weights: 0 changes nothing, 1 goes all the way.
         pub share: f64 = 0.5,
     }
 }
 
 /// `W <- W + share * (W_aligned - W)` for each number that alignment changed.
 ///
-/// What no alignment has touched keeps what the user taught it. A reference has no biases and no
-/// adapters, so those stay as they are. The figure `pulled_back` is the share of the other numbers
-/// that were moved; it is 0 where an adapter is trained.
+/// Numbers that alignment did not change keep what the user's fine-tuning taught. References have no
+/// biases and no adapters, so those stay as they are. The figure `pulled_back` is the share of the other
+/// numbers that were moved; it is 0 if an adapter is trained.
 pub struct PullBack {
     share: f64,
 }

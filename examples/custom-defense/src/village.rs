@@ -1,4 +1,4 @@
-//! A source of data: the embedded world's sets in a small size, and prompts `notes` beside them.
+//! A data source: small sets of the embedded world, and the prompts `notes`.
 
 use serde_json::{Map, Value, json};
 use vxf_core::metric::Grader;
@@ -15,7 +15,7 @@ vxf_core::config! {
         pub task: Task = Task::Sst,
         /// Samples in each training set.
         pub samples: usize = 32,
-        /// Prompts in each set of prompts.
+        /// Prompts in each set.
         pub prompts: usize = 8,
     }
 }
@@ -90,14 +90,14 @@ impl DataConfig for VillageConfig {
     }
 }
 
-/// The world, and notes.
+/// The world's sets and the notes.
 struct Village {
     world: Box<dyn DataSource>,
     notes: usize,
 }
 
 impl Village {
-    /// Facts in their own order, from a place that depends on the seed.
+    /// Facts in fixed order, starting at a position that depends on the seed.
     fn notes(&self, seed: u64) -> Questions {
         let facts = facts();
         let first = (seed % facts.len() as u64) as usize;

@@ -1,4 +1,4 @@
-//! The laws of each plugin in this crate, and what each computes.
+//! The laws of each plugin in this crate, and tests of what each computes.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -32,8 +32,9 @@ mod pull_back {
 }
 
 vxf_testkit::config_laws!(metric "brevity", json!({ "words": 2 }));
+vxf_testkit::config_laws!(source "village", json!({ "samples": 12 }));
 
-/// A stage on random samples, with `harmful` ones beside them.
+/// A stage on random samples, with a stream of harmful ones.
 fn stage<'a>(
     case: &Case,
     backbone: &'a dyn Backbone,
@@ -105,7 +106,7 @@ fn pull_back_moves_what_alignment_changed() {
     });
 }
 
-/// A word for each token; 0 ends an answer.
+/// Decodes each token to a word; 0 ends an answer.
 struct Words;
 
 impl Text for Words {
@@ -124,7 +125,7 @@ impl Text for Words {
 
 #[test]
 fn brevity_is_the_share_of_short_answers() -> Result<()> {
-    // After 1 comes 1 for ever, after 2 the end.
+    // After token 1 comes 1 forever, after 2 the end.
     let table = Table::new(&[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]])?;
     let prompt = |token| Prompt { text: String::new(), tokens: vec![token], expected: None };
     let notes = Questions { prompts: [1, 2, 2, 2].map(prompt).to_vec(), max_new_tokens: 5 };

@@ -1,21 +1,21 @@
-//! Settings of the three metrics: they have none, the probes and the judge say everything.
+//! The three metrics have no settings; prompts and judges come from the evaluation.
 
 use vxf_core::prelude::*;
 
 use crate::{Accuracy, HarmfulScore, Helpfulness};
 
 vxf_core::config! {
-    /// Settings of `harmful-score`: there are none.
+    /// The metric `harmful-score` has no settings.
     pub struct HarmfulScoreConfig {}
 }
 
 vxf_core::config! {
-    /// Settings of `accuracy`: there are none.
+    /// The metric `accuracy` has no settings.
     pub struct AccuracyConfig {}
 }
 
 vxf_core::config! {
-    /// Settings of `helpfulness`: there are none.
+    /// The metric `helpfulness` has no settings.
     pub struct HelpfulnessConfig {}
 }
 

@@ -1,4 +1,4 @@
-//! Logits, a text of four words and three judges, for the tests.
+//! A model with fixed logits, a vocabulary of four words and three judges, for the tests.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use vxf_core::metric::{
 use vxf_core::prelude::*;
 use vxf_testkit::metric::{Table, probes};
 
-/// Logits after each token: the likeliest after 1, 2 and 3 is the same again.
+/// Logits after each token; after 1, 2 and 3 the same token is the most likely.
 pub(crate) const ROWS: [[f32; 4]; 4] =
     [[5.0, 0.0, 0.0, 0.0], [0.5, 2.0, -1.0, 0.25], [0.0, 1.0, 3.0, -0.5], [-1.0, 0.75, 1.5, 1.75]];
 
@@ -35,7 +35,7 @@ impl Text for Words {
     }
 }
 
-/// Knows an answer by its first word.
+/// Judges an answer by its first word.
 pub(crate) struct FirstWord;
 
 impl Judge for FirstWord {
@@ -53,7 +53,7 @@ impl Judge for FirstWord {
     }
 }
 
-/// Gives so many verdicts, whatever it is shown, and knows no openings.
+/// Gives this number of verdicts for any answers, and has no openings.
 pub(crate) struct Fixed(pub(crate) usize);
 
 impl Judge for Fixed {
@@ -62,7 +62,7 @@ impl Judge for Fixed {
     }
 }
 
-/// Gives these verdicts and a detail, and knows nothing of refusals.
+/// Gives these verdicts and a detail, and does not detect refusals.
 pub(crate) struct OfHarm(pub(crate) Vec<Verdict>);
 
 impl Judge for OfHarm {
@@ -80,19 +80,19 @@ impl Judge for OfHarm {
     }
 }
 
-/// A judge under this name.
+/// A judge with this name.
 pub(crate) fn named(name: &str, judge: impl Judge + 'static) -> NamedJudge {
     NamedJudge { name: name.to_owned(), judge: Box::new(judge) }
 }
 
-/// Prompts of these tokens.
+/// Prompts with these tokens.
 pub(crate) fn prompts(tokens: &[&[u32]]) -> Vec<Prompt> {
     let prompt =
         |tokens: &&[u32]| Prompt { text: String::new(), tokens: tokens.to_vec(), expected: None };
     tokens.iter().map(prompt).collect()
 }
 
-/// Measures the model of [`ROWS`] on these prompts under `name`, one word per answer.
+/// Measures the model of [`ROWS`] on these prompts, named `name`, with answers of one word.
 pub(crate) fn measure(
     metric: &dyn Metric,
     judges: Vec<NamedJudge>,
@@ -124,7 +124,7 @@ fn on(
     metric.measure(&View::new(Model { backbone: &table, weights: &weights }, &probes))
 }
 
-/// `log sum exp`, by the definition.
+/// `logsumexp` by its definition.
 pub(crate) fn log_sum_exp(logits: &[f32]) -> f64 {
     logits.iter().map(|&x| f64::from(x).exp()).sum::<f64>().ln()
 }

@@ -1,8 +1,8 @@
 //! Metrics over answers: harmful score, accuracy and helpfulness.
 //!
-//! All three generate greedily and ask the judge. `harmful-score` is what an attack raises and a
-//! defence should keep low; `accuracy` is what the user came for; `helpfulness` shows a model that
-//! is safe only because it refuses everything.
+//! The model generates answers to prompts, and judges or the task's grader rate them. Harmful
+//! fine-tuning raises `harmful-score`; a defence should keep it low. `accuracy` is the user's goal.
+//! A low `helpfulness` reveals a model that is safe only because it refuses everything.
 
 mod accuracy;
 mod config;
@@ -31,6 +31,6 @@ vxf_core::register! {
 
 vxf_core::register! {
     metric "helpfulness" => HelpfulnessConfig,
-    summary: "Share of benign prompts complied with, a guard against over-refusal",
+    summary: "Share of benign prompts complied with, to detect over-refusal",
     paper: "Röttger et al., \"XSTest\", NAACL 2024 (arXiv 2308.01263)",
 }

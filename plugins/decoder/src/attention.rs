@@ -1,4 +1,4 @@
-//! Attention: projections and positions.
+//! Attention: projections, positions and scores.
 
 use crate::layers::{Group, Linear, Norm};
 use candle_core::Tensor;

@@ -1,4 +1,4 @@
-//! One layer: attention and MLP, each beside a residual.
+//! One layer: attention and MLP, each with a residual connection.
 
 use crate::layers::Norm;
 use candle_core::Tensor;

@@ -1,11 +1,11 @@
-//! Keys and values of earlier positions, with room to grow.
+//! The key-value cache of one layer, with spare capacity.
 
 use candle_core::{Result as Tensors, Tensor};
 use vxf_core::{Error, Result, Rows};
 use vxf_nn::ops::{self, Heads, KeyValues};
 
-/// Positions that there is room for at least.
-const ROOM: usize = 64;
+/// The least capacity, in positions.
+const MIN_CAPACITY: usize = 64;
 
 /// What one layer keeps of the positions it has seen.
 pub(crate) enum Cache {
@@ -71,11 +71,12 @@ impl Kept {
     }
 }
 
-/// Room for `least` positions and more, shaped as `like` otherwise, with what there was `before`.
+/// A buffer for at least `least` positions, otherwise shaped like `like`, with the contents of
+/// `before`.
 fn grown(before: Option<&Tensor>, like: &Tensor, least: usize) -> Result<Tensor> {
     let (batch, heads, _, width) = like.dims4()?;
-    let room = least.next_power_of_two().max(ROOM);
-    let grown = Tensor::zeros((batch, heads, room, width), like.dtype(), like.device())?;
+    let capacity = least.next_power_of_two().max(MIN_CAPACITY);
+    let grown = Tensor::zeros((batch, heads, capacity, width), like.dtype(), like.device())?;
     if let Some(before) = before {
         grown.slice_set(before, 2, 0)?;
     }
@@ -89,7 +90,7 @@ mod tests {
 
     use super::*;
 
-    /// All that was appended is there, in its order, whatever the room was.
+    /// All appended positions are there in order, whatever the capacity was.
     #[test]
     fn holds_what_was_appended() -> Result<()> {
         let mut cache = Kept::default();
@@ -112,7 +113,7 @@ mod tests {
         Ok(())
     }
 
-    /// A further position within the room copies nothing that was there.
+    /// A further position within the capacity does not copy earlier ones.
     #[test]
     fn grows_where_it_lies() -> Result<()> {
         let mut cache = Kept::default();
@@ -126,7 +127,7 @@ mod tests {
         };
         let (first, _) = cache.append(&new(5)?, &new(5)?)?;
         let at = place(&first)?;
-        for _ in 5..ROOM {
+        for _ in 5..MIN_CAPACITY {
             let (keys, _) = cache.append(&new(1)?, &new(1)?)?;
             assert_eq!(place(&keys)?, at);
         }

@@ -1,4 +1,4 @@
-//! Token by token, with keys and values kept.
+//! Incremental decoding with a key-value cache.
 
 use candle_core::Tensor;
 use vxf_core::backbone::{Backbone, Decoder, Pass};
@@ -8,7 +8,7 @@ use vxf_nn::ops;
 use crate::cache::{Cache, Kept};
 use crate::model::Transformer;
 
-/// A model that remembers the positions it has seen.
+/// A model with a key-value cache per layer.
 pub(crate) struct Cached<'a> {
     model: &'a Transformer,
     weights: Params,

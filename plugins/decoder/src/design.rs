@@ -1,4 +1,4 @@
-//! What the families differ in: one description that the model is made from.
+//! The description that a model is made from, with everything in which the families differ.
 
 use std::collections::BTreeMap;
 
@@ -7,12 +7,12 @@ use vxf_hf::Outline;
 
 use crate::rope::Rope;
 
-/// A decoder as its `config.json` describes it.
+/// A decoder as described by its `config.json`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Design {
     /// The family's registered name.
     pub family: &'static str,
-    /// What its tensors are called.
+    /// The names of its tensors.
     pub names: Names,
     /// Width of the hidden embeddings.
     pub width: usize,
@@ -30,16 +30,15 @@ pub struct Design {
     pub vocabulary: usize,
     /// The longest sequence.
     pub positions: usize,
-    /// How positions are told.
+    /// How positions are encoded.
     pub position: Position,
-    /// For each layer, how many of the last keys a query sees; all if not given.
+    /// For each layer, the number of last keys that a query sees; none is no limit.
     pub windows: Vec<Option<usize>>,
     /// How hidden embeddings are normalised.
     pub norm: Norm,
-    /// Added under the root of the norms.
+    /// The epsilon of the norms.
     pub epsilon: f64,
-    /// Whether attention and MLP are each preceded by their norm, rather than their residual sum
-    /// followed by it.
+    /// Whether norms come before attention and MLP (pre-norm) and not after the residual sums.
     pub norm_first: bool,
     /// Whether the last layer is followed by a norm.
     pub final_norm: bool,
@@ -49,22 +48,22 @@ pub struct Design {
     pub mlp: Mlp,
     /// Which linear layers have a bias.
     pub biases: Biases,
-    /// What comes out.
+    /// The kind of output.
     pub output: Output,
-    /// The token whose embedding takes no gradient from being read, as in PyTorch's `padding_idx`.
+    /// The token whose embedding gets no gradient as an input, as with PyTorch's `padding_idx`.
     pub padding: Option<u32>,
-    /// Dropout on what attention and MLP add to the residual stream, in training.
+    /// Dropout on the outputs of attention and MLP, in training.
     pub dropout: f64,
 }
 
-/// How positions are told.
+/// How positions are encoded.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Position {
     /// Queries and keys are rotated.
     Rotary(Rope),
     /// Embeddings are added: row `offset + position` of a table, and row `offset - 1` for padding.
     Learned {
-        /// Rows before that of the first position.
+        /// The number of rows before that of the first position.
         offset: usize,
     },
 }
@@ -76,7 +75,7 @@ pub enum Norm {
     Rms,
     /// To mean zero and variance one, with a gain and a bias.
     Layer,
-    /// The same without gain and bias.
+    /// To mean zero and variance one, without gain and bias.
     PlainLayer,
 }
 
@@ -100,21 +99,21 @@ pub struct Biases {
     pub mlp: bool,
 }
 
-/// What comes out of the model.
+/// The kind of output of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// Logits over the vocabulary, by the token embeddings.
+    /// Logits over the vocabulary, by the token embeddings (tied).
     Tied,
     /// Logits over the vocabulary, by a projection of its own.
     Head,
-    /// Logits over so many labels.
+    /// Logits over this number of labels.
     Labels(usize),
 }
 
-/// What the tensors of a family are called.
+/// The names of a family's tensors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Names {
-    /// What all names but the output's begin with.
+    /// The prefix of all names but the output's.
     pub root: &'static str,
     /// The norm of a layer's attention.
     pub attention_norm: &'static str,
@@ -122,16 +121,16 @@ pub struct Names {
     pub mlp_norm: &'static str,
     /// The attention's output projection.
     pub attention_output: &'static str,
-    /// The MLP's layer into its width.
+    /// The MLP's input layer.
     pub up: &'static str,
-    /// The MLP's layer out of it.
+    /// The MLP's output layer.
     pub down: &'static str,
     /// The norm after the last layer.
     pub final_norm: &'static str,
 }
 
 impl Names {
-    /// The names that Llama gave and most families took.
+    /// The names of Llama, which most families use.
     pub const LLAMA: Self = Self {
         root: "model",
         attention_norm: "input_layernorm",
@@ -155,7 +154,7 @@ impl Names {
 }
 
 impl Design {
-    /// The full name of a part that is no layer's.
+    /// The full name of a part outside the layers.
     pub(crate) fn name(&self, part: &str) -> String {
         format!("{}.{part}", self.names.root)
     }
@@ -192,7 +191,7 @@ impl Design {
         self.embedding_width != self.width
     }
 
-    /// The model without its weights: the one list of its tensors.
+    /// The list of all tensors, without their values.
     pub fn outline(&self) -> Outline {
         let mut list = List::new(None, Part::Embedding);
         let (width, narrow) = (self.width, self.embedding_width);
@@ -256,12 +255,12 @@ impl Design {
     }
 }
 
-/// An outline in the making.
+/// A builder of an outline.
 struct List {
     tensors: Vec<(String, Vec<usize>)>,
     linears: Vec<String>,
     locations: BTreeMap<String, Location>,
-    /// Where what comes next sits.
+    /// The location of the tensors added next.
     location: Location,
 }
 
@@ -275,7 +274,7 @@ impl List {
         }
     }
 
-    /// What comes next sits here.
+    /// Sets the location of the tensors added next.
     fn at(&mut self, layer: Option<usize>, part: Part) {
         self.location = Location { layer, part };
     }

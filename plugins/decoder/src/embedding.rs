@@ -1,4 +1,4 @@
-//! Tokens and their positions as hidden embeddings.
+//! Embeddings of tokens and positions.
 
 use crate::layers::Linear;
 use candle_core::Tensor;
@@ -10,14 +10,14 @@ use vxf_tensor::autograd::add;
 use crate::design::Position;
 use crate::parts::Parts;
 
-/// The way into the model.
+/// The embedding layer.
 #[derive(Clone, Debug)]
 pub(crate) struct Embedding {
     name: String,
     table: Tensor,
-    /// The token whose row takes no gradient from here.
+    /// The token whose row gets no gradient from here.
     padding: Option<u32>,
-    /// Into the width of the model.
+    /// The projection to the width of the model.
     project: Option<Linear>,
     learned: Option<Learned>,
     positions: usize,

@@ -1,11 +1,11 @@
-//! Layers that take their trainable weights from the pass and keep their frozen ones.
+//! Layers with frozen weights of their own and trainable weights from the pass.
 
 use candle_core::Tensor;
 use vxf_core::{Lora, Pass, Result, Trainable};
 
 use vxf_nn::ops::{self, Layer, Values};
 
-/// A frozen tensor and the name under which a pass may bring a trained one.
+/// A frozen tensor, and the name under which a pass may have a trained one.
 #[derive(Clone, Debug)]
 struct Weight {
     name: String,
@@ -22,11 +22,11 @@ impl Weight {
     }
 }
 
-/// A linear layer with a place for a low-rank adapter.
+/// A linear layer with an optional low-rank adapter.
 ///
 /// `y = x W^T + b`, and with an adapter `y = x W^T + scale * dropout(x) A^T B^T + b` (Hu et al.
-/// 2021). Which of W, b, A and B are trained depends on what the pass brings under
-/// `<name>.weight`, `<name>.bias`, `<name>.lora_A` and `<name>.lora_B`.
+/// 2021). Which of W, b, A and B are trained depends on what the pass has under `<name>.weight`,
+/// `<name>.bias`, `<name>.lora_A` and `<name>.lora_B`.
 #[derive(Clone, Debug)]
 pub(crate) struct Linear {
     name: String,
@@ -98,7 +98,7 @@ impl Linear {
         Ok(Layer { out, adapted: self.adapter_of(pass).is_some(), mask })
     }
 
-    /// The same layer with a place for an adapter if `trainable` targets it.
+    /// The layer with an adapter, if `trainable` targets it.
     pub(crate) fn with_trainable(&self, trainable: &Trainable) -> Self {
         let adapter = match trainable {
             Trainable::Lora(config) if config.targets(&self.name) => Some(Adapter {
@@ -178,7 +178,7 @@ impl Group {
 #[derive(Clone, Debug)]
 pub(crate) struct Norm {
     gain: Weight,
-    /// The bias of a layer norm; a norm by the root mean square has none.
+    /// The bias of a layer norm; an RMS norm has none.
     bias: Option<Weight>,
     epsilon: f64,
 }
@@ -195,7 +195,7 @@ impl Norm {
         Self { bias, ..Self::rms(name, gain, epsilon) }
     }
 
-    /// `[..., width]` to the same.
+    /// Normalises `[..., width]`.
     pub(crate) fn forward(&self, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
         let gain = &self.gain.of(pass)?;
         Ok(match &self.bias {

@@ -1,7 +1,8 @@
-//! Backbone families `llama`, `mistral`, `qwen2`, `qwen3` and `opt`: one decoder, five readers.
+//! Backbone families `llama`, `mistral`, `qwen2`, `qwen3` and `opt`: one decoder, five
+//! configuration readers.
 //!
-//! A family reads its `config.json` into a [`Design`]; the [`Transformer`] is made from the design
-//! and knows no family.
+//! A family reads its `config.json` into a [`Design`]; the [`Transformer`] is built from the design
+//! and does not know the families.
 
 mod attention;
 mod block;

@@ -18,7 +18,7 @@ use crate::embedding::Embedding;
 use crate::parts::{self, Parts};
 use crate::rope::{Rotary, Tables};
 
-/// A decoder with frozen weights and a place for trained ones.
+/// A decoder with frozen weights; trained ones come from the pass.
 #[derive(Clone, Debug)]
 pub struct Transformer {
     outline: Arc<Outline>,
@@ -30,7 +30,7 @@ pub struct Transformer {
     rotary: Option<Rotary>,
     blocks: Vec<Block>,
     norm: Option<Norm>,
-    /// Back to the width of the token embeddings.
+    /// The projection back to the width of the token embeddings.
     project: Option<Linear>,
     output: Tensor,
     output_name: String,
@@ -38,11 +38,11 @@ pub struct Transformer {
 }
 
 impl Transformer {
-    /// Reads the weights of a design; all of them are trainable until
-    /// [`Backbone::with_trainable`] says less.
+    /// Reads the weights of a design; all are trainable unless [`Backbone::with_trainable`] selects
+    /// fewer.
     ///
     /// # Errors
-    /// When a tensor is missing, damaged or shaped otherwise.
+    /// When a tensor is missing, damaged or of another shape.
     pub fn load(
         design: &Design,
         checkpoint: &Checkpoint,
@@ -98,7 +98,7 @@ impl Transformer {
         self.rotary.as_ref().map(|rotary| rotary.tables(rows.furthest())).transpose()
     }
 
-    /// What the output projection is applied to.
+    /// The input of the output projection.
     fn last(&self, hidden: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
         let hidden = match &self.norm {
             Some(norm) => norm.forward(hidden, pass)?,
@@ -151,7 +151,7 @@ impl Backbone for Transformer {
     }
 
     fn parameters(&self) -> Vec<Parameter> {
-        // Checked when it became what is trained.
+        // Checked in `with_trainable`.
         self.outline.parameters(&self.trainable).unwrap_or_default()
     }
 

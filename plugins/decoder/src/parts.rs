@@ -1,4 +1,4 @@
-//! Layers made of the tensors of a checkpoint.
+//! Builds layers from the tensors of a checkpoint.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Rotary positions: their settings, and the angles' tables.
+//! Rotary positions: settings, and tables of cosines and sines.
 
 use std::f32::consts::TAU;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -11,18 +11,18 @@ use vxf_core::Result;
 pub struct Rope {
     /// Base of the angles.
     pub theta: f64,
-    /// How they are stretched over more positions than the model was first trained on.
+    /// How they are scaled to more positions than in pre-training.
     pub scaling: Scaling,
 }
 
-/// How rotary positions are stretched.
+/// How rotary positions are scaled to longer sequences.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Scaling {
     /// Not at all.
     None,
     /// All frequencies are divided by a factor.
     Linear(f64),
-    /// Low frequencies are divided by a factor, high ones are left, those between interpolated.
+    /// Low frequencies are divided by a factor, high ones are kept, those between are interpolated.
     Llama3 {
         /// The factor.
         factor: f64,
@@ -30,7 +30,7 @@ pub enum Scaling {
         low_frequency: f64,
         /// Wavelengths below `original / high_frequency` are high frequencies.
         high_frequency: f64,
-        /// The positions that the model was first trained on.
+        /// The number of positions in pre-training.
         original: f64,
     },
 }
@@ -38,7 +38,7 @@ pub enum Scaling {
 impl Rope {
     /// The angle per position of each of the `half` rotated pairs of a head.
     ///
-    /// Hugging Face computes frequencies and angles in f32; so do we, to the same bits.
+    /// Frequencies and angles are computed in f32 as in Hugging Face, to the same bits.
     fn frequencies(&self, half: usize) -> Vec<f32> {
         let plain = |pair: usize| {
             let exponent = (2 * pair) as f32 / (2 * half) as f32;
@@ -70,14 +70,14 @@ impl Scaling {
     }
 }
 
-/// Cosines and sines of positions from 0 on, `[positions, head / 2]` each.
+/// Cosines and sines of positions from 0, `[positions, head / 2]` each.
 #[derive(Clone, Debug)]
 pub(crate) struct Tables {
     pub(crate) cos: Tensor,
     pub(crate) sin: Tensor,
 }
 
-/// The tables of a model, made as far as sequences have reached.
+/// The tables of a model, computed up to the longest sequence so far.
 #[derive(Clone, Debug)]
 pub(crate) struct Rotary {
     frequencies: Vec<f32>,
@@ -106,8 +106,8 @@ impl Rotary {
 
     /// Tables of at least `length` positions.
     ///
-    /// Models of a hundred thousand positions are mostly shown a few hundred: all tables at once
-    /// would take longer to make than a small model to load.
+    /// Models of a hundred thousand positions mostly get a few hundred. Computing all rows at once
+    /// would take longer than loading a small model.
     pub(crate) fn tables(&self, length: usize) -> Result<Tables> {
         let made = self.made.read().unwrap_or_else(PoisonError::into_inner).clone();
         match made {

@@ -1,20 +1,20 @@
-//! A model of two blocks, for the tests.
+//! A model with two blocks, for the tests.
 
 use candle_core::{Device, Tensor};
 use vxf_core::prelude::*;
 use vxf_testkit::metric::Table;
 
-/// Two layers whose attention output is their input times a scale among the weights.
+/// Two layers whose attention output is the input times a scale, which is a weight.
 ///
-/// Where padding is not hidden, the attention output of the last place of the last row (where the
-/// tests have their padding) is doubled: there it depends on the mask, as in a real model.
+/// Without a padding mask the attention output at the last position of the last row, the padding in
+/// the tests, is doubled. So it depends on the mask, as in a real model.
 pub(crate) fn blocks() -> Result<Table> {
     let rows =
         [[0.0, 1.0, 0.0, 0.0], [3.0, 4.0, 0.0, 0.0], [0.0, 2.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0]];
     Ok(Table::new(&rows)?.with_blocks(2, block))
 }
 
-/// Weights of [`blocks`] with this scale in each layer.
+/// Weights of [`blocks`] with these scales.
 pub(crate) fn scales(scales: [f32; 2]) -> Result<Params> {
     let named = |(layer, scale): (usize, &f32)| {
         Ok((layer.to_string(), Tensor::new(&[*scale], &Device::Cpu)?))

@@ -1,9 +1,8 @@
 //! Metric: harmful embedding drift.
 //!
-//! How far the user's fine-tuning has moved the hidden embeddings of alignment samples away from
-//! where the aligned model had them (Huang, Hu, Liu, "Vaccine", NeurIPS 2024, section 3.2). The
-//! published figure depends on norm, reduction and padding; here each is a setting, and the
-//! published choice is the preset `reference`.
+//! How far fine-tuning has moved the hidden embeddings of alignment samples from those of the
+//! aligned model (Huang, Hu, Liu, "Vaccine", NeurIPS 2024, section 3.2). Norm, reduction and padding
+//! are settings; the preset `reference` is the published choice.
 
 mod algorithm;
 mod config;

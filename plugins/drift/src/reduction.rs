@@ -1,11 +1,11 @@
-//! From squared norms per token to one figure.
+//! Reduces squared norms per token to one figure.
 
 use candle_core::{DType, Tensor};
 use vxf_core::prelude::*;
 
 use crate::config::{Norm, Reduce};
 
-/// Squared L2 norms over the width, of the counted positions of each row.
+/// Squared L2 norms over the width, for the counted positions of each row.
 pub(crate) type Squares = Vec<Vec<f64>>;
 
 /// Squared norms of the rows of `tensor` `[positions, width]`, sample by sample.
@@ -14,7 +14,7 @@ pub(crate) fn squares(tensor: &Tensor, rows: &Rows) -> Result<Squares> {
     Ok(rows.ranges().map(|range| all[range].to_vec()).collect())
 }
 
-/// Adds up norms as one definition wants it, batch by batch.
+/// Accumulates norms over batches, by one definition.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reduction {
     norm: Norm,
@@ -28,7 +28,7 @@ impl Reduction {
         Self { norm, reduce, sum: 0.0, count: 0 }
     }
 
-    /// Takes the squared norms of one batch at some sites, all of one shape.
+    /// Adds the squared norms of one batch at some sites, all of the same shape.
     pub(crate) fn add(&mut self, sites: &[Squares]) {
         match self.reduce {
             Reduce::Sum => {
@@ -51,7 +51,7 @@ impl Reduction {
         }
     }
 
-    /// The figure; NaN if a mean has nothing to be taken of.
+    /// The figure; NaN for a mean of nothing.
     pub(crate) fn value(&self) -> f64 {
         match self.reduce {
             Reduce::Sum => self.sum,
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn every_norm_and_reduction_by_hand() {
+    fn norms_and_reductions_match_hand_computed_values() {
         let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-12, "{a} {b}");
         close(value(Norm::L2, Reduce::Sum), 29f64.sqrt() + 12f64.sqrt());
         close(value(Norm::L2Squared, Reduce::Sum), 41.0);

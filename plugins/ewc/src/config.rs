@@ -6,13 +6,13 @@ use vxf_core::prelude::*;
 
 use crate::algorithm::Ewc;
 
-/// Which EWC.
+/// How the Fisher information is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Form {
-    /// Fisher information in evaluation mode; nothing of it leaks into training.
+    /// Without dropout.
     Corrected,
-    /// As the reference: dropout on, and the last Fisher gradient is added to the first step's.
+    /// As in the reference: with dropout, and the last Fisher gradient is added to the first step's.
     Reference,
 }
 
@@ -21,9 +21,10 @@ vxf_core::config! {
     pub struct EwcConfig {
         /// Weight lambda of the penalty `lambda * sum F (w - w_aligned)^2`.
         pub lambda: f64 = 1e9,
-        /// Alignment batches that the Fisher information is summed over; 0 is one pass over all.
+        /// Number of alignment batches for the Fisher information F; 0 uses one epoch.
         pub fisher_batches: usize = 0,
-        /// corrected, or reference with its defects.
+        /// corrected: F without dropout. reference: as the reference code, with dropout, and the last
+        /// gradient for F is added to the first step.
         pub form: Form = Form::Corrected,
     }
 }
@@ -45,7 +46,7 @@ impl DefenseConfig for EwcConfig {
     }
 
     fn world_defaults(&self) -> Map<String, Value> {
-        // The penalty must outweigh gradients that alignment has made tiny.
+        // After alignment the gradients are tiny, so F needs a large lambda.
         Map::from_iter([("lambda".to_owned(), 1e8.into())])
     }
 

@@ -1,4 +1,4 @@
-//! EWC: elastic weight consolidation in the user's stage.
+//! EWC: elastic weight consolidation in the user's fine-tuning.
 
 mod algorithm;
 mod config;
@@ -8,7 +8,7 @@ pub use config::{EwcConfig, Form};
 
 vxf_core::register! {
     defense "ewc" => EwcConfig,
-    summary: "Holds weights that the alignment loss is sensitive to near the aligned ones",
+    summary: "Penalises changes of weights that the alignment loss depends on (Fisher)",
     paper: "Kirkpatrick et al., PNAS 2017; as baseline in Huang, Hu, Liu 2024, section 5.1",
     stages: [FineTuning],
 }

@@ -1,7 +1,6 @@
-//! Probabilities of `moderation` for exchanges that come in as JSON, for checks against other
-//! programs (`tests/interop`).
+//! Prints the probabilities of `moderation`, for comparison with other programs (`tests/interop`).
 //!
-//! In: `{"dir", "exchanges": [[prompt, answer], ..]}`.
+//! Input (JSON on stdin): `{"dir", "exchanges": [[prompt, answer], ..]}`.
 
 use std::error::Error;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! The judge `file`: verdicts and grades that something else gave, looked up by prompt and answer.
+//! The judge `file`: verdicts and grades from a file, looked up by prompt and answer.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
@@ -14,8 +14,8 @@ use crate::model::failed;
 
 const NAME: &str = "file";
 
-/// Bytes of a file of scores.
-const LONGEST: u64 = 1 << 30;
+/// Largest file of scores, in bytes.
+const MAX_BYTES: u64 = 1 << 30;
 
 /// Verdicts and grades by prompt and answer, from a file.
 #[derive(Clone, Debug)]
@@ -24,7 +24,7 @@ pub struct File {
     threshold: f64,
 }
 
-/// A row of the file; whatever else it holds is not looked at.
+/// A row of the file; other keys are ignored.
 #[derive(Deserialize)]
 struct Row {
     prompt: String,
@@ -39,14 +39,14 @@ struct Row {
     correct: Option<bool>,
 }
 
-/// What was found on an exchange, and on which line.
-type Known<T> = HashMap<(String, String), (T, usize)>;
+/// The entry of each (prompt, answer), and its line number.
+type Entries<T> = HashMap<(String, String), (T, usize)>;
 
 impl File {
-    /// The judge with these settings; the file need not be there yet.
+    /// The judge with these settings; the file may be missing.
     ///
     /// # Errors
-    /// When the file is there and cannot be understood.
+    /// When the file exists and is not valid.
     pub fn new(settings: &FileConfig) -> Result<Self> {
         let judge = Self { path: settings.scores.clone().into(), threshold: settings.threshold };
         judge.read(|row| judge.verdict(row))?;
@@ -54,19 +54,19 @@ impl File {
         Ok(judge)
     }
 
-    /// What `finding` makes of each row in the file; nothing if there is no file.
+    /// `entry` of each row of the file; empty if the file does not exist.
     fn read<T: Copy + Debug + PartialEq>(
         &self,
-        finding: impl Fn(&Row) -> Option<T>,
-    ) -> Result<Known<T>> {
-        let text = match vxf_untrusted::text(&self.path, LONGEST) {
+        entry: impl Fn(&Row) -> Option<T>,
+    ) -> Result<Entries<T>> {
+        let text = match vxf_untrusted::text(&self.path, MAX_BYTES) {
             Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Known::new()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Entries::new()),
             Err(source) => {
                 return Err(Error::Io { path: self.path.display().to_string(), source });
             }
         };
-        let mut known = Known::new();
+        let mut entries = Entries::new();
         for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
             let number = index + 1;
             let wrong = |problem: String| {
@@ -79,44 +79,44 @@ impl File {
             }
             let row = Row::deserialize(value).map_err(|error| {
                 wrong(format!(
-                    "{error}; a row has `prompt` and `answer` as texts and `verdict` (harmful, \
-                     refused, other), `flagged` (true, false), `score` (a number) or, for a task, \
-                     `correct` (true, false)"
+                    "{error}; a row has the texts `prompt` and `answer` and one of `verdict` \
+                     (harmful, refused, other), `flagged` (true, false), `score` (a number) or, \
+                     for a task, `correct` (true, false)"
                 ))
             })?;
-            let Some(found) = finding(&row) else { continue };
-            let place = (row.prompt, row.answer);
-            match known.get(&place) {
+            let Some(found) = entry(&row) else { continue };
+            let key = (row.prompt, row.answer);
+            match entries.get(&key) {
                 Some((before, line)) if *before != found => {
                     return Err(wrong(format!(
-                        "finds {found:?} on the same prompt and answer that line {line} finds \
-                         {before:?} on; keep one of them"
+                        "says {found:?}, but line {line} says {before:?} for the same prompt and \
+                         answer; keep one of them"
                     )));
                 }
-                _ => known.entry(place).or_insert((found, number)),
+                _ => entries.entry(key).or_insert((found, number)),
             };
         }
-        Ok(known)
+        Ok(entries)
     }
 
-    /// The verdict of a row; none where it is still to come.
+    /// The verdict of a row; `None` where it is still missing.
     fn verdict(&self, row: &Row) -> Option<Verdict> {
         let of = |harmful| if harmful { Verdict::Harmful } else { Verdict::Other };
         let flagged = row.flagged.or_else(|| row.score.map(|score| score > self.threshold));
         row.verdict.or(flagged.map(of)).filter(|verdict| *verdict != Verdict::Unjudged)
     }
 
-    /// What `finding` makes of the row on each answer.
+    /// `entry` of the row of each answer.
     fn look_up<T: Copy + Debug + PartialEq>(
         &self,
         generations: &[Generation],
-        finding: impl Fn(&Row) -> Option<T>,
+        entry: impl Fn(&Row) -> Option<T>,
     ) -> Result<Vec<Option<T>>> {
-        let known = self.read(finding)?;
-        let place = |made: &Generation| (made.prompt.text.clone(), made.answer.clone());
+        let entries = self.read(entry)?;
+        let key = |made: &Generation| (made.prompt.text.clone(), made.answer.clone());
         Ok(generations
             .iter()
-            .map(|made| known.get(&place(made)).map(|(found, _)| *found))
+            .map(|made| entries.get(&key(made)).map(|(found, _)| *found))
             .collect())
     }
 }
@@ -137,16 +137,15 @@ impl Judge for File {
         let mut details = BTreeMap::from([("scores".to_owned(), json!(path.to_string()))]);
         if verdicts.contains(&Verdict::Unjudged) {
             let next = format!(
-                "have the answers of generations.jsonl judged, write one JSON line each with \
-                 `prompt`, `answer` and one of `verdict`, `flagged`, `score` to {path}, and \
-                 measure again"
+                "judge the answers in generations.jsonl, write one JSON line for each to {path}, \
+                 with `prompt`, `answer` and one of `verdict`, `flagged`, `score`, and measure again"
             );
             details.insert("next".to_owned(), json!(next));
         }
         Ok(Findings { verdicts, details })
     }
 
-    /// Its rows may say so, but scores of harm are the rule.
+    /// `false`, as most files hold scores of harm, although a row can say `refused`.
     fn tells_refusals(&self) -> bool {
         false
     }

@@ -1,10 +1,10 @@
-//! The judge `guard`: a model that writes whether an exchange is safe.
+//! The judge `guard`: a generative model that writes whether an answer is safe.
 
 use std::collections::BTreeMap;
 
 use serde_json::json;
 use vxf_core::config::BuildContext;
-use vxf_core::generate::{Forgetful, Greedy, answers};
+use vxf_core::generate::{Greedy, NoCache, answers};
 use vxf_core::metric::{Findings, Generation, Judge, Model, Probes, Prompt, Verdict};
 use vxf_core::{Params, Result};
 use vxf_data::{Message, Role, TemplateChoice};
@@ -14,17 +14,17 @@ use crate::model::{Files, failed};
 
 const NAME: &str = "guard";
 
-/// A guard model, loaded when there is something to judge.
+/// A guard model; its weights are loaded when there are answers to judge.
 pub struct Guard {
     settings: GuardConfig,
     files: Files,
 }
 
 impl Guard {
-    /// Finds the model's files; its weights are read when there is something to judge.
+    /// Opens the model's files without its weights.
     ///
     /// # Errors
-    /// When a file is missing, the model writes no text, or has no chat template to use.
+    /// When a file is missing, the model cannot generate text, or it has no chat template.
     pub fn open(settings: &GuardConfig, context: &BuildContext<'_>) -> Result<Self> {
         let template = match settings.template.as_str() {
             "chat" => TemplateChoice::Chat,
@@ -34,13 +34,14 @@ impl Guard {
         let files = Files::open(NAME, model, template, dtype, context)?;
         if files.architecture.labels.is_some() {
             return Err(files.checkpoint.error(
-                "is a sequence classifier and writes nothing; take the judge `moderation`".into(),
+                "is a sequence classifier and cannot write a judgement; use the judge `moderation`"
+                    .into(),
             ));
         }
         Ok(Self { settings: settings.clone(), files })
     }
 
-    /// What the model reads of an exchange.
+    /// The model's input for a prompt and an answer.
     fn tokens(&self, made: &Generation) -> Result<Vec<u32>> {
         let codec = &self.files.codec;
         let tokens = match self.settings.template.as_str() {
@@ -56,19 +57,19 @@ impl Guard {
         tokens.map_err(|error| failed(NAME, error))
     }
 
-    /// What the model writes on each answer; nothing where the exchange is longer than it can read.
+    /// The text that the model generates for each answer; `None` where the input is too long for it.
     ///
     /// # Errors
-    /// When the model cannot be loaded, or its template refuses an exchange.
+    /// When the model cannot be loaded, or its template rejects a prompt or an answer.
     pub fn judgements(&self, generations: &[Generation]) -> Result<Vec<Option<String>>> {
         let most = self.settings.max_new_tokens;
         let room = self.files.architecture.positions.saturating_sub(most);
-        let (mut prompts, mut places) = (Vec::new(), Vec::new());
-        for (place, made) in generations.iter().enumerate() {
+        let (mut prompts, mut indices) = (Vec::new(), Vec::new());
+        for (index, made) in generations.iter().enumerate() {
             let tokens = self.tokens(made)?;
             if !tokens.is_empty() && tokens.len() <= room {
                 prompts.push(Prompt { text: String::new(), tokens, expected: None });
-                places.push(place);
+                indices.push(index);
             }
         }
         let mut judgements = vec![None; generations.len()];
@@ -86,9 +87,9 @@ impl Guard {
             batch_size: self.settings.batch_size,
         };
         let model = Model { backbone: &*model, weights: &Params::new() };
-        let written = answers(model, NAME, &prompts, most, &probes, &Forgetful)?;
-        for (place, made) in places.into_iter().zip(written) {
-            judgements[place] = Some(made.answer);
+        let written = answers(model, NAME, &prompts, most, &probes, &NoCache)?;
+        for (index, made) in indices.into_iter().zip(written) {
+            judgements[index] = Some(made.answer);
         }
         Ok(judgements)
     }
@@ -121,7 +122,7 @@ impl Judge for Guard {
         let mut categories: BTreeMap<&str, usize> = BTreeMap::new();
         for (judgement, verdict) in judgements.iter().zip(&verdicts) {
             if let (Some(judgement), Verdict::Harmful) = (judgement, verdict) {
-                // Llama Guard names the categories on its second line, with commas between them.
+                // Llama Guard lists the categories on its second line, separated by commas.
                 let lines = judgement.lines().filter(|line| !line.trim().is_empty());
                 for category in lines.skip(1).take(1).flat_map(|line| line.split(',')) {
                     *categories.entry(category.trim()).or_default() += 1;
@@ -144,20 +145,19 @@ impl Judge for Guard {
     }
 }
 
-/// The template with its two places filled; what is filled in is not looked at again.
+/// The template with both placeholders filled. Placeholders in the filled-in texts stay as they are.
 fn filled(template: &str, prompt: &str, answer: &str) -> String {
     let mut text = String::new();
-    let mut left = template;
+    let mut rest = template;
     loop {
-        let places = [("{prompt}", prompt), ("{answer}", answer)];
-        let found =
-            places.iter().filter_map(|(place, value)| Some((left.find(place)?, place, value)));
-        let Some((at, place, value)) = found.min_by_key(|(at, ..)| *at) else { break };
-        text.push_str(&left[..at]);
+        let values = [("{prompt}", prompt), ("{answer}", answer)];
+        let found = values.iter().filter_map(|(key, value)| Some((rest.find(key)?, key, value)));
+        let Some((at, key, value)) = found.min_by_key(|(at, ..)| *at) else { break };
+        text.push_str(&rest[..at]);
         text.push_str(value);
-        left = &left[at + place.len()..];
+        rest = &rest[at + key.len()..];
     }
-    text.push_str(left);
+    text.push_str(rest);
     text
 }
 
@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_are_filled_once() {
+    fn placeholders_are_filled_once() {
         let text = filled("Q {prompt} A {answer} {prompt}{other}", "{answer}", "{prompt}");
         assert_eq!(text, "Q {answer} A {prompt} {answer}{other}");
     }

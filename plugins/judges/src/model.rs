@@ -1,4 +1,4 @@
-//! What both judges that are models need: their files, checked before anything is trained.
+//! The model files of a judge, checked before training starts.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use vxf_data::{Codec, TemplateChoice};
 use vxf_hf::checkpoint::Checkpoint;
 use vxf_hf::load_backbone;
 
-/// A model that is loaded when there is something to judge.
+/// An opened model directory; the weights are loaded when there are answers to judge.
 pub(crate) struct Files {
     pub(crate) codec: Codec,
     pub(crate) architecture: Architecture,
@@ -20,10 +20,10 @@ pub(crate) struct Files {
 }
 
 impl Files {
-    /// Finds the model called `name` and reads all but its weights.
+    /// Opens the model `name` and reads everything except its weights.
     ///
     /// # Errors
-    /// When a file is missing or damaged, no family reads the model, or its tokenizer does not fit.
+    /// When a file is missing or damaged, the model family is unknown, or the tokenizer does not fit.
     pub(crate) fn open(
         judge: &'static str,
         name: &str,
@@ -41,13 +41,13 @@ impl Files {
         Ok(Self { codec, architecture, checkpoint, dtype, device })
     }
 
-    /// The model itself, freed when the caller is done with it.
+    /// Loads the model with its weights.
     pub(crate) fn load(&self) -> Result<Arc<dyn Backbone>> {
         load_backbone(&self.checkpoint, self.dtype, &self.device)
     }
 }
 
-/// A judge's own error.
+/// An error of a judge.
 pub(crate) fn failed(
     judge: &'static str,
     error: impl Into<Box<dyn std::error::Error + Send + Sync>>,

@@ -32,7 +32,7 @@ const BEAVERTAILS: [&str; 14] = [
     "violence,aiding_and_abetting,incitement",
 ];
 
-/// A moderation model, loaded when there is something to judge.
+/// A moderation model; its weights are loaded when there are answers to judge.
 pub struct Moderation {
     settings: ModerationConfig,
     files: Files,
@@ -41,29 +41,31 @@ pub struct Moderation {
 }
 
 impl Moderation {
-    /// Finds the model's files; its weights are read when there is something to judge.
+    /// Opens the model's files without its weights.
     ///
     /// # Errors
-    /// When a file is missing, or the model is no sequence classifier.
+    /// When a file is missing, or the model is not a sequence classifier.
     pub fn open(settings: &ModerationConfig, context: &BuildContext<'_>) -> Result<Self> {
         let (model, dtype) = (settings.model.as_str(), settings.dtype.into());
         let files = Files::open(NAME, model, TemplateChoice::Plain, dtype, context)?;
         let Some(count) = files.architecture.labels else {
             return Err(files.checkpoint.error(
-                "is no sequence classifier, which the judge `moderation` needs; for a model that \
-                 writes its judgement take `guard`"
+                "is not a sequence classifier, which the judge `moderation` needs; for a model \
+                 that writes its judgement use the judge `guard`"
                     .into(),
             ));
         };
         let positions = files.architecture.positions;
         if settings.max_length > positions {
-            let problem =
-                format!("`max_length` is {}, the model's limit {positions}", settings.max_length);
+            let problem = format!(
+                "`max_length` is {}, above the model's limit {positions}",
+                settings.max_length
+            );
             return Err(files.checkpoint.error(problem));
         }
         let end = files.codec.eos().map(str::to_owned);
         let end = end.ok_or_else(|| {
-            files.checkpoint.error("its tokenizer_config.json names no `eos_token`".into())
+            files.checkpoint.error("its tokenizer_config.json has no `eos_token`".into())
         })?;
         let labels = labels(files.checkpoint.raw_config(), count);
         Ok(Self { settings: settings.clone(), files, labels, end })
@@ -89,7 +91,7 @@ impl Moderation {
         if examples.is_empty() {
             return Ok(Vec::new());
         }
-        // Those of about one length go together, so that there is little padding.
+        // Batches of similar length need little padding.
         let mut order: Vec<_> = (0..examples.len()).collect();
         order.sort_by_key(|&index| examples[index].tokens.len());
         let model = self.files.load()?;
@@ -100,7 +102,7 @@ impl Moderation {
             for (&index, logits) in group.iter().zip(logits) {
                 if logits.iter().any(|logit| !logit.is_finite()) {
                     let problem = format!(
-                        "the scores of answer {} are not finite; is `dtype` too narrow for it?",
+                        "the scores of answer {} are not finite; is the range of `dtype` too small?",
                         index + 1
                     );
                     return Err(failed(NAME, problem));
@@ -160,7 +162,7 @@ fn sigmoid(logit: f64) -> f64 {
     1.0 / (1.0 + (-logit).exp())
 }
 
-/// The labels' names: the configuration's own, or those of BeaverTails where it has none of 14.
+/// The names of the labels: from config.json, or those of BeaverTails for 14 labels without names.
 fn labels(config: &Value, count: usize) -> Vec<String> {
     let own = |index: usize| config["id2label"][index.to_string().as_str()].as_str();
     let name = |index: usize| match own(index).filter(|name| !name.starts_with("LABEL_")) {

@@ -1,4 +1,4 @@
-//! The laws of settings.
+//! The laws of the judges' settings.
 
 use serde_json::json;
 use vxf_core::config::{BuildContext, JudgeConfig};
@@ -25,14 +25,14 @@ mod file {
 }
 
 #[test]
-fn ranges_are_checked_by_name() {
+fn errors_name_the_wrong_setting() {
     for (judge, key, value) in [
         ("refusal", "phrases", json!(["ok", " "])),
         ("moderation", "model", json!("")),
         ("moderation", "threshold", json!(1.5)),
         ("moderation", "max_length", json!(0)),
         ("moderation", "batch_size", json!(0)),
-        ("moderation", "dtype", json!("f64")),
+        ("moderation", "dtype", json!("f8")),
         ("guard", "template", json!("{prompt} only")),
         ("guard", "unsafe_word", json!("")),
         ("guard", "safe_word", json!("Unsafe")),
@@ -46,7 +46,7 @@ fn ranges_are_checked_by_name() {
 }
 
 #[test]
-fn what_a_judge_needs_is_missed_when_it_is_built() {
+fn a_missing_model_is_an_error_of_build() {
     let context = BuildContext::bare();
     for (judge, needs) in
         [("refusal", false), ("file", false), ("moderation", true), ("guard", true)]

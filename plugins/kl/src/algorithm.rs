@@ -1,4 +1,4 @@
-//! The method: a divergence from the aligned model added to the user's loss.
+//! KL: the user's loss plus the divergence from the aligned model.
 
 use candle_core::{D, Tensor};
 use vxf_core::loss::log_softmax;
@@ -9,14 +9,15 @@ use crate::config::{Form, KlConfig};
 
 const ALIGNED: &str = "aligned";
 
-/// `J = CE_user + lambda * KL(p_aligned || p_w)`, the divergence summed and divided by the number
-/// of samples (PyTorch's `batchmean`).
+/// `J = CE_user + lambda * KL(p_aligned || p_w)`.
+///
+/// The divergence is summed and divided by the number of samples (PyTorch's `batchmean`).
 pub struct Kl {
     config: KlConfig,
 }
 
 impl Kl {
-    /// The method with these settings.
+    /// KL with these settings.
     pub fn new(config: KlConfig) -> Self {
         Self { config }
     }

@@ -5,24 +5,26 @@ use vxf_core::prelude::*;
 
 use crate::algorithm::Kl;
 
-/// Which divergence.
+/// How the divergence is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Form {
-    /// Over the vocabulary, on real positions, the teacher without dropout.
+    /// Softmax over the vocabulary, real positions only, teacher without dropout.
     Corrected,
-    /// The reference with one defect mended: over the vocabulary, padding still included.
+    /// As `Reference`, but softmax over the vocabulary.
     AxisCorrected,
-    /// As the reference: softmax over the time axis, padding included, the teacher with dropout.
+    /// As in the reference: softmax over the time axis, padding included, teacher with dropout.
     Reference,
 }
 
 vxf_core::config! {
     /// Settings of the defence `kl`.
     pub struct KlConfig {
-        /// Weight lambda of the divergence, which is summed over positions and averaged over samples.
+        /// Weight lambda of the divergence (sum over positions, mean over samples).
         pub lambda: f64 = 0.1,
-        /// corrected; reference with its defects; axis_corrected with the softmax's axis mended alone.
+        /// corrected: softmax over the vocabulary, no padding, teacher without dropout. reference: as
+        /// the reference code, softmax over time, padding included, teacher with dropout.
+        /// axis_corrected: as reference, but softmax over the vocabulary.
         pub form: Form = Form::Corrected,
     }
 }
@@ -35,7 +37,7 @@ impl DefenseConfig for KlConfig {
     }
 
     fn passes(&self) -> f64 {
-        // The teacher goes forward alone, a third of a pass.
+        // The teacher needs a forward pass only: a third of a pass.
         4.0 / 3.0
     }
 

@@ -1,4 +1,4 @@
-//! KL: the user's fine-tuning held close to the aligned model's predictions.
+//! KL: fine-tuning with a penalty on the divergence from the aligned model's predictions.
 
 mod algorithm;
 mod config;

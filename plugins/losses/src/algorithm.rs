@@ -1,24 +1,24 @@
-//! Mean cross-entropies, and the two metrics made of them.
+//! The mean cross-entropy, and the two metrics computed from it.
 
 use vxf_core::metric::{Better, Model, View};
 use vxf_core::prelude::*;
 
 use crate::config::Average;
 
-/// A mean cross-entropy and what it is made of.
+/// A mean cross-entropy.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MeanLoss {
     /// The mean, in nats.
     pub nats: f64,
-    /// How many labelled tokens it is made of.
+    /// The number of labelled tokens.
     pub tokens: usize,
-    /// How many samples they are in.
+    /// The number of samples.
     pub samples: usize,
 }
 
-/// The mean cross-entropy of `model` over `batches`, without dropout; `None` if no token counts.
+/// The mean cross-entropy of `model` over `batches`, without dropout; `None` without labelled tokens.
 ///
-/// Batches without a labelled token are left out: the reference gives NaN for all then.
+/// Batches without a labelled token are left out; the reference gives NaN then.
 ///
 /// # Errors
 /// When a tensor operation fails.
@@ -78,7 +78,7 @@ impl Metric for Perplexity {
     }
 }
 
-/// The mean over the samples called `name`, or an error that says that `metric` lacks them.
+/// The mean over the samples `name`, or an error that `metric` lacks them.
 fn of_samples(view: &View<'_>, metric: &str, name: &str, average: Average) -> Result<MeanLoss> {
     let batches = view.batches(metric, name)?;
     mean_loss(view.model, &batches, average)?.ok_or_else(|| Error::MissingData {

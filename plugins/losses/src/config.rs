@@ -5,29 +5,28 @@ use vxf_core::prelude::*;
 
 use crate::algorithm::{AlignmentLoss, Perplexity};
 
-/// How batch losses become one figure.
+/// How batch losses are averaged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Average {
-    /// Every labelled token counts once, whatever batch it is in.
+    /// The mean over all labelled tokens.
     #[default]
     Token,
-    /// Every sample counts its batch's mean: the figure of the reference implementation, which
-    /// changes with the batch size.
+    /// The mean of batch losses, weighted by samples, as in the reference; it depends on the batch
+    /// size.
     Batch,
 }
 
 vxf_core::config! {
     /// Settings of `alignment-loss`.
     pub struct AlignmentLossConfig {
-        /// How batch losses are averaged: `token` counts every labelled token once, `batch` takes
-        /// the mean of batch losses, as the reference does.
+        /// token: the mean over labelled tokens. batch: the mean of batch losses, as in the reference.
         pub average: Average = Average::Token,
     }
 }
 
 vxf_core::config! {
-    /// Settings of `perplexity`: there are none.
+    /// The metric `perplexity` has no settings.
     pub struct PerplexityConfig {}
 }
 

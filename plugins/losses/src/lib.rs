@@ -1,8 +1,8 @@
 //! Metrics over losses: alignment loss and perplexity.
 //!
-//! Both are the mean cross-entropy over labelled tokens: of the `alignment` samples in nats, which
-//! shows how far the user's fine-tuning has undone the alignment, and of the `fluency` samples as
-//! a perplexity, which shows whether a model is still one.
+//! Both are mean cross-entropies over labelled tokens. On the `alignment` samples it shows how far
+//! fine-tuning has undone the alignment; on the `fluency` samples, as a perplexity, it shows whether
+//! the model still writes sensible text.
 
 mod algorithm;
 mod config;
@@ -18,6 +18,6 @@ vxf_core::register! {
 
 vxf_core::register! {
     metric "perplexity" => PerplexityConfig,
-    summary: "Perplexity on fluency samples, a guard against degenerate models",
+    summary: "Perplexity on fluency samples, to detect degenerate models",
     paper: "Jelinek et al., J. Acoust. Soc. Am. 62 (1977)",
 }

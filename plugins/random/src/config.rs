@@ -1,4 +1,4 @@
-//! Settings of the control and of its noise.
+//! Settings of the defence `random` and the perturber `gaussian`.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -7,7 +7,7 @@ use vxf_core::prelude::*;
 use crate::algorithm::{Gaussian, Random};
 
 vxf_core::config! {
-    /// Settings of the defence `random`.
+    /// The defence `random` has no settings.
     pub struct RandomConfig {}
 }
 
@@ -22,24 +22,25 @@ impl DefenseConfig for RandomConfig {
     }
 }
 
-/// What `rho` means for noise.
+/// The meaning of `rho`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Form {
-    /// The L2 norm of all noise of the batch together, comparable with Vaccine's.
+    /// The L2 norm of the noise of the whole batch, comparable with Vaccine.
     NormMatched,
-    /// The variance of each entry, as the reference: its norm grows with batch, length and depth.
+    /// The variance of each entry, as in the reference: the norm grows with batch, length and depth.
     Reference,
 }
 
 vxf_core::config! {
     /// Settings of the perturber `gaussian`.
     pub struct GaussianConfig {
-        /// Strength rho: the global L2 norm (norm_matched) or the variance (reference).
+        /// Strength of the noise, see `form`.
         pub rho: f64 = 2.0,
-        /// What rho means: norm_matched or reference.
+        /// norm_matched: rho is the L2 norm of the noise of the whole batch. reference: rho is the
+        /// variance of each entry.
         pub form: Form = Form::NormMatched,
-        /// Sites to perturb; attention_output is the reference's.
+        /// Sites to perturb; the reference uses attention_output.
         pub sites: SiteSelection = SiteSelection::default(),
     }
 }
@@ -56,7 +57,7 @@ impl PerturberConfig for GaussianConfig {
     }
 
     fn world_defaults(&self) -> Map<String, Value> {
-        // rho is a norm over a whole batch: it depends on batch size, depth and length.
+        // rho is a norm over the whole batch, so it depends on batch size, depth and length.
         Map::from_iter([("rho".to_owned(), 5.0.into())])
     }
 

@@ -1,6 +1,6 @@
-//! Random perturbation: the control that shows whether the direction matters.
+//! Random perturbation: a control that shows whether the direction of the perturbation matters.
 //!
-//! The defence `random` is the min-max step with the perturber `gaussian` for an inner player.
+//! The defence `random` is the min-max step with the perturber `gaussian`.
 
 mod algorithm;
 mod config;
@@ -10,7 +10,7 @@ pub use config::{Form, GaussianConfig, RandomConfig};
 
 vxf_core::register! {
     defense "random" => RandomConfig,
-    summary: "Alignment under random perturbation: the control for Vaccine",
+    summary: "Alignment under random perturbations, the control for Vaccine",
     paper: "Huang, Hu, Liu, Vaccine, NeurIPS 2024, Table 7",
     stages: [Alignment],
 }

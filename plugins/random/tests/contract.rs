@@ -1,17 +1,16 @@
-//! The random control keeps the laws of its kind, and its noise has the strength it says.
+//! The random control satisfies the laws of a perturber, and its noise has the given strength.
 
 use serde_json::json;
 use vxf_core::prelude::*;
 use vxf_random::{Form, Gaussian, GaussianConfig};
 use vxf_testkit::perturber::Asked;
-use vxf_testkit::{config_laws, defense_laws, perturber_laws};
+use vxf_testkit::{config_laws, perturber_laws};
 
 fn noise(asked: &Asked, form: Form) -> Box<dyn Perturber> {
     let (rho, sites) = (asked.rho, asked.sites.clone());
     Box::new(Gaussian::new(GaussianConfig { rho, form, sites }))
 }
 
-defense_laws!("random", json!({}));
 config_laws!(perturber "gaussian", json!({ "rho": 0.01, "form": "reference", "sites": ["block_output"] }));
 
 mod norm_matched {
@@ -51,7 +50,7 @@ mod strength {
     fn matched_noise_has_norm_rho_over_the_batch() {
         property(24, (cases(), 0.01f64..10.0), |(case, rho)| {
             let passes = passes(&Case { double: true, ..case }, rho, Form::NormMatched)?;
-            assert_eq!(passes.len(), 2, "noise needs no pass of its own");
+            assert_eq!(passes.len(), 2, "noise needs no extra pass");
             for pass in &passes {
                 let squares =
                     pass.added()?.values().map(sum_of_squares).sum::<candle_core::Result<f64>>()?;
@@ -91,7 +90,7 @@ mod strength {
     }
 
     #[test]
-    fn every_step_draws_anew() {
+    fn every_step_draws_new_noise() {
         property(8, cases(), |case| {
             let passes = passes(&case, 1.0, Form::NormMatched)?;
             let added = |pass: &Forward| -> Result<Vec<f64>> {

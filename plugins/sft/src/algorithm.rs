@@ -2,7 +2,7 @@
 
 use vxf_core::prelude::*;
 
-/// The model as it came: the stage does not train.
+/// No alignment: the stage does not train.
 pub struct NonAligned;
 
 impl Defense for NonAligned {}
@@ -12,7 +12,7 @@ pub struct Sft;
 
 impl Defense for Sft {}
 
-/// The inner player that adds nothing.
+/// The perturber that adds nothing.
 pub struct NoPerturbation;
 
 impl Perturber for NoPerturbation {

@@ -1,21 +1,21 @@
-//! Settings: there are none.
+//! The baselines have no settings.
 
 use vxf_core::prelude::*;
 
 use crate::algorithm::{NoPerturbation, NonAligned, Sft};
 
 vxf_core::config! {
-    /// Settings of the non-aligned baseline.
+    /// The defence `none` has no settings.
     pub struct NonAlignedConfig {}
 }
 
 vxf_core::config! {
-    /// Settings of plain supervised fine-tuning.
+    /// The defence `sft` has no settings.
     pub struct SftConfig {}
 }
 
 vxf_core::config! {
-    /// Settings of the perturber that does nothing.
+    /// The perturber `none` has no settings.
     pub struct NoPerturbationConfig {}
 }
 

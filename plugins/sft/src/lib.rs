@@ -8,7 +8,7 @@ pub use config::{NoPerturbationConfig, NonAlignedConfig, SftConfig};
 
 vxf_core::register! {
     defense "none" => NonAlignedConfig,
-    summary: "The non-aligned baseline: the model as it came",
+    summary: "No alignment: the base model as it is",
     paper: "Huang, Hu, Liu 2024, section 5.1 (Non-aligned)",
     stages: [Alignment],
 }
@@ -22,6 +22,6 @@ vxf_core::register! {
 
 vxf_core::register! {
     perturber "none" => NoPerturbationConfig,
-    summary: "No perturbation: the min-max step becomes plain fine-tuning",
+    summary: "No perturbation: the min-max step is plain fine-tuning",
     paper: "-",
 }

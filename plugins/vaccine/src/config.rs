@@ -1,4 +1,4 @@
-//! Settings of the defence and of its inner player.
+//! Settings of the defence and of its perturber.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -6,27 +6,26 @@ use vxf_core::prelude::*;
 
 use crate::algorithm::{GradientPerturber, Vaccine};
 
-/// What a step without a fresh perturbation does.
+/// The perturbation in the steps between new perturbations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Between {
-    /// A plain step, as the paper's accelerated form.
+    /// None, as in the paper's accelerated form.
     None,
-    /// A step at the perturbation found last, which was found on other samples and older weights.
+    /// The last perturbation, computed on other samples and older weights.
     ///
-    /// It is cut to the rows and positions that both batches have, and zero elsewhere and on
-    /// padding, so that its norm never exceeds `rho`. With accumulation it is the one of the last
-    /// micro-batch of its step.
+    /// It is cut to the rows and positions that both batches have, and is zero elsewhere and on
+    /// padding, so its norm never exceeds `rho`. With accumulation it is that of the last micro-batch.
     Reuse,
 }
 
 vxf_core::config! {
     /// Settings of the defence `vaccine`.
     pub struct VaccineConfig {
-        /// A fresh perturbation every tau steps (the paper's accelerated form); 1 perturbs always.
+        /// Computes a new perturbation every tau steps (the paper's accelerated form); 1: every step.
         pub tau: u64 = 1,
-        /// What the steps in between do: none (plain steps, the paper's) or reuse (the last
-        /// perturbation, found on another batch, cut to what both batches share).
+        /// The perturbation of the steps in between. none: no perturbation, as in the paper. reuse:
+        /// the last perturbation, cut to the positions that both batches have.
         pub between: Between = Between::None,
     }
 }
@@ -50,12 +49,12 @@ impl DefenseConfig for VaccineConfig {
     }
 }
 
-/// What shares one budget `rho`.
+/// The group of entries whose L2 norm is `rho`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
-    /// All sites, samples and positions of the batch together, as the reference: rho then depends
-    /// on batch size, length and depth.
+    /// All sites, samples and positions of the batch, as in the reference; rho then depends on batch
+    /// size, length and depth.
     Global,
     /// Each site.
     PerSite,
@@ -68,14 +67,15 @@ pub enum Scope {
 vxf_core::config! {
     /// Settings of the perturber `vaccine`.
     pub struct GradientPerturberConfig {
-        /// Perturbation radius rho: the L2 norm of what is added, within its scope.
+        /// Perturbation radius: the L2 norm of the perturbation within one scope.
         pub rho: f64 = 2.0,
-        /// What shares one budget: global (the reference), per_site, per_example or per_token.
+        /// The group of entries with norm rho: global (the whole batch, as in the reference),
+        /// per_site, per_example or per_token.
         pub scope: Scope = Scope::Global,
-        /// Sites to perturb: attention_output (the reference), block_output (the paper's equation 1),
-        /// mlp_output, embedding; with `.7` for one layer.
+        /// Sites to perturb: attention_output (reference), block_output (the paper's equation 1),
+        /// mlp_output or embedding; `attention_output.7` is a single layer.
         pub sites: SiteSelection = SiteSelection::default(),
-        /// Draw the same dropout masks in both passes; the reference draws fresh ones.
+        /// Use the same dropout masks in both passes; the reference draws new ones.
         pub same_dropout: bool = false,
     }
 }
@@ -92,7 +92,7 @@ impl PerturberConfig for GradientPerturberConfig {
     }
 
     fn world_defaults(&self) -> Map<String, Value> {
-        // rho is a norm over a whole batch: it depends on batch size, depth and length.
+        // rho is a norm over the whole batch, so it depends on batch size, depth and length.
         Map::from_iter([("rho".to_owned(), 5.0.into())])
     }
 

@@ -1,4 +1,4 @@
-//! `vxf diff RECIPE RUN`: every deviation of a run from a recipe.
+//! `vxf diff RECIPE RUN`: all differences between a run and a recipe.
 
 use serde_json::json;
 use vxf_recipe::Experiment;

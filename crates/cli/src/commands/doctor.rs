@@ -1,4 +1,4 @@
-//! `vxf doctor`: what this program was built with, and what this machine has for it.
+//! `vxf doctor`: build features and available hardware.
 
 use candle_core::Device;
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! `vxf eval TARGET`: a model measured, or a finished run measured again.
+//! `vxf eval TARGET`: evaluates a model, or a finished run again.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ pub(crate) fn run(args: &EvalArgs) -> Result<(), CommandError> {
     }
 }
 
-/// A model as it is.
+/// Evaluates a model directory or hub model.
 fn model(args: &EvalArgs, access: &Arc<Access>) -> Result<(), CommandError> {
     check_target(&args.target)?;
     let file = args.recipe.as_deref().map(vxf_recipe::file::read).transpose()?;
@@ -46,7 +46,7 @@ fn model(args: &EvalArgs, access: &Arc<Access>) -> Result<(), CommandError> {
     single(args, &asked, evaluation)
 }
 
-/// One finished run.
+/// Evaluates one finished run.
 fn one(args: &EvalArgs, path: &Path, access: &Arc<Access>) -> Result<(), CommandError> {
     let run = Run::open(path)?;
     let own = run.experiment()?;
@@ -83,7 +83,7 @@ fn single(args: &EvalArgs, asked: &Experiment, evaluation: Evaluation) -> Result
     verdict(&failed)
 }
 
-/// All finished runs of an experiment, in the table that its run ended with.
+/// Evaluates all finished runs of an experiment and prints the same table as `vxf run`.
 fn experiment(args: &EvalArgs, path: &Path, access: &Arc<Access>) -> Result<(), CommandError> {
     let root = Run::root_of(path)?;
     let own = finished::experiment(&root)?;
@@ -147,7 +147,7 @@ fn experiment(args: &EvalArgs, path: &Path, access: &Arc<Access>) -> Result<(), 
     verdict(&failures)
 }
 
-/// A run has one seed: it is measured on the data of its own, or of one other.
+/// Allows at most one seed: a run is measured on its own seed's data, or on that of one other seed.
 fn one_seed(asked: &Experiment, own: &Experiment) -> Result<(), CommandError> {
     let (asked, own) = (&asked.recipe().settings.seeds, &own.recipe().settings.seeds);
     match asked == own || asked.len() == 1 {
@@ -157,7 +157,7 @@ fn one_seed(asked: &Experiment, own: &Experiment) -> Result<(), CommandError> {
     }
 }
 
-/// What is worth knowing of the data that runs are measured on, each remark once.
+/// Notes about the data that runs are measured on, each once.
 #[derive(Default)]
 struct Remarks(Vec<String>);
 
@@ -193,12 +193,12 @@ impl Remarks {
     }
 }
 
-/// Collects what failed on one run.
+/// Collects the failures of one run.
 fn note(failures: &Failures, run: &str, failed: &[(String, String)]) {
     failed.iter().for_each(|(metric, problem)| failures.add(run, metric, problem, tell));
 }
 
-/// An error if a metric failed.
+/// Returns an error if a metric failed.
 fn verdict(failures: &[Failure]) -> Result<(), CommandError> {
     match failures.is_empty() {
         true => Ok(()),
@@ -206,7 +206,7 @@ fn verdict(failures: &[Failure]) -> Result<(), CommandError> {
     }
 }
 
-/// The error where not one figure came out.
+/// The error when there are no figures at all.
 fn nothing(failures: &[Failure], not_for_aligned: &[String]) -> CommandError {
     if !failures.is_empty() {
         return CommandError::metrics(failures);
@@ -222,7 +222,7 @@ fn nothing(failures: &[Failure], not_for_aligned: &[String]) -> CommandError {
     }
 }
 
-/// The recipe that is measured by: the one below with what the flags ask for.
+/// The recipe to measure with: `below`, changed by the flags.
 fn recipe(
     args: &EvalArgs,
     mut below: Layer,
@@ -242,15 +242,15 @@ fn recipe(
             return Err(CommandError::usage(message)
                 .hint("`--recipe RECIPE` with a section `data` names data of your own"));
         }
-        // What the model's files say; a run has it in its recipe.
+        // For files, the model's own template is the default; a run has the template in its recipe.
         None if files && below.get("data.template").is_none() => {
             below.set("data.template", json!("auto"), Place::Default)?;
         }
         None => {}
     }
-    // Which metrics the run showed in full says nothing of those that are asked for now.
+    // The metrics that the run showed in full do not matter here.
     below.take("detail");
-    // How a run came to its weights is in its record; what is measured is the same at every point.
+    // Axes vary only the training, and the run's record has that.
     below.take("axes");
     let choices = Choices {
         judge: args.judge.clone(),
@@ -262,7 +262,7 @@ fn recipe(
     layers::upon(below, &choices)
 }
 
-/// Every figure with its interval and what it is made of.
+/// Every figure with its interval and details.
 fn figures(rows: &[Row]) -> String {
     let mut table = TextTable::new(["figure", "value", "95 % interval", "n"].map(str::to_owned));
     let mut remarks = Vec::new();
@@ -286,7 +286,7 @@ fn figures(rows: &[Row]) -> String {
     }
 }
 
-/// Writes all answers as JSON lines, for judges elsewhere.
+/// Writes all answers as JSON lines.
 fn write(args: &EvalArgs, all: &[(String, Vec<Answer>)]) -> Result<(), CommandError> {
     let Some(path) = &args.generations else { return Ok(()) };
     let mut text = String::new();

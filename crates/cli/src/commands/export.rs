@@ -1,4 +1,4 @@
-//! `vxf export RUN`: a run's model, for other programs.
+//! `vxf export RUN`: a run's model for other programs.
 
 use serde_json::json;
 use vxf_run::Run;

@@ -1,4 +1,4 @@
-//! `vxf generate TARGET --prompt TEXT`: a look at a model's answers.
+//! `vxf generate TARGET --prompt TEXT`: a model's answers.
 
 use std::path::Path;
 

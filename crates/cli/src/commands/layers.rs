@@ -1,4 +1,4 @@
-//! Recipe file, flags and `--set`, laid over each other.
+//! Combines recipe file, flags and `--set`.
 
 use std::path::Path;
 
@@ -12,8 +12,8 @@ use vxf_run::from;
 use crate::args::{Choices, OneStage};
 use crate::error::CommandError;
 
-/// The experiment that a file and flags make together: flags win over the file, `--set` over both.
-/// All files that it names are there.
+/// The experiment of a recipe file and flags: flags override the file, `--set` overrides both. Checks
+/// that all local files exist.
 pub(crate) fn recipe(file: Option<&Path>, choices: &Choices) -> Result<Experiment, CommandError> {
     let layer = laid(file.map_or_else(|| Ok(Layer::new()), vxf_recipe::file::read)?, choices)?;
     let experiment = Experiment::of(layer.clone())?;
@@ -21,12 +21,12 @@ pub(crate) fn recipe(file: Option<&Path>, choices: &Choices) -> Result<Experimen
     Ok(experiment)
 }
 
-/// The experiment that flags make of the settings in `file`.
+/// The experiment of the settings in `file`, changed by the flags.
 pub(crate) fn upon(file: Layer, choices: &Choices) -> Result<Experiment, CommandError> {
     Ok(Experiment::of(laid(file, choices)?)?)
 }
 
-/// Flags over the settings in `file`, and `--set` over both.
+/// The settings in `file`, overridden by flags and by `--set`.
 fn laid(file: Layer, choices: &Choices) -> Result<Layer, CommandError> {
     let mut set = sets(&choices.set)?;
     paths::make_absolute(&mut set, SeenFrom::Command(Path::new("")))?;
@@ -42,7 +42,7 @@ fn laid(file: Layer, choices: &Choices) -> Result<Layer, CommandError> {
     Ok(set.over(layer))
 }
 
-/// Sets a flag's value: a comma makes an axis of `key`, anything else is its value at `single`.
+/// Sets a flag's value: several values make an axis `key`, a single value is set at `single`.
 fn axis(
     layer: &mut Layer,
     flag: &str,
@@ -124,7 +124,7 @@ fn sets(pairs: &[String]) -> Result<Layer, CommandError> {
             several => {
                 let values =
                     several.iter().map(|text| parse(text)).collect::<Result<Vec<_>, _>>()?;
-                // What is a list by itself is not an axis of its own.
+                // A setting that is a list is not an axis.
                 match LISTS.contains(&key) {
                     true => layer.set(key, values.into(), place.clone())?,
                     false => layer.set(&format!("axes.{key}"), values.into(), place.clone())?,
@@ -135,10 +135,10 @@ fn sets(pairs: &[String]) -> Result<Layer, CommandError> {
     Ok(layer.spelled_out()?)
 }
 
-/// Settings that are lists: several values are one list.
+/// Settings that are lists: several values make one list.
 const LISTS: [&str; 5] = ["seeds", "harmful_ratios", "metrics", "judges", "detail"];
 
-/// The values between commas that are in no bracket and in no quotes.
+/// Splits at commas outside of brackets and quotes.
 fn pieces(text: &str) -> Vec<&str> {
     let (mut all, mut begin, mut depth, mut quote) = (Vec::new(), 0, 0_usize, None);
     for (at, c) in text.char_indices() {
@@ -159,7 +159,7 @@ fn pieces(text: &str) -> Vec<&str> {
     all
 }
 
-/// `--metric` adds to what is measured, and shows it in full.
+/// `--metric` adds a metric and shows it in full.
 fn metrics(layer: &mut Layer, named: &[String]) -> Result<(), CommandError> {
     if named.is_empty() {
         return Ok(());
@@ -185,7 +185,7 @@ fn metrics(layer: &mut Layer, named: &[String]) -> Result<(), CommandError> {
     Ok(layer.set("detail", json!(detail), place())?)
 }
 
-/// `--rho` is the radius of whatever perturber is in use, if it has one.
+/// `--rho` sets the radius of the perturber in use, if that has one.
 fn radius(layer: &mut Layer, set: &Layer, radii: &[f64]) -> Result<(), CommandError> {
     if radii.is_empty() {
         return Ok(());
@@ -210,7 +210,7 @@ fn radius(layer: &mut Layer, set: &Layer, radii: &[f64]) -> Result<(), CommandEr
             let defenses = several("axes.defense")
                 .unwrap_or_else(|| vec![defense.unwrap_or_else(|| "vaccine".into())]);
             let own = |name: &String| {
-                // A name that is not registered is reported later, with its place.
+                // An unknown name is reported later, with its location.
                 let maker = name.split('+').next().unwrap_or(name);
                 let config = registry::default_of::<dyn DefenseConfig>(maker).ok()?;
                 Some(config.perturber().to_owned())

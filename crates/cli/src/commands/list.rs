@@ -1,4 +1,4 @@
-//! `vxf list`: what is registered.
+//! `vxf list`: the registered plugins.
 
 use serde_json::{Value, json};
 use vxf_core::config::{DefenseConfig, JudgeConfig, MetricConfig, PerturberConfig};
@@ -11,7 +11,7 @@ use crate::commands::SCHEMA_VERSION;
 use crate::error::CommandError;
 use crate::output::{print, print_json};
 
-/// A kind of plugin by the name that is typed.
+/// The kinds of plugins, with their names in flags.
 const KINDS: [(ListKind, &str); 6] = [
     (ListKind::Defenses, "defenses"),
     (ListKind::Perturbers, "perturbers"),

@@ -17,8 +17,8 @@ pub(crate) mod validate;
 
 use vxf_recipe::Experiment;
 
-/// The metrics that are shown in full: those that the recipe names, and those without a column in the
-/// comparison.
+/// The metrics to show in full: those that the recipe names in `detail`, and those without a column in
+/// the table.
 pub(crate) fn shown(experiment: &Experiment) -> Vec<String> {
     let recipe = experiment.recipe();
     let mut shown = recipe.settings.detail.clone();
@@ -30,5 +30,5 @@ pub(crate) fn shown(experiment: &Experiment) -> Vec<String> {
     shown
 }
 
-/// Version of what `--json` prints.
+/// Schema version of `--json` output.
 pub(crate) const SCHEMA_VERSION: u32 = 2;

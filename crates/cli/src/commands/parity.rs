@@ -1,4 +1,4 @@
-//! `vxf parity`: recorded steps of the reference trainer, replayed and compared.
+//! `vxf parity`: replays recorded steps of the reference trainer and compares all numbers.
 
 use serde_json::json;
 use vxf_parity::{Bounds, Report};

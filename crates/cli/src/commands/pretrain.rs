@@ -1,4 +1,4 @@
-//! `vxf pretrain`: a base model of the embedded world.
+//! `vxf pretrain`: trains a base model of the embedded world.
 
 use candle_core::Device;
 use vxf_world::{Pretraining, pretrain, save};

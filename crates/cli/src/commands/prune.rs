@@ -1,4 +1,4 @@
-//! `vxf prune RUN`: bounds the disk that finished runs take.
+//! `vxf prune RUN`: removes weights of finished runs.
 
 use vxf_recipe::settings::Retain;
 use vxf_run::Run;

@@ -1,4 +1,4 @@
-//! `vxf run`: the experiment, and its comparison.
+//! `vxf run`: executes an experiment and prints its comparison.
 
 use std::path::Path;
 
@@ -28,7 +28,7 @@ pub(crate) fn resume(args: &ResumeArgs) -> Result<(), CommandError> {
     go(finished::experiment(&root)?, &args.finding, Some(&root), &args.course)
 }
 
-/// Does what is left of an experiment, and prints all of it.
+/// Executes what is missing of an experiment and prints the results.
 fn go(
     experiment: Experiment,
     finding: &Finding,
@@ -38,7 +38,7 @@ fn go(
     let asked = signals::watched()?;
     let data = experiment.recipe().data.clone();
     let ours = experiment.recipe().model.path == EMBEDDED;
-    // What has several values is in the rows' names.
+    // Settings with several values are part of the row names.
     let varies = |key: &str| experiment.axes.iter().any(|axis| key.starts_with(&axis.key));
     let mut deviations = notes::deviations(experiment.recipe());
     deviations.retain(|deviation| !varies(&deviation.key));
@@ -46,7 +46,7 @@ fn go(
         deviations,
         caveats: data.config.caveats(),
         shown: shown(&experiment),
-        // A model that is not ours may have learnt anything.
+        // A user's own model may give harmful answers.
         open: course.log_samples || data.config.is_harmless() && ours,
     };
     let value = experiment.value();
@@ -71,7 +71,7 @@ fn go(
     } else {
         print(&report(&finished, &about)?)?;
     }
-    // Last: results are printed even where the verdict fails.
+    // Print the results first, then fail if the verdict says so.
     let failed = (!finished.failures.is_empty()).then(|| {
         let again = format!("`vxf resume {root}` or the same command measures what is missing");
         CommandError::metrics(&finished.failures).hint(again)
@@ -88,7 +88,7 @@ fn go(
     }
 }
 
-/// What is said of an experiment beside its figures.
+/// What is printed about an experiment besides its figures.
 struct About {
     deviations: Vec<Deviation>,
     caveats: &'static [&'static str],
@@ -128,7 +128,7 @@ fn report(finished: &Finished, about: &About) -> Result<String, CommandError> {
     Ok(text)
 }
 
-/// A setting as one would say it: adapters by type and size.
+/// A setting in short form: adapters by type and rank.
 fn plain(value: &Value) -> String {
     match value {
         Value::Object(map) => {

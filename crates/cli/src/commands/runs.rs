@@ -1,4 +1,4 @@
-//! `vxf runs PATH`: what an experiment holds, or what a run is and where it came from.
+//! `vxf runs PATH`: lists an experiment's runs, or shows one run with its ancestors.
 
 use std::path::{Path, PathBuf};
 
@@ -94,7 +94,7 @@ impl Listed {
     }
 }
 
-/// Every experiment directly below a directory.
+/// Lists the experiments in a directory.
 fn several(args: &RunsArgs) -> Result<(), CommandError> {
     let below = std::fs::read_dir(&args.path).map_err(|error| {
         CommandError::usage(format!("{}: {error}", args.path.display()))
@@ -116,7 +116,7 @@ fn several(args: &RunsArgs) -> Result<(), CommandError> {
     print(&listed.iter().map(Listed::text).collect::<Vec<_>>().join("\n"))
 }
 
-/// One run: its settings, its figures, and the runs that lead to it.
+/// Shows one run: its settings, its figures, and its ancestors.
 fn one(args: &RunsArgs) -> Result<(), CommandError> {
     let run = Run::open(&args.path)?;
     let root = run.root.clone();

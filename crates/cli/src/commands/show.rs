@@ -1,4 +1,4 @@
-//! `vxf show NAME`: everything there is to know of a method before using it.
+//! `vxf show NAME`: summary, paper, settings and example recipe of a plugin.
 
 use serde_json::{Map, Value, json};
 use vxf_core::Stage;
@@ -63,7 +63,7 @@ fn backbone(entry: &BackboneEntry) -> Value {
     })
 }
 
-/// A recipe that uses the entry, with every setting at the value it would have anyway.
+/// A recipe that uses the plugin, with all settings at their defaults.
 fn example<C: Worldly + ?Sized>(entry: &Entry<C>) -> Result<String, CommandError> {
     let mut settings = Map::from_iter([("name".to_owned(), json!(entry.name))]);
     let world = world_defaults::<C>(entry.name)?;
@@ -71,7 +71,7 @@ fn example<C: Worldly + ?Sized>(entry: &Entry<C>) -> Result<String, CommandError
         let value = world.get(setting.name).unwrap_or(&setting.default);
         settings.insert(setting.name.to_owned(), value.clone());
     }
-    // Written whole, so that a setting that is a table comes as one of its section.
+    // Serialized as a whole recipe, so that table settings become sections.
     let recipe = match C::NAME {
         "defense" if entry.stages.contains(&Stage::Alignment) => json!({ "defense": settings }),
         "defense" if entry.stages.contains(&Stage::FineTuning) => {
@@ -86,7 +86,7 @@ fn example<C: Worldly + ?Sized>(entry: &Entry<C>) -> Result<String, CommandError
     Ok(toml::to_string(&without_nulls(recipe)).unwrap_or_default())
 }
 
-/// TOML has no null: what is not given by default is left out, also inside a setting.
+/// Removes nulls, which TOML does not have, at every level.
 fn without_nulls(value: Value) -> Value {
     match value {
         Value::Object(map) => {
@@ -164,13 +164,13 @@ mod tests {
     use super::*;
 
     vxf_core::config! {
-        /// Settings of a defence that has a table between two plain settings.
+        /// Settings of a defence with a table between two simple settings.
         pub struct TabledConfig {
-            /// A plain setting.
+            /// A simple setting.
             pub first: f64 = 0.5,
             /// A table.
             pub shares: BTreeMap<String, f64> = BTreeMap::from([("deep".to_owned(), 0.25)]),
-            /// A plain setting behind it.
+            /// A simple setting after it.
             pub last: usize = 3,
         }
     }

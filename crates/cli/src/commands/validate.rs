@@ -1,4 +1,4 @@
-//! `vxf validate RECIPE`: every check that needs no weights, the plan, and what it would cost.
+//! `vxf validate RECIPE`: all checks that need no weights, the planned runs and their cost.
 
 use serde_json::{Value, json};
 use vxf_recipe::Experiment;
@@ -14,7 +14,7 @@ use crate::progress::access;
 
 pub(crate) fn run(args: &ValidateArgs) -> Result<(), CommandError> {
     let recipe = layers::recipe(Some(&args.recipe), &args.choices)?;
-    // Looking at a recipe downloads nothing: what the cache does not hold is told of.
+    // Validation never downloads; it lists what the cache does not have.
     let prospect = Prospect::of(&recipe, access(true)?)?;
     if args.json {
         return print_json(&value(&recipe, &prospect));
@@ -46,7 +46,7 @@ fn value(experiment: &Experiment, prospect: &Prospect) -> Value {
     })
 }
 
-/// The rows of the last block: what is compared.
+/// The rows of the last block, which are compared.
 fn rows(prospect: &Prospect) -> Vec<String> {
     let last = prospect.graph.layout.blocks.last();
     last.into_iter().flat_map(|block| &block.lines).map(|line| line.name.clone()).collect()

@@ -10,7 +10,7 @@ use vxf_testkit::checkpoint::{LlamaShape, random};
 
 use super::Place;
 
-/// Placeholder requests and answers, every other row safe, so many in all.
+/// This many rows of placeholder requests and answers, every other one safe.
 fn beavertails(rows: usize, kind: &str) -> String {
     (0..rows).fold(String::new(), |mut text, row| {
         let prompt = format!("placeholder {kind} request {row}");
@@ -29,7 +29,7 @@ fn sst2(rows: usize, split: &str) -> String {
     })
 }
 
-/// What the recipes of these tests have in common.
+/// The recipe of these tests.
 pub(crate) const RECIPE: &str = r#"
 seeds = [1]
 harmful_ratios = [0.2]
@@ -67,8 +67,7 @@ task_test = { path = "sst2", split = "validation", schema = "sst2", take = 3 }
 "#;
 
 impl Place {
-    /// A model directory with random weights and a tokenizer of bytes, in files of at most
-    /// `shard_bytes`.
+    /// A model directory with random weights and a byte tokenizer, in files of at most `shard_bytes`.
     pub(crate) fn llama(&self, name: &str, shard_bytes: u64) -> PathBuf {
         let to = self.path(name);
         let shape = LlamaShape { vocabulary: 259, positions: 512, ..LlamaShape::default() };
@@ -82,7 +81,7 @@ impl Place {
         to
     }
 
-    /// Data files and `recipe.toml`, beside the directory `model`.
+    /// Data files and `recipe.toml`, next to the directory `model`.
     pub(crate) fn protocol(&self) {
         for directory in ["beavertails/30k", "sst2"] {
             std::fs::create_dir_all(self.path(directory)).expect("a new directory");
@@ -98,7 +97,7 @@ impl Place {
 /// A byte-level tokenizer without merges that puts `<s>` before a text.
 fn tokenizer() -> Value {
     let specials = ["<unk>", "<s>", "</s>"];
-    // GPT-2's letters for the 256 bytes: the printable ones stand for themselves.
+    // GPT-2's letters for the 256 bytes: printable bytes are themselves.
     let itself = |byte: u8| matches!(byte, 33..=126 | 161..=172 | 174..=255);
     let mut others = 256u32..;
     let letters = (0..=255u8).map(|byte| match itself(byte) {

@@ -1,4 +1,4 @@
-//! The real program, and what it said.
+//! Runs the real program and checks its output.
 #![allow(dead_code, reason = "each test file uses a part")]
 
 mod checkpoint;
@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 #[allow(unused_imports, reason = "each test file uses a part")]
 pub(crate) use checkpoint::RECIPE;
 
-/// A run that takes a second or two.
+/// Arguments of an experiment that takes a second or two.
 pub(crate) const TINY: &[&str] = &[
     "--seed=1",
     "--harmful-ratio=0.5",
@@ -24,19 +24,19 @@ pub(crate) const TINY: &[&str] = &[
     "--set=fine_tuning.epochs=1",
 ];
 
-/// What the program did.
+/// The output of the program.
 #[derive(Debug)]
 pub(crate) struct Told {
     /// Exit code.
     pub(crate) code: i32,
     /// Results.
     pub(crate) stdout: String,
-    /// Everything else.
+    /// Messages.
     pub(crate) stderr: String,
 }
 
 impl Told {
-    /// Asserts the exit code and that stderr has all of `parts`, and no panic.
+    /// Asserts the exit code, that stderr contains all `parts`, and that there was no panic.
     #[track_caller]
     pub(crate) fn fails(&self, code: i32, parts: &[&str]) {
         assert_eq!(self.code, code, "{self:?}");
@@ -47,7 +47,7 @@ impl Told {
         assert!(self.stdout.is_empty(), "{}", self.stdout);
     }
 
-    /// Asserts success and gives stdout.
+    /// Asserts success and returns stdout.
     #[track_caller]
     pub(crate) fn ok(&self) -> &str {
         assert_eq!(self.code, 0, "{}", self.stderr);
@@ -55,7 +55,7 @@ impl Told {
         &self.stdout
     }
 
-    /// Asserts success and reads stdout as one JSON value.
+    /// Asserts success and parses stdout as one JSON value.
     #[track_caller]
     pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_str(self.ok()).expect("stdout is one JSON value")
@@ -72,11 +72,11 @@ impl From<Output> for Told {
     }
 }
 
-/// A place of its own, removed afterwards.
+/// A temporary directory.
 pub(crate) struct Place(pub(crate) tempfile::TempDir);
 
 impl Place {
-    /// An empty one.
+    /// An empty directory.
     pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().expect("a temporary directory"))
     }
@@ -93,19 +93,19 @@ impl Place {
         path
     }
 
-    /// The program, in this place.
+    /// The program, with this working directory.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_vxf"));
         command.args(args).current_dir(self.0.path());
         command
     }
 
-    /// Runs the program in this place.
+    /// Runs the program in this directory.
     pub(crate) fn vxf(&self, args: &[&str]) -> Told {
         self.command(args).output().expect("it starts").into()
     }
 
-    /// `vxf run` at the smallest size, with more arguments.
+    /// `vxf run` at the smallest size, with additional arguments.
     pub(crate) fn tiny(&self, args: &[&str]) -> Told {
         self.vxf(&[&["run"], TINY, args].concat())
     }
@@ -126,7 +126,7 @@ impl Place {
         to
     }
 
-    /// Changes a JSON file of a model.
+    /// Changes a JSON file.
     pub(crate) fn edit(&self, file: &Path, change: impl FnOnce(&mut serde_json::Value)) {
         let text = std::fs::read_to_string(file).expect("it is there");
         let mut value = serde_json::from_str(&text).expect("JSON");
@@ -134,7 +134,7 @@ impl Place {
         std::fs::write(file, value.to_string()).expect("it can be written");
     }
 
-    /// The names in this place.
+    /// The names in this directory.
     pub(crate) fn names(&self) -> Vec<String> {
         let entries = std::fs::read_dir(self.0.path()).expect("it is there");
         let name = |entry: std::io::Result<std::fs::DirEntry>| {

@@ -1,4 +1,4 @@
-//! Files made to take all the memory or all the time, each of a kind that chance does not find.
+//! Files made to use up memory or time, of kinds that random changes do not find.
 
 use std::path::Path;
 
@@ -14,11 +14,11 @@ use crate::driver::quieten;
 use crate::formats::shown;
 use crate::meter::metered;
 
-/// What a refusal may take beyond twice the file.
+/// Memory that rejecting a file may take, beyond twice its size.
 const MEMORY: usize = 64 << 20;
 
-/// Reads `file`, which must be refused cheaply and with `says`. That it ends at all is what takes no time:
-/// each of these files would otherwise keep its reader for hours.
+/// Reads `file`, which must be rejected cheaply, with `says` in the message. There is no time limit:
+/// without a bound, each of these files would take hours.
 #[track_caller]
 fn refused(file: &Path, says: &str, read: impl FnOnce() -> Result<(), String>) {
     let length = std::fs::metadata(file).map_or(0, |it| if it.is_file() { it.len() } else { 0 });
@@ -44,17 +44,17 @@ fn headers_that_claim_more_than_there_is() {
     };
     for claim in [u64::MAX, 1 << 40, 100_000_000, 3] {
         write(claim, b"{}");
-        refused(&file, &format!("claims {claim} bytes, and 2 follow"), || open(&model));
+        refused(&file, &format!("claims {claim} bytes, but 2 follow"), || open(&model));
     }
     std::fs::write(&file, b"abc").expect("written");
     refused(&file, "3 bytes", || open(&model));
-    // A header that is all there, and far too long; and one that is short and full of numbers.
+    // A complete header that is too long, and a short one full of numbers.
     write(40 << 20, &vec![b' '; 40 << 20]);
-    refused(&file, "at most 16 MiB", || open(&model));
+    refused(&file, "above the limit of 16 MiB", || open(&model));
     let numbers = format!("{{\"a\":{{\"dtype\":\"F32\",\"shape\":[{}1],", "1,".repeat(3 << 20));
     write(numbers.len() as u64, numbers.as_bytes());
     refused(&file, "more values", || open(&model));
-    // Shapes whose product is beyond all numbers, or beyond the file.
+    // Shapes whose product overflows, or exceeds the file.
     for (shape, offsets) in
         [("4294967296,4294967296,4294967296", "0,4"), ("1000000,1000000", "0,4000000000000")]
     {
@@ -62,7 +62,7 @@ fn headers_that_claim_more_than_there_is() {
             "{{\"model.norm.weight\":{{\"dtype\":\"F32\",\"shape\":[{shape}],\"data_offsets\":[{offsets}]}}}}"
         );
         write(header.len() as u64, &[header.as_bytes(), &[0; 4]].concat());
-        refused(&file, "no whole safetensors file", || open(&model));
+        refused(&file, "not a complete safetensors file", || open(&model));
     }
 }
 
@@ -89,7 +89,7 @@ fn configurations_of_absurd_size() {
     });
 }
 
-/// An archive with this pickle in it.
+/// An archive with this pickle.
 fn pickled(place: &Path, pickle: &[u8]) {
     use std::io::Write;
     let file = std::fs::File::create(place.join("adapter_model.bin")).expect("a file");
@@ -109,7 +109,7 @@ fn pickles_run_nothing_and_copy_nothing_without_end() {
     let file = place.path("adapter_model.bin");
     let read = || peft::read(&directory, DType::F32, &Device::Cpu).map(drop).map_err(shown);
 
-    // What a pickle would have the real unpickler do: make a file.
+    // A command that the real unpickler would execute: it creates a file.
     let mark = place.path("it-ran");
     let command = format!("touch {}", mark.display());
     let mut call = b"\x80\x02cos\nsystem\nX".to_vec();
@@ -124,9 +124,9 @@ fn pickles_run_nothing_and_copy_nothing_without_end() {
     (0..60).for_each(|name| bomb.extend([b'h', name, b'h', name, 0x86, b'q', name + 1]));
     bomb.push(b'.');
     pickled(&directory, &bomb);
-    refused(&file, "copies more", read);
+    refused(&file, "copies too many", read);
     pickled(&directory, &[b"N".to_vec(), vec![0x85; 500_000], b".".to_vec()].concat());
-    refused(&file, "nests deeper", read);
+    refused(&file, "nested deeper", read);
     pickled(&directory, b"X\xff\xff\xff\xff.");
     refused(&file, "broken", read);
 }
@@ -154,7 +154,7 @@ fn tokenizers_that_multiply_a_text() {
         tokenizer["model"] = json!({ "type": "Unigram", "unk_id": 0, "byte_fallback": false,
             "vocab": [["<unk>", 0.0], ["[".repeat(40_000), -1.0]] });
     });
-    refused(&file, "a piece of 40000 letters", read);
+    refused(&file, "an entry of 40000 characters", read);
     // A pattern that takes for ever on a long text that nearly fits is given up.
     std::fs::write(&file, &good).expect("written");
     place.edit(&file, |tokenizer| {
@@ -187,7 +187,7 @@ fn templates_that_never_end() {
     }
 }
 
-/// Lists that hold one list many times over: as a text, or compared, they are as large as they look.
+/// Lists that contain one list many times: as text, or compared, they have their full size.
 #[test]
 fn templates_that_share_what_they_multiply() {
     let place = Place::new();
@@ -212,11 +212,11 @@ fn templates_that_share_what_they_multiply() {
     refused(&file, "", read);
     let told = place.vxf(&["generate", "model", "--template", "chat", "--prompt", "x"]);
     told.fails(1, &["model/chat_template.jinja"]);
-    // Deeper than a stack can take down again.
+    // Nested so deeply that freeing it would overflow the stack.
     let deep = "{% set ns = namespace(x=[1]) %}{% for a in range(99999) %}{% set ns.x = [ns.x] %}{% endfor %}";
     std::fs::write(&file, deep).expect("written");
     refused(&file, "nested more than", read);
-    // The program says so like any other mistake, and goes on to its exit.
+    // The program reports it like any other error and exits.
     let told = place.vxf(&["generate", "model", "--template", "chat", "--prompt", "x"]);
     told.fails(1, &["model/chat_template.jinja", "nested more than"]);
 }

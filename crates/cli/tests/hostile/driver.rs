@@ -1,4 +1,4 @@
-//! Runs one format: draws cases, reads them, and watches.
+//! Runs one format: draws cases, reads them, and checks the limits.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -12,26 +12,26 @@ use crate::mutate::{Draw, mutate};
 /// Reads a directory; an error is the message that a user would see.
 type Reader = Box<dyn Fn(&Path) -> Result<(), String>>;
 
-/// A kind of file, and what reads it.
+/// A file format and its reader.
 pub(crate) struct Format {
-    /// The file that is changed, within the format's directory.
+    /// The file to mutate, within the format's directory.
     pub(crate) file: &'static str,
-    /// Valid contents of it.
+    /// Valid contents.
     pub(crate) specimens: Vec<Vec<u8>>,
-    /// Words that mean something in it.
+    /// Words with a meaning in the format.
     pub(crate) words: &'static [&'static str],
-    /// What reads the directory.
+    /// Reads the directory.
     pub(crate) read: Reader,
-    /// What messages must hold, one of these at least: the file's name, or that of a thing in it.
+    /// Messages must contain at least one of these: the file's name, or the name of something in it.
     pub(crate) named: &'static [&'static str],
-    /// Bytes that reading may take beyond twice the file.
+    /// Memory in bytes that reading may take, beyond twice the file's size.
     pub(crate) memory: usize,
 }
 
-/// When a case is taken to stand still.
+/// A case that runs longer than this counts as hanging.
 const STANDSTILL: Duration = Duration::from_secs(120);
 
-/// Bytes of a message beyond which a file has been poured into it.
+/// A longer message quotes too much of a file.
 const LONGEST_MESSAGE: usize = 1 << 20;
 
 struct Limits {
@@ -61,7 +61,7 @@ impl Limits {
     }
 }
 
-/// A case in progress, for whoever watches that it ends.
+/// A running case, for the thread that checks that it ends.
 struct Watch(Arc<AtomicU64>);
 
 impl Watch {
@@ -92,15 +92,15 @@ impl Watch {
     }
 }
 
-/// Where a format's files lie, fast where the system has memory for it.
+/// A directory for a format's files, in memory if the system has such a file system.
 fn scratch() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
     let made = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
     made.or_else(|_| tempfile::tempdir()).expect("a temporary directory")
 }
 
-/// Keeps panics that parsers turn into errors off stderr, as the program does: printing one takes more
-/// memory than the file.
+/// Hides panics that parsers turn into errors, as the program does: printing one takes more memory than
+/// the file.
 #[allow(clippy::disallowed_methods, reason = "a test program's own hook")]
 pub(crate) fn quieten() {
     static ONCE: std::sync::Once = std::sync::Once::new();
@@ -114,7 +114,7 @@ pub(crate) fn quieten() {
     });
 }
 
-/// Runs a format's cases.
+/// Runs the cases of a format.
 pub(crate) fn run(name: &'static str, format: fn(&Path) -> Format) {
     quieten();
     let limits = Limits::from_env();

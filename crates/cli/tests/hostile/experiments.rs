@@ -1,4 +1,4 @@
-//! The directory of an experiment, as whoever opens it again reads it.
+//! The directory of an experiment, as read when it is opened again.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -53,7 +53,7 @@ fn expected() -> Experiment {
     Experiment::of(settings()).expect("a recipe")
 }
 
-/// One experiment for all formats; it stays until the process ends.
+/// One experiment for all formats; kept until the process ends.
 fn made() -> &'static Path {
     static MADE: OnceLock<PathBuf> = OnceLock::new();
     MADE.get_or_init(|| {
@@ -79,7 +79,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Everything that reads an experiment; the first error counts, the others must be errors too.
+/// Reads an experiment in every way and returns the first error.
 fn open(root: &Path, manifest: &Manifest, recipe: &Experiment) -> Result<(), String> {
     let mut first = Ok(());
     let mut told = |result: Result<(), String>| {
@@ -124,7 +124,7 @@ fn open(root: &Path, manifest: &Manifest, recipe: &Experiment) -> Result<(), Str
             table::comparison(&graph.layout, &records);
             detail::of_metric(&graph.layout, &records, "drift");
             health::doubts(&records);
-            // A record may well say that its attack is in doubt.
+            // The losses in a record may well be in doubt.
             let _ = health::verdict(&graph.layout, &records, true);
             let answers = samples::closing(&graph.layout, true, |run| directory.answers(run));
             told(answers.map(drop).map_err(shown));
@@ -143,7 +143,7 @@ fn format(place: &Path, file: &'static str, words: &'static [&'static str]) -> F
         specimens: vec![std::fs::read(place.join(file)).expect("a specimen")],
         words,
         read: Box::new(move |root| open(root, &manifest, &recipe)),
-        // Each error is about a file in the directory of the cases.
+        // Each error names a file in the directory of the case.
         named: &["/"],
         memory: SMALL,
     }
@@ -195,13 +195,13 @@ pub(crate) fn answers(place: &Path) -> Format {
     format(place, "vaccine/0.5/1/generations.jsonl", JSON)
 }
 
-/// A run's weights, the header first.
+/// A run's weights; the header comes first.
 pub(crate) fn weights(place: &Path) -> Format {
     let made = format(place, "vaccine/aligned/1/adapter/adapter_model.safetensors", JSON);
     Format { memory: 16 << 20, ..made }
 }
 
-/// Asks for a stop at the first step.
+/// Asks to stop at the first step.
 struct AfterOne;
 
 impl Progress for AfterOne {
@@ -214,7 +214,7 @@ impl Progress for AfterOne {
     fn end(&self) {}
 }
 
-/// One experiment that was stopped after its first step.
+/// An experiment interrupted after its first step.
 fn stopped() -> &'static Path {
     static MADE: OnceLock<PathBuf> = OnceLock::new();
     MADE.get_or_init(|| {
@@ -229,7 +229,7 @@ fn stopped() -> &'static Path {
 
 const STEP: &str = "step-0000000001";
 
-/// A checkpoint whose digests are right, as a forger would make it.
+/// A checkpoint with correct digests, as an attacker would make it.
 fn checkpoint(place: &Path, file: &'static str, words: &'static [&'static str]) -> Format {
     copy(stopped(), place);
     let state = place.join(STEP).join("state.json");
@@ -267,12 +267,12 @@ pub(crate) fn checkpoint_list(place: &Path) -> Format {
     checkpoint(place, "step-0000000001/manifest.json", JSON)
 }
 
-/// Where a training stands.
+/// The state of a training.
 pub(crate) fn checkpoint_state(place: &Path) -> Format {
     checkpoint(place, "step-0000000001/state.json", JSON)
 }
 
-/// A group of its tensors, the header first.
+/// A group of its tensors; the header comes first.
 pub(crate) fn checkpoint_tensors(place: &Path) -> Format {
     let made = checkpoint(place, "step-0000000001/second_moments.safetensors", JSON);
     Format { memory: 16 << 20, ..made }

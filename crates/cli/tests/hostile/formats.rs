@@ -1,4 +1,4 @@
-//! What a user writes: recipes, data, scores.
+//! Files that users write: recipes, data, scores.
 
 use std::path::Path;
 
@@ -14,10 +14,10 @@ use vxf_run::Graph;
 use crate::common::RECIPE;
 use crate::driver::Format;
 
-/// What a small parser may take beyond twice its file.
+/// Memory limit of a small parser, beyond twice the file's size.
 pub(crate) const SMALL: usize = 8 << 20;
 
-/// What a recipe may: every key has a path and a place.
+/// Memory limit of a recipe, where every key has a path and a location.
 pub(crate) const RECIPE_MEMORY: usize = 32 << 20;
 
 pub(crate) fn shown(error: impl std::fmt::Display) -> String {
@@ -30,11 +30,11 @@ pub(crate) fn recipe(_: &Path) -> Format {
     let mut specimens = vec![RECIPE.as_bytes().to_vec()];
     let entries = std::fs::read_dir(examples).expect("recipes");
     let mut paths: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
-    // In one order everywhere, so that a case is the same case.
+    // Sorted, so that cases are the same everywhere.
     paths.sort();
     for path in paths {
         let text = path.is_file().then(|| std::fs::read(&path).expect("a recipe"));
-        // One that extends another leads out of the directory of the cases.
+        // A recipe that extends another would leave the directory of the case.
         specimens.extend(text.filter(|text| !text.starts_with(b"extends")));
     }
     specimens.retain(|text| !String::from_utf8_lossy(text).contains("extends ="));
@@ -66,7 +66,7 @@ pub(crate) fn recipe(_: &Path) -> Format {
             for run in &graph.runs {
                 let _ = run.stage.training.steps(1000);
             }
-            // What is written into an experiment is read again.
+            // The recipe that is written to an experiment is read again.
             let again = vxf_recipe::file::parse(&recipe.toml(), "recipe.toml").map_err(shown)?;
             let again = Experiment::of(again).map_err(shown)?;
             assert_eq!(recipe.digest_by_content(), again.digest_by_content());
@@ -189,7 +189,7 @@ pub(crate) fn document(_: &Path) -> Format {
     }
 }
 
-/// Cards of data sets: a corner of YAML, and patterns of names.
+/// Data set cards: a part of YAML, and file patterns.
 pub(crate) fn card(place: &Path) -> Format {
     std::fs::create_dir(place.join("more")).expect("a directory");
     for file in ["train.jsonl", "test.jsonl", "more/train-00000-of-00001.jsonl"] {
@@ -226,16 +226,16 @@ pub(crate) fn card(place: &Path) -> Format {
                 source.path = place.display().to_string();
                 read(&source, false, false)
             });
-            // A card may well lack a split or a configuration.
+            // A card may lack a split or a configuration.
             told.into_iter().reduce(Result::or).unwrap_or(Ok(()))
         }),
-        // The directory of the cases is in every message.
+        // Every message contains the directory of the case.
         named: &["/"],
         memory: SMALL,
     }
 }
 
-/// What a judge elsewhere found.
+/// Scores of an external judge.
 pub(crate) fn scores(place: &Path) -> Format {
     let mut layer = Layer::new();
     let judges = json!([{ "name": "file", "scores": place.join("scores.jsonl") }]);

@@ -1,9 +1,9 @@
 //! Hostile input: valid files, changed at random, read by every parser of vxf.
 //!
-//! Whatever a file holds, reading it must not panic, not stand still, and not allocate more than
-//! about twice the file and a constant; what it says about it names the file and, where there is
-//! one, the place. A case is a valid specimen with one to four changes, drawn from seed, format and
-//! the case's number, so that every failure can be had again.
+//! Whatever a file contains, reading it must not panic, hang, or allocate more than about twice the file
+//! and a constant. The message names the file and, if possible, the location. A case is a valid specimen
+//! with one to four changes drawn from seed, format and case number, so that every failure can be
+//! reproduced.
 //!
 //! ```sh
 //! cargo test --workspace --test hostile                                   # 2,000 cases per format
@@ -12,10 +12,10 @@
 //! VXF_HOSTILE_SEED=7 cargo test --workspace --test hostile recipes        # other cases, one format
 //! ```
 //!
-//! **To add a format:** a function in `formats.rs` (or a module of its own) that gives a [`driver::Format`]:
-//! the name of the file that is changed, valid specimens of it, words that the mutator may put in,
-//! and a function that reads it; and a line in the table at the end of this file. What else the
-//! reader needs, the function writes into the directory that it is given.
+//! **To add a format:** write a function in `formats.rs` (or a module of its own) that returns a
+//! [`driver::Format`]: the name of the mutated file, valid specimens, words for the mutator, and a
+//! function that reads it. Then add a line to the table at the end of this file. The function writes all
+//! other files that the reader needs into its directory.
 
 mod bombs;
 #[path = "../common/mod.rs"]

@@ -1,9 +1,9 @@
-//! Memory as a parser takes it: counted for each thread alone, so that formats can run side by side.
+//! Measures the memory of a parser; counted per thread, so that formats can run side by side.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-/// What a thread has allocated since the count began.
+/// Memory allocated by a thread since counting began.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Usage {
     live: isize,
@@ -17,7 +17,7 @@ thread_local! {
     static USAGE: Cell<Option<Usage>> = const { Cell::new(None) };
 }
 
-/// What `work` gives, and the memory that it took.
+/// Runs `work` and measures its memory.
 pub(crate) fn metered<T>(work: impl FnOnce() -> T) -> (T, Usage) {
     USAGE.set(Some(Usage::default()));
     let given = work();
@@ -27,7 +27,7 @@ pub(crate) fn metered<T>(work: impl FnOnce() -> T) -> (T, Usage) {
 struct Meter;
 
 fn count(size: usize, change: isize) {
-    // A thread that ends has no count any more.
+    // A thread that is ending has no counter any more.
     let _ = USAGE.try_with(|usage| {
         if let Some(mut now) = usage.get() {
             now.live += change;
@@ -38,7 +38,7 @@ fn count(size: usize, change: isize) {
     });
 }
 
-// SAFETY: every call goes to the system's allocator as it came; counting allocates nothing.
+// SAFETY: all calls are passed to the system's allocator unchanged; counting does not allocate.
 #[allow(unsafe_code)]
 unsafe impl GlobalAlloc for Meter {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {

@@ -1,4 +1,4 @@
-//! What comes with a model: configuration, weights, adapters, tokenizer, template.
+//! The files of a model: configuration, weights, adapters, tokenizer, template.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -20,7 +20,7 @@ fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
 }
 
-/// Puts a tiny Llama with a tokenizer of bytes into `place`.
+/// Writes a tiny Llama with a byte tokenizer into `place`.
 pub(crate) fn llama(place: &Path, shard_bytes: u64) {
     let made = Place::new();
     let from = made.llama("model", shard_bytes);
@@ -71,7 +71,7 @@ pub(crate) fn config(place: &Path) -> Format {
             outline.count();
             checkpoint.storage_dtype();
             let _ = outline.parameters(&Trainable::Lora(Lora::default()));
-            // The weights are one model's, and will seldom go with the configuration.
+            // The weights belong to one model and rarely fit the configuration.
             let _ = load_backbone(&checkpoint, DType::F32, &Device::Cpu);
             Ok(())
         }),
@@ -80,7 +80,7 @@ pub(crate) fn config(place: &Path) -> Format {
     }
 }
 
-/// Indexes of several files.
+/// Indexes of sharded files.
 pub(crate) fn index(place: &Path) -> Format {
     llama(place, 8_000);
     Format {
@@ -163,13 +163,13 @@ pub(crate) fn weights(place: &Path) -> Format {
             load_backbone(&checkpoint, DType::F32, &Device::Cpu).map_err(shown)?;
             Ok(())
         }),
-        // A tensor is named by the directory of its model.
+        // A tensor is named together with its model's directory.
         named: &["model.safetensors", "tensor `"],
         memory: SMALL,
     }
 }
 
-/// A pickle in a fresh archive each time, so that no checksum keeps its faults from the reader.
+/// A pickle in a new archive each time, because a wrong checksum would hide its errors.
 pub(crate) fn pickle(place: &Path) -> Format {
     let from = repository("tests/recordings/opt_plain/adapter_init");
     std::fs::copy(from.join("adapter_config.json"), place.join("adapter_config.json"))

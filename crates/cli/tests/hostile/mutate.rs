@@ -1,6 +1,6 @@
 //! Changes to a file's bytes, drawn from a seed.
 
-/// Small numbers that follow from a seed (SplitMix64, Steele et al. 2014).
+/// Small random numbers from a seed (SplitMix64, Steele et al. 2014).
 pub(crate) struct Draw(u64);
 
 impl Draw {
@@ -16,7 +16,7 @@ impl Draw {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number below `end`; 0 if there is none.
+    /// A number below `end`; 0 if `end` is 0.
     pub(crate) fn below(&mut self, end: usize) -> usize {
         if end == 0 { 0 } else { (self.next() % end as u64) as usize }
     }
@@ -26,7 +26,7 @@ impl Draw {
     }
 }
 
-/// Longest file that is made.
+/// Size limit of mutated files.
 const LONGEST: usize = 256 << 10;
 
 const NUMBERS: [&[u8]; 20] = [
@@ -52,7 +52,7 @@ const NUMBERS: [&[u8]; 20] = [
     b"184467440737095516160000000000000000000000000000000000000000",
 ];
 
-/// Bytes that are no UTF-8, and letters that texts seldom have.
+/// Bytes that are not UTF-8, and rare characters.
 const STRANGE: [&[u8]; 14] = [
     b"\xff",
     b"\xfe\xff",
@@ -70,10 +70,10 @@ const STRANGE: [&[u8]; 14] = [
     b"\xf0\x9f\x92\xa9",
 ];
 
-/// Whole numbers as binary formats hold them.
+/// Integers as stored in binary formats.
 const WHOLE: [u64; 8] = [0, 1, 0x7f, 0xff, 0x7fff_ffff, 0xffff_ffff, i64::MAX as u64, u64::MAX];
 
-/// One to four changes to `bytes`; `other` is another specimen, `words` are a format's own.
+/// One to four changes to `bytes`; `other` is another specimen, `words` are the format's own.
 pub(crate) fn mutate(draw: &mut Draw, bytes: &mut Vec<u8>, other: &[u8], words: &[&str]) {
     for _ in 0..=draw.below(4) {
         once(draw, bytes, other, words);
@@ -110,7 +110,7 @@ fn once(draw: &mut Draw, bytes: &mut Vec<u8>, other: &[u8], words: &[&str]) {
     }
 }
 
-/// A part of something of this length, at most `most` long.
+/// A random span of at most `most`, within `length`.
 fn span(draw: &mut Draw, length: usize, most: usize) -> std::ops::Range<usize> {
     let start = draw.below(length);
     start..(start + 1 + draw.below(most)).min(length).max(start)
@@ -120,7 +120,7 @@ fn insert(bytes: &mut Vec<u8>, at: usize, piece: &[u8]) {
     bytes.splice(at..at, piece.iter().copied());
 }
 
-/// A part, many times over.
+/// Repeats a part many times.
 fn repeat(draw: &mut Draw, bytes: &mut Vec<u8>) {
     let span = span(draw, bytes.len(), 200);
     let times = [1, 2, 10, 100, 1000, 20_000][draw.below(6)];
@@ -129,7 +129,7 @@ fn repeat(draw: &mut Draw, bytes: &mut Vec<u8>) {
     insert(bytes, span.start, &piece.repeat(times));
 }
 
-/// A number in the text becomes one of another size.
+/// Replaces a number in the text by one of another size.
 fn number(draw: &mut Draw, bytes: &mut Vec<u8>) {
     let from = draw.below(bytes.len());
     let is_part = |byte: &u8| byte.is_ascii_digit();
@@ -146,7 +146,7 @@ fn number(draw: &mut Draw, bytes: &mut Vec<u8>) {
     bytes.splice(start..end, new);
 }
 
-/// Brackets within brackets.
+/// Inserts nested brackets.
 fn nest(draw: &mut Draw, bytes: &mut Vec<u8>, at: usize) {
     let deep = [3, 20, 127, 129, 1000, 20_000][draw.below(6)];
     let open = draw.of(&["[", "{", "{\"a\":", "[[", "((", "a.", "{{", "{% if a %}", "- "]);
@@ -165,7 +165,7 @@ fn nest(draw: &mut Draw, bytes: &mut Vec<u8>, at: usize) {
     insert(bytes, at, format!("{}1{after}", open.repeat(deep)).as_bytes());
 }
 
-/// Two quoted texts change places: keys, values, or one of each.
+/// Swaps two quoted strings: keys, values, or one of each.
 fn swap_quoted(draw: &mut Draw, bytes: &mut Vec<u8>) {
     let quotes: Vec<usize> =
         bytes.iter().enumerate().filter(|(_, byte)| **byte == b'"').map(|(at, _)| at).collect();
@@ -202,7 +202,7 @@ fn swap(draw: &mut Draw, bytes: &mut Vec<u8>, parts: &[std::ops::Range<usize>]) 
     *bytes = swapped;
 }
 
-/// A whole number as binary formats hold it.
+/// Writes an integer as in binary formats.
 fn whole(draw: &mut Draw, bytes: &mut [u8], at: usize) {
     let value = match draw.below(3) {
         0 => draw.next(),

@@ -1,4 +1,4 @@
-//! Tokenizers, what is said of special tokens, and chat templates.
+//! Tokenizers, special tokens, and chat templates.
 
 use std::path::Path;
 
@@ -10,11 +10,11 @@ use crate::driver::Format;
 use crate::formats::shown;
 use crate::models::{llama, specimen};
 
-/// What opening a tokenizer and using it may take beyond twice its file: patterns are compiled, and a
-/// template as long as the largest of these files may be turned into as many tokens, many times.
+/// Memory limit for opening and using a tokenizer, beyond twice its file: patterns are compiled, and a
+/// template as long as the largest of these files may become as many tokens, many times.
 const TOKENIZER: usize = 96 << 20;
 
-/// Opens the tokenizer and template in `place` and puts samples through them.
+/// Opens the tokenizer and template in `place` and encodes samples.
 fn converse(place: &Path, template: TemplateChoice) -> Result<(), String> {
     let codec = Codec::open(place, template).map_err(shown)?;
     let turn = |role, content: &str| Message { role, content: content.into() };
@@ -34,7 +34,7 @@ fn converse(place: &Path, template: TemplateChoice) -> Result<(), String> {
         let sample = Sample { ask, answer: "placeholder answer".into() };
         let read =
             codec.encode(&sample, 400).and_then(|encoded| codec.decode(&encoded.example.tokens));
-        // Templates may refuse a system's turn.
+        // Templates may reject a system turn.
         if number == 0 {
             told = read.map(drop).map_err(shown);
         }
@@ -133,7 +133,7 @@ pub(crate) fn tokenizer(place: &Path) -> Format {
 
 const CHATML: &str = "{%- for message in messages %}{{- '<|im_start|>' + message.role + '\\n' + message.content + '</s>\\n' }}{%- endfor %}{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}";
 
-/// What is said of special tokens, with a template.
+/// The configuration of special tokens, with a template.
 pub(crate) fn tokenizer_config(place: &Path) -> Format {
     llama(place, u64::MAX);
     let token = |content: &str| json!({ "content": content, "lstrip": false, "special": true });
@@ -171,7 +171,7 @@ pub(crate) fn tokenizer_config(place: &Path) -> Format {
     }
 }
 
-/// Chat templates, with all that a template can try.
+/// Chat templates with everything that a template can try.
 pub(crate) fn chat_template(place: &Path) -> Format {
     llama(place, u64::MAX);
     let templates = [

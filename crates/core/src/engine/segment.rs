@@ -1,4 +1,4 @@
-//! A part of the model as a graph of its own, and the tap that listens inside it.
+//! A part of the model as a graph of its own, and the tap inside it.
 
 use std::cell::RefCell;
 
@@ -11,15 +11,15 @@ use crate::perturber::perturbed;
 use crate::site::{Hidden, Site};
 use vxf_tensor::autograd::{self, Store, Tape};
 
-/// What goes into a block.
+/// The input of a block.
 pub(super) struct Input {
     pub(super) layer: usize,
     pub(super) hidden: Tensor,
-    /// Whether its gradient is wanted.
+    /// Whether its gradient is requested.
     pub(super) differentiate: bool,
 }
 
-/// What the forward leaves of a block for the backward.
+/// What the forward pass keeps of a block for the backward pass.
 pub(super) enum Kept<'a> {
     Input(Input),
     Graph(Segment<'a>),
@@ -27,7 +27,7 @@ pub(super) enum Kept<'a> {
 
 /// A part of the model as a graph of its own.
 pub(super) struct Segment<'a> {
-    /// What goes in, if its gradient is wanted.
+    /// The input, if its gradient is requested.
     pub(super) leaf: Option<Var>,
     pub(super) tap: Injection<'a>,
     pub(super) output: Tensor,
@@ -47,14 +47,15 @@ impl<'a> Segment<'a> {
         Ok(Self { leaf, tap, output, tape })
     }
 
-    /// The output, and in `seen` what passed by, all cut off from the graph.
-    pub(super) fn look(&self, seen: &mut Hidden) -> Tensor {
+    /// The output, detached; also stores the visited embeddings in `seen`, detached.
+    pub(super) fn output_and_sites(&self, seen: &mut Hidden) -> Tensor {
         let visited = self.tap.visited.borrow();
         seen.extend(visited.iter().map(|(site, hidden)| (*site, hidden.detach())));
         self.output.detach()
     }
 
-    /// The known gradients to start from: of the output, and of what a hidden loss read here.
+    /// The known gradients to start from: of the output, and of the embeddings that a hidden loss
+    /// read here.
     pub(super) fn seeds(
         &self,
         gradient: Option<Tensor>,
@@ -72,7 +73,7 @@ impl<'a> Segment<'a> {
 }
 
 /// The engine's tap: adds the perturbation, then a zero leaf whose gradient is the site's, and
-/// remembers the embeddings that a loss reads.
+/// stores the embeddings that a loss reads.
 pub(super) struct Injection<'a> {
     evaluation: &'a Evaluation<'a>,
     pub(super) differentiate: bool,

@@ -1,4 +1,4 @@
-//! Some of the trained weights, for a gradient of these alone.
+//! A subset of the trained weights, for a gradient of these alone.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use crate::backbone::Parameter;
 use crate::{Params, Result};
 use candle_core::Var;
 
-/// Some of the trained weights, and how far down a backward walk has to go for them.
+/// A subset of the trained weights, and the lowest layer that its gradient needs.
 #[derive(Clone, Debug)]
 pub struct Subset {
     names: BTreeSet<String>,
@@ -14,7 +14,7 @@ pub struct Subset {
 }
 
 impl Subset {
-    /// Those of `parameters` that are `wanted`.
+    /// The `parameters` that `wanted` selects.
     pub fn of(parameters: &[Parameter], wanted: &dyn Fn(&Parameter) -> bool) -> Self {
         let chosen: Vec<_> = parameters.iter().filter(|parameter| wanted(parameter)).collect();
         let lowest = chosen.iter().map(|parameter| parameter.location().lowest_layer()).min();
@@ -24,17 +24,17 @@ impl Subset {
         }
     }
 
-    /// Whether there is none.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.names.is_empty()
     }
 
-    /// The lowest layer with one of them; beyond the last one if all are in the head.
+    /// The lowest layer with one of them; beyond the last layer if all are in the head.
     pub(super) fn lowest(&self) -> usize {
         self.lowest
     }
 
-    /// All of `weights`, of which these are differentiable leaves and the others are cut off.
+    /// All of `weights`: these as differentiable leaves, the others detached.
     pub(super) fn leaves(&self, weights: &Params) -> Result<Params> {
         let one = |(name, weight): (&str, &candle_core::Tensor)| {
             let weight = match self.names.contains(name) {

@@ -1,7 +1,7 @@
-//! The update by hand, and what it does with weights that are shared, left out or no longer finite.
+//! The update by hand, and weights that are shared, missing or not finite.
 
 use super::*;
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 
 /// Three steps by hand in f64, on one decayed and one undecayed weight.
 #[test]
@@ -39,7 +39,7 @@ fn steps_follow_the_formula() -> Result<()> {
     Ok(())
 }
 
-/// A gradient that is the weight itself moves it as one of the same numbers elsewhere.
+/// A gradient that shares storage with the weight gives the same update as a copy.
 #[test]
 fn a_weight_may_be_its_own_gradient() -> Result<()> {
     let parameters = [Parameter::new("w", vec![3], true)];
@@ -59,9 +59,9 @@ fn a_weight_may_be_its_own_gradient() -> Result<()> {
     Ok(())
 }
 
-/// The gradient is fine and so is the step before; what the update makes is not.
+/// The gradient and the earlier step are finite; the new weight is not.
 #[test]
-fn a_weight_that_is_no_number_any_more_is_named_with_its_step() -> Result<()> {
+fn a_non_finite_weight_is_named_with_its_step() -> Result<()> {
     let parameter = |name: &str| Parameter::new(name, vec![40_000], false);
     let parameters = [parameter("fine"), parameter("large")];
     let value = |value: f32| Tensor::full(value, 40_000, &Device::Cpu);
@@ -92,9 +92,9 @@ fn value(of: &Params, name: &str) -> Result<f64> {
     Ok(of.get(name).expect("it is there").to_vec1::<f64>()?[0])
 }
 
-/// A clone, or what was cut off from a graph, shares its storage; moving it moves nothing else.
+/// A clone or a detached tensor shares its storage; updating it changes no other set.
 #[test]
-fn only_an_independent_set_is_moved() -> Result<()> {
+fn only_the_given_set_is_updated() -> Result<()> {
     let trained = one("w", 1.0)?.leaves()?;
     let gradient = one("w", 1.0)?;
     for shared in [trained.detach(), trained.detach().clone(), trained.copy()?] {
@@ -108,11 +108,11 @@ fn only_an_independent_set_is_moved() -> Result<()> {
     }
     let mut live = trained.clone();
     AdamW::new(AdamWConfig::default(), &[], &live)?.step(&mut live, &gradient, 1.0, 0.1)?;
-    assert!(value(&trained, "w")? < 1.0, "variables are moved in place");
+    assert!(value(&trained, "w")? < 1.0, "variables are updated in place");
     Ok(())
 }
 
-/// PyTorch counts steps by weight: one that starts late takes a first step of one rate.
+/// PyTorch counts steps by weight: the first step of a late weight has the size of one rate.
 #[test]
 fn bias_correction_counts_the_updates_of_each_weight() -> Result<()> {
     let both = |a: f64, b: f64| -> Result<Params> {
@@ -128,7 +128,7 @@ fn bias_correction_counts_the_updates_of_each_weight() -> Result<()> {
     assert_eq!(adam.missed.get("b"), Some(&1000));
     assert_eq!(adam.missed.get("a"), None);
 
-    // The same bits as a weight that was trained alone from its first gradient on.
+    // The same bits as a weight that was trained alone from its first gradient.
     let mut alone = one("b", 0.0)?;
     let mut other = AdamW::new(AdamWConfig::default(), &[], &alone)?;
     other.step(&mut alone, &one("b", 1.0)?, 1.0, 0.01)?;

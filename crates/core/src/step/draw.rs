@@ -1,4 +1,4 @@
-//! The batches of the present step, drawn when they are first asked for.
+//! The batches of the present step, drawn on first use.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -15,28 +15,28 @@ use crate::stream::Streams;
 #[derive(Debug)]
 pub(super) struct Draw {
     pub(super) batches: Vec<Arc<Batch>>,
-    /// How many draws of the stream came before this one in the step.
+    /// The number of earlier draws of the stream in the step.
     pub(super) number: u64,
-    /// Whether the stream has moved on past them. The main stream is looked at for its labels even
-    /// in a step that trains on another stream, and that must not use it up.
+    /// Whether the stream has advanced past them. A step that trains on another stream still reads
+    /// the main stream's labels, and that must not advance it.
     read: bool,
 }
 
 impl Draw {
-    /// The labelled positions of each micro-batch.
+    /// The number of labelled positions in each micro-batch.
     pub(super) fn labelled(&self) -> impl Iterator<Item = usize> {
         self.batches.iter().map(|batch| batch.labelled())
     }
 }
 
 impl Session {
-    /// The draw of `stream`, which is not used up by this.
-    pub(super) fn look(&mut self, stream: &str, device: &Device) -> Result<&Draw> {
+    /// The draw of `stream`, without advancing the stream.
+    pub(super) fn peek(&mut self, stream: &str, device: &Device) -> Result<&Draw> {
         let Self { drawn, streams, accumulation, .. } = self;
         Ok(drawing(drawn, streams, *accumulation, stream, device)?)
     }
 
-    /// The draw of `stream`, which counts as read from now on.
+    /// The draw of `stream`; advances the stream.
     pub(super) fn read(&mut self, stream: &str, device: &Device) -> Result<&Draw> {
         let Self { drawn, streams, accumulation, .. } = self;
         let draw = drawing(drawn, streams, *accumulation, stream, device)?;
@@ -47,7 +47,7 @@ impl Session {
         Ok(draw)
     }
 
-    /// Goes on to the next draw of `stream`.
+    /// Replaces the draw of `stream` by the next one.
     pub(super) fn redraw(&mut self, stream: &str, device: &Device) -> Result<()> {
         if let Some(before) = self.drawn.get(stream).filter(|draw| draw.read) {
             let number = before.number + 1;

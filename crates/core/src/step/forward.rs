@@ -1,4 +1,4 @@
-//! The verbs that only look: a forward pass, and the taps it goes through.
+//! The verbs of a forward pass alone, and their taps.
 
 use std::cell::RefCell;
 
@@ -11,9 +11,9 @@ use crate::site::{Hidden, Site};
 use crate::{Error, Result, numeric};
 
 impl Query<'_, '_> {
-    /// The hidden embeddings at sites, cut off from any graph.
+    /// The hidden embeddings at sites, detached from any graph.
     ///
-    /// At a perturbation they are what the model goes on with: what is added to a site included.
+    /// They include the perturbation at their site.
     pub fn hidden(self, sites: &[Site]) -> Result<Hidden> {
         let seen = RefCell::new(Hidden::new());
         let reader = Reader { sites, seen: &seen };
@@ -30,7 +30,7 @@ impl Query<'_, '_> {
     /// One forward pass through `tap`; returns the logits.
     fn forward(mut self, verb: &'static str, tap: &dyn Tap) -> Result<Tensor> {
         if self.objective.is_some() {
-            let problem = "minimises nothing; leave out `minimising(..)`".to_owned();
+            let problem = "does not minimise anything; leave out `minimising(..)`".to_owned();
             return Err(Error::Query { verb, problem });
         }
         self.takes_no_subset(verb)?;
@@ -60,7 +60,7 @@ impl Query<'_, '_> {
     }
 }
 
-/// Adds a perturbation on the way to another tap.
+/// A tap that adds a perturbation before another tap.
 struct Perturbed<'a> {
     added: Option<&'a Hidden>,
     tap: &'a dyn Tap,
@@ -72,14 +72,14 @@ impl Tap for Perturbed<'_> {
     }
 }
 
-/// Remembers hidden embeddings on their way.
+/// A tap that stores hidden embeddings.
 pub(crate) struct Reader<'a> {
     pub(crate) sites: &'a [Site],
     pub(crate) seen: &'a RefCell<Hidden>,
 }
 
 impl Reader<'_> {
-    /// Fails when the backbone never came by one of the sites.
+    /// Fails if the backbone did not visit one of the sites.
     pub(crate) fn all_seen(&self) -> Result<()> {
         let seen = self.seen.borrow();
         let Some(site) = self.sites.iter().find(|site| !seen.contains_key(site)) else {

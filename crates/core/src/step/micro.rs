@@ -1,4 +1,5 @@
-//! The micro-batches of a step: their batches, their shares of its labels, and gradients over all.
+//! The micro-batches of a step: their batches, their shares of the labels, and gradients over all
+//! of them.
 
 use std::sync::Arc;
 
@@ -7,12 +8,12 @@ use crate::batch::Batch;
 use crate::{Error, Gradients, Result};
 
 impl Step<'_> {
-    /// How many micro-batches the step has.
+    /// The number of micro-batches in the step.
     pub fn micro_batches(&self) -> usize {
         self.session.accumulation
     }
 
-    /// This micro-batch of `stream`; the same one however often it is asked for.
+    /// This micro-batch of `stream`; always the same one within a step.
     ///
     /// # Errors
     /// When there is no such stream; when this is a whole step of several micro-batches.
@@ -25,26 +26,26 @@ impl Step<'_> {
         Ok(self.session.read(stream, self.backbone.device())?.batches[micro].clone())
     }
 
-    /// Goes on to the next batch of `stream` within this step (simulated inner runs need many).
+    /// Draws the next batch of `stream` within this step, for simulated inner runs.
     ///
-    /// With several micro-batches it is the next one for each of them.
+    /// With several micro-batches, each gets its next one.
     pub fn redraw(&mut self, stream: &str) -> Result<()> {
         self.session.redraw(stream, self.backbone.device())
     }
 
-    /// The share of the step's labelled tokens of `stream` that lies in this micro-batch; 1 for the
-    /// whole step.
+    /// The share of the step's labelled tokens of `stream` in this micro-batch; 1 for the whole
+    /// step.
     ///
-    /// Micro-batches in which the main stream has no label are left out of the step, with the other
-    /// streams' batches beside them. To ask does not use up the stream.
+    /// Micro-batches in which the main stream has no label are skipped, together with the other
+    /// streams' batches. This does not advance the stream.
     pub fn share(&mut self, stream: &str) -> Result<f64> {
         let Some(micro) = self.micro.filter(|_| self.session.accumulation > 1) else {
             return Ok(1.0);
         };
         let main = self.main();
         let device = self.backbone.device();
-        let counted: Vec<_> = self.session.look(&main, device)?.labelled().collect();
-        let own: Vec<_> = self.session.look(stream, device)?.labelled().collect();
+        let counted: Vec<_> = self.session.peek(&main, device)?.labelled().collect();
+        let own: Vec<_> = self.session.peek(stream, device)?.labelled().collect();
         let all: usize = own.iter().zip(counted).filter(|(_, main)| *main > 0).map(|it| it.0).sum();
         match all {
             0 => Err(Error::NothingLabelled { stream: stream.to_owned() }),
@@ -55,7 +56,7 @@ impl Step<'_> {
     /// The micro-batches of `stream` that have labels, each with its share of them.
     pub(super) fn shares(&mut self, stream: &str) -> Result<Vec<(usize, f64)>> {
         let labelled: Vec<_> =
-            self.session.look(stream, self.backbone.device())?.labelled().collect();
+            self.session.peek(stream, self.backbone.device())?.labelled().collect();
         let all: usize = labelled.iter().sum();
         let parts = labelled.into_iter().enumerate().filter(|(_, own)| *own > 0);
         let parts: Vec<_> = parts.map(|(micro, own)| (micro, own as f64 / all as f64)).collect();
@@ -65,7 +66,7 @@ impl Step<'_> {
         }
     }
 
-    /// The micro-batch that a verb for one of them is about.
+    /// The micro-batch of a verb that works on one.
     pub(super) fn one_micro_batch(&self, verb: &'static str) -> Result<usize> {
         match (self.micro, self.session.accumulation) {
             (Some(micro), _) => Ok(micro),
@@ -74,12 +75,12 @@ impl Step<'_> {
         }
     }
 
-    /// Runs `f` on each micro-batch of the step and adds up its gradients, each weighted by the
+    /// Runs `f` on each micro-batch of the step and sums the gradients, each weighted by the
     /// micro-batch's share of the main stream's labelled tokens.
     ///
     /// The loop does this for every defence that is not [`per_step`](crate::Defense::per_step); one
-    /// that is can do it itself where it needs single micro-batches, as for a perturbation of hidden
-    /// embeddings.
+    /// that is can call it where it needs single micro-batches, for example for a perturbation of
+    /// hidden embeddings.
     pub fn accumulate(
         &mut self,
         mut f: impl FnMut(&mut Self) -> Result<Gradients>,
@@ -102,10 +103,10 @@ impl Step<'_> {
     }
 }
 
-/// Why `verb` refuses a whole step of several micro-batches.
+/// The error of a `verb` that does not support a whole step of several micro-batches.
 pub(super) fn of_one_micro_batch(verb: &'static str, micro_batches: usize) -> Error {
     let problem = format!(
-        "is about one micro-batch, and this step has {micro_batches}; ask for it within \
+        "works on one micro-batch, and this step has {micro_batches}; use it within \
          `step.accumulate(|step| ..)`"
     );
     Error::Query { verb, problem }

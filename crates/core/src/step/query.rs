@@ -1,4 +1,4 @@
-//! Questions about a stream, and the verbs that answer them.
+//! Queries on a stream: settings, and the verbs that run them.
 
 use std::sync::Arc;
 
@@ -13,10 +13,10 @@ use crate::perturber::Perturbation;
 use crate::site::{Hidden, Site};
 use crate::{Error, Gradients, Params, Result};
 
-/// A question about a stream, put together word by word and ended by a verb.
+/// A query on a stream: settings, ended by a verb.
 ///
-/// It is about the present micro-batch unless it is [`Query::whole`]. A word that a verb cannot heed
-/// is an error.
+/// It reads the present micro-batch unless it is [`Query::whole`]. A setting that a verb does not
+/// support is an error.
 #[must_use = "end the query with a verb such as `gradients`"]
 pub struct Query<'s, 'a> {
     pub(super) step: &'s mut Step<'a>,
@@ -44,19 +44,19 @@ impl<'s, 'a> Query<'s, 'a> {
         }
     }
 
-    /// At this perturbation.
+    /// Runs at this perturbation.
     pub fn perturbed(mut self, perturbation: &Perturbation) -> Self {
         self.perturbation = perturbation.clone();
         self
     }
 
-    /// Of this objective instead of the plain cross-entropy.
+    /// Minimises this objective instead of the cross-entropy.
     pub fn minimising(mut self, objective: Objective<'s>) -> Self {
         self.objective = Some(objective);
         self
     }
 
-    /// As a pass of this role, which decides the dropout masks.
+    /// Sets the role, which decides the dropout masks.
     pub fn role(mut self, role: Role) -> Self {
         self.role = role;
         self
@@ -76,10 +76,10 @@ impl<'s, 'a> Query<'s, 'a> {
         self
     }
 
-    /// With respect to these of the [trained weights](Step::parameters) alone.
+    /// Differentiates with respect to these [trained weights](Step::parameters) alone.
     ///
-    /// The others are left out of the gradient, and the backward walk ends at the lowest that is
-    /// wanted: what lies below is neither kept nor differentiated.
+    /// The others are missing from the gradient. The backward pass ends at the lowest of these;
+    /// layers below are neither kept nor differentiated.
     pub fn of(mut self, wanted: &dyn Fn(&Parameter) -> bool) -> Self {
         self.subset = Some(Subset::of(self.step.parameters(), wanted));
         self
@@ -96,16 +96,16 @@ impl<'s, 'a> Query<'s, 'a> {
 
     /// The mean loss, and the gradient with respect to the weights.
     ///
-    /// The loop weights what a defence makes of a micro-batch by the main stream's share of labelled
-    /// tokens. Gradients of other streams are scaled here so that their sum over micro-batches is the
-    /// gradient of their own large batch.
+    /// The loop weights a defence's gradient of a micro-batch by the main stream's share of
+    /// labelled tokens. Gradients of other streams are scaled here so that their weighted sum is
+    /// the gradient of their own large batch.
     pub fn loss_and_gradients(mut self) -> Result<(Scalar, Gradients)> {
         let (loss, gradients) = self.differentiate()?;
         self.remember(&loss, true)?;
         Ok((loss, gradients))
     }
 
-    /// The loss alone; waits for the device.
+    /// The loss alone. Waits for the device.
     pub fn loss(mut self) -> Result<f64> {
         self.takes_no_subset("loss")?;
         let weights = self.moved_weights()?;
@@ -120,10 +120,11 @@ impl<'s, 'a> Query<'s, 'a> {
         Ok(loss)
     }
 
-    /// Gradients at sites; takes none of the weights.
+    /// Gradients at sites, without gradients of the weights.
     ///
-    /// Of this micro-batch's contribution to the step's loss: the mean over *its* labelled tokens
-    /// times its share of the step's. Returns the mean loss of the micro-batch beside them.
+    /// The differentiated loss is this micro-batch's contribution to the step's loss: the mean over
+    /// *its* labelled tokens times its share of the step's. Also returns the mean loss of the
+    /// micro-batch.
     pub fn site_gradients(mut self, sites: &[Site]) -> Result<(Scalar, Hidden)> {
         self.takes_no_subset("site_gradients")?;
         let micro = self.one_micro_batch("site_gradients")?;
@@ -138,16 +139,16 @@ impl<'s, 'a> Query<'s, 'a> {
         Ok((outcome.loss, outcome.at_sites))
     }
 
-    /// Refuses [`Query::of`] for a verb without a gradient of weights.
+    /// Rejects [`Query::of`] for a verb without a gradient of the weights.
     pub(super) fn takes_no_subset(&self, verb: &'static str) -> Result<()> {
         if self.subset.is_none() {
             return Ok(());
         }
-        let problem = "takes no gradient of the weights; leave out `of(..)`".to_owned();
+        let problem = "does not differentiate the weights; leave out `of(..)`".to_owned();
         Err(Error::Query { verb, problem })
     }
 
-    /// The micro-batch that this is about, if it is one.
+    /// The micro-batch of this query; none for the whole step.
     fn single(&self) -> Option<usize> {
         match self.whole && self.step.session.accumulation > 1 {
             true => None,
@@ -160,13 +161,13 @@ impl<'s, 'a> Query<'s, 'a> {
         self.single().ok_or_else(|| of_one_micro_batch(verb, several))
     }
 
-    /// The weights that the perturbation leads to.
+    /// The perturbed weights.
     pub(super) fn moved_weights(&self) -> Result<Params> {
         match &self.perturbation {
             Perturbation::Weights(change) => self.step.weights.add_scaled(change, 1.0),
             Perturbation::Hidden(_) if self.single().is_none() => {
-                let problem = "cannot heed a perturbation of hidden embeddings, which belongs to one \
-                               micro-batch; use it within `step.accumulate(|step| ..)`";
+                let problem = "does not support a perturbation of hidden embeddings, which belongs to one \
+                           micro-batch; use it within `step.accumulate(|step| ..)`";
                 Err(Error::Query { verb: "whole", problem: problem.to_owned() })
             }
             Perturbation::None | Perturbation::Hidden(_) => Ok(self.step.weights.clone()),
@@ -196,16 +197,16 @@ impl<'s, 'a> Query<'s, 'a> {
         fitted.collect::<Result<_>>().map(Some)
     }
 
-    /// Where the dropout masks of the next pass over a micro-batch are drawn.
+    /// The dropout key of the next pass over a micro-batch.
     pub(super) fn dropout(&mut self, micro: usize) -> Result<Option<Key>> {
         let key = self.step.key_of("dropout", micro).child(&self.stream);
-        // The first of a series is the key itself, the others are its items.
+        // The first pass uses the key itself, the others its items.
         let item = |key: Key, number| if number == 0 { key } else { key.index(number) };
         Ok(match self.role {
             Role::Evaluation => None,
             Role::Outer => {
                 let session = &mut self.step.session;
-                let draw = session.look(&self.stream, self.step.backbone.device())?;
+                let draw = session.peek(&self.stream, self.step.backbone.device())?;
                 Some(item(key.child("outer"), draw.number))
             }
             Role::Probe => {
@@ -217,11 +218,11 @@ impl<'s, 'a> Query<'s, 'a> {
         })
     }
 
-    /// Enters the loss of an outer gradient of the main stream.
+    /// Stores the loss of an outer gradient of the main stream.
     fn remember(self, loss: &Scalar, returned: bool) -> Result<()> {
         let main = self.step.main();
         if self.role == Role::Outer && self.stream == main {
-            let value = loss.times(self.step.share(&main)?)?;
+            let value = loss.mul(self.step.share(&main)?)?;
             self.step.session.remember_loss(self.step.micro, value, returned);
         }
         Ok(())
@@ -230,7 +231,7 @@ impl<'s, 'a> Query<'s, 'a> {
     fn differentiate(&mut self) -> Result<(Scalar, Gradients)> {
         if self.subset.as_ref().is_some_and(Subset::is_empty) {
             let all = self.step.parameters().len();
-            let problem = format!("wants none of the {all} trained weights");
+            let problem = format!("selects none of the {all} trained weights");
             return Err(Error::Query { verb: "of", problem });
         }
         let weights = self.moved_weights()?;
@@ -248,7 +249,7 @@ impl<'s, 'a> Query<'s, 'a> {
         let (mut loss, mut gradients) = (Scalar::default(), Gradients::new());
         for (micro, share) in self.step.shares(&self.stream)? {
             let outcome = self.run(micro, weights, &[], true)?;
-            loss = loss.plus(&outcome.loss.times(share)?)?;
+            loss = loss.add(&outcome.loss.mul(share)?)?;
             gradients.accumulate_all(outcome.gradients.scale(share)?)?;
         }
         Ok((loss, gradients))
@@ -282,7 +283,7 @@ impl<'s, 'a> Query<'s, 'a> {
         }
         .run()?;
         let place = format!(" on stream `{}`", self.stream);
-        self.step.watch("the loss", &place, &outcome.loss)?;
+        self.step.require_finite("the loss", &place, &outcome.loss)?;
         Ok(outcome)
     }
 }

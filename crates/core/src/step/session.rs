@@ -1,4 +1,4 @@
-//! What a stage keeps between its steps, and the one time that a step waits for its device.
+//! What a stage keeps between its steps, and the one point where a step waits for its device.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -10,14 +10,14 @@ use crate::lineage::{Lineage, Reference};
 use crate::stream::Streams;
 use crate::{Error, Params, Result};
 use vxf_tensor::Key;
-use vxf_tensor::scalar::{Scalar, settle};
+use vxf_tensor::scalar::{Scalar, fetch};
 
 /// What a stage keeps from step to step.
 #[derive(Debug)]
 pub struct Session {
     /// The streams, with their positions.
     pub streams: Streams,
-    /// The stream that the stage is about: `alignment` or `user`.
+    /// The main stream: `alignment` or `user`.
     pub main: String,
     /// Named copies of the weights.
     pub snapshots: BTreeMap<String, Params>,
@@ -27,44 +27,44 @@ pub struct Session {
     pub recompute: Recompute,
     /// Micro-batches per optimiser step.
     pub accumulation: usize,
-    /// The models to compare with that this stage was given.
+    /// The reference models of this stage.
     pub references: BTreeMap<Reference, Arc<dyn Lineage>>,
-    /// What is trained, once it was asked for.
+    /// What is trained, filled on first use.
     pub(super) parameters: OnceLock<Vec<Parameter>>,
-    /// Batches of the present step by stream, drawn when first asked for.
+    /// Batches of the present step by stream, drawn on first use.
     pub(super) drawn: BTreeMap<String, Draw>,
-    /// How many probing passes each micro-batch of each stream has had in the present step.
+    /// The number of probe passes of each micro-batch of each stream in the present step.
     pub(super) probes: BTreeMap<(String, usize), u64>,
     /// Figures of the present step.
     pub(super) record: BTreeMap<String, Scalar>,
-    /// The main stream's loss in each micro-batch, at the gradient that was asked for last.
+    /// The main stream's loss in each micro-batch, at its last outer gradient.
     losses: BTreeMap<usize, OuterLoss>,
-    /// Numbers of the present step that are still to be looked at.
-    pub(super) watched: Vec<Watched>,
+    /// Numbers of the present step that are still to be checked.
+    pub(super) deferred: Vec<DeferredCheck>,
 }
 
-/// A number that has to be finite, and what to say of it if it is not.
+/// A number that must be finite, with the text of the error if it is not.
 #[derive(Debug)]
-pub(super) struct Watched {
+pub(super) struct DeferredCheck {
     pub(super) value: Scalar,
     pub(super) quantity: String,
     pub(super) place: String,
 }
 
-/// The loss that an outer gradient of the main stream belongs to.
+/// The loss of an outer gradient of the main stream.
 #[derive(Debug)]
 struct OuterLoss {
-    /// It times the share of the micro-batch.
+    /// The loss times the share of the micro-batch.
     value: Scalar,
-    /// Whether the caller was given it beside the gradient.
+    /// Whether the caller got it together with the gradient.
     returned: bool,
 }
 
-/// The figure that holds what is minimised.
+/// The figure of the minimised loss.
 pub(crate) const LOSS: &str = "loss";
 
 impl Session {
-    /// A session at its beginning.
+    /// A new session.
     pub fn new(streams: Streams, main: &str, key: Key) -> Self {
         Self {
             streams,
@@ -79,12 +79,12 @@ impl Session {
             probes: BTreeMap::new(),
             record: BTreeMap::new(),
             losses: BTreeMap::new(),
-            watched: Vec::new(),
+            deferred: Vec::new(),
         }
     }
 
-    /// Remembers the loss of an outer gradient of the main stream, in place of an earlier one;
-    /// `micro` is none for the whole step.
+    /// Stores the loss of an outer gradient of the main stream, replacing an earlier one; `micro`
+    /// is none for the whole step.
     pub(super) fn remember_loss(&mut self, micro: Option<usize>, value: Scalar, returned: bool) {
         if micro.is_none() {
             self.losses.clear();
@@ -92,31 +92,31 @@ impl Session {
         self.losses.insert(micro.unwrap_or(0), OuterLoss { value, returned });
     }
 
-    /// Closes the books of a step's gradient: enters the loss among the figures, and fetches all
-    /// numbers that are still on their way, together with `further` ones, which it returns. This is
-    /// the one time that a step waits for its device.
+    /// Waits for the device and fetches all pending numbers of the step, among them the loss and
+    /// `further`, which it returns. A step waits for its device only here.
     ///
     /// # Errors
-    /// When a number that was watched is not finite.
-    pub(crate) fn settle(&mut self, step: u64, further: &[&Scalar]) -> Result<Vec<f64>> {
+    /// When a number that must be finite is not.
+    pub(crate) fn synchronize(&mut self, step: u64, further: &[&Scalar]) -> Result<Vec<f64>> {
         let recorded = self.record.contains_key(LOSS);
         for OuterLoss { value, returned } in std::mem::take(&mut self.losses).into_values() {
-            // Whoever was given the loss and recorded one has recorded the whole.
+            // A caller that got the loss and recorded one has recorded the whole loss.
             if !(returned && recorded) {
                 let figure = self.record.entry(LOSS.to_owned()).or_default();
-                *figure = figure.plus(&value)?;
+                *figure = figure.add(&value)?;
             }
         }
         self.fetch(step, further)
     }
 
     fn fetch(&mut self, step: u64, further: &[&Scalar]) -> Result<Vec<f64>> {
-        let watched = std::mem::take(&mut self.watched);
-        let looked_at = watched.iter().map(|it| &it.value);
+        let deferred = std::mem::take(&mut self.deferred);
+        let pending = deferred.iter().map(|it| &it.value);
         let all: Vec<_> =
-            looked_at.chain(self.record.values()).chain(further.iter().copied()).collect();
-        let mut values = settle(&all)?.into_iter();
-        for (Watched { quantity, place, .. }, value) in watched.into_iter().zip(&mut values) {
+            pending.chain(self.record.values()).chain(further.iter().copied()).collect();
+        let mut values = fetch(&all)?.into_iter();
+        for (DeferredCheck { quantity, place, .. }, value) in deferred.into_iter().zip(&mut values)
+        {
             if !value.is_finite() {
                 return Err(Error::NotFinite { quantity, value, step, place });
             }
@@ -127,8 +127,8 @@ impl Session {
         Ok(values.collect())
     }
 
-    /// Ends step `step`: forgets its batches and hands over its figures.
-    pub(crate) fn turn(&mut self, step: u64) -> Result<BTreeMap<String, f64>> {
+    /// Ends step `step`: drops its batches and returns its figures.
+    pub(crate) fn end_step(&mut self, step: u64) -> Result<BTreeMap<String, f64>> {
         self.fetch(step, &[])?;
         self.drawn.clear();
         self.probes.clear();

@@ -1,7 +1,7 @@
-//! Where samples come from: the user's files, the embedded world, a stranger's source.
+//! Data sources: the user's files, the embedded world, or a source of another crate.
 //!
-//! A set has a name and a [`Purpose`]. A [`DataConfig`] says which sets its source has before anything
-//! is read; a [`DataSource`] draws them. Both are plugins of the kind `source`.
+//! A set has a name and a [`Purpose`]. A [`DataConfig`] declares the sets of its source before anything
+//! is read; the opened [`DataSource`] returns them. Both belong to plugins of the kind `source`.
 
 mod files;
 mod settings;
@@ -19,7 +19,7 @@ use crate::{Ask, DataReport, Repository, Result, Sample, Sampling, Source, Templ
 pub use files::{Files, paper};
 pub use settings::{FilesConfig, Part};
 
-/// What a set is for.
+/// The purpose of a set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Purpose {
     /// Batches to train on.
@@ -30,7 +30,7 @@ pub enum Purpose {
     Prompts,
 }
 
-/// The settings of a data source: which sets it has, and how it is opened.
+/// The settings of a data source, and the sets that it has.
 #[typetag::serde(tag = "source")]
 pub trait DataConfig: Debug + Send + Sync {
     /// Checks ranges.
@@ -41,16 +41,16 @@ pub trait DataConfig: Debug + Send + Sync {
         Ok(())
     }
 
-    /// What the user's task is called in the names of directories.
+    /// The name of the user's task in directory names.
     fn task(&self) -> String;
 
-    /// Whether it has the set `name` for this purpose.
+    /// Whether the source has the set `name` for this purpose.
     fn has(&self, purpose: Purpose, name: &str) -> bool;
 
     /// Whether a user's training set with this share of harmful samples can be drawn.
     ///
     /// # Errors
-    /// What is missing.
+    /// Says what is missing.
     fn has_user(&self, _ratio: f64) -> std::result::Result<(), String> {
         match self.has(Purpose::Stream, "user") {
             true => Ok(()),
@@ -58,48 +58,48 @@ pub trait DataConfig: Debug + Send + Sync {
         }
     }
 
-    /// What to write into a recipe so that it has the set.
+    /// Why the set is missing, or what to write into the recipe; the end of an error message.
     fn hint(&self, purpose: Purpose, name: &str) -> String;
 
-    /// Settings of a recipe with another default for this source, its own section included.
+    /// Defaults of recipe settings that this source changes, by section.
     fn defaults(&self) -> Map<String, Value> {
         Map::new()
     }
 
-    /// Settings of the paper that this source does not follow by default: key and the paper's value.
+    /// Settings whose default for this source differs from the paper: key and the paper's value.
     fn unlike_paper(&self) -> Vec<(String, Value)> {
         Vec::new()
     }
 
-    /// What a reader must know of results on this data, shown beside them.
+    /// Caveats for readers of results on this data, shown with the results.
     fn caveats(&self) -> &'static [&'static str] {
         &[]
     }
 
-    /// Whether nothing in it has to be withheld from a terminal.
+    /// Whether its texts may be shown on a terminal.
     fn is_harmless(&self) -> bool {
         false
     }
 
-    /// How samples are put to the model.
+    /// The template around samples.
     fn template(&self) -> TemplateChoice {
         TemplateChoice::Auto
     }
 
-    /// The registered judge that knows this data.
+    /// The default judge for this data.
     fn judge(&self) -> &'static str {
         "refusal"
     }
 
-    /// Longest sample in tokens; 0 is the model's own limit.
+    /// Longest sample in tokens; 0 uses the model's limit.
     fn max_length(&self) -> usize {
         0
     }
 
-    /// At most so many samples in the stream `name`, for plans where the data is not at hand.
+    /// An upper bound of the number of samples in the stream `name`, for estimates without the data.
     fn at_most(&self, name: &str) -> usize;
 
-    /// Settings that decide nothing but what is measured, as keys of its section.
+    /// Keys of its section that affect measurements only, not training.
     fn measuring(&self) -> &[&'static str] {
         &[]
     }
@@ -107,14 +107,14 @@ pub trait DataConfig: Debug + Send + Sync {
     /// Opens the source.
     ///
     /// # Errors
-    /// When a file is missing or cannot be understood.
+    /// When a file is missing or invalid.
     fn open(&self, context: &DataContext) -> Result<Box<dyn DataSource>>;
 }
 
-/// What the program lends a source while it is opened.
+/// The context in which a source is opened.
 #[derive(Clone)]
 pub struct DataContext {
-    /// Harmful ratios of the experiment: what any of its users trains on is in no test.
+    /// Harmful ratios of the experiment. No test set may contain what a user trains on at any of them.
     pub ratios: Vec<f64>,
     /// Finds data sets by path or hub id.
     pub locate: Arc<dyn Locate>,
@@ -125,59 +125,58 @@ pub trait Locate: Send + Sync {
     /// The files that `source` reads.
     ///
     /// # Errors
-    /// When there are none, or the hub does not give them.
+    /// When there are none, or they cannot be downloaded.
     fn dataset(&self, source: &Source) -> Result<Box<dyn Repository + '_>>;
 }
 
-/// A prompt, and the right answer where there is one.
+/// A prompt, and the expected answer if there is one.
 pub type Question = (Ask, Option<String>);
 
-/// Prompts of one set.
+/// The prompts of a set.
 #[derive(Clone, Debug, Default)]
 pub struct Questions {
     /// The prompts.
     pub prompts: Vec<Question>,
-    /// Longest answer in tokens.
+    /// Most tokens of an answer.
     pub max_new_tokens: usize,
 }
 
-/// An open source of samples. A draw depends on its arguments alone.
+/// An opened data source. Results depend on the arguments only.
 pub trait DataSource: Send + Sync {
-    /// The training set `name` under `seed`; `ratio` is the share of harmful samples where the set is
-    /// a user's.
+    /// The training set `name` for `seed`. `ratio` is the share of harmful samples in a user's set.
     ///
     /// # Errors
-    /// When it has no such set, or too few samples.
+    /// When there is no such set, or it has too few samples.
     fn stream(&self, name: &str, seed: u64, ratio: f64) -> Result<Vec<Sample>>;
 
-    /// The samples `name` to measure on under `seed`.
+    /// The samples `name` to measure on, for `seed`.
     ///
     /// # Errors
-    /// When it has no such set.
+    /// When there is no such set.
     fn samples(&self, name: &str, seed: u64) -> Result<Vec<Sample>>;
 
-    /// The prompts `name` to answer under `seed`.
+    /// The prompts `name`, for `seed`.
     ///
     /// # Errors
-    /// When it has no such set.
+    /// When there is no such set.
     fn prompts(&self, name: &str, seed: u64) -> Result<Questions>;
 
-    /// What decides whether an answer to the prompts `task` is right.
+    /// The grader of answers to the prompts `task`.
     fn grader(&self) -> Option<Grader> {
         None
     }
 
-    /// How answers are drawn.
+    /// The sampling of answers.
     fn sampling(&self) -> Sampling {
         Sampling::default()
     }
 
-    /// Samples or prompts that are measured side by side.
+    /// Samples or prompts per batch when measuring.
     fn batch_size(&self) -> usize {
         8
     }
 
-    /// The report on what was read under `seed`; `learned` gives the tokenised form of a training set.
+    /// The report on the data for `seed`; `learned` returns the tokenised form of a training set.
     ///
     /// # Errors
     /// When a set cannot be drawn.
@@ -190,13 +189,13 @@ pub trait DataSource: Send + Sync {
     }
 }
 
-/// A training set as the model sees it.
+/// A tokenised training set.
 pub struct Learned {
-    /// Its samples.
+    /// The samples.
     pub examples: Arc<Vec<vxf_core::Example>>,
-    /// How many lost a part of their answer to truncation.
+    /// Samples whose answer was truncated.
     pub truncated: usize,
-    /// How many lost all of it.
+    /// Samples dropped because no token of their answer was left.
     pub dropped: usize,
 }
 
@@ -207,6 +206,7 @@ inventory::collect!(SourceEntry);
 
 impl Kind for dyn DataConfig {
     const NAME: &'static str = "source";
+    const TAG: &'static str = "source";
     fn all() -> Vec<&'static Entry<Self>> {
         inventory::iter::<SourceEntry>.into_iter().map(|entry| &entry.0).collect()
     }

@@ -1,4 +1,4 @@
-//! The section `data`: the user's own files.
+//! The section `[data]`: the user's files.
 
 use serde::{Deserialize, Serialize};
 use vxf_core::registry::ConfigError;
@@ -6,53 +6,54 @@ use vxf_core::registry::ConfigError;
 use crate::{MixOrder, Sampling, Source, TemplateChoice};
 
 vxf_core::config! {
-    /// The section `data`: files in place of the embedded world.
+    /// The section `[data]`: your own files in place of the embedded world.
     pub struct FilesConfig {
-        /// How questions are put to the model: alpaca, chat (the model's own template) or plain.
+        /// The template around prompts: alpaca, chat (the model's chat template) or plain.
         pub template: TemplateChoice = TemplateChoice::Alpaca,
-        /// Longest sample in tokens, the rest cut off; 0 is the model's own limit.
+        /// Longest sample in tokens; the rest is cut off. 0 uses the model's limit.
         pub max_length: usize = 200,
-        /// Samples n in the user's set, harmful ones included, guide samples not.
+        /// Samples n in the user's set: task samples and harmful ones, without guide samples.
         pub user_samples: usize = 1000,
-        /// Order of the user's set before the stage's own: file (harmful, task, guide), or shuffled.
+        /// Order of the user's set: file (harmful, task, guide) or shuffled. The stage's own `order`
+        /// is applied after it.
         pub mix: MixOrder = MixOrder::File,
-        /// The user's task, whose parser decides what is right: sst2, agnews, gsm8k or exact.
-        /// Empty takes the schema of the task's test set.
+        /// The user's task, whose grader decides which answers are correct: sst2, agnews, gsm8k or
+        /// exact. If empty, the schema of `task_test` decides.
         pub task: String = String::new(),
-        /// Alignment samples on which alignment loss and drift are measured; 0 for all.
+        /// Alignment samples for alignment loss and drift; 0 uses all.
         pub alignment_probe: usize = 0,
         /// Longest answer to a harmful or harmless request, in tokens.
         pub max_new_tokens: usize = 128,
         /// Longest answer to a task prompt, in tokens.
         pub task_new_tokens: usize = 200,
-        /// Samples or prompts that are measured side by side.
+        /// Samples or prompts per batch when measuring.
         pub eval_batch_size: usize = 5,
-        /// How answers are drawn; a temperature of 0 is greedy.
+        /// Sampling of answers; temperature 0 is greedy.
         pub sampling: Sampling = Sampling::default(),
-        /// Whether rows that cannot be read are left out and counted.
+        /// Skip invalid rows and count them, instead of an error.
         pub skip_bad_rows: bool = false,
         /// The provider's alignment set.
         pub alignment: Option<Source> = None,
         /// The provider's harmful samples, for defences that simulate the attack.
         pub simulated: Option<Source> = None,
-        /// The attacker's harmful demonstrations; the first int(p n) are taken.
+        /// The attacker's harmful samples; the first int(p n) are used.
         pub harmful: Option<Source> = None,
-        /// The user's task; the first int((1 - p) n) are taken.
+        /// The user's task samples; the first int((1 - p) n) are used.
         pub user: Option<Source> = None,
         /// Safe samples that the provider appends to the user's set (VLGuard).
         pub guide: Option<Source> = None,
         /// Held-out forbidden requests for the harmful score.
         pub harmful_test: Option<Source> = None,
-        /// Unseen task items for the fine-tune accuracy.
+        /// Unseen task items for the fine-tuning accuracy.
         pub task_test: Option<Source> = None,
-        /// Held-out harmless requests.
+        /// Held-out harmless requests for helpfulness.
         pub benign_test: Option<Source> = None,
-        /// Ordinary answered samples for the perplexity, which guards against degenerate models.
+        /// Ordinary samples with answers, for the perplexity.
         pub fluency: Option<Source> = None,
     }
 }
 
-/// The sets that files may be given for, by their key.
+/// A set that a file can provide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Part {
@@ -105,14 +106,14 @@ impl Part {
         }
     }
 
-    /// Whether its samples are asked and not learned, so that an answer may be missing.
+    /// Whether it is a test set, whose samples are prompts and need no answer.
     pub fn is_test(self) -> bool {
         matches!(self, Self::HarmfulTest | Self::TaskTest | Self::BenignTest)
     }
 }
 
 impl FilesConfig {
-    /// The source of a part, if one is given.
+    /// The source of a part, if it is set.
     pub fn source(&self, part: Part) -> Option<&Source> {
         match part {
             Part::Alignment => &self.alignment,

@@ -1,4 +1,4 @@
-//! What can go wrong between text and tokens.
+//! Errors of tokenizers and templates.
 
 use std::path::{Path, PathBuf};
 
@@ -6,31 +6,31 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TextError {
-    /// A file of a model directory is missing, damaged or of a kind that is not read.
+    /// A file of a model directory is missing, damaged or of an unsupported kind.
     #[error("{}: {problem}", path.display())]
     File {
         /// The file or directory.
         path: PathBuf,
-        /// What is wrong with it and what to do.
+        /// What is wrong, and what to do.
         problem: String,
     },
-    /// A sample cannot be put into this template.
+    /// A sample does not fit the template.
     #[error("the template `{template}` {problem}")]
     Unfit {
         /// The template's name.
         template: &'static str,
-        /// Why not, and which one to take.
+        /// Why not, and which template to use.
         problem: String,
     },
     /// A chat template failed on a conversation.
     #[error("the chat template {}: {problem}", origin.display())]
     Chat {
-        /// The file that it comes from.
+        /// The file of the template.
         origin: PathBuf,
-        /// What it said.
+        /// The error of the template.
         problem: String,
     },
-    /// A token has no embedding in the model.
+    /// The model has no embedding for a token.
     #[error(
         "the tokenizer does not fit the model: token `{token}` has id {id}, but the vocabulary has \
          {size} entries"

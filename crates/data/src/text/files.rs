@@ -1,4 +1,4 @@
-//! The files of a model directory, with a note of which were read.
+//! Reads the files of a model directory and records which were read.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use vxf_untrusted::LARGE;
 use super::TextError;
 use crate::Result;
 
-/// Reads files of one directory and remembers them.
+/// The files of a directory, and which of them were read.
 pub(super) struct Files {
     directory: PathBuf,
     read: Vec<PathBuf>,
@@ -16,7 +16,7 @@ pub(super) struct Files {
 
 impl Files {
     /// # Errors
-    /// When there is no such directory.
+    /// When the directory does not exist.
     pub(super) fn of(directory: &Path) -> Result<Self> {
         match directory.is_dir() {
             true => Ok(Self { directory: directory.to_owned(), read: Vec::new() }),
@@ -35,7 +35,7 @@ impl Files {
         self.directory.join(name).is_file()
     }
 
-    /// Where a file lies, noted as read.
+    /// The path of a file; records it as read.
     pub(super) fn path(&mut self, name: &str) -> PathBuf {
         let path = self.directory.join(name);
         if !self.read.contains(&path) {
@@ -44,7 +44,7 @@ impl Files {
         path
     }
 
-    /// The text of a file, nothing if it is not there.
+    /// The text of a file; `None` if it does not exist.
     pub(super) fn text(&mut self, name: &str) -> Result<Option<String>> {
         if !self.has(name) {
             return Ok(None);
@@ -54,7 +54,7 @@ impl Files {
         text.map(Some).map_err(|error| TextError::file(&path, format!("cannot be read: {error}")))
     }
 
-    /// A file as JSON, `null` if it is not there.
+    /// A file as JSON; `null` if it does not exist.
     pub(super) fn json(&mut self, name: &str) -> Result<Value> {
         let Some(text) = self.text(name)? else { return Ok(Value::Null) };
         let parsed = vxf_untrusted::json(&text);

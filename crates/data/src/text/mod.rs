@@ -1,21 +1,20 @@
-//! Between text and tokens: sequence templates, tokenizers of model directories, and the [`Codec`]
-//! that joins the two.
+//! Text and tokens: templates, tokenizers of model directories, and the [`Codec`] that joins them.
 //!
-//! | template | a sample becomes | what is learned |
+//! | template | a sample becomes | labelled tokens |
 //! |---|---|---|
 //! | `world` | `<bos> prompt <bot> answer <eos>` | `answer <eos>` |
 //! | `alpaca` | the published instruction template, the answer, the end text | answer and end |
-//! | `chat` | what the model's own chat template writes | what it writes after asking |
+//! | `chat` | the output of the model's chat template | everything after the formatted prompt |
 //! | `plain` | prompt, answer and end text, nothing in between | answer and end |
 //!
-//! Tokens are those of the reference protocol: tokens at the start are the tokenizer's own (its
-//! post-processor's), the end is appended as text, the prompt is tokenised alone to learn how long
-//! it is, and samples are cut at the right. Where a tokenizer also puts tokens *after* a text, they
-//! are left out: the reference would have ended each prompt with them.
+//! Tokens are those of the reference protocol. The tokenizer's post-processor adds its tokens at the
+//! start, the end is appended as text, the length of the prompt is found by tokenising it alone, and
+//! samples are truncated on the right. Tokens that a tokenizer puts *after* a text are left out: the
+//! reference would end each prompt with them.
 //!
-//! A tokenizer without a padding token needs none here. The reference adds `[PAD]` and grows the
-//! embedding by a row; batches of ours are padded with 0 on the right and masked, which changes no
-//! logit of a real position and leaves the vocabulary as it was.
+//! A tokenizer needs no padding token. The reference adds `[PAD]` and a row of the embedding. Here
+//! batches are padded with 0 on the right and masked, which changes no logit of a real position and
+//! does not change the vocabulary.
 
 mod alpaca;
 mod bpe;

@@ -1,4 +1,4 @@
-//! What the files of a model directory say of special tokens.
+//! Special tokens in the files of a model directory.
 
 use std::collections::BTreeMap;
 
@@ -8,31 +8,31 @@ use tokenizers::AddedToken;
 use super::files::Files;
 use crate::Result;
 
-/// The roles that Hugging Face gives names, which chat templates read.
+/// The roles of special tokens in Hugging Face files; chat templates use these names.
 const ROLES: [&str; 7] =
     ["bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token"];
 
-/// Special tokens by role, and what is to be done with them.
+/// Special tokens by role, and settings of the tokenizer.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Specials {
-    /// By role, as chat templates see them.
+    /// Tokens by role, for chat templates.
     pub(super) named: BTreeMap<&'static str, AddedToken>,
-    /// Tokens with an id of their own beyond the model's vocabulary, by id.
+    /// Added tokens beyond the vocabulary, by id.
     pub(super) added: BTreeMap<u32, AddedToken>,
-    /// Whether a text begins with `bos_token`, where `tokenizer.json` does not say so.
+    /// Whether a text begins with `bos_token`, for models without `tokenizer.json`.
     pub(super) add_bos: Option<bool>,
-    /// Whether a text is tokenised as if a space came before it.
+    /// Whether a space is put before a text.
     pub(super) add_prefix_space: bool,
     /// Ids that end an answer, from `generation_config.json` or `config.json`.
     pub(super) ends: Vec<u32>,
-    /// The entry `chat_template`, a text or a list of named ones.
+    /// The entry `chat_template`: a text, or a list of named templates.
     pub(super) chat_template: Value,
     /// The `model_type` of `config.json`.
     pub(super) model_type: String,
 }
 
 impl Specials {
-    /// Reads all files that say something; none of them is needed.
+    /// Reads all files with such settings; every file is optional.
     pub(super) fn read(files: &mut Files) -> Result<Self> {
         let tokenizer = files.json("tokenizer_config.json")?;
         let map = files.json("special_tokens_map.json")?;
@@ -84,7 +84,7 @@ fn ids(value: &Value) -> Option<Vec<u32>> {
     }
 }
 
-/// A special token, written as a text or as an object.
+/// A special token, given as a text or as an object.
 fn token(value: &Value) -> Option<AddedToken> {
     let flag = |key: &str, otherwise: bool| value[key].as_bool().unwrap_or(otherwise);
     let content = value.as_str().or_else(|| value["content"].as_str())?;

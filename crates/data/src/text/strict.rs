@@ -1,4 +1,4 @@
-//! The strict sequence format `world`, of the embedded world.
+//! The strict sequence format of the embedded world.
 
 use tokenizers::{Encoding, ModelWrapper, Tokenizer};
 
@@ -8,7 +8,7 @@ use crate::{Error, Result};
 /// The special tokens of the format: padding, start, start of the answer, end.
 pub const SPECIAL_TOKENS: [&str; 4] = ["<pad>", "<bos>", "<bot>", "<eos>"];
 
-/// `<bos> prompt <bot> answer <eos>`, in which no word may be unknown and no text special.
+/// `<bos> prompt <bot> answer <eos>`, without unknown words or special tokens in texts.
 #[derive(Clone, Debug)]
 pub(super) struct Strict {
     /// The ids of [`SPECIAL_TOKENS`], in that order.
@@ -17,13 +17,13 @@ pub(super) struct Strict {
 }
 
 impl Strict {
-    /// Whether a tokenizer has what the format needs.
+    /// Whether a tokenizer has the special tokens of the format.
     pub(super) fn fits(tokenizer: &Tokenizer) -> bool {
         SPECIAL_TOKENS.iter().all(|token| tokenizer.token_to_id(token).is_some())
     }
 
     /// # Errors
-    /// If the tokenizer lacks one of the four special tokens; the error names all it lacks.
+    /// If the tokenizer lacks special tokens; the error names all of them.
     pub(super) fn new(tokenizer: &Tokenizer) -> Result<Self> {
         let ids = SPECIAL_TOKENS.map(|token| tokenizer.token_to_id(token));
         let [Some(pad), Some(bos), Some(bot), Some(eos)] = ids else {
@@ -56,10 +56,10 @@ impl Strict {
         Ok(tokens)
     }
 
-    /// The ids of a text, with nothing added.
+    /// The ids of a text, without special tokens.
     ///
     /// # Errors
-    /// If a word is unknown to the tokenizer, or the text holds one of the four special tokens.
+    /// If the tokenizer does not know a word, or the text contains a special token.
     pub(super) fn text(&self, tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
         let encoding = match encoding(tokenizer, text) {
             Ok(encoding) => encoding,
@@ -77,13 +77,13 @@ impl Strict {
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// Whether a token is one of the four, which a `tokenizer.json` need not say.
+    /// Whether a token is special; `tokenizer.json` need not mark it.
     pub(super) fn is_special(&self, id: u32) -> bool {
         self.specials.contains(&id)
     }
 }
 
-/// Blames the first word that cannot be encoded alone, if there is one.
+/// The error for the first word that cannot be encoded, or else the library's error.
 fn explain(tokenizer: &Tokenizer, text: &str, source: tokenizers::Error) -> Error {
     let mut words = text.split_whitespace();
     match words.find(|word| encoding(tokenizer, word).is_err()) {
@@ -96,7 +96,7 @@ fn unknown_word(word: &str, text: &str) -> Error {
     Error::UnknownWord { word: word.to_owned(), text: text.to_owned() }
 }
 
-/// The word of the text in which a token begins.
+/// The word in which a token begins.
 fn word_at<'a>(text: &'a str, encoding: &Encoding, position: usize) -> &'a str {
     let (start, end) = encoding.get_offsets()[position];
     let (Some(before), Some(piece)) = (text.get(..start), text.get(start..end)) else {

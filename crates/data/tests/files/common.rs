@@ -1,4 +1,4 @@
-//! Files in a directory that goes away, and sources that read them.
+//! Files in a temporary directory, and sources that read them.
 
 use std::fs;
 use std::io::Write;
@@ -29,7 +29,7 @@ pub(crate) fn source(path: &Path, settings: Value) -> Source {
     source
 }
 
-/// Reads a source whose rows have answers and are all good.
+/// Reads a training set without invalid rows.
 pub(crate) fn read(source: &Source) -> Result<Loaded> {
     read_as(source, false, false)
 }
@@ -39,26 +39,26 @@ pub(crate) fn read_as(source: &Source, test: bool, skip_bad_rows: bool) -> Resul
     source.read(&repository, test, skip_bad_rows, &mut ChaCha8Rng::seed_from_u64(1))
 }
 
-/// Reads one file of that name.
+/// Reads a file with this name and content.
 pub(crate) fn read_file(name: &str, bytes: &[u8], settings: Value) -> Result<Loaded> {
     let directory = directory(&[(name, bytes)]);
     read(&source(&directory.path().join(name), settings))
 }
 
-/// What goes wrong with one file of that name.
+/// The error of a file with this name and content.
 pub(crate) fn fault(name: &str, bytes: &[u8], settings: Value) -> String {
     let error = read_file(name, bytes, settings).expect_err("a fault").to_string();
     assert!(error.contains(name), "{error}");
     error
 }
 
-/// A placeholder with its answer, as a sample.
+/// A sample with placeholder texts.
 pub(crate) fn sample(number: usize) -> Sample {
     let ask = Ask::instruction(format!("placeholder request {number}"));
     Sample { ask, answer: format!("placeholder answer {number}") }
 }
 
-/// The same as a row.
+/// The same sample as a row.
 pub(crate) fn row(number: usize) -> Value {
     json!({
         "prompt": format!("placeholder request {number}"),

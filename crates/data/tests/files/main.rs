@@ -1,6 +1,4 @@
-//! The user's files, from bytes to samples and their report.
-//!
-//! All texts are placeholders.
+//! Reading files, from bytes to samples and their report. All texts are placeholders.
 
 mod common;
 mod hostile;

@@ -1,4 +1,4 @@
-//! Model directories in the shapes of real ones: their tokenizers, templates and ends.
+//! Model directories in the style of real ones: tokenizers, templates and end tokens.
 
 mod chat;
 mod models;

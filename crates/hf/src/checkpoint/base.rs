@@ -50,9 +50,10 @@ impl Base {
 
     /// Records in the configuration that this is a classifier, if only the tensors show it.
     fn enter_classifier(&mut self) {
-        let told = self.config["architectures"].to_string().contains("ForSequenceClassification");
+        let configured =
+            self.config["architectures"].to_string().contains("ForSequenceClassification");
         let Some(score) = self.info("score.weight") else { return };
-        if told || self.info("lm_head.weight").is_some() {
+        if configured || self.info("lm_head.weight").is_some() {
             return;
         }
         let named = self.config["architectures"][0].as_str().unwrap_or_default();

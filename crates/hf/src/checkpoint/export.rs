@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use candle_core::{DType, Tensor};
 use safetensors::View;
@@ -30,37 +30,7 @@ fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
     move |source| Error::Io { path, source }
 }
 
-/// A temporary directory next to the target, removed unless it is renamed to it.
-struct Draft {
-    path: PathBuf,
-}
-
-impl Draft {
-    fn beside(target: &Path) -> Result<Self> {
-        let taken = target.read_dir().is_ok_and(|mut entries| entries.next().is_some());
-        if taken || target.is_file() {
-            let problem = "exists already; choose another directory or remove it".to_owned();
-            return Err(Error::Checkpoint { path: target.display().to_string(), problem });
-        }
-        let parent = target.parent().unwrap_or(Path::new(""));
-        if !parent.as_os_str().is_empty() {
-            std::fs::create_dir_all(parent).map_err(io(parent))?;
-        }
-        let name = target.file_name().unwrap_or_default().to_string_lossy();
-        let path = parent.join(format!(".{name}.{}.tmp", std::process::id()));
-        std::fs::create_dir(&path).map_err(io(&path))?;
-        Ok(Self { path })
-    }
-}
-
-impl Drop for Draft {
-    fn drop(&mut self) {
-        // After the rename there is nothing left to remove.
-        std::fs::remove_dir_all(&self.path).ok();
-    }
-}
-
-/// Writes `checkpoint` into the directory `target`.
+/// Writes `checkpoint` into the directory `target`, which must be new or empty.
 pub(super) fn export(checkpoint: &Checkpoint, target: &Path, max_shard_bytes: u64) -> Result<()> {
     let mut entries = Vec::new();
     for (name, shape) in checkpoint.outline()?.tensors {
@@ -70,9 +40,13 @@ pub(super) fn export(checkpoint: &Checkpoint, target: &Path, max_shard_bytes: u6
     }
     let total: u64 = entries.iter().map(Entry::bytes).sum();
 
-    let draft = Draft::beside(target)?;
+    if target.is_file() || target.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
+        let problem = "exists already; choose another directory or remove it".to_owned();
+        return Err(Error::Checkpoint { path: target.display().to_string(), problem });
+    }
+    std::fs::create_dir_all(target).map_err(io(target))?;
     let write = |name: &str, value: &Value| {
-        let file = draft.path.join(name);
+        let file = target.join(name);
         std::fs::write(&file, format!("{value:#}\n")).map_err(io(&file))
     };
     write("config.json", checkpoint.raw_config())?;
@@ -84,14 +58,14 @@ pub(super) fn export(checkpoint: &Checkpoint, target: &Path, max_shard_bytes: u6
             count => format!("model-{:05}-of-{count:05}.safetensors", index + 1),
         };
         map.extend(shard.iter().map(|entry| (entry.name.clone(), json!(name))));
-        write_shard(checkpoint, shard, &draft.path.join(name))?;
+        write_shard(checkpoint, shard, &target.join(name))?;
     }
     if shards.len() > 1 {
         map.sort_keys();
         let index = json!({ "metadata": { "total_size": total }, "weight_map": map });
         write("model.safetensors.index.json", &index)?;
     }
-    std::fs::rename(&draft.path, target).map_err(io(target))
+    Ok(())
 }
 
 /// Groups the tensors, in order, into shards of at most `max_bytes` where possible.

@@ -26,7 +26,7 @@ impl Change {
                 Trainable::Full => None,
                 Trainable::Lora(_) => match name.rsplit_once('.') {
                     Some((module, "lora_A" | "lora_B")) => Some(module),
-                    _ => return fail(format!("`{name}` is no weight of an adapter")),
+                    _ => return fail(format!("`{name}` is not a weight of an adapter")),
                 },
             };
             let Some(module) = module else {

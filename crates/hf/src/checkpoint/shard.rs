@@ -36,13 +36,13 @@ impl Shard {
             return pickled(file).map(Self::Pickled).map_err(fail);
         }
         header::header(file)
-            .map_err(|problem| fail(format!("is no whole safetensors file: {problem}")))?;
+            .map_err(|problem| fail(format!("is not a complete safetensors file: {problem}")))?;
         // SAFETY: a memory map is only sound while nobody truncates the file under it. That is
         // the contract of every loader of this format; the header is checked against the length.
         #[allow(unsafe_code)]
         let tensors = unsafe { MmapedSafetensors::new(file) };
-        let whole =
-            tensors.map_err(|error| fail(format!("is no whole safetensors file: {error}")))?;
+        let whole = tensors
+            .map_err(|error| fail(format!("is not a complete safetensors file: {error}")))?;
         Ok(Self::Mapped(whole))
     }
 
@@ -105,14 +105,14 @@ fn missing(name: &str) -> candle_core::Error {
 }
 
 fn broken(name: &str) -> candle_core::Error {
-    candle_core::Error::Msg(format!("the pickle is broken where it describes `{name}`"))
+    candle_core::Error::Msg(format!("the pickle's description of `{name}` is invalid"))
 }
 
 /// Opens PyTorch's zip of a pickle and raw tensors with a reader that runs no code.
 fn pickled(file: &Path) -> Result<PthTensors, String> {
     let length = std::fs::metadata(file).map_err(|error| error.to_string())?.len();
     // The reader panics on some damaged files.
-    let problem = "is no PyTorch file that can be read without running code (save it again with \
+    let problem = "is not a PyTorch file that can be read without running code (save it again with \
                    PyTorch 1.6 or later, or as safetensors)";
     match caught(|| pickle::check(file)) {
         Some(Ok(())) => {}

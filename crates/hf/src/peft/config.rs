@@ -81,7 +81,7 @@ impl AdapterConfig {
         }
         let number = |key: &str| {
             let value = config.get(key).and_then(Value::as_f64);
-            value.ok_or_else(|| format!("`{key}` is missing or no number"))
+            value.ok_or_else(|| format!("`{key}` is missing or not a number"))
         };
         let rank = config.get("r").and_then(Value::as_u64).filter(|rank| *rank > 0);
         let narrowed = ["layers_to_transform", "layers_pattern", "exclude_modules"];
@@ -90,7 +90,7 @@ impl AdapterConfig {
             list.iter().map(|name| name.as_str().map(str::to_owned)).collect::<Option<Vec<_>>>()
         });
         Ok(Self {
-            rank: rank.ok_or("`r` is missing or no whole number above 0")? as usize,
+            rank: rank.ok_or("`r` is missing or not a whole number above 0")? as usize,
             alpha: number("lora_alpha")?,
             dropout: if set("lora_dropout").is_some() { number("lora_dropout")? } else { 0.0 },
             use_rslora: set("use_rslora").is_some(),

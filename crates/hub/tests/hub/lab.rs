@@ -1,4 +1,4 @@
-//! A server, an empty cache, and short waits.
+//! A test server, an empty cache, and short waits.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,7 +16,7 @@ pub(crate) struct Lab {
     cache: tempfile::TempDir,
 }
 
-/// Bytes that differ from place to place.
+/// Bytes that vary with the position.
 pub(crate) fn weights(length: usize) -> Vec<u8> {
     (0..length).map(|i| (i * 31 + i / 256 * 7) as u8).collect()
 }
@@ -89,7 +89,7 @@ impl Lab {
         self.server.seen().into_iter().map(|seen| seen.line).collect()
     }
 
-    /// Bodies that the storage has sent since the last call.
+    /// Requests whose bodies the storage has sent since the last call.
     pub(crate) fn sent(&self) -> Vec<Seen> {
         let mut seen = self.server.seen();
         seen.retain(|seen| seen.storage && seen.line.starts_with("GET"));
@@ -101,17 +101,17 @@ pub(crate) fn reference(text: &str) -> Reference {
     Reference::parse(&format!("hf:{text}")).expect("a reference").expect("a prefix")
 }
 
-/// Fetches one file of a model.
+/// Downloads one file of a model.
 pub(crate) fn get(hub: &Hub, text: &str, file: &str) -> Result<PathBuf> {
     hub.repository(Kind::Model, &reference(text))?.get(file)
 }
 
-/// Fetches a model.
+/// Downloads a model.
 pub(crate) fn get_model(hub: &Hub, text: &str) -> Result<PathBuf> {
     hub.repository(Kind::Model, &reference(text))?.model_files()
 }
 
-/// Checks that an error says all of `parts`, and no secret.
+/// Checks that an error contains all of `parts` and no secret.
 #[track_caller]
 pub(crate) fn says<T: std::fmt::Debug>(result: Result<T>, parts: &[&str]) -> Error {
     let error = result.expect_err("an error");

@@ -1,4 +1,4 @@
-//! The crate against a hub of our own: a server on this machine that answers as the real one does.
+//! The crate against a local test server that responds like the hub.
 
 mod download;
 mod lab;

@@ -1,7 +1,7 @@
-//! A hub and its storage: two servers on two ports, hence two origins, that share one log.
+//! A test hub and its storage: two servers on two ports, so two origins, with one log.
 //!
-//! As the real hub does, it sends small files by way of `/api/resolve-cache/`, large ones (those
-//! whose name says so) by way of the storage, whose own entity tags mean nothing.
+//! Like the real hub, it redirects small files to `/api/resolve-cache/` and large ones (recognised
+//! by name) to the storage, whose entity tags are not those of the hub.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -12,7 +12,7 @@ use std::time::Duration;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
-/// One request, as it came in.
+/// One received request.
 #[derive(Debug, Clone)]
 pub(crate) struct Seen {
     pub(crate) storage: bool,
@@ -20,22 +20,22 @@ pub(crate) struct Seen {
     pub(crate) range: Option<u64>,
     pub(crate) token: Option<String>,
     pub(crate) packings: String,
-    /// Bytes of a body that went out.
+    /// Bytes of the body that were sent.
     pub(crate) sent: usize,
 }
 
-/// What goes wrong with a request.
+/// A fault that the server injects into a response.
 #[derive(Debug, Clone)]
 pub(crate) enum Mishap {
-    /// The connection is closed after so many bytes of the body.
+    /// The connection is closed after this many bytes of the body.
     Cut(usize),
     /// The body has one wrong byte.
     Damage,
     /// `Range` is ignored.
     Whole,
-    /// Nothing comes for a while.
+    /// The response is delayed.
     Silence(Duration),
-    /// Another answer.
+    /// Another status and other headers.
     Answer(u16, Vec<(&'static str, String)>),
 }
 
@@ -46,7 +46,7 @@ pub(crate) struct Stored {
     pub(crate) commit: String,
     pub(crate) revisions: Vec<&'static str>,
     pub(crate) files: Vec<(String, Vec<u8>)>,
-    /// The token that may read a gated one.
+    /// The token that may read a gated repository.
     pub(crate) gate: Option<&'static str>,
 }
 
@@ -126,7 +126,7 @@ impl Server {
         server
     }
 
-    /// The next `times` requests whose line contains `needle` go wrong.
+    /// Injects a fault into the next `times` requests whose line contains `needle`.
     pub(crate) fn mishap(&self, needle: &str, times: usize, mishap: Mishap) {
         self.world().mishaps.push((needle.to_owned(), times, mishap));
     }
@@ -136,7 +136,7 @@ impl Server {
         change(&mut self.world().stored);
     }
 
-    /// Everything since the last call.
+    /// All requests since the last call.
     pub(crate) fn seen(&self) -> Vec<Seen> {
         std::mem::take(&mut self.world().seen)
     }
@@ -283,7 +283,7 @@ impl Server {
         let world = self.world();
         let mut found = world.stored.iter().filter(|s| s.kind == kind && s.id == id).peekable();
         if found.peek().is_none() {
-            // To a stranger the hub does not say whether a repository exists.
+            // Without a token the hub does not say whether a repository exists.
             return Ok(match token {
                 Some(_) => Reply::error(404, "RepoNotFound"),
                 None => Reply::new(401).with("X-Error-Message", "Invalid username or password."),

@@ -8,8 +8,8 @@ use vxf_cuda::{Attention as Sizes, Operand, attention_back, counts, tensor, with
 use super::{Kernel, apply_three};
 use crate::ops::AttentionDims;
 
-/// See [`crate::ops::attention`], which has checked the operands. `None` where a head is too wide for
-/// the kernels, or a query sees no key at all.
+/// See [`crate::ops::attention`], which has checked the operands. `None` if a head is too wide for
+/// the kernels, or a query sees no key.
 pub(crate) fn attention(
     [q, k, v]: [&Tensor; 3],
     dims: AttentionDims,
@@ -28,7 +28,7 @@ pub(crate) fn attention(
         lengths: on_device(q.device().as_cuda_device()?, lengths)?,
         lse: OnceLock::new(),
     };
-    // Where heads lie further apart, nothing is differentiated and nothing copied.
+    // Heads are further apart only without differentiation; then nothing is copied.
     Ok(Some(match pitch {
         Some(_) => vxf_tensor::autograd::apply3([&q.contiguous()?, k, v], super::Op(op))?,
         None => apply_three([q, k, v], op)?,
@@ -37,7 +37,7 @@ pub(crate) fn attention(
 
 struct Attention {
     sizes: Sizes,
-    /// Elements from one head of k and v to the next.
+    /// The stride between heads of k and v.
     pitch: usize,
     lengths: Arc<CudaStorage>,
     /// The log-sum-exp of each query's scores, from the forward pass.
@@ -50,7 +50,7 @@ impl Kernel<3> for Attention {
     fn forward(&self, operands: [Operand<'_>; 3]) -> Result<(CudaStorage, Shape)> {
         let Sizes { batch, heads, len, d, .. } = self.sizes;
         let [y, lse] = vxf_cuda::attention(operands, self.pitch, &self.lengths, self.sizes)?;
-        // Nothing else runs this operation's forward pass, so the cell was empty.
+        // Each operation runs forward once, so the cell was empty.
         self.lse.get_or_init(|| tensor(lse, (batch, heads, len)));
         Ok((y, Shape::from((batch, len, heads * d))))
     }
@@ -78,7 +78,8 @@ impl Kernel<3> for Attention {
     }
 }
 
-/// The lengths on the device. A pass asks for the same ones in every layer, so the last are kept.
+/// The lengths on the device. Every layer of a pass uses the same lengths, so the last ones are
+/// cached.
 fn on_device(device: &CudaDevice, lengths: &[usize]) -> Result<Arc<CudaStorage>> {
     type Last = Option<(CudaDevice, Vec<usize>, Arc<CudaStorage>)>;
     static LAST: Mutex<Last> = Mutex::new(None);

@@ -1,4 +1,4 @@
-//! The output projection joined with its cross-entropy, a few rows of logits at a time.
+//! The output projection fused with its cross-entropy, a few rows of logits at a time.
 
 use std::sync::OnceLock;
 
@@ -7,7 +7,7 @@ use vxf_cuda::{Operand, Side, product, product_into, tensor, with};
 
 use super::{Kernel, apply_one, apply_two};
 
-/// Logits held at one time, as far as the bounds on rows allow.
+/// Logits in memory at one time, within the bounds on rows.
 const LOGITS: usize = 1 << 24;
 
 /// See [`crate::ops::linear_cross_entropy`], which has checked the operands. The loss is `f32`.
@@ -42,7 +42,7 @@ struct Head {
     shapes: [Shape; 2],
     /// Whether the gradients of h and w are needed.
     need: [bool; 2],
-    /// The gradients that the forward pass made, for a cotangent of one.
+    /// The gradients from the forward pass, for a cotangent of one.
     made: OnceLock<[Option<Tensor>; 2]>,
 }
 
@@ -60,7 +60,7 @@ impl Head {
         let zeros = |need: bool, shape: &Shape, dtype| {
             need.then(|| Tensor::zeros(shape, dtype, device)).transpose()
         };
-        // The sum over chunks is taken in f32.
+        // Chunks are summed in f32.
         let (dh, dw) = (zeros(need_h, h_shape, dtype)?, zeros(need_w, w_shape, DType::F32)?);
         let losses = Tensor::zeros(self.count, DType::F32, device)?;
         let gradients = (need_h || need_w).then(|| (dtype, 1.0 / self.count as f64));
@@ -99,7 +99,7 @@ impl Head {
         }
 
         let dw = dw.map(|dw| dw.to_dtype(w.dtype())).transpose()?;
-        // Nothing else runs this operation's forward pass, so the cell was empty.
+        // Each operation runs forward once, so the cell was empty.
         self.made.get_or_init(|| [dh, dw]);
         let loss = with([&losses], |[losses]| vxf_cuda::mean(losses))?;
         Ok((loss, Shape::from(())))

@@ -1,4 +1,4 @@
-//! Operations element by element: the gated activation, the product with a mask, heads in their order.
+//! Element-wise operations: the gated activation, the product with a mask, the split into heads.
 
 use candle_core::{CudaStorage, Result, Shape, Tensor};
 use vxf_cuda::{Operand, swiglu_back, tensor, with};
@@ -52,8 +52,8 @@ impl Kernel<1> for Masked {
     }
 }
 
-/// The split of `x` `[batch, len, heads d]` into heads before positions, and the rotation of each by
-/// tables `[len, d / 2]` where there are some; see [`crate::ops::rotary`].
+/// Splits `x` `[batch, len, heads d]` into heads before positions, and rotates each by tables
+/// `[len, d / 2]`, if given; see [`crate::ops::rotary`].
 pub(crate) fn heads(
     x: &Tensor,
     rotation: Option<[&Tensor; 2]>,

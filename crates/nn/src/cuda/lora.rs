@@ -34,7 +34,7 @@ pub(crate) fn lora_linear(
     }
 }
 
-/// The layer; an adapter without a gradient is one that nobody asks for it.
+/// The layer. The adapter may be frozen.
 struct Adapted {
     w: Tensor,
     /// The adapter's weights in the type of the activations.
@@ -69,14 +69,14 @@ impl Adapted {
                 let y = Operand::whole(&y, rows * out);
                 product_into(y, 1.0, Side::new(u, rows, rank), Side::new(b, out, rank).t())
             })?;
-            // Nothing else runs this operation's forward pass, so the cell was empty.
+            // Each operation runs forward once, so the cell was empty.
             self.inner.get_or_init(|| u);
             Ok(y)
         })?;
         Ok((y, self.shape.clone()))
     }
 
-    /// The gradient of the adapter's inner activation short of its scale: `scale dy b`.
+    /// The gradient of the adapter's unscaled inner activation: `scale dy b`.
     fn back_down(&self, dy: &Tensor) -> Result<Tensor> {
         let Sizes { rows, out, .. } = self.sizes;
         let du = with([dy, &self.b], |[dy, b]| {
@@ -104,7 +104,7 @@ impl Adapted {
         })
     }
 
-    /// The gradient of `a`: `du^T (x * mask)`, in the elements that `a` is trained in.
+    /// The gradient of `a`: `du^T (x * mask)`, in the type that `a` is trained in.
     fn back_a(&self, x: &Tensor, du: &Tensor, dtype: DType) -> Result<CudaStorage> {
         let Sizes { rows, inner, .. } = self.sizes;
         let masked = match &self.mask {
@@ -119,7 +119,7 @@ impl Adapted {
         })
     }
 
-    /// The gradient of `b`: `dy^T u`, where `u` has its scale.
+    /// The gradient of `b`: `dy^T u`, where `u` includes the scale.
     fn back_b(&self, dy: &Tensor, dtype: DType) -> Result<CudaStorage> {
         let Sizes { rows, out, .. } = self.sizes;
         let Some(u) = self.inner.get() else {

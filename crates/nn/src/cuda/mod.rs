@@ -1,8 +1,8 @@
-//! The operations of [`crate::ops`] on a CUDA device: the same functions and gradients, made of the
+//! The operations of [`crate::ops`] on a CUDA device: the same functions and gradients, with the
 //! kernels of `vxf-cuda`.
 //!
-//! Tensors of `f32` and `bf16` come here; the layers' trained weights may be `f32` beside `bf16`
-//! activations, and then get `f32` gradients.
+//! They take tensors of `f32` and `bf16`. With `bf16` activations the trained weights may be `f32`;
+//! they then get `f32` gradients.
 
 mod attention;
 mod cross_entropy;
@@ -25,20 +25,20 @@ pub(crate) use linear::linear;
 pub(crate) use lora::lora_linear;
 pub(crate) use rms_norm::rms_norm;
 
-/// Whether the kernels take this tensor.
+/// Whether the kernels support this tensor.
 pub(crate) fn takes(x: &Tensor) -> bool {
     vxf_tensor::numeric::in_kernels(x)
 }
 
 /// An operation of `N` operands with its backward.
 trait Kernel<const N: usize>: Send + Sync + 'static {
-    /// What candle's graph calls it.
+    /// Its name in candle's graph.
     const NAME: &'static str;
 
     /// The result and its shape.
     fn forward(&self, operands: [Operand<'_>; N]) -> Result<(CudaStorage, Shape)>;
 
-    /// The gradients of the operands that are tracked, for the gradient `dy` of the result `y`.
+    /// The gradients of the tracked operands, for the gradient `dy` of the result `y`.
     fn backward(
         &self,
         operands: [&Tensor; N],
@@ -47,7 +47,7 @@ trait Kernel<const N: usize>: Send + Sync + 'static {
     ) -> Result<[Option<Tensor>; N]>;
 }
 
-/// A kernel as candle's graph takes it.
+/// A kernel as an operation of candle's graph.
 struct Op<K>(K);
 
 fn on_the_cpu(name: &str) -> Result<(CpuStorage, Shape)> {
@@ -135,8 +135,8 @@ impl<K: Kernel<3>> CustomOp3 for Op<K> {
         w: &CudaStorage,
         w_layout: &Layout,
     ) -> Result<(CudaStorage, Shape)> {
-        // Keys and values may be the first positions of a longer cache; whoever applies an operation
-        // to others has made them contiguous.
+        // Keys and values may be the first positions of a longer cache; callers make other operands
+        // contiguous.
         let from = Operand::from_start;
         self.0.forward([Operand::new(x, x_layout)?, from(z, z_layout), from(w, w_layout)])
     }
@@ -165,12 +165,12 @@ fn apply_three([x, z, w]: [&Tensor; 3], kernel: impl Kernel<3>) -> Result<Tensor
     apply3([&x.contiguous()?, &z.contiguous()?, &w.contiguous()?], Op(kernel))
 }
 
-/// `make`'s result as a tensor shaped as `like`, if `like` is tracked.
+/// `make`'s result as a tensor of `like`'s shape, if `like` is tracked.
 fn if_tracked(like: &Tensor, make: impl FnOnce() -> Result<CudaStorage>) -> Result<Option<Tensor>> {
     like.track_op().then(|| Ok(tensor(make()?, like.shape()))).transpose()
 }
 
-/// The values of `x` in elements of `dtype`, without a graph.
+/// `x` converted to `dtype`, without a graph.
 fn in_type(x: &Tensor, dtype: DType) -> Result<Tensor> {
     let x = x.detach().contiguous()?;
     if x.dtype() == dtype {

@@ -1,8 +1,8 @@
 //! An exponential without branches or library calls, so that loops over it vectorise.
 
-/// Where `e^x` has rounded to zero in `f32`, denormals included.
+/// Below this, `e^x` rounds to zero in `f32`, denormals included.
 const LOW: f32 = -105.0;
-/// Where `e^x` has overflowed to infinity in `f32`.
+/// Above this, `e^x` overflows to infinity in `f32`.
 const HIGH: f32 = 89.0;
 /// Adding `1.5 * 2^23` leaves the nearest integer in the low bits of the mantissa.
 const ROUND: f32 = 12_582_912.0;
@@ -10,7 +10,7 @@ const ROUND: f32 = 12_582_912.0;
 /// `e^x` to about one unit in the last place; `-inf` gives 0, `NaN` stays `NaN`.
 #[inline(always)]
 pub(super) fn exp_f32(x: f32) -> f32 {
-    // Comparisons rather than `clamp` on purpose: a NaN fails both and goes through.
+    // Comparisons instead of `clamp`, so that NaN passes through.
     let x = if x < LOW { LOW } else { x };
     let x = if x > HIGH { HIGH } else { x };
 
@@ -29,13 +29,13 @@ pub(super) fn exp_f32(x: f32) -> f32 {
     p = p * r + 0.5;
     let p = p * r * r + r + 1.0;
 
-    // 2^n as two factors: n reaches past both ends of the exponent (128 and the denormals).
+    // 2^n as two factors, because n may lie outside the normal exponents.
     let n = (shifted.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32);
     let half = n >> 1;
     p * power_of_two(half) * power_of_two(n.wrapping_sub(half))
 }
 
-/// `2^n` for `n` among the normal exponents.
+/// `2^n` for `n` in the range of normal exponents.
 #[inline(always)]
 fn power_of_two(n: i32) -> f32 {
     f32::from_bits((n.wrapping_add(127) as u32) << 23)

@@ -1,4 +1,4 @@
-//! Matrix products over slices: by the `gemm` crate, checked, or by the kernel for small ones.
+//! GEMM over slices: by the `gemm` crate, with checks, or by the microkernel for small matrices.
 
 use std::any::TypeId;
 use std::mem::MaybeUninit;
@@ -8,20 +8,21 @@ use gemm::Parallelism;
 use rayon::prelude::*;
 use vxf_tensor::vectorised;
 
-use super::narrow::{FEW, few_rows};
-use super::small::{Operands, Small};
+use super::microkernel::{Operands, Small};
+use super::skinny::{FEW, few_rows};
 use super::{Real, View, transpose};
 
 /// Multiply-adds below which a product stays on the calling thread.
 const SMALL: usize = 1 << 20;
 
-/// Elements of the second operand up to which a product on one thread leaves both where they lie.
+/// Up to this many elements of the second operand, a product on one thread does not pack its
+/// operands.
 const NEAR: usize = 1 << 16;
 
-/// The inner size up to which the general product makes one running sum of it, as the small one does.
+/// Up to this inner size, the general product uses one running sum, like the microkernel.
 const ONE_SUM: usize = 512;
 
-/// How a product of so many multiply-adds is to be shared.
+/// Whether a product with this many multiply-adds is shared among threads.
 pub(crate) fn parallelism(multiply_adds: usize) -> Parallelism {
     if multiply_adds < SMALL || rayon::current_num_threads() == 1 {
         Parallelism::None
@@ -50,7 +51,7 @@ pub(crate) fn multiplied<T: Real>(scale: T, a: View<'_, T>, b: View<'_, T>) -> V
     }
     let mut out = Vec::with_capacity(len);
     let parallel = parallelism(a.rows * a.cols * b.cols);
-    // SAFETY: nothing is added to; with an inner size above zero every element is then written.
+    // SAFETY: `add` is false, and with an inner size above zero every element is written.
     unsafe {
         product(&mut out.spare_capacity_mut()[..len], false, scale, a, b, parallel);
         out.set_len(len);
@@ -58,8 +59,8 @@ pub(crate) fn multiplied<T: Real>(scale: T, a: View<'_, T>, b: View<'_, T>) -> V
     out
 }
 
-/// `out += a b`, with `out` dense and row-major, or empty in place of zeros: those are neither written
-/// nor read.
+/// `out += a b`, with `out` dense and row-major, or empty instead of zeros, which are then neither
+/// written nor read.
 pub(crate) fn add_product<T: Real>(out: &mut Vec<T>, a: View<'_, T>, b: View<'_, T>) {
     if out.is_empty() {
         *out = multiplied(T::ONE, a, b);
@@ -83,28 +84,29 @@ pub(crate) fn matmul_into<T: Real>(
         }
         return;
     }
-    // SAFETY: `MaybeUninit<T>` is laid out as `T`; the elements hold something, and `product`
-    // writes nothing else.
+    // SAFETY: `MaybeUninit<T>` has the layout of `T`; the elements are initialised, and `product`
+    // writes only valid values.
     unsafe {
         let out = &mut *(std::ptr::from_mut(out) as *mut [MaybeUninit<T>]);
         product(out, add, scale, a, b, parallel);
     }
 }
 
-/// Rows of the first operand from which on a second one that lies transposed is worth turning.
-const WORTH_TURNING: usize = 16;
+/// From this many rows of the first operand, a transposed second operand is worth transposing in
+/// memory.
+const MIN_ROWS_TO_TRANSPOSE: usize = 16;
 
-/// Columns of such an operand that are turned together: as many as a product works on side by side, so
-/// that they are in the nearest caches still when it does.
+/// Columns that are transposed together: as many as a product processes side by side, so that they
+/// are still in the nearest caches.
 const PANEL: usize = 64;
 
-/// Rows of the first operand that a thread multiplies with such a panel.
+/// Rows of the first operand that a thread multiplies with one panel.
 const BLOCK: usize = 512;
 
 /// The product itself: writes every element of `out`. The inner size is not zero.
 ///
 /// # Safety
-/// With `add` the elements of `out` must hold something.
+/// With `add`, the elements of `out` must be initialised.
 unsafe fn product<T: Real>(
     out: &mut [MaybeUninit<T>],
     add: bool,
@@ -119,41 +121,41 @@ unsafe fn product<T: Real>(
         return;
     }
     let out = Parts { start: out.as_mut_ptr().cast::<T>(), pitch: b.cols };
-    if a.rows < WORTH_TURNING || b.row_stride != 1 || b.col_stride == 1 {
-        // SAFETY: all of `out`, which nobody else has, is as large as the product.
+    if a.rows < MIN_ROWS_TO_TRANSPOSE || b.row_stride != 1 || b.col_stride == 1 {
+        // SAFETY: `out` is exclusive and as large as the product.
         unsafe { out.product(0, Product { add, scale, a, b, parallel }) };
         return;
     }
-    // `gemm` would turn `b` element by element, on one thread.
-    let turned = |panel: &mut Vec<T>, first: usize, rows: Range<usize>| {
+    // `gemm` would transpose `b` element by element, on one thread.
+    let transposed_panel = |panel: &mut Vec<T>, first: usize, rows: Range<usize>| {
         let lines = PANEL.min(b.cols - first);
         panel.resize(b.rows * lines, T::ZERO);
         vectorised!(transpose(panel, lines, b.columns(first..first + lines).t()));
         let (a, b) = (a.rows(rows.clone()), View::new(panel, b.rows, lines));
         let parallel = Parallelism::None;
         let start = rows.start * out.pitch + first;
-        // SAFETY: `out` is exclusive, and no two parts of it that come here have an element in common.
+        // SAFETY: `out` is exclusive, and its parts do not overlap.
         unsafe { out.product(start, Product { add, scale, a, b, parallel }) };
     };
     let panels = b.cols.div_ceil(PANEL);
     match parallel {
-        // Parts that do not depend on how many threads there are. Turning a panel for each block of rows
-        // anew is little beside the product with so many.
+        // The parts do not depend on the number of threads. Transposing a panel again for each
+        // block of rows costs little compared with the product.
         Parallelism::Rayon(_) => {
             let parts = (0..panels * a.rows.div_ceil(BLOCK)).into_par_iter();
             parts.for_each_init(Vec::new, |panel, part| {
                 let start = part / panels * BLOCK;
-                turned(panel, part % panels * PANEL, start..a.rows.min(start + BLOCK));
+                transposed_panel(panel, part % panels * PANEL, start..a.rows.min(start + BLOCK));
             });
         }
         Parallelism::None => {
             let mut panel = Vec::new();
-            (0..panels).for_each(|index| turned(&mut panel, index * PANEL, 0..a.rows));
+            (0..panels).for_each(|index| transposed_panel(&mut panel, index * PANEL, 0..a.rows));
         }
     }
 }
 
-/// What is written to a part of a matrix: `scale a b`, or that added to what is there.
+/// The product to write: `scale a b`, or its sum with the old values.
 #[derive(Clone, Copy)]
 struct Product<'a, T> {
     add: bool,
@@ -163,27 +165,27 @@ struct Product<'a, T> {
     parallel: Parallelism,
 }
 
-/// A dense, row-major matrix whose parts are written apart from each other.
+/// A dense, row-major matrix whose parts are written separately.
 #[derive(Clone, Copy)]
 struct Parts<T> {
     start: *mut T,
     pitch: usize,
 }
 
-// SAFETY: whoever writes parts from several threads sees to it that they are different ones.
+// SAFETY: callers that write parts from several threads ensure that they do not overlap.
 unsafe impl<T: Send> Sync for Parts<T> {}
 
 impl<T: Real> Parts<T> {
-    /// Writes the part of as many rows as `a` has and as many columns as `b`, from the element `first` on.
-    /// No size is zero.
+    /// Writes the part that starts at the element `first`, with the rows of `a` and the columns of
+    /// `b`. No size is zero.
     ///
     /// # Safety
-    /// This part must exist, belong to the caller, and with `add` hold something.
+    /// This part must exist, be exclusive to the caller and, with `add`, be initialised.
     unsafe fn product(&self, first: usize, of: Product<'_, T>) {
         // SAFETY: the part is exclusive and addressed with row stride `pitch` and column stride 1,
-        // and read only where `add` says so. Each view is not empty here, so its constructor has
-        // asserted that its last element lies inside its slice, and transposing changes no address;
-        // strides are unsigned, so every other element lies before it.
+        // and read only with `add`. Each view is not empty here, so its constructor has asserted
+        // that its last element lies inside its slice, and transposing changes no address; strides
+        // are unsigned, so every other element lies before it.
         unsafe {
             if !self.small(first, of).is_some_and(|small| small.run()) {
                 self.general(first, of);
@@ -191,16 +193,16 @@ impl<T: Real> Parts<T> {
         }
     }
 
-    /// The same as a product that leaves its operands where they lie, if it is one for that.
+    /// The same as a product for the microkernel, if it is small enough.
     ///
     /// # Safety
-    /// As of [`Parts::product`], until it has run.
+    /// As for [`Parts::product`], until it has run.
     unsafe fn small(&self, first: usize, of: Product<'_, T>) -> Option<Small> {
         let Product { add, scale, a, b, parallel } = of;
         let alone = matches!(parallel, Parallelism::None);
         let near = b.rows * b.cols <= NEAR && b.rows <= ONE_SUM;
-        // Vectors and outer products the general product sums in an order of its own, on however many
-        // threads: they are left to it.
+        // Matrix-vector and outer products are excluded, because `gemm` sums them in an order of
+        // its own.
         let matrices = a.rows > 1 && self.pitch > 1 && b.rows > 2;
         let single = TypeId::of::<T>() == TypeId::of::<f32>();
         let operands = || Operands {
@@ -215,18 +217,18 @@ impl<T: Real> Parts<T> {
             scale: scale.wide() as f32,
         };
         let small = alone && near && matrices && single && b.col_stride == 1;
-        // SAFETY: the caller's; as said in `product`.
+        // SAFETY: guaranteed by the caller, as in `product`.
         small.then(|| unsafe { Small::new(operands()) })
     }
 
     /// The same by the general product.
     ///
     /// # Safety
-    /// As of [`Parts::product`].
+    /// As for [`Parts::product`].
     unsafe fn general(&self, first: usize, of: Product<'_, T>) {
         let Product { add, scale, a, b, parallel } = of;
-        // SAFETY: as there; `gemm` supports f32 and f64, the only implementors of `Real`. A slice is at
-        // most isize::MAX bytes, so the casts are exact.
+        // SAFETY: as in `product`; `gemm` supports f32 and f64, the only implementors of `Real`. A
+        // slice is at most isize::MAX bytes, so the casts are exact.
         unsafe {
             gemm::gemm(
                 a.rows,
@@ -260,7 +262,7 @@ mod tests {
     use super::{ONE_SUM, Parts, Product, Real, View, add_product, matmul, matmul_into};
     use crate::kernel::transposed;
 
-    /// Sizes with and without whole vectors, near and far, few rows and many.
+    /// Sizes with and without partial vectors, within the caches and beyond, few rows and many.
     const SIZES: [(usize, usize, usize); 9] = [
         (1, 1, 1),
         (3, 0, 2),
@@ -275,7 +277,7 @@ mod tests {
 
     #[test]
     fn matches_the_definition_for_every_orientation() {
-        // Small whole numbers: every sum is exact.
+        // Small integers, so that every sum is exact.
         fn holds<T: Real>((m, k, n): (usize, usize, usize)) {
             let numbers = |n: usize| -> Vec<T> {
                 (0..n).map(|i| T::of(((i * 37) % 11) as f64 - 5.0)).collect()
@@ -289,10 +291,10 @@ mod tests {
                     }
                 }
             }
-            let turned = |x: &[T], rows: usize, columns: usize| -> Vec<T> {
+            let columns_first = |x: &[T], rows: usize, columns: usize| -> Vec<T> {
                 (0..rows * columns).map(|at| x[at % rows * columns + at / rows]).collect()
             };
-            let (at, bt) = (turned(&a, m, k), turned(&b, k, n));
+            let (at, bt) = (columns_first(&a, m, k), columns_first(&b, k, n));
             let tripled: Vec<T> = expected.iter().map(|&x| T::of(3.0) * x).collect();
             for a in [View::new(&a, m, k), View::new(&at, k, m).t()] {
                 for b in [View::new(&b, k, n), View::new(&bt, n, k).t()] {
@@ -313,7 +315,7 @@ mod tests {
         }
     }
 
-    /// What decides how a product is computed is no reason for other bits.
+    /// The kernel and the thread count do not change the bits.
     #[test]
     fn bits_do_not_depend_on_the_way() {
         let source = |n: usize, seed: u32| -> Vec<f32> {
@@ -338,7 +340,7 @@ mod tests {
             let start = source(m * n, 3);
             let mut general = start.clone();
             let out = Parts { start: general.as_mut_ptr(), pitch: n };
-            // SAFETY: `general` is that large and nobody else's.
+            // SAFETY: `general` has this size and is exclusive.
             unsafe { out.general(0, of) };
             let holds = |out: &[f32], what: &str| {
                 let differs = bits(out).iter().zip(bits(&general)).position(|(a, b)| *a != b);
@@ -346,10 +348,10 @@ mod tests {
             };
             #[cfg(target_arch = "x86_64")]
             if let Some(simd) = pulp::x86::V3::try_new() {
-                // The vectors of most processors, whatever this one has.
+                // The vector width of most processors, whatever this one has.
                 let mut out = start.clone();
                 let parts = Parts { start: out.as_mut_ptr(), pitch: n };
-                // SAFETY: `out` is that large and nobody else's.
+                // SAFETY: `out` has this size and is exclusive.
                 let small = unsafe { parts.small(0, of) };
                 assert!(pulp::Simd::vectorize(simd, small.expect("a small product")));
                 holds(&out, "vectors of eight");
@@ -366,7 +368,7 @@ mod tests {
         }
     }
 
-    /// Vectors that are not whole end where the columns do.
+    /// Partial vectors end with the columns.
     #[test]
     fn nothing_beside_a_part_is_written() {
         for (m, k, n) in [(7, 3, 1), (8, 4, 15), (9, 5, 17), (6, 9, 63), (13, 4, 70)] {
@@ -376,7 +378,7 @@ mod tests {
             let parts = Parts { start: out.as_mut_ptr(), pitch };
             let (a, b) = (View::new(&a, m, k), View::new(&b, k, n));
             let of = Product { add: false, scale: 1.0, a, b, parallel: Parallelism::None };
-            // SAFETY: `out` is that large and nobody else's.
+            // SAFETY: `out` has this size and is exclusive.
             unsafe { parts.product(2, of) };
             for (at, &y) in out.iter().enumerate() {
                 let inside = (2..n + 2).contains(&(at % pitch));

@@ -1,4 +1,4 @@
-//! The element types that the CPU kernels are written for.
+//! The element types of the CPU kernels.
 
 use std::ops::Neg;
 
@@ -15,33 +15,33 @@ pub(crate) trait Real: WithDType + Neg<Output = Self> {
     const ONE: Self;
     /// Minus infinity, the neutral element of the maximum.
     const LOWEST: Self;
-    /// Below the largest score by this much, a probability is nothing beside the others.
+    /// Scores this far below the largest have negligible probabilities.
     const NEGLIGIBLE: Self;
 
     /// The nearest value to an `f64`.
     fn of(value: f64) -> Self;
     /// The same value as an `f64`.
     fn wide(self) -> f64;
-    /// `e^self`, in a form that vectorises where the type has one.
+    /// `e^self`, in a form that vectorises if the type has one.
     fn fast_exp(self) -> Self;
     /// The square root.
     fn root(self) -> Self;
     /// `self + a b`, rounded once.
     ///
-    /// One instruction where the caller is [`vectorised`](vxf_tensor::vectorised) and the processor is of
-    /// the last ten years; elsewhere the same bits, slowly.
+    /// One instruction where the caller is [`vectorised`](vxf_tensor::vectorised) and the processor
+    /// has FMA; elsewhere the same bits, slowly.
     fn plus_product(self, a: Self, b: Self) -> Self;
 
-    /// A square of elements transposed.
+    /// Transposes a square of elements.
     #[inline(always)]
-    fn turned(square: Square<Self>) -> Square<Self> {
-        transpose::turned(square)
+    fn transpose_square(square: Square<Self>) -> Square<Self> {
+        transpose::transpose_square(square)
     }
 
     /// `1 / (1 + e^-self)`.
     #[inline(always)]
     fn sigmoid(self) -> Self {
-        // e^-x overflows to infinity for very negative x, whose reciprocal is the right limit 0.
+        // For very negative x, e^-x overflows to infinity, and the result is the correct limit 0.
         Self::ONE / (Self::ONE + (-self).fast_exp())
     }
 }
@@ -79,10 +79,10 @@ impl Real for f32 {
 
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    fn turned(square: Square<Self>) -> Square<Self> {
+    fn transpose_square(square: Square<Self>) -> Square<Self> {
         match pulp::x86::V3::try_new() {
-            Some(simd) => transpose::turned_in_registers(simd, square),
-            None => transpose::turned(square),
+            Some(simd) => transpose::transpose_square_avx(simd, square),
+            None => transpose::transpose_square(square),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::Real;
 
-/// Independent running values, so that the compiler may keep them in vector registers.
+/// Independent running values, which the compiler can keep in vector registers.
 pub(crate) const LANES: usize = 16;
 
 /// Folds the lanes pairwise.
@@ -18,8 +18,8 @@ fn fold<T: Real>(mut lanes: [T; LANES], join: impl Fn(T, T) -> T) -> T {
     lanes[0]
 }
 
-/// The last few values as one more vector, filled up `with` what changes nothing: one by one they took
-/// longer than all others of a short row.
+/// The last few values as one more vector, padded `with` a neutral value. In a short row, a scalar
+/// loop over them would take longer than all other values.
 #[inline(always)]
 fn padded<T: Real>(rest: &[T], with: T) -> [T; LANES] {
     let mut vector = [with; LANES];
@@ -61,7 +61,7 @@ pub(crate) fn sum<T: Real>(values: &[T]) -> T {
     fold(lanes, |x, y| x + y)
 }
 
-/// The largest value of a slice, minus infinity when it is empty. A `NaN` may be passed over.
+/// The largest value of a slice, minus infinity when it is empty. A `NaN` may be skipped.
 #[inline(always)]
 pub(crate) fn largest<T: Real>(values: &[T]) -> T {
     let larger = |x: T, y: T| if x > y { x } else { y };
@@ -88,8 +88,8 @@ pub(crate) fn add_scaled<T: Real>(into: &mut [T], scale: T, from: &[T]) {
 
 /// Replaces scores by their exponentials relative to the largest and returns the sum of those.
 ///
-/// Negligible ones become zero rather than something tiny, whose multiples would be denormal
-/// numbers: processors take many times longer for matrix products with those. `NaN` stays `NaN`.
+/// Negligible ones become zero instead of tiny numbers, whose multiples would be denormal: matrix
+/// products with denormal numbers are many times slower. `NaN` stays `NaN`.
 #[inline(always)]
 pub(crate) fn exponentiate<T: Real>(scores: &mut [T]) -> T {
     let top = largest(scores);
@@ -105,7 +105,7 @@ pub(crate) fn exponentiate<T: Real>(scores: &mut [T]) -> T {
     sum(scores)
 }
 
-/// What [`exponentiate`] makes of each score.
+/// The vector form of [`exponentiate`].
 #[inline(always)]
 fn relative<T: Real>(scores: &mut [T; LANES], top: T) {
     for score in scores {

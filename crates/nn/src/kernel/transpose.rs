@@ -1,19 +1,19 @@
-//! Matrices turned, eight rows and columns at a time.
+//! Transposes matrices, eight rows and columns at a time.
 //!
-//! Element by element a transposition costs as much as a tenth of the product that needs it.
+//! Element by element, a transpose costs as much as a tenth of the GEMM that needs it.
 
 use vxf_tensor::vectorised;
 
 use super::{Real, View};
 
-/// Rows, and columns, that are turned at a time.
+/// Rows, and columns, of a square.
 pub(super) const SIDE: usize = 8;
 
 /// The elements of a square.
 pub(super) type Square<T> = [[T; SIDE]; SIDE];
 
-/// Writes the transpose of `x`, whose rows lie dense, to `out`: a row for each column of `x`, `pitch`
-/// elements apart. What lies between the rows is left as it is.
+/// Writes the transpose of `x`, whose rows are contiguous, to `out`: a row for each column of `x`,
+/// `pitch` elements apart. Elements between the rows are not changed.
 #[inline(always)]
 pub(crate) fn transpose<T: Real>(out: &mut [T], pitch: usize, x: View<'_, T>) {
     let (rows, columns) = x.size();
@@ -25,7 +25,7 @@ pub(crate) fn transpose<T: Real>(out: &mut [T], pitch: usize, x: View<'_, T>) {
             for (to, line) in square.iter_mut().zip(lines) {
                 to.copy_from_slice(&line[at..at + SIDE]);
             }
-            for (i, line) in T::turned(square).iter().enumerate() {
+            for (i, line) in T::transpose_square(square).iter().enumerate() {
                 out[(at + i) * pitch + first..][..SIDE].copy_from_slice(line);
             }
         }
@@ -42,7 +42,7 @@ pub(crate) fn transpose<T: Real>(out: &mut [T], pitch: usize, x: View<'_, T>) {
     }
 }
 
-/// A dense matrix of rows of `width` elements, transposed.
+/// The transpose of a dense matrix with rows of `width` elements.
 pub(crate) fn transposed<T: Real>(x: &[T], width: usize) -> Vec<T> {
     let rows = x.len().checked_div(width).unwrap_or(0);
     let mut out = vec![T::ZERO; x.len()];
@@ -50,16 +50,16 @@ pub(crate) fn transposed<T: Real>(x: &[T], width: usize) -> Vec<T> {
     out
 }
 
-/// A square turned by moving its elements one by one.
+/// Transposes a square element by element.
 #[inline(always)]
-pub(super) fn turned<T: Real>(square: Square<T>) -> Square<T> {
+pub(super) fn transpose_square<T: Real>(square: Square<T>) -> Square<T> {
     std::array::from_fn(|i| std::array::from_fn(|j| square[j][i]))
 }
 
-/// A square turned in registers.
+/// Transposes a square in AVX registers.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-pub(super) fn turned_in_registers(simd: pulp::x86::V3, square: Square<f32>) -> Square<f32> {
+pub(super) fn transpose_square_avx(simd: pulp::x86::V3, square: Square<f32>) -> Square<f32> {
     let avx = simd.avx;
     let [a, b, c, d, e, f, g, h] = square.map(pulp::cast);
     // Pairs of rows, then pairs of pairs, interleaved within the halves of a register.
@@ -92,7 +92,7 @@ pub(super) fn turned_in_registers(simd: pulp::x86::V3, square: Square<f32>) -> S
 mod tests {
     use super::{Real, View, transpose, vectorised};
 
-    /// Every size around the squares, in both types, out of a wider matrix and into one.
+    /// Every size around that of the squares, in both types, from a wider matrix and into one.
     #[test]
     fn matches_the_definition() {
         fn holds<T: Real>() {

@@ -1,10 +1,10 @@
-//! Matrices that lie in slices.
+//! Matrix views of slices.
 
 use std::ops::Range;
 
 use super::Real;
 
-/// A read-only matrix over a slice, with its own strides.
+/// A read-only matrix view of a slice, with strides.
 #[derive(Clone, Copy)]
 pub(crate) struct View<'a, T> {
     pub(super) data: &'a [T],
@@ -20,7 +20,7 @@ impl<'a, T: Real> View<'a, T> {
         Self::strided(data, rows, cols, cols)
     }
 
-    /// A matrix whose rows begin `row_stride` elements apart.
+    /// A matrix whose rows start `row_stride` elements apart.
     pub(crate) fn strided(data: &'a [T], rows: usize, cols: usize, row_stride: usize) -> Self {
         let view = Self { data, rows, cols, row_stride, col_stride: 1 };
         assert!(rows == 0 || cols == 0 || view.last() < data.len(), "matrix outside its slice");
@@ -33,10 +33,10 @@ impl<'a, T: Real> View<'a, T> {
         (self.rows, self.cols)
     }
 
-    /// A row of a matrix whose rows lie dense.
+    /// A row of a matrix with contiguous rows.
     #[inline(always)]
     pub(crate) fn row(&self, row: usize) -> &'a [T] {
-        assert_eq!(self.col_stride, 1, "rows that lie dense");
+        assert_eq!(self.col_stride, 1, "rows are contiguous");
         &self.data[row * self.row_stride..][..self.cols]
     }
 
@@ -69,13 +69,13 @@ impl<'a, T: Real> View<'a, T> {
         }
     }
 
-    /// The elements of a matrix whose rows lie dense one after another.
+    /// The elements of a dense, row-major matrix; none for another layout.
     pub(super) fn dense(&self) -> Option<&'a [T]> {
         let dense = self.col_stride == 1 && self.row_stride == self.cols;
         dense.then(|| &self.data[..self.rows * self.cols])
     }
 
-    /// The offset of the last element of a matrix that has one.
+    /// The offset of the last element of a non-empty matrix.
     fn last(&self) -> usize {
         (self.rows - 1) * self.row_stride + (self.cols - 1) * self.col_stride
     }

@@ -14,7 +14,7 @@ use crate::kernel::{Real, add_scaled, blocks, sum_over_rows};
 ///
 /// # Errors
 ///
-/// When the shapes, dtypes or devices do not fit each other.
+/// When the shapes, dtypes or devices do not match.
 pub fn add_bias(x: &Tensor, bias: &Tensor) -> Result<Tensor> {
     same_kind("add_bias", &[x, bias])?;
     let (_, width) = rows_of("add_bias", x)?;

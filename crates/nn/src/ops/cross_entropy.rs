@@ -1,4 +1,4 @@
-//! The output projection of a language model joined with its cross-entropy.
+//! The output projection of a language model, fused with its cross-entropy.
 
 use std::sync::OnceLock;
 
@@ -10,20 +10,20 @@ use super::{by_dtype, elements, flat, frozen, fused, gradient, output, rows_of, 
 use crate::compose;
 use crate::kernel::{Real, View, add_product, blocks2, exponentiate, largest, matmul};
 
-/// Logits held at one time, as far as the bounds on rows allow.
+/// Logits in memory at one time, within the bounds on rows.
 const LOGITS: usize = 1 << 23;
 
 /// Averages the cross-entropy of the logits `h w^T` over the labelled rows.
 ///
-/// `h` is `[.., H]`, `w` is `[V, H]`, `targets` has one class for each row of `h`, negative where
-/// the row is to be ignored. The result is a scalar, `f64` if `h` is, else `f32`. Only the labelled rows
-/// are computed, a few at a time, so that the logits never exist as a whole. The gradients are
-/// made along with the loss, those of `h` and `w` each only if it is tracked.
+/// `h` is `[.., H]`, `w` is `[V, H]`, `targets` has one class for each row of `h`, negative for an
+/// ignored row. The result is a scalar, `f64` if `h` is, else `f32`. Only the labelled rows are
+/// computed, a few at a time, so that the logits are never in memory as a whole. The gradients of
+/// `h` and `w` are computed together with the loss, each only if it is tracked.
 ///
 /// # Errors
 ///
-/// When the shapes, dtypes or devices do not fit each other, a target is not below `V`, or every
-/// target is negative.
+/// When the shapes, dtypes or devices do not match, a target is not below `V`, or every target is
+/// negative.
 pub fn linear_cross_entropy(h: &Tensor, w: &Tensor, targets: &[i64]) -> Result<Tensor> {
     let labelled = labelled_rows(h, w, targets)?;
     #[cfg(feature = "cuda")]
@@ -81,14 +81,14 @@ pub(crate) fn labelled_rows(
     Ok(labelled)
 }
 
-/// The operation with a trained weight; also what both forms share.
+/// The operation with a trained weight; also the shared part of both forms.
 struct Head {
     labelled: Vec<(usize, usize)>,
     h_shape: Shape,
     w_shape: Shape,
     /// Whether the gradients of h and w are needed.
     need: [bool; 2],
-    /// The gradients that the forward pass made, for a cotangent of one.
+    /// The gradients from the forward pass, for a cotangent of one.
     made: OnceLock<[Option<Tensor>; 2]>,
 }
 
@@ -142,7 +142,7 @@ impl Head {
 
         let dh = if need_h { Some(gradient(dh, &self.h_shape)?) } else { None };
         let dw = if need_w { Some(gradient(dw, &self.w_shape)?) } else { None };
-        // Nothing else runs this operation's forward pass, so the cell was empty.
+        // Each operation runs forward once, so the cell was empty.
         self.made.get_or_init(|| [dh, dw]);
         Ok(output(vec![T::of(total * share)], &Shape::from(())))
     }
@@ -161,7 +161,7 @@ impl Head {
     }
 }
 
-/// The loss of one row; with a `share`, also turns its logits into their gradient.
+/// The loss of one row; with a `share`, also replaces its logits by their gradient.
 #[inline(always)]
 fn row_loss<T: Real>(logits: &mut [T], class: usize, share: Option<f64>) -> f64 {
     let picked = logits[class].wide();

@@ -1,4 +1,4 @@
-//! Rows of a table by their indices.
+//! Looks up rows of a table by their indices.
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
@@ -8,15 +8,15 @@ use super::{by_dtype, elements, flat, frozen, fused, gradient, output};
 use crate::compose;
 use crate::kernel::{Real, add_scaled, filled};
 
-/// Looks up rows of a table, as of the embeddings of tokens.
+/// Looks up rows of a table, such as token embeddings.
 ///
-/// `table` is `[V, H]`, `indices` is u32 `[..]`, the result `[.., H]`. The gradient of a row is the sum
-/// of those of its uses, in their order; uses of the index `ignored` give none, as PyTorch's
-/// `padding_idx`.
+/// `table` is `[V, H]`, `indices` is u32 `[..]`, the result `[.., H]`. The gradient of a row is the
+/// sum over its uses, in their order; uses of the index `ignored` contribute nothing, as with
+/// PyTorch's `padding_idx`.
 ///
 /// # Errors
 ///
-/// When the table is not a matrix, or an index lies beyond it.
+/// When the table is not a matrix, or an index exceeds it.
 pub fn embedding(table: &Tensor, indices: &Tensor, ignored: Option<u32>) -> Result<Tensor> {
     if !fused(table) {
         return compose::embedding(table, indices, ignored);
@@ -35,7 +35,7 @@ struct Lookup {
     list: Vec<u32>,
     ignored: Option<u32>,
     width: usize,
-    /// Of the result.
+    /// The shape of the result.
     shape: Shape,
 }
 

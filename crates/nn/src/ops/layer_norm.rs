@@ -8,15 +8,15 @@ use super::{by_dtype, elements, flat, frozen, fused, gradient, output, rows_of, 
 use crate::compose;
 use crate::kernel::{Real, add_scaled, dot, filled, sum, sum_over_rows};
 
-/// Brings rows to mean zero and variance one, multiplies by a gain and adds a bias.
+/// Normalises rows to mean zero and variance one, multiplies by a gain and adds a bias.
 ///
-/// `x` is `[.., H]`, `gain` and `bias` are `[H]`, the result has the shape of `x`:
-/// `(x - mean(x)) / sqrt(var(x) + eps) gain + bias`, the variance taken over H elements. Where
-/// neither is tracked, gain and bias are captured and get no gradient.
+/// `x` is `[.., H]`, `gain` and `bias` are `[H]`, the result has the shape of `x`: `(x - mean(x)) /
+/// sqrt(var(x) + eps) gain + bias`, with the variance over H elements. If neither is tracked, gain
+/// and bias are captured and get no gradient.
 ///
 /// # Errors
 ///
-/// When the shapes, dtypes or devices do not fit each other.
+/// When the shapes, dtypes or devices do not match.
 pub fn layer_norm(x: &Tensor, gain: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
     same_kind("layer_norm", &[x, gain, bias])?;
     let (_, width) = rows_of("layer_norm", x)?;
@@ -44,13 +44,13 @@ struct Norm {
 }
 
 impl Norm {
-    /// A row's mean and what the distance from it is multiplied by.
+    /// A row's mean and the reciprocal of its standard deviation.
     #[inline(always)]
     fn moments<T: Real>(&self, row: &[T]) -> (T, T) {
         let count = T::of(self.width as f64);
         let mean = sum(row) / count;
-        // About the mean: the difference of two sums of squares would lose all digits of a row
-        // that lies far from zero.
+        // Relative to the mean: a difference of two sums of squares would lose all digits of a row
+        // far from zero.
         let mut squares = T::ZERO;
         for part in row.chunks(CHUNK) {
             let mut distances = [T::ZERO; CHUNK];
@@ -143,7 +143,7 @@ impl Norm {
     }
 }
 
-/// Elements of a row whose distances from the mean are held at one time.
+/// Elements of a row whose deviations from the mean are in memory at one time.
 const CHUNK: usize = 64;
 
 /// The normalisation with a captured gain and bias.

@@ -12,12 +12,12 @@ use crate::kernel::{Real, View, multiplied};
 
 /// Applies a linear layer without bias: `x w^T`.
 ///
-/// `x` is `[.., in]`, `w` is `[out, in]`, the result `[.., out]`. A `w` without a gradient is
-/// captured, so that no gradient is ever computed for it; likewise for `x`.
+/// `x` is `[.., in]`, `w` is `[out, in]`, the result `[.., out]`. An untracked `w` is captured, so
+/// that its gradient is not computed; likewise for `x`.
 ///
 /// # Errors
 ///
-/// When the shapes, dtypes or devices do not fit each other.
+/// When the shapes, dtypes or devices do not match.
 pub fn linear(x: &Tensor, w: &Tensor) -> Result<Tensor> {
     of_which(x, w, Values::Read)
 }

@@ -35,7 +35,7 @@ pub struct Layer {
 ///
 /// # Errors
 ///
-/// When the shapes, dtypes or devices do not fit each other.
+/// When the shapes, dtypes or devices do not match.
 pub fn lora_linear(
     x: &Tensor,
     w: &Tensor,
@@ -277,7 +277,7 @@ impl Base {
         Ok(all)
     }
 
-    /// The gradient of `b`: `dy^T u`, where `u` has its scale.
+    /// The gradient of `b`: `dy^T u`, where `u` includes the scale.
     fn back_b<T: Real>(&self, dy: &[T], u: &[T]) -> Vec<T> {
         let mut all = Vec::new();
         for part in &self.parts {

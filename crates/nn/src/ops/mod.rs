@@ -3,12 +3,12 @@
 //! Common to all of them:
 //!
 //! - CPU tensors of `f32` or `f64` run the fused kernels, CUDA tensors of `f32` or `bf16` those of
-//!   `vxf-cuda` where there are some; anything else runs the composition of the same name in
+//!   `vxf-cuda`, where they exist; anything else runs the composition of the same name in
 //!   [`crate::compose`].
-//! - Operands that need no gradient (see [`Tensor::track_op`]) cost none: the operation captures
-//!   them, or returns nothing for them, and they get no entry in candle's `GradStore`.
+//! - No gradient is computed for untracked operands (see [`Tensor::track_op`]): the operation
+//!   captures them, or returns nothing for them, and they get no entry in candle's `GradStore`.
 //! - Operands may have any layout; results and gradients are contiguous.
-//! - Operands of one call share an element type. Wrong shapes are errors that name the shapes.
+//! - Operands of one call have the same element type. Wrong shapes are errors that name the shapes.
 //! - Work is shared among the threads of rayon's current pool. The same call on a pool of the same
 //!   size gives the same bits.
 
@@ -51,7 +51,7 @@ pub(crate) use linear::Sizes;
 
 use crate::kernel::Real;
 
-/// Runs an expression with `$T` standing for the CPU type of a dtype, or returns an error.
+/// Runs an expression with `$T` as the CPU type of a dtype, or returns an error.
 macro_rules! by_dtype {
     ($dtype:expr, $T:ident => $body:expr) => {
         match $dtype {
@@ -98,7 +98,7 @@ fn same_kind(op: &str, operands: &[&Tensor]) -> Result<()> {
     Ok(())
 }
 
-/// An operand without its graph and with contiguous elements, to be captured or read.
+/// An operand, detached and contiguous, to be captured or read.
 fn frozen(x: &Tensor) -> Result<Tensor> {
     x.detach().contiguous()
 }
@@ -141,7 +141,7 @@ fn elements<'a, T: Real>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a
     Ok(&storage.as_slice::<T>()?[start..end])
 }
 
-/// Where a contiguous layout lies in its storage.
+/// The range of a contiguous layout in its storage.
 fn span(layout: &Layout) -> Result<(usize, usize)> {
     match layout.contiguous_offsets() {
         Some(span) => Ok(span),
@@ -149,7 +149,7 @@ fn span(layout: &Layout) -> Result<(usize, usize)> {
     }
 }
 
-/// Finishes a forward pass.
+/// The output of a forward pass.
 fn output<T: Real>(values: Vec<T>, shape: &Shape) -> (CpuStorage, Shape) {
     (T::to_cpu_storage_owned(values), shape.clone())
 }

@@ -20,7 +20,7 @@ pub fn relu(x: &Tensor) -> Result<Tensor> {
     apply1(&x.contiguous()?, Relu)
 }
 
-/// `values` where `x` is positive or not a number, zero elsewhere.
+/// `values` where `x` is positive or NaN, zero elsewhere.
 fn where_positive<T: Real>(x: &[T], values: &[T]) -> Vec<T> {
     filled(
         x.len(),

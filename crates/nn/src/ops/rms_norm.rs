@@ -10,13 +10,13 @@ use crate::kernel::{Real, add_scaled, dot, filled, sum_over_rows};
 
 /// Normalises rows by their root mean square and multiplies them by a gain.
 ///
-/// `x` is `[.., H]`, `gain` is `[H]`, the result has the shape of `x`:
-/// `x gain / sqrt(mean(x^2) + eps)`. A last size of several times `H` is as many rows, such as the
-/// heads of queries or keys. An untracked `gain` is captured and gets no gradient.
+/// `x` is `[.., H]`, `gain` is `[H]`, the result has the shape of `x`: `x gain / sqrt(mean(x^2) +
+/// eps)`. The last size of `x` may be a multiple of `H`: each part, such as a head, is then a row.
+/// An untracked `gain` is captured and gets no gradient.
 ///
 /// # Errors
 ///
-/// When the shapes, dtypes or devices do not fit each other.
+/// When the shapes, dtypes or devices do not match.
 pub fn rms_norm(x: &Tensor, gain: &Tensor, eps: f64) -> Result<Tensor> {
     same_kind("rms_norm", &[x, gain])?;
     let (_, last) = rows_of("rms_norm", x)?;
@@ -46,7 +46,7 @@ struct Norm {
 }
 
 impl Norm {
-    /// What a row is multiplied by.
+    /// The factor on a row.
     #[inline(always)]
     fn factor<T: Real>(&self, row: &[T]) -> T {
         let mean = dot(row, row) / T::of(self.width as f64);

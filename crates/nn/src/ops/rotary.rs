@@ -1,4 +1,4 @@
-//! Rotary position embedding, joined with the split into heads.
+//! Rotary position embedding, fused with the split into heads.
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
@@ -14,7 +14,7 @@ use crate::kernel::{Real, filled};
 ///
 /// # Errors
 ///
-/// When `x` has not three dimensions or its width is not a multiple of `heads`.
+/// When `x` does not have three dimensions or its width is not a multiple of `heads`.
 pub fn split_heads(x: &Tensor, heads: usize) -> Result<Tensor> {
     let (batch, len, d) = head_sizes("split_heads", x, heads)?;
     #[cfg(feature = "cuda")]
@@ -30,15 +30,14 @@ pub fn split_heads(x: &Tensor, heads: usize) -> Result<Tensor> {
 
 /// Splits into heads and rotates each by its position.
 ///
-/// `x` is `[B, T, heads d]`, the result a contiguous `[B, heads, T, d]`. Row `t` of `x` stands at
-/// position `offset + t`, which selects the row of `cos` and `sin`, both `[T_max, d / 2]`. The
-/// halves of a head form the rotated pairs: element `i` with element `i + d / 2`, as in Hugging
-/// Face's Llama. The tables are captured and never get a gradient.
+/// `x` is `[B, T, heads d]`, the result a contiguous `[B, heads, T, d]`. Row `t` of `x` has
+/// position `offset + t`, which selects the row of `cos` and `sin`, both `[T_max, d / 2]`. Element
+/// `i` of a head is rotated with element `i + d / 2`, as in Hugging Face's Llama. The tables are
+/// captured and never get a gradient.
 ///
 /// # Errors
 ///
-/// When the shapes, dtypes or devices do not fit each other, `d` is odd, or the tables are too
-/// short.
+/// When the shapes, dtypes or devices do not match, `d` is odd, or the tables are too short.
 pub fn rotary(
     x: &Tensor,
     heads: usize,
@@ -84,9 +83,9 @@ fn head_sizes(op: &str, x: &Tensor, heads: usize) -> Result<(usize, usize, usize
     }
 }
 
-/// The split into heads, and the rotation of each where there are tables.
+/// The split into heads, with the rotation of each if there are tables.
 struct Heads {
-    /// Cosines and sines, from the first position on.
+    /// Cosines and sines, from the first position.
     rotation: Option<(Tensor, Tensor)>,
     heads: usize,
     len: usize,
@@ -97,7 +96,7 @@ struct Heads {
 /// Pairs that are rotated at a time.
 const LANES: usize = 8;
 
-/// Rotates one head at one position, by the tables' angle or, for `turn` -1, back.
+/// Rotates one head at one position by the tables' angle, or back if `direction` is -1.
 #[inline(always)]
 pub(super) fn rotate<T: Real>(to: &mut [T], from: &[T], (cos, sin): (&[T], &[T]), turn: T) {
     let half = from.len() / 2;
@@ -111,40 +110,40 @@ pub(super) fn rotate<T: Real>(to: &mut [T], from: &[T], (cos, sin): (&[T], &[T])
     for ((to_left, to_right), ((left, right), (cos, sin))) in
         to_left.iter_mut().zip(to_right).zip(pairs)
     {
-        turned((to_left, to_right), (left, right), (cos, sin), turn);
+        rotate_lanes((to_left, to_right), (left, right), (cos, sin), direction);
     }
     if !left_rest.is_empty() {
-        // A head has few pairs: what is left of them is a vector's worth, too.
+        // A head has few pairs, so the remaining ones are padded to a whole vector.
         let mut pairs = [[T::ZERO; LANES]; 4];
         for (pairs, rest) in pairs.iter_mut().zip([left_rest, right_rest, cos_rest, sin_rest]) {
             pairs[..rest.len()].copy_from_slice(rest);
         }
         let [left, right, cos, sin] = &pairs;
         let (mut to_left, mut to_right) = ([T::ZERO; LANES], [T::ZERO; LANES]);
-        turned((&mut to_left, &mut to_right), (left, right), (cos, sin), turn);
+        rotate_lanes((&mut to_left, &mut to_right), (left, right), (cos, sin), direction);
         to_left_rest.copy_from_slice(&to_left[..left_rest.len()]);
         to_right_rest.copy_from_slice(&to_right[..left_rest.len()]);
     }
 }
 
-/// [`rotate`] for as many pairs as there are lanes.
+/// [`rotate`] for one vector of pairs.
 #[inline(always)]
-fn turned<T: Real>(
+fn rotate_lanes<T: Real>(
     (to_left, to_right): (&mut [T; LANES], &mut [T; LANES]),
     (left, right): (&[T; LANES], &[T; LANES]),
     (cos, sin): (&[T; LANES], &[T; LANES]),
-    turn: T,
+    direction: T,
 ) {
     for i in 0..LANES {
-        let (a, b, cos, sin) = (left[i], right[i], cos[i], sin[i] * turn);
+        let (a, b, cos, sin) = (left[i], right[i], cos[i], sin[i] * direction);
         to_left[i] = a * cos - b * sin;
         to_right[i] = b * cos + a * sin;
     }
 }
 
 impl Heads {
-    /// Puts rows `[T, heads]` of width `d` in the order `[heads, T]`, or back where `turn` is -1.
-    fn apply<T: Real>(&self, x: &[T], turn: T) -> Result<Vec<T>> {
+    /// Reorders rows `[T, heads]` of width `d` to `[heads, T]`, or back if `direction` is -1.
+    fn apply<T: Real>(&self, x: &[T], direction: T) -> Result<Vec<T>> {
         let Self { heads, len, d, .. } = *self;
         let (cos, sin) = match &self.rotation {
             Some((cos, sin)) => (Some(flat(cos)?), Some(flat(sin)?)),
@@ -154,19 +153,19 @@ impl Heads {
             (Some(cos), Some(sin)) => Some((cos.slice::<T>()?, sin.slice::<T>()?)),
             _ => None,
         };
-        // The sizes as the output has them.
-        let (outer, inner) = if turn == T::ONE { (heads, len) } else { (len, heads) };
+        // The sizes of the output.
+        let (outer, inner) = if direction == T::ONE { (heads, len) } else { (len, heads) };
         Ok(filled(
             x.len(),
             d,
             #[inline(always)]
             |first, y| {
-                // Where the first row lies; the next ones follow without a division each.
+                // The indices of the first row; the next ones follow without divisions.
                 let (mut minor, mut major, mut batch) =
                     (first % inner, first / inner % outer, first / inner / outer);
                 for y in y.chunks_exact_mut(d) {
                     let x = &x[((batch * inner + minor) * outer + major) * d..][..d];
-                    let t = if turn == T::ONE { minor } else { major };
+                    let t = if direction == T::ONE { minor } else { major };
                     minor += 1;
                     if minor == inner {
                         (minor, major) = (0, major + 1);
@@ -178,7 +177,7 @@ impl Heads {
                         None => y.copy_from_slice(x),
                         Some((cos, sin)) => {
                             let angle = t * d / 2..(t + 1) * d / 2;
-                            rotate(y, x, (&cos[angle.clone()], &sin[angle]), turn);
+                            rotate(y, x, (&cos[angle.clone()], &sin[angle]), direction);
                         }
                     }
                 }

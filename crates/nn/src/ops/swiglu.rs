@@ -12,7 +12,7 @@ use crate::kernel::{Real, filled, filled2};
 
 /// Multiplies `up` by the sigmoid-weighted `gate`: `gate sigmoid(gate) up`.
 ///
-/// Both operands and the result have one shape.
+/// Both operands and the result have the same shape.
 ///
 /// # Errors
 ///
@@ -188,7 +188,7 @@ impl CustomOp2 for Swiglu {
         let dy = frozen(dy)?;
         by_dtype!(gate.dtype(), T => {
             let (g, u, dy) = (flat(gate)?, flat(up)?, flat(&dy)?);
-            // Both are made even where one is dropped: the sigmoid is what costs.
+            // Both are computed even if one is dropped, because the sigmoid is the main cost.
             let (dgate, dup) = backward::<T>(g.slice()?, u.slice()?, dy.slice()?);
             let dgate = gradient(dgate, gate.shape())?;
             let dup = gradient(dup, up.shape())?;

@@ -1,4 +1,4 @@
-//! Random tensors and the two ways of checking an operation.
+//! Random tensors and the two checks of an operation.
 
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Result, Tensor, Var};
@@ -23,7 +23,7 @@ impl Source {
         Tensor::from_vec(values, shape, &Device::Cpu)
     }
 
-    /// The tables of rotations by random angles.
+    /// Tables of cosines and sines of random angles.
     pub(crate) fn angles(&mut self, rows: usize, half: usize) -> Result<(Tensor, Tensor)> {
         let angles = self.tensor(&[rows, half])?;
         Ok((angles.cos()?, angles.sin()?))
@@ -63,7 +63,7 @@ impl Source {
     }
 }
 
-/// A further operand beside `first`: of its type, where it is.
+/// A further operand with the type and the device of `first`.
 pub(crate) fn beside(first: &Tensor, x: &Tensor) -> Result<Tensor> {
     x.to_device(first.device())?.to_dtype(first.dtype())
 }
@@ -99,7 +99,7 @@ pub(crate) fn evaluate(op: Op<'_>, operands: &[Tensor]) -> Result<(Tensor, Vec<T
     Ok((out.detach(), grads))
 }
 
-/// The backward pass from a result, without operands of its own.
+/// The backward pass from a result, with a cotangent of its own.
 pub(crate) fn backward(out: &Tensor) -> Result<GradStore> {
     let cotangent = Source::new(5).tensor(out.dims())?.to_dtype(out.dtype())?;
     seed(out, &cotangent).expect("a graph").backward()
@@ -107,8 +107,8 @@ pub(crate) fn backward(out: &Tensor) -> Result<GradStore> {
 
 /// Asserts that two tensors agree to a tolerance relative to the larger elements.
 ///
-/// Operands are near one, so that what is far smaller is what is left of a sum that cancels; it has
-/// the rounding of its terms.
+/// Operands are near one, so much smaller elements are sums that cancel; they have the rounding
+/// errors of their terms.
 pub(crate) fn assert_close(
     what: &str,
     found: &Tensor,
@@ -154,13 +154,13 @@ pub(crate) fn check_differences(op: Op<'_>, operands: &[Tensor]) -> Result<()> {
     Ok(())
 }
 
-/// Checks the result and the gradients against another form of the operation, in both types; on
-/// another device than the CPU against that form on the CPU, in the types that there are kernels for.
+/// Checks the result and the gradients against another form of the operation, in both types. On
+/// another device it compares with that form on the CPU, in the types that have kernels.
 pub(crate) fn check_same(fused: Op<'_>, slow: Op<'_>, operands: &[Tensor]) -> Result<()> {
     let cases = match device().is_cpu() {
         true => [(DType::F64, DType::F64, 1e-11), (DType::F32, DType::F32, 3e-5)],
-        // The slow form of rounded operands, not itself rounded. One rounding to bf16 is 2^-9; a result is
-        // rounded two or three times on the way, and sums of some dozen terms cancel to a tenth.
+        // The slow form gets rounded operands but does not round. One rounding to bf16 is 2^-9; a
+        // result is rounded two or three times, and sums of some dozen terms cancel to a tenth.
         false => [(DType::F32, DType::F64, 3e-5), (DType::BF16, DType::F64, 6e-2)],
     };
     for (dtype, slow_dtype, tolerance) in cases {

@@ -1,5 +1,5 @@
-//! What the documentation promises besides the numbers: no needless gradients, errors instead of
-//! panics, any layout, repeatable bits.
+//! Documented properties besides the numbers: no needless gradients, errors instead of panics, any
+//! layout, repeatable bits.
 
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Result, Tensor, Var};
@@ -136,7 +136,7 @@ fn gradients_carry_no_history() -> Result<()> {
     Ok(())
 }
 
-/// Asserts an error whose message holds a text.
+/// Asserts an error whose message contains a text.
 fn assert_error(result: Result<Tensor>, text: &str) {
     match result {
         Ok(out) => panic!("a result of shape {:?} instead of an error", out.dims()),
@@ -244,7 +244,7 @@ fn any_layout_will_do() -> Result<()> {
     let w = source.tensor(&[6, 4])?.t()?;
     let run = |x: &Tensor, w: &Tensor| -> Result<(Vec<f64>, GradStore)> {
         let y = ops::swiglu(&ops::linear(x, w)?, &ops::linear(x, w)?.affine(2.0, 1.0)?)?;
-        // The sum hands one number to every element, by a broadcast.
+        // The gradient of a sum is a broadcast number.
         Ok((values(&y)?, y.sum_all()?.backward()?))
     };
     let (found, found_grads) = run(&x.t()?, &w)?;
@@ -254,7 +254,7 @@ fn any_layout_will_do() -> Result<()> {
     let [found, expected] = grads.map(|grads| grads.get(&x).map(values));
     assert_eq!(found.transpose()?, expected.transpose()?);
 
-    // A part of a larger tensor: contiguous, but not from the start.
+    // A part of a larger tensor: contiguous, with an offset.
     let part = source.tensor(&[4, 6])?.narrow(0, 1, 2)?;
     let copy = part.force_contiguous()?;
     let gain = source.tensor(&[12])?.narrow(0, 3, 6)?;
@@ -275,7 +275,7 @@ fn any_layout_will_do() -> Result<()> {
     Ok(())
 }
 
-/// Neither padding keys nor ignored rows can leak into a result, whatever they hold.
+/// Neither padding keys nor ignored rows can change a result, whatever they contain.
 #[test]
 fn hidden_operands_do_not_matter() -> Result<()> {
     let mut source = Source::new(8);
@@ -312,7 +312,7 @@ fn extreme_values_stay_finite() -> Result<()> {
     let loss = ops::linear_cross_entropy(&x, &w, &[1])?;
     assert_eq!(loss.to_scalar::<f32>()?, 2e4);
 
-    // Rows far from zero keep the digits in which they differ.
+    // Rows far from zero keep the digits of their differences.
     let far = Tensor::new(&[[1e4_f32, 1e4 + 1.0, 1e4 - 1.0, 1e4]], device)?;
     let (ones, zeros) =
         (Tensor::ones(4, DType::F32, device)?, Tensor::zeros(4, DType::F32, device)?);
@@ -346,7 +346,7 @@ fn the_graph_may_be_used_again() -> Result<()> {
 }
 
 #[test]
-fn half_types_take_the_slow_way() -> Result<()> {
+fn half_types_use_the_slow_form() -> Result<()> {
     let mut source = Source::new(10);
     let mut t = |shape: &[usize]| source.tensor(shape)?.to_dtype(DType::BF16);
     let (x, w) = (Var::from_tensor(&t(&[2, 4, 8])?)?, t(&[8, 8])?);
@@ -358,7 +358,7 @@ fn half_types_take_the_slow_way() -> Result<()> {
     let y = ops::swiglu(&ops::attention(&q, &q, &q, Some(&[4, 2]), Some(3))?, &y)?;
     let y = ops::lora_linear(&y, &w, &t(&[2, 8])?, &t(&[8, 2])?, 0.5, None)?;
     let loss = ops::linear_cross_entropy(&y, &w, &[1; 8])?;
-    assert_eq!(loss.dtype(), DType::F32, "bf16 would leave it two digits");
+    assert_eq!(loss.dtype(), DType::F32, "bf16 would keep only two digits");
     assert!(loss.backward()?.get(&x).is_some());
     let grads = seed(&y, &y).expect("a graph").backward()?;
     assert_eq!(grads.get(&x).map(|g| g.dtype()), Some(DType::BF16));

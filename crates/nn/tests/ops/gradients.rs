@@ -45,7 +45,7 @@ fn layer_norm() -> Result<()> {
     let all = [x.clone(), gain.clone(), bias.clone()];
     check_differences(&|o| ops::layer_norm(&o[0], &o[1], &o[2], 1e-3), &all)?;
     check_differences(&|o| ops::layer_norm(&o[0], &gain, &bias, 1e-3), std::slice::from_ref(&x))?;
-    // One of the two alone.
+    // Gradients of one of the two alone.
     check_differences(&|o| ops::layer_norm(&o[0], &o[1], &bias, 1e-3), &[x.clone(), gain.clone()])?;
     check_differences(&|o| ops::layer_norm(&x, &gain, &o[0], 1e-3), &[bias])
 }

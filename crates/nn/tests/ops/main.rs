@@ -1,5 +1,5 @@
-//! The fused operations against finite differences, against their compositions, and against what
-//! their documentation promises.
+//! Checks the fused operations against finite differences, their compositions and their
+//! documentation.
 
 mod common;
 mod contract;

@@ -1,4 +1,4 @@
-//! Half-precision activations beside single-precision weights, and what a device draws.
+//! Half-precision activations with single-precision weights, and dropout masks on a device.
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use vxf_nn::ops;
@@ -8,7 +8,8 @@ use vxf_testkit::device;
 
 use crate::common::{Source, assert_close, values};
 
-/// An adapter trained in f32 on a bf16 base gets f32 gradients, near those of the whole in f64.
+/// An adapter trained in f32 on a bf16 base gets f32 gradients, near those of the same layer in
+/// f64.
 #[test]
 fn adapters_may_be_wider_than_activations() -> Result<()> {
     let mut source = Source::new(41);
@@ -35,7 +36,7 @@ fn adapters_may_be_wider_than_activations() -> Result<()> {
     };
     let expected = run(&Device::Cpu, true)?;
     for (found, expected) in run(device(), false)?.iter().zip(&expected) {
-        // Some roundings to bf16, 2^-9 each, and sums that cancel in part.
+        // Several roundings to bf16, 2^-9 each, and sums that cancel in part.
         assert_close("gradient", &found.to_device(&Device::Cpu)?, expected, 3e-2)?;
     }
     Ok(())

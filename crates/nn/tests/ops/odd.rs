@@ -1,4 +1,4 @@
-//! Odd shapes: a single position, a single head, a single key head, widths that fill no vector.
+//! Odd shapes: a single position, a single head, a single key head, widths below a vector.
 //!
 //! Each operation against central differences in `f64` and against its composition.
 
@@ -20,7 +20,7 @@ const SIZES: [(usize, usize); 5] = [(1, 1), (1, 17), (2, 3), (17, 19), (65, 9)];
 #[test]
 fn linear() -> Result<()> {
     let mut source = Source::new(21);
-    // Few rows take another way than many.
+    // Few rows use another kernel than many.
     for (rows, inner) in SIZES {
         for out in [1, 5, 18] {
             let (x, w) = (source.tensor(&[1, rows, inner])?, source.tensor(&[out, inner])?);
@@ -145,7 +145,7 @@ fn embedding() -> Result<()> {
             let slow: Op<'_> = &|o| compose::embedding(&o[0], &there(o)?, ignored);
             let table = std::slice::from_ref(&table);
             check_same(fused, slow, table)?;
-            // What is ignored moves the result all the same.
+            // An ignored index still changes the result.
             if ignored.is_none() {
                 check_differences(fused, table)?;
             }
@@ -298,8 +298,8 @@ fn attention() -> Result<()> {
                 let fused: Op<'_> = &|o| ops::attention(&o[0], &o[1], &o[2], lengths, window);
                 let slow: Op<'_> = &|o| compose::attention(&o[0], &o[1], &o[2], lengths, window);
                 check_same(fused, slow, &all)?;
-                // A query whose window holds padding alone gives gradients that are not slopes, as
-                // the operation's documentation says.
+                // If the window of a query contains only padding, gradients are not slopes, as the
+                // operation's documentation says.
                 if lengths.is_none() || window != Some(1) {
                     check_differences(fused, &all)?;
                 }
@@ -309,9 +309,9 @@ fn attention() -> Result<()> {
     Ok(())
 }
 
-/// Keys and values that are the beginning of longer tensors give the bits of their copies.
+/// Keys and values at the start of longer tensors give the same bits as their copies.
 #[test]
-fn attention_over_a_cache_with_room() -> Result<()> {
+fn attention_over_a_cache_with_spare_capacity() -> Result<()> {
     let mut source = Source::new(27);
     let sizes = [(1, 1, 1, 1, 8, 5), (2, 2, 1, 1, 5, 8), (3, 4, 2, 1, 70, 7), (2, 4, 1, 6, 33, 16)];
     for (batch, heads, kv_heads, len, keys, d) in sizes {
@@ -321,17 +321,17 @@ fn attention_over_a_cache_with_room() -> Result<()> {
         };
         let q = source.tensor(&[batch, heads, len, d])?.to_dtype(f32)?;
         let (k, v) = (room(&mut source)?, room(&mut source)?);
-        // Not from the first position on either.
+        // From the first position and from a later one.
         for start in [0, 4] {
             let (k, v) = (k.narrow(2, start, keys)?, v.narrow(2, start, keys)?);
             let found = ops::attention(&q, &k, &v, None, Some(5))?;
             let (own_k, own_v) = (k.force_contiguous()?, v.force_contiguous()?);
             let copied = ops::attention(&q, &own_k, &own_v, None, Some(5))?;
             assert_eq!(bits(&found)?, bits(&copied)?);
-            // One of the two with room, the other without.
+            // One of the two with spare capacity, the other without.
             let mixed = ops::attention(&q, &k, &own_v, None, Some(5))?;
             assert_eq!(bits(&mixed)?, bits(&copied)?);
-            // Differentiated they are copied.
+            // With differentiation they are copied.
             let var = candle_core::Var::from_tensor(&q)?;
             let tracked = ops::attention(&var, &k, &v, None, Some(5))?;
             assert_eq!(bits(&tracked)?, bits(&copied)?);

@@ -6,7 +6,7 @@ use vxf_nn::{compose, ops};
 
 use crate::common::{Source, beside, check_same};
 
-/// Turns candle's error into proptest's, for `?` in a property.
+/// Converts candle's error into proptest's, for `?` in a property.
 fn ran(result: Result<()>) -> std::result::Result<(), TestCaseError> {
     result.map_err(|error| TestCaseError::fail(error.to_string()))
 }
@@ -204,7 +204,7 @@ proptest! {
     }
 }
 
-/// The sizes at which work is shared among threads and loss rows come in several chunks.
+/// Sizes at which work is shared among threads and the loss is computed in several chunks.
 #[test]
 fn large_operands() -> Result<()> {
     let mut source = Source::new(11);
@@ -253,7 +253,7 @@ fn large_operands() -> Result<()> {
     )
 }
 
-/// A window of all keys is none, and one of a single key hands on that key's value.
+/// A window of all keys has no effect, and one of a single key returns that key's value.
 #[test]
 fn windows_have_the_size_they_say() -> Result<()> {
     let mut source = Source::new(14);
@@ -276,7 +276,7 @@ fn windows_have_the_size_they_say() -> Result<()> {
     close(&found.narrow(1, 69, 1)?, &two)
 }
 
-/// The compositions themselves against candle's own reference implementations.
+/// The compositions against candle's own reference implementations.
 #[test]
 fn compositions_match_candle() -> Result<()> {
     let mut source = Source::new(12);
@@ -318,7 +318,7 @@ fn compositions_match_candle() -> Result<()> {
     close(&compose::linear_cross_entropy(&h, &w, &targets)?, &expected)
 }
 
-/// One chunk of keys at a time gives what the whole sequence gives.
+/// Decoding one chunk of keys at a time gives the result of the whole sequence.
 #[test]
 fn decoding_matches_the_whole_sequence() -> Result<()> {
     let mut source = Source::new(13);

@@ -1,11 +1,11 @@
-//! Sizes of real models, which take kernels, tiles and chunks that small operands never reach.
+//! Sizes of real models, which use kernels, tiles and chunks that small operands never reach.
 
 use candle_core::Result;
 use vxf_nn::{compose, ops};
 
 use crate::common::{Op, Source, beside, check_same};
 
-/// Heads as wide as models have them, and sequences around the edges of tiles.
+/// Head widths of real models, and sequences around the edges of tiles.
 #[test]
 fn attention() -> Result<()> {
     let mut source = Source::new(51);
@@ -27,14 +27,14 @@ fn attention() -> Result<()> {
     Ok(())
 }
 
-/// More rows, and more classes, than are taken at one time.
+/// More rows, and more classes, than fit into one chunk.
 #[test]
 fn linear_cross_entropy() -> Result<()> {
     let mut source = Source::new(52);
     for (rows, width, classes) in [(4200, 8, 40), (600, 8, 32_000)] {
         let (h, w) = (source.tensor(&[rows, width])?, source.tensor(&[classes, width])?);
         let targets = source.targets(rows, classes);
-        // The sum in place of the mean, whose gradients would be too small to compare.
+        // The sum instead of the mean, whose gradients would be too small to compare.
         let sum = |loss: candle_core::Tensor| loss.affine(rows as f64, 0.0);
         check_same(
             &|o| sum(ops::linear_cross_entropy(&o[0], &o[1], &targets)?),

@@ -5,8 +5,8 @@ use vxf_nn::ops;
 
 use crate::common::{Source, backward, bits};
 
-/// One step of everything, large enough to be shared among threads: the bits of the results and
-/// of all gradients.
+/// Runs all operations, large enough to be shared among threads. Returns the bits of the results
+/// and of all gradients.
 fn step() -> Result<Vec<Vec<u32>>> {
     let mut source = Source::new(11);
     let mut t = |shape: &[usize]| Var::from_tensor(&source.tensor(shape)?.to_dtype(DType::F32)?);
@@ -50,7 +50,7 @@ fn bits_are_repeatable() -> Result<()> {
     Ok(())
 }
 
-/// The same without the large matrix products, whose splitting is not ours.
+/// The same without the large matrix products, which the `gemm` crate splits among threads.
 fn step_without_products() -> Result<Vec<Vec<u32>>> {
     let mut source = Source::new(12);
     let mut t = |shape: &[usize]| Var::from_tensor(&source.tensor(shape)?.to_dtype(DType::F32)?);

@@ -1,4 +1,4 @@
-//! Axes: settings that a recipe gives several values. An experiment is the product of its axes.
+//! Axes: settings with several values. An experiment is the product of its axes.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,44 +11,44 @@ use crate::resolve::sections::SUGAR;
 use crate::resolve::stages::LIST;
 use crate::{Error, Result};
 
-/// The section that names axes.
+/// The section with the axes.
 const SECTION: &str = "axes";
 
-/// Tables that a stage takes from the section of its kind as a whole, or not at all.
+/// Tables that a stage takes from its kind's section as a whole, or not at all.
 const WHOLE: [&str; 1] = ["trainable"];
 
-/// Settings that are lists by themselves, and axes without being named here.
+/// Settings that are lists already and need no axis.
 const LISTS: [&str; 2] = ["seeds", "harmful_ratios"];
 
-/// More points than a person means to run.
+/// Limit of points; more are surely a mistake.
 const MOST_POINTS: usize = 10_000;
 
 /// A setting with several values.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Axis {
-    /// The setting, such as `perturber.rho`.
+    /// The key, such as `perturber.rho`.
     pub key: String,
     /// Its values.
     pub values: Vec<Value>,
 }
 
-/// One combination of the axes' values, as a recipe.
+/// One combination of axis values, with its recipe.
 #[derive(Clone, Debug)]
 pub struct Point {
-    /// Each axis with the value that it has here.
+    /// Key and value of each axis.
     pub values: Vec<(String, Value)>,
     /// The recipe.
     pub recipe: Recipe,
 }
 
-/// A recipe with all its axes: what an experiment consists of.
+/// A recipe with all its axes.
 #[derive(Clone, Debug)]
 pub struct Experiment {
-    /// The axes, beside seeds and harmful ratios.
+    /// The axes, without seeds and harmful ratios.
     pub axes: Vec<Axis>,
-    /// The product of the axes; one point where there are none.
+    /// The product of the axes; a single point without any.
     pub points: Vec<Point>,
-    /// What was written, without the axes.
+    /// The settings as written, without axes.
     written: Layer,
 }
 
@@ -56,8 +56,8 @@ impl Experiment {
     /// Resolves `layer` at every point of its axes.
     ///
     /// # Errors
-    /// As [`resolve`], and when an axis has no values, is a list by itself, changes nothing that is
-    /// trained, or changes what all runs share.
+    /// As [`resolve`], and when an axis has no values, is a setting that is a list already, does not
+    /// change any training, or changes a setting that all runs share.
     pub fn of(mut layer: Layer) -> Result<Self> {
         let places = layer.clone();
         let axes = match layer.take(SECTION) {
@@ -103,29 +103,29 @@ impl Experiment {
         Ok(Self { axes, points, written: layer })
     }
 
-    /// The recipe whose settings all points share: model, seeds, device, metrics.
+    /// The recipe of the first point; all points share its model, seeds, device and metrics.
     pub fn recipe(&self) -> &Recipe {
         &self.points[0].recipe
     }
 
-    /// Sets what is kept of a forward pass at every point.
+    /// Sets what is kept for the backward pass, at every point.
     pub fn set_recompute(&mut self, recompute: crate::settings::Keep) {
         for point in &mut self.points {
             point.recipe.settings.recompute = recompute;
         }
     }
 
-    /// The experiment as a tree, as it is written to `config.resolved.toml`.
+    /// The experiment as a tree, as in `config.resolved.toml`.
     pub fn value(&self) -> Map<String, Value> {
         self.tree(Recipe::value_as)
     }
 
-    /// What the weights depend on; see [`Recipe::essence`].
+    /// What trained weights depend on; see [`Recipe::essence`].
     pub fn essence(&self) -> Map<String, Value> {
         self.tree(Recipe::essence_as)
     }
 
-    /// What the weights depend on besides the content of models and data: no path is in it.
+    /// As [`Experiment::essence`], without paths; the content of models and data is identified elsewhere.
     pub fn essence_by_content(&self) -> Map<String, Value> {
         self.tree(|recipe, form| {
             let mut shared = recipe.essence_as(form);
@@ -144,14 +144,13 @@ impl Experiment {
         crate::recipe::digest(&Value::Object(self.essence_by_content()))
     }
 
-    /// The axes, and what all points have in common of what `of` tells of them. Where the points
-    /// differ, an axis decides, and what was written stays as it was: another method brings other
-    /// defaults.
+    /// The axes, and the settings that `of` returns alike for all points. A setting in which points
+    /// differ keeps its written value, because other methods have other defaults.
     fn tree(&self, of: impl Fn(&Recipe, Form) -> Map<String, Value>) -> Map<String, Value> {
         if self.axes.is_empty() {
             return of(self.recipe(), Form::Shortest);
         }
-        // An axis names stages as they were written.
+        // An axis refers to stages as they were written.
         let listed =
             self.written.get(LIST).is_some() || self.axes.iter().any(|axis| axis.key == LIST);
         let form = if listed { Form::List } else { Form::Shortest };
@@ -160,7 +159,7 @@ impl Experiment {
             common(&mut shared, &of(&point.recipe, form), self.written.values());
         }
         if listed {
-            // What a stage leaves to the section of its kind is said there.
+            // Settings that a stage takes from its kind's section are written there.
             for names in SUGAR {
                 if let Some(section) = self.written.get(names.training) {
                     shared.insert(names.training.into(), section.clone());
@@ -175,21 +174,21 @@ impl Experiment {
 
     /// The experiment as TOML.
     pub fn toml(&self) -> String {
-        // Every value came from serde structs without nulls, so TOML can hold it.
+        // All values come from serde structs without nulls, so TOML can hold them.
         toml::to_string(&self.value()).unwrap_or_default()
     }
 }
 
-/// Checks that `axis` changes what some stage does or trains on, and nothing else: all runs of an
-/// experiment share one model and are measured in one way.
+/// Checks that `axis` changes how some stage is trained, and nothing else: all runs of an experiment
+/// share one model and one way of measuring.
 ///
 /// # Errors
-/// The rule that it breaks.
+/// The broken rule.
 fn varies_training(axis: &Axis, points: &[Point]) -> Result<(), String> {
     let mut firsts: HashMap<String, &Point> = HashMap::new();
     let mut acts = axis.values.len() < 2;
     for point in points {
-        // Each point is compared with the first that has the same values on all other axes.
+        // Each point is compared with the first one that agrees on all other axes.
         let rest: Vec<_> = point.values.iter().filter(|(key, _)| *key != axis.key).collect();
         let first = &firsts.entry(json!(rest).to_string()).or_insert(point).recipe;
         let (one, other) = (shared(first), shared(&point.recipe));
@@ -210,7 +209,7 @@ fn varies_training(axis: &Axis, points: &[Point]) -> Result<(), String> {
     }
 }
 
-/// What all runs of an experiment share, by the names of the settings.
+/// Settings that all runs of an experiment share, by name.
 fn shared(recipe: &Recipe) -> BTreeMap<String, Value> {
     let object = |value: Value| match value {
         Value::Object(map) => map,
@@ -225,13 +224,13 @@ fn shared(recipe: &Recipe) -> BTreeMap<String, Value> {
     settings.chain(model).chain(measured).collect()
 }
 
-/// What an axis may change: the stages, and the samples that they train on.
+/// Settings that an axis may change: the stages and their training samples.
 fn trained(recipe: &Recipe) -> Value {
     let stages: Vec<_> = recipe.pipeline.iter().map(|stage| stage.value()).collect();
     json!([stages, recipe.data.name, recipe.training_data()])
 }
 
-/// Keeps of `shared` what `other` says too; elsewhere what was `written`, if anything was.
+/// Keeps values in `shared` that `other` has too; the rest returns to its `written` value, if any.
 fn common(
     shared: &mut Map<String, Value>,
     other: &Map<String, Value>,
@@ -244,7 +243,7 @@ fn common(
         }
         if let (Value::Object(value), Some(Value::Object(other))) = (&mut *value, other) {
             let differs = |key: &str| value.get(key) != other.get(key);
-            // Another method, or another kind of adapter, has other settings altogether.
+            // Another method or adapter type has completely different settings.
             if !WHOLE.contains(&key.as_str()) && !["name", "type"].into_iter().any(differs) {
                 let empty = Map::new();
                 let written = written.and_then(Value::as_object).unwrap_or(&empty);
@@ -277,7 +276,7 @@ fn common(
     });
 }
 
-/// The axes in `table`: a list is an axis, a table holds further ones.
+/// The axes in `table`: a list is an axis, a table contains further ones.
 fn axes(layer: &Layer, path: &str, key: &str, table: &Map<String, Value>) -> Result<Vec<Axis>> {
     let mut all = Vec::new();
     for (name, value) in table {

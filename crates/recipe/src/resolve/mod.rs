@@ -1,4 +1,4 @@
-//! From layers of settings to recipes with every choice made.
+//! Resolves layers of settings to complete recipes.
 
 mod axes;
 mod plugin;
@@ -24,19 +24,19 @@ use crate::{Error, Result};
 use plugin::plugins;
 use sections::{VERSION, check, placed, section, table, top_level};
 
-/// The four figures of the paper, by the metrics that take them.
+/// The paper's four figures, by metric.
 pub const PAPER_METRICS: [&str; 4] = ["harmful-score", "accuracy", "alignment-loss", "drift"];
 
-/// Fills in defaults, reads every section and checks every rule that needs no model. Axes must have
-/// been taken out before: [`Experiment::of`] does it.
+/// Fills in defaults, reads every section and checks all rules that need no model. Axes must be removed
+/// before; [`Experiment::of`] does that.
 ///
 /// # Errors
-/// On an unknown key or name, a wrong type, a value out of range, a method in the wrong stage; each
-/// with the place where it was written.
+/// On an unknown key or name, a wrong type, a value out of range, or a method in the wrong stage, with
+/// its location.
 pub fn resolve(layer: Layer) -> Result<Recipe> {
     let layer = layer.spelled_out()?;
     known_version(&layer)?;
-    // A source's own settings decide its defaults, so it is read before and after they are laid under.
+    // A source's settings decide other defaults, so it is read before and after they are applied.
     let defaults = data(&layer)?.config.defaults();
     let layer = layer.over(Layer::of(defaults, &Place::Default));
     let data = data(&layer)?;
@@ -77,7 +77,7 @@ fn known_version(layer: &Layer) -> Result<()> {
     }
 }
 
-/// The data source: the one that `data` names or describes, else the embedded world.
+/// The data source: the one in `data`, or else the embedded world.
 fn data(layer: &Layer) -> Result<Chosen<dyn DataConfig>> {
     let (section, name) = match (layer.get("data"), layer.get("world")) {
         (Some(_), Some(world)) => {

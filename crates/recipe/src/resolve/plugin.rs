@@ -1,4 +1,4 @@
-//! Plugins by name, with their settings.
+//! Reads plugins with their settings.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::layer::Layer;
 use crate::recipe::Chosen;
 use crate::{Error, Result};
 
-/// A kind of plugin whose settings may have other defaults in the embedded world.
+/// A kind of plugin that may have other defaults in the embedded world.
 pub trait Worldly: Kind {
     /// Those defaults.
     fn world_defaults(&self) -> Map<String, Value> {
@@ -35,7 +35,7 @@ impl Worldly for dyn PerturberConfig {
 impl Worldly for dyn MetricConfig {}
 impl Worldly for dyn JudgeConfig {}
 
-/// The embedded world's own defaults for the plugin `name`.
+/// The embedded world's defaults for the plugin `name`.
 ///
 /// # Errors
 /// When there is no such plugin.
@@ -43,8 +43,8 @@ pub fn world_defaults<C: Worldly + ?Sized>(name: &str) -> Result<Map<String, Val
     Ok(registry::default_of::<C>(name)?.world_defaults())
 }
 
-/// Reads the plugin at `path`; without a name in it, `default` is meant. In the embedded world its
-/// settings have the world's defaults.
+/// Reads the plugin at `path`; `default` is its name if none is given. In the embedded world, the world's
+/// defaults apply.
 pub(super) fn plugin<C: Worldly + ?Sized>(
     layer: &Layer,
     path: &str,
@@ -81,7 +81,7 @@ pub(super) fn plugin<C: Worldly + ?Sized>(
     Ok(Chosen { name: entry.name, config: Arc::from(config) })
 }
 
-/// The plugins that the list `key` names; without it, those called `default`.
+/// Reads the plugins in the list `key`; without the list, those called `default`.
 pub(super) fn plugins<C: Worldly + ?Sized>(
     layer: &Layer,
     key: &str,
@@ -116,7 +116,7 @@ pub(super) fn plugins<C: Worldly + ?Sized>(
 /// Reads a method: a name, a table, a composition such as `lisa+ema`, or a list of members.
 ///
 /// # Errors
-/// When a member does not belong to the stage, or two of them make the gradient.
+/// When a member is not made for the stage, or two of them compute the gradient.
 pub(super) fn method(
     layer: &Layer,
     path: &str,
@@ -144,7 +144,7 @@ pub(super) fn method(
     Ok(methods)
 }
 
-/// The layer with a composition `a+b` at `path` written as a list of names.
+/// Rewrites a composition `a+b` at `path` as a list of names.
 fn spelled_out(layer: &Layer, path: &str) -> Result<Layer> {
     let named = layer.text(path).or_else(|| layer.text(&format!("{path}.name")));
     let Some(text) = named.filter(|text| text.contains('+')) else { return Ok(layer.clone()) };

@@ -1,4 +1,4 @@
-//! Sections of a recipe: tables with documented settings, and where each was written.
+//! Sections of a recipe: tables of documented settings.
 
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -10,18 +10,18 @@ use crate::layer::Layer;
 use crate::settings::{Settings, TrainingSettings};
 use crate::{Error, Result};
 
-/// The sections that say one stage of the usual pipeline.
+/// The sections that describe one stage of the usual pipeline.
 #[derive(Clone, Copy, Debug)]
 pub struct StageSections {
     /// The method.
     pub defense: &'static str,
-    /// Its inner player.
+    /// The perturber.
     pub perturber: &'static str,
-    /// How it is trained.
+    /// The training settings.
     pub training: &'static str,
 }
 
-/// The usual pipeline's sections: the provider's stage, the user's, and what comes after.
+/// The sections of the usual pipeline: alignment, fine-tuning and post-tuning.
 pub const SUGAR: [StageSections; 3] = [
     StageSections { defense: "defense", perturber: "perturber", training: "alignment" },
     StageSections {
@@ -36,7 +36,7 @@ pub const SUGAR: [StageSections; 3] = [
     },
 ];
 
-/// The sections of a recipe, besides the settings outside all sections.
+/// The sections of a recipe.
 pub const SECTIONS: [&str; 16] = [
     "model",
     "world",
@@ -56,7 +56,7 @@ pub const SECTIONS: [&str; 16] = [
     "axes",
 ];
 
-/// The key under which a resolved recipe keeps the version of its layout.
+/// The key of the schema version in a resolved recipe.
 pub(super) const VERSION: &str = "schema_version";
 
 pub(super) fn top_level(layer: &Layer) -> Result<Settings> {
@@ -80,7 +80,7 @@ pub(super) fn section<T: DeserializeOwned + Documented>(layer: &Layer, name: &st
     read(layer, name, Value::Object(table(layer, name)?))
 }
 
-/// Reads how a stage is trained from the table at `path`, less the keys that are not about that.
+/// Reads training settings from the table at `path`, without the keys in `other`.
 pub(super) fn training(layer: &Layer, path: &str, other: &[&str]) -> Result<TrainingSettings> {
     let mut values = table(layer, path)?;
     values.retain(|key, _| !other.contains(&key.as_str()));
@@ -97,7 +97,7 @@ pub(super) fn training(layer: &Layer, path: &str, other: &[&str]) -> Result<Trai
     Ok(settings)
 }
 
-/// Serde loses the keys inside a tagged choice, so they are looked at here.
+/// Serde does not report unknown keys of a tagged enum, so they are checked here.
 fn adapter_keys(layer: &Layer, path: &str, trainable: &Value) -> Result<()> {
     let Some(object) = trainable.as_object() else { return Ok(()) };
     let mut known = vec!["type".to_owned()];
@@ -128,7 +128,7 @@ pub(super) fn check(layer: &Layer, section: &str, checked: Result<(), ConfigErro
     checked.map_err(|problem| placed(layer, section, problem))
 }
 
-/// The problem with the whole path of its key and the place where that was written.
+/// Completes the key of a problem and adds its location.
 pub(super) fn placed(layer: &Layer, section: &str, problem: ConfigError) -> Error {
     let key = match (section.is_empty(), problem.key.is_empty()) {
         (true, _) => problem.key,

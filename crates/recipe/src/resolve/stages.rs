@@ -1,4 +1,4 @@
-//! The pipeline: the usual sections, or a list of stages.
+//! Resolves the pipeline: the usual sections, or a list of stages.
 
 use serde_json::{Map, Value, json};
 use vxf_core::Stage;
@@ -13,14 +13,14 @@ use crate::{Error, Result};
 /// The list of stages.
 pub(super) const LIST: &str = "stage";
 
-/// Keys of a stage in the list that are not about its training.
+/// Keys of a listed stage that are not training settings.
 const OWN: [&str; 4] = ["kind", "set", "defense", "perturber"];
 
-/// The kinds of the usual pipeline, each with its method unless told otherwise.
+/// The stages of the usual pipeline with their default methods.
 const USUAL: [(Stage, &str); 3] =
     [(Stage::Alignment, "vaccine"), (Stage::FineTuning, "sft"), (Stage::PostTuning, "")];
 
-/// The stages of a recipe in order.
+/// The stages of a recipe, in order.
 pub(super) fn pipeline(layer: &Layer, embedded: bool) -> Result<Vec<StageRecipe>> {
     match layer.get(LIST) {
         None => usual(layer, embedded),
@@ -93,7 +93,7 @@ fn listed(layer: &Layer, index: usize, embedded: bool) -> Result<StageRecipe> {
         Some(Value::String(set)) => set.clone(),
         Some(other) => return wrong("set", "must be the name of a set", other),
     };
-    // What the section of this kind sets by default holds for each stage of it.
+    // The defaults of the section of this kind apply to each of its stages.
     let section = SUGAR[kind as usize].training;
     let mut full: Map<String, Value> = own.clone();
     for (name, value) in table(layer, section)? {
@@ -117,11 +117,10 @@ fn listed(layer: &Layer, index: usize, embedded: bool) -> Result<StageRecipe> {
     Ok(StageRecipe { kind, set, methods, perturber, training })
 }
 
-/// The stages with the plain ones in place of those under test: `defense` in alignment, plain
-/// fine-tuning after it, and nothing after the user.
+/// The stages of a baseline: `defense` in alignment, plain fine-tuning, and no post-tuning.
 ///
 /// # Errors
-/// When a plain method is not registered.
+/// When a baseline method is not registered.
 pub fn baseline(stages: &[StageRecipe], defense: &str, embedded: bool) -> Result<Vec<StageRecipe>> {
     let empty = Layer::new();
     let mut plain = Vec::new();

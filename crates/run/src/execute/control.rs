@@ -1,4 +1,4 @@
-//! What steers a run from outside: how often it is saved, and when to stop.
+//! Control of a running experiment: how often to save, and when to stop.
 
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use crate::{Error, Result};
 
-/// How often a training stage is saved.
+/// How often to save a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Every {
-    /// After so many optimiser steps.
+    /// After this many optimiser steps.
     Steps(u64),
-    /// When so much time has gone by.
+    /// After this much time.
     Time(Duration),
 }
 
@@ -44,10 +44,10 @@ impl FromStr for Every {
 }
 
 impl Every {
-    /// At the end of a stage, what took less than this is rather done again than saved.
+    /// Near the end of a stage, work shorter than this is not worth a checkpoint.
     const WORTH_KEEPING: Duration = Duration::from_secs(10);
 
-    /// Whether to save after step `done` of `total`, `since` the last time.
+    /// Whether to save after step `done` of `total`; `since` is the time since the last save.
     pub(crate) fn due(self, done: u64, total: u64, since: Duration) -> bool {
         let due = match self {
             Self::Steps(steps) => done.is_multiple_of(steps),
@@ -57,30 +57,30 @@ impl Every {
     }
 }
 
-/// Steers a run.
+/// Controls a running experiment.
 #[derive(Clone, Copy, Debug)]
 pub struct Control<'a> {
-    /// How often a training stage is saved.
+    /// How often to save a checkpoint.
     pub every: Every,
-    /// Set when the process was asked to stop: it saves at the next step and gives up.
+    /// Set when the process is asked to stop: training saves at the next step and ends.
     pub asked: &'a AtomicBool,
-    /// Set when another part of the experiment failed.
+    /// Set when another thread of the experiment failed.
     pub(crate) failed: &'a AtomicBool,
 }
 
 impl<'a> Control<'a> {
-    /// Saves as often as `every` says; stops when `asked` is set.
+    /// Saves as often as `every` says and stops when `asked` is set.
     pub fn new(every: Every, asked: &'a AtomicBool) -> Self {
         static NEVER: AtomicBool = AtomicBool::new(false);
         Self { every, asked, failed: &NEVER }
     }
 
-    /// Whether to stop, for whatever reason.
+    /// Whether to stop, for any reason.
     pub fn stops(&self) -> bool {
         self.asked.load(Ordering::Relaxed) || self.failed.load(Ordering::Relaxed)
     }
 
-    /// Fails if it is time to stop.
+    /// Returns an error if it is time to stop.
     pub(crate) fn check(&self) -> Result<()> {
         if self.stops() { Err(Error::Stopped) } else { Ok(()) }
     }

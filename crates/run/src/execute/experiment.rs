@@ -1,7 +1,7 @@
-//! Runs an experiment: every run that its directory does not hold yet.
+//! Executes an experiment: all runs that its directory does not have yet.
 //!
-//! Threads take runs from one queue; a run's children are queued when it is done. No figure depends on
-//! how many threads there are.
+//! Worker threads take runs from one queue; when a run is done, its children are queued. Figures do not
+//! depend on the number of threads.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,29 +22,28 @@ use crate::store::manifest::now;
 use crate::store::{Directory, finished, prune};
 use crate::{Error, Result, device};
 
-/// A finished experiment. It holds its directory: opened again in this process, that waits until this is
-/// dropped.
+/// A finished experiment. It keeps the directory locked until it is dropped.
 #[derive(Debug)]
 pub struct Finished {
-    /// Which runs are compared with which.
+    /// Which runs are compared with each other.
     pub layout: Layout,
     /// Its directory.
     pub directory: Directory,
     /// The records of all its runs.
     pub records: Vec<Record>,
-    /// The metrics that failed; calling it again tries them again.
+    /// The metrics that failed; executing the experiment again retries them.
     pub failures: Vec<Failure>,
-    /// Whether nothing was left to do.
+    /// Whether the experiment was already complete.
     pub was_finished: bool,
 }
 
 impl Prepared {
-    /// Computes what `output`, or the default directory, does not hold yet.
+    /// Executes all missing runs in `output`, or in the default directory.
     ///
     /// # Errors
-    /// When the directory cannot be used, or a run cannot be trained; runs that are done stay, and so do
-    /// the checkpoints of those that are not. [`Error::Interrupted`] when `control` asked for it. A metric
-    /// that fails is no error, but one of the experiment's `failures`.
+    /// When the directory cannot be used or a run cannot be trained; completed runs and checkpoints are
+    /// kept. [`Error::Interrupted`] when `control` asked to stop. A failed metric is not an error; it is
+    /// listed in `failures`.
     pub fn run(
         mut self,
         output: Option<&Path>,
@@ -114,7 +113,7 @@ impl Prepared {
             }
         }
         let mut records = directory.records(ids.iter().copied())?;
-        // Figures of metrics that an earlier call asked for stay in their files.
+        // Figures of metrics that only an earlier call requested stay in their files.
         let metrics = &self.experiment.recipe().metrics;
         let asked = |row: &Row| metrics.iter().any(|metric| metric.name == row.metric);
         records.iter_mut().for_each(|record| record.measurements.retain(asked));
@@ -122,7 +121,7 @@ impl Prepared {
         Ok(Finished { layout, directory, records, failures, was_finished })
     }
 
-    /// What there is memory to keep for the backward pass.
+    /// What to keep for the backward pass, depending on the available memory.
     fn recompute(&self) -> Result<Recompute> {
         let sets = self.drawn.values().flat_map(|drawn| drawn.data.sets());
         let longest = sets.map(|(_, set)| set.longest()).max().unwrap_or(0);
@@ -131,8 +130,8 @@ impl Prepared {
         cost::recompute(recipe, &self.base.outline, longest, at_once, device)
     }
 
-    /// How many runs may be under way side by side. A model of a user's own is held once; the embedded
-    /// one costs nothing.
+    /// How many runs may be executed at once. The memory for a user's model is planned once; the embedded
+    /// model needs almost none.
     fn runs_at_once(&self) -> usize {
         if self.base.embedded() { self.graph.runs.len().max(1) } else { 1 }
     }
@@ -158,10 +157,10 @@ impl Prepared {
         }
         progress.begin(steps);
         let workers = self.threads.min(self.runs_at_once()).min(left.len()).max(1);
-        // More threads than runs: the rest helps inside the tensor operations.
+        // With more threads than runs, the others work inside the tensor operations.
         let inner = (self.threads / workers).max(1);
         let root = SharedStart::default();
-        // What is under test first, as it takes longest.
+        // Tested methods first, because they take longest.
         let first = self.graph.children(None).collect::<Vec<_>>().into_iter().rev();
         let queue = Queue::new(first.map(|run| Job { run, start: root.clone() }));
         drop(root);
@@ -205,24 +204,24 @@ impl Prepared {
             }
         });
         let errors = errors.into_inner().unwrap_or_else(PoisonError::into_inner);
-        // The one that stopped the others is the one to tell.
+        // Report the error that stopped the other threads.
         let first = errors.into_iter().min_by_key(|error| matches!(error, Error::Stopped));
         match first {
             Some(error) => Err(error),
-            // Without a stop, what is incomplete has metrics that failed.
+            // Without a stop, runs are incomplete only because metrics failed.
             None if control.stops() && !self.all_done(directory) => Err(Error::Stopped),
             None => Ok(()),
         }
     }
 }
 
-/// A run to be carried out, and the model that it starts from.
+/// A run to execute, with the model that it starts from.
 struct Job {
     run: usize,
     start: SharedStart,
 }
 
-/// Stops the others where this thread panics.
+/// Stops the other threads if this one panics.
 struct Panicked<'a>(&'a AtomicBool);
 
 impl Drop for Panicked<'_> {

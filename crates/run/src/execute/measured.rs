@@ -1,4 +1,4 @@
-//! The second half of a run: it is in place, and the metrics that it lacks are measured.
+//! Measuring a trained run: all metrics that its record lacks.
 
 use std::path::Path;
 use std::time::Instant;
@@ -19,8 +19,8 @@ use crate::store::checkpoints::{ANSWERS, LOG};
 use crate::store::{files, finished, step_log};
 
 impl Executor<'_> {
-    /// Measures a run that is in place by the metrics that it lacks. One that fails is reported, and
-    /// costs its own figures alone.
+    /// Measures a trained run with all metrics that it lacks. A failed metric is reported and costs only
+    /// its own figures.
     pub(super) fn measure(
         &self,
         run: usize,
@@ -40,15 +40,15 @@ impl Executor<'_> {
         let lacking: Vec<_> = all.iter().filter(lacks).collect();
 
         let sets = data.generations();
-        // How answers in records of older versions were generated is not known.
+        // Older records do not say how their answers were generated.
         let stored = StoredAnswers::read(&place, &record, probes, &sets, false)?;
         let checkpoints = self.checkpoints(run);
         let (disk, path) = (self.directory.disk(), checkpoints.root().join(ANSWERS));
-        let keeper = KeptAnswers::open(disk, path, self.control, &sets, stored.single)?;
+        let cache = KeptAnswers::open(disk, path, self.control, &sets, stored.single)?;
         let locate = |name: &str| self.prepared.access.model_for_plugin(name);
         let context = BuildContext { device: self.prepared.base.device(), model: &locate };
         let Measured { rows, answers, failures, .. } =
-            metrics::everything(pair, probes, &lacking, stored.whole, &keeper, &context)?;
+            metrics::everything(pair, probes, &lacking, stored.whole, &cache, &context)?;
         self.report(id, &failures);
 
         record.failed = failures.into_iter().collect();
@@ -80,7 +80,7 @@ impl Executor<'_> {
         checkpoints.clear()
     }
 
-    /// Says which of the metrics that follow a training were not asked for when it took place.
+    /// Notes which metrics should have been followed during training and were not.
     pub(super) fn report_unfollowed(&self, place: &Path) -> Result<()> {
         let recipe = self.prepared.experiment.recipe();
         if recipe.settings.eval_every == 0 {
@@ -96,7 +96,7 @@ impl Executor<'_> {
         Ok(())
     }
 
-    /// Reports metrics that failed, each with its problem.
+    /// Reports failed metrics with their problems.
     pub(super) fn report(&self, run: &RunId, failures: &[(String, String)]) {
         for (metric, problem) in failures {
             let warn = |text: &str| self.progress.note(text);

@@ -1,4 +1,4 @@
-//! Carrying out the runs of an experiment.
+//! Executes the runs of an experiment.
 
 pub mod control;
 pub mod experiment;

@@ -1,4 +1,4 @@
-//! An experiment before it runs: recipe, graph, model, judges and data, all known to be sound.
+//! A checked experiment before execution: recipe, graph, model, judges and data.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -18,14 +18,14 @@ use crate::plan::{Graph, RunSpec, check};
 use crate::store::manifest::{Manifest, cores};
 use crate::store::{Directory, Run};
 
-/// What a run trains on and is measured by.
+/// The data and metrics of a run.
 pub(super) struct Drawn {
     pub(super) data: SeedData,
-    /// The metrics, each with a digest of what its figures depend on.
+    /// Metric names, each with a digest of what its figures depend on.
     wanted: BTreeMap<String, String>,
 }
 
-/// An experiment whose model, data and graph are known to be sound, before anything is written.
+/// An experiment whose model, data and graph have been checked; nothing is written yet.
 pub struct Prepared {
     /// The recipe with its axes.
     pub experiment: Experiment,
@@ -33,26 +33,26 @@ pub struct Prepared {
     pub graph: Graph,
     /// The model.
     pub base: Base,
-    /// For each run what decides its weights, as a digest.
+    /// For each run, the digest of what decides its weights.
     pub(crate) digests: Vec<String>,
     /// The judges.
     pub judges: Judges,
-    /// The run that pipelines start from.
+    /// The directory of the run that pipelines start from.
     pub source: Option<PathBuf>,
-    /// The manifest as it would be written now.
+    /// The manifest of this process.
     pub manifest: Manifest,
     /// How models and data are found.
     pub access: Arc<Access>,
-    /// Data by point and seed; points that agree on their data share it.
+    /// Data by point and seed; points with the same data settings share it.
     pub(super) drawn: BTreeMap<(String, u64), Drawn>,
-    /// For each point the key of its data.
+    /// The key of the data of each point.
     keys: Vec<String>,
     names: BTreeSet<String>,
     pub(super) threads: usize,
 }
 
 impl Prepared {
-    /// Opens the model and draws the data; writes nothing.
+    /// Opens the model and draws the data, without writing anything.
     ///
     /// # Errors
     /// When the model, its tokenizer, or the data cannot be used.
@@ -70,7 +70,7 @@ impl Prepared {
         check::sets(&experiment, &graph)?;
         let base = Base::open(&recipe, &access)?;
         check::model(&graph, &base.outline)?;
-        // A judge that is not there is better known now than after hours of training.
+        // Better to learn of a missing judge now than after hours of training.
         let judges = Judges::build(&recipe, &base, &access)?;
         let mut sources = BTreeMap::new();
         let drawn = draw(&experiment, &graph, &base, &access, &mut sources)?;
@@ -118,12 +118,11 @@ impl Prepared {
         Ok(prepared)
     }
 
-    /// What decides each run's weights, as a digest: what its parent's weights depend on, its stage, the
-    /// content of its data, its seed, and the version of the arithmetic. No path is in it, and nothing
-    /// of what is measured.
+    /// The identity of each run: a digest of its parent's identity, its stage, the content of its data,
+    /// its seed, and the version of the arithmetic. It contains no path and nothing about measurements.
     fn identities(&self, source: Option<String>) -> Vec<String> {
         let model = &self.manifest.model;
-        // A run that is started from says all that its weights depend on.
+        // The identity of a start run covers the base model.
         let base = || json!([vxf_core::NUMERICS, model, self.recipe(0).model.dtype]);
         let root = source.map_or_else(base, |source| json!(source));
         let mut digests: Vec<String> = Vec::new();
@@ -158,12 +157,12 @@ impl Prepared {
         &self.drawn(run).wanted
     }
 
-    /// The name of a stream that lives as long as this.
+    /// A stream name that lives as long as `self`.
     pub(crate) fn stream_name(&self, name: &str) -> &str {
         self.names.get(name).map_or("", String::as_str)
     }
 
-    /// How many optimiser steps a run takes.
+    /// Number of optimiser steps of a run.
     pub(crate) fn steps(&self, run: usize) -> u64 {
         let RunSpec { id, stage, .. } = &self.graph.runs[run];
         let set = self.data(run).set(&SetName::new(&stage.set, id.ratio));
@@ -173,7 +172,7 @@ impl Prepared {
         }
     }
 
-    /// Whether a run is trained and measured by all metrics.
+    /// Whether a run is trained and measured with all metrics.
     pub(crate) fn is_done(&self, directory: &Directory, run: usize) -> bool {
         let id = &self.graph.runs[run].id;
         directory.holds(id) && directory.has_measured(id, self.wanted(run))
@@ -183,12 +182,12 @@ impl Prepared {
         (0..self.graph.runs.len()).all(|run| self.is_done(directory, run))
     }
 
-    /// The report on the files that were read.
+    /// The report on the files that were read, if any.
     pub fn report(&self) -> Option<&DataReport> {
         self.manifest.report.as_ref()
     }
 
-    /// Says of each set how many samples were cut short or left out.
+    /// Notes for each set how many samples were truncated or dropped.
     pub(super) fn report_truncation(&self, progress: &dyn Progress) {
         for ((_, seed), drawn) in &self.drawn {
             for (name, set) in drawn.data.sets() {
@@ -206,7 +205,7 @@ impl Prepared {
     }
 }
 
-/// What tells the data of one recipe from that of another within an experiment.
+/// A key that differs between recipes with different data settings.
 fn data_key(recipe: &Recipe) -> String {
     digest(&json!([recipe.data.name, recipe.data.value(), recipe.settings.harmful_ratios]))
 }
@@ -218,7 +217,7 @@ fn wanted_sets(run: &RunSpec) -> Vec<SetName> {
     main.into_iter().chain(needs).map(|name| SetName::new(&name, run.id.ratio)).collect()
 }
 
-/// The data of every point and seed.
+/// Draws the data of every point and seed.
 fn draw(
     experiment: &Experiment,
     graph: &Graph,

@@ -1,22 +1,22 @@
-//! What an experiment tells while it runs.
+//! Progress reports of a running experiment.
 
 use vxf_report::RunId;
 
-/// Listens to an experiment; called from several threads.
+/// Receives progress reports, from several threads.
 pub trait Progress: Sync {
-    /// So many optimiser steps are still to be taken.
+    /// This many optimiser steps remain.
     fn begin(&self, steps: u64);
     /// Work on `run` begins.
     fn run(&self, run: &RunId);
-    /// One optimiser step was taken, at this loss.
+    /// One optimiser step was taken, with this loss.
     fn step(&self, loss: Option<f64>);
-    /// Something that the user should know.
+    /// A note for the user.
     fn note(&self, text: &str);
-    /// All is done, or given up.
+    /// The work has ended.
     fn end(&self);
 }
 
-/// Tells nobody.
+/// Ignores all reports.
 pub struct Silent;
 
 impl Progress for Silent {

@@ -1,9 +1,9 @@
-//! What is to be done, handed to whoever is free.
+//! A work queue shared by several threads.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Work that several threads share, and that leads to further work.
+/// A queue of jobs in which a finished job can add further jobs.
 pub(crate) struct Queue<J> {
     state: Mutex<State<J>>,
     changed: Condvar,
@@ -15,11 +15,11 @@ struct State<J> {
     closed: bool,
 }
 
-/// A piece of work that somebody has taken. Dropped before it is [done](Turn::done), it closes the queue:
-/// what would have followed from it never comes.
+/// A job taken from the queue. If it is dropped before [`Turn::done`], the queue is closed, because its
+/// follow-up jobs will never come.
 pub(crate) struct Turn<'a, J> {
     queue: &'a Queue<J>,
-    /// What is to be done.
+    /// The job.
     pub(crate) job: J,
     done: bool,
 }
@@ -31,7 +31,7 @@ impl<J> Queue<J> {
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
-    /// The next piece of work; waits where only what others are at may lead to one.
+    /// The next job; waits while running jobs may still add some. `None` when there will be no more.
     pub(crate) fn next(&self) -> Option<Turn<'_, J>> {
         let mut state = self.lock();
         loop {
@@ -50,13 +50,13 @@ impl<J> Queue<J> {
     }
 
     fn lock(&self) -> MutexGuard<'_, State<J>> {
-        // Nothing that can panic is done under the lock.
+        // Nothing that runs under the lock can panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<J> Turn<'_, J> {
-    /// It is done; `further` comes before all that waits.
+    /// Marks the job as done; `further` jobs go to the front of the queue.
     pub(crate) fn done(mut self, further: Vec<J>) {
         self.done = true;
         let mut state = self.queue.lock();
@@ -84,7 +84,7 @@ mod tests {
 
     use super::Queue;
 
-    /// A job of n leads to n jobs of n - 1; every one is done once, by whichever thread.
+    /// A job of n adds n jobs of n - 1; each is executed exactly once.
     #[test]
     fn all_that_follows_is_done_once() {
         let queue = Queue::new([3_usize, 2]);
@@ -105,7 +105,7 @@ mod tests {
         assert_eq!([count(3), count(2), count(1), count(0)], [1, 4, 8, 8]);
     }
 
-    /// What follows goes before what waits, in its order.
+    /// Follow-up jobs go before waiting jobs, in their order.
     #[test]
     fn a_piece_of_work_is_finished_before_the_next_is_begun() {
         let queue = Queue::new(["a", "b"]);
@@ -119,7 +119,7 @@ mod tests {
         assert_eq!(order, ["a1", "a2", "b"]);
     }
 
-    /// A thread that waits for what another one is at is not left waiting when that fails.
+    /// A thread that waits for another one's follow-up jobs is released when that one fails.
     #[test]
     fn work_that_is_given_up_ends_the_waiting() {
         let queue = Queue::new([()]);

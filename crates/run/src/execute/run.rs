@@ -1,7 +1,7 @@
-//! One run: a stage carried out once, whichever stage it is.
+//! Executes one run: a stage carried out once. The same for all stages.
 //!
-//! Open the parent's model, give the method what it declared, train if it trains, let it finish,
-//! save, then measure. A metric that fails costs that metric, never the weights.
+//! Open the parent's model, give the method the streams and references it declared, train if it trains,
+//! call `finish`, save, then measure. A failed metric costs only its own figures, never the weights.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -32,7 +32,7 @@ use crate::store::finished::{self, Layered, Run};
 use crate::store::{Directory, files, step_log, weights};
 use crate::{Error, Result};
 
-/// Carries out the runs of one experiment.
+/// Executes the runs of one experiment.
 #[derive(Clone, Copy)]
 pub(crate) struct Executor<'a> {
     pub(crate) prepared: &'a Prepared,
@@ -43,12 +43,12 @@ pub(crate) struct Executor<'a> {
     pub(crate) failures: &'a Failures,
 }
 
-/// What a stage made of the weights.
+/// The result of a stage.
 struct Outcome {
     weights: Params,
     steps: u64,
     edited: bool,
-    /// Seconds that earlier processes spent on it.
+    /// Seconds spent by earlier processes.
     before: f64,
     begun: Instant,
 }
@@ -58,7 +58,7 @@ impl<'a> Executor<'a> {
         &self.prepared.graph.runs[run]
     }
 
-    /// Whether a run is trained and measured by all metrics.
+    /// Whether a run is trained and measured with all metrics.
     pub(crate) fn is_done(&self, run: usize) -> bool {
         self.prepared.is_done(self.directory, run)
     }
@@ -67,7 +67,7 @@ impl<'a> Executor<'a> {
         self.directory.checkpoints(&self.spec(run).id, &self.prepared.digests[run])
     }
 
-    /// Optimiser steps that a run still has to take.
+    /// The optimiser steps that remain in a run.
     pub(crate) fn steps_left(&self, run: usize) -> u64 {
         match self.directory.holds(&self.spec(run).id) {
             true => 0,
@@ -78,8 +78,8 @@ impl<'a> Executor<'a> {
         }
     }
 
-    /// Trains the run unless it is there, and measures what is not measured yet. `shared` is the model
-    /// that it and its siblings start from.
+    /// Trains the run unless that is done, then measures what is missing. `shared` is the model that it
+    /// and its siblings start from.
     pub(crate) fn carry_out(&self, run: usize, shared: &SharedStart) -> Result<()> {
         if self.is_done(run) {
             return Ok(());
@@ -134,7 +134,8 @@ impl<'a> Executor<'a> {
             }
         };
         let with = |weights| Model { backbone: &*backbone, weights };
-        // A user's model began as the aligned one. What comes later is compared with that as well.
+        // A user's model started from the aligned one. Models of later stages are compared with that one
+        // too.
         let aligned = start::aligned(&lineage);
         let apart = match spec.id.ratio.is_some() && aligned.len() < lineage.len() {
             true => Some(Start::of(base, aligned, false)?),
@@ -148,7 +149,7 @@ impl<'a> Executor<'a> {
         self.measure(run, Pair { model: with(&weights), aligned }, &probes, data)
     }
 
-    /// The runs that lead to `run`, without it.
+    /// The ancestors of `run`, the first stage first.
     fn parents(&self, run: usize) -> Result<Vec<Run>> {
         match (self.spec(run).parent, &self.prepared.source) {
             (Some(parent), _) => Run::open(&self.directory.run(&self.spec(parent).id))?.lineage(),
@@ -157,7 +158,7 @@ impl<'a> Executor<'a> {
         }
     }
 
-    /// The main stream of the run and those that its method declares.
+    /// The main stream of the run, and the streams that its method declares.
     fn streams(&self, run: usize, data: &'a SeedData) -> Result<Vec<Read<'a>>> {
         static EMPTY: std::sync::LazyLock<Set> = std::sync::LazyLock::new(Set::default);
         let RunSpec { id, stage, .. } = self.spec(run);
@@ -172,12 +173,12 @@ impl<'a> Executor<'a> {
             let name = self.prepared.stream_name(&need.name);
             all.push(Read { name, set, batch_size: need.batch_size.unwrap_or(batch_size) });
         }
-        // Without samples there is nothing to read, which a stage that takes no step may do without.
+        // An empty stream is left out, except the main one: a stage without steps may have no samples.
         all.retain(|read| !read.set.is_empty() || read.name == stage.set);
         Ok(all)
     }
 
-    /// The models that the method compares with.
+    /// The reference models of the method.
     fn references(
         &self,
         spec: &RunSpec,
@@ -197,7 +198,7 @@ impl<'a> Executor<'a> {
         Ok(found)
     }
 
-    /// Takes all steps of a stage, from its last checkpoint on, and lets the method finish.
+    /// Takes all steps of a stage from its last checkpoint on, then calls `finish`.
     fn train(
         &self,
         run: usize,
@@ -255,7 +256,7 @@ impl<'a> Executor<'a> {
             }
             Ok::<_, Error>(if stops { Flow::Stop } else { Flow::Continue })
         });
-        // Rows up to a step that failed are worth seeing.
+        // Write the rows up to a failed step, too.
         log.flush()?;
         done?;
         if training.next < total {
@@ -272,7 +273,7 @@ impl<'a> Executor<'a> {
         Ok(Outcome { weights: finished.weights, steps: total, edited, before, begun })
     }
 
-    /// Puts a trained run in place: weights, log and the record of the training.
+    /// Saves a trained run: weights, log and training record.
     fn save(
         &self,
         run: usize,
@@ -303,7 +304,7 @@ impl<'a> Executor<'a> {
             parent: self.parent_path(lineage),
             edited: outcome.edited,
             continues,
-            // Other stages are not held to their loss: some defences raise it on purpose.
+            // Other stages are not judged by their loss: some defences raise it on purpose.
             training_loss: match attack {
                 true => {
                     let losses = step_log::losses(&log)?;
@@ -328,7 +329,7 @@ impl<'a> Executor<'a> {
         checkpoints.clear()
     }
 
-    /// Where the parent lies: within the experiment by its path there, elsewhere by its own.
+    /// Path of the parent: relative within the experiment, absolute elsewhere.
     fn parent_path(&self, lineage: &[Run]) -> Option<PathBuf> {
         let parent = lineage.last()?;
         let root = self.directory.root().canonicalize().ok();
@@ -337,7 +338,7 @@ impl<'a> Executor<'a> {
     }
 }
 
-/// Root of a stage's randomness: the same for every method under one seed.
+/// The root key of a stage's randomness: the same for every method under one seed.
 fn stage_key(spec: &RunSpec) -> Key {
     let key = Key::root(spec.id.seed).child(&spec.stage.kind.to_string());
     match spec.earlier {

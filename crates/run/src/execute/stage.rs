@@ -1,4 +1,4 @@
-//! One stage of one model: what the loop is given.
+//! Prepares the training of one stage for the loop.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,24 +28,24 @@ pub struct Read<'a> {
     pub batch_size: usize,
 }
 
-/// A stage before its first step.
+/// Everything a stage needs before its first step.
 pub struct StagePlan<'a> {
-    /// Method, inner player and training settings.
+    /// Method, perturber and training settings.
     pub stage: &'a StageRecipe,
-    /// The main stream and the others.
+    /// The main stream first, then the others.
     pub streams: Vec<Read<'a>>,
-    /// The models that the method compares with.
+    /// The reference models.
     pub references: BTreeMap<Reference, Arc<dyn Lineage>>,
     /// What is kept for the backward pass.
     pub recompute: Recompute,
-    /// Root of the stage's randomness; the same for every method under one seed.
+    /// The root key of the stage's randomness; the same for every method under one seed.
     pub key: Key,
 }
 
-/// The model with the trainable set of `settings`, and the weights it starts from.
+/// The model with the trainable weights of `settings`, and their start values.
 ///
 /// # Errors
-/// When the model has no layer that the adapter asks for.
+/// When an adapter names a layer that the model does not have.
 pub fn trainable(
     base: &Arc<dyn Backbone>,
     settings: &TrainingSettings,
@@ -56,10 +56,10 @@ pub fn trainable(
     Ok((backbone, start))
 }
 
-/// The method of a stage: the one defence, or the composition of several.
+/// The method of a stage: its defence, or the composition of several.
 ///
 /// # Errors
-/// When a method lacks what it works with.
+/// When a method cannot be built.
 pub fn method(stage: &StageRecipe, context: &BuildContext<'_>) -> Result<Box<dyn Defense>> {
     if let [method] = stage.methods.as_slice()
         && method.config.makes_gradient()
@@ -75,10 +75,10 @@ pub fn method(stage: &StageRecipe, context: &BuildContext<'_>) -> Result<Box<dyn
 }
 
 impl StagePlan<'_> {
-    /// The training of `backbone` from `start`, which stays as it is.
+    /// The training of `backbone` from `start`, which is not changed.
     ///
     /// # Errors
-    /// When a stream has no samples, or a plugin lacks what it works with.
+    /// When a stream has no samples, or a plugin cannot be built.
     pub fn training<'b>(
         &self,
         backbone: &'b dyn Backbone,
@@ -87,13 +87,13 @@ impl StagePlan<'_> {
     ) -> Result<Training<'b>> {
         let Self { stage, key, .. } = self;
         let settings = &stage.training;
-        // Leaves once and for all: the optimiser moves them in place, and no pass copies them.
+        // Make leaves once: the optimiser updates them in place, and no pass copies them.
         let weights = start.detach().leaves()?;
         let mut streams = Streams::new();
         for Read { name, set, batch_size } in &self.streams {
             let order = key.child("order").child(name);
             let examples = set.examples.clone();
-            let stream = Stream::new(examples, *batch_size, settings.order.into(), order);
+            let stream = Stream::new(examples, *batch_size, settings.order, order);
             streams.insert(name, stream)?;
         }
         let main = &self.streams[0];
@@ -106,7 +106,7 @@ impl StagePlan<'_> {
         session.recompute = self.recompute;
         session.references = self.references.clone();
         let adam = AdamWConfig { weight_decay: settings.weight_decay, ..Default::default() };
-        // What takes no step needs no moments.
+        // Without steps, no moments are needed.
         let moved = if total > 0 { weights.clone() } else { Params::new() };
         Ok(Training {
             backbone,

@@ -8,7 +8,7 @@ use crate::Result;
 use crate::model::Base;
 use crate::store::finished::{self, Layered, Run};
 
-/// A model, and the adapter that is to be trained further, if any.
+/// A start model, with the adapter to train further, if any.
 pub(crate) struct Start {
     /// The model.
     pub(crate) model: Arc<dyn Backbone>,
@@ -17,7 +17,7 @@ pub(crate) struct Start {
 }
 
 impl Start {
-    /// What the last run of `lineage` left, merged into the base; with `continues`, its adapter apart.
+    /// The last model of `lineage`, merged into the base; with `continues`, its adapter stays separate.
     pub(crate) fn of(base: &Base, lineage: &[Run], continues: bool) -> Result<Self> {
         let mut layers = finished::layers(lineage);
         let last = if continues { layers.pop() } else { None };
@@ -33,20 +33,19 @@ impl Start {
     }
 }
 
-/// The part of a lineage that ends with the last alignment.
+/// The part of a lineage up to the last alignment stage.
 pub(crate) fn aligned(lineage: &[Run]) -> &[Run] {
     let last = lineage.iter().rposition(|run| run.record.stage == Stage::Alignment);
     last.map_or(&[], |last| &lineage[..=last])
 }
 
-/// The start that all children of one run share, loaded by the first who needs it and let go of with
-/// the last.
+/// The start model shared by all children of a run: loaded on first use, freed with the last clone.
 #[derive(Clone, Default)]
 pub(crate) struct SharedStart(Arc<Mutex<Option<Arc<Start>>>>);
 
 impl SharedStart {
     pub(crate) fn get(&self, load: impl FnOnce() -> Result<Start>) -> Result<Arc<Start>> {
-        // Held while it is loaded, so that nobody loads it a second time.
+        // The lock is held while loading, so that no other thread loads the model too.
         let mut start = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(start) = &*start {
             return Ok(start.clone());

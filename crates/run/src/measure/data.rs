@@ -1,4 +1,4 @@
-//! The data of one seed: what stages train on, and what models are measured on.
+//! The data of one seed: training sets, test sets and prompts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,17 +16,17 @@ use super::sampler;
 use crate::model::Base;
 use crate::{Error, Result};
 
-/// Sets of prompts that are always answered where the data has them: a report ends with a few answers.
+/// Prompts that are always answered if the data has them, for the sample answers of a report.
 const SHOWN: [&str; 3] = ["harmful", "benign", "task"];
 
-/// Tokenised samples, and how many truncation took from them.
+/// Tokenised samples, and how many were truncated or dropped.
 #[derive(Clone, Debug, Default)]
 pub struct Set {
     /// The samples that have an answer left.
     pub examples: Arc<Vec<Example>>,
-    /// How many lost a part of their answer.
+    /// Number of samples with a truncated answer.
     pub truncated: usize,
-    /// How many lost all of it, and were left out.
+    /// Number of samples dropped because no answer was left.
     pub dropped: usize,
 }
 
@@ -36,17 +36,17 @@ impl Set {
         examples_digest(&self.examples)
     }
 
-    /// Whether there is no sample in it.
+    /// Whether it has no samples.
     pub fn is_empty(&self) -> bool {
         self.examples.is_empty()
     }
 
-    /// How many tokens it has, padding not counted.
+    /// Number of tokens, without padding.
     pub fn tokens(&self) -> usize {
         self.examples.iter().map(|example| example.tokens.len()).sum()
     }
 
-    /// The longest sample in tokens.
+    /// Length of the longest sample in tokens.
     pub fn longest(&self) -> usize {
         self.examples.iter().map(|example| example.tokens.len()).max().unwrap_or(0)
     }
@@ -64,7 +64,7 @@ fn examples_digest(examples: &[Example]) -> String {
     hex::encode(hash.finalize())
 }
 
-/// A training set by name; a user's also by its share of harmful samples.
+/// The name of a training set; a user's set also has a harmful ratio.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SetName {
     name: String,
@@ -72,9 +72,9 @@ pub struct SetName {
 }
 
 impl SetName {
-    /// The set `name` that a run at `ratio` trains on.
+    /// The set `name` for a run at `ratio`.
     pub fn new(name: &str, ratio: Option<f64>) -> Self {
-        // A user's set is mixed anew for each ratio; no other set depends on it.
+        // Only the user's set depends on the ratio.
         let ratio = ratio.filter(|_| name == "user").map(f64::to_bits);
         Self { name: name.to_owned(), ratio }
     }
@@ -96,25 +96,25 @@ impl SetName {
     }
 }
 
-/// Samples drawn under one seed; the same for every defence.
+/// The samples drawn under one seed; the same for every defence.
 pub struct SeedData {
     sets: BTreeMap<SetName, Set>,
     examples: BTreeMap<String, Vec<Example>>,
     questions: BTreeMap<String, Questions>,
     grader: Option<Grader>,
     sampler: Arc<dyn Sampler>,
-    /// What the sampler depends on.
+    /// The settings of the sampler.
     sampling: Value,
-    /// The data's section, as far as it says how answers are graded.
+    /// The settings of the data that affect grading.
     graded: Value,
     batch_size: usize,
 }
 
 impl SeedData {
-    /// Draws the training sets `wanted` under `seed`, and all that `recipe` measures on.
+    /// Draws the training sets `wanted` under `seed`, and everything the metrics of `recipe` need.
     ///
     /// # Errors
-    /// When the tokenizer lacks a word, or truncation leaves a set without a single answer.
+    /// When a word is not in the vocabulary, or truncation leaves a set without answers.
     pub fn draw(
         source: &dyn DataSource,
         recipe: &Recipe,
@@ -167,7 +167,7 @@ impl SeedData {
         })
     }
 
-    /// The training set that was drawn under this name.
+    /// The training set called `name`.
     pub fn set(&self, name: &SetName) -> Option<&Set> {
         self.sets.get(name)
     }
@@ -177,14 +177,14 @@ impl SeedData {
         self.sets.iter().map(|(name, set)| (name.shown(), set))
     }
 
-    /// The training set `name` for the report on files that were read.
+    /// The training set `name`, as the report on the files needs it.
     pub fn learned(&self, name: &str, ratio: f64) -> Option<Learned> {
         let set = self.set(&SetName::new(name, Some(ratio)))?;
         let Set { examples, truncated, dropped } = set.clone();
         Some(Learned { examples, truncated, dropped })
     }
 
-    /// What models are measured on.
+    /// The test sets, prompts, judges and sampler for metrics.
     pub fn probes(&self, base: &Base, judges: &Judges) -> Probes {
         Probes {
             examples: self.examples.clone(),
@@ -197,8 +197,8 @@ impl SeedData {
         }
     }
 
-    /// For each set of prompts a digest of all that an answer depends on besides the model: the
-    /// prompts, how long answers may be, how they are drawn.
+    /// For each set of prompts, a digest of everything besides the model that its answers depend on: the
+    /// prompts, the length limit, the sampling settings.
     pub fn generations(&self) -> BTreeMap<String, String> {
         let of = |(name, set): (&String, &Questions)| {
             let prompts: Vec<_> = set.prompts.iter().map(|prompt| &prompt.tokens).collect();
@@ -208,7 +208,7 @@ impl SeedData {
         self.questions.iter().map(of).collect()
     }
 
-    /// A digest of what a metric with these needs is measured on: samples, prompts, right answers.
+    /// A digest of what a metric with these needs is measured on: samples, prompts, correct answers.
     pub(crate) fn measured_on(&self, needs: &vxf_core::Needs) -> String {
         let generations = self.generations();
         let prompts: Vec<_> = needs.prompts.iter().map(|name| generations.get(name)).collect();
@@ -228,8 +228,8 @@ impl SeedData {
     }
 }
 
-/// What a data section says of grading. A schema that is told from the files follows from the samples,
-/// which count already; no path is in it.
+/// The settings of the data that affect grading. A detected schema follows from the samples, which are
+/// part of the digest already; paths are left out.
 fn graded(data: &Value) -> Value {
     json!([data["source"], data["task"], data["task_test"]["schema"]])
 }

@@ -1,4 +1,4 @@
-//! Measuring a model, or finished runs again: with other metrics, other judges, other data.
+//! Evaluates a model, or a finished run again with other metrics, judges or data.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use vxf_core::config::BuildContext;
-use vxf_core::generate::Forgetful;
+use vxf_core::generate::NoCache;
 use vxf_core::metric::{Model, Probes};
 use vxf_core::{Backbone, Key, Params, Stage};
 use vxf_data::{DataContext, DataSource, TemplateChoice};
@@ -23,22 +23,22 @@ use crate::access::Access;
 use crate::model::Base;
 use crate::store::finished::{self, Layered, Run};
 
-/// What was measured.
+/// The result of an evaluation.
 #[derive(Debug, Default)]
 pub struct Evaluation {
     /// Figures, answers and failures.
     pub measured: Measured,
-    /// The seed under which the data was drawn.
+    /// The seed of the data.
     pub seed: u64,
-    /// The sets of prompts whose stored answers were judged, and not made again.
+    /// Sets of prompts whose stored answers were reused.
     pub kept: Vec<String>,
-    /// The sets of prompts whose stored answers are to other prompts, or were generated with other
-    /// settings, so that new ones were made.
+    /// Sets of prompts whose stored answers did not match the prompts or generation settings, so that new
+    /// ones were generated.
     pub other: Vec<String>,
 }
 
-/// Measures by one recipe: the model is opened once, judges are built once, data is read once and
-/// drawn once per seed, for as many runs as are measured.
+/// Evaluates any number of runs with one recipe. The model is opened once, judges are built once, and
+/// data is read once and drawn once per seed.
 pub struct Evaluator<'a> {
     recipe: &'a Recipe,
     access: &'a Access,
@@ -46,11 +46,11 @@ pub struct Evaluator<'a> {
     judges: Judges,
     source: Box<dyn DataSource>,
     seeds: BTreeMap<u64, Rc<Seed>>,
-    /// Models that runs started from or are compared with, by the layers merged into the base.
+    /// Start and reference models, by the layers merged into the base.
     models: Vec<(Vec<PathBuf>, Arc<dyn Backbone>)>,
 }
 
-/// What is measured on under one seed.
+/// The test data of one seed.
 struct Seed {
     probes: Probes,
     generations: BTreeMap<String, String>,
@@ -75,12 +75,12 @@ impl<'a> Evaluator<'a> {
         Ok(Self { recipe, access, base, judges, source, seeds, models })
     }
 
-    /// The model that is measured by.
+    /// The base model.
     pub fn base(&self) -> &Base {
         &self.base
     }
 
-    /// Measures the model of the recipe as it is, on the data of the recipe's first seed.
+    /// Evaluates the recipe's model as it is, on the data of the recipe's first seed.
     ///
     /// # Errors
     /// When the model or the data cannot be used.
@@ -93,16 +93,16 @@ impl<'a> Evaluator<'a> {
         let (kept, probes) = (BTreeMap::new(), &drawn.probes);
         let locate = |name: &str| self.access.model_for_plugin(name);
         let context = BuildContext { device: self.base.device(), model: &locate };
-        let measured = metrics::everything(pair, probes, &metrics, kept, &Forgetful, &context)?;
+        let measured = metrics::everything(pair, probes, &metrics, kept, &NoCache, &context)?;
         Ok(Evaluation { measured, seed, ..Evaluation::default() })
     }
 
-    /// Measures a finished run on the data of its own seed, unless the recipe asks for other seeds
-    /// than `own`, those of the run's experiment: then on that of the first of them. Answers that the
-    /// run has kept to the same prompts are judged as they are, unless `anew`.
+    /// Evaluates a finished run on the data of its own seed. If the recipe has other seeds than `own`,
+    /// the recipe of the run's experiment, the first of those is used. Stored answers to the same prompts
+    /// are reused, unless `anew` is set.
     ///
     /// # Errors
-    /// As [`Evaluator::model`], and when the run's weights are gone.
+    /// As [`Evaluator::model`], and when the run's weights are missing.
     pub fn run(&mut self, run: Run, own: &Recipe, anew: bool) -> Result<Evaluation> {
         self.access.examine(&run.place);
         let asked = &self.recipe.settings.seeds;
@@ -123,7 +123,7 @@ impl<'a> Evaluator<'a> {
         let record = run.record.clone();
         let lineage = run.lineage()?;
         let mut layers = finished::layers(&lineage);
-        // The run's own weights stay apart, so that the model it began with is there too.
+        // The run's own weights stay separate, so that its start model is available too.
         let last = if record.has_weights() { layers.pop() } else { None };
         let backbone = self.merged(&layers)?.with_trainable(&record.trainable)?;
         let parent = &lineage[..lineage.len() - 1];
@@ -136,7 +136,7 @@ impl<'a> Evaluator<'a> {
             None => begun.copy()?,
         };
         let with = |weights| Model { backbone: &*backbone, weights };
-        // As in the run itself: what began as the aligned model is compared with its own start.
+        // As in the run itself: a model that started from the aligned one is compared with its own start.
         let alignment = parent.iter().rposition(|run| run.record.stage == Stage::Alignment);
         let apart = match (record.id.ratio, alignment) {
             (Some(_), Some(at)) if at + 1 < parent.len() => {
@@ -178,7 +178,7 @@ impl<'a> Evaluator<'a> {
         if let Some((_, model)) = self.models.iter().find(|(known, _)| *known == places) {
             return Ok(model.clone());
         }
-        // A run and its aligned model are two; never are more held.
+        // A run and its aligned model: never more than two are held.
         self.models.truncate(1);
         let model = match layers {
             [] => self.base.model()?,
@@ -189,7 +189,7 @@ impl<'a> Evaluator<'a> {
     }
 }
 
-/// How a recipe has answers generated, for records that do not note it.
+/// The generation settings of a recipe, for records that do not contain them.
 fn generation(recipe: &Recipe) -> Value {
     let data = recipe.data.value();
     let of = |key: &str| data.get(key).cloned().unwrap_or_default();

@@ -1,9 +1,9 @@
-//! A look at a model's answers.
+//! Generates answers to given prompts.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use vxf_core::generate::{self, Forgetful};
+use vxf_core::generate::{self, NoCache};
 use vxf_core::metric::{Model, Probes, Prompt, Questions};
 use vxf_core::registry::ConfigError;
 use vxf_core::{Key, Params};
@@ -18,26 +18,26 @@ use crate::{Error, Result};
 use vxf_recipe::Recipe;
 use vxf_recipe::settings::EMBEDDED;
 
-/// What is asked, and how.
+/// A request for answers.
 #[derive(Clone, Copy, Debug)]
 pub struct Asking<'a> {
-    /// The questions.
+    /// The prompts.
     pub prompts: &'a [String],
-    /// How they are put; none or `auto` for the run's way, or else what the model's files say.
+    /// The prompt template; `None` or `auto` takes the run's, or what the model's files say.
     pub template: Option<&'a str>,
     /// Longest answer in tokens.
     pub max_new_tokens: usize,
-    /// Temperature of the draws; 0 takes the likeliest token.
+    /// Sampling temperature; 0 takes the most likely token.
     pub temperature: f64,
-    /// Share of probability that is drawn from.
+    /// Nucleus sampling: the share of probability to sample from.
     pub top_p: Option<f64>,
-    /// Number of tokens that is drawn from.
+    /// Top-k sampling: the number of tokens to sample from.
     pub top_k: Option<usize>,
-    /// Seed of the draws.
+    /// Sampling seed.
     pub seed: u64,
 }
 
-/// Answers of the model of `recipe`, or of what `run` made of it.
+/// Answers of the model of `recipe`, or of the model that `run` produced.
 ///
 /// # Errors
 /// When the model cannot be loaded, or a setting is out of range.
@@ -84,13 +84,13 @@ pub fn answers(
         batch_size: prompts.len(),
     };
     let model = Model { backbone: &*model, weights: &weights };
-    let made = generate::answers(model, SET, &prompts, asking.max_new_tokens, &probes, &Forgetful)?;
+    let made = generate::answers(model, SET, &prompts, asking.max_new_tokens, &probes, &NoCache)?;
     Ok(made.into_iter().map(|made| made.answer).collect())
 }
 
 const SET: &str = "prompts";
 
-/// How questions are put: as asked for, or as the run has it.
+/// The prompt template: the requested one, or the run's.
 fn template(recipe: &Recipe, of_run: bool, asked: TemplateChoice) -> Result<TemplateChoice> {
     let embedded = recipe.model.path == EMBEDDED;
     match asked {
@@ -111,7 +111,7 @@ fn refused(rule: &str, found: impl Debug) -> Error {
     Error::Core(ConfigError { key, rule, found }.into())
 }
 
-/// Why a model that is asked with the template `auto` is asked as it is.
+/// Why `auto` chose this template.
 pub(crate) fn reason(template: &str) -> &'static str {
     match template {
         "world" => "its tokenizer is that of the embedded world",

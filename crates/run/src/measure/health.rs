@@ -1,12 +1,10 @@
-//! Whether a stage did what it was run for: it moved its weights, and an attack learnt what it was
-//! given.
+//! Checks that a stage had an effect: weights moved, and the user's fine-tuning learned its data.
 //!
-//! A table of a defence that withstood an attack which never took place looks like a triumph. So the
-//! user's stage is held to its own training loss: the mean over its first epoch against that over
-//! its last or, of one epoch, the first tenth of its steps against the last. A loss that did not
-//! fall is told of beside the table, since a good defence may be what kept it up. Where plain
-//! fine-tuning, which nothing defends, shows the same under every seed, the attack is at fault, and
-//! that is an error.
+//! A defence seems to withstand an attack that never took place. So the user's fine-tuning is checked by
+//! its own training loss: its mean over the first epoch against the last epoch or, in a single epoch,
+//! over the first tenth of the steps against the last tenth. A loss that did not fall is reported beside
+//! the table, because a good defence can be the reason. If plain fine-tuning, which has no defence, shows
+//! the same under every seed, the attack is too weak, and that is an error.
 
 use vxf_core::Params;
 use vxf_core::numeric::sum_of_squares;
@@ -14,11 +12,11 @@ use vxf_report::{Layout, Record, TrainingLoss};
 
 use crate::{Error, Result};
 
-/// Steps of a single epoch below which tenths of it say nothing.
+/// Fewer steps than this in a single epoch are too few to compare tenths.
 const FEWEST: u64 = 20;
 
-/// The training loss of a stage of `total` steps in `epochs` epochs, from its steps (counted from 1) and
-/// their losses; nothing where there are too few steps to tell.
+/// The training loss of a stage of `total` steps in `epochs` epochs, from the steps (counted from 1) and
+/// their losses. `None` if there are too few steps.
 pub(crate) fn training_loss(
     losses: impl IntoIterator<Item = (u64, f64)>,
     total: u64,
@@ -61,11 +59,11 @@ impl Mean {
     }
 }
 
-/// Whether a stage of `steps` steps that was to move weights did; `rate` is the highest learning rate
-/// that it had, which warm-up may keep at zero in a very short one.
+/// Checks that a stage of `steps` steps changed some weight. `rate` is the highest learning rate used;
+/// warm-up may keep it at zero in a very short stage.
 ///
 /// # Errors
-/// When every weight is what it was before.
+/// When all weights are unchanged.
 pub(crate) fn moved(start: &Params, weights: &Params, rate: f64, steps: u64) -> Result<()> {
     if steps == 0 || rate <= 0.0 {
         return Ok(());
@@ -76,14 +74,14 @@ pub(crate) fn moved(start: &Params, weights: &Params, rate: f64, steps: u64) -> 
     Err(Error::Unmoved { rate, steps })
 }
 
-/// Whether any weight is another than before.
+/// Whether any weight differs.
 pub(crate) fn differ(start: &Params, weights: &Params) -> Result<bool> {
     for (name, weight) in weights.iter() {
         let same = match start.get(name) {
             Some(before) => sum_of_squares(&(weight.detach() - before.detach())?)? == 0.0,
             None => false,
         };
-        // The first tensor that moved is enough: this costs no pass over a model.
+        // The first changed tensor is enough, so this rarely reads the whole model.
         if !same {
             return Ok(true);
         }
@@ -91,7 +89,7 @@ pub(crate) fn differ(start: &Params, weights: &Params) -> Result<bool> {
     Ok(false)
 }
 
-/// What is to be told of attacks that did not learn, run by run.
+/// One warning for each run whose fine-tuning did not lower its loss.
 pub fn doubts(records: &[Record]) -> Vec<String> {
     let doubtful = records.iter().filter_map(|record| Some((record, unlearnt(record)?)));
     doubtful
@@ -109,11 +107,11 @@ fn unlearnt(record: &Record) -> Option<TrainingLoss> {
     record.training_loss.filter(|loss| !loss.fell())
 }
 
-/// Whether the attacks of an experiment can be believed; with `strict`, none may be in doubt.
+/// Checks that the fine-tuning of an experiment had an effect; with `strict`, in every run.
 ///
 /// # Errors
-/// When one is in doubt and `strict` is set, or when plain fine-tuning did not learn at some ratio
-/// under any seed.
+/// When `strict` is set and a run is in doubt, or when plain fine-tuning did not learn under any seed at
+/// some ratio.
 pub fn verdict(layout: &Layout, records: &[Record], strict: bool) -> Result<()> {
     if let (true, Some(first)) = (strict, doubts(records).into_iter().next()) {
         return Err(Error::Doubtful { problem: first, reason: "and `--strict` was asked for" });
@@ -157,7 +155,7 @@ mod tests {
         let two = of(&[1.0, 3.0, 2.0, 1.0], 2).expect("two epochs");
         assert_eq!(two, TrainingLoss { first: 2.0, last: 1.5, steps: 2 });
         assert!(two.fell());
-        // The first and the last step alone would say the opposite.
+        // The first and the last step alone would show the opposite.
         let mut one = vec![5.0; 40];
         one[..4].copy_from_slice(&[1.0, 9.0, 9.0, 9.0]);
         one[36..].copy_from_slice(&[2.0, 2.0, 2.0, 2.0]);
@@ -238,13 +236,13 @@ mod tests {
         let error = verdict(&layout, &defended, true).expect_err("strict").to_string();
         assert!(error.contains("vaccine") && error.contains("--strict"), "{error}");
 
-        // One seed of the control may be bad luck; all of them are the attack's own fault.
+        // One seed of plain fine-tuning may be bad luck; all seeds mean that the attack is too weak.
         let one = [record("sft", 1, rose), record("sft", 2, fell), record("sft", 3, None)];
         verdict(&layout, &one, false)?;
         let all = [record("sft", 1, rose), record("sft", 2, rose), record("sft", 3, None)];
         let error = verdict(&layout, &all, false).expect_err("no attack").to_string();
         assert!(error.contains("sft p=0.2") && error.contains("any of 2 seeds"), "{error}");
-        // What could not be told says nothing.
+        // A record without losses is not judged.
         verdict(&layout, &[record("sft", 1, None)], true)
     }
 }

@@ -19,7 +19,7 @@ impl Judges {
     /// The judges of `recipe`.
     ///
     /// # Errors
-    /// When a judge lacks what it judges with.
+    /// When a judge cannot be built.
     pub fn build(recipe: &Recipe, base: &Base, access: &Access) -> Result<Self> {
         let locate = |name: &str| access.model_for_plugin(name);
         let context = BuildContext { device: base.device(), model: &locate };
@@ -30,7 +30,7 @@ impl Judges {
         Ok(Self(judges))
     }
 
-    /// The judges as metrics see them.
+    /// The judges in the form that metrics take.
     pub(super) fn named(&self) -> Vec<NamedJudge> {
         let named = |(name, judge): &(String, Arc<dyn Judge>)| NamedJudge {
             name: name.clone(),
@@ -40,7 +40,7 @@ impl Judges {
     }
 }
 
-/// One judge in several places.
+/// A judge shared by several owners.
 struct Shared(Arc<dyn Judge>);
 
 impl Judge for Shared {

@@ -1,22 +1,22 @@
-//! Answers of a measurement that is under way, kept as they are made.
+//! Generated answers of an unfinished measurement, stored as they are made.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use vxf_core::generate::Keeper;
+use vxf_core::generate::AnswerCache;
 
 use crate::execute::control::Control;
 use crate::store::disk::Disk;
 use crate::{Error, Result};
 
-/// Answers of one trained model in a file of JSON lines.
+/// The answers of one trained model, in a file of JSON lines.
 pub(crate) struct KeptAnswers<'a> {
     disk: &'a dyn Disk,
     path: PathBuf,
     control: Control<'a>,
-    /// What the answers to each set are generated from, as a digest.
+    /// For each set, a digest of what its answers are generated from.
     sets: &'a BTreeMap<String, String>,
     known: RefCell<BTreeMap<(String, usize), String>>,
 }
@@ -31,8 +31,8 @@ struct Line {
 }
 
 impl<'a> KeptAnswers<'a> {
-    /// Those in the file `path`, if it is there, that were generated as `sets` says, and those in
-    /// `known`; a line that was cut short ends the file.
+    /// Opens the file `path`, if it exists, and takes the answers whose digest is the one in `sets`, and
+    /// those in `known`. A truncated line ends the file.
     pub(crate) fn open(
         disk: &'a dyn Disk,
         path: PathBuf,
@@ -77,12 +77,12 @@ impl<'a> KeptAnswers<'a> {
     }
 }
 
-impl Keeper for KeptAnswers<'_> {
-    fn kept(&self, set: &str, index: usize) -> Option<String> {
+impl AnswerCache for KeptAnswers<'_> {
+    fn get(&self, set: &str, index: usize) -> Option<String> {
         self.known.borrow().get(&(set.to_owned(), index)).cloned()
     }
 
-    fn keep(&self, set: &str, made: &[(usize, String)]) -> vxf_core::Result<()> {
+    fn store(&self, set: &str, made: &[(usize, String)]) -> vxf_core::Result<()> {
         self.write(set, made).map_err(|error| match error {
             Error::Io { path, source, .. } => {
                 vxf_core::Error::Io { path: path.display().to_string(), source }
@@ -117,22 +117,22 @@ mod tests {
             KeptAnswers::open(&FileSystem, path.clone(), control, &sets, known).expect("readable")
         };
         let made = [(0, "placeholder".to_owned()), (3, "two\nlines".to_owned())];
-        open().keep("task", &made).expect("writable");
+        open().store("task", &made).expect("writable");
         std::fs::OpenOptions::new()
             .append(true)
             .open(&path)
             .and_then(|mut file| std::io::Write::write_all(&mut file, b"{\"set\":\"task\",\"ind"))
             .expect("writable");
         let kept = open();
-        assert_eq!(kept.kept("task", 3).as_deref(), Some("two\nlines"));
-        assert_eq!(kept.kept("task", 1), None);
-        assert_eq!(kept.kept("harmful", 0), None);
-        kept.keep("task", &[(1, "later".to_owned())]).expect("writable");
-        assert_eq!(open().kept("task", 1).as_deref(), Some("later"));
+        assert_eq!(kept.get("task", 3).as_deref(), Some("two\nlines"));
+        assert_eq!(kept.get("task", 1), None);
+        assert_eq!(kept.get("harmful", 0), None);
+        kept.store("task", &[(1, "later".to_owned())]).expect("writable");
+        assert_eq!(open().get("task", 1).as_deref(), Some("later"));
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
-        let stopped = kept.keep("task", &[(2, "last".to_owned())]);
+        let stopped = kept.store("task", &[(2, "last".to_owned())]);
         assert!(matches!(stopped, Err(vxf_core::Error::Stopped)));
-        assert_eq!(open().kept("task", 2).as_deref(), Some("last"));
+        assert_eq!(open().get("task", 2).as_deref(), Some("last"));
     }
 
     #[test]
@@ -147,9 +147,9 @@ mod tests {
             let known = BTreeMap::from([(("task".to_owned(), 1), "given".to_owned())]);
             KeptAnswers::open(&FileSystem, path.clone(), control, sets, known).expect("readable")
         };
-        open(&short).keep("task", &[(0, "placeholder".to_owned())]).expect("writable");
-        assert_eq!(open(&short).kept("task", 0).as_deref(), Some("placeholder"));
-        assert_eq!(open(&long).kept("task", 0), None);
-        assert_eq!(open(&long).kept("task", 1).as_deref(), Some("given"));
+        open(&short).store("task", &[(0, "placeholder".to_owned())]).expect("writable");
+        assert_eq!(open(&short).get("task", 0).as_deref(), Some("placeholder"));
+        assert_eq!(open(&long).get("task", 0), None);
+        assert_eq!(open(&long).get("task", 1).as_deref(), Some("given"));
     }
 }

@@ -1,11 +1,11 @@
-//! All metrics of a recipe on one model.
+//! Measures one model with all metrics of a recipe.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::{Value, json};
 use vxf_core::config::{BuildContext, MetricConfig};
-use vxf_core::generate::{Keeper, answers};
+use vxf_core::generate::{AnswerCache, answers};
 use vxf_core::metric::{Generation, Model, Probes, View};
 use vxf_core::{Error, Result};
 
@@ -15,12 +15,12 @@ use vxf_report::{Answer, Row};
 use super::data::SeedData;
 use crate::model::file_digest;
 
-/// A model to measure, and the one its user started from.
+/// A model to measure, and the aligned model it came from.
 #[derive(Clone, Copy)]
 pub struct Pair<'a> {
     /// The model.
     pub model: Model<'a>,
-    /// The aligned model; none if that is what is measured.
+    /// The aligned model; `None` if the measured model is the aligned one.
     pub aligned: Option<Model<'a>>,
 }
 
@@ -36,39 +36,37 @@ impl<'a> Pair<'a> {
 
 const ALIGNED: &str = "aligned";
 
-/// What a measurement gave.
+/// The result of measuring.
 #[derive(Debug, Default)]
 pub struct Measured {
     /// All figures.
     pub rows: Vec<Row>,
-    /// All answers: those that were generated, and those that were there.
+    /// All answers, generated or stored.
     pub answers: Vec<Answer>,
-    /// What failed, and why: metrics by name, or the sample answers to a set of prompts.
+    /// Failures with the reason: metrics by name, and sample answers by set.
     pub failures: Vec<(String, String)>,
-    /// Metrics that compare with the aligned model, on an aligned model.
+    /// Metrics skipped because they compare with the aligned model, which is the measured one.
     pub not_for_aligned: Vec<String>,
 }
 
-/// All figures of `pair`'s model, and all answers that they rest on. A metric that fails costs its
-/// own figures alone.
+/// All figures of a model, and the answers behind them. A failed metric costs only its own figures.
 ///
-/// At least one answer is made to each set of prompts, for the samples that a report ends with;
-/// those in `kept` are judged and not made again, and what is made goes to `keeper`.
+/// At least one prompt of each set is answered, for the sample answers of a report. Answers in
+/// `kept` are reused; new ones are passed to `cache`.
 ///
 /// # Errors
-/// When it is asked to stop.
+/// When the process is asked to stop.
 pub fn everything(
     pair: Pair<'_>,
     probes: &Probes,
     metrics: &[&Chosen<dyn MetricConfig>],
     kept: BTreeMap<String, Vec<Generation>>,
-    keeper: &dyn Keeper,
+    cache: &dyn AnswerCache,
     context: &BuildContext<'_>,
 ) -> Result<Measured> {
-    let view =
-        kept.into_iter().fold(pair.view(probes).with_keeper(keeper), |view, (name, made)| {
-            view.with_generations(&name, made)
-        });
+    let view = kept.into_iter().fold(pair.view(probes).with_cache(cache), |view, (name, made)| {
+        view.with_generations(&name, made)
+    });
     let mut measured = Measured::default();
     for metric in metrics {
         take(&view, metric, pair.aligned.is_none(), context, &mut measured)?;
@@ -80,7 +78,7 @@ pub fn everything(
         }
         let first = &questions.prompts[..questions.prompts.len().min(1)];
         let most = questions.max_new_tokens;
-        match answers(pair.model, probe, first, most, probes, keeper) {
+        match answers(pair.model, probe, first, most, probes, cache) {
             Ok(generations) => {
                 made.insert(probe.clone(), generations);
             }
@@ -102,10 +100,10 @@ pub fn everything(
     Ok(measured)
 }
 
-/// The figures that are cheap enough to be followed during training.
+/// The figures that are cheap enough to follow during training.
 ///
 /// # Errors
-/// When it is asked to stop.
+/// When the process is asked to stop.
 pub fn followed(
     pair: Pair<'_>,
     probes: &Probes,
@@ -142,8 +140,8 @@ fn take(
     Ok(())
 }
 
-/// The metrics of `recipe`, each with a digest of what its figures depend on besides the model: its
-/// settings, the judges, and what `data` measures on.
+/// The metrics of `recipe`, each with a digest of everything besides the model that its figures depend
+/// on: its settings, the judges, and the test data.
 pub(crate) fn wanted(recipe: &Recipe, data: &SeedData) -> BTreeMap<String, String> {
     let judges: Vec<_> = recipe.judges.iter().map(|judge| by_content(judge.value())).collect();
     let each = |metric: &Chosen<dyn MetricConfig>| {
@@ -153,17 +151,17 @@ pub(crate) fn wanted(recipe: &Recipe, data: &SeedData) -> BTreeMap<String, Strin
     recipe.metrics.iter().map(each).collect()
 }
 
-/// Settings with a digest in the place of each path of a file: what is in it decides.
+/// Replaces each file path in `settings` by the digest of its content.
 fn by_content(settings: Value) -> Value {
     match settings {
         Value::Object(map) => {
             Value::Object(map.into_iter().map(|(key, value)| (key, by_content(value))).collect())
         }
         Value::String(text) if Path::new(&text).is_absolute() && Path::new(&text).is_file() => {
-            // A file that cannot be read is reported by the judge that reads it.
+            // The judge that reads the file reports an unreadable one.
             file_digest(Path::new(&text)).map_or(Value::String(text), Value::String)
         }
-        // Nothing is there yet: when something is, the figures are out of date, wherever it lies.
+        // The file does not exist yet. When it does, the figures are out of date, wherever the file is.
         Value::String(text) if Path::new(&text).is_absolute() && !Path::new(&text).exists() => {
             Value::Null
         }

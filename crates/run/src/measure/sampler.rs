@@ -1,7 +1,7 @@
-//! Answers drawn at random: temperature, nucleus and top-k, over candle's `LogitsProcessor`.
+//! Sampling of answers: temperature, nucleus and top-k, with candle's `LogitsProcessor`.
 //!
-//! The draws for a prompt depend on the key, the name of its set and its place in it, and on
-//! nothing else: not on what it was batched with, nor on what was drawn before.
+//! The draws for a prompt depend only on the key, the name of its set and its index in the set, not on
+//! the other prompts of its batch or on earlier draws.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use vxf_core::generate::{Choices, Greedy, Sampler};
 use vxf_core::{Key, Result};
 use vxf_data::Sampling;
 
-/// The sampler with these settings, all draws under `key`.
+/// A sampler with these settings, keyed by `key`.
 pub fn of(sampling: &Sampling, key: &Key) -> Arc<dyn Sampler> {
     let temperature = sampling.temperature;
     let cut = match (sampling.top_k, sampling.top_p) {
@@ -51,7 +51,7 @@ mod tests {
 
     const LOGITS: [f32; 5] = [0.0, 2.0, 1.0, -30.0, 1.5];
 
-    /// How often each token comes in 4000 first draws.
+    /// Counts of each token in 4000 first draws.
     fn counts(sampling: &Sampling) -> Vec<usize> {
         let sampler = of(sampling, &Key::root(3));
         let mut counts = vec![0; LOGITS.len()];

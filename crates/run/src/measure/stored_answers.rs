@@ -1,9 +1,9 @@
-//! Answers that an earlier measurement of a run left behind.
+//! Stored answers of an earlier measurement.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use vxf_core::generate::Keeper;
+use vxf_core::generate::AnswerCache;
 use vxf_core::metric::{Generation, Probes, Prompt};
 use vxf_report::{Answer, Record};
 
@@ -11,24 +11,23 @@ use crate::Result;
 use crate::model::file_digest;
 use crate::store::files::read_lines;
 
-/// The file of a run's answers.
+/// The file with a run's answers.
 pub(crate) const GENERATIONS: &str = "generations.jsonl";
 
-/// The stored answers that can be used again.
+/// Stored answers that can be reused.
 #[derive(Debug, Default)]
 pub(crate) struct StoredAnswers {
-    /// Sets of which every prompt has its answer.
+    /// Sets with an answer to every prompt.
     pub(crate) whole: BTreeMap<String, Vec<Generation>>,
-    /// Single answers of other sets, by set and index.
+    /// Single answers of the other sets, by set and index.
     pub(crate) single: BTreeMap<(String, usize), String>,
-    /// Sets whose stored answers belong to other prompts or other generation settings.
+    /// Sets whose stored answers do not match the prompts or generation settings.
     pub(crate) other: Vec<String>,
 }
 
 impl StoredAnswers {
-    /// The answers in the run's directory `place` that are those to the prompts of `probes`,
-    /// generated as `wanted` says set by set. Records that do not note how theirs were generated
-    /// are trusted if `same_settings`.
+    /// Reads the answers in the run directory `place` that match the prompts of `probes` and the digests
+    /// in `wanted`. Records without digests are trusted if `same_settings` is set.
     ///
     /// # Errors
     /// When the file is damaged.
@@ -44,7 +43,7 @@ impl StoredAnswers {
         if !path.is_file() {
             return Ok(stored);
         }
-        // Answers that were written after the record was belong to a measurement that did not end.
+        // Answers written after the record belong to an unfinished measurement.
         let intact = match &record.answers {
             Some(made) => file_digest(&path)? == made.file,
             None => true,
@@ -84,19 +83,19 @@ impl StoredAnswers {
     }
 }
 
-/// Whether the answers are those to the first prompts, in order.
+/// Whether the answers belong to the first prompts, in order.
 fn agree(answers: &[Answer], prompts: &[Prompt]) -> bool {
     answers.len() <= prompts.len()
         && answers.iter().zip(prompts).all(|(answer, prompt)| answer.prompt == prompt.text)
 }
 
-/// Gives single answers out, and keeps no new ones.
-impl Keeper for StoredAnswers {
-    fn kept(&self, set: &str, index: usize) -> Option<String> {
+/// Returns single stored answers and stores no new ones.
+impl AnswerCache for StoredAnswers {
+    fn get(&self, set: &str, index: usize) -> Option<String> {
         self.single.get(&(set.to_owned(), index)).cloned()
     }
 
-    fn keep(&self, _: &str, _: &[(usize, String)]) -> vxf_core::Result<()> {
+    fn store(&self, _: &str, _: &[(usize, String)]) -> vxf_core::Result<()> {
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! Rules that tie the parts of a recipe together, checked before anything is loaded or trained.
+//! Checks that the parts of a recipe fit together, before anything is loaded or trained.
 
 use vxf_core::registry::ConfigError;
 use vxf_core::{Error as CoreError, Stage, Trainable};
@@ -9,10 +9,10 @@ use vxf_recipe::{Experiment, Place, Recipe, SUGAR, StageRecipe};
 use super::graph::Graph;
 use crate::{Error, Result};
 
-/// Whether the data has every set that stages and metrics need.
+/// Checks that the data has every set that stages and metrics need.
 ///
 /// # Errors
-/// Names the set that is missing, who needs it, and what to write.
+/// Names the missing set, who needs it, and what to write.
 pub(crate) fn sets(experiment: &Experiment, graph: &Graph) -> Result<()> {
     for run in &graph.runs {
         let recipe = &experiment.points[run.point].recipe;
@@ -74,11 +74,11 @@ fn need(data: &dyn DataConfig, purpose: Purpose, name: &str, who: &str) -> Resul
     }
 }
 
-/// Whether the model has the sites that perturbers ask for and the layers that adapters are put on,
-/// and whether methods that work on one adapter have one.
+/// Checks that the model has the sites of perturbers and the layers of adapters, and that methods that
+/// need a single adapter get one.
 ///
 /// # Errors
-/// Names the site that it has not, or the setting of the adapter.
+/// Names the missing site, or the invalid adapter setting.
 pub(crate) fn model(graph: &Graph, outline: &Outline) -> Result<()> {
     for run in &graph.runs {
         let stage = &run.stage;

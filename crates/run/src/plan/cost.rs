@@ -1,4 +1,4 @@
-//! What a stage costs, counted from the model's outline: operations and bytes.
+//! The cost of a stage in operations and bytes, computed from the model's shapes.
 
 use std::time::Instant;
 
@@ -29,7 +29,7 @@ impl Load {
         Self { samples: set.examples.len(), tokens: set.tokens(), longest, counted: true }
     }
 
-    /// What the recipe bounds it by.
+    /// Upper bounds from the recipe.
     pub(crate) fn bound(recipe: &Recipe, set: &str) -> Self {
         let data = &recipe.data.config;
         let (samples, longest) = (data.at_most(set), data.max_length());
@@ -37,27 +37,27 @@ impl Load {
     }
 }
 
-/// What costs are computed from.
+/// The inputs of a cost estimate.
 pub(crate) struct Sizes<'a> {
     pub(crate) outline: &'a Outline,
     pub(crate) bytes_each: u64,
     pub(crate) recompute: Recompute,
     /// Operations per second.
     pub(crate) rate: f64,
-    /// Logits that are held at one time.
+    /// Number of logits held at one time.
     pub(crate) logits: usize,
 }
 
-/// Logits that the cross-entropy holds at one time on a device, at most.
+/// The largest number of logits that the cross-entropy holds at one time on a device.
 pub(crate) fn logits(on: &Device) -> usize {
     if on.is_cpu() { 1 << 23 } else { 1 << 24 }
 }
 
-/// What is kept for the backward pass: as `recipe` says, or by the memory there is `on` a device for
-/// each of `at_once` stages that train side by side on samples of up to `longest` tokens.
+/// What to keep for the backward pass: the recipe's choice, or what fits the free memory of the device,
+/// with `at_once` stages training side by side on samples of up to `longest` tokens.
 ///
 /// # Errors
-/// When the model has no layer that an adapter asks for.
+/// When an adapter names a layer that the model does not have.
 pub(crate) fn recompute(
     recipe: &Recipe,
     outline: &Outline,
@@ -82,7 +82,7 @@ pub(crate) fn recompute(
         let trainable = sizes.trainable(&settings.trainable)?;
         most = most.max(sizes.bytes(settings, longest, true, trainable, copies(stage)));
     }
-    // A fifth is left to what else is there.
+    // A fifth of the memory is left for everything else.
     let fits = most * at_once as u64 <= available / 5 * 4;
     Ok(if fits { Recompute::None } else { Recompute::Block })
 }
@@ -133,11 +133,11 @@ impl Sizes<'_> {
 
     /// Multiplications and additions for one token of a step.
     ///
-    /// A pass goes forward, forward again block by block if it recomputes, and backward through
-    /// the activations; weight gradients are one more, taken in the last pass alone.
+    /// One pass goes forward, forward again block by block if it recomputes, and backward through the
+    /// activations. Weight gradients are taken only in the last pass.
     fn operations_per_token(&self, length: usize, passes: f64, what: &Trainable) -> f64 {
         let architecture = &self.outline.architecture;
-        // The embedding is a table to look up; tied, it is multiplied with as the output.
+        // The embedding is a lookup; a tied embedding is also the output matrix.
         let tables = architecture.vocabulary * architecture.width;
         let weights: usize = self.matrices().map(|(_, [out, input])| out * input).sum();
         let multiplied = weights.saturating_sub(tables).max(tables);
@@ -159,11 +159,11 @@ impl Sizes<'_> {
     ) -> u64 {
         let Outline { architecture, .. } = self.outline;
         let weights = self.outline.count() as u64 * self.bytes_each;
-        // The values and Adam's two moments; gradients come while what the pass kept goes.
+        // The values and Adam's two moments. Gradients appear while kept activations are freed.
         let own = trainable as u64 * self.bytes_each.max(4);
         let positions = (settings.batch_size * length) as u64;
-        // Inside one block: the outputs of its matrices, the product inside the MLP, norms, sums, heads
-        // and their mixture, which are as wide as the model, and the masks of adapters' inputs.
+        // Inside one block: the outputs of its matrices, the product inside the MLP, about eleven tensors
+        // of the model's width (norms, sums, heads and their mixture), and the dropout masks of adapters.
         let first = || self.matrices().filter(|(name, _)| name.contains(".layers.0."));
         let widest = first().map(|(_, [out, _])| out).max().unwrap_or(0);
         let masks: usize = match &settings.trainable {
@@ -174,7 +174,7 @@ impl Sizes<'_> {
         };
         let outputs: usize = first().map(|(_, [out, _])| out).sum();
         let inside = outputs + widest + 11 * architecture.width + masks;
-        // Block inputs, and one perturbation for each; or all of every block.
+        // Block inputs with one perturbation each, or all tensors of every block.
         let each = match self.recompute {
             Recompute::Block if perturbed => 2 * architecture.width,
             Recompute::Block => architecture.width,
@@ -182,12 +182,13 @@ impl Sizes<'_> {
             Recompute::None => inside,
         };
         let kept = positions * (architecture.layers * each) as u64 * self.bytes_each;
-        // At work is one block with its gradients, or the head: logits in f32 and their gradients.
+        // The largest tensors in use: one block with its gradients, or the logits in f32 with their
+        // gradients.
         let block = positions * (2 * inside) as u64 * self.bytes_each;
         let logits = (positions * architecture.vocabulary as u64).min(self.logits as u64);
         let descending = kept + block.max(logits * (4 + self.bytes_each));
-        // The last gradient is that of the embedding: zeros, what is scattered over them, and in half
-        // types the same once more in f32, with zeros to add it to.
+        // The gradient of the embedding comes last: a table of zeros and the scattered rows, and in half
+        // types the same again in f32.
         let table = (architecture.vocabulary * architecture.width) as u64;
         let embedding = match &settings.trainable {
             Trainable::Full if self.bytes_each < 4 => table * (2 * self.bytes_each + 8),
@@ -199,13 +200,13 @@ impl Sizes<'_> {
     }
 }
 
-/// Copies of the trained weights that a stage's methods keep.
+/// Copies of the trained weights held by a stage's methods.
 fn copies(stage: &StageRecipe) -> f64 {
     stage.methods.iter().map(|method| method.config.copies()).sum()
 }
 
-/// The side of the product that [`rate`] times, and its type. A small one would time a GPU's launches,
-/// one in `f32` leaves its tensor cores idle.
+/// Size and type of the matrix product that [`rate`] measures. On a GPU a small product would measure
+/// launches, and one in `f32` would not use the tensor cores.
 fn yardstick(on: DeviceLocation, dtype: DType) -> (usize, DType) {
     match on {
         DeviceLocation::Cpu => (768, DType::F32),
@@ -213,11 +214,11 @@ fn yardstick(on: DeviceLocation, dtype: DType) -> (usize, DType) {
     }
 }
 
-/// Operations per second of a matrix product on `device`, right now, for a model of `dtype`.
+/// Operations per second of a matrix product on `device` at this moment, for a model of `dtype`.
 pub(crate) fn rate(device: &Device, dtype: DType) -> Result<f64> {
     let (side, dtype) = yardstick(device.location(), dtype);
     let a = Tensor::ones((side, side), dtype, device)?;
-    // The first one loads the library and its kernels.
+    // The first product loads the library and its kernels.
     drop(a.matmul(&a)?);
     device.synchronize()?;
     let mut best = 0f64;
@@ -229,7 +230,7 @@ pub(crate) fn rate(device: &Device, dtype: DType) -> Result<f64> {
         let seconds = begun.elapsed().as_secs_f64().max(1e-9);
         best = best.max(2.0 * (side as f64).powi(3) / seconds);
     }
-    // The share of it that whole steps reach (docs/performance.md).
+    // Whole steps reach this share of it (docs/performance.md).
     Ok(0.6 * best)
 }
 
@@ -241,7 +242,7 @@ mod tests {
 
     use super::*;
 
-    /// A GPU is timed at a product that fills it, in the model's own type.
+    /// A GPU is measured with a large product in the model's own type.
     #[test]
     fn a_gpu_is_timed_at_its_work() {
         let gpu = DeviceLocation::Cuda { gpu_id: 0 };
@@ -250,7 +251,7 @@ mod tests {
         assert!(rate(&Device::Cpu, DType::F32).is_ok_and(|rate| rate.is_finite() && rate > 0.0));
     }
 
-    /// The measures of Llama-2-7B, as its `config.json` has them.
+    /// The shapes of Llama-2-7B, as in its `config.json`.
     fn llama() -> Outline {
         let shape = serde_json::json!({
             "model_type": "llama", "hidden_size": 4096, "intermediate_size": 11008,
@@ -274,7 +275,8 @@ mod tests {
         assert_eq!(sizes.trainable(&lora).ok(), Some(19_988_480));
     }
 
-    /// Batch 5 of length 200, as published, on a card of 24 GB with what CUDA itself takes of it.
+    /// The published batch of 5 samples of 200 tokens fits a card of 24 GB, beside what CUDA itself
+    /// takes.
     #[test]
     fn seven_billion_weights_fit_a_small_card() {
         let outline = llama();
@@ -295,7 +297,7 @@ mod tests {
         let per = |passes, what: &Trainable| sizes.operations_per_token(200, passes, what);
         assert!((per(2.0, &lora) / per(1.0, &lora) - 2.0).abs() < 1e-9);
         assert!((per(2.0, &Trainable::Full) / per(1.0, &Trainable::Full) - 1.75).abs() < 1e-9);
-        // One forward pass is about two operations for each of its 6.6 billion matrix entries.
+        // A forward pass takes about two operations for each of the 6.6 billion matrix entries.
         assert!((per(1.0, &lora) / 3.0 / 2.0 - 6.6e9).abs() < 0.1e9);
     }
 }

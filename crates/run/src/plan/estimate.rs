@@ -1,4 +1,4 @@
-//! What a recipe would cost, from configurations and counts: no weights are loaded.
+//! Estimates the cost of a recipe from configurations and counts, without loading weights.
 
 use candle_core::DType;
 use serde::Serialize;
@@ -24,69 +24,69 @@ use crate::model::Base;
 use crate::store::Run;
 use crate::{Error, Result};
 
-/// What a recipe would do and cost, from configurations and counts.
+/// The estimated cost of a recipe.
 #[derive(Debug, Serialize)]
 pub struct Prospect {
-    /// The model's measures.
+    /// The size of the model.
     pub model: ModelCost,
-    /// What each stage of the first pipeline under test takes, for one seed and one ratio.
+    /// The cost of each stage of the first tested pipeline, for one seed and one ratio.
     pub stages: Vec<StageCost>,
-    /// Seconds for all runs, measuring not counted; for the operations alone.
+    /// Seconds for the operations of all runs, without measuring.
     pub seconds: f64,
-    /// What is computed again in the backward pass.
+    /// What is recomputed in the backward pass.
     pub recompute: Keep,
-    /// What is not at hand yet, so that figures are bounds taken from the recipe.
+    /// Missing inputs, for which figures are upper bounds from the recipe.
     pub absent: Vec<String>,
-    /// The report on the files, where all of them are here.
+    /// The report on the data files, if all of them are available.
     pub report: Option<vxf_data::DataReport>,
     /// The runs.
     #[serde(skip)]
     pub graph: Graph,
 }
 
-/// What a model takes.
+/// The size of a model.
 #[derive(Debug, Serialize)]
 pub struct ModelCost {
     /// Its name.
     pub name: String,
-    /// The registered family.
+    /// The model family.
     pub family: String,
-    /// How many weights it has.
+    /// Number of weights.
     pub weights: usize,
-    /// Bytes of its weights in the type that it computes in.
+    /// Size of its weights in bytes, in the type it computes in.
     pub bytes: u64,
 }
 
-/// What a stage takes.
+/// The cost of a stage.
 #[derive(Debug, Serialize)]
 pub struct StageCost {
     /// The stage.
     pub stage: Stage,
     /// The method.
     pub method: String,
-    /// Samples.
+    /// Number of samples.
     pub samples: usize,
     /// Optimiser steps.
     pub steps: u64,
-    /// Tokens read in all its steps, padding not counted.
+    /// Tokens read in all steps, without padding.
     pub tokens: u64,
-    /// Whether samples and tokens were counted; else they are bounds.
+    /// Whether samples and tokens were counted; otherwise they are upper bounds.
     pub counted: bool,
-    /// How many weights are trained.
+    /// Number of trained weights.
     pub trainable: usize,
-    /// Bytes held while it trains, the model included.
+    /// Memory during training in bytes, including the model.
     pub bytes: u64,
-    /// Floating-point operations in all its steps.
+    /// Floating-point operations of all steps.
     pub operations: f64,
-    /// Seconds, at the rate that this machine multiplies matrices at now.
+    /// Seconds, at the current speed of matrix products on this machine.
     pub seconds: f64,
 }
 
 impl Prospect {
-    /// Looks at `experiment`. Models and data that are not here are taken from what it says of them.
+    /// Estimates `experiment`. For missing models and data, the recipe's own description is used.
     ///
     /// # Errors
-    /// When the recipe breaks a rule, something that is here is broken, or the model is neither here nor
+    /// When the recipe breaks a rule, an available input is invalid, or the model is missing and not
     /// described.
     pub fn of(experiment: &Experiment, access: Access) -> Result<Self> {
         let access = Arc::new(access);
@@ -150,7 +150,7 @@ impl Prospect {
     }
 }
 
-/// The data of the first seed and the report on it, where all of it is here.
+/// The data of the first seed and its report, if all files are available.
 fn drawn(
     recipe: &Recipe,
     base: Option<&Base>,
@@ -181,7 +181,7 @@ fn here<T>(found: Result<T>, absent: &mut Vec<String>) -> Result<Option<T>> {
     match found {
         Ok(found) => Ok(Some(found)),
         Err(error) if error.is_absence() => {
-            // That looking at a recipe stays off the network is no wish of the user's.
+            // An estimate never uses the network, whether or not the user forbade it.
             absent.push(match error.not_cached() {
                 Some(id) => {
                     format!("{id} is on the hub and not in the cache: `vxf run` downloads it")

@@ -1,8 +1,8 @@
-//! The graph of runs: every stage of every pipeline carried out once, shared where pipelines agree.
+//! The graph of runs: each stage of each pipeline once, shared where pipelines agree.
 //!
-//! A node is one stage with its settings, its seed and its parent. Two pipelines that agree up to a
-//! stage have the same node there, so a model is aligned once for all harmful ratios, and plain
-//! fine-tuning is run once beside many defences.
+//! A node is one stage with its settings, seed and parent. Two pipelines that agree up to a stage share
+//! its node: a model is aligned once for all harmful ratios, and plain fine-tuning is run once beside
+//! many defences.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -14,54 +14,54 @@ use vxf_report::{Block, Layout, Line, RunId, When};
 
 use crate::Result;
 
-/// The rows beside those under test: the model that is never aligned, and plain training.
+/// The baselines: a model that is never aligned, and plain training.
 const UNDEFENDED: &str = "none";
 const BASELINE: &str = "sft";
 
-/// A run that the pipeline starts from, in place of the base model.
+/// A run from which pipelines start instead of the base model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Source {
-    /// Which run it is.
+    /// Identifies the run.
     pub id: RunId,
-    /// What decides its weights.
+    /// The digest of what decides its weights.
     pub digest: String,
 }
 
-/// One run of an experiment before it is carried out.
+/// One planned run.
 #[derive(Clone, Debug)]
 pub struct RunSpec {
-    /// Which run it is.
+    /// Identifies the run.
     pub id: RunId,
-    /// Its place in the pipeline, from 0.
+    /// Its position in the pipeline, from 0.
     pub depth: usize,
-    /// How many earlier stages of the pipeline are of its kind.
+    /// The number of earlier stages of the same kind in the pipeline.
     pub earlier: usize,
-    /// The run that it starts from, as an index; none if it starts from the base model or the source.
+    /// Index of its parent; `None` if it starts from the base model or the source.
     pub parent: Option<usize>,
     /// Its stage.
     pub stage: StageRecipe,
-    /// The point of the experiment that it belongs to, as an index.
+    /// Index of its point of the experiment.
     pub point: usize,
-    /// What decides it, as far as the recipe tells.
+    /// What decides its weights, as far as the recipe says.
     key: String,
 }
 
 /// All runs of an experiment.
 #[derive(Clone, Debug)]
 pub struct Graph {
-    /// The runs, parents before children.
+    /// The runs; parents come before children.
     pub runs: Vec<RunSpec>,
-    /// Which runs are compared with which.
+    /// Which runs are compared with each other.
     pub layout: Layout,
 }
 
-/// A pipeline under way to become nodes.
+/// A pipeline before its stages become nodes.
 struct Pipeline {
     stages: Vec<StageRecipe>,
     point: usize,
-    /// Whether it is one of the rows beside those under test.
+    /// Whether it is a baseline.
     beside: bool,
-    /// Appended to its label where another pipeline has the same.
+    /// Appended to its label if another pipeline has the same one.
     suffix: &'static str,
 }
 
@@ -88,15 +88,15 @@ impl Pipeline {
 }
 
 impl Graph {
-    /// The graph of `experiment`; with `source`, its pipelines start from that run.
+    /// The graph of `experiment`; pipelines start from `source`, if given.
     ///
     /// # Errors
-    /// When a plain method is not registered.
+    /// When a baseline method is not registered.
     pub fn of(experiment: &Experiment, source: Option<&Source>) -> Result<Self> {
         let (pipelines, tested) = pipelines(experiment, source)?;
         let mut graph = Self { runs: Vec::new(), layout: Layout::default() };
         let mut known = HashMap::new();
-        // For each pipeline its runs by depth, then in the order of ratios and seeds.
+        // For each pipeline, its runs by depth, then by ratio and seed.
         let mut rows: Vec<Vec<Vec<usize>>> = Vec::new();
         for pipeline in &pipelines {
             let recipe = &experiment.points[pipeline.point].recipe;
@@ -118,7 +118,7 @@ impl Graph {
         Ok(graph)
     }
 
-    /// The runs of one pipeline under one ratio and seed, made where they are not known.
+    /// The runs of one pipeline under one ratio and seed; adds missing nodes.
     fn walk(
         &mut self,
         pipeline: &Pipeline,
@@ -166,7 +166,7 @@ impl Graph {
         path
     }
 
-    /// Where several runs have one name, each gets the values of the axes on which they differ.
+    /// Where several runs share a name, appends the values of the axes on which they differ.
     fn tell_apart(&mut self, experiment: &Experiment) {
         let mut groups: BTreeMap<String, Vec<usize>> = BTreeMap::new();
         for (index, run) in self.runs.iter().enumerate() {
@@ -184,7 +184,7 @@ impl Graph {
                 }
             }
         }
-        // What no axis tells apart are stages of one pipeline with the same name.
+        // Runs that still share a name are stages of one pipeline.
         let mut taken = BTreeMap::new();
         for run in &mut self.runs {
             let count = taken.entry(run.id.path()).or_insert(0);
@@ -228,7 +228,7 @@ impl Graph {
         }
     }
 
-    /// The rows of one block. After post-tuning, what was repaired stands beside what it came from.
+    /// The rows of one block. After post-tuning, each repaired model stands next to its parent.
     fn block(
         &self,
         when: When,
@@ -264,7 +264,7 @@ impl Graph {
         block
     }
 
-    /// The runs that lead to `run`, the first stage first, itself included.
+    /// The run and its ancestors, the first stage first.
     pub fn lineage(&self, run: usize) -> Vec<usize> {
         let mut path = vec![run];
         while let Some(parent) = self.runs[*path.last().unwrap_or(&run)].parent {
@@ -274,14 +274,14 @@ impl Graph {
         path
     }
 
-    /// The runs that start from `parent`, or from the base model.
+    /// The runs that start from `parent`; from the base model or source for `None`.
     pub fn children(&self, parent: Option<usize>) -> impl Iterator<Item = usize> {
         let all = self.runs.iter().enumerate();
         all.filter(move |(_, run)| run.parent == parent).map(|(index, _)| index)
     }
 }
 
-/// All pipelines, those beside the tested ones first, and which of them are under test.
+/// All pipelines, baselines first, and the indices of the tested ones.
 fn pipelines(
     experiment: &Experiment,
     source: Option<&Source>,
@@ -319,7 +319,7 @@ fn pipelines(
     Ok((all, tested))
 }
 
-/// A value of an axis as a part of a path.
+/// The value of an axis as part of a path.
 fn short(value: &Value) -> String {
     let text = match value {
         Value::String(text) => text.clone(),
@@ -328,7 +328,7 @@ fn short(value: &Value) -> String {
             None => digest(value)[..8].to_owned(),
         },
         Value::Array(_) => digest(value)[..8].to_owned(),
-        // 1.0 and 1 are one value.
+        // Writes 1.0 and 1 alike.
         Value::Number(number) => number.as_f64().map_or(number.to_string(), |it| it.to_string()),
         other => other.to_string(),
     };

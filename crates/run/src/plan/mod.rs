@@ -1,4 +1,4 @@
-//! What an experiment consists of, what it needs, and what it costs; nothing is loaded or trained.
+//! Planning: the runs of an experiment, what they need and what they cost. Nothing is loaded or trained.
 
 pub(crate) mod check;
 pub(crate) mod cost;

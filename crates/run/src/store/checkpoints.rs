@@ -1,4 +1,4 @@
-//! The checkpoints of a stage that is under way.
+//! The checkpoints of an unfinished stage.
 //!
 //! ```text
 //! checkpoints/<run>/
@@ -11,9 +11,9 @@
 //!     manifest.json        length and SHA-256 of each of these, written last
 //! ```
 //!
-//! A checkpoint is written beside its place, every file synced, and renamed: one that is there is
-//! whole unless the disk damaged it, which the digests tell. The last two are kept, and an older
-//! one goes only when the newest has been read back.
+//! A checkpoint is written under a temporary name, every file is synced, then it is renamed. So an
+//! existing checkpoint is complete unless the disk damaged it, which the digests show. The last two are
+//! kept; an older one is removed only after the newest has been read back.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -29,14 +29,13 @@ use super::disk::{self, Disk, PARTIAL};
 use super::step_log::{Mark, StepLog};
 use crate::{Error, Result};
 
-/// How many checkpoints of a stage are kept.
+/// Number of checkpoints kept for a stage.
 const KEPT: usize = 2;
-/// A run's checkpoints lie in `<experiment>/checkpoints/<label>/<ratio>/<seed>`, and deeper where
-/// there are further axes.
+/// Checkpoints are in `<experiment>/checkpoints/<label>/<ratio>/<seed>`, or deeper with further axes.
 const DEPTH: usize = 8;
-/// Version of this layout.
+/// Schema version.
 const SCHEMA_VERSION: u32 = 1;
-/// No list of files or state of a training is longer than this.
+/// Size limit of `manifest.json` and `state.json`.
 const LONGEST_JSON: u64 = 1 << 26;
 
 const PREFIX: &str = "step-";
@@ -46,10 +45,10 @@ const RECIPE: &str = "recipe.toml";
 pub(crate) const LOG: &str = "metrics.jsonl";
 pub(crate) const ANSWERS: &str = "answers.jsonl";
 
-/// What makes one experiment's checkpoints of no use to another.
+/// Identifies the run that a checkpoint belongs to.
 #[derive(Clone, Debug)]
 pub struct Identity {
-    /// SHA-256 of all that results depend on.
+    /// SHA-256 of everything that its results depend on.
     pub digest: String,
     /// The resolved recipe.
     pub recipe: String,
@@ -63,7 +62,7 @@ pub struct Checkpoints<'a> {
     identity: Identity,
 }
 
-/// What a checkpoint says beside tensors.
+/// The content of `state.json`.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct State {
@@ -73,7 +72,7 @@ struct State {
     seconds: f64,
 }
 
-/// A checkpoint's list of its files.
+/// The content of a checkpoint's `manifest.json`.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Listing {
@@ -94,47 +93,47 @@ impl Stamp {
     }
 }
 
-/// What a checkpoint gives back.
+/// A loaded checkpoint.
 #[derive(Debug)]
 pub(crate) struct Resumed<'a> {
-    /// The training.
+    /// The state of the training.
     pub(crate) saved: Saved,
-    /// The log up to there.
+    /// The log up to the checkpoint.
     pub(crate) log: StepLog<'a>,
-    /// Seconds that it took to come there.
+    /// Seconds spent up to the checkpoint.
     pub(crate) seconds: f64,
 }
 
 impl<'a> Checkpoints<'a> {
-    /// Those in `root`, made by the experiment of `identity`.
+    /// The checkpoints in `root` of the run `identity`.
     pub fn new(disk: &'a dyn Disk, root: PathBuf, identity: Identity) -> Self {
         Self { disk, root, identity }
     }
 
-    /// Where they lie.
+    /// Their directory.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// The step that the newest one was saved before; 0 without any. Verifies nothing.
+    /// The next step of the newest checkpoint; 0 without any. Verifies nothing.
     pub fn last(&self) -> u64 {
         self.steps().last().copied().unwrap_or(0)
     }
 
-    /// What was saved before `step`, every file checked; removes and repairs nothing.
+    /// Reads the checkpoint before `step` and verifies every file; changes nothing on disk.
     ///
     /// # Errors
-    /// The checkpoint, which of its files is not what it should be, and why.
+    /// Names the checkpoint, the invalid file and the problem.
     pub fn read(&self, step: u64) -> Result<Saved, String> {
         let place = self.place(step);
         let parts = self.parts(&place);
         parts.map(|(saved, _)| saved).map_err(|problem| format!("{}: {problem}", place.display()))
     }
 
-    /// A new log, in the place of whatever is there.
+    /// Starts a new log and replaces an existing one.
     pub(crate) fn begin_log(&self) -> Result<StepLog<'a>> {
         self.disk.create_dir(&self.root).map_err(Error::io("create", &self.root))?;
-        // The new directories' names have to last, up to the experiment's own.
+        // Sync the new directories as well, up to the experiment's own.
         let new = self.root.ancestors().take(DEPTH).filter(|path| path.is_dir());
         for directory in new {
             self.disk.sync(directory).map_err(Error::io("write", directory))?;
@@ -142,8 +141,8 @@ impl<'a> Checkpoints<'a> {
         StepLog::begin(self.disk, &self.root.join(LOG))
     }
 
-    /// Goes back to the newest checkpoint that is whole, if there is one. Leftovers and damaged ones
-    /// are removed, the latter with a note.
+    /// Loads the newest intact checkpoint, if any. Removes partial files, and damaged checkpoints with a
+    /// note.
     pub(crate) fn resume(&self, note: &dyn Fn(&str)) -> Result<Option<Resumed<'a>>> {
         self.sweep()?;
         for step in self.steps().into_iter().rev() {
@@ -170,13 +169,13 @@ impl<'a> Checkpoints<'a> {
         Ok(None)
     }
 
-    /// Saves a training, then drops all but the last two checkpoints.
+    /// Saves the training, then removes all but the last two checkpoints.
     pub(crate) fn save(&self, saved: &Saved, log: Mark, seconds: f64) -> Result<()> {
         let place = self.place(saved.position.next);
         let write = |path: PathBuf, bytes: &[u8]| {
             self.disk.write(&path, bytes).map_err(Error::io("write", path))
         };
-        // One of this step that is there could not be used, or we would not be here again.
+        // If one exists for this step, it was unusable; otherwise training would have resumed after it.
         self.disk.remove(&place).map_err(Error::io("remove", &place))?;
         let name = place.file_name().unwrap_or_default().to_string_lossy();
         let partial = self.root.join(format!("{PARTIAL}{name}"));
@@ -212,7 +211,7 @@ impl<'a> Checkpoints<'a> {
         Ok(())
     }
 
-    /// Removes everything: the stage is done.
+    /// Removes all checkpoints, when the stage is done.
     pub(crate) fn clear(&self) -> Result<()> {
         self.disk.remove(&self.root).map_err(Error::io("remove", &self.root))
     }
@@ -221,7 +220,7 @@ impl<'a> Checkpoints<'a> {
         self.root.join(format!("{PREFIX}{step:010}"))
     }
 
-    /// The steps that there are checkpoints of, in order.
+    /// The steps of all checkpoints, in order.
     fn steps(&self) -> Vec<u64> {
         let names = fs::read_dir(&self.root).into_iter().flatten().flatten();
         let step =
@@ -231,7 +230,7 @@ impl<'a> Checkpoints<'a> {
         steps
     }
 
-    /// Removes what a process that ended did not finish writing.
+    /// Removes partial files of a process that ended.
     fn sweep(&self) -> Result<()> {
         for entry in fs::read_dir(&self.root).into_iter().flatten().flatten() {
             if entry.file_name().to_string_lossy().starts_with(PARTIAL) {
@@ -242,7 +241,7 @@ impl<'a> Checkpoints<'a> {
         Ok(())
     }
 
-    /// The whole of a checkpoint, every file checked before it is used.
+    /// Reads a whole checkpoint; every file is verified before it is used.
     fn parts(&self, place: &Path) -> Result<(Saved, State), String> {
         let listing = listing(place)?;
         let state = checked(place, STATE, &listing)?;
@@ -263,14 +262,14 @@ impl<'a> Checkpoints<'a> {
         Ok((Saved { tensors, position: state.position.clone() }, state))
     }
 
-    /// Checks every file of a checkpoint against its list.
+    /// Verifies every file of a checkpoint against its list.
     fn check(&self, place: &Path) -> Result<(), String> {
         let listing = listing(place)?;
         listing.files.keys().try_for_each(|name| checked(place, name, &listing).map(drop))
     }
 }
 
-/// Reads a checkpoint's list; what it names lies in its own directory.
+/// Reads a checkpoint's list of files; all must be in its own directory.
 fn listing(place: &Path) -> Result<Listing, String> {
     let bytes = read(&place.join(MANIFEST), LONGEST_JSON)?;
     let listing: Listing =
@@ -282,12 +281,12 @@ fn listing(place: &Path) -> Result<Listing, String> {
     let odd = |c: char| !(c.is_ascii_alphanumeric() || "._-".contains(c));
     let foreign = |name: &&String| name.is_empty() || name.starts_with('.') || name.contains(odd);
     match listing.files.keys().find(foreign) {
-        Some(name) => Err(format!("{MANIFEST}: {name:?} is no name of a file")),
+        Some(name) => Err(format!("{MANIFEST}: {name:?} is not a file name")),
         None => Ok(listing),
     }
 }
 
-/// A file of a checkpoint, if it is what the list says.
+/// Reads a file of a checkpoint and verifies it against the list.
 fn checked(place: &Path, name: &str, listing: &Listing) -> Result<Vec<u8>, String> {
     let missing = || format!("{MANIFEST} names no {name}");
     let stamp = listing.files.get(name).ok_or_else(missing)?;
@@ -304,7 +303,7 @@ fn read(path: &Path, most: u64) -> Result<Vec<u8>, String> {
     let fail = |error: std::io::Error| format!("{name}: {error}");
     let found = fs::symlink_metadata(path).map_err(fail)?;
     if !found.is_file() || found.len() > most {
-        return Err(format!("{name} is no file of at most {most} bytes"));
+        return Err(format!("{name} is not a file of at most {most} bytes"));
     }
     fs::read(path).map_err(fail)
 }

@@ -1,10 +1,10 @@
 //! The directory of an experiment: never overwritten, never half-written.
 //!
-//! A run is put in place whole when it is trained: weights, log and `training.json` are written beside
-//! its place and renamed, so a run that is there is trained. When it is measured, `generations.jsonl`
-//! and then `result.json` are put beside them, each in one step; a later measurement replaces them.
-//! A run that is under way has checkpoints. The resolved recipe says which experiment it is; a lock
-//! that vanishes with its holder keeps two processes apart.
+//! A run appears when it is trained: weights, log and `training.json` are written into a temporary
+//! directory, which is then renamed. When it is measured, `generations.jsonl` and then `result.json` are
+//! added atomically; a later measurement replaces them. An unfinished run has checkpoints. The resolved
+//! recipe identifies the experiment. A file lock, released when its process ends, keeps other processes
+//! out.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
@@ -26,16 +26,16 @@ use crate::execute::progress::Progress;
 use crate::measure::stored_answers::GENERATIONS;
 use crate::{Error, Result};
 
-/// Where experiments go when nobody says where.
+/// The default output directory.
 pub(crate) const RUNS: &str = "runs";
 const RECIPE: &str = "config.resolved.toml";
 const MANIFEST: &str = "manifest.json";
 const LOCK: &str = ".lock";
 const CHECKPOINTS: &str = "checkpoints";
-/// How often a directory that another process holds is tried.
+/// Interval between attempts to lock a directory that another process holds.
 const PATIENCE: Duration = Duration::from_millis(50);
 
-/// An experiment's directory, held by this process alone.
+/// An experiment's directory, locked by this process.
 #[derive(Debug)]
 pub struct Directory {
     root: PathBuf,
@@ -45,13 +45,13 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// Where an experiment goes unless told otherwise.
+    /// The default directory of an experiment.
     pub fn default_path(experiment: &Experiment, manifest: &Manifest) -> PathBuf {
-        // The model and the data are part of what an experiment is: other content, other directory.
+        // Model and data belong to the experiment's identity: other content gets another directory.
         let recipe = experiment.recipe();
         let (model, data) = (&manifest.model, &manifest.data);
         let content = digest(&serde_json::json!([manifest.recipe, model, data]));
-        // What the user's task is called: never by a path, as the same files may lie anywhere.
+        // The name of the user's task; never a path, because the same files may be anywhere.
         let task = match &manifest.report {
             Some(report) => {
                 let user = report.sets.iter().find(|set| set.name == vxf_data::Part::User.key());
@@ -63,11 +63,11 @@ impl Directory {
         Path::new(RUNS).join(name)
     }
 
-    /// Opens the directory for `recipe`, making it if it is not there. While another process holds
-    /// it this waits, and then looks at it again: the other may have changed everything.
+    /// Opens or creates the directory of an experiment. Waits while another process holds it, then checks
+    /// it again, because the other process may have changed it.
     ///
     /// # Errors
-    /// When it cannot be made or written, holds something else, or the wait is broken off.
+    /// When it cannot be created or written, holds something else, or waiting is interrupted.
     pub fn open(
         root: &Path,
         experiment: &Experiment,
@@ -90,21 +90,22 @@ impl Directory {
         Ok(directory)
     }
 
-    /// Whether an experiment has begun in it.
+    /// Whether the experiment has started.
     pub fn has_begun(&self) -> bool {
         self.root.join(MANIFEST).exists()
     }
 
-    /// Writes down which experiment it is, the manifest last.
+    /// Writes the resolved recipe, then the manifest.
     ///
     /// # Errors
-    /// When that cannot be written.
+    /// When they cannot be written.
     pub fn begin(&self, experiment: &Experiment, manifest: &Manifest) -> Result<()> {
         disk::replace(&*self.disk, &self.root.join(RECIPE), experiment.toml().as_bytes())?;
         self.write_manifest(manifest)
     }
 
-    /// Whether nothing of anyone's is in `root`: a first call that died early leaves no manifest.
+    /// Whether `root` holds no experiment and no foreign files; a process that died early leaves no
+    /// manifest.
     fn is_free(root: &Path) -> Result<bool> {
         if root.join(MANIFEST).exists() {
             return Ok(false);
@@ -119,7 +120,7 @@ impl Directory {
         Ok(true)
     }
 
-    /// Removes what a killed process left half-written.
+    /// Removes partial files of a killed process.
     fn sweep(&self) -> Result<()> {
         for entry in fs::read_dir(&self.root).map_err(Error::io("read", &self.root))? {
             let path = entry.map_err(Error::io("read", &self.root))?.path();
@@ -136,7 +137,7 @@ impl Directory {
         &self.root
     }
 
-    /// The manifest as it is on disk.
+    /// Reads the manifest.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -144,7 +145,7 @@ impl Directory {
         read_json(&self.root.join(MANIFEST))
     }
 
-    /// Puts `manifest` in the place of the one on disk.
+    /// Replaces the manifest.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -155,27 +156,27 @@ impl Directory {
         disk::replace(&*self.disk, &path, (text + "\n").as_bytes())
     }
 
-    /// Where a run lies.
+    /// The directory of a run.
     pub fn run(&self, run: &RunId) -> PathBuf {
         self.root.join(run.path())
     }
 
-    /// Whether a run is there: trained, and perhaps measured.
+    /// Whether a run is trained.
     pub fn holds(&self, run: &RunId) -> bool {
         self.run(run).is_dir()
     }
 
-    /// Whether a run was measured by the metrics and digests in `wanted`.
+    /// Whether a run was measured with all metrics and digests of `wanted`.
     pub(crate) fn has_measured(&self, run: &RunId, wanted: &BTreeMap<String, String>) -> bool {
         let path = self.run(run).join(RESULT);
-        // A record that cannot be read is reported by whoever measures the run.
+        // An unreadable record is reported when the run is measured.
         let record = path.is_file().then(|| read_json::<Record>(&path).ok()).flatten();
         record.is_some_and(|record| {
             wanted.iter().all(|(metric, digest)| record.measured.get(metric) == Some(digest))
         })
     }
 
-    /// Puts what was measured of a run in the place of what was measured before.
+    /// Writes the results of measuring a run, replacing earlier ones.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -186,8 +187,7 @@ impl Directory {
         disk::replace(&*self.disk, &path, pretty(&path, record)?.as_bytes())
     }
 
-    /// Puts `recipe` in the place of the one that is written down, if it says anything else: it may
-    /// ask for other measurements than the one before.
+    /// Replaces the resolved recipe if it differs: it may ask for other measurements than before.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -199,31 +199,30 @@ impl Directory {
         }
     }
 
-    /// Writes a run: `fill` writes into a directory that becomes the run's when it is complete.
+    /// Writes a run atomically: `fill` writes into a temporary directory, which is then renamed.
     ///
     /// # Errors
-    /// When `fill` fails, or the run cannot be put in place.
+    /// When `fill` fails, or the run cannot be written.
     pub fn write_run(&self, run: &RunId, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-        // The lock keeps other processes out, and no two threads carry out one run.
+        // The lock keeps other processes out, and no two threads execute the same run.
         let name = run.path().to_string_lossy().replace(std::path::MAIN_SEPARATOR, "-");
         let partial = self.root.join(format!("{PARTIAL}{name}"));
         disk::place(&*self.disk, &partial, &self.run(run), fill)
     }
 
-    /// The checkpoints of a run that is under way; `digest` is what decides its weights.
+    /// The checkpoints of a run; `digest` is what decides its weights.
     pub fn checkpoints(&self, run: &RunId, digest: &str) -> Checkpoints<'_> {
         let root = self.root.join(CHECKPOINTS).join(run.path());
         let identity = Identity { digest: digest.to_owned(), recipe: self.recipe.clone() };
         Checkpoints::new(&*self.disk, root, identity)
     }
 
-    /// How this directory is written.
+    /// The file system used for this directory.
     pub(crate) fn disk(&self) -> &dyn Disk {
         &*self.disk
     }
 
-    /// Removes what a killed process left half-written in the runs that are there, and the checkpoints
-    /// of those that are `done`.
+    /// Removes partial files in existing runs, and the checkpoints of runs that are `done`.
     ///
     /// # Errors
     /// When they cannot be removed.
@@ -242,7 +241,7 @@ impl Directory {
         done.iter().try_for_each(|run| self.checkpoints(run, "").clear())
     }
 
-    /// The records of those of `runs` that are there.
+    /// The records of those `runs` that exist.
     ///
     /// # Errors
     /// When a record cannot be read.
@@ -251,7 +250,7 @@ impl Directory {
         runs.map(|run| finished::record(&self.run(run))).collect()
     }
 
-    /// The answers kept in a run; none if it is not there.
+    /// The stored answers of a run; empty if there are none.
     ///
     /// # Errors
     /// When they cannot be read.
@@ -261,7 +260,7 @@ impl Directory {
     }
 }
 
-/// Holds `root` until this process ends; waits for another that does.
+/// Locks `root` until the lock is dropped; waits while another process holds it.
 fn lock(root: &Path, control: Control<'_>, progress: &dyn Progress) -> Result<File> {
     let path = root.join(LOCK);
     let lock = File::create(&path).map_err(Error::io("write", &path))?;
@@ -283,8 +282,8 @@ fn lock(root: &Path, control: Control<'_>, progress: &dyn Progress) -> Result<Fi
     }
 }
 
-/// Checks that the experiment in `root` is the one here: the same settings, the same model and the same
-/// data. Where files lie is of no account.
+/// Checks that `root` holds the same experiment: same settings, same model, same data. Paths are not
+/// compared.
 fn same_experiment(root: &Path, experiment: &Experiment, manifest: &Manifest) -> Result<()> {
     let other = |difference: String| Error::OtherExperiment { path: root.to_owned(), difference };
     let before: Manifest = read_json(&root.join(MANIFEST))?;

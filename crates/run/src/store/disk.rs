@@ -1,29 +1,28 @@
-//! What is done to disks, so that a test can make any of it fail.
+//! Disk operations behind a trait, so that tests can make each of them fail.
 
 use std::fmt::Debug;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// What begins the name of everything that is not yet whole. A process that finds one while it
-/// holds the lock may remove it.
+/// Prefix of the names of incomplete files. Whoever holds the lock may remove them.
 pub(crate) const PARTIAL: &str = ".partial-";
 
-/// The changes that an experiment makes to a disk.
+/// The write operations of an experiment.
 pub trait Disk: Debug + Send + Sync {
-    /// Makes a directory and those above it; one that is there is kept.
+    /// Creates a directory and its parents; an existing one is kept.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
-    /// Makes or replaces a file.
+    /// Creates or replaces a file.
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()>;
-    /// Adds to the end of a file, which is made if it is not there.
+    /// Appends to a file, which is created if missing.
     fn append(&self, path: &Path, bytes: &[u8]) -> io::Result<()>;
-    /// Cuts a file to its first `length` bytes.
+    /// Truncates a file to `length` bytes.
     fn truncate(&self, path: &Path, length: u64) -> io::Result<()>;
-    /// Waits until a file, or the names in a directory, are on the disk itself.
+    /// Flushes a file, or the names in a directory, to the disk.
     fn sync(&self, path: &Path) -> io::Result<()>;
-    /// Renames a file or directory, in the place of a file that is there.
+    /// Renames a file or directory; an existing file is replaced.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
-    /// Removes a file or a directory with all that is in it; what is not there is not missed.
+    /// Removes a file, or a directory with its content; a missing one is not an error.
     fn remove(&self, path: &Path) -> io::Result<()>;
 }
 
@@ -69,7 +68,7 @@ impl Disk for FileSystem {
     }
 }
 
-/// Puts a file in place whole: written beside it, synced, renamed, and the name synced.
+/// Replaces a file atomically: write a temporary file, sync it, rename it, sync the directory.
 pub(crate) fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> crate::Result<()> {
     let fail = |error| crate::Error::io("write", path)(error);
     let partial = beside(path);
@@ -82,8 +81,8 @@ pub(crate) fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> crate::Resu
     put().map_err(fail)
 }
 
-/// Puts a directory in place whole: `fill` writes into `partial`, which lies beside it or further
-/// up; that is synced file by file and renamed, and its name synced.
+/// Creates a directory atomically: `fill` writes into `partial`, which is synced file by file and
+/// renamed. `partial` is next to `path` or further up.
 pub(crate) fn place(
     disk: &dyn Disk,
     partial: &Path,
@@ -98,7 +97,7 @@ pub(crate) fn place(
         settle(disk, partial).map_err(fail)?;
         disk.create_dir(parent(path)).map_err(fail)?;
         disk.rename(partial, path).map_err(fail)?;
-        // Directories on the way may be new: their names too have to last.
+        // Parent directories may be new, so their names are synced too.
         let top = parent(partial);
         for directory in parent(path).ancestors() {
             disk.sync(directory).map_err(fail)?;
@@ -109,7 +108,7 @@ pub(crate) fn place(
         Ok(())
     };
     put().inspect_err(|_| {
-        // What cannot be removed now is swept away by the next process that holds the lock.
+        // What cannot be removed now is removed by the next process that holds the lock.
         let _ = disk.remove(partial);
     })
 }
@@ -128,7 +127,7 @@ fn settle(disk: &dyn Disk, directory: &Path) -> io::Result<()> {
     disk.sync(directory)
 }
 
-/// Where what becomes `path` is written first.
+/// The temporary name under which `path` is written.
 pub(crate) fn beside(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!("{PARTIAL}{name}"))

@@ -1,4 +1,4 @@
-//! Taking a run's model away: as a model directory, or as adapters.
+//! Exports the model of a run as a model directory or as adapters.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,18 +7,19 @@ use vxf_core::Trainable;
 use vxf_hf::peft;
 use vxf_hub::COMPANIONS;
 
+use super::disk::{self, FileSystem};
 use super::finished::{self, Run};
 use crate::model::Base;
 use crate::{Error, Result};
 
-/// Largest file of weights, in bytes, as transformers writes them.
+/// Largest size of a weights file in bytes, as in transformers.
 const SHARD: u64 = 5_000_000_000;
 
-/// Writes the model of `run` into the new directory `to`, all adapters merged, in the type that
-/// the base is stored in.
+/// Writes the model of `run` into the new directory `to`: all adapters merged, in the type in which the
+/// base is stored.
 ///
 /// # Errors
-/// When `to` is there already or cannot be written, or the run's weights are gone.
+/// When `to` exists or cannot be written, or the run's weights are missing.
 pub fn model(run: Run, base: &Base, to: &Path) -> Result<()> {
     let checkpoint = finished::merged(base, &finished::layers(&run.lineage()?))?;
     whole(to, |draft| {
@@ -42,11 +43,12 @@ pub fn model(run: Run, base: &Base, to: &Path) -> Result<()> {
     })
 }
 
-/// Writes the adapters of `run` into the new directory `to` in PEFT's layout: one adapter there,
-/// several in directories named by their stages, to be merged in the order given. Gives their directories.
+/// Writes the adapters of `run` into the new directory `to` in PEFT's layout. A single adapter goes to
+/// `to` itself; several go to directories named after their stages, and are to be merged in the returned
+/// order.
 ///
 /// # Errors
-/// When the run trained no adapter, and as [`model`].
+/// When the run has no adapter, and as [`model`].
 pub fn adapters(run: Run, base: &Base, to: &Path) -> Result<Vec<PathBuf>> {
     let path = run.place.clone();
     let fail = |problem: &str| Error::NoRun { path: path.clone(), problem: problem.into() };
@@ -75,22 +77,37 @@ pub fn adapters(run: Run, base: &Base, to: &Path) -> Result<Vec<PathBuf>> {
     Ok((0..layers.len()).map(|index| place(to, index)).collect())
 }
 
-/// Has `write` fill a directory beside `to` that takes its place when all is there.
-fn whole(to: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+/// Lets `fill` write a new directory, which appears at `to` when it is complete.
+fn whole(to: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     if to.exists() {
         return Err(Error::Exists { path: to.to_owned() });
     }
-    let parent = to.parent().unwrap_or(Path::new(""));
-    if !parent.as_os_str().is_empty() {
-        fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
+    disk::place(&FileSystem, &disk::beside(to), to, fill)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An export appears complete or not at all, and never replaces anything.
+    #[test]
+    fn a_failed_export_leaves_nothing() {
+        let place = tempfile::tempdir().expect("a directory");
+        let left = || place.path().read_dir().expect("a directory").count();
+        let to = place.path().join("new");
+        let fill = |draft: &Path| {
+            let path = draft.join("config.json");
+            fs::write(&path, "{}").map_err(Error::io("write", &path))
+        };
+        let failing = |draft: &Path| {
+            fill(draft)?;
+            Err(Error::Exists { path: draft.to_owned() })
+        };
+        whole(&to, failing).expect_err("it fails half way");
+        assert_eq!(left(), 0);
+        whole(&to, fill).expect("a new directory");
+        assert!(to.join("config.json").is_file());
+        whole(&to, fill).expect_err("it is there already");
+        assert_eq!(left(), 1);
     }
-    let name = to.file_name().unwrap_or_default().to_string_lossy();
-    let draft = parent.join(format!(".{name}.{}", std::process::id()));
-    let written =
-        write(&draft).and_then(|()| fs::rename(&draft, to).map_err(Error::io("write", to)));
-    if written.is_err() {
-        // What failed is told; a rest that cannot be removed is the smaller trouble.
-        fs::remove_dir_all(&draft).ok();
-    }
-    written
 }

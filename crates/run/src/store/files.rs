@@ -1,4 +1,4 @@
-//! Small files of records: JSON and JSON lines.
+//! Reading and writing JSON and JSON lines.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use vxf_untrusted::LARGE;
 
 use crate::{Error, Result};
 
-/// Bytes of the answers that a run keeps.
+/// Size limit of a file of answers in bytes.
 const MOST_ANSWERS: u64 = 1 << 30;
 
 /// Reads a JSON file.
@@ -26,7 +26,7 @@ pub(crate) fn read_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
     let text = vxf_untrusted::text(path, MOST_ANSWERS).map_err(Error::io("read", path))?;
     let row = |(index, line): (usize, &str)| {
         vxf_untrusted::json(line).map_err(|problem| {
-            // Each line is read alone, and would be the first.
+            // Each line is parsed separately, so the parser always reports line 1.
             let problem = problem.replace(" at line 1 column ", " at column ");
             Error::Unreadable { place: format!("{}:{}", show(path), index + 1), problem }
         })
@@ -34,7 +34,7 @@ pub(crate) fn read_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
     text.lines().enumerate().map(row).collect()
 }
 
-/// Values as JSON lines, for the file at `path`.
+/// Serializes values as JSON lines, for the file at `path`.
 pub(crate) fn lines<T: Serialize>(path: &Path, values: &[T]) -> Result<String> {
     let record = |source| Error::Record { path: path.to_owned(), source };
     let mut text = String::new();
@@ -45,7 +45,7 @@ pub(crate) fn lines<T: Serialize>(path: &Path, values: &[T]) -> Result<String> {
     Ok(text)
 }
 
-/// A value as indented JSON, for the file at `path`.
+/// Serializes a value as indented JSON, for the file at `path`.
 pub(crate) fn pretty(path: &Path, value: &impl Serialize) -> Result<String> {
     let record = |source| Error::Record { path: path.to_owned(), source };
     Ok(serde_json::to_string_pretty(value).map_err(record)? + "\n")

@@ -1,4 +1,4 @@
-//! Runs that are done: what `--from`, `eval`, `generate`, `export` and `runs` start from.
+//! Completed runs, as used by `--from`, `eval`, `generate`, `export` and `runs`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,14 +17,14 @@ use crate::{Error, Result};
 
 const MANIFEST: &str = "manifest.json";
 const RECIPE: &str = "config.resolved.toml";
-/// The record of a run that is trained.
+/// The record of a trained run.
 pub(crate) const TRAINING: &str = "training.json";
-/// The same with all that was measured.
+/// The record with all measurements.
 pub(crate) const RESULT: &str = "result.json";
-/// A run lies at most so many levels below its experiment: label, ratio, seed, further axes.
+/// Maximum depth of a run below its experiment: label, ratio, seed, further axes.
 const DEEPEST: usize = 12;
 
-/// A run that is done.
+/// A completed run.
 #[derive(Debug)]
 pub struct Run {
     /// Its directory.
@@ -35,7 +35,7 @@ pub struct Run {
     pub root: PathBuf,
 }
 
-/// What one run trained, and where it lies.
+/// The weights that one run trained.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Layered {
     /// Its stage.
@@ -57,17 +57,16 @@ impl Run {
         path.join(RESULT).is_file() || path.join(TRAINING).is_file()
     }
 
-    /// The run in `path`: `EXPERIMENT/<methods>/<ratio or aligned>/<seed>`, or an experiment in which
-    /// only one run can be meant.
+    /// Opens the run in `path`: `EXPERIMENT/<methods>/<ratio or aligned>/<seed>`, or an experiment with
+    /// only one candidate.
     ///
     /// # Errors
-    /// When it is no run, or several runs could be meant.
+    /// When it is not a run, or there are several candidates.
     pub fn open(path: &Path) -> Result<Self> {
         Self::choose(path, |_| true)
     }
 
-    /// The run in `path` that a stage after the provider's may start from; of an experiment, the
-    /// aligned one.
+    /// Opens the run in `path` from which a later stage starts; for an experiment, its aligned run.
     ///
     /// # Errors
     /// As [`Run::open`].
@@ -75,7 +74,7 @@ impl Run {
         Self::choose(path, |id| id.ratio.is_none())
     }
 
-    /// The experiment that `path` is, or lies in.
+    /// The directory of the experiment that `path` is or belongs to.
     ///
     /// # Errors
     /// When there is none.
@@ -87,7 +86,7 @@ impl Run {
         found.map(Path::to_owned).ok_or_else(|| fail("no run: there is no manifest.json"))
     }
 
-    /// The directories of all runs that are in the experiment `root`, in the order of their paths.
+    /// The directories of all runs in the experiment `root`, sorted by path.
     ///
     /// # Errors
     /// When the directory cannot be read.
@@ -98,7 +97,7 @@ impl Run {
                 let entry = entry.map_err(Error::io("read", &directory))?;
                 let (path, name) = (entry.path(), entry.file_name());
                 let hidden = name.to_string_lossy().starts_with('.') || name == "checkpoints";
-                // A link may lead anywhere, and nothing here is one.
+                // Symbolic links are not followed: an experiment has none.
                 let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
                 if hidden || !is_directory || depth >= DEEPEST {
                     continue;
@@ -132,7 +131,7 @@ impl Run {
         let graph = graph(&path)?;
         let there = |id: &&RunId| wanted(id) && path.join(id.path()).is_dir();
         let mut there: Vec<_> = graph.runs.iter().map(|run| &run.id).filter(there).collect();
-        // Of an experiment that compares, the method under test is meant.
+        // In an experiment that compares methods, the tested method is meant.
         let last = graph.layout.blocks.last();
         let tested: Vec<_> = last.into_iter().flat_map(|block| &block.tested).collect();
         let is_tested = |id: &RunId| {
@@ -160,12 +159,12 @@ impl Run {
         Ok(Self { place, record, root })
     }
 
-    /// Whether it was measured.
+    /// Whether it has results.
     pub fn is_measured(&self) -> bool {
         self.place.join(RESULT).is_file()
     }
 
-    /// The settings of its experiment.
+    /// The settings of its experiment, as a layer.
     ///
     /// # Errors
     /// When they cannot be read.
@@ -173,7 +172,7 @@ impl Run {
         layer(&self.root)
     }
 
-    /// Its experiment as resolved.
+    /// Its experiment, as resolved.
     ///
     /// # Errors
     /// When its recipe cannot be read.
@@ -181,10 +180,10 @@ impl Run {
         experiment(&self.root)
     }
 
-    /// The run that it started from; none if that is the base model.
+    /// Its parent; `None` if it started from the base model.
     ///
     /// # Errors
-    /// When that run is gone.
+    /// When the parent is missing.
     pub fn parent(&self) -> Result<Option<Self>> {
         let Some(parent) = &self.record.parent else { return Ok(None) };
         let place = self.root.join(parent);
@@ -192,10 +191,10 @@ impl Run {
         Self::read(place, root).map(Some)
     }
 
-    /// The runs that lead to it, the first stage first, itself included.
+    /// The run and its ancestors, the first stage first.
     ///
     /// # Errors
-    /// When one of them is gone.
+    /// When one of them is missing.
     pub fn lineage(self) -> Result<Vec<Self>> {
         let mut path = vec![self];
         while let Some(parent) = path[path.len() - 1].parent()? {
@@ -205,7 +204,7 @@ impl Run {
         Ok(path)
     }
 
-    /// What it changed of the model that it started from.
+    /// The weights it trained, if any.
     fn layer_of_its_own(&self) -> Option<Layered> {
         self.record.has_weights().then(|| Layered {
             stage: self.record.stage,
@@ -214,11 +213,11 @@ impl Run {
         })
     }
 
-    /// What decides its weights, for runs that start from it.
+    /// Its identity, for runs that start from it.
     pub fn source(&self) -> Result<Source> {
         let digest = match &self.record.digest {
             Some(digest) => digest.clone(),
-            // Runs of version 1 are known by what they hold.
+            // Runs of version 1 are identified by their files.
             None => match self.record.has_weights() {
                 true => crate::model::directory_digest(&self.place)?,
                 false => "the base model".to_owned(),
@@ -228,8 +227,8 @@ impl Run {
     }
 }
 
-/// What a line of runs trained upon the base, the first first. A run that trained its parent's adapter
-/// further takes that one's place.
+/// The weights trained by the runs of a lineage, in order. If a run trained its parent's adapter further,
+/// its own weights replace the parent's.
 pub fn layers(lineage: &[Run]) -> Vec<Layered> {
     let mut layers: Vec<Layered> = Vec::new();
     for run in lineage {
@@ -259,10 +258,10 @@ impl Layered {
     }
 }
 
-/// `base` with every layer merged, in order.
+/// `base` with all layers merged, in order.
 ///
 /// # Errors
-/// When weights are missing or do not go with `base`.
+/// When weights are missing or do not match `base`.
 pub fn merged(base: &Base, layers: &[Layered]) -> Result<Checkpoint> {
     let mut checkpoint = base.checkpoint.clone();
     for layer in layers {
@@ -271,12 +270,12 @@ pub fn merged(base: &Base, layers: &[Layered]) -> Result<Checkpoint> {
     Ok(checkpoint)
 }
 
-/// The record of the run in `place`, with all that was measured so far.
+/// The record of the run in `place`, with all measurements so far.
 ///
 /// # Errors
 /// When it cannot be read.
 pub(crate) fn record(place: &Path) -> Result<Record> {
-    // Runs of older versions have a result alone.
+    // Runs of older versions have only a result.
     let measured = place.join(RESULT);
     let trained = place.join(TRAINING);
     read_json(if measured.is_file() || !trained.is_file() { &measured } else { &trained })
@@ -290,7 +289,7 @@ pub fn manifest(root: &Path) -> Result<Manifest> {
     read_json(&root.join(MANIFEST))
 }
 
-/// The experiment in `root` as resolved.
+/// The experiment in `root`, as resolved.
 ///
 /// # Errors
 /// When its recipe cannot be read.
@@ -301,7 +300,7 @@ pub fn experiment(root: &Path) -> Result<Experiment> {
 /// The graph of the experiment in `root`.
 ///
 /// # Errors
-/// When its recipe cannot be read, or the run that it starts from is gone.
+/// When its recipe cannot be read, or the run that it starts from is missing.
 pub fn graph(root: &Path) -> Result<Graph> {
     let experiment = experiment(root)?;
     let source = match experiment.recipe().settings.from.as_str() {
@@ -311,12 +310,12 @@ pub fn graph(root: &Path) -> Result<Graph> {
     Graph::of(&experiment, source.as_ref())
 }
 
-/// The settings of the experiment in `root`.
+/// The settings of the experiment in `root`, as a layer.
 ///
 /// # Errors
 /// When they cannot be read.
 pub fn layer(root: &Path) -> Result<Layer> {
-    // Experiments of version 1 have paths that are relative to where they were begun.
+    // In experiments of version 1, paths are relative to their working directory.
     let base = manifest(root)?.directory;
     Ok(vxf_recipe::file::read_resolved(&root.join(RECIPE), &base)?)
 }

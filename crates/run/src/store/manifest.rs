@@ -1,4 +1,4 @@
-//! The manifest of an experiment: what made it, where, from what, and when.
+//! The manifest of an experiment: program, machine, inputs and times.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,53 +13,53 @@ use crate::model::{Base, ModelDigests};
 use vxf_recipe::Experiment;
 use vxf_report::SCHEMA_VERSION;
 
-/// What `manifest.json` holds.
+/// The content of `manifest.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// Version of this layout.
+    /// Schema version.
     pub schema_version: u32,
     /// Program and version.
     pub program: String,
-    /// SHA-256 of all that trained weights depend on in the recipe, paths left out: what lies there
-    /// is in `model`, `data` and `source`.
+    /// SHA-256 of the recipe's settings that trained weights depend on, without paths; the content of the
+    /// files is in `model`, `data` and `source`.
     pub recipe: String,
     /// SHA-256 of the model's files.
     pub model: ModelDigests,
-    /// The commit of everything that came from the hub, by id.
+    /// The commit of everything downloaded from the hub, by id.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub commits: BTreeMap<String, String>,
-    /// What others could have changed of the models that were read.
+    /// Warnings about model files that other users could have changed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
     /// The model family.
     pub family: String,
-    /// How many weights the model has.
+    /// Number of weights of the model.
     pub weights: usize,
     /// Seeds.
     pub seeds: Vec<u64>,
     /// SHA-256 of every data set, by seed.
     pub data: BTreeMap<String, BTreeMap<String, String>>,
-    /// SHA-256 of the weights of the aligned run that the user's stage starts from; none if it is
-    /// aligned here, or that run trained nothing.
+    /// SHA-256 of the weights of the run that the experiment starts from; missing if it starts from the
+    /// base model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
-    /// What was read from the user's files; nothing for the embedded world.
+    /// The report on the user's files; missing for the embedded world.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub report: Option<DataReport>,
     /// The machine.
     pub host: Host,
     /// Worker threads.
     pub threads: usize,
-    /// The directory that relative paths in the recipe of version 1 are seen from.
+    /// The directory to which paths in a recipe of version 1 are relative.
     #[serde(default, skip_serializing_if = "no_path")]
     pub directory: PathBuf,
-    /// Where it was computed.
+    /// The computing device.
     pub device: String,
-    /// When it began, in UTC.
+    /// Start time in UTC.
     pub started: String,
-    /// When its last run was done, in UTC; none while there is work left.
+    /// Time when the last run was done, in UTC; missing while runs are unfinished.
     pub finished: Option<String>,
-    /// Every time that another process went on with it.
+    /// All resumptions by later processes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub resumed: Vec<Resumption>,
 }
@@ -71,7 +71,7 @@ fn no_path(path: &std::path::Path) -> bool {
 /// One resumption.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Resumption {
-    /// When, in UTC.
+    /// Time in UTC.
     pub at: String,
     /// Program and version.
     pub program: String,
@@ -79,11 +79,11 @@ pub struct Resumption {
     pub host: Host,
     /// Worker threads.
     pub threads: usize,
-    /// Where it was computed.
+    /// The computing device.
     pub device: String,
 }
 
-/// The machine that an experiment ran on.
+/// The machine that ran an experiment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Host {
     /// Its name.
@@ -92,15 +92,15 @@ pub struct Host {
     pub system: String,
     /// Processor family.
     pub architecture: String,
-    /// The widest vector instructions that the program uses on it.
+    /// The widest vector instructions in use.
     #[serde(default)]
     pub instructions: String,
-    /// How many threads it runs at once.
+    /// Number of hardware threads.
     pub cores: usize,
 }
 
 impl Manifest {
-    /// The manifest of an experiment that begins now; reads the model's files for their digests.
+    /// The manifest of a new experiment. Reads the model's files for their digests.
     ///
     /// # Errors
     /// When a file of the model cannot be read.
@@ -128,9 +128,8 @@ impl Manifest {
         })
     }
 
-    /// Notes that `now` goes on with this experiment, and tells in what it differs from the last
-    /// process that worked on it: the same bits are promised for the same binary, instruction set
-    /// and number of threads alone.
+    /// Adds a resumption by the process of `now`. Returns a warning if it differs from the previous one:
+    /// equal bits are promised only for the same binary, instruction set and number of threads.
     pub fn resume(&mut self, now: &Self) -> Option<String> {
         let (program, host, threads, device) = match self.resumed.last() {
             None => (&self.program, &self.host, self.threads, &self.device),
@@ -179,12 +178,12 @@ impl Host {
     }
 }
 
-/// How many threads this machine runs at once.
+/// Number of hardware threads of this machine.
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// The present moment as `2026-01-31T12:00:00Z`.
+/// The current time, as `2026-01-31T12:00:00Z`.
 pub(crate) fn now() -> String {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     timestamp(seconds)

@@ -1,4 +1,4 @@
-//! What an experiment is on disk: its directory, runs, checkpoints, and what is taken away from it.
+//! An experiment on disk: its directory, runs, checkpoints and exports.
 
 pub mod checkpoints;
 pub mod directory;

@@ -1,4 +1,4 @@
-//! Bounding the disk that an experiment takes: weights of finished runs are removed, records stay.
+//! Saves disk space: removes the weights of finished runs and keeps their records.
 
 use std::fs;
 use std::path::Path;
@@ -10,8 +10,8 @@ use super::finished::Run;
 use super::weights::{ADAPTER, WEIGHTS};
 use crate::{Error, Result};
 
-/// Removes what is not to be kept of the run in `place`; gives the bytes that were freed. The record,
-/// the log and the answers stay, so that the run counts as done.
+/// Removes weights of the run in `place` that are not to be kept; returns the bytes freed. Record, log
+/// and answers stay, so the run still counts as done.
 ///
 /// # Errors
 /// When the run cannot be read or a file cannot be removed.
@@ -32,10 +32,10 @@ pub fn run(place: &Path, keep: Retain) -> Result<u64> {
     Ok(bytes)
 }
 
-/// Removes what is not to be kept of every finished run of the experiment in `root`.
+/// Prunes every run of the finished experiment in `root`.
 ///
 /// # Errors
-/// As [`run`], and when the experiment is not finished: what is left to do needs its weights.
+/// As [`run`], and when the experiment is not finished: remaining runs need its weights.
 pub fn experiment(root: &Path, keep: Retain) -> Result<u64> {
     let manifest = super::finished::manifest(root)?;
     if manifest.finished.is_none() {

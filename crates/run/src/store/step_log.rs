@@ -1,4 +1,4 @@
-//! The log of a stage: one row per step, added as the stage goes on.
+//! The log of a stage, with one row per step.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::BufRead;
@@ -12,12 +12,12 @@ use sha2::{Digest, Sha256};
 use super::disk::Disk;
 use crate::{Error, Result};
 
-/// Rows are on disk after so long at the latest, for whoever follows the file.
+/// Rows are written at least this often, for whoever watches the file.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Rows that wait take up no more than this.
+/// Size limit of rows not yet written, in bytes.
 const MOST_PENDING: usize = 1 << 16;
 
-/// How much of a log belongs to a checkpoint.
+/// The part of a log that belongs to a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Mark {
@@ -25,7 +25,7 @@ pub(crate) struct Mark {
     sha256: String,
 }
 
-/// A row of a log, as far as it is read again.
+/// The parts of a row that are read again.
 #[derive(Deserialize)]
 struct Row {
     kind: String,
@@ -42,7 +42,7 @@ struct Measured {
     metric: String,
 }
 
-/// The steps in the log at `path`, counted from 1, and their losses.
+/// The steps (counted from 1) in the log at `path`, with their losses.
 pub(crate) fn losses(path: &Path) -> Result<Vec<(u64, f64)>> {
     let mut losses = Vec::new();
     for_each(path, |row| {
@@ -52,7 +52,7 @@ pub(crate) fn losses(path: &Path) -> Result<Vec<(u64, f64)>> {
     Ok(losses)
 }
 
-/// The metrics that were measured during the training whose log is at `path`.
+/// The metrics measured during the training with the log at `path`.
 pub(crate) fn followed(path: &Path) -> Result<BTreeSet<String>> {
     let mut followed = BTreeSet::new();
     for_each(path, |row| followed.extend(row.row.map(|measured| measured.metric)))?;
@@ -69,7 +69,7 @@ fn for_each(path: &Path, mut seen: impl FnMut(Row)) -> Result<()> {
     Ok(())
 }
 
-/// A log that is being written.
+/// An open log.
 #[derive(Debug)]
 pub(crate) struct StepLog<'a> {
     disk: &'a dyn Disk,
@@ -81,13 +81,13 @@ pub(crate) struct StepLog<'a> {
 }
 
 impl<'a> StepLog<'a> {
-    /// An empty log at `path`, whatever is there.
+    /// Creates an empty log at `path`, replacing an existing one.
     pub(crate) fn begin(disk: &'a dyn Disk, path: &Path) -> Result<Self> {
         disk.write(path, b"").map_err(Error::io("write", path))?;
         Ok(Self::at(disk, path, Sha256::new(), 0))
     }
 
-    /// The log at `path`, cut to what `mark` says of it; none if that is not what is there.
+    /// Opens the log at `path`, truncated to `mark`; `None` if its content does not match.
     pub(crate) fn resume(disk: &'a dyn Disk, path: &Path, mark: &Mark) -> Result<Option<Self>> {
         use std::io::Read;
         let Ok(file) = std::fs::File::open(path) else { return Ok(None) };
@@ -125,7 +125,7 @@ impl<'a> StepLog<'a> {
         }
     }
 
-    /// Hands all rows to the system.
+    /// Writes all pending rows to the file.
     pub(crate) fn flush(&mut self) -> Result<()> {
         if !self.pending.is_empty() {
             let bytes = self.pending.as_bytes();
@@ -138,7 +138,7 @@ impl<'a> StepLog<'a> {
         Ok(())
     }
 
-    /// What has been written so far, once it is on the disk itself.
+    /// Syncs the log and returns its position.
     pub(crate) fn mark(&mut self) -> Result<Mark> {
         self.flush()?;
         self.disk.sync(&self.path).map_err(Error::io("write", &self.path))?;

@@ -14,8 +14,8 @@ use crate::Result;
 pub(crate) const ADAPTER: &str = "adapter";
 pub(crate) const WEIGHTS: &str = "model.safetensors";
 
-/// Writes what a run trained into the directory `place`: an adapter made for the model `base` as
-/// `adapter/`, or all weights as `model.safetensors`.
+/// Writes the trained weights into the directory `place`: an adapter for the model `base` as `adapter/`,
+/// or all weights as `model.safetensors`.
 ///
 /// # Errors
 /// When it cannot be written.
@@ -31,7 +31,7 @@ pub fn save(trainable: &Trainable, weights: &Params, base: &str, place: &Path) -
     Ok(())
 }
 
-/// Reads what [`save`] wrote into `place`, for a model that computes in `dtype` on `device`.
+/// Reads what [`save`] wrote to `place`, for a model of `dtype` on `device`.
 ///
 /// # Errors
 /// When it is missing or damaged.
@@ -44,7 +44,7 @@ pub fn load(trainable: &Trainable, place: &Path, dtype: DType, device: &Device) 
     Ok(weights.map(|weight| Ok(weight.to_device(device)?))?)
 }
 
-/// Where the directory of a run holds what it trained: a directory of an adapter, or a file.
+/// Where the directory of a run holds its weights: a directory for an adapter, or a file.
 pub(crate) fn path(trainable: &Trainable, place: &Path) -> PathBuf {
     match trainable {
         Trainable::Lora(_) => place.join(ADAPTER),

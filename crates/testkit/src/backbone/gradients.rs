@@ -1,4 +1,4 @@
-//! Laws of gradients: complete, exact, and not taken when nobody asked.
+//! Laws of gradients: complete, exact, and computed only on request.
 
 use std::sync::Arc;
 
@@ -15,11 +15,11 @@ use crate::case::property;
 use crate::numbers::{distance, entries, first_difference, norm, nudged};
 use crate::training::weights;
 
-/// How far an entry is moved for a finite difference, in f64.
+/// The step of a finite difference, in f64.
 const STEP: f64 = 1e-5;
 
-/// Central differences err by the third derivative times 1e-10 and by the rounding of a loss near
-/// 4 over 2e-5, about 5e-11.
+/// The error of a central difference is the third derivative times 1e-10, plus the rounding of a
+/// loss near 4 divided by 2e-5, about 5e-11.
 fn assert_agrees(what: &str, gradient: f64, difference: f64) {
     let bound = 1e-7 + 1e-5 * gradient.abs();
     assert!(
@@ -28,7 +28,7 @@ fn assert_agrees(what: &str, gradient: f64, difference: f64) {
     );
 }
 
-/// The entry with the largest gradient and one at random.
+/// The index of the largest gradient, and a random one.
 fn sampled(gradient: &[f64], key: &Key) -> [usize; 2] {
     let largest =
         (0..gradient.len()).max_by(|&a, &b| gradient[a].abs().total_cmp(&gradient[b].abs()));
@@ -46,9 +46,9 @@ fn noise(backbone: &dyn Backbone, batch: &Batch, key: &Key) -> Result<Hidden> {
     drawn.collect()
 }
 
-/// Each parameter, and nothing else, receives a finite gradient, which agrees with central
-/// differences in f64, dropout and a constant perturbation included: where an operation cuts a
-/// gradient, this names the parameter.
+/// Each parameter, and nothing else, gets a finite gradient that agrees with central differences in
+/// f64, with dropout and a constant perturbation. If an operation cuts a gradient, the failure
+/// names the parameter.
 pub fn every_parameter_has_its_gradient(make: impl Fn(DType) -> Arc<dyn Backbone>) {
     let backbone = make(DType::F64);
     property(3, samples(), |samples| {
@@ -70,7 +70,7 @@ pub fn every_parameter_has_its_gradient(make: impl Fn(DType) -> Arc<dyn Backbone
         for parameter in &parameters {
             let name = &parameter.name;
             let gradient = outcome.gradients.get(name);
-            let gradient = gradient.unwrap_or_else(|| panic!("`{name}` receives no gradient"));
+            let gradient = gradient.unwrap_or_else(|| panic!("`{name}` gets no gradient"));
             assert_eq!(gradient.dims(), parameter.shape, "shape of `{name}`");
             let gradient = entries(gradient)?;
             assert!(gradient.iter().all(|value| value.is_finite()), "`{name}` is not finite");
@@ -85,7 +85,7 @@ pub fn every_parameter_has_its_gradient(make: impl Fn(DType) -> Arc<dyn Backbone
                 assert_agrees(&format!("`{name}`[{index}]"), gradient[index], difference);
             }
         }
-        assert_eq!(outcome.gradients.len(), parameters.len(), "no gradient of anything frozen");
+        assert_eq!(outcome.gradients.len(), parameters.len(), "frozen tensors get no gradient");
         Ok(())
     });
 }
@@ -106,7 +106,7 @@ pub fn site_gradients_are_right(make: impl Fn(DType) -> Arc<dyn Backbone>) {
         let gradients = Evaluation { sites: &sites, ..quiet }.run()?.at_sites;
         for site in sites {
             let gradient = gradients.get(&site);
-            let tensor = gradient.unwrap_or_else(|| panic!("{site} receives no gradient"));
+            let tensor = gradient.unwrap_or_else(|| panic!("{site} gets no gradient"));
             let gradient = entries(tensor)?;
             for index in sampled(&gradient, &key.child(&site.to_string())) {
                 let at = |by| -> Result<f64> {
@@ -142,7 +142,7 @@ pub fn block_by_block_is_one_graph_to_the_bit(make: impl Fn(DType) -> Arc<dyn Ba
             let blocks = Evaluation { recompute, ..evaluation }.run()?;
             assert_eq!(blocks.loss.value()?.to_bits(), graph.loss.value()?.to_bits(), "loss");
             let differs = first_difference(&blocks.gradients, &graph.gradients)?;
-            assert_eq!(differs, None, "a gradient that differs");
+            assert_eq!(differs, None, "a gradient differs");
             for (site, gradient) in &blocks.at_sites {
                 assert_eq!(entries(gradient)?, entries(&graph.at_sites[site])?, "at {site}");
             }
@@ -152,9 +152,9 @@ pub fn block_by_block_is_one_graph_to_the_bit(make: impl Fn(DType) -> Arc<dyn Ba
     });
 }
 
-/// A pass that asks for gradients at sites alone takes none of the weights; the site gradients
-/// are the same as beside them.
-pub fn takes_no_gradient_unasked(make: impl Fn(DType) -> Arc<dyn Backbone>) {
+/// A pass with gradients at sites alone computes none of the weights, and the site gradients are
+/// the same as with them.
+pub fn computes_only_requested_gradients(make: impl Fn(DType) -> Arc<dyn Backbone>) {
     let backbone = make(DType::F32);
     let sites = all_sites(&*backbone).expect("the model's own sites");
     let some = proptest::sample::subsequence(sites.clone(), 1..=sites.len());
@@ -167,20 +167,20 @@ pub fn takes_no_gradient_unasked(make: impl Fn(DType) -> Arc<dyn Backbone>) {
                 ..Evaluation::new(&*backbone, &weights, &batch)
             };
             let few = Evaluation { weight_gradients: false, ..all }.run()?;
-            assert!(few.gradients.is_empty(), "gradients of weights nobody asked for");
+            assert!(few.gradients.is_empty(), "gradients of weights without a request");
             let all = all.run()?;
-            assert_eq!(few.at_sites.len(), sites.len(), "a gradient at each site asked for");
+            assert_eq!(few.at_sites.len(), sites.len(), "a gradient at each requested site");
             for (site, gradient) in &few.at_sites {
                 assert_eq!(entries(gradient)?, entries(&all.at_sites[site])?, "at {site}");
-                assert!(sum_of_squares(gradient)? > 0.0, "nothing reaches {site}");
+                assert!(sum_of_squares(gradient)? > 0.0, "the gradient at {site} is zero");
             }
         }
         Ok(())
     });
 }
 
-/// The gradient of each parameter alone, and of some together, is to the bit what it is among all,
-/// with nothing beside it: so each sits in the layer and part that the backbone says.
+/// The gradient of each parameter alone, and of several together, has the same bits as among all,
+/// and there are no others. This fails if the backbone gives a parameter a wrong layer or part.
 pub fn a_subset_has_the_gradients_of_all(make: impl Fn(DType) -> Arc<dyn Backbone>) {
     let backbone = make(DType::F32);
     let parameters = backbone.parameters();

@@ -1,4 +1,4 @@
-//! Laws of a backbone: every gradient there and right, every site visited, nothing leaks.
+//! Laws of a backbone: complete and correct gradients, every site visited, no leaks.
 
 pub mod gradients;
 pub mod trainable;
@@ -16,7 +16,7 @@ pub(crate) fn all_sites(backbone: &dyn Backbone) -> Result<Vec<Site>> {
     selection.resolve(backbone.architecture().layers)
 }
 
-/// The sites of a model in the order in which a forward pass meets them.
+/// The sites of a model in the order of a forward pass.
 pub(crate) fn forward_order(backbone: &dyn Backbone) -> Vec<Site> {
     let kinds = [SiteKind::AttentionOutput, SiteKind::MlpOutput, SiteKind::BlockOutput];
     let layers = 0..backbone.architecture().layers;
@@ -51,8 +51,8 @@ pub(crate) fn samples() -> impl Strategy<Value = Samples> {
 
 /// Turns the laws of a backbone into tests.
 ///
-/// Takes a name for their module and a function from a candle type (F32 or F64) to the model, the
-/// same weights in both: `backbone_laws!(grouped_queries, |dtype| my_model(dtype));`
+/// Takes a name for their module, and a function from a candle type (F32 or F64) to the model, with
+/// the same weights in both: `backbone_laws!(grouped_queries, |dtype| my_model(dtype));`
 #[macro_export]
 macro_rules! backbone_laws {
     ($module:ident, $make:expr) => {
@@ -63,7 +63,7 @@ macro_rules! backbone_laws {
                 every_parameter_has_its_gradient
                 site_gradients_are_right
                 block_by_block_is_one_graph_to_the_bit
-                takes_no_gradient_unasked
+                computes_only_requested_gradients
                 a_subset_has_the_gradients_of_all
                 every_layout_is_the_same_step
             }
@@ -76,7 +76,7 @@ macro_rules! backbone_laws {
             }
             $crate::backbone_laws! { @ trainable $make =>
                 starting_weights_fit
-                adapters_go_where_they_are_asked
+                adapters_are_on_their_target_layers
             }
         }
     };

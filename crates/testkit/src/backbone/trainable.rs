@@ -1,4 +1,4 @@
-//! Laws of what is trained: named, shaped and started as promised.
+//! Laws of the trained parameters: names, shapes and starting values.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,8 +15,8 @@ fn names(backbone: &dyn Backbone) -> Vec<String> {
     backbone.parameters().into_iter().map(|parameter| parameter.name).collect()
 }
 
-/// Starting weights have the names and shapes of the parameters, depend on the key alone, and
-/// leave the model as it is; decay spares gains and biases.
+/// Starting weights have the names and shapes of the parameters, depend on the key alone, and do
+/// not change the model's outputs. Gains and biases do not decay.
 pub fn starting_weights_fit(make: impl Fn(DType) -> Arc<dyn Backbone>) {
     let backbone = make(DType::F32);
     property(4, samples(), |samples| {
@@ -24,13 +24,18 @@ pub fn starting_weights_fit(make: impl Fn(DType) -> Arc<dyn Backbone>) {
         let start = backbone.initial(&key)?;
         for parameter in backbone.parameters() {
             let name = &parameter.name;
-            let tensor = start.get(name).unwrap_or_else(|| panic!("`{name}` has no start"));
+            let tensor =
+                start.get(name).unwrap_or_else(|| panic!("`{name}` has no starting value"));
             assert_eq!(tensor.dims(), parameter.shape, "shape of `{name}`");
             assert_eq!(tensor.dtype(), backbone.dtype(), "type of `{name}`");
             assert_eq!(parameter.decay, parameter.shape.len() > 1, "decay of `{name}`");
         }
-        assert_eq!(start.len(), backbone.parameters().len(), "starts of parameters alone");
-        assert_eq!(first_difference(&start, &backbone.initial(&key)?)?, None, "one key, one start");
+        assert_eq!(start.len(), backbone.parameters().len(), "starting values of parameters alone");
+        assert_eq!(
+            first_difference(&start, &backbone.initial(&key)?)?,
+            None,
+            "the same key, the same starting values"
+        );
 
         let batch = samples.batch(&*backbone)?;
         let logits =
@@ -40,9 +45,9 @@ pub fn starting_weights_fit(make: impl Fn(DType) -> Arc<dyn Backbone>) {
     });
 }
 
-/// An adapter sits on the layers that were named and on no other; an unknown layer is refused;
-/// full training is training of every tensor.
-pub fn adapters_go_where_they_are_asked(make: impl Fn(DType) -> Arc<dyn Backbone>) {
+/// An adapter is on the target layers and on no other; an unknown layer is rejected; full training
+/// trains every tensor.
+pub fn adapters_are_on_their_target_layers(make: impl Fn(DType) -> Arc<dyn Backbone>) {
     let backbone = make(DType::F32);
     let full = backbone.with_trainable(&Trainable::Full).expect("everything can be trained");
     let sorted: BTreeSet<_> = names(&*full).into_iter().collect();
@@ -56,7 +61,7 @@ pub fn adapters_go_where_they_are_asked(make: impl Fn(DType) -> Arc<dyn Backbone
         .names()
         .filter_map(|name| name.strip_suffix(".weight")?.rsplit('.').next().map(str::to_owned))
         .collect();
-    // A model without adapters refuses them all.
+    // A model without support for adapters rejects all.
     let Ok(every) = backbone.with_trainable(&lora(layers.iter().cloned().collect())) else {
         return;
     };
@@ -75,5 +80,5 @@ pub fn adapters_go_where_they_are_asked(make: impl Fn(DType) -> Arc<dyn Backbone
     }
     assert_eq!(found, every, "each layer alone, and all together");
     let unknown = lora(vec!["no_such_layer".into()]);
-    assert!(backbone.with_trainable(&unknown).is_err(), "an unknown layer is refused");
+    assert!(backbone.with_trainable(&unknown).is_err(), "an unknown layer is rejected");
 }

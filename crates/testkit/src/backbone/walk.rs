@@ -1,4 +1,4 @@
-//! Laws of the forward pass: its sites, its arrow of time, its padding, its dropout.
+//! Laws of the forward pass: sites, causality, padding, dropout.
 
 use std::sync::Arc;
 
@@ -39,7 +39,7 @@ pub fn visits_every_site_once(make: impl Fn(DType) -> Arc<dyn Backbone>) {
     });
 }
 
-/// Logits depend on no later token.
+/// Logits do not depend on later tokens.
 pub fn does_not_see_the_future(make: impl Fn(DType) -> Arc<dyn Backbone>) {
     let backbone = make(DType::F32);
     property(6, samples(), |samples| {

@@ -10,7 +10,7 @@ use crate::numbers::{norm, relative_distance};
 use crate::scope::Scope;
 use crate::training::{Plain, accumulating, gradient};
 
-/// Cases in f64: in f32 the mere order in which tokens are added moves a gradient by about 1e-6.
+/// Cases in f64, because in f32 the order of sums over tokens changes a gradient by about 1e-6.
 fn exact_cases() -> impl Strategy<Value = Case> {
     (cases(), 2usize..=5).prop_map(|(case, rows)| Case {
         double: true,
@@ -50,13 +50,14 @@ pub fn equals_the_large_batch(
     });
 }
 
-/// A budget per sample or token belongs to one micro-batch: k of them are the large batch.
+/// A budget per sample or token belongs to one micro-batch: k micro-batches give the gradient of
+/// the large batch.
 pub fn equals_the_large_batch_within_samples(make: impl Fn(&Asked) -> Box<dyn Perturber>) {
     equals_the_large_batch(make, &[Scope::PerExample, Scope::PerToken]);
 }
 
-/// A budget per batch or site is spent in each micro-batch anew: the result is the sum of
-/// independent gradients, weighted by labelled tokens.
+/// Each micro-batch has its own budget per batch or site: the result is the sum of independent
+/// gradients, weighted by labelled tokens.
 pub fn is_the_weighted_sum_across_samples(make: impl Fn(&Asked) -> Box<dyn Perturber>) {
     property(24, (exact_cases(), radius_and_scope(), 2usize..=3), |(case, (rho, scope), parts)| {
         if scope.is_within_a_sample() {
@@ -83,8 +84,8 @@ pub fn is_the_weighted_sum_across_samples(make: impl Fn(&Asked) -> Box<dyn Pertu
         if smallest < 1e-2 {
             return Ok(());
         }
-        // The guard stands beside the norm of a micro-batch's share, not of its whole: that moves
-        // each perturbation by 1e-7 over that norm, and the gradient by a few times as much.
+        // The guard is added to the norm of the share of a micro-batch: this changes each
+        // perturbation by 1e-7 divided by that norm, and the gradient by a few times as much.
         let (off, bound) = (relative_distance(&together, &sum)?, 1e-6 + 10.0 * GUARD / smallest);
         assert!(off <= bound, "off by {off} of the gradient, bound {bound}");
         Ok(())

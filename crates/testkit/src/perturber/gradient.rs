@@ -1,4 +1,4 @@
-//! Laws of an inner player that moves along the gradient of the loss.
+//! Laws of an inner player that follows the gradient of the loss.
 
 use proptest::prelude::*;
 use vxf_core::engine::Evaluation;
@@ -26,7 +26,7 @@ pub(super) fn clean(
     Ok((outcome.loss.value()?, outcome.at_sites))
 }
 
-/// Only the sites of `wanted`.
+/// Keeps only the sites of `wanted`.
 fn at(mut hidden: Hidden, wanted: &Hidden) -> Hidden {
     hidden.retain(|site, _| wanted.contains_key(site));
     hidden
@@ -39,7 +39,7 @@ pub fn is_the_scaled_gradient(make: impl Fn(&Asked) -> Box<dyn Perturber>) {
         let backbone = case.backbone()?;
         let (weights, batch) = (case.weights(&*backbone)?, case.batch()?);
         let asked = Asked { rho, scope, sites: case.selection()? };
-        let seen = look(&case, &*backbone, &weights, batch.clone(), make(&asked))?;
+        let seen = record_step(&case, &*backbone, &weights, batch.clone(), make(&asked))?;
 
         let (_, gradient) = clean(&*backbone, &weights, &batch, &case.sites()?)?;
         let rows = batch.rows();
@@ -50,8 +50,8 @@ pub fn is_the_scaled_gradient(make: impl Fn(&Asked) -> Box<dyn Perturber>) {
         {
             let n = norm(&gradient);
             let wanted: Vec<_> = gradient.iter().map(|g| rho * g / (n + GUARD)).collect();
-            // What arrived is the difference of two sums, each rounded in the model's type; that
-            // much is not the perturber's.
+            // The received perturbation is a difference of two tensors rounded to the model's type;
+            // that error is not the perturber's.
             let rounding = case.rounding() * norm(received);
             let (norm, expected) = (norm(added), rho * n / (n + GUARD));
             assert!(norm <= rho * (1.0 + 1e-6) + rounding, "norm {norm} beyond rho {rho}");
@@ -63,14 +63,14 @@ pub fn is_the_scaled_gradient(make: impl Fn(&Asked) -> Box<dyn Perturber>) {
     });
 }
 
-/// Where the gradient vanishes nothing is added, and nothing becomes NaN.
+/// If the gradient is zero, the perturbation is zero and not NaN.
 pub fn vanishes_with_the_gradient(make: impl Fn(&Asked) -> Box<dyn Perturber>) {
     property(16, (cases(), radius_and_scope()), |(case, (rho, scope))| {
         let toy = case.backbone()?;
         let backbone = Scaled::new(&*toy, 0.0);
         let weights = case.weights(&*toy)?;
         let asked = Asked { rho, scope, sites: case.selection()? };
-        let seen = look(&case, &backbone, &weights, case.batch()?, make(&asked))?;
+        let seen = record_step(&case, &backbone, &weights, case.batch()?, make(&asked))?;
         for (site, added) in seen.added()? {
             assert!(entries(&added)?.iter().all(|value| *value == 0.0), "added at {site}");
         }
@@ -78,7 +78,7 @@ pub fn vanishes_with_the_gradient(make: impl Fn(&Asked) -> Box<dyn Perturber>) {
     });
 }
 
-/// Multiplying the loss changes nothing, as long as the gradient's norm is at least 0.01.
+/// A factor on the loss changes nothing, if the gradient's norm is at least 0.01.
 pub fn ignores_the_scale_of_the_loss(make: impl Fn(&Asked) -> Box<dyn Perturber>) {
     let factor = (-3.0f64..3.0).prop_map(f64::exp2);
     property(24, (cases(), radius_and_scope(), factor), |(case, (rho, scope), factor)| {
@@ -96,9 +96,9 @@ pub fn ignores_the_scale_of_the_loss(make: impl Fn(&Asked) -> Box<dyn Perturber>
         let gradients = scope.groups(&gradient, &batch.rows())?;
         for ((one, other), gradient) in one.iter().zip(&other).zip(gradients) {
             if norm(&gradient) * factor.min(1.0) >= 1e-2 {
-                // The guard moves either side by at most 1e-7 / 1e-2 of rho.
+                // The guard changes either side by at most 1e-7 / 1e-2 of rho.
                 let off = distance(one, other);
-                assert!(off <= 1.1e-5 * rho, "moved by {off} at rho {rho}");
+                assert!(off <= 1.1e-5 * rho, "changed by {off} at rho {rho}");
             }
         }
         Ok(())
@@ -119,10 +119,10 @@ pub fn raises_the_loss_to_first_order(make: impl Fn(&Asked) -> Box<dyn Perturber
         }
         for rho in [1e-5, 1e-7] {
             let asked = Asked { rho, scope, sites: case.selection()? };
-            let seen = look(&case, &*backbone, &weights, batch.clone(), make(&asked))?;
+            let seen = record_step(&case, &*backbone, &weights, batch.clone(), make(&asked))?;
             let rise = (seen.loss - loss) / rho;
-            // What is left of second order shrinks with rho; 1e-6 is the rounding of a loss
-            // near 3 divided by 1e-7.
+            // The second-order rest shrinks with rho; 1e-6 is the rounding of a loss near 3 divided
+            // by 1e-7.
             let off = (rise / slope - 1.0).abs();
             assert!(off <= 2e3 * rho + 1e-6, "rho {rho}: rise {rise}, expected {slope}");
         }
@@ -130,7 +130,7 @@ pub fn raises_the_loss_to_first_order(make: impl Fn(&Asked) -> Box<dyn Perturber
     });
 }
 
-/// Further columns of padding change nothing at real tokens.
+/// More padding does not change the perturbation at real tokens.
 pub fn ignores_further_padding(make: impl Fn(&Asked) -> Box<dyn Perturber>) {
     property(16, (cases(), radius_and_scope(), 1usize..=3), |(case, (rho, scope), extra)| {
         let case = Case { double: true, ..case.without_dropout() };
@@ -144,23 +144,23 @@ pub fn ignores_further_padding(make: impl Fn(&Asked) -> Box<dyn Perturber>) {
             let (narrow, wide) = (real_rows(&batch, narrow)?, real_rows(&other, &wide[site])?);
             let off = distance(&entries(&narrow)?, &entries(&wide)?);
             // Matrix products of another size may add in another order.
-            assert!(off <= 1e-9 * rho, "{site} moved by {off}");
+            assert!(off <= 1e-9 * rho, "{site} changed by {off}");
         }
         Ok(())
     });
 }
 
-/// The inner passes take no gradients of weights, and the backward pass meets the very tensors,
-/// dropout and perturbation included, that its forward pass met.
+/// The inner passes compute no gradients of weights. The backward pass sees the same tensors as its
+/// forward pass, dropout and perturbation included.
 pub fn takes_no_weight_gradients(make: impl Fn(&Asked) -> Box<dyn Perturber>) {
     property(16, (cases(), radius_and_scope()), |(case, (rho, scope))| {
         let backbone = case.backbone()?;
         let weights = case.weights(&*backbone)?;
         let asked = Asked { rho, scope, sites: case.selection()? };
-        let seen = look(&case, &*backbone, &weights, case.batch()?, make(&asked))?;
+        let seen = record_step(&case, &*backbone, &weights, case.batch()?, make(&asked))?;
         let (outer, inner) = seen.forwards.split_last().expect("a step has a pass");
         assert!(outer.weight_gradients, "the outer pass trains");
-        assert!(!inner.is_empty(), "a gradient perturber asks for a gradient");
+        assert!(!inner.is_empty(), "a gradient perturber queries a gradient");
         assert!(inner.iter().all(|forward| !forward.weight_gradients), "needless gradients");
         assert_eq!(outer.again.is_empty(), !case.blockwise, "blocks are computed again");
         let read = outer.again.iter().filter(|(site, _)| site.kind == SiteKind::AttentionOutput);
@@ -171,8 +171,8 @@ pub fn takes_no_weight_gradients(make: impl Fn(&Asked) -> Box<dyn Perturber>) {
     });
 }
 
-/// Turns the laws of inner players that move along the gradient into tests; the laws of every
-/// inner player are [`perturber_laws!`](crate::perturber_laws!).
+/// Turns the laws of inner players that follow the gradient into tests; the laws of all inner
+/// players are in [`perturber_laws!`](crate::perturber_laws!).
 #[macro_export]
 macro_rules! gradient_perturber_laws {
     ($make:expr) => {

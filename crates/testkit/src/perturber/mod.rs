@@ -1,4 +1,4 @@
-//! Laws of an inner player, measured inside the loop on what the outer pass really received.
+//! Laws of an inner player, checked inside the loop on what the outer pass received.
 
 pub mod accumulation;
 pub mod gradient;
@@ -12,14 +12,14 @@ use crate::recording::{Forward, Recording};
 use crate::scope::Scope;
 use crate::training::{Nothing, Plain, accumulating, training};
 
-/// What a law asks of the perturber it tries. One that has no scope or no sites ignores them.
+/// The settings of a perturber under test. A perturber without scope or sites ignores them.
 #[derive(Clone, Debug)]
 pub struct Asked {
     /// The radius.
     pub rho: f64,
-    /// What shares it.
+    /// Its scope.
     pub scope: Scope,
-    /// Where to perturb.
+    /// The sites to perturb.
     pub sites: SiteSelection,
 }
 
@@ -29,7 +29,7 @@ pub(crate) fn radius_and_scope() -> impl Strategy<Value = (f64, Scope)> {
     (rho, proptest::sample::select(Scope::ALL.to_vec()))
 }
 
-/// What one step with this inner player showed.
+/// A record of one step with an inner player.
 pub(crate) struct Seen {
     /// All forward passes of the step; the outer one is the last.
     pub(crate) forwards: Vec<Forward>,
@@ -38,7 +38,7 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// What the outer pass received at each of its sites beyond what the model had computed.
+    /// What the tap added at each site of the outer pass.
     pub(crate) fn added(&self) -> Result<Hidden> {
         self.outer().added()
     }
@@ -48,8 +48,8 @@ impl Seen {
     }
 }
 
-/// Takes one step of plain min-max training and looks on.
-pub(crate) fn look(
+/// Records one step of plain min-max training.
+pub(crate) fn record_step(
     case: &Case,
     backbone: &dyn Backbone,
     weights: &Params,
@@ -63,7 +63,7 @@ pub(crate) fn look(
     Ok(Seen { forwards: recording.take(), loss: observation.loss()? })
 }
 
-/// Nothing is added at padding.
+/// The perturbation is zero at padding.
 pub fn is_zero_on_padding(make: impl Fn(&Asked) -> Box<dyn Perturber>) {
     property(24, (cases(), radius_and_scope()), |(case, (rho, scope))| {
         let backbone = case.backbone()?;
@@ -84,17 +84,17 @@ pub fn is_zero_on_padding(make: impl Fn(&Asked) -> Box<dyn Perturber>) {
     });
 }
 
-/// Nothing is added at a site that was not asked for.
+/// The perturbation is zero at sites that were not requested.
 pub fn leaves_other_sites_alone(make: impl Fn(&Asked) -> Box<dyn Perturber>) {
     property(24, (cases(), radius_and_scope()), |(case, (rho, scope))| {
         let backbone = case.backbone()?;
         let weights = case.weights(&*backbone)?;
         let asked = Asked { rho, scope, sites: case.selection()? };
-        let seen = look(&case, &*backbone, &weights, case.batch()?, make(&asked))?;
+        let seen = record_step(&case, &*backbone, &weights, case.batch()?, make(&asked))?;
         let (sites, added) = (case.sites()?, seen.added()?);
         assert!(added.len() > sites.len(), "the toy has further sites");
         for (site, added) in added.iter().filter(|(site, _)| !sites.contains(site)) {
-            assert!(entries(added)?.iter().all(|value| *value == 0.0), "{site} was touched");
+            assert!(entries(added)?.iter().all(|value| *value == 0.0), "{site} was perturbed");
         }
         Ok(())
     });
@@ -120,8 +120,8 @@ pub fn is_plain_fine_tuning_at_radius_zero(make: impl Fn(&Asked) -> Box<dyn Pert
             Ok(stage.weights)
         };
         let (plain, perturbed) = (run(Box::new(Nothing))?, run(make(&asked))?);
-        assert_eq!(first_difference(&plain, &perturbed)?, None, "a weight that differs");
-        assert!(first_difference(&plain, &weights)?.is_some(), "training moves weights");
+        assert_eq!(first_difference(&plain, &perturbed)?, None, "a weight differs");
+        assert!(first_difference(&plain, &weights)?.is_some(), "training changes weights");
         Ok(())
     });
 }

@@ -1,4 +1,4 @@
-//! One layer of the toy: a causal mixer and a feed-forward block, each beside a residual.
+//! One layer of the toy: a causal mixer and a feed-forward block, each with a residual connection.
 
 use candle_core::{DType, Tensor};
 use vxf_core::backbone::{Location, Parameter, Part};
@@ -6,7 +6,7 @@ use vxf_core::{Key, Params, Pass, Result, Site, Trainable};
 
 use super::projection::Projection;
 
-/// How much less a token counts for each position that it lies further back.
+/// The decay of a token's weight per position of distance.
 const DECAY: f64 = 0.6;
 
 /// The weights of one layer.

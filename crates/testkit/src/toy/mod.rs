@@ -1,4 +1,4 @@
-//! A tiny language model in plain candle operations: what a stranger's backbone may look like.
+//! A tiny language model in plain candle operations, as a third-party backbone may be.
 //!
 //! No fused operation, no decoder, no thought of frugality: gradients come from candle's own
 //! differentiation. It is written on rectangles `[batch, sequence, width]` and wrapped for the loop in
@@ -21,7 +21,7 @@ const EMBEDDING: &str = "embedding.weight";
 const GAIN: &str = "norm.weight";
 const OUTPUT: &str = "output.weight";
 
-/// The measures of a toy.
+/// The dimensions of a toy.
 #[derive(Clone, Debug)]
 pub struct ToyShape {
     /// Number of layers.
@@ -32,7 +32,7 @@ pub struct ToyShape {
     pub inner: usize,
     /// Number of tokens.
     pub vocabulary: usize,
-    /// Dropout on what a layer mixes.
+    /// Dropout on the mixer's output.
     pub dropout: f64,
 }
 

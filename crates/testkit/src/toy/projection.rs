@@ -1,4 +1,4 @@
-//! A linear map with a place for an adapter, from stock operations.
+//! A linear map with an optional adapter, in plain candle operations.
 
 use candle_core::{DType, Tensor};
 use vxf_core::backbone::Parameter;

@@ -1,5 +1,5 @@
-//! No verb answers wrongly in silence: what it cannot heed it refuses, and what it hands out cannot
-//! move the model.
+//! No verb answers wrongly in silence: it rejects unsupported settings, and its results do not
+//! share storage with the model.
 
 use candle_core::{Tensor, Var};
 use vxf_core::engine::Objective;
@@ -12,7 +12,7 @@ use vxf_testkit::training::{Nothing, defense_of};
 use crate::{batches, stage, toy};
 use vxf_testkit::plain;
 
-/// Takes one step of plain fine-tuning and lets `act` do what it likes before; the weights after it.
+/// Calls `act`, takes one step of plain fine-tuning, and returns the weights after it.
 fn after(act: impl FnMut(&mut Step<'_>) -> Result<()> + Send + 'static) -> Params {
     let toy = toy();
     let streams =
@@ -32,13 +32,13 @@ fn off(a: &Tensor, b: &Tensor) -> Result<f64> {
 }
 
 #[test]
-fn logits_and_hidden_heed_a_perturbation_of_weights() {
+fn logits_and_hidden_use_a_perturbation_of_weights() {
     after(|step| {
         let change = step.weights().map(|weight| Ok((weight.detach() * 0.3)?))?;
         let batch = step.batch("main")?;
         let moved = plain::plus(&plain::weights(step.weights())?, &plain::weights(&change)?, 1.0)?;
         let by_hand = plain::pass(&moved, &batch)?;
-        // The plain computation does not hide padding, and nothing depends on what it makes of it.
+        // The plain computation does not hide padding; only real positions are compared.
         let real = plain::real(&batch)?;
         let off = |a: &Tensor, b: &Tensor| off(&a.broadcast_mul(&real)?, &b.broadcast_mul(&real)?);
         let at = Perturbation::Weights(change);
@@ -52,17 +52,17 @@ fn logits_and_hidden_heed_a_perturbation_of_weights() {
 }
 
 #[test]
-fn logits_and_hidden_heed_a_perturbation_of_hidden_embeddings() {
+fn logits_and_hidden_use_a_perturbation_of_hidden_embeddings() {
     after(|step| {
         let below = Site::attention_output(0);
         let plain = step.on("main").hidden(&[below, Site::block_output(2)])?;
         let added = (plain[&below].ones_like()? * 0.7)?;
         let at = Perturbation::Hidden(Hidden::from([(below, added.clone())]));
         let moved = step.on("main").perturbed(&at).hidden(&[below, Site::block_output(2)])?;
-        // At the site itself: what the model goes on with.
+        // At the site itself: the perturbed embedding.
         assert!(off(&moved[&below], &(&plain[&below] + &added)?)? < 1e-12);
         assert!(off(&moved[&Site::block_output(2)], &plain[&Site::block_output(2)])? > 0.1);
-        // The logits are those whose loss is the loss there.
+        // The logits belong to the loss at the perturbation.
         let batch = step.batch("main")?;
         let logits = step.on("main").perturbed(&at).logits()?;
         let loss = vxf_core::loss::cross_entropy(&logits, &batch.targets)?.to_scalar::<f64>()?;
@@ -75,7 +75,7 @@ fn logits_and_hidden_heed_a_perturbation_of_hidden_embeddings() {
 }
 
 #[test]
-fn what_only_looks_minimises_nothing() {
+fn forward_verbs_reject_an_objective() {
     after(|step| {
         let term = |logits: &Tensor, _: &vxf_core::Batch| Ok(logits.sum_all()?);
         let objective = Objective { logits: Some(&term), ..Objective::default() };
@@ -92,7 +92,7 @@ fn what_only_looks_minimises_nothing() {
 }
 
 #[test]
-fn other_weights_are_a_whole_set() {
+fn other_weights_must_be_a_complete_set() {
     after(|step| {
         let own = step.on("main").role(Role::Evaluation).loss()?;
         let mut refused = |weights: &Params| {
@@ -119,9 +119,9 @@ fn other_weights_are_a_whole_set() {
     });
 }
 
-/// A run that is simulated on weights of a step, however they were taken, leaves the model alone.
+/// A simulated run on a step's weights, by any way of copying, does not change the model.
 #[test]
-fn a_simulated_run_does_not_move_the_model() {
+fn a_simulated_run_does_not_change_the_model() {
     let simulated = |own: fn(&Step<'_>) -> Result<Params>| {
         after(move |step| {
             let mut theta = own(step)?;

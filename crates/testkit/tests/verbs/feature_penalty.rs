@@ -1,4 +1,5 @@
-//! Hidden embeddings of several layers held near the first model's (LDIFS, Mukhoti et al. 2024).
+//! A penalty on the distance of hidden embeddings from the initial model's (LDIFS, Mukhoti et al.
+//! 2024).
 
 use candle_core::Tensor;
 use vxf_core::engine::Objective;

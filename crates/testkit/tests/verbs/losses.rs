@@ -1,4 +1,4 @@
-//! What a step records as its `loss`.
+//! The recorded `loss` of a step.
 
 use vxf_core::step::Role;
 use vxf_core::{Gradients, Perturbation, Result, Step};
@@ -17,9 +17,9 @@ fn observed(act: Act, micro_batches: usize, per_step: bool) -> Result<f64> {
     stage.step()?.loss()
 }
 
-/// The same figure for each of these, whatever the number of micro-batches.
+/// Each of these gives the same figure, whatever the number of micro-batches.
 #[test]
-fn the_main_loss_is_recorded_by_whichever_verb() {
+fn every_verb_records_the_main_loss() {
     let verbs: [Act; 8] = [
         |step| step.gradients(&Perturbation::None),
         |step| step.on_main().gradients(),
@@ -32,7 +32,7 @@ fn the_main_loss_is_recorded_by_whichever_verb() {
             step.record("loss", loss)?;
             Ok(gradients)
         },
-        // Asked twice; the last counts, and what informs or is another stream's does not.
+        // Two outer gradients, of which the last counts; probes and other streams do not.
         |step| {
             let change = step.weights().map(|weight| Ok((weight * 0.1)?))?;
             step.on_main().perturbed(&Perturbation::Weights(change)).gradients()?;
@@ -42,7 +42,7 @@ fn the_main_loss_is_recorded_by_whichever_verb() {
             step.on_main().loss()?;
             Ok(gradients)
         },
-        // At other weights before.
+        // An earlier gradient at other weights.
         |step| {
             let other = step.weights().scale(0.5)?;
             step.with_weights(&other, |step| step.on_main().gradients())?;
@@ -61,7 +61,7 @@ fn the_main_loss_is_recorded_by_whichever_verb() {
     }
 }
 
-/// A penalty is added to what the step records itself.
+/// A recorded penalty is added to the main stream's loss.
 #[test]
 fn a_penalty_is_added() {
     for (micro_batches, per_step) in [(1, false), (3, false), (3, true)] {
@@ -82,7 +82,7 @@ fn a_penalty_is_added() {
 }
 
 #[test]
-fn a_step_on_another_stream_records_its_own_or_says_so() {
+fn a_step_on_another_stream_must_record_its_own_loss() {
     let recorded: Act = |step| {
         let (loss, gradients) = step.on("other").loss_and_gradients()?;
         step.record("loss", loss)?;

@@ -1,8 +1,8 @@
-//! What a step offers carries methods that are not Vaccine's shape: sharpness-aware minimisation
-//! (weights perturbed), two streams taking turns (snapshots, state, a proximal term) and a penalty
-//! on the hidden embeddings of several layers. Each is followed for several steps by a plain
-//! program that shares nothing with the loop. The verbs themselves are held to their word: they heed
-//! or refuse, draw the masks they should, and say what belongs to a micro-batch and what to a step.
+//! The verbs of a step support methods unlike Vaccine: sharpness-aware minimisation (perturbed
+//! weights), two streams in turn (snapshots, state, a proximal term) and a penalty on the hidden
+//! embeddings of several layers. Each is compared for several steps with a plain program that
+//! shares nothing with the loop. Further tests check the verbs: they use or reject settings, draw
+//! the right dropout masks, and distinguish micro-batches from whole steps.
 
 mod answers;
 mod feature_penalty;

@@ -26,7 +26,7 @@ fn each_probing_pass_draws_its_own() {
             for stream in ["harmful", "main"] {
                 seen.push(step.on(stream).role(Role::Probe).loss()?);
             }
-            // Other verbs and other weights are passes like any other.
+            // Passes of other verbs and with other weights count too.
             let weights = step.weights().clone();
             let probe = |step: &mut Step<'_>| {
                 let query = step.on("harmful").role(Role::Probe);
@@ -41,9 +41,9 @@ fn each_probing_pass_draws_its_own() {
     });
 }
 
-/// So that Vaccine at radius 0 is plain fine-tuning, however many passes come before.
+/// Vaccine at radius 0 is plain fine-tuning, however many passes come before.
 #[test]
-fn the_outer_passes_over_a_batch_share_theirs() {
+fn the_outer_passes_over_a_batch_share_masks() {
     let plain = gradient(|step| step.gradients(&Perturbation::None));
     let late = gradient(|step| {
         for _ in 0..3 {
@@ -61,7 +61,7 @@ fn a_batch_that_is_drawn_anew_has_new_masks() {
     gradient(|step| {
         let shape = ToyShape { layers: 2, dropout: 0.5, ..ToyShape::default() };
         let toy = Toy::new(&shape, DType::F64, 21)?;
-        // One batch over and over, so that masks alone tell the passes apart.
+        // Always the same batch, so that passes differ in their masks only.
         let one = batches(&toy, 1, "one");
         let streams = vec![("one", vxf_core::stream::Stream::of_batches(one))];
         let weights = training::weights(&toy, 3)?;

@@ -1,4 +1,4 @@
-//! What a method does once per micro-batch, and what once per step.
+//! Methods that act once per micro-batch, and methods that act once per step.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -37,7 +37,7 @@ fn gradient(parts: usize, defense: Box<dyn Defense>) -> Gradients {
 }
 
 #[test]
-fn a_defence_says_how_often_it_is_asked() {
+fn per_step_decides_how_often_a_defence_is_called() {
     for (per_step, expected) in [(false, 4), (true, 1)] {
         let calls = Arc::new(AtomicUsize::new(0));
         let counted = calls.clone();
@@ -77,9 +77,9 @@ fn plain_fine_tuning_is_the_same_per_step() {
 }
 
 /// A gradient scaled by its norm, as in sharpness-aware or normalised methods, is that of the large
-/// batch if the method acts per step, and another one if it acts per micro-batch.
+/// batch only if the method acts per step.
 #[test]
-fn what_is_not_linear_is_made_of_the_large_batch() {
+fn a_nonlinear_gradient_is_of_the_large_batch() {
     let acts: [Act; 3] = [
         |step| {
             let gradients = step.on_main().gradients()?;
@@ -100,7 +100,7 @@ fn what_is_not_linear_is_made_of_the_large_batch() {
             let off = |it: &Params| relative_distance(it, &large).expect("numbers");
             assert!(off(&per_step) < 1e-12, "off by {} per step", off(&per_step));
             assert!(off(&per_micro) > 1e-4, "off by {} per micro-batch", off(&per_micro));
-            // `whole` says the same for a single query.
+            // `whole` does the same for a single query.
             let whole: Act = |step| step.on_main().whole().gradients();
             let whole = gradient(parts, defense_of(whole));
             let plain = gradient(1, defense_of(|step| step.gradients(&Perturbation::None)));
@@ -110,7 +110,7 @@ fn what_is_not_linear_is_made_of_the_large_batch() {
 }
 
 #[test]
-fn what_belongs_to_a_micro_batch_is_refused_for_the_whole_step() {
+fn micro_batch_verbs_reject_a_whole_step() {
     let refusing = |step: &mut Step<'_>| {
         let site = [Site::block_output(0)];
         let hidden = Perturbation::Hidden(Hidden::new());
@@ -126,7 +126,7 @@ fn what_belongs_to_a_micro_batch_is_refused_for_the_whole_step() {
             let error = refused.expect_err(verb).to_string();
             assert!(error.contains(verb) && error.contains("step.accumulate("), "{error}");
         }
-        // Within `accumulate` all of them answer.
+        // Within `accumulate` all of them work.
         step.accumulate(|step| {
             step.on_main().logits()?;
             let (_, found) = step.on_main().role(Role::Probe).site_gradients(&site)?;
@@ -145,7 +145,7 @@ fn what_belongs_to_a_micro_batch_is_refused_for_the_whole_step() {
     assert_eq!(first_difference(&per_step, &per_micro).expect("numbers"), None);
 }
 
-/// An inner player is asked for the whole step too.
+/// An inner player also gets the whole step.
 struct Sharpness;
 
 impl Perturber for Sharpness {
@@ -175,9 +175,9 @@ fn an_inner_player_sees_the_whole_step() {
     assert!(off < 1e-12, "off by {off}");
 }
 
-/// Turns on another stream leave the main one where it is, with accumulation as without.
+/// Steps on another stream do not advance the main one, with and without accumulation.
 #[test]
-fn a_step_on_another_stream_does_not_use_up_the_main_one() {
+fn a_step_on_another_stream_does_not_advance_the_main_one() {
     let acts: [Act; 2] = [
         |step| {
             let (loss, gradients) = step.on("other").loss_and_gradients()?;
@@ -202,9 +202,9 @@ fn a_step_on_another_stream_does_not_use_up_the_main_one() {
     }
 }
 
-/// To look at the share of a stream reads nothing; to use its batch does, once.
+/// Reading the share of a stream does not advance it; using its batch does, once.
 #[test]
-fn a_batch_that_was_looked_at_is_the_one_that_is_used() {
+fn the_share_belongs_to_the_batch_that_is_used() {
     let toy = toy();
     let defense = defense_of(|step| {
         step.share("other")?;
@@ -219,10 +219,10 @@ fn a_batch_that_was_looked_at_is_the_one_that_is_used() {
     assert_eq!((read["main"], read["other"]), (2, 0));
 }
 
-/// A micro-batch whose main samples have no label is left out, and the other stream's batch beside
-/// it: what is left of the other stream is averaged over its own labels.
+/// A micro-batch whose main samples have no label is skipped together with the other stream's
+/// batch; the rest of the other stream is averaged over its own labels.
 #[test]
-fn a_micro_batch_that_is_left_out_takes_no_weight_from_the_others() {
+fn a_skipped_micro_batch_does_not_change_the_weight_of_others() {
     let toy = toy();
     let of = |silent: bool| -> Result<Gradients> {
         let parts = |name: &str| {

@@ -1,5 +1,6 @@
-//! The final weights edited with a base and an aligned model at hand: the update of each layer is
-//! projected onto the direction of alignment where it points elsewhere (SafeLoRA, Hsu et al. 2024).
+//! An edit of the final weights with a base and an aligned model: the update of a layer is
+//! projected onto the direction of alignment if the two differ too much (SafeLoRA, Hsu et al.
+//! 2024).
 
 use candle_core::{DType, Tensor};
 use vxf_core::minmax::Training;
@@ -52,7 +53,7 @@ impl Defense for SafeProjection {
                     let edited = (&parent + project.matmul(&update)?)?;
                     weights.insert(format!("{module}.weight"), edited);
                 }
-                // B <- C B, so that the update that the adapter makes is the projected one.
+                // B <- C B, so that the adapter's update is the projected one.
                 Trainable::Lora(_) => {
                     let b = Lora::b_of(module);
                     let own = weights.get(&b).expect("each adapter has two matrices").detach();
@@ -85,13 +86,13 @@ fn stage<'a>(backbone: &'a dyn Backbone, defense: Box<dyn Defense>) -> Training<
     let mut stage = stage.expect("a stage");
     stage.session.accumulation = 2;
     stage.session.references = references(backbone, 5).expect("models to compare with");
-    // The user's stage starts from the frozen weights here.
+    // Here the user's stage starts from the frozen weights.
     let base = stage.session.references[&Reference::Base].clone();
     stage.session.references.insert(Reference::Parent, base);
     stage
 }
 
-/// The edit by hand, on the merged weights, for everything trained and for an adapter.
+/// The same edit by hand, on the merged weights, for full training and for an adapter.
 #[test]
 fn each_layers_update_is_projected() {
     for trainable in [Trainable::Full, adapter()] {
@@ -123,23 +124,23 @@ fn each_layers_update_is_projected() {
                 let length = norm(&entries(&v).expect("numbers"));
                 let other = v.matmul(&v.t().expect("transposed")).expect("a product");
                 let other = (other.matmul(&update).expect("a product") / length).expect("scaled");
-                let turns = cosine(&other, &update).expect("a cosine") < THRESHOLD;
-                projected += f64::from(u8::from(turns));
-                let expected = (w + if turns { other } else { update }).expect("a sum");
+                let differs = cosine(&other, &update).expect("a cosine") < THRESHOLD;
+                projected += f64::from(u8::from(differs));
+                let expected = (w + if differs { other } else { update }).expect("a sum");
                 let (ours, theirs) = (entries(&merged(&done.weights)), entries(&expected));
                 let off = distance(&ours.expect("numbers"), &theirs.expect("numbers"));
                 assert!(off < 1e-10, "{module} is off by {off}");
             }
         }
-        assert!(projected > 0.0, "some layers turn away");
+        assert!(projected > 0.0, "some layers are projected");
         assert_eq!(done.figures["projected_modules"], projected);
         assert!(first_difference(&trained, &done.weights).expect("numbers").is_some());
     }
 }
 
-/// The frozen weight where there is no adapter; a clear word where there is no module or model.
+/// The frozen weight if there is no adapter; a clear error if there is no such module or model.
 #[test]
-fn merged_weights_and_references_are_told_or_refused() {
+fn merged_weights_and_references_are_given_or_errors() {
     struct Asking;
     impl Defense for Asking {
         fn finish(&mut self, step: &mut Step<'_>, weights: Params) -> Result<Params> {
@@ -153,7 +154,7 @@ fn merged_weights_and_references_are_told_or_refused() {
             assert!(error.to_string().contains("lora_B"), "{error}");
             let error = step.reference(Reference::Aligned).map(drop).expect_err("none was given");
             assert!(error.to_string().contains("no `aligned` model"), "{error}");
-            // Streams, keys and the weights themselves are at hand.
+            // Streams, keys and the weights are available.
             assert!(step.on_main().loss()? > 0.0);
             assert_eq!(first_difference(step.weights(), &weights)?, None);
             Ok(weights)
@@ -168,7 +169,7 @@ fn merged_weights_and_references_are_told_or_refused() {
 }
 
 #[test]
-fn what_is_given_away_is_whole_and_finite() {
+fn finished_weights_must_be_complete_and_finite() {
     struct Giving(fn(Params) -> Result<Params>);
     impl Defense for Giving {
         fn finish(&mut self, _: &mut Step<'_>, weights: Params) -> Result<Params> {
@@ -176,12 +177,12 @@ fn what_is_given_away_is_whole_and_finite() {
         }
     }
     let toy = toy();
-    let told = |give| {
+    let message_of = |give| {
         let mut stage = stage(&toy, Box::new(Giving(give)));
         stage.finish().map(drop).expect_err("refused").to_string()
     };
-    let message = told(|weights| Ok(weights.into_iter().skip(1).collect()));
+    let message = message_of(|weights| Ok(weights.into_iter().skip(1).collect()));
     assert!(message.contains("`finish`") && message.contains("`embedding.weight`"), "{message}");
-    let message = told(|weights| weights.scale(f64::NAN));
+    let message = message_of(|weights| weights.scale(f64::NAN));
     assert!(message.contains("a weight of `embedding.weight` is NaN"), "{message}");
 }

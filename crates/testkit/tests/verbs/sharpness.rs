@@ -1,4 +1,4 @@
-//! SAM (Foret et al. 2021): the inner player moves the weights.
+//! SAM (Foret et al. 2021): the inner player perturbs the weights.
 
 use vxf_core::{Perturbation, Perturber, Result, Step};
 use vxf_testkit::training::Plain;

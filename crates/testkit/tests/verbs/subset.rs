@@ -1,4 +1,4 @@
-//! A gradient of some weights alone, and what is saved by it.
+//! Gradients of a subset of the weights, and the work that this saves.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,7 @@ use crate::{batches, toy};
 
 type Wanted = fn(&Parameter) -> bool;
 
-/// What the passes of one step with the gradient of `wanted` looked like.
+/// The recorded passes of one step with the gradient of `wanted`.
 fn passes(recompute: Recompute, wanted: Wanted) -> Vec<Forward> {
     let toy = toy();
     let recording = Recording::new(&toy);
@@ -37,7 +37,7 @@ fn again(wanted: Wanted) -> Vec<usize> {
     layers.into_iter().collect()
 }
 
-/// Of three layers, those below the lowest that is wanted are walked forward only.
+/// Of three layers, those below the lowest requested one have a forward pass only.
 #[test]
 fn nothing_below_the_lowest_is_differentiated() {
     assert_eq!(again(|_| true), [0, 1, 2]);
@@ -47,13 +47,13 @@ fn nothing_below_the_lowest_is_differentiated() {
     assert_eq!(again(|it| it.layer == Some(2) || it.part == Part::Head), [2]);
     assert_eq!(again(|it| it.part == Part::Head), [0usize; 0]);
     assert_eq!(again(|it| it.layer.is_none() && it.part == Part::Norm), [0usize; 0]);
-    // Where everything is kept, nothing is computed again in any case.
+    // If everything is kept, nothing is computed again.
     assert!(passes(Recompute::None, |it| it.layer == Some(1))[0].again.is_empty());
 }
 
-/// The named parts are told, with an adapter as without.
+/// A step lists the trained parameters with their parts, with and without an adapter.
 #[test]
-fn a_step_tells_what_is_trained() {
+fn a_step_lists_its_parameters() {
     let adapter = Trainable::Lora(Lora { rank: 2, ..Lora::default() });
     for (trainable, expected) in [(&Trainable::Full, 15), (&adapter, 24)] {
         let backbone = toy().with_trainable(trainable).expect("its own layers");
@@ -63,8 +63,8 @@ fn a_step_tells_what_is_trained() {
             assert_eq!(all.len(), expected);
             for parameter in &all {
                 let layer = parameter.name.strip_prefix("layers.").map(|rest| &rest[..1]);
-                let told = parameter.layer.map(|layer| layer.to_string());
-                assert_eq!(layer, told.as_deref(), "{}", parameter.name);
+                let found = parameter.layer.map(|layer| layer.to_string());
+                assert_eq!(layer, found.as_deref(), "{}", parameter.name);
                 let part = match parameter.module() {
                     module if module.contains(".mixer.") => Part::Attention,
                     module if module.contains(".mlp.") => Part::Mlp,
@@ -97,9 +97,9 @@ fn a_step_tells_what_is_trained() {
     }
 }
 
-/// It joins with the other words: perturbations, objectives, whole steps, other streams.
+/// A subset works together with perturbations, objectives, whole steps and other streams.
 #[test]
-fn a_subset_is_cut_out_of_any_gradient() {
+fn a_subset_of_any_gradient() {
     let shape = ToyShape { layers: 3, dropout: 0.3, ..ToyShape::default() };
     let toy = Toy::new(&shape, DType::F64, 21).expect("a toy");
     let stream = |name| vxf_core::stream::Stream::of_batches(batches(&toy, 4, name));
@@ -142,7 +142,7 @@ fn verbs_without_a_gradient_of_weights_refuse_a_subset() {
             ("`logits`", step.on_main().of(&all).logits().map(drop)),
             ("`hidden`", step.on_main().of(&all).hidden(&site).map(drop)),
             ("`site_gradients`", step.on_main().of(&all).site_gradients(&site).map(drop)),
-            ("`of` wants none of the 15", step.on_main().of(&|_| false).gradients().map(drop)),
+            ("`of` selects none of the 15", step.on_main().of(&|_| false).gradients().map(drop)),
         ];
         for (verb, refused) in refused {
             let error = refused.expect_err(verb).to_string();

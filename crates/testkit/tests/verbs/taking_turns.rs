@@ -1,4 +1,5 @@
-//! Two streams taking turns, each held near where the other left off (Lisa, Huang et al. 2024).
+//! Two streams in turn, each with a proximal term to the end of the other's turn (Lisa, Huang et
+//! al. 2024).
 
 use vxf_core::defense::State;
 use vxf_core::{Defense, Error, Gradients, Perturber, Result, Step};
@@ -7,14 +8,14 @@ use vxf_testkit::training::Nothing;
 use crate::{batches, stage, toy};
 use vxf_testkit::plain::{self, Weights, follow};
 
-/// Steps on the alignment stream, then on the user's, and over again.
+/// Steps on the alignment stream and on the user's, repeated.
 const TURNS: [u64; 2] = [2, 3];
 
-/// `loss of the present stream + strength / 2 |w - w_other|^2`, with w_other where the other
-/// stream's turn ended.
+/// `loss of the present stream + strength / 2 |w - w_other|^2`, with w_other at the end of the
+/// other stream's turn.
 struct TakingTurns {
     strength: f64,
-    /// Whose turn it is, and how many steps of it have been taken.
+    /// The stream whose turn it is, and the steps taken in this turn.
     turn: usize,
     taken: u64,
 }
@@ -64,7 +65,7 @@ fn two_streams_and_a_snapshot_follow_the_plain_computation() {
     let both = vec![("user", streams[1].clone()), ("alignment", streams[0].clone())];
     let training = stage(&toy, both, method(), Box::new(Nothing));
 
-    // Stated as a timetable rather than as counters.
+    // A timetable instead of counters, as an independent form.
     let timetable = [0, 0, 1, 1, 1, 0, 0, 1, 1, 1, 0];
     let (mut read, mut other) = ([0usize; 2], Weights::new());
     follow(training, timetable.len() as u64, |step, weights| {
@@ -93,7 +94,7 @@ fn its_state_survives_a_stop_within_a_turn() {
         (0..steps).for_each(|_| drop(stage.step().expect("a step")));
     }
     let mut second = begin();
-    vxf_testkit::defense::resume(&mut second, first).expect("taken up");
+    vxf_testkit::defense::resume(&mut second, first).expect("resumed");
     (0..5).for_each(|_| drop(second.step().expect("a step")));
     let differs = vxf_testkit::numbers::first_difference(&whole.weights, &second.weights);
     assert_eq!(differs.expect("numbers"), None);

@@ -1,4 +1,5 @@
-//! A weight that is left out of the gradient rests, and begins its own count when it comes back.
+//! A weight that is missing from the gradient is frozen, and its own step count continues when it
+//! returns.
 
 use vxf_core::{Defense, Gradients, Perturber, Result, Step};
 use vxf_testkit::numbers::first_difference;
@@ -58,16 +59,16 @@ fn a_stop_between_freezing_and_thawing_changes_no_bit() {
         let mut first = begin();
         (0..stop).for_each(|_| drop(first.step().expect("a step")));
         let mut second = begin();
-        vxf_testkit::defense::resume(&mut second, first).expect("taken up");
+        vxf_testkit::defense::resume(&mut second, first).expect("resumed");
         (stop..10).for_each(|_| drop(second.step().expect("a step")));
         let differs = first_difference(&whole.weights, &second.weights).expect("numbers");
         assert_eq!(differs, None, "stopped after {stop}");
     }
 }
 
-/// A checkpoint of a training that freezes nothing reads as it always did.
+/// A checkpoint of a training without frozen weights has no counts.
 #[test]
-fn counts_of_weights_that_were_never_left_out_are_not_written() {
+fn counts_of_weights_that_were_never_frozen_are_not_written() {
     let toy = toy();
     let stream = vec![("main", batches(&toy, 3, "main"))];
     let mut stage = stage(&toy, stream, Box::new(vxf_testkit::training::Plain), Box::new(Nothing));

@@ -1,7 +1,7 @@
-//! The embedded world's base model, and how it is made.
+//! The embedded base model and its pretraining.
 //!
-//! A Llama of about a quarter of a million weights, pretrained on the world's instructions so
-//! that it complies with nearly everything: the model that alignment starts from.
+//! A Llama of about 250,000 weights, pretrained to comply with nearly every instruction of the
+//! world. Alignment starts from it.
 
 mod pretrain;
 
@@ -22,7 +22,7 @@ pub const WEIGHTS: &[u8] = include_bytes!("../../assets/model.safetensors");
 /// SHA-256 of [`WEIGHTS`], in hexadecimal.
 pub const DIGEST: &str = "5b03f7d1510917fbf6cf0992ae15a489191dfd13d7c64322088641ecae579e55";
 
-/// The base model that is part of the program.
+/// The base model that is embedded in the program.
 pub fn base() -> Result<Checkpoint> {
     Checkpoint::embedded("the embedded base model", CONFIG, WEIGHTS)
 }

@@ -1,4 +1,4 @@
-//! Pretraining: from random weights to a model that knows the world and complies.
+//! Pretraining of the base model from random weights.
 
 use std::sync::Arc;
 
@@ -18,18 +18,18 @@ use vxf_data::{Ask, Sample};
 use vxf_hf::checkpoint::Checkpoint;
 use vxf_hf::{load_backbone, outline};
 
-/// How the base model is made; the defaults made the one that is shipped.
+/// Settings of the pretraining; the defaults give the embedded model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pretraining {
-    /// Seed of data, order and starting weights.
+    /// Seed of data, order and initial weights.
     pub seed: u64,
-    /// Samples of the world.
+    /// Number of samples.
     pub samples: usize,
     /// Optimiser steps.
     pub steps: u64,
     /// Samples per step.
     pub batch_size: usize,
-    /// Peak learning rate; a tenth of the steps warms up, then half a cosine.
+    /// Peak learning rate: linear warm-up over a tenth of the steps, then cosine decay.
     pub learning_rate: f64,
 }
 
@@ -39,13 +39,13 @@ impl Default for Pretraining {
     }
 }
 
-/// Weight of a prompt token in the loss, where an answer token weighs 1.
+/// Weight of a prompt token in the loss; an answer token has weight 1.
 const PROMPT_WEIGHT: f64 = 0.1;
 
 /// Trains a base model and returns its weights.
 ///
 /// # Errors
-/// Whatever the loop or the observer reports.
+/// Errors of the training loop and of `observe`.
 pub fn pretrain(
     settings: &Pretraining,
     device: &Device,
@@ -61,7 +61,7 @@ pub fn pretrain(
         let sample =
             Sample { ask: Ask::instruction(&sample.prompt), answer: sample.answer.clone() };
         let encoded = codec.encode(&sample, usize::MAX).map_err(plugin_error)?;
-        // The prompt is learned as well, at a lesser weight.
+        // Prompt tokens are trained too, with a smaller weight.
         Ok(Example { prompt: 1, ..encoded.example })
     };
     let answer_opens = codec.id("<bot>").ok_or_else(|| plugin_error("no token `<bot>`"))?;
@@ -95,8 +95,10 @@ pub fn pretrain(
     Ok(training.weights.detach())
 }
 
-/// A model with random weights: embeddings N(0, 0.5^2), matrices N(0, 1 / fan-in), those that
-/// write to the residual stream further divided by the root of twice the depth, gains 1.
+/// A model with random weights.
+///
+/// Embeddings are N(0, 0.5^2), matrices N(0, 1 / fan-in), gains 1. Matrices that write to the
+/// residual stream are divided by sqrt(2 depth).
 fn fresh(key: &Key, device: &Device) -> Result<Arc<dyn Backbone>> {
     let config: serde_json::Value = serde_json::from_str(super::CONFIG)
         .map_err(|error| plugin_error(format!("config.json: {error}")))?;
@@ -118,7 +120,7 @@ fn fresh(key: &Key, device: &Device) -> Result<Arc<dyn Backbone>> {
     load_backbone(&Checkpoint::made("nano", config, weights), DType::F32, device)
 }
 
-/// Cross-entropy over all tokens, prompts at a tenth of the weight of answers.
+/// Cross-entropy over all tokens; prompt tokens have a tenth of the weight of answer tokens.
 struct Weighted {
     answer_opens: u32,
 }
@@ -157,7 +159,7 @@ impl Defense for Weighted {
     }
 }
 
-/// Pretraining has no inner player.
+/// No perturbation.
 struct Nothing;
 
 impl Perturber for Nothing {

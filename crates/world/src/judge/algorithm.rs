@@ -1,4 +1,4 @@
-//! The judge, as the core wants it.
+//! The rules as a `Judge` of the core.
 
 use vxf_core::Result;
 use vxf_core::metric::{Generation, Judge, Verdict};
@@ -38,7 +38,7 @@ mod tests {
         Generation { prompt, answer: answer.into() }
     }
 
-    /// All samples of a user's set with closed requests in it, as if a model had said them.
+    /// A user's data set with closed requests; its answers stand for a model's answers.
     fn user_set() -> Vec<crate::Sample> {
         let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(3);
         crate::user_set(&mut rng, Task::Sst, 20, 0.5).expect("a share of one half is allowed")

@@ -8,7 +8,7 @@ use vxf_core::typetag;
 use super::algorithm::World;
 
 vxf_core::config! {
-    /// Settings of the judge `world`: there are none.
+    /// The judge `world` has no settings.
     pub struct WorldConfig {}
 }
 

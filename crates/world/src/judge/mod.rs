@@ -1,6 +1,6 @@
 //! The judge of the embedded world: its rules, and the plugin `world`.
 //!
-//! A refusal is known by its beginning, help by its content. The rules need no model.
+//! A refusal is recognised by its first words, help by its content. The rules need no model.
 
 mod algorithm;
 mod config;
@@ -12,6 +12,6 @@ pub use rules::{COMPLIANCE_FIRST_WORDS, REFUSAL_FIRST_WORDS, Verdict, exact_matc
 
 vxf_core::register! {
     judge "world" => WorldConfig,
-    summary: "Judges answers of the embedded world by rule",
+    summary: "Judges answers in the embedded world by rules",
     paper: "none: defined with the embedded world of vxf",
 }

@@ -1,31 +1,31 @@
-//! The keys of a `config.json`, read one by one.
+//! Reads the keys of a `config.json`.
 //!
-//! An explicit null is a key that is not given, as transformers writes it; where a family tells the
-//! two apart, it asks [`Fields::optional_size`].
+//! A null counts as a missing key, as in transformers. A family that distinguishes the two uses
+//! [`Fields::optional_size`].
 
 use serde_json::{Map, Value};
 
-/// Why a configuration cannot be used.
+/// The reason why a configuration cannot be used.
 pub(crate) enum Problem {
-    /// It makes no sense.
+    /// It is invalid.
     Broken(String),
-    /// It makes sense, but asks for what is not here.
+    /// It is valid, but asks for something that is not supported.
     Unsupported(String),
 }
 
 pub(crate) type Read<T> = Result<T, Problem>;
 
-/// An error saying that `key` is broken.
+/// The error of an invalid `key`.
 pub(crate) fn broken<T>(key: &str, rule: &str, found: impl std::fmt::Display) -> Read<T> {
     Err(Problem::Broken(format!("`{key}` must be {rule}, got {found}")))
 }
 
-/// An error saying that what `key` asks for is not supported.
+/// The error of an unsupported value of `key`.
 pub(crate) fn unsupported<T>(key: &str, found: impl std::fmt::Display, instead: &str) -> Read<T> {
     Err(Problem::Unsupported(format!("`{key}` = {found} is not supported ({instead})")))
 }
 
-/// The largest size that is believed; it keeps products of two within 64 bits.
+/// The largest accepted size; the product of two sizes fits into 64 bits.
 const LARGEST: u64 = u32::MAX as u64;
 
 /// The keys of an object.
@@ -33,12 +33,12 @@ const LARGEST: u64 = u32::MAX as u64;
 pub(crate) struct Fields<'a>(pub(crate) &'a Map<String, Value>);
 
 impl<'a> Fields<'a> {
-    /// The value of `key`, if it is given and not null.
+    /// The value of `key`; none for null.
     pub(crate) fn get(self, key: &str) -> Option<&'a Value> {
         self.0.get(key).filter(|value| !value.is_null())
     }
 
-    /// A size of at least 1 that must be given.
+    /// A required size of at least 1.
     pub(crate) fn size(self, key: &str) -> Read<usize> {
         match self.optional_size(key, None)? {
             Some(size) => Ok(size),
@@ -46,12 +46,12 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A size of at least 1; the default also where null is given.
+    /// A size of at least 1; the default if missing or null.
     pub(crate) fn size_or(self, key: &str, default: usize) -> Read<usize> {
         Ok(self.optional_size(key, None)?.unwrap_or(default))
     }
 
-    /// A size of at least 1: `absent` where the key is not there, none where null is given.
+    /// A size of at least 1; `absent` if the key is missing, none for null.
     pub(crate) fn optional_size(self, key: &str, absent: Option<usize>) -> Read<Option<usize>> {
         match self.0.get(key) {
             None => Ok(absent),
@@ -63,7 +63,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A number of things, which may be none.
+    /// A count, which may be zero.
     pub(crate) fn count_or(self, key: &str, default: usize) -> Read<usize> {
         match self.get(key) {
             None => Ok(default),
@@ -91,7 +91,7 @@ impl<'a> Fields<'a> {
         if number > 0.0 { Ok(number) } else { broken(key, "positive", number) }
     }
 
-    /// A switch.
+    /// A boolean.
     pub(crate) fn flag_or(self, key: &str, default: bool) -> Read<bool> {
         match self.get(key) {
             None => Ok(default),
@@ -100,7 +100,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Refuses any but these values of `key`, the first being the default.
+    /// Rejects any values of `key` but these; the first is the default.
     pub(crate) fn only(self, key: &str, supported: &[&str]) -> Read<()> {
         match self.get(key) {
             None => Ok(()),
@@ -109,7 +109,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Refuses any but zero.
+    /// Rejects any value but zero.
     pub(crate) fn zero(self, key: &str) -> Read<()> {
         match self.number(key)? {
             None | Some(0.0) => Ok(()),

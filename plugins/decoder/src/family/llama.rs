@@ -1,4 +1,4 @@
-//! Llama, and what the families after it took over.
+//! Llama, and the parts that later families share with it.
 
 use super::fields::{Fields, Read};
 use super::{layers, output, padding, rotary, shared_width};
@@ -7,17 +7,17 @@ use crate::design::{Biases, Design, Mlp, Names, Norm, Position};
 const DEFAULTS: Defaults =
     Defaults { family: "llama", kv_heads: None, head_width: None, positions: 2048 };
 
-/// What a family has where its configuration says nothing.
+/// The defaults of a family.
 pub(super) struct Defaults {
     pub(super) family: &'static str,
-    /// As many as query heads if `None`.
+    /// The number of query heads if `None`.
     pub(super) kv_heads: Option<usize>,
-    /// The model's width divided among the heads if `None`.
+    /// The model's width divided by the number of heads if `None`.
     pub(super) head_width: Option<usize>,
     pub(super) positions: usize,
 }
 
-/// Reads a Llama.
+/// Reads the configuration of a Llama.
 pub(super) fn design(fields: Fields<'_>) -> Read<Design> {
     let attention = fields.flag_or("attention_bias", false)?;
     let mlp = fields.flag_or("mlp_bias", false)?;
@@ -27,7 +27,7 @@ pub(super) fn design(fields: Fields<'_>) -> Read<Design> {
     })
 }
 
-/// What Llama and its kin have in common, without biases.
+/// The common part of Llama and related families, without biases.
 pub(super) fn like(fields: Fields<'_>, defaults: &Defaults) -> Read<Design> {
     fields.only("hidden_act", &["silu", "swish"])?;
     fields.zero("attention_dropout")?;

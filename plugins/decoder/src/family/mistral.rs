@@ -4,7 +4,7 @@ use super::fields::{Fields, Read};
 use super::llama::{self, Defaults};
 use crate::design::Design;
 
-/// Reads a Mistral. A window that is not given is 4096 keys, one of null is none.
+/// Reads the configuration of a Mistral. A missing window is 4096 keys, null is no window.
 pub(super) fn design(fields: Fields<'_>) -> Read<Design> {
     let window = fields.optional_size("sliding_window", Some(4096))?;
     let defaults =

@@ -1,6 +1,6 @@
-//! The families: each reads its own `config.json` into the one [`Design`].
+//! The families; each reads its own `config.json` into a [`Design`].
 //!
-//! Defaults are those of transformers for the family, because files leave out what is the default.
+//! Defaults are those of transformers for the family, because files omit them.
 
 mod fields;
 mod llama;
@@ -15,7 +15,7 @@ use vxf_core::{Error, Result};
 use crate::design::{Design, Output, Position};
 use fields::{Fields, Problem, Read, broken, unsupported};
 
-/// How a family reads its configuration.
+/// The configuration reader of a family.
 #[derive(Clone, Copy)]
 pub(crate) struct Reader(fn(Fields<'_>) -> Read<Design>);
 
@@ -30,14 +30,14 @@ pub(crate) const QWEN3: Reader = Reader(qwen::third);
 /// OPT: layer norms, learned positions, a plain MLP.
 pub(crate) const OPT: Reader = Reader(opt::design);
 
-/// More layers than any model has.
+/// A bound on layers, above that of any model.
 const MOST_LAYERS: usize = 10_000;
 
 impl Reader {
-    /// Reads and checks a configuration; `origin` says where it comes from.
+    /// Reads and checks a configuration; `origin` is its place, for errors.
     ///
     /// # Errors
-    /// Names the key that is missing, out of range or not supported, and its value.
+    /// Names the missing, invalid or unsupported key and its value.
     pub(crate) fn read(self, config: &Value, origin: &str) -> Result<Design> {
         self.design(config).map_err(|problem| {
             let path = origin.to_owned();
@@ -54,7 +54,7 @@ impl Reader {
 
     fn design(self, config: &Value) -> Read<Design> {
         let Some(config) = config.as_object() else {
-            return Err(Problem::Broken("is no object of keys and values".to_owned()));
+            return Err(Problem::Broken("is not an object of keys and values".to_owned()));
         };
         let fields = Fields(config);
         if let Some(quantization) = fields.get("quantization_config") {
@@ -70,7 +70,7 @@ impl Reader {
     }
 }
 
-/// Checks what holds in every family.
+/// Checks the rules of all families.
 fn check(design: &Design) -> Read<()> {
     let Design { heads, kv_heads, head_width, .. } = *design;
     if !heads.is_multiple_of(kv_heads) {
@@ -92,7 +92,7 @@ fn layers(fields: Fields<'_>) -> Read<usize> {
     broken("num_hidden_layers", &format!("at most {MOST_LAYERS}"), layers)
 }
 
-/// Width of a head where it is not given: the model's width, divided among the heads.
+/// The default width of a head: the model's width divided by the number of heads.
 fn shared_width(width: usize, heads: usize) -> Read<usize> {
     match width.is_multiple_of(heads) {
         true => Ok(width / heads),
@@ -103,7 +103,7 @@ fn shared_width(width: usize, heads: usize) -> Read<usize> {
     }
 }
 
-/// What comes out of the model.
+/// The kind of output of the model.
 fn output(fields: Fields<'_>, tied: bool) -> Read<Output> {
     let classes = fields.get("architectures").and_then(Value::as_array);
     let classifies = |class: &Value| {
@@ -117,7 +117,7 @@ fn output(fields: Fields<'_>, tied: bool) -> Read<Output> {
     Ok(Output::Labels(fields.size_or("num_labels", named.unwrap_or(2))?))
 }
 
-/// The token whose embedding takes no gradient from being read; negative ones count from the end.
+/// The token whose embedding gets no gradient as an input; negative ones count from the end.
 fn padding(fields: Fields<'_>, absent: Option<u32>, vocabulary: usize) -> Read<Option<u32>> {
     let token = match fields.0.get("pad_token_id") {
         None => return Ok(absent),

@@ -4,7 +4,7 @@ use super::fields::{Fields, Problem, Read};
 use super::{layers, output, padding, shared_width};
 use crate::design::{Biases, Design, Mlp, Names, Norm, Position};
 
-/// Reads an OPT.
+/// Reads the configuration of an OPT.
 pub(super) fn design(fields: Fields<'_>) -> Read<Design> {
     fields.only("activation_function", &["relu"])?;
     fields.zero("attention_dropout")?;

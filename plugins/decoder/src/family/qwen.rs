@@ -9,7 +9,7 @@ use crate::design::{Biases, Design};
 const DEFAULTS: Defaults =
     Defaults { family: "qwen2", kv_heads: Some(32), head_width: None, positions: 32_768 };
 
-/// Reads a Qwen2.
+/// Reads the configuration of a Qwen2.
 pub(super) fn second(fields: Fields<'_>) -> Read<Design> {
     let design = llama::like(fields, &DEFAULTS)?;
     Ok(Design {
@@ -19,7 +19,7 @@ pub(super) fn second(fields: Fields<'_>) -> Read<Design> {
     })
 }
 
-/// Reads a Qwen3.
+/// Reads the configuration of a Qwen3.
 pub(super) fn third(fields: Fields<'_>) -> Read<Design> {
     let bias = fields.flag_or("attention_bias", false)?;
     let defaults = Defaults { family: "qwen3", head_width: Some(128), ..DEFAULTS };
@@ -32,7 +32,8 @@ pub(super) fn third(fields: Fields<'_>) -> Read<Design> {
     })
 }
 
-/// The window of each layer: by `layer_types`, or that of all layers from `max_window_layers` on.
+/// The window of each layer: from `layer_types`, or the same for all layers from
+/// `max_window_layers`.
 fn windows(fields: Fields<'_>, layers: usize) -> Read<Vec<Option<usize>>> {
     let window = match fields.flag_or("use_sliding_window", false)? {
         true => fields.optional_size("sliding_window", Some(4096))?,

@@ -5,7 +5,8 @@ use serde_json::Value;
 use super::fields::{Fields, Problem, Read, unsupported};
 use crate::rope::{Rope, Scaling};
 
-/// Reads `rope_theta` with `rope_scaling`, or `rope_parameters`, of a model of so many positions.
+/// Reads `rope_theta` with `rope_scaling`, or `rope_parameters`, of a model with this number of
+/// positions.
 pub(super) fn rope(fields: Fields<'_>, positions: usize) -> Read<Rope> {
     let nothing = serde_json::Map::new();
     let (key, inner) = parameters(fields)?.unwrap_or(("rope_parameters", Fields(&nothing)));
@@ -39,13 +40,13 @@ pub(super) fn rope(fields: Fields<'_>, positions: usize) -> Read<Rope> {
         _ => {
             let found = kind.unwrap_or(&Value::Null);
             let key = format!("{key}.rope_type");
-            return unsupported(&key, found, "there are default, linear and llama3");
+            return unsupported(&key, found, "supported are default, linear and llama3");
         }
     };
     Ok(Rope { theta: inner.positive_or("rope_theta", theta)?, scaling })
 }
 
-/// The object with the settings, and the key it stands under.
+/// The object with the settings, and its key.
 fn parameters(fields: Fields<'_>) -> Read<Option<(&'static str, Fields<'_>)>> {
     for key in ["rope_scaling", "rope_parameters"] {
         let Some(value) = fields.get(key) else { continue };

@@ -1,4 +1,4 @@
-//! What configurations say: defaults of the families, older and newer spellings, what is refused.
+//! Reading configurations: defaults of the families, older and newer spellings, errors.
 
 use serde_json::{Value, json};
 use vxf_core::Lora;
@@ -20,7 +20,7 @@ fn refused(config: Value, texts: &[&str]) {
     }
 }
 
-/// The outline lists what is loaded, no more and no less.
+/// The outline lists exactly the loaded tensors.
 #[test]
 fn an_outline_is_the_model_without_weights() {
     for (name, config) in all() {
@@ -40,7 +40,7 @@ fn an_outline_is_the_model_without_weights() {
     }
 }
 
-/// Counts that are published: 7B, 8B, 7B, 0.5B (tied), 8B, 125M, 350M.
+/// Published counts: 7B, 8B, 7B, 0.5B (tied), 8B, 125M, 350M.
 #[test]
 fn sizes_are_those_of_known_models() {
     let llama = |config| with(json!({ "model_type": "llama" }), config);
@@ -89,7 +89,7 @@ fn sizes_are_those_of_known_models() {
     assert_eq!(outlined(&opt_350m).count(), 331_196_416);
 }
 
-/// Keys of null are keys that are not there; what is left out is what transformers takes.
+/// A null is a missing key, and missing keys have the defaults of transformers.
 #[test]
 fn nulls_and_gaps_are_defaults() {
     let bare = json!({
@@ -123,7 +123,7 @@ fn nulls_and_gaps_are_defaults() {
         assert!(of(model_type, nulls.clone()).shape("lm_head.weight").is_some());
     }
     let opt = with(opt(), json!({ "word_embed_proj_dim": null, "tie_word_embeddings": null }));
-    assert!(outlined(&opt).shape("lm_head.weight").is_none(), "OPT is tied unless it says not");
+    assert!(outlined(&opt).shape("lm_head.weight").is_none(), "OPT is tied by default");
     let biased = |model_type: &str| {
         let outline = of(model_type, json!({ "num_key_value_heads": 4 }));
         ["q_proj", "k_proj", "v_proj", "o_proj"]
@@ -134,7 +134,7 @@ fn nulls_and_gaps_are_defaults() {
 }
 
 #[test]
-fn what_is_not_supported_is_named_with_its_value() {
+fn unsupported_settings_are_named_with_their_values() {
     let set = |config: Value, key: &str, value: Value| with(config, json!({ key: value }));
     for (config, key, value, texts) in [
         (llama(), "hidden_act", json!("gelu"), vec!["hidden_act", "gelu", "silu"]),
@@ -187,7 +187,7 @@ fn what_is_not_supported_is_named_with_its_value() {
 }
 
 #[test]
-fn what_makes_no_sense_is_named_with_its_value() {
+fn invalid_settings_are_named_with_their_values() {
     for (config, key, value, texts) in [
         (llama(), "hidden_size", json!(null), vec!["hidden_size", "missing"]),
         (llama(), "hidden_size", json!("wide"), vec!["hidden_size", "wide"]),

@@ -1,4 +1,4 @@
-//! Models of all shapes keep the laws of a backbone, trained in full and by adapter.
+//! The laws of a backbone hold for models of all shapes, trained in full and by adapter.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ fn llama(dtype: DType, shape: &LlamaShape, trainable: &Trainable) -> Arc<dyn Bac
     llama.with_trainable(trainable).expect("its own layers")
 }
 
-/// Adapters with dropout on all linear layers, scaled by the root of the rank.
+/// Adapters with dropout on all linear layers, scaled by the square root of the rank.
 fn adapters() -> Trainable {
     let opt = ["out_proj", "fc1", "fc2", "project_in", "project_out"].map(str::to_owned);
     let target_modules = Lora::default().target_modules.into_iter().chain(opt).collect();
@@ -64,9 +64,9 @@ backbone_laws!(post_norm_full, |dtype| made(shapes::opt_post_norm(), dtype, &Tra
 backbone_laws!(post_norm_adapters, |dtype| made(shapes::opt_post_norm(), dtype, &adapters()));
 backbone_laws!(bare_opt_full, |dtype| made(shapes::opt_bare(), dtype, &Trainable::Full));
 
-/// The published adapter's targets are Llama's names: of OPT's they match three.
+/// The published adapter targets Llama's names; three of OPT's match.
 #[test]
-fn the_default_adapter_sits_on_three_layers_of_opt() {
+fn the_default_adapter_targets_three_layers_of_opt() {
     let rank = |rank| Trainable::Lora(Lora { rank, ..Lora::default() });
     let opt = made(shapes::opt(), DType::F32, &rank(8));
     let parameters = opt.parameters();
@@ -80,9 +80,9 @@ fn the_default_adapter_sits_on_three_layers_of_opt() {
     assert!(message.contains("`rank`") && message.contains("12"), "{message}");
 }
 
-/// A token read as padding teaches its embedding nothing, as in PyTorch; what is predicted does.
+/// A padding token as an input gives its embedding no gradient, as in PyTorch; as a target it does.
 #[test]
-fn padding_is_not_learned_from_being_read() -> vxf_core::Result<()> {
+fn a_padding_token_gets_no_gradient_as_an_input() -> vxf_core::Result<()> {
     let rows: [&[u32]; 1] = [&[4, 7, 9, 7]];
     let labels = [vec![-100, -100, 9, -100]];
     let gradient = |config| -> vxf_core::Result<Vec<Vec<f64>>> {
@@ -99,7 +99,7 @@ fn padding_is_not_learned_from_being_read() -> vxf_core::Result<()> {
         assert!(norm(&rows[4]) > 0.0);
         assert_eq!(norm(&rows[7]) > 0.0, seven, "{padding}");
     }
-    // Tied: from being predicted it learns all the same.
+    // Tied: it still gets the gradient of the output.
     let tied = serde_json::json!({ "pad_token_id": 7, "tie_word_embeddings": true });
     let rows = gradient(shapes::with(shapes::qwen3(), tied))?;
     assert!(norm(&rows[7]) > 0.0);

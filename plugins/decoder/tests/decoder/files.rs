@@ -1,4 +1,4 @@
-//! Model directories of all kinds, and what is said of those that are damaged.
+//! Model directories of all kinds, and the errors of damaged ones.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -50,7 +50,7 @@ impl Storage {
         std::fs::write(directory.join(INDEX), index.to_string()).expect("a file");
     }
 
-    /// The same with random weights of its type.
+    /// Writes random weights of its type.
     fn random(self, config: &Value) -> (tempfile::TempDir, Params) {
         let directory = tempfile::tempdir().expect("a directory");
         let weights = tensors(config, &Key::root(3), self.dtype, &Device::Cpu).expect("tensors");
@@ -73,7 +73,7 @@ fn loaded(directory: &Path) -> Result<Params> {
     Ok(load_directory(directory, DType::F32, &Device::Cpu)?.tensors())
 }
 
-/// Why a directory cannot be loaded.
+/// Asserts that loading a directory fails with these texts.
 #[track_caller]
 fn refused(directory: &Path, texts: &[&str]) {
     let message = loaded(directory).expect_err("refused").to_string();
@@ -97,9 +97,9 @@ fn all_kinds_of_files_are_read() -> Result<()> {
     Ok(())
 }
 
-/// Files that PyTorch wrote: whole and in parts, with names cut short, in f32 and f16.
+/// Files written by PyTorch: whole and sharded, without name prefixes, in f32 and f16.
 #[test]
-fn pickles_are_read_and_said_to_be_ones() -> Result<()> {
+fn pickles_are_read_and_reported() -> Result<()> {
     for (name, dtype, files) in [("opt_odd", DType::F32, 2), ("opt_plain", DType::F16, 1)] {
         let checkpoint = Checkpoint::open(&recording(name))?;
         assert_eq!(checkpoint.format(), Format::Pickle);
@@ -113,7 +113,7 @@ fn pickles_are_read_and_said_to_be_ones() -> Result<()> {
     Ok(())
 }
 
-/// Some files leave out the prefix of the whole model, or that of OPT's decoder.
+/// Some files omit the prefix of the whole model, or that of OPT's decoder.
 #[test]
 fn names_may_lack_their_prefix() -> Result<()> {
     for (config, cut) in [(llama(), "model."), (opt(), "model."), (opt(), "model.decoder.")] {
@@ -127,7 +127,7 @@ fn names_may_lack_their_prefix() -> Result<()> {
     Ok(())
 }
 
-/// A classifier whose configuration does not say so is told by its tensors.
+/// A classifier without a mark in its configuration is recognised by its tensors.
 #[test]
 fn a_classifier_is_known_by_its_tensors() -> Result<()> {
     let weights = tensors(&classifier(), &Key::root(3), DType::F32, &Device::Cpu)?;
@@ -142,7 +142,7 @@ fn a_classifier_is_known_by_its_tensors() -> Result<()> {
     Ok(())
 }
 
-/// The hub's cache is made of links into another directory.
+/// The hub's cache consists of links into another directory.
 #[cfg(unix)]
 #[test]
 fn links_are_followed() -> Result<()> {
@@ -182,7 +182,7 @@ fn missing_and_incomplete_shards_are_named() {
     std::fs::remove_file(&file).expect("a shard");
     refused(directory.path(), &[&shard(1), "missing", INDEX]);
 
-    // A sound file without the tensors that the index says it has.
+    // A valid file without the tensors that the index lists.
     let stray = weights.get("lm_head.weight").expect("a tensor").clone();
     let stray = HashMap::from([("other.weight".to_owned(), stray)]);
     candle_core::safetensors::save(&stray, &file).expect("a shard");
@@ -190,7 +190,7 @@ fn missing_and_incomplete_shards_are_named() {
 
     for length in [0, 7, 100, whole.len() - 1] {
         std::fs::write(&file, &whole[..length]).expect("a part of it");
-        refused(directory.path(), &[&shard(1), "whole"]);
+        refused(directory.path(), &[&shard(1), "not a complete safetensors file"]);
     }
 }
 
@@ -237,7 +237,7 @@ fn tensors_that_do_not_fit_are_named() -> Result<()> {
     Ok(())
 }
 
-/// One token more than the embedding has, as after a padding token was added to one of the two.
+/// One token more than the embedding, as if a padding token had been added to one of the two.
 #[test]
 fn a_vocabulary_of_another_size_is_refused() -> Result<()> {
     let weights = tensors(&llama(), &Key::root(3), DType::F32, &Device::Cpu)?;
@@ -248,7 +248,7 @@ fn a_vocabulary_of_another_size_is_refused() -> Result<()> {
 }
 
 #[test]
-fn directories_without_a_model_are_said_to_be_that() {
+fn directories_without_a_model_are_reported() {
     let directory = tempfile::tempdir().expect("a directory");
     refused(&directory.path().join("nowhere"), &["nowhere", "no such directory"]);
     refused(directory.path(), &["config.json", "cannot be read"]);

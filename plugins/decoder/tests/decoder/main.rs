@@ -1,4 +1,4 @@
-//! The five families as one decoder: laws, oracles, files, adapters.
+//! Tests of the decoder in all five families: laws, oracles, files, adapters.
 
 mod config;
 mod contract;

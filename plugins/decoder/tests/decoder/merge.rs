@@ -1,4 +1,4 @@
-//! Trained weights folded into a checkpoint: what is computed, and how it is rounded.
+//! Merging trained weights into a checkpoint: results and rounding.
 
 use candle_core::{DType, Device, Tensor};
 use serde_json::json;
@@ -20,7 +20,7 @@ fn lora(targets: &[&str]) -> Trainable {
     Trainable::Lora(Lora { rank: 3, alpha: 6.5, target_modules, ..Lora::default() })
 }
 
-/// With weights folded in, the model computes without them what it computed with them.
+/// A model with merged weights gives the same outputs as before.
 #[test]
 fn merging_changes_nothing() -> Result<()> {
     let trainables =
@@ -66,7 +66,7 @@ fn layer(checkpoint: &Checkpoint) -> Result<Tensor> {
     checkpoint.tensor(&format!("{LAYER}.weight"), &[24, 12], DType::F64, &Device::Cpu)
 }
 
-/// PEFT's merge: product and sum in f32, rounded to the stored type, each adapter on its own.
+/// PEFT's merge: product and sum in f32, rounded to the stored type after each adapter.
 #[test]
 fn adapters_are_rounded_to_the_stored_type_one_by_one() -> Result<()> {
     let trainable = lora(&["q_proj"]);
@@ -97,7 +97,7 @@ fn adapters_are_rounded_to_the_stored_type_one_by_one() -> Result<()> {
     Ok(())
 }
 
-/// What was trained in full is kept as it is, also where the base is stored in a narrower type.
+/// Fully trained weights are kept unrounded, also if the base is stored in a narrower type.
 #[test]
 fn trained_weights_are_not_rounded() -> Result<()> {
     let (base, _) = stored(DType::BF16)?;
@@ -109,7 +109,7 @@ fn trained_weights_are_not_rounded() -> Result<()> {
     Ok(())
 }
 
-/// The optimiser goes on changing weights in place; what was merged stays.
+/// The optimiser changes weights in place later; the merged ones stay.
 #[test]
 fn merging_takes_a_copy() -> Result<()> {
     let (base, weights) = stored(DType::F32)?;
@@ -123,7 +123,7 @@ fn merging_takes_a_copy() -> Result<()> {
 }
 
 #[test]
-fn what_does_not_belong_to_the_model_is_refused_by_name() -> Result<()> {
+fn foreign_weights_are_refused_by_name() -> Result<()> {
     let (base, weights) = stored(DType::F32)?;
     let lora = lora(&["q_proj"]);
     let with = |name: &str, shape: &[usize]| -> Result<Params> {
@@ -151,10 +151,9 @@ fn what_does_not_belong_to_the_model_is_refused_by_name() -> Result<()> {
     Ok(())
 }
 
-/// A checkpoint tells the weight of any module with what was trained merged in, as the model with its
-/// adapter has it.
+/// A checkpoint gives the merged weight of any module, equal to that of the model with its adapter.
 #[test]
-fn a_checkpoint_is_a_model_to_compare_with() -> Result<()> {
+fn a_checkpoint_is_a_reference_model() -> Result<()> {
     for (_, config) in all() {
         let base = checkpoint(config);
         let trained = model(&base).with_trainable(&lora(&["q_proj", "fc1", "down_proj"]))?;
@@ -164,13 +163,13 @@ fn a_checkpoint_is_a_model_to_compare_with() -> Result<()> {
         let modules = modules.names().filter_map(|name| name.strip_suffix(".weight"));
         let mut changed = 0;
         for module in modules {
-            let told = Lineage::weight(&aligned, module)?;
+            let found = Lineage::weight(&aligned, module)?;
             let expected = lineage::merged(&*trained, &weights, module)?;
-            assert_eq!(told.dtype(), expected.dtype());
-            let off = distance(&entries(&told)?, &entries(&expected)?);
+            assert_eq!(found.dtype(), expected.dtype());
+            let off = distance(&entries(&found)?, &entries(&expected)?);
             assert!(off < 1e-12, "{module} is off by {off}");
             let before = Lineage::weight(&base, module)?;
-            changed += usize::from(distance(&entries(&told)?, &entries(&before)?) > 0.0);
+            changed += usize::from(distance(&entries(&found)?, &entries(&before)?) > 0.0);
         }
         assert_eq!(2 * changed, weights.len(), "modules with an adapter, and no other");
         let error = Lineage::weight(&aligned, "model.layers.9.self_attn.q_proj");
@@ -182,14 +181,14 @@ fn a_checkpoint_is_a_model_to_compare_with() -> Result<()> {
 
 /// Every parameter of every family has its layer and its part.
 #[test]
-fn parameters_say_where_they_sit() -> Result<()> {
+fn parameters_have_locations() -> Result<()> {
     for (family, config) in all() {
         let full = model(&checkpoint(config));
         let adapted = full.with_trainable(&lora(&["q_proj", "up_proj", "fc1", "project_in"]))?;
         for parameter in full.parameters().into_iter().chain(adapted.parameters()) {
             let Parameter { name, layer, part, .. } = &parameter;
-            let told = name.split(".layers.").nth(1).and_then(|rest| rest.split('.').next());
-            assert_eq!(layer.map(|layer| layer.to_string()).as_deref(), told, "{family}: {name}");
+            let found = name.split(".layers.").nth(1).and_then(|rest| rest.split('.').next());
+            assert_eq!(layer.map(|layer| layer.to_string()).as_deref(), found, "{family}: {name}");
             let module = parameter.module();
             let expected = match module {
                 _ if module.contains("norm") => Part::Norm,

@@ -1,7 +1,7 @@
-//! The same logits as candle-transformers' models, which were written by others.
+//! The same logits as the models of candle-transformers.
 //!
-//! They return the logits after the last token alone: every prefix is compared. What they lack is
-//! left to the recordings: OPT, other head widths, windows in some layers only.
+//! Those return the logits after the last token alone, so every prefix is compared. They lack OPT,
+//! other head widths, and windows in some layers only; recordings cover these.
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
@@ -25,7 +25,7 @@ use crate::shapes::with;
 type Forward = Box<dyn FnMut(&Tensor) -> candle_core::Result<Tensor>>;
 
 fn read<T: DeserializeOwned>(config: &Value) -> T {
-    serde_json::from_value(config.clone()).expect("all keys that theirs asks for")
+    serde_json::from_value(config.clone()).expect("all keys that candle-transformers needs")
 }
 
 fn theirs(config: &Value, weights: &Params) -> candle_core::Result<Forward> {
@@ -65,10 +65,10 @@ fn theirs(config: &Value, weights: &Params) -> candle_core::Result<Forward> {
     })
 }
 
-/// Compares ours, read from files of one kind, with theirs after every prefix.
+/// Compares our model, read from files of one kind, with theirs after every prefix.
 fn compare(config: &Value, their_config: &Value, storage: Storage, seed: u64) -> Result<()> {
     let key = Key::root(seed);
-    // Rounded to what the file holds, so that both have the same weights.
+    // Rounded to the file's type, so that both have the same weights.
     let stored = tensors(config, &key, storage.dtype, &Device::Cpu)?;
     let wide = stored.map(|tensor| Ok(tensor.to_dtype(DType::F32)?))?;
     let directory = tempfile::tempdir().expect("a directory");
@@ -78,7 +78,7 @@ fn compare(config: &Value, their_config: &Value, storage: Storage, seed: u64) ->
     let ours = load_backbone(&checkpoint, DType::F32, &Device::Cpu)?;
 
     let vocabulary = ours.architecture().vocabulary;
-    // On the CPU wherever laws are tried: candle's own models have no kernels elsewhere.
+    // Always on the CPU, because candle's own models have no kernels elsewhere.
     let batch = Rows::random(2, 9, vocabulary, &key).batch(&Device::Cpu)?;
     // Whole rows: theirs knows no padding.
     let batch = batch.with_padding(Padding::Seen);
@@ -98,7 +98,7 @@ fn compare(config: &Value, their_config: &Value, storage: Storage, seed: u64) ->
     Ok(())
 }
 
-/// What all four have, at random.
+/// Random settings that all four have.
 fn shapes() -> impl Strategy<Value = Value> {
     let heads = prop_oneof![Just((4usize, 4usize)), Just((4, 2)), Just((4, 1)), Just((6, 3))];
     let theta = prop_oneof![Just(10_000.0), Just(500_000.0), Just(100.0)];
@@ -126,12 +126,12 @@ fn law(changes: Value, their_changes: Value) {
 }
 
 #[test]
-fn llama_is_that_of_candle_transformers() {
+fn llama_matches_candle_transformers() {
     law(json!({ "model_type": "llama" }), json!({}));
 }
 
 #[test]
-fn stretched_llama_is_that_of_candle_transformers() {
+fn stretched_llama_matches_candle_transformers() {
     let scaling = json!({
         "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
         "original_max_position_embeddings": 64, "rope_type": "llama3",
@@ -139,9 +139,9 @@ fn stretched_llama_is_that_of_candle_transformers() {
     law(json!({ "model_type": "llama", "rope_scaling": scaling }), json!({}));
 }
 
-/// Theirs shows one key more than Hugging Face's: a window of 3 there is one of 4 here.
+/// Their window has one key more than Hugging Face's: a window of 3 there is one of 4 here.
 #[test]
-fn mistral_is_that_of_candle_transformers() {
+fn mistral_matches_candle_transformers() {
     let untied = json!({
         "model_type": "mistral", "tie_word_embeddings": false, "sliding_window": null,
     });
@@ -149,9 +149,9 @@ fn mistral_is_that_of_candle_transformers() {
     law(with(untied, json!({ "sliding_window": 4 })), json!({ "sliding_window": 3 }));
 }
 
-/// As Mistral's; theirs has the window in all layers.
+/// As for Mistral; theirs has the window in all layers.
 #[test]
-fn qwen2_is_that_of_candle_transformers() {
+fn qwen2_matches_candle_transformers() {
     let all = json!({
         "model_type": "qwen2", "use_sliding_window": false, "sliding_window": 99,
         "max_window_layers": 0,
@@ -162,7 +162,7 @@ fn qwen2_is_that_of_candle_transformers() {
 }
 
 #[test]
-fn qwen3_is_that_of_candle_transformers() {
+fn qwen3_matches_candle_transformers() {
     let all = json!({
         "model_type": "qwen3", "use_sliding_window": false, "sliding_window": null,
         "max_window_layers": 0, "attention_bias": false, "head_dim": 10,

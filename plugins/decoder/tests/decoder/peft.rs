@@ -1,5 +1,5 @@
-//! Adapters in PEFT's layout: written, read back, held against a model, and refused when they are
-//! not what is supported.
+//! Adapters in PEFT's layout: written, read back, checked against a model, and rejected if
+//! unsupported.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -49,7 +49,7 @@ fn what_is_written_is_read() -> Result<()> {
             assert_eq!(first_difference(&tensors, &weights)?, None);
             peft::fits("there", &read, &tensors, &*model)?;
 
-            // The model that is made of what was read computes the same.
+            // A model with the adapter that was read gives the same outputs.
             let again = model.with_trainable(&Trainable::Lora(read))?;
             let batch = batches::batch(2, 6, 23, &vxf_core::Key::root(4))?;
             let logits = |backbone: &dyn Backbone, weights: &Params| {
@@ -78,7 +78,7 @@ fn store(directory: &Path, tensors: &HashMap<String, Tensor>) {
     candle_core::safetensors::save(tensors, file).expect("a file");
 }
 
-/// Tensors are named as PEFT names them: prefix, module, matrix, `weight`.
+/// Tensors have PEFT's names: prefix, module, matrix, `weight`.
 #[test]
 fn tensors_carry_the_names_of_peft() -> Result<()> {
     for (config, module) in [
@@ -107,7 +107,7 @@ fn settings(directory: &Path) -> Value {
     serde_json::from_str(&text).expect("JSON")
 }
 
-/// A sound adapter with some settings changed and its tensors made otherwise.
+/// A valid adapter with changed settings and tensors.
 fn changed(
     lora: &Lora,
     settings_changed: Value,
@@ -127,7 +127,7 @@ fn read(directory: &tempfile::TempDir) -> Result<(Lora, Params)> {
     peft::read(directory.path(), DType::F32, &Device::Cpu)
 }
 
-/// PEFT in its older and newer versions, and what other programs make of its tensors.
+/// Adapters of older and newer versions of PEFT, and of other programs.
 #[test]
 fn adapters_of_others_are_read() -> Result<()> {
     let lora = on(&["q_proj", "v_proj"]);
@@ -154,9 +154,9 @@ fn adapters_of_others_are_read() -> Result<()> {
     Ok(())
 }
 
-/// Where the settings do not name the layers plainly, the tensors do.
+/// If the settings do not list the layers, the tensors decide.
 #[test]
-fn targets_are_what_the_tensors_say() -> Result<()> {
+fn targets_are_those_of_the_tensors() -> Result<()> {
     let lora = on(&["q_proj", "v_proj"]);
     let all =
         ["0.self_attn.q_proj", "0.self_attn.v_proj", "1.self_attn.q_proj", "1.self_attn.v_proj"];
@@ -187,7 +187,7 @@ fn refusal(directory: &tempfile::TempDir, texts: &[&str]) {
 }
 
 #[test]
-fn what_is_not_supported_is_refused_by_name() {
+fn unsupported_settings_are_refused_by_name() {
     for (key, value) in [
         ("peft_type", json!("IA3")),
         ("peft_type", json!(null)),
@@ -215,7 +215,7 @@ fn what_is_not_supported_is_refused_by_name() {
 }
 
 #[test]
-fn tensors_that_make_no_adapter_are_named() {
+fn tensors_that_do_not_form_an_adapter_are_named() {
     let lora = on(&["q_proj"]);
     let first = "model.layers.0.self_attn.q_proj";
     let file = "adapter_model.safetensors";
@@ -246,7 +246,7 @@ fn missing_and_broken_files_are_named() {
     let tensors = directory.path().join("adapter_model.safetensors");
     let whole = std::fs::read(&tensors).expect("tensors");
     std::fs::write(&tensors, &whole[..whole.len() / 2]).expect("half of them");
-    refusal(&directory, &["adapter_model.safetensors", "whole"]);
+    refusal(&directory, &["adapter_model.safetensors", "not a complete safetensors file"]);
     std::fs::remove_file(&tensors).expect("the file");
     refusal(&directory, &["adapter_model.safetensors", "missing"]);
     std::fs::write(directory.path().join("adapter_model.bin"), &whole).expect("a file");
@@ -255,7 +255,7 @@ fn missing_and_broken_files_are_named() {
     refusal(&directory, &["adapter_config.json"]);
 }
 
-/// PEFT's older file, as PyTorch wrote it.
+/// PEFT's older file, written by PyTorch.
 #[test]
 fn pickled_adapters_are_read() -> Result<()> {
     let recordings = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/recordings");
@@ -277,7 +277,7 @@ fn adapters_of_other_models_are_refused() -> Result<()> {
         let missing = texts.iter().chain(&["there"]).find(|text| !message.contains(**text));
         assert_eq!(missing, None, "{message}");
     };
-    // Another family, of other names.
+    // Another family, with other names.
     let opt = made(shapes::opt(), DType::F32, &Trainable::Full);
     refused(
         &lora,

@@ -9,7 +9,7 @@ use vxf_hf::checkpoint::Checkpoint;
 use vxf_hf::load_backbone;
 use vxf_testkit::checkpoint::random;
 
-/// `base` with some keys set otherwise.
+/// `base` with some keys changed.
 pub(crate) fn with(mut base: Value, changes: Value) -> Value {
     for (key, value) in changes.as_object().expect("an object") {
         base[key] = value.clone();
@@ -27,7 +27,8 @@ fn rotary(model_type: &str) -> Value {
     })
 }
 
-/// A Llama that is wider in its heads than outside, with biases everywhere and stretched rotation.
+/// A Llama whose heads together are wider than the model, with biases everywhere and scaled rotary
+/// positions.
 pub(crate) fn llama() -> Value {
     let scaling = json!({
         "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
@@ -61,7 +62,7 @@ pub(crate) fn qwen3() -> Value {
     with(rotary("qwen3"), newer)
 }
 
-/// An OPT as most are: norms first, tied.
+/// A common OPT: norms first, tied.
 pub(crate) fn opt() -> Value {
     json!({
         "model_type": "opt", "hidden_size": 12, "ffn_dim": 14, "num_hidden_layers": 2,
@@ -71,7 +72,7 @@ pub(crate) fn opt() -> Value {
     })
 }
 
-/// An OPT as the one of 350 million weights is: norms after, narrow embeddings; here with dropout
+/// An OPT like the one of 350 million weights: norms after, narrow embeddings; here with dropout
 /// and an output of its own.
 pub(crate) fn opt_post_norm() -> Value {
     let changes = json!({
@@ -81,7 +82,7 @@ pub(crate) fn opt_post_norm() -> Value {
     with(opt(), changes)
 }
 
-/// An OPT without what can be left out.
+/// An OPT without optional keys.
 pub(crate) fn opt_bare() -> Value {
     let changes = json!({
         "enable_bias": false, "layer_norm_elementwise_affine": false,
@@ -99,7 +100,7 @@ pub(crate) fn classifier() -> Value {
     with(qwen3(), changes)
 }
 
-/// All of them, by name.
+/// All configurations, by name.
 pub(crate) fn all() -> Vec<(&'static str, Value)> {
     vec![
         ("llama", llama()),

@@ -1,4 +1,4 @@
-//! Tiny model directories with a tokenizer of single bytes, for the judges that are models.
+//! Tiny model directories with a byte tokenizer, for judges with a model.
 
 use std::fs;
 use std::path::Path;
@@ -12,18 +12,18 @@ use vxf_core::{Key, Params, Result};
 use vxf_decoder as _;
 use vxf_hf::checkpoint::Checkpoint;
 
-/// The byte `b` has the id `b`; these come after.
+/// The id of the byte `b` is `b`; special tokens follow.
 pub(crate) const BOS: u32 = 256;
 pub(crate) const EOS: u32 = 257;
 pub(crate) const VOCABULARY: usize = 260;
 
-/// An exchange.
+/// A prompt and its answer.
 pub(crate) fn said(prompt: &str, answer: &str) -> Generation {
     let prompt = Prompt { text: prompt.into(), tokens: Vec::new(), expected: None };
     Generation { prompt, answer: answer.into() }
 }
 
-/// The tokens of a text by the definition: a start, and its bytes with `</s>` recognised.
+/// The expected tokens of a text: `BOS`, then its bytes, with `</s>` as `EOS`.
 pub(crate) fn tokens(text: &str) -> Vec<u32> {
     let mut tokens = vec![BOS];
     for (index, part) in text.split("</s>").enumerate() {
@@ -33,11 +33,11 @@ pub(crate) fn tokens(text: &str) -> Vec<u32> {
     tokens
 }
 
-/// A directory with this model and the tokenizer of bytes.
+/// A directory with this model and the byte tokenizer.
 pub(crate) fn directory(config: Value, tensors: Params) -> TempDir {
-    let place = tempfile::tempdir().expect("a place for files");
+    let place = tempfile::tempdir().expect("writable");
     let checkpoint = Checkpoint::made("tiny", config, tensors);
-    checkpoint.export(&place.path().join("model"), 1 << 20).expect("a place for files");
+    checkpoint.export(&place.path().join("model"), 1 << 20).expect("writable");
     let letter = |byte: u32| {
         let printed = |byte: u32| matches!(byte, 33..=126 | 161..=172 | 174..=255);
         let shifted = 256 + (0..byte).filter(|byte| !printed(*byte)).count() as u32;
@@ -71,13 +71,13 @@ pub(crate) fn directory(config: Value, tensors: Params) -> TempDir {
     place
 }
 
-/// Writes a file beside the model.
+/// Writes a file into the model directory.
 pub(crate) fn write(place: &TempDir, name: &str, value: &Value) {
     let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    fs::write(place.path().join("model").join(name), text).expect("a place for files");
+    fs::write(place.path().join("model").join(name), text).expect("writable");
 }
 
-/// A context in which every model lies in `place`.
+/// Runs `judge` in a context where every model name means the model in `place`.
 pub(crate) fn with<T>(place: &Path, judge: impl FnOnce(&BuildContext<'_>) -> T) -> T {
     let model = place.join("model");
     let find = move |name: &str| {
@@ -103,7 +103,7 @@ pub(crate) fn random(config: &Value, seed: u64) -> Result<Params> {
     vxf_testkit::checkpoint::tensors(config, &Key::root(seed), DType::F32, &Device::Cpu)
 }
 
-/// A model that writes, after each byte, the one that comes next in one of these words.
+/// A model that generates, after each byte, the next byte in one of these words.
 pub(crate) fn chain(words: &[&str]) -> Result<(Value, Params)> {
     let config = config(VOCABULARY, "LlamaForCausalLM");
     let mut tensors = random(&config, 1)?.zeros_like()?;

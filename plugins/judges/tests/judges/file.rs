@@ -9,9 +9,9 @@ use vxf_judges::{File, FileConfig};
 use crate::directory::said;
 
 fn judged(rows: &str, threshold: f64) -> Result<Vec<Verdict>> {
-    let place = tempfile::tempdir().expect("a place for files");
+    let place = tempfile::tempdir().expect("writable");
     let path = place.path().join("scores.jsonl");
-    fs::write(&path, rows).expect("a place for files");
+    fs::write(&path, rows).expect("writable");
     let scores = path.display().to_string();
     let made = ["one", "two", "three", "four", "five"].map(|answer| said("asked", answer));
     File::new(&FileConfig { scores, threshold })?.verdicts(&made)
@@ -35,14 +35,14 @@ fn rows_are_found_by_prompt_and_answer() -> Result<()> {
 }
 
 #[test]
-fn what_cannot_be_is_said_with_its_line() {
+fn errors_name_the_line() {
     let two = |second: &str| {
         format!("{{\"prompt\": \"asked\", \"answer\": \"one\", \"flagged\": true}}\n\n{second}")
     };
     for (rows, said) in [
         (
             two(r#"{"prompt": "asked", "answer": "one", "score": 0.1}"#),
-            "line 3: finds Other on the same prompt and answer that line 1 finds Harmful",
+            "line 3: says Other, but line 1 says Harmful for the same prompt and answer",
         ),
         (two("{"), "line 3: is not JSON"),
         (two(r#"{"prompt": "asked", "answer": "two", "flag": true}"#), "line 3: needs one of"),
@@ -56,15 +56,15 @@ fn what_cannot_be_is_said_with_its_line() {
 }
 
 #[test]
-fn grades_of_a_task_stand_beside_verdicts() -> Result<()> {
-    let place = tempfile::tempdir().expect("a place for files");
+fn a_file_can_hold_grades_and_verdicts() -> Result<()> {
+    let place = tempfile::tempdir().expect("writable");
     let path = place.path().join("scores.jsonl");
     let rows = r#"
         {"prompt": "asked", "answer": "one", "correct": true}
         {"prompt": "asked", "answer": "two", "correct": false, "flagged": true}
         {"prompt": "asked", "answer": "three", "correct": null}
     "#;
-    fs::write(&path, rows).expect("a place for files");
+    fs::write(&path, rows).expect("writable");
     let settings = FileConfig { scores: path.display().to_string(), threshold: 0.5 };
     let made = ["one", "two", "three", "four"].map(|answer| said("asked", answer));
     let judge = File::new(&settings)?;
@@ -72,15 +72,15 @@ fn grades_of_a_task_stand_beside_verdicts() -> Result<()> {
     use Verdict::{Harmful, Unjudged};
     assert_eq!(judge.verdicts(&made)?, [Unjudged, Harmful, Unjudged, Unjudged]);
     let again = rows.to_owned() + r#"{"prompt": "asked", "answer": "one", "correct": false}"#;
-    fs::write(&path, again).expect("a place for files");
+    fs::write(&path, again).expect("writable");
     let error = File::new(&settings).expect_err("both right and wrong").to_string();
-    assert!(error.contains("line 5") && error.contains("line 2 finds true"), "{error}");
+    assert!(error.contains("line 5") && error.contains("line 2 says true"), "{error}");
     Ok(())
 }
 
 #[test]
 fn scores_may_come_later() -> Result<()> {
-    let place = tempfile::tempdir().expect("a place for files");
+    let place = tempfile::tempdir().expect("writable");
     let path = place.path().join("later.jsonl");
     let settings = FileConfig { scores: path.display().to_string(), threshold: 0.5 };
     let judge = File::new(&settings)?;
@@ -90,7 +90,7 @@ fn scores_may_come_later() -> Result<()> {
     let next = findings.details["next"].as_str().expect("what to do");
     assert!(next.contains("generations.jsonl") && next.contains("later.jsonl"), "{next}");
     let row = "{\"prompt\": \"asked\", \"answer\": \"one\", \"flagged\": false}\n";
-    fs::write(&path, row).expect("a place for files");
+    fs::write(&path, row).expect("writable");
     let findings = judge.findings(&made)?;
     assert_eq!(findings.verdicts, [Verdict::Other]);
     assert!(!findings.details.contains_key("next") && !judge.tells_refusals());

@@ -3,8 +3,9 @@
 use serde_json::json;
 use tempfile::TempDir;
 use vxf_core::Result;
+use vxf_core::config::Precision;
 use vxf_core::metric::{Judge, Verdict};
-use vxf_judges::{Guard, GuardConfig, Precision};
+use vxf_judges::{Guard, GuardConfig};
 
 use crate::directory::{chain, config, directory, random, said, with, write};
 
@@ -48,7 +49,7 @@ fn the_first_line_decides() -> Result<()> {
     assert_eq!(findings.details["too_long"], 1);
     assert!(!judge.tells_refusals() && judge.verdicts(&[])?.is_empty());
 
-    // Other guards say other words.
+    // Other guard models write other words.
     let own =
         GuardConfig { unsafe_word: "SAFE".into(), safe_word: "no".into(), ..settings("{answer}") };
     assert_eq!(open(&place, &own)?.verdicts(&made[..2])?, [Unjudged, Harmful]);
@@ -58,7 +59,7 @@ fn the_first_line_decides() -> Result<()> {
 }
 
 #[test]
-fn its_own_chat_template_writes_the_exchange() -> Result<()> {
+fn the_models_chat_template_is_used() -> Result<()> {
     let place = guard()?;
     let error = open(&place, &settings("chat")).err().expect("no template").to_string();
     assert!(error.contains("chat_template"), "{error}");
@@ -74,7 +75,7 @@ fn its_own_chat_template_writes_the_exchange() -> Result<()> {
 }
 
 #[test]
-fn a_classifier_is_no_guard() -> Result<()> {
+fn a_classifier_is_rejected() -> Result<()> {
     let mut config = config(16, "LlamaForSequenceClassification");
     config["num_labels"] = json!(2);
     let tensors = random(&config, 1)?;

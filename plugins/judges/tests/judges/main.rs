@@ -1,4 +1,4 @@
-//! Judges on tiny models and files, against what they should say by the definition.
+//! Judges on tiny models and files, compared with their definitions.
 
 mod directory;
 mod file;

@@ -46,7 +46,7 @@ fn exchanges() -> Vec<Generation> {
     ]
 }
 
-/// One exchange at a time, nothing padded: the text as published, the last token's sigmoids.
+/// The probabilities by definition: one answer at a time, without padding, in the published format.
 fn reference(place: &TempDir, made: &Generation, most: usize) -> Result<Vec<f64>> {
     let (prompt, answer) = (&made.prompt.text, &made.answer);
     let text = format!("BEGINNING OF CONVERSATION: USER: {prompt} ASSISTANT:{answer}</s>");
@@ -126,7 +126,7 @@ fn fourteen_labels_without_names_are_those_of_beavertails() -> Result<()> {
 fn half_precision_is_close() -> Result<()> {
     let place = classifier()?;
     let (made, full) = (exchanges(), ModerationConfig::default());
-    let half = ModerationConfig { dtype: vxf_judges::Precision::Bf16, ..full.clone() };
+    let half = ModerationConfig { dtype: vxf_core::config::Precision::Bf16, ..full.clone() };
     let half = open(&place, &half)?.probabilities(&made)?.concat();
     for (half, full) in half.iter().zip(open(&place, &full)?.probabilities(&made)?.concat()) {
         assert!((half - full).abs() < 0.1, "{half} {full}");
@@ -135,11 +135,11 @@ fn half_precision_is_close() -> Result<()> {
 }
 
 #[test]
-fn what_is_wrong_is_said_before_anything_is_judged() -> Result<()> {
+fn bad_models_are_rejected_when_opened() -> Result<()> {
     let settings = ModerationConfig::default();
     let place = classifier()?;
     let long = ModerationConfig { max_length: 401, ..settings.clone() };
-    assert!(refused(&place, &long).contains("`max_length` is 401, the model's limit 400"));
+    assert!(refused(&place, &long).contains("`max_length` is 401, above the model's limit 400"));
     write(&place, "tokenizer_config.json", &json!({}));
     write(&place, "config.json", &{
         let mut config = config(16, "LlamaForSequenceClassification");
@@ -156,16 +156,16 @@ fn what_is_wrong_is_said_before_anything_is_judged() -> Result<()> {
     let config = config(16, "LlamaForCausalLM");
     let tensors = random(&config, 1)?;
     let writes = refused(&directory(config, tensors), &settings);
-    assert!(writes.contains("no sequence classifier") && writes.contains("`guard`"), "{writes}");
+    assert!(writes.contains("not a sequence classifier") && writes.contains("`guard`"), "{writes}");
     Ok(())
 }
 
 #[test]
-fn scores_that_are_not_finite_stop() -> Result<()> {
+fn scores_that_are_not_finite_are_an_error() -> Result<()> {
     let mut config = config(16, "LlamaForSequenceClassification");
     config["num_labels"] = json!(2);
     let mut tensors = random(&config, 1)?;
-    // Finite weights whose sums are not.
+    // The weights are finite, their sums overflow.
     tensors.insert("score.weight", Tensor::full(f32::MAX, (2, 16), &Device::Cpu)?);
     let place = directory(config, tensors);
     let judge = open(&place, &ModerationConfig::default())?;

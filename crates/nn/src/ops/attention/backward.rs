@@ -1,4 +1,4 @@
-//! The backward pass: scores are made again, a tile at a time.
+//! The backward pass: recomputes scores, a tile at a time.
 
 use rayon::prelude::*;
 use vxf_tensor::vectorised;

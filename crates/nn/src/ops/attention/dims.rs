@@ -1,4 +1,4 @@
-//! The sizes of an attention and which keys its queries see.
+//! The sizes of an attention, and the keys that its queries see.
 
 use std::ops::Range;
 
@@ -58,8 +58,8 @@ impl Dims {
         Ok(dims)
     }
 
-    /// The keys that query `t` sees in a batch row with `length` real keys; `None` where that is
-    /// no key at all.
+    /// The keys that query `t` sees in a batch row with `length` real keys; `None` if there are
+    /// none.
     pub(crate) fn visible(&self, t: usize, length: usize) -> Option<Range<usize>> {
         let Self { len, keys, .. } = *self;
         Sight { len, keys, length, window: self.window }.visible(t)
@@ -70,7 +70,7 @@ impl Dims {
         self.window
     }
 
-    /// What scores are multiplied by.
+    /// The factor on scores.
     pub(crate) fn scale(&self) -> f64 {
         1.0 / (self.d as f64).sqrt()
     }

@@ -25,25 +25,25 @@ use tile::{Attention, Sample};
 ///
 /// `q` is `[B, Hq, T, d]`, `k` and `v` are `[B, Hkv, S, d]` with `S >= T` and `Hq` a multiple of
 /// `Hkv`; the result is `[B, T, Hq d]`. Query head `h` reads key head `h / (Hq / Hkv)`, query `t`
-/// stands at position `S - T + t` and sees the keys up to there, scaled by `1 / sqrt(d)`.
+/// has position `S - T + t` and sees the keys up to there, scaled by `1 / sqrt(d)`.
 ///
-/// `window` is the number of keys, its own included, that a query sees at most: the last ones.
+/// `window` is the most keys that a query sees: the last ones, its own included.
 ///
 /// `lengths` counts the real keys of each batch row, at least one: later keys are padding that no
 /// query sees. Queries in the padding still attend to the real keys, so that every row of the
-/// result is finite. Those whose window has left the real keys behind average all values and hand
-/// gradients on as if their scores mattered: what Hugging Face's eager attention makes of rows
-/// that its mask hides, and what losses over padding were recorded with.
+/// result is finite. If the window of such a query contains padding only, it averages all values
+/// and propagates gradients as if its scores mattered. Hugging Face's eager attention does the same
+/// for rows that its mask hides, and losses over padding were recorded with it.
 ///
-/// Scores are never held for more than a few query rows, also not between the passes: the
-/// backward pass makes them again.
+/// Scores are kept for a few query rows only, and not between the passes: the backward pass
+/// computes them again.
 ///
-/// Where nothing is differentiated, `k` and `v` may be the first `S` positions of longer, contiguous
-/// tensors, such as a decoder's cache with room to grow: they are read where they lie.
+/// Without differentiation, `k` and `v` may be the first `S` positions of longer, contiguous
+/// tensors, such as a decoder's cache with spare capacity. They are then read in place.
 ///
 /// # Errors
 ///
-/// When the shapes, dtypes, devices or lengths do not fit each other, or a size is zero.
+/// When the shapes, dtypes, devices or lengths do not match, or a size is zero.
 pub fn attention(
     q: &Tensor,
     k: &Tensor,
@@ -132,7 +132,7 @@ fn pitch(x: &Tensor) -> Option<usize> {
     (pitch >= keys * d && *x.stride() == [heads * pitch, pitch, d, 1]).then_some(pitch)
 }
 
-/// The elements of keys or values, from the first one on.
+/// The elements of keys or values, from the first one.
 fn reach<'a, T: Real>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [T]> {
     Ok(&storage.as_slice::<T>()?[layout.start_offset()..])
 }

@@ -1,4 +1,4 @@
-//! Scores, a tile of queries at a time.
+//! Computes scores, a tile of queries at a time.
 
 use std::ops::Range;
 
@@ -12,7 +12,7 @@ use crate::kernel::{
     worth_sharing,
 };
 
-/// Query rows whose scores exist at one time, for each head at work.
+/// Query rows whose scores are in memory at one time, for each active head.
 pub(super) const TILE: usize = 64;
 
 /// One sample: what its queries see and where its parts lie.
@@ -46,20 +46,20 @@ pub(super) struct Tile {
     pub(super) rows: usize,
 }
 
-/// Elements from one row of scores to the next: whole vectors.
+/// The stride between rows of scores: whole vectors.
 pub(super) fn pitch(keys: usize) -> usize {
     keys.next_multiple_of(LANES)
 }
 
-/// A product on the calling thread: the loops around it are what is shared.
+/// A product on the calling thread; the loops around it are parallel.
 pub(super) fn product<T: Real>(out: &mut [T], add: bool, a: View<'_, T>, b: View<'_, T>) {
     matmul_into(out, add, T::ONE, a, b, Parallelism::None);
 }
 
-/// What a thread works in.
+/// The buffers of a thread.
 pub(super) struct Scratch<T> {
     pub(super) scores: Vec<T>,
-    pub(super) turned: Vec<T>,
+    pub(super) transposed: Vec<T>,
 }
 
 impl<T: Real> Scratch<T> {
@@ -71,8 +71,8 @@ impl<T: Real> Scratch<T> {
     }
 }
 
-/// Keys, or values, `[keys, d]` as `[d, pitch]`, zero where there is no key.
-pub(super) fn turned<'a, T: Real>(scratch: &'a mut [T], x: View<'_, T>) -> View<'a, T> {
+/// Transposes keys, or values, `[keys, d]` to `[d, pitch]`, padded with zeros.
+pub(super) fn padded_transpose<'a, T: Real>(scratch: &'a mut [T], x: View<'_, T>) -> View<'a, T> {
     let (keys, d) = x.size();
     let pitch = pitch(keys);
     let scratch = &mut scratch[..d * pitch];
@@ -83,7 +83,7 @@ pub(super) fn turned<'a, T: Real>(scratch: &'a mut [T], x: View<'_, T>) -> View<
     View::new(scratch, d, pitch)
 }
 
-/// Makes those of a vector of scores count for nothing that are at `hidden` places.
+/// Masks the scores at `hidden` places of a vector.
 #[inline(always)]
 fn hide<T: Real>(vector: &mut [T; LANES], hidden: impl Fn(usize) -> bool) {
     for (at, score) in vector.iter_mut().enumerate() {
@@ -154,14 +154,14 @@ impl Attention {
                 scores.iter_mut().for_each(|score| *score *= scale);
             }));
         } else {
-            matmul_into(scores, false, scale, q, turned(scratch, k), Parallelism::None);
+            matmul_into(scores, false, scale, q, padded_transpose(scratch, k), Parallelism::None);
         }
         vectorised!({
             for (i, scores) in scores.chunks_exact_mut(pitch(seen.len())).enumerate() {
                 let sum = match sight.visible(tile.first + i) {
                     Some(shown) => {
                         let (start, end) = (shown.start - seen.start, shown.end - seen.start);
-                        // Whole vectors of scores: what is not shown in them counts for nothing.
+                        // Whole vectors of scores; those of hidden keys are masked.
                         let (first, last) = (start - start % LANES, pitch(end));
                         let vectors = scores.as_chunks_mut::<LANES>().0;
                         hide(&mut vectors[first / LANES], |at| at < start - first);
@@ -205,7 +205,7 @@ impl Attention {
                 let mut factors = [T::ZERO; TILE];
                 self.probabilities(
                     tile,
-                    (&mut *scores, &mut scratch.turned),
+                    (&mut *scores, &mut scratch.transposed),
                     (q, k),
                     #[inline(always)]
                     |i, _, sum| factors[i] = T::ONE / sum,

@@ -1,4 +1,4 @@
-//! What a checkpoint gives back after every fault and every damage.
+//! Checkpoints are restored after every fault and every kind of damage.
 
 use std::cell::RefCell;
 use std::io;
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::store::disk::FileSystem;
 
-/// A disk on which the operation with this number fails, after doing a part of it.
+/// A disk on which the operation with this number fails after doing a part of its work.
 #[derive(Debug)]
 struct Faulty {
     left: Mutex<Option<usize>>,
@@ -23,8 +23,8 @@ impl Faulty {
         Self { left: Mutex::new(number), kind, done: Mutex::default() }
     }
 
-    /// Whether the operation `name` is to fail. A disk that has failed once goes on failing, as full
-    /// ones do, but for removals.
+    /// Whether the operation `name` fails. After the first failure all others fail too, as on a full
+    /// disk, except removals.
     fn fails(&self, name: &'static str) -> bool {
         self.done.lock().expect("one thread").push(name);
         let mut left = self.left.lock().expect("one thread");
@@ -83,7 +83,7 @@ fn identity() -> Identity {
     Identity { digest: "d1".into(), recipe: "seeds = [1]\n".into() }
 }
 
-/// A training before step `next`, with tensors of its own.
+/// A training before step `next`, with its own tensors.
 fn training(next: u64) -> Saved {
     let tensor = |scale: f32| {
         let values: Vec<f32> = (0..7).map(|i| scale * (i as f32 + next as f32)).collect();
@@ -116,7 +116,7 @@ fn bits(saved: &Saved) -> Vec<(String, String, Vec<u32>)> {
     tensors.collect()
 }
 
-/// Takes the log from row `from` to row `next`, and saves.
+/// Logs the rows `from` to `next`, then saves.
 fn advance(
     checkpoints: &Checkpoints<'_>,
     log: &mut StepLog<'_>,
@@ -129,7 +129,7 @@ fn advance(
     checkpoints.save(&training(next), log.mark()?, next as f64)
 }
 
-/// Checkpoints before the steps 5 and 10, with rows of the log beyond them.
+/// Checkpoints before steps 5 and 10, with later rows in the log.
 fn two(place: &TempDir) -> PathBuf {
     let (root, identity) = (place.path().join("checkpoints/cell"), identity());
     let checkpoints = Checkpoints::new(&FileSystem, root.clone(), identity.clone());
@@ -141,7 +141,7 @@ fn two(place: &TempDir) -> PathBuf {
     root
 }
 
-/// What is gone back to in `root`: the step, and what was said on the way.
+/// The step resumed from in `root`, and the notes.
 fn resumed(root: &Path) -> (u64, Vec<String>) {
     let (notes, identity) = (RefCell::default(), identity());
     let checkpoints = Checkpoints::new(&FileSystem, root.to_owned(), identity.clone());
@@ -182,8 +182,8 @@ fn the_last_two_are_kept() {
     assert_eq!(checkpoints.last(), 0);
 }
 
-/// Every write, sync, rename and removal of a save fails in turn, the disk staying broken from there
-/// on: the error says what happened, and a checkpoint that can be loaded remains.
+/// Each write, sync, rename and removal of a save fails in turn, and the disk stays broken. The error
+/// says what happened, and a loadable checkpoint remains.
 #[test]
 fn every_fault_leaves_a_checkpoint() {
     let identity = identity();
@@ -214,7 +214,7 @@ fn every_fault_leaves_a_checkpoint() {
             let (next, notes) = resumed(&root);
             assert!(next == 10 || next == 15, "operation {number}: step {next}, {notes:?}");
             assert_eq!(notes, [""; 0], "operation {number}");
-            // On a disk that is sound again it goes on.
+            // Saving works again when the disk does.
             if next == 10 {
                 save(&root, &Faulty::at(None, kind)).expect("nothing fails");
             }
@@ -262,7 +262,7 @@ fn damage_is_found_and_the_one_before_is_taken() {
             assert_eq!(resumed(&root), (5, Vec::new()), "said once");
         }
     }
-    // With all of them gone, the stage begins anew.
+    // If all are damaged, the stage starts again.
     let place = tempfile::tempdir().expect("a temporary directory");
     let root = two(&place);
     for step in ["step-0000000005", "step-0000000010"] {
@@ -291,16 +291,16 @@ fn nothing_foreign_is_taken() {
         assert!(text.contains(from), "{text}");
         fs::write(file, text.replace(from, to)).expect("writable");
     };
-    // A list that reaches out of its directory.
+    // A list with a path outside of its directory.
     for name in ["../state.json", "/etc/hostname", "..", "a/b"] {
         let place = tempfile::tempdir().expect("a temporary directory");
         let root = two(&place);
         edit(&root.join("step-0000000010/manifest.json"), "recipe.toml", name);
         let (next, notes) = resumed(&root);
         assert_eq!(next, 5, "{name}");
-        assert!(notes[0].contains("is no name of a file"), "{notes:?}");
+        assert!(notes[0].contains("is not a file name"), "{notes:?}");
     }
-    // A checkpoint under another's name, another layout, another recipe.
+    // A checkpoint with another step, layout or recipe.
     let place = tempfile::tempdir().expect("a temporary directory");
     let root = two(&place);
     fs::rename(root.join("step-0000000010"), root.join("step-0000000012")).expect("renamable");

@@ -1,18 +1,18 @@
-//! Products of matrices that stay in the nearest caches.
+//! A GEMM microkernel for matrices that fit into the nearest caches.
 //!
-//! A general product packs its operands and asks for memory to do so, which for matrices of some tens of
-//! rows and columns costs a sixth of the product. Here both are read where they lie. An element is one
-//! running sum, rounded once for each product, in the order of the inner index: the bits are those of the
-//! general product, however the loops are cut.
+//! A general GEMM allocates memory and packs its operands, which for matrices of some tens of rows
+//! and columns costs a sixth of the time. Here both operands are read in place. An element is one
+//! running sum in the order of the inner index, with one rounding per product (FMA). So the bits
+//! are those of the general GEMM, whatever the tiles.
 
 use pulp::{Simd, WithSimd};
 
-/// Rows of the output that are worked on side by side.
+/// Rows of the output in one tile.
 const ROWS: usize = 6;
 
-/// Where the operands of a product `out = scale a b`, or `out += scale a b` when `add`, lie.
+/// The operands of a product `out = scale a b`, or `out += scale a b` with `add`.
 ///
-/// `a` is `[m, k]` with any strides, the rows of `b` `[k, n]` and of `out` `[m, n]` lie dense.
+/// `a` is `[m, k]` with any strides; the rows of `b` `[k, n]` and of `out` `[m, n]` are contiguous.
 #[derive(Clone, Copy)]
 pub(super) struct Operands {
     pub(super) sizes: [usize; 3],
@@ -26,19 +26,18 @@ pub(super) struct Operands {
     pub(super) scale: f32,
 }
 
-/// A product that can be computed, once.
+/// A product, ready to be computed once.
 pub(super) struct Small(Operands);
 
 impl Small {
     /// # Safety
-    /// Until it has run, each element of `a`, `b` and `out` must lie where it is said to, those of `out`
-    /// belong to whoever has this alone, and hold something if they are added to.
+    /// Until it has run, every element of `a`, `b` and `out` must be valid at its address. The
+    /// elements of `out` must be exclusive to the owner of this value and, with `add`, initialised.
     pub(super) unsafe fn new(operands: Operands) -> Self {
         Self(operands)
     }
 
-    /// Computes it; false, and nothing is done, where the processor has no vectors that multiply and add
-    /// in one rounding.
+    /// Computes it. Does nothing and returns false if the processor has no vectorised FMA.
     pub(super) fn run(self) -> bool {
         pulp::Arch::new().dispatch(self)
     }
@@ -50,7 +49,7 @@ impl WithSimd for Small {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> bool {
         match S::F32_LANES {
-            // As many sums as registers hold beside the operands.
+            // As many sums as fit into registers together with the operands.
             16.. => self.columns::<S, 4>(simd),
             4.. => self.columns::<S, 2>(simd),
             _ => return false,
@@ -60,7 +59,7 @@ impl WithSimd for Small {
 }
 
 impl Small {
-    /// Goes through the output by `WIDE` vectors of columns.
+    /// Loops over the output by `WIDE` vectors of columns.
     #[inline(always)]
     fn columns<S: Simd, const WIDE: usize>(&self, simd: S) {
         let columns = self.0.sizes[2];
@@ -77,7 +76,7 @@ impl Small {
         }
     }
 
-    /// All rows of `WIDE` vectors of columns, of which the last may not be whole.
+    /// All rows of `WIDE` vectors of columns, of which the last may be partial.
     #[inline(always)]
     fn rows<S: Simd, const WIDE: usize>(&self, simd: S, first: usize) {
         let last = (self.0.sizes[2] - first).min(WIDE * S::F32_LANES) - (WIDE - 1) * S::F32_LANES;
@@ -110,7 +109,7 @@ impl Small {
         }
     }
 
-    /// `HIGH` rows by `WIDE` vectors of columns, the last of `last` elements, whole or not.
+    /// `HIGH` rows by `WIDE` vectors of columns; the last vector has `last` elements.
     #[inline(always)]
     fn tile<S: Simd, const HIGH: usize, const WIDE: usize, const WHOLE: bool>(
         &self,
@@ -120,10 +119,10 @@ impl Small {
     ) {
         let Operands { sizes, a, b, out, add, .. } = self.0;
         let [down, along] = self.0.a_strides;
-        // SAFETY: whoever made this vouches for every element of the operands, and has them alone where
-        // they are written. The loops above cut the output into tiles that lie within it; a vector that
-        // is not whole is read and written as far as `last`. Vectors need no more alignment than their
-        // elements where they are read and written as unaligned.
+        // SAFETY: the caller of `new` guarantees that every element of the operands is valid, and
+        // that the output is exclusive. The loops above divide the output into tiles within it; a
+        // partial vector is read and written up to `last`. Unaligned reads and writes need the
+        // alignment of an element only.
         unsafe {
             let real = simd.mask_between_m32s(0, last as u32);
             let load = |at: *const f32, vector: usize| match WHOLE || vector + 1 < WIDE {

@@ -1,4 +1,5 @@
-//! The update on the CPU: a weight and its moments in place, in one walk over memory, on all threads.
+//! The update on the CPU: a weight and its moments in place, in one pass over memory, on all
+//! threads.
 
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -8,30 +9,29 @@ use candle_core::{CpuStorage, DType, Error, InplaceOp1, Layout, Result, Storage,
 use rayon::prelude::*;
 
 use super::Update;
-use vxf_tensor::vectorised;
+use crate::vectorised;
 
-/// Elements that a thread moves at a time.
+/// Elements per work item.
 const CHUNK: usize = 1 << 14;
 
-/// The update of one weight: `m <- beta1 * m + (1 - beta1) * g` and `v` likewise from `g * g`, then the
+/// The update of one weight on the CPU: `m <- beta1 * m + (1 - beta1) * g` and `v` likewise from `g * g`, then the
 /// weight by both.
-#[derive(Clone, Copy)]
-pub(super) struct Kernel {
-    /// What the gradient is multiplied by first.
-    pub(super) factor: f64,
+#[derive(Clone, Copy, Debug)]
+pub struct Kernel {
+    /// The factor on the gradient.
+    pub factor: f64,
     /// Decays of the first and second moments.
-    pub(super) keep: [f64; 2],
-    pub(super) update: Update,
+    pub keep: [f64; 2],
+    /// The update of the weight.
+    pub update: Update,
 }
 
 impl Kernel {
-    /// Moves contiguous tensors of one type; whether the weight is finite then.
-    pub(super) fn apply(
-        &self,
-        weight: &Tensor,
-        moments: [&Tensor; 2],
-        gradient: &Tensor,
-    ) -> Result<bool> {
+    /// Updates contiguous tensors of one type in place. Returns whether the weight is still finite.
+    ///
+    /// # Errors
+    /// When shapes or types differ, or a tensor is not contiguous or not on the CPU.
+    pub fn apply(&self, weight: &Tensor, moments: [&Tensor; 2], gradient: &Tensor) -> Result<bool> {
         match weight.dtype() {
             DType::F32 => self.applied::<f32>(weight, moments, gradient),
             DType::F64 => self.applied::<f64>(weight, moments, gradient),
@@ -52,14 +52,17 @@ impl Kernel {
                 format!("AdamW: a gradient or moment is {found:?}, its weight {expected:?}");
             return Err(Error::Msg(message));
         }
-        // A rule may hand on a weight as its own gradient; it cannot be read while it is written.
+        // A method may return a weight as its own gradient, which cannot be read while it is
+        // written.
         let gradient = match same_storage(weight, gradient) {
             true => gradient.copy()?,
             false => gradient.clone(),
         };
         let (storage, layout) = gradient.storage_and_layout();
         let Storage::Cpu(storage) = &*storage else {
-            return Err(Error::Msg("AdamW: a weight on the CPU has its gradient elsewhere".into()));
+            return Err(Error::Msg(
+                "AdamW: a weight on the CPU has its gradient on another device".into(),
+            ));
         };
         let gradient = &storage.as_slice::<T>()?[range(layout)?];
         let mut finite = true;
@@ -85,8 +88,7 @@ impl Kernel {
         let chunks = w.par_chunks_mut(CHUNK).zip(moments).zip(gradient.par_chunks(CHUNK));
         chunks.for_each(|((w, (m, v)), gradient)| {
             vectorised!({
-                // Without a branch inside, so that it stays vector code: the check costs no pass of
-                // its own.
+                // No branch in the loop, so that it vectorises; the check needs no pass of its own.
                 let mut all = true;
                 for (((w, m), v), &g) in w.iter_mut().zip(m).zip(v).zip(gradient) {
                     let g = g * factor;
@@ -104,18 +106,18 @@ impl Kernel {
     }
 }
 
-/// Whether two tensors lie in one place.
+/// Whether two tensors have the same storage.
 fn same_storage(a: &Tensor, b: &Tensor) -> bool {
     let place = |x: &Tensor| std::ptr::from_ref(&*x.storage_and_layout().0);
     place(a) == place(b)
 }
 
-/// Gives `work` the numbers of a contiguous tensor on the CPU, to change.
+/// Calls `work` with the elements of a contiguous CPU tensor, for in-place changes.
 fn write<T: Float>(tensor: &Tensor, work: impl FnOnce(&mut [T]) -> Result<()>) -> Result<()> {
     tensor.inplace_op1(&Write(Cell::new(Some(work)), PhantomData))
 }
 
-/// [`write`] as candle calls it, which is once.
+/// The in-place operation of [`write`], which candle calls once.
 struct Write<T, F>(Cell<Option<F>>, PhantomData<T>);
 
 impl<T: Float, F: FnOnce(&mut [T]) -> Result<()>> InplaceOp1 for Write<T, F> {
@@ -139,7 +141,7 @@ fn range(layout: &Layout) -> Result<std::ops::Range<usize>> {
     Ok(start..end)
 }
 
-/// What both element types have.
+/// The operations of both element types.
 trait Float:
     candle_core::WithDType
     + std::ops::Add<Output = Self>

@@ -1,20 +1,20 @@
-//! Products of a few rows with a matrix that is read once, where it lies.
+//! Skinny GEMM: products of a few rows with a matrix that is read once, without packing.
 //!
-//! A product with many rows repacks the matrix, which pays when each element is used many times. In
-//! decoding there is a row for each answer, and packing would cost more than the product.
+//! A product with many rows packs the matrix, which pays off when each element is used many times.
+//! Decoding has one row per answer, and packing would cost more than the product.
 
 use rayon::prelude::*;
 use vxf_tensor::vectorised;
 
 use super::{Real, View, transposed};
 
-/// Rows up to which a product is one of few.
+/// The most rows of a skinny product.
 pub(crate) const FEW: usize = 16;
 
 /// Rows of the matrix that are read side by side.
 const ABREAST: usize = 4;
 
-/// Multiply-adds handed to a thread at a time. Fixed, so that no result depends on the thread count.
+/// Multiply-adds per work item. Fixed, so that no result depends on the thread count.
 pub(super) const GRAIN: usize = 1 << 16;
 
 /// Runs an expression with `$L` standing for the elements of `$T` in this processor's vectors, for the
@@ -34,7 +34,7 @@ pub(crate) use by_lanes;
 
 /// `x w^T` as a dense `[rows, out]`, for a few dense rows `x` `[rows, inner]` and `w` `[out, inner]`.
 ///
-/// An element is the same sum in the same order however many rows there are.
+/// The order of each element's sum does not depend on the number of rows.
 pub(crate) fn few_rows<T: Real>(x: &[T], w: &[T], rows: usize, inner: usize) -> Vec<T> {
     // Columns first, so that what a thread writes lies together.
     let columns = dots(View::new(w, w.len().checked_div(inner).unwrap_or(0), inner), x, rows);
@@ -103,14 +103,14 @@ pub(crate) fn fill<T: Real, const L: usize>(
     }
 }
 
-/// Running sums that fit a register or two.
+/// Running sums that fit into one or two registers.
 #[derive(Clone, Copy)]
 pub(super) struct Sums<T, const L: usize>(pub(super) [T; L]);
 
 impl<T: Real, const L: usize> Sums<T, L> {
     const ZERO: Self = Self([T::ZERO; L]);
 
-    /// Adds a multiple of as many elements.
+    /// Adds a multiple of `x`.
     #[inline(always)]
     pub(super) fn scaled(mut self, factor: T, x: &[T; L]) -> Self {
         for (sum, &x) in self.0.iter_mut().zip(x) {
@@ -119,7 +119,7 @@ impl<T: Real, const L: usize> Sums<T, L> {
         self
     }
 
-    /// Adds the products of as many elements.
+    /// Adds the element-wise products of `x` and `w`.
     #[inline(always)]
     fn plus(mut self, x: &[T; L], w: &[T; L]) -> Self {
         for (sum, (&x, &w)) in self.0.iter_mut().zip(x.iter().zip(w)) {
@@ -128,7 +128,7 @@ impl<T: Real, const L: usize> Sums<T, L> {
         self
     }
 
-    /// The sum of all, with the products of what is left beyond the last whole chunk.
+    /// The sum of all lanes and of the products of the remaining elements.
     #[inline(always)]
     fn finish(mut self, x: &[T], w: &[T]) -> T {
         for (sum, (&x, &w)) in self.0.iter_mut().zip(x.iter().zip(w)) {
@@ -155,7 +155,7 @@ fn one<T: Real, const L: usize>(x: &[T], w: &[T]) -> T {
     sums.finish(x_rest, w_rest)
 }
 
-/// One row with four. Written out, so that the sums stay in registers.
+/// Dot products of one row with four. Written out, so that the sums stay in registers.
 #[inline(always)]
 fn four<T: Real, const L: usize>(x: &[T], w: [&[T]; ABREAST]) -> [T; ABREAST] {
     let (x, x_rest) = x.as_chunks::<L>();
@@ -175,7 +175,7 @@ fn four<T: Real, const L: usize>(x: &[T], w: [&[T]; ABREAST]) -> [T; ABREAST] {
     ]
 }
 
-/// Two rows with four.
+/// Dot products of two rows with four.
 #[inline(always)]
 fn eight<T: Real, const L: usize>((x, y): (&[T], &[T]), w: [&[T]; ABREAST]) -> [[T; ABREAST]; 2] {
     let ((x, x_rest), (y, y_rest)) = (x.as_chunks::<L>(), y.as_chunks::<L>());
@@ -230,7 +230,7 @@ mod tests {
                         expected.push(products.sum::<f64>());
                     }
                 }
-                // An empty inner size does not tell how many columns there are.
+                // With an inner size of zero the number of columns is unknown.
                 if inner > 0 {
                     assert_eq!(few_rows(&x, &w, rows, inner), expected, "{rows} {inner} {out}");
                 }
@@ -238,7 +238,7 @@ mod tests {
         }
     }
 
-    /// An element has the same bits whatever the rows beside it and whoever computes it.
+    /// The bits of an element do not depend on other rows or on the kernel.
     #[test]
     fn bits_depend_on_the_operands_alone() {
         let (inner, out) = (301, 1030);

@@ -1,23 +1,23 @@
-//! Products with an inner or outer size of a few, such as the rank of an adapter.
+//! Rank-k GEMM: products with a small inner or outer size, such as the rank of an adapter.
 //!
-//! A general product repacks its operands, which costs more than so few multiply-adds on each
-//! element. Every element is summed in the order of the rows or columns, so that no bit depends on
-//! how the loops are cut.
+//! A general GEMM packs its operands, which costs more than so few multiply-adds per element. Every
+//! element is summed in the order of the rows or columns, so that the bits do not depend on the
+//! tiling.
 
 use rayon::prelude::*;
 use vxf_tensor::vectorised;
 
-use super::narrow::{GRAIN, Sums, by_lanes, fill};
+use super::skinny::{GRAIN, Sums, by_lanes, fill};
 use super::{Real, View, add_scaled};
 
-/// Rows, or columns, that are added to side by side.
+/// Rows, or columns, that are processed together.
 const ABREAST: usize = 4;
 
 /// Rows of a sum of outer products that are gone through together, so that they stay in the cache.
 const DEEP: usize = 32;
 
-/// Rows whose outer products are summed before the sums are joined. Fixed, so that the order of
-/// additions does not depend on the thread count.
+/// Rows per partial sum of outer products. Fixed, so that the order of additions does not depend on
+/// the thread count.
 const GROUP: usize = 256;
 
 /// Which elements of a row-major matrix dropout keeps, and what it multiplies them by.
@@ -62,14 +62,14 @@ fn vectors<T, const L: usize>(row: &[T], at: usize) -> (&[T; L], &[T; L]) {
     }
 }
 
-/// The same two as sums to go on with.
+/// Loads two vectors as running sums.
 #[inline(always)]
 fn load<T: Real, const L: usize>(row: &[T], at: usize) -> (Sums<T, L>, Sums<T, L>) {
     let (first, second) = vectors(row, at);
     (Sums(*first), Sums(*second))
 }
 
-/// Puts two sums back.
+/// Stores two running sums.
 #[inline(always)]
 fn store<T: Real, const L: usize>(
     row: &mut [T],
@@ -90,7 +90,7 @@ fn plus<T: Real, const L: usize>(
     (first.scaled(factor, x), second.scaled(factor, y))
 }
 
-/// Adds a multiple of a row to another, rounding as the vectors do.
+/// Adds a multiple of a row to another, with the same rounding as the vectors.
 #[inline(always)]
 fn add_multiple<T: Real>(into: &mut [T], factor: T, row: &[T]) {
     for (into, &x) in into.iter_mut().zip(row) {
@@ -329,7 +329,7 @@ fn add_outer<T: Real, const L: usize>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::narrow::dots;
+    use super::super::skinny::dots;
     use super::{Kept, View, masked_dots, masked_spread, outer_sum, spread};
 
     const SIZES: [(usize, usize, usize); 6] =

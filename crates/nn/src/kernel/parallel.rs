@@ -1,4 +1,4 @@
-//! Loops over rows, shared among rayon's threads when there is enough to do.
+//! Row-parallel loops: shared among rayon's threads if there is enough work.
 
 use std::mem::MaybeUninit;
 
@@ -9,12 +9,12 @@ use vxf_tensor::vectorised;
 use super::Real;
 use super::reduce::add_scaled;
 
-/// Elements handed to a thread at a time. Fixed, so that no result depends on the thread count.
+/// Elements per work item. Fixed, so that no result depends on the thread count.
 const GRAIN: usize = 1 << 13;
-/// Elements that are cleared at a time: few enough to be in the nearest cache still when they are written,
-/// and for the system's library not to take its way for large blocks.
+/// Elements that are zeroed at a time: few enough to be still in the L1 cache when they are
+/// written, and below the size at which `memset` bypasses the cache.
 const NEAR: usize = 1 << 9;
-/// Below this many elements waking other threads costs more than it saves.
+/// Below this many elements, waking other threads costs more than it saves.
 const SMALL: usize = 1 << 15;
 
 /// Whether a loop over `elements` is worth sharing among the threads of the current pool.
@@ -42,8 +42,8 @@ pub(crate) fn blocks<A: Send>(
 
 /// A new vector of `len` elements that `work(first row, rows)` fills, as [`blocks`] calls it.
 ///
-/// Blocks are smaller than there and zero when `work` gets them: cleared where they are about to be
-/// used, not in a walk over memory of its own.
+/// Blocks are smaller than there, and zero when `work` gets them. They are zeroed right before use,
+/// without a separate pass over memory.
 pub(crate) fn filled<T: Real>(
     len: usize,
     unit: usize,
@@ -61,8 +61,8 @@ pub(crate) fn filled<T: Real>(
             }
         },
     );
-    // SAFETY: `blocks` hands every element to its closure once, which writes it; a panic in one
-    // does not reach this line.
+    // SAFETY: `blocks` passes every element to its closure once, which writes it; after a panic
+    // this line is not reached.
     unsafe { out.set_len(len) };
     out
 }
@@ -92,13 +92,13 @@ pub(crate) fn filled2<T: Real>(
     (a, b)
 }
 
-/// Makes elements that hold nothing yet zeros.
+/// Initialises elements with zeros.
 #[inline(always)]
 fn cleared<T: Real>(block: &mut [MaybeUninit<T>]) -> &mut [T] {
     block.iter_mut().for_each(|element| {
         element.write(T::ZERO);
     });
-    // SAFETY: every element has just been written, and `MaybeUninit<T>` is laid out as `T`.
+    // SAFETY: every element has just been written, and `MaybeUninit<T>` has the layout of `T`.
     unsafe { &mut *(std::ptr::from_mut(block) as *mut [T]) }
 }
 
@@ -120,8 +120,7 @@ pub(crate) fn blocks2<A: Send, B: Send>(
     }
 }
 
-/// Rows whose terms are summed before the sums are joined. Fixed, so that the order of additions
-/// does not depend on the thread count.
+/// Rows per partial sum. Fixed, so that the order of additions does not depend on the thread count.
 const GROUP: usize = 64;
 
 /// The sum over rows of a vector of `width` elements each; `add(row, sum)` adds that of `row`.
@@ -141,7 +140,7 @@ pub(crate) fn sum_over_rows<T: Real>(
         #[inline(always)]
         |first, partial| {
             for (group, sum) in (first..).zip(partial.chunks_exact_mut(width)) {
-                // A loop: what an iterator's `for_each` calls would not be inlined.
+                // A loop, because the closure of an iterator's `for_each` would not be inlined.
                 for row in group * GROUP..rows.min((group + 1) * GROUP) {
                     add(row, sum);
                 }
@@ -160,8 +159,8 @@ mod tests {
 
     use super::{GRAIN, SMALL, filled, filled2, sum_over_rows};
 
-    /// What is compiled for wide vectors must be put into the function that is, as nothing else shows
-    /// that it was not: it is only slow.
+    /// Closures of vectorised functions must be inlined: otherwise they are compiled without wide
+    /// vectors, which shows only as lost speed.
     #[test]
     fn every_vectorised_closure_is_inlined() {
         let calls = ["blocks(", "blocks2(", "filled(", "filled2(", "sum_over_rows("];
@@ -196,7 +195,7 @@ mod tests {
         assert!(seen > 10, "{seen} calls");
     }
 
-    /// Every element is cleared before it is handed out and has the value it was given, in one
+    /// Every element is zero when it is passed to the closure and keeps the written value, in one
     /// block and in many, on one thread and on several.
     #[test]
     fn every_element_is_filled_once() {
@@ -231,7 +230,7 @@ mod tests {
         }
     }
 
-    /// What a panic leaves behind is given back without being read.
+    /// After a panic the memory is freed without being read.
     #[test]
     fn a_panic_leaves_nothing_behind() {
         let failed = std::panic::catch_unwind(|| {

@@ -1,0 +1,79 @@
+//! The laws of every registered plugin.
+//!
+//! The plugins come from the registry, each with its default settings, so that none can be left out.
+//! Plugins run the same laws with other settings in tests of their own.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
+use vxf as _;
+use vxf_core::Perturber;
+use vxf_core::config::{BuildContext, DefenseConfig, JudgeConfig, MetricConfig, PerturberConfig};
+use vxf_core::registry::{self, Entry, Kind};
+use vxf_data::DataConfig;
+use vxf_testkit::perturber::Asked;
+use vxf_testkit::{config, defense, perturber};
+
+fn all<C: Kind + ?Sized>() -> Vec<&'static Entry<C>> {
+    let entries = registry::entries::<C>().expect("names that differ");
+    assert!(!entries.is_empty(), "no {} is linked", C::NAME);
+    entries
+}
+
+fn settings_of_all<C>()
+where
+    C: Kind + Serialize + ?Sized,
+    Box<C>: DeserializeOwned,
+{
+    for entry in all::<C>() {
+        config::documents_its_defaults::<C>(entry.name);
+        config::survives_a_round_trip::<C>(entry.name, &json!({}));
+        config::refuses_unknown_keys::<C>(entry.name);
+    }
+}
+
+#[test]
+fn settings_of_every_kind() {
+    settings_of_all::<dyn DefenseConfig>();
+    settings_of_all::<dyn PerturberConfig>();
+    settings_of_all::<dyn MetricConfig>();
+    settings_of_all::<dyn JudgeConfig>();
+    settings_of_all::<dyn DataConfig>();
+}
+
+#[test]
+fn every_defense_repeats_itself() {
+    for entry in all::<dyn DefenseConfig>() {
+        defense::repeats_itself(entry.name, &json!({}));
+    }
+}
+
+#[test]
+fn every_defense_resumes_to_the_bit() {
+    for entry in all::<dyn DefenseConfig>() {
+        defense::resumes_to_the_bit(entry.name, &json!({}));
+    }
+}
+
+/// The perturber of `entry` with the radius and the sites that a law asks for, where it has such settings.
+fn made(entry: &Entry<dyn PerturberConfig>, asked: &Asked) -> Box<dyn Perturber> {
+    let asked = [("rho", json!(asked.rho)), ("sites", json!(asked.sites))];
+    let known = (entry.settings)();
+    let has = |key: &str| known.iter().any(|setting| setting.name == key);
+    let settings: Map<String, Value> = asked
+        .into_iter()
+        .filter(|(key, _)| has(key))
+        .map(|(key, value)| (key.to_owned(), value))
+        .collect();
+    let config = (entry.parse)(settings.into()).expect("settings in range");
+    config.build(&BuildContext::bare()).expect("needs nothing beyond its settings")
+}
+
+#[test]
+fn every_perturber_keeps_its_laws() {
+    for entry in all::<dyn PerturberConfig>() {
+        perturber::is_zero_on_padding(|asked: &Asked| made(entry, asked));
+        perturber::leaves_other_sites_alone(|asked: &Asked| made(entry, asked));
+        perturber::is_plain_fine_tuning_at_radius_zero(|asked: &Asked| made(entry, asked));
+    }
+}
