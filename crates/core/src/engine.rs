@@ -160,7 +160,7 @@ impl<'a> Evaluation<'a> {
             let input = Input { layer, hidden, differentiate: wanted_below };
             if layer >= lowest && keeps {
                 let segment = self.segment(&input, weights, rows, false)?;
-                hidden = segment.look(&mut seen);
+                hidden = segment.output_and_sites(&mut seen);
                 kept.push(Kept::Graph(segment));
             } else {
                 let tap = Injection::new(self, false);

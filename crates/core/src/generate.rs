@@ -91,7 +91,7 @@ pub fn answers(
         _ => groups_of_one_length(prompts, probes.batch_size),
     };
     for group in groups {
-        let kept: Vec<_> = group.iter().map_while(|&index| keeper.kept(set, index)).collect();
+        let kept: Vec<_> = group.iter().map_while(|&index| cache.get(set, index)).collect();
         if kept.len() == group.len() {
             group.into_iter().zip(kept).for_each(|(index, answer)| answers[index] = answer);
             continue;

@@ -22,6 +22,7 @@ pub mod needs;
 pub mod optimizer;
 mod params;
 pub mod perturber;
+mod precision;
 pub mod rectangular;
 pub mod registry;
 pub mod resume;
@@ -30,8 +31,8 @@ pub mod site;
 pub mod step;
 pub mod stream;
 
-/// The version of the arithmetic. It is raised whenever the bits of trained weights change, and is a part
-/// of every run's identity.
+/// The version of the arithmetic. It is raised whenever the bits of trained weights change; it is
+/// part of every run's identity.
 pub const NUMERICS: u32 = 2;
 
 pub use adapter::{Lora, Trainable};

@@ -4,7 +4,7 @@ use candle_core::cuda_backend::WrapErr;
 use candle_core::{CudaDevice, CudaStorage, DType, Result, bail};
 use half::bf16;
 
-use crate::buffer::{Operand, room};
+use crate::buffer::{Operand, allocate};
 use crate::launch::{ELEMENTWISE, File, HEADS, Launch, SWIGLU, THREADS};
 
 fn of_two(file: File, name: &str, x: Operand<'_>, y: Operand<'_>) -> Result<CudaStorage> {
@@ -147,7 +147,7 @@ pub fn dropout(
     let words = CudaStorage::wrap_cuda_slice(words, device.clone());
     let places = crate::attention::counts(device, starts)?;
     let (samples, rows) = (starts.len() - 1, starts.last().copied().unwrap_or(0));
-    let mask = room(device, dtype, rows * width)?;
+    let mask = allocate(device, dtype, rows * width)?;
     // Rounded once, as the CPU does it.
     let keep = if dtype == DType::BF16 { bf16::from_f64(keep).to_f64() } else { keep };
     let blocks = (longest * width).div_ceil(DRAWS * DRAWS) * DRAWS;

@@ -1,13 +1,14 @@
 //! What layers and training loops need beyond candle.
 //!
-//! [`autograd`] is a backward tape for operations with hand-written gradients, [`scalar`] a deferred
-//! scalar that stays on its device until it is needed, [`numeric`] sums, norms and finite checks in a
-//! fixed order, [`processor`] SIMD dispatch, [`rng`] keyed randomness, [`mask`] dropout masks, [`rows`] the
-//! index of the rows of a batch. Nothing here knows a model, a
-//! layer or training.
+//! [`autograd`] is a backward tape for operations with hand-written gradients, [`adamw`] the
+//! arithmetic of the optimiser, [`scalar`] a deferred scalar that stays on its device until it is
+//! needed, [`numeric`] sums, norms and finite checks in a fixed order, [`processor`] SIMD dispatch,
+//! [`rng`] keyed randomness, [`mask`] dropout masks, [`rows`] the index of the rows of a batch,
+//! [`device`] out-of-memory errors. This crate does not know models, layers or training.
 
 pub mod adamw;
 pub mod autograd;
+pub mod device;
 pub mod mask;
 pub mod numeric;
 pub mod processor;

@@ -69,12 +69,12 @@ macro_rules! by_dtype {
 }
 pub(crate) use by_dtype;
 
-/// Whether layers of this input are worth joining: where the kernels do it in one product.
+/// Whether layers of this input can be joined in one product, by the fused CPU kernels.
 pub fn joins(x: &Tensor) -> bool {
     fused(x)
 }
 
-/// Whether the fused CPU kernels can take this tensor.
+/// Whether the fused CPU kernels support this tensor.
 fn fused(x: &Tensor) -> bool {
     matches!(x.device(), Device::Cpu) && matches!(x.dtype(), DType::F32 | DType::F64)
 }

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 use vxf_tensor::vectorised;
 
-use super::tile::{Attention, Sample, Scratch, TILE, Tile, pitch, product, turned};
+use super::tile::{Attention, Sample, Scratch, TILE, Tile, padded_transpose, pitch, product};
 use crate::kernel::{Real, View, dot, worth_sharing};
 
 /// A key head of the backward pass: its sample, its index and its parts of dq, dk and dv.
@@ -35,7 +35,7 @@ impl Attention {
             (scratch, slopes)
         };
         let run = |(scratch, slopes): &mut (Scratch<T>, Vec<T>), task: Task<'_, T>| {
-            let Scratch { scores, turned: scratch } = scratch;
+            let Scratch { scores, transposed: scratch } = scratch;
             let Task { sample, kv_head, mut dq, mut dk, mut dv } = task;
             let Sample { sight, row, .. } = self.samples[sample];
             let (len, first_head) = (sight.len, kv_head * group);
@@ -67,7 +67,7 @@ impl Attention {
                 if dq.is_none() && dk.is_none() {
                     continue;
                 }
-                product(slopes, false, dy, turned(scratch, self.values(v, tile)));
+                product(slopes, false, dy, padded_transpose(scratch, self.values(v, tile)));
                 self.through_softmax(scores.data(), slopes, pitch);
                 let slopes = View::strided(slopes, rows, width, pitch);
                 if let Some(dq) = &mut dq {

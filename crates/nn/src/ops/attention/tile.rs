@@ -67,7 +67,7 @@ impl<T: Real> Scratch<T> {
         let sights = || of.samples.iter().map(|sample| sample.sight);
         let pitch = pitch(sights().map(|sight| sight.keys).max().unwrap_or(0));
         let rows = sights().map(|sight| sight.len).max().unwrap_or(0).min(TILE);
-        Self { scores: vec![T::ZERO; rows * pitch], turned: vec![T::ZERO; of.d * pitch] }
+        Self { scores: vec![T::ZERO; rows * pitch], transposed: vec![T::ZERO; of.d * pitch] }
     }
 }
 
