@@ -28,7 +28,7 @@ impl Tap for Untouched {
     }
 }
 
-/// All that a forward pass needs beside its input: weights, the index of rows, tap, dropout.
+/// The context of a forward pass: weights, the index of rows, tap, dropout.
 #[derive(Clone, Copy)]
 pub struct Pass<'a> {
     weights: &'a Params,
@@ -49,12 +49,12 @@ impl<'a> Pass<'a> {
         Self { tap, ..self }
     }
 
-    /// The same pass over other rows.
+    /// Sets the rows.
     pub fn with_rows(self, rows: &'a Rows) -> Self {
         Self { rows, ..self }
     }
 
-    /// The same pass for a block whose output nobody reads.
+    /// Declares that the output of a block is not used.
     pub fn with_output_unread(self, output_unread: bool) -> Self {
         Self { output_unread, ..self }
     }
@@ -91,22 +91,22 @@ impl<'a> Pass<'a> {
         self.tap
     }
 
-    /// Which sample and position each row of a hidden embedding belongs to.
+    /// The sample and the position of each row of a hidden embedding.
     pub fn rows(&self) -> &'a Rows {
         self.rows
     }
 
-    /// Whether a block is computed again for its gradients alone: nobody reads the values that it
-    /// returns, so that a backbone may leave out what only they need.
+    /// Whether a block is recomputed for its gradients alone. Its output values are not used, and a
+    /// backbone may skip whatever only they need.
     ///
-    /// Taps at sites behind the last value that a gradient needs are then given other numbers than in the
-    /// forward pass.
+    /// A tap after the last value that a gradient needs then gets other values than in the forward
+    /// pass.
     pub fn output_unread(&self) -> bool {
         self.output_unread
     }
 
-    /// The inverted-dropout mask of probability `p` for the place called `name` and a tensor of `width`
-    /// columns; `None` in evaluation mode or at `p = 0`.
+    /// The inverted-dropout mask of probability `p` for the layer called `name`, `[positions, width]`;
+    /// `None` in evaluation mode or at `p = 0`.
     ///
     /// A draw depends on sample, position and column, not on the layout of the rows.
     pub fn mask(&self, name: &str, p: f64, width: usize, like: &Tensor) -> Result<Option<Mask>> {
@@ -119,7 +119,7 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// The same mask as a tensor of factors, shaped as `like`: `[.., width]` of as many rows.
+    /// The same mask as a tensor of factors, shaped like `like`: `[.., width]` with as many rows.
     pub fn dropout(&self, name: &str, p: f64, like: &Tensor) -> Result<Option<Tensor>> {
         let mask = self.mask(name, p, like.dim(D::Minus1)?, like)?;
         let shaped = |mask: Mask| Ok(mask.factors(like.dtype())?.reshape(like.shape())?);
@@ -236,13 +236,13 @@ pub fn module(name: &str) -> &str {
 
 /// A causal language model that runs layer by layer.
 ///
-/// Written once per model family; it knows nothing of defences. In each layer it hands the hidden
-/// embeddings to [`Pass::tap`] and goes on with what comes back. Operations may be plain candle
-/// operations or fused ones with a backward; the test kit's contract shows where one cuts its
-/// gradient. Cheap to share: implementations keep frozen weights behind an [`Arc`].
+/// Written once per model family, without knowledge of defences. In each layer it passes the hidden
+/// embeddings to [`Pass::tap`] and continues with the result. Operations may be plain candle
+/// operations or fused ones with a backward; the test kit's contract finds an operation that cuts
+/// its gradient. Cheap to share: implementations keep frozen weights behind an [`Arc`].
 ///
-/// Tensors have one row for each position, sample after sample, and [`Pass::rows`] says which row is
-/// which. A model that is easier to write on `[batch, sequence, width]` is wrapped in
+/// Tensors have one row for each position, sample after sample; [`Pass::rows`] is the index. A model
+/// written on `[batch, sequence, width]` is wrapped in
 /// [`Rectangular`](crate::rectangular::Rectangular).
 pub trait Backbone: Send + Sync {
     /// The dimensions of this model.
@@ -254,14 +254,14 @@ pub trait Backbone: Send + Sync {
     /// The type it computes in.
     fn dtype(&self) -> DType;
 
-    /// Token ids, u32 `[positions]`, to hidden embeddings `[positions, width]`.
+    /// Maps token ids, u32 `[positions]`, to hidden embeddings `[positions, width]`.
     fn embed(&self, tokens: &Tensor, pass: &Pass<'_>) -> Result<Tensor>;
 
-    /// Layer `layer`: `[positions, width]` to the same.
+    /// Applies layer `layer`; `[positions, width]` in and out.
     fn block(&self, layer: usize, hidden: &Tensor, pass: &Pass<'_>) -> Result<Tensor>;
 
-    /// The last layer's output to logits `[positions, vocabulary]`, or over the labels of a
-    /// classifier. Each row by itself: some of the rows give their logits.
+    /// Maps the last layer's output to logits `[positions, vocabulary]`; to `[positions, labels]` in a
+    /// classifier. Each row is independent, and callers may pass only some of the rows.
     fn head(&self, hidden: &Tensor, pass: &Pass<'_>) -> Result<Tensor>;
 
     /// Maps the last layer's output to the mean cross-entropy over labelled positions.
@@ -297,11 +297,11 @@ pub trait Backbone: Send + Sync {
 
 /// Incremental decoding with a key-value cache.
 pub trait Decoder {
-    /// Takes further tokens `[positions]`, of each sample as many as `rows` says, and returns the logits
-    /// `[samples, vocabulary]` after the last of each. All calls are about the same samples.
+    /// Appends tokens `[positions]`, for each sample those that `rows` says, and returns the logits
+    /// `[samples, vocabulary]` after the last token of each. All calls have the same samples.
     fn advance(&mut self, tokens: &Tensor, rows: &Rows) -> Result<Tensor>;
 
-    /// Whether samples may have unequally many tokens.
+    /// Whether samples may have different numbers of tokens.
     fn takes_any_lengths(&self) -> bool {
         false
     }

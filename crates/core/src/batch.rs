@@ -24,31 +24,32 @@ impl Example {
     }
 }
 
-/// What becomes of the positions behind a sample's last token.
+/// How positions after a sample's last token are treated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Padding {
-    /// They are not computed: the rows of a batch lie dense.
+    /// They are not computed: the rows of a batch are dense.
     #[default]
     LeftOut,
-    /// They are computed, in a rectangle, and hidden from attention.
+    /// They are computed, in a rectangle, and their keys are hidden from attention.
     Hidden,
-    /// They are computed, and attention sees them like any other position.
+    /// They are computed, and their keys are visible.
     ///
-    /// Real positions cannot see them anyway (causal, right-padded); what padded positions themselves
-    /// compute differs, and a published formula reads it.
+    /// Real positions cannot see them in either case (causal attention, right padding). The values
+    /// at padded positions differ, and a published formula reads them.
     Seen,
 }
 
-/// Samples side by side.
+/// A batch of samples.
 #[derive(Clone, Debug)]
 pub struct Batch {
-    /// Token ids, u32 `[batch, sequence]`; right-padded with 0.
+    /// Token ids, u32 `[batch, sequence]`, right-padded with 0.
     pub tokens: Tensor,
-    /// The token to predict at each position of `tokens`, row by row; [`IGNORED`] where none counts.
+    /// The token to predict at each position of `tokens`, row by row; [`IGNORED`] where there is no
+    /// label.
     pub targets: Vec<i64>,
     /// The number of real tokens in each row.
     pub lengths: Vec<usize>,
-    /// Whether padding is computed.
+    /// How padding is treated.
     pub padding: Padding,
 }
 
@@ -88,13 +89,13 @@ impl Batch {
         })
     }
 
-    /// The same samples with their padding treated otherwise.
+    /// The same samples with another treatment of padding.
     #[must_use]
     pub fn with_padding(&self, padding: Padding) -> Self {
         Self { padding, ..self.clone() }
     }
 
-    /// How many positions count in the loss.
+    /// The number of labelled positions.
     pub fn labelled(&self) -> usize {
         self.targets.iter().filter(|&&target| target >= 0).count()
     }
@@ -105,7 +106,7 @@ impl Batch {
         (rows, self.targets.len().checked_div(rows).unwrap_or(0))
     }
 
-    /// Which row of a hidden embedding `[positions, width]` belongs to which sample and position.
+    /// The sample and the position of each row of a hidden embedding `[positions, width]`.
     pub fn rows(&self) -> Rows {
         let (samples, columns) = self.shape();
         match self.padding {
@@ -125,12 +126,13 @@ impl Batch {
         Ok(tokens.flatten_all()?)
     }
 
-    /// The token to predict at each row; [`IGNORED`] where none counts.
+    /// The token to predict at each row; [`IGNORED`] where there is no label.
     pub fn row_targets(&self) -> Vec<i64> {
         self.rows().pick(&self.targets)
     }
 
-    /// Rows of real positions alone, `[real positions, width]`, as rows of this batch: zero at padding.
+    /// Puts rows of the real positions `[real positions, width]` into the layout of this batch; padding
+    /// is zero.
     pub fn laid_out(&self, real: &Tensor) -> Result<Tensor> {
         match self.padding {
             Padding::LeftOut => Ok(real.clone()),
@@ -140,7 +142,7 @@ impl Batch {
         }
     }
 
-    /// 1 at real tokens, 0 at padding, `[positions, 1]` in `like`'s type and place.
+    /// 1 at real tokens, 0 at padding, `[positions, 1]` in `like`'s type and on its device.
     pub fn token_mask(&self, like: &Tensor) -> Result<Tensor> {
         let rows = self.rows();
         let real = |(sample, at): (usize, usize)| f32::from(u8::from(at < self.lengths[sample]));

@@ -21,8 +21,8 @@ use crate::{Gradients, Params, Result};
 use segment::{Injection, Input, Kept, Segment};
 pub use subset::Subset;
 
-/// A loss over logits `[positions, vocabulary]` in `f32` or wider, a differentiable scalar. Which row is
-/// which the batch says ([`Batch::rows`]).
+/// A loss over logits `[positions, vocabulary]` in `f32` or wider, a differentiable scalar.
+/// [`Batch::rows`] is the index of their rows.
 pub type LogitsLoss<'a> = &'a dyn Fn(&Tensor, &Batch) -> Result<Tensor>;
 
 /// A loss over the hidden embeddings of several sites, a differentiable scalar.
@@ -206,7 +206,7 @@ impl<'a> Evaluation<'a> {
         Ok(outcome)
     }
 
-    /// A block as a graph of its own, computed the first time or `again`.
+    /// A block as a graph of its own, computed for the first time or `again`.
     fn segment<'s>(
         &'s self,
         input: &Input,
@@ -233,9 +233,9 @@ impl<'a> Evaluation<'a> {
         let tap = Injection::new(self, true);
         let rows = &self.batch.rows();
         let pass = self.pass(weights, rows, &tap);
-        // The embedding takes its weights under another node of the graph (storage is shared).
-        // Where it is tied to the output, its gradient is then summed over tokens before it meets
-        // the output's: the order in which it is added block by block.
+        // The embedding gets its weights as a node of their own (storage is shared). If it is tied
+        // to the output projection, its gradient is then summed over tokens before the projection's
+        // is added, as in the block-by-block order.
         let apart = weights.map(|weight| Ok(weight.reshape(weight.shape())?))?;
         let tokens = self.batch.row_tokens()?;
         let mut hidden = self.backbone.embed(&tokens, &self.pass(&apart, rows, &tap))?;
@@ -259,7 +259,7 @@ impl<'a> Evaluation<'a> {
         Ok(outcome)
     }
 
-    /// The terms that sit on top of the last layer.
+    /// The terms computed from the last layer's output.
     fn head_objective(&self, hidden: &Tensor, weights: &Params, rows: &Rows) -> Result<Tensor> {
         let Objective { cross_entropy, logits: term, .. } = self.objective;
         let pass = self.pass(weights, rows, &Untouched);

@@ -74,7 +74,7 @@ impl AnswerCache for NoCache {
 /// Answers of at most `most` tokens to the first `prompts` of the set called `set`, in order.
 /// Answers that `cache` has are taken from it.
 ///
-/// Prompts of about one length go together; of exactly one, where the decoder asks for that.
+/// Prompts of similar length share a batch; of equal length, if the decoder needs that.
 pub fn answers(
     model: Model<'_>,
     set: &str,
@@ -120,7 +120,7 @@ pub fn groups_of_one_length(prompts: &[Prompt], most: usize) -> Vec<Vec<usize>> 
     by_length.values().flat_map(|group| group.chunks(most.max(1))).map(<[_]>::to_vec).collect()
 }
 
-/// Indices of prompts, the shortest first, at most `most` together.
+/// Indices of prompts in groups of similar length, at most `most` in a group, the shortest first.
 fn by_length(prompts: &[Prompt], most: usize) -> Vec<Vec<usize>> {
     let mut indices: Vec<usize> = (0..prompts.len()).collect();
     indices.sort_by_key(|&index| prompts[index].tokens.len());

@@ -13,8 +13,19 @@ pub fn log_softmax(logits: &Tensor, axis: impl candle_core::shape::Dim) -> Resul
 }
 
 /// The mean cross-entropy of logits `[.., vocabulary]` over the rows whose target is not negative.
+///
+/// `targets` has one target for each row: those of a batch are
+/// [`Batch::row_targets`](crate::Batch::row_targets).
+///
+/// # Errors
+/// When there is another number of targets, or no row is labelled.
 pub fn cross_entropy(logits: &Tensor, targets: &[i64]) -> Result<Tensor> {
     let vocabulary = logits.dim(D::Minus1)?;
+    let rows = logits.elem_count().checked_div(vocabulary).unwrap_or(0);
+    if targets.len() != rows {
+        let problem = format!("{} targets for {rows} rows of logits", targets.len());
+        return Err(candle_core::Error::Msg(problem).into());
+    }
     let labelled: Vec<(u32, u32)> = targets
         .iter()
         .enumerate()

@@ -329,8 +329,8 @@ impl Model<'_> {
         Ok(vxf_tensor::numeric::scalar(&loss)?)
     }
 
-    /// The logits `[positions, vocabulary]` in `f32` or wider, without dropout; [`Batch::rows`] says which
-    /// row is which.
+    /// The logits `[positions, vocabulary]` in `f32` or wider, without dropout. [`Batch::rows`] is the
+    /// index of their rows.
     pub fn logits(&self, batch: &Batch) -> Result<candle_core::Tensor> {
         let (weights, rows) = (self.weights.detach(), batch.rows());
         let pass = Pass::new(&weights, &rows);

@@ -10,22 +10,22 @@ use crate::site::Site;
 use crate::{Params, Result};
 use vxf_tensor::{Key, Rows};
 
-/// A backbone whose own code works on rectangles.
+/// Adapts a backbone whose code works on rectangles.
 ///
 /// The wrapped backbone implements the same trait with other shapes: tokens `[batch, sequence]`, hidden
 /// embeddings `[batch, sequence, width]`, logits `[batch, sequence, vocabulary]`, and at a tap
 /// `[batch, sequence, width]`. Its pass has the rows of the rectangle: `pass.rows().seen()` says how many
-/// keys of each sample attention may see. Padding is computed and taken out again, which costs its time;
-/// taps, losses and gradients are those of the dense layout.
+/// keys of each sample are visible to attention. Padding is computed and removed again, which costs
+/// time; taps, losses and gradients are those of the dense layout.
 #[derive(Clone)]
 pub struct Rectangular(Arc<dyn Backbone>);
 
-/// The rectangle around `rows`: padding is hidden unless it is a rectangle already.
+/// The rectangle around `rows`, with the same visible keys.
 fn rectangle(rows: &Rows) -> Rows {
     Rows::rectangle(rows.samples(), rows.longest()).hiding(rows.seen())
 }
 
-/// Lets a tap on rows listen to rectangles.
+/// Applies a tap for rows to rectangles.
 struct OnRows<'a> {
     tap: &'a dyn Tap,
     rows: &'a Rows,
@@ -85,7 +85,6 @@ impl Backbone for Rectangular {
     }
 
     fn head(&self, hidden: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
-        // Each row by itself, whichever they are.
         Ok(self.0.head(&hidden.unsqueeze(0)?, pass)?.squeeze(0)?)
     }
 

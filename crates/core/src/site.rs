@@ -48,7 +48,7 @@ impl FromStr for SiteKind {
     }
 }
 
-/// A place whose tensor is a hidden embedding `[positions, width]`.
+/// A site whose tensor is a hidden embedding `[positions, width]`.
 ///
 /// Sites are ordered as in a forward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -173,8 +173,9 @@ impl From<SiteSelection> for Vec<String> {
     }
 }
 
-/// Hidden embeddings, their gradients or their perturbations, by site: `[positions, width]` each, with a
-/// row for each position of the batch ([`Batch::rows`](crate::Batch::rows)).
+/// Hidden embeddings, their gradients or their perturbations, by site.
+///
+/// Each is `[positions, width]`; [`Batch::rows`](crate::Batch::rows) is the index of the rows.
 pub type Hidden = BTreeMap<Site, Tensor>;
 
 #[cfg(test)]

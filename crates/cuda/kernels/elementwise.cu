@@ -75,7 +75,7 @@ __device__ inline void chacha8(const u32 *key, u64 counter, u32 stream, u32 *wor
     }
 }
 
-// Sample s has the rows starts[s] .. starts[s + 1] of the mask [rows, width], and is stream s. Its
+// Sample s has the rows starts[s] .. starts[s + 1] of the mask [rows, width]; its stream is s. Its
 // element e is word e / 16 % 16 of block 16 (e / 256) + e % 16.
 template <class T>
 __device__ void draw_mask(const u32 *key, const u32 *starts, T *mask, u32 width, u32 least,

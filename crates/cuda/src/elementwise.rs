@@ -127,8 +127,8 @@ pub fn heads(
 }
 
 /// The dropout mask of `[positions, width]`: 0 where the draw of ChaCha8 under `key` is below `least`,
-/// else `keep`. The draws are those that the CPU makes. `starts` has the first row of each sample and the
-/// number of all rows, and the longest sample `longest` rows.
+/// else `keep`. The draws are the same as on the CPU. `starts` has the first row of each sample and the
+/// number of all rows; the longest sample has `longest` rows.
 ///
 /// # Errors
 /// When a launch fails.

@@ -62,7 +62,7 @@ pub fn lora_linear(
     linear(x, w)?.add(&linear(&adapter, b)?.affine(scale, 0.0)?)
 }
 
-/// Applies several layers of one input with their adapters; see [`crate::ops::lora_linears`].
+/// Applies several layers of the same input, with their adapters; see [`crate::ops::lora_linears`].
 ///
 /// # Errors
 ///
@@ -236,7 +236,7 @@ pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     gate.silu()?.mul(up)
 }
 
-/// The same of one tensor with gates and what they open beside each other.
+/// The same for one tensor with `gate` and `up` side by side.
 ///
 /// # Errors
 ///
@@ -246,7 +246,7 @@ pub fn swiglu_joint(x: &Tensor) -> Result<Tensor> {
     swiglu(&x.narrow(D::Minus1, 0, width)?, &x.narrow(D::Minus1, width, width)?)
 }
 
-/// Attends within the samples of dense rows; see [`crate::ops::attend`].
+/// Attends within each sample of dense rows; see [`crate::ops::attend`].
 ///
 /// # Errors
 ///
@@ -261,7 +261,6 @@ pub fn attend(x: &[&Tensor], heads: &Heads, rows: &Rows) -> Result<Tensor> {
         }
         _ => x.iter().map(|&x| x.clone()).collect(),
     };
-    // Each sample by itself.
     let mut samples = Vec::with_capacity(rows.samples());
     for (range, &seen) in rows.ranges().zip(rows.seen()).filter(|(range, _)| !range.is_empty()) {
         let turned = |index: usize, count: usize| {

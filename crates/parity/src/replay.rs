@@ -327,7 +327,7 @@ impl Perturber for Replayed {
     fn perturb(&mut self, step: &mut Step<'_>) -> Result<Perturbation> {
         let main = step.main();
         let rows = step.batch(&main)?.rows();
-        // Recorded on padding too, which no real position sees.
+        // The recording has noise on padding too, which no real position sees.
         let scaled = self.noise.iter();
         let scaled = scaled.map(|(site, it)| Ok((*site, (rows.packed(it)? * self.factor)?)));
         Ok(Perturbation::Hidden(scaled.collect::<Result<_>>()?))

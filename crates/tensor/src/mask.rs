@@ -1,4 +1,4 @@
-//! Dropout masks, drawn for samples and positions: the same in every layout of a batch.
+//! Dropout masks, keyed by sample and position: they are the same in every layout of a batch.
 
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
@@ -7,40 +7,40 @@ use crate::rng::Key;
 use crate::rows::Rows;
 use crate::{Result, vectorised};
 
-/// Blocks of the generator that are computed side by side, and the words of each.
+/// Blocks of the generator that are computed together, and the words of each.
 const LANES: usize = 16;
 
-/// Draws of so many blocks.
+/// Draws of these blocks.
 const GROUP: usize = LANES * LANES;
 
-/// Draws that a thread makes at a time.
+/// Draws per unit of parallel work.
 const PIECE: usize = 64 * GROUP;
 
-/// Which elements of a `[positions, width]` tensor dropout keeps, and what they are multiplied by.
+/// The elements of a `[positions, width]` tensor that dropout keeps, and their factor.
 #[derive(Clone, Debug)]
 pub struct Mask {
-    /// 1 where an element is kept and 0 where not, u8; on a GPU the factors themselves.
+    /// 1 where an element is kept and 0 elsewhere, u8; on a GPU the factors themselves.
     tensor: Tensor,
     factor: f64,
 }
 
 impl Mask {
-    /// The mask that keeps elements where `kept`, u8, is 1, and multiplies them by `factor`.
+    /// A mask that keeps elements where `kept`, u8, is 1, and multiplies them by `factor`.
     pub fn new(kept: Tensor, factor: f64) -> Self {
         Self { tensor: kept, factor }
     }
 
-    /// The u8 tensor and the factor, on a CPU.
+    /// The u8 tensor and the factor; none on a GPU.
     pub fn kept(&self) -> Option<(&Tensor, f64)> {
         (self.tensor.dtype() == DType::U8).then_some((&self.tensor, self.factor))
     }
 
-    /// The sizes of the tensor that it is for.
+    /// The sizes of the masked tensor.
     pub fn dims(&self) -> &[usize] {
         self.tensor.dims()
     }
 
-    /// The mask as factors in a type: zero, or the factor of what is kept.
+    /// The mask as factors of type `dtype`: zero, or the factor of kept elements.
     ///
     /// # Errors
     /// When there is no such tensor.
@@ -59,7 +59,7 @@ impl Key {
     /// An inverted-dropout mask for `[positions, width]`: an element is dropped with probability `p`,
     /// otherwise multiplied by `1 / (1 - p)`.
     ///
-    /// A draw is a function of this key, the sample, the position and the column alone.
+    /// A draw depends on this key, the sample, the position and the column alone.
     ///
     /// # Errors
     /// When the device has no memory for it.
@@ -130,7 +130,7 @@ fn draw(kept: &mut [u8], key: &[u32; 8], sample: u64, first: u64, least: u32) {
     }
 }
 
-/// One word of each of the blocks that are computed side by side.
+/// One word of each of the blocks that are computed together.
 type Words = [u32; LANES];
 
 /// ChaCha with 8 rounds: blocks `counter` to `counter + 15` of `stream`, word by word. `counter` is a

@@ -41,10 +41,9 @@ pub fn instructions() -> &'static str {
     "default"
 }
 
-/// Elements of `T` in the widest vectors of this processor: those that loops over running sums are
-/// written for.
+/// The number of elements of `T` in the widest vectors of this processor.
 pub fn lanes<T>() -> usize {
-    /// Bytes of a vector where there are no wider ones.
+    /// Bytes of a vector without AVX-512.
     const NARROW: usize = 32;
     let bytes = if instructions() == "avx512f" { 2 * NARROW } else { NARROW };
     bytes / size_of::<T>()

@@ -1,4 +1,4 @@
-//! Which sample and position each row of a `[positions, width]` tensor belongs to.
+//! The index of the rows of a `[positions, width]` tensor.
 
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
@@ -10,19 +10,19 @@ use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, T
 
 use crate::autograd::apply1;
 
-/// The rows of a batch: sample after sample, each from its first position on.
+/// The sample and the position of each row: sample after sample, each in the order of its positions.
 ///
 /// In the dense layout a sample has a row for each of its tokens. In a rectangle all samples have as many
-/// rows as the longest one has tokens, and the rows behind a sample's last token are padding.
+/// rows as the longest one has tokens; the rows after a sample's last token are padding.
 #[derive(Clone, Debug)]
 pub struct Rows {
     /// The first row of each sample, and the number of all rows.
     starts: Vec<usize>,
-    /// How many keys of each sample attention may see.
+    /// The number of visible keys of each sample.
     seen: Vec<usize>,
-    /// At which position the first row of each sample stands.
+    /// The position of the first row of each sample.
     past: Vec<usize>,
-    /// Where each row lies in the rectangle, on the device that asked first.
+    /// The place of each row in the rectangle, on the first device that needed it.
     places: Arc<OnceLock<Tensor>>,
 }
 
@@ -43,7 +43,7 @@ impl Rows {
         Self::dense(&vec![columns; samples])
     }
 
-    /// The same rows; attention sees only the first `lengths` keys of each sample.
+    /// The same rows with only the first `lengths` keys of each sample visible.
     ///
     /// # Panics
     /// When there are more keys than rows, or not one length for each sample.
@@ -54,7 +54,7 @@ impl Rows {
         Self { seen: lengths.to_vec(), ..self }
     }
 
-    /// The same rows behind `past` earlier positions of each sample, which a decoder has seen.
+    /// The same rows after `past` earlier positions of each sample, whose keys a cache has.
     ///
     /// # Panics
     /// When there is not one number for each sample.
@@ -64,12 +64,12 @@ impl Rows {
         Self { seen, past: past.to_vec(), ..self }
     }
 
-    /// At which position the first row of each sample stands.
+    /// The position of the first row of each sample.
     pub fn past(&self) -> &[usize] {
         &self.past
     }
 
-    /// The number of positions of the sample that reaches furthest.
+    /// The largest number of positions of a sample, earlier ones included.
     pub fn furthest(&self) -> usize {
         let ends = self.ranges().zip(&self.past).map(|(range, past)| range.len() + past);
         ends.max().unwrap_or(0)
@@ -95,17 +95,17 @@ impl Rows {
         self.starts.windows(2).map(|pair| pair[0]..pair[1])
     }
 
-    /// How many keys of each sample attention may see.
+    /// The number of visible keys of each sample.
     pub fn seen(&self) -> &[usize] {
         &self.seen
     }
 
-    /// Rows of the longest sample.
+    /// The number of rows of the longest sample.
     pub fn longest(&self) -> usize {
         self.ranges().map(|range| range.len()).max().unwrap_or(0)
     }
 
-    /// Whether all samples have equally many rows.
+    /// Whether all samples have the same number of rows.
     pub fn is_rectangle(&self) -> bool {
         self.count() == self.samples() * self.longest()
     }
@@ -117,7 +117,7 @@ impl Rows {
         self.ranges().enumerate().flat_map(of)
     }
 
-    /// The values of a `[samples, longest]` list at each row.
+    /// The entry of a `[samples, columns]` list for each row.
     pub fn pick<T: Copy>(&self, rectangle: &[T]) -> Vec<T> {
         let columns = rectangle.len().checked_div(self.samples()).unwrap_or(0);
         self.positions().map(|(sample, at)| rectangle[sample * columns + at]).collect()
@@ -147,7 +147,7 @@ impl Rows {
         }
     }
 
-    /// Where each row lies in a rectangle of `longest` columns, u32 `[positions]`.
+    /// The place of each row in a rectangle of `longest` columns, u32 `[positions]`.
     fn places(&self, device: &Device) -> Result<Tensor> {
         if let Some(places) = self.places.get()
             && places.device().same_device(device)
@@ -160,7 +160,7 @@ impl Rows {
         Ok(self.places.get_or_init(|| places.clone()).clone())
     }
 
-    /// `[positions, width]` as `[samples, longest, width]`, zero where a sample has no row.
+    /// Maps `[positions, width]` to `[samples, longest, width]`, zero where a sample has no row.
     ///
     /// # Errors
     /// When `x` has another number of rows.
@@ -186,7 +186,7 @@ impl Rows {
         Tensor::cat(&[x, &none], 0)?.index_select(&from, 0)?.reshape(shape)
     }
 
-    /// `[samples, longest, ..]` as `[positions, ..]`: the transpose of [`Rows::padded`].
+    /// Maps `[samples, longest, ..]` to `[positions, ..]`: the transpose of [`Rows::padded`].
     ///
     /// # Errors
     /// When `x` has other sizes.
@@ -213,7 +213,7 @@ impl Rows {
     }
 }
 
-/// Whether the operation below can take this tensor.
+/// Whether the operation below supports this tensor.
 fn ours(x: &Tensor) -> bool {
     #[cfg(feature = "cuda")]
     if crate::numeric::in_kernels(x) {
@@ -222,7 +222,7 @@ fn ours(x: &Tensor) -> bool {
     x.device().is_cpu() && matches!(x.dtype(), DType::F32 | DType::F64)
 }
 
-/// Rows moved into the rectangle, or `back` out of it; either is the other's transpose.
+/// Moves rows into the rectangle, or `back`; either is the other's transpose.
 struct Moved {
     rows: Rows,
     width: usize,

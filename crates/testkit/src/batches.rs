@@ -39,7 +39,7 @@ impl Rows {
         rows
     }
 
-    /// The same samples with their padding treated otherwise.
+    /// Sets the treatment of padding.
     pub fn with_padding(self, padding: Padding) -> Self {
         Self { padding, ..self }
     }
@@ -61,7 +61,7 @@ impl Rows {
     }
 }
 
-/// All that can become of padding.
+/// Every treatment of padding.
 pub fn paddings() -> impl Strategy<Value = Padding> {
     proptest::sample::select(vec![Padding::LeftOut, Padding::Hidden, Padding::Seen])
 }

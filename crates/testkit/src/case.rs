@@ -26,7 +26,7 @@ pub struct Case {
     pub rows: usize,
     /// The most tokens in a sample.
     pub longest: usize,
-    /// What becomes of padding.
+    /// How padding is treated.
     pub padding: Padding,
     /// Sites that are asked for, as a recipe spells them.
     pub sites: Vec<String>,

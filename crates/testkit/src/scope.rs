@@ -27,8 +27,8 @@ impl Scope {
         matches!(self, Self::PerExample | Self::PerToken)
     }
 
-    /// The entries of `hidden` by the budget they share, in f64 and in a fixed order; `rows` says which
-    /// row belongs to which sample.
+    /// The entries of `hidden`, grouped by budget, in f64 and in a fixed order; `rows` is the index of its
+    /// rows.
     pub fn groups(self, hidden: &Hidden, rows: &Rows) -> Result<Vec<Vec<f64>>> {
         let samples: Vec<usize> = rows.positions().map(|(sample, _)| sample).collect();
         let mut groups: Vec<Vec<f64>> = Vec::new();

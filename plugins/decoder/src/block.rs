@@ -57,7 +57,7 @@ impl Block {
         let hidden = self.after(&self.attention_norm, hidden, pass)?;
 
         let input = self.before(&self.mlp_norm, &hidden, pass)?;
-        // A norm behind it would read it for its gradient.
+        // The gradient of a norm after it would need it.
         let values = match pass.output_unread() && self.norm_first {
             true => Values::Unread,
             false => Values::Read,

@@ -7,11 +7,11 @@ use vxf_nn::ops::{self, Heads, KeyValues};
 /// The least capacity, in positions.
 const MIN_CAPACITY: usize = 64;
 
-/// What one layer keeps of the positions it has seen.
+/// The key-value cache of one layer.
 pub(crate) enum Cache {
-    /// In the CPU's own operation, which takes samples of any length.
+    /// That of the fused CPU operation, for samples of any lengths.
     Own(KeyValues),
-    /// In tensors, for samples of one length.
+    /// Tensors, for samples of equal length.
     Tensors(Kept),
 }
 
@@ -28,10 +28,10 @@ impl Kept {
     /// Attends from new rows, queries, keys and values `[positions, heads d]`, to all positions.
     ///
     /// # Errors
-    /// When samples have unequally many rows.
+    /// When samples have different numbers of rows.
     pub(crate) fn attend(&mut self, x: [&Tensor; 3], heads: &Heads, rows: &Rows) -> Result<Tensor> {
         if !rows.is_rectangle() {
-            let problem = "samples of several lengths are decoded together on the CPU alone";
+            let problem = "only the CPU decodes samples of different lengths together";
             return Err(Error::State(problem.to_owned()));
         }
         let (samples, new) = (rows.samples(), rows.longest());

@@ -13,7 +13,7 @@ pub(crate) struct Cached<'a> {
     model: &'a Transformer,
     weights: Params,
     caches: Vec<Cache>,
-    /// How many positions of each sample it has seen.
+    /// The number of cached positions of each sample.
     past: Vec<usize>,
 }
 

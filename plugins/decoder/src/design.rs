@@ -164,13 +164,13 @@ impl Design {
         format!("{}.layers.{layer}.{part}", self.names.root)
     }
 
-    /// The names of the layers that make queries, keys and values.
+    /// The names of the query, key and value projections.
     pub(crate) fn query_key_value(&self, layer: usize) -> Vec<String> {
         let parts = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"];
         parts.iter().map(|part| self.layer_name(layer, part)).collect()
     }
 
-    /// The names of the first layers of the feed-forward block: gate and up projection, or the latter.
+    /// The names of the gate and up projections, or of the up projection alone.
     pub(crate) fn gate_up(&self, layer: usize) -> Vec<String> {
         let gate = (self.mlp == Mlp::Gated).then_some("mlp.gate_proj");
         let parts = gate.into_iter().chain([self.names.up]);

@@ -59,7 +59,7 @@ impl Linear {
         self.applied(x, pass, Values::Read)
     }
 
-    /// The same, or, where nobody reads the output, zeros with the same gradients.
+    /// The same; zeros with the same gradients if the output is not used.
     pub(crate) fn applied(&self, x: &Tensor, pass: &Pass<'_>, values: Values) -> Result<Tensor> {
         let weight = &self.weight.of(pass)?;
         let y = match self.adapter_of(pass) {
@@ -76,19 +76,19 @@ impl Linear {
         }
     }
 
-    /// The adapter and its matrices A and B, if the pass brings them.
+    /// The adapter and its matrices A and B, if the pass has them.
     fn adapter_of<'a>(&'a self, pass: &Pass<'a>) -> Option<(&'a Adapter, &'a Tensor, &'a Tensor)> {
         let adapter = self.adapter.as_ref()?;
         Some((adapter, pass.weight(&adapter.a_name)?, pass.weight(&adapter.b_name)?))
     }
 
-    /// Whether the pass brings a weight or bias in place of the frozen one.
+    /// Whether the pass has a trained weight or bias.
     fn is_replaced(&self, pass: &Pass<'_>) -> bool {
         let mut own = [Some(&self.weight), self.bias.as_ref()].into_iter().flatten();
         own.any(|weight| pass.weight(&weight.name).is_some())
     }
 
-    /// This layer as one of several side by side.
+    /// This layer as one of several of the same input.
     fn side(&self, x: &Tensor, pass: &Pass<'_>) -> Result<Layer> {
         let out = self.weight.frozen.dim(0)?;
         let mask = match self.adapter_of(pass) {
@@ -113,17 +113,17 @@ impl Linear {
     }
 }
 
-/// Linear layers of one input: one product, where the pass brings nothing but adapters.
+/// Linear layers of the same input: one product, if only adapters are trained.
 #[derive(Clone, Debug)]
 pub(crate) struct Group {
     layers: Vec<Linear>,
-    /// The frozen weights below each other, if they lie so.
+    /// The stack of the frozen weights, if there is one.
     weight: Option<Tensor>,
     bias: Option<Tensor>,
 }
 
 impl Group {
-    /// Layers whose frozen weights are parts of `weight`, if there is one, in order.
+    /// Layers whose frozen weights are parts of the stack `weight`, in order.
     pub(crate) fn new(layers: Vec<Linear>, weight: Option<Tensor>) -> Result<Self> {
         let biases: Vec<_> = layers.iter().filter_map(|layer| layer.bias.as_ref()).collect();
         let biases: Vec<_> = biases.into_iter().map(|bias| bias.frozen.clone()).collect();
@@ -131,13 +131,12 @@ impl Group {
             true => Some(Tensor::cat(&biases, 0)?),
             false => None,
         };
-        // Some with a bias and some without: each by itself.
+        // With biases on some layers only, each is applied alone.
         let weight = weight.filter(|_| biases.is_empty() || bias.is_some());
         Ok(Self { layers, weight, bias })
     }
 
-    /// `[positions, in]` to the outputs of all layers beside each other; `None` where they have to be
-    /// applied one by one.
+    /// The outputs of all layers side by side; `None` if they must be applied one by one.
     pub(crate) fn joined(&self, x: &Tensor, pass: &Pass<'_>) -> Result<Option<Tensor>> {
         let Some(weight) = self.weight.as_ref().filter(|_| ops::joins(x)) else { return Ok(None) };
         if self.layers.iter().any(|layer| layer.is_replaced(pass)) {
@@ -162,12 +161,12 @@ impl Group {
         }))
     }
 
-    /// The output of each layer, applied by itself.
+    /// The output of each layer, applied one by one.
     pub(crate) fn apart(&self, x: &Tensor, pass: &Pass<'_>) -> Result<Vec<Tensor>> {
         self.layers.iter().map(|layer| layer.forward(x, pass)).collect()
     }
 
-    /// The same layers with places for adapters where `trainable` targets them.
+    /// The same layers with places for the adapters that `trainable` targets.
     pub(crate) fn with_trainable(&self, trainable: &Trainable) -> Self {
         let layers = self.layers.iter().map(|layer| layer.with_trainable(trainable)).collect();
         Self { layers, ..self.clone() }

@@ -13,7 +13,7 @@ use crate::parts::Parts;
 #[derive(Clone, Debug)]
 pub(crate) struct Mlp {
     kind: design::Mlp,
-    /// Gate and up projection, or the latter alone. With a gate the activation is `silu(gate) * up`,
+    /// Gate and up projection, or the up projection alone. With a gate the activation is `silu(gate) * up`,
     /// without one `relu(up)`.
     inner: Group,
     down: Linear,

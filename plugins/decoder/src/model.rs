@@ -88,12 +88,12 @@ impl Transformer {
         &self.blocks
     }
 
-    /// Whether the CPU's own operations compute it.
+    /// Whether the fused CPU operations compute it.
     pub(crate) fn has_own_kernels(&self) -> bool {
         ops::joins(&self.output)
     }
 
-    /// The angles of the positions in `rows`, if positions are rotary.
+    /// The rotation tables of the positions in `rows`, if positions are rotary.
     pub(crate) fn tables(&self, rows: &Rows) -> Result<Option<Tables>> {
         self.rotary.as_ref().map(|rotary| rotary.tables(rows.furthest())).transpose()
     }

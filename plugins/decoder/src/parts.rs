@@ -9,11 +9,11 @@ use vxf_nn::ops;
 
 use crate::design::{Design, Norm};
 
-/// Weights below each other, by the name of the first layer.
+/// Stacks of weights, by the name of the first layer.
 pub(crate) type Joined = BTreeMap<String, Tensor>;
 
-/// Puts the weights of layers that are applied to one input below each other; `tensors` are parts of them
-/// then, so that nothing is held twice.
+/// Stacks the weights of layers with the same input. `tensors` become parts of the stacks, so that nothing
+/// is stored twice.
 pub(crate) fn joined(design: &Design, mut tensors: Params) -> Result<(Params, Joined)> {
     let mut all = Joined::new();
     let layers = 0..design.windows.len();
@@ -40,7 +40,7 @@ pub(crate) fn joined(design: &Design, mut tensors: Params) -> Result<(Params, Jo
 pub(crate) struct Parts<'a> {
     pub(crate) design: &'a Design,
     pub(crate) tensors: &'a Params,
-    /// Weights of layers of one input below each other, by the name of the first layer.
+    /// The stacks of the weights of layers with the same input.
     pub(crate) joined: &'a Joined,
     pub(crate) dtype: DType,
     pub(crate) device: &'a Device,
@@ -59,7 +59,7 @@ impl Parts<'_> {
         Ok(layers::Linear::new(name, self.tensor(&format!("{name}.weight"))?, bias))
     }
 
-    /// Linear layers that are applied to one input.
+    /// Linear layers with the same input.
     pub(crate) fn group(&self, names: &[String]) -> Result<layers::Group> {
         let layers = names.iter().map(|name| self.linear(name)).collect::<Result<Vec<_>>>()?;
         layers::Group::new(layers, names.first().and_then(|name| self.joined.get(name)).cloned())

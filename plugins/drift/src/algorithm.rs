@@ -58,7 +58,7 @@ pub fn drift(
         let (now, then) = (model.hidden(&batch, &sites)?, aligned.hidden(&batch, &sites)?);
         let (mut changes, mut norms) = (Vec::new(), Vec::new());
         for &site in &sites {
-            let (now, then) = (wide(&now, site)?, wide(&then, site)?);
+            let (now, then) = (in_f64(&now, site)?, in_f64(&then, site)?);
             changes.push(squares(&(now - &then)?, &rows)?);
             norms.push(squares(&then, &rows)?);
         }

@@ -22,10 +22,10 @@ impl Kl {
         Self { config }
     }
 
-    /// The weighted divergence of logits `[positions, vocabulary]` from the teacher's.
+    /// `lambda * KL` of logits `[positions, vocabulary]` from the teacher's.
     fn divergence(&self, teacher: &Tensor, student: &Tensor, batch: &Batch) -> Result<Tensor> {
         let (samples, columns) = batch.shape();
-        // The reference normalises over time, not over the vocabulary: in a rectangle.
+        // The reference takes the softmax over time, not over the vocabulary.
         let timed = |logits: &Tensor| -> Result<Tensor> {
             Ok(match self.config.form {
                 Form::Corrected | Form::AxisCorrected => log_softmax(logits, D::Minus1)?,
@@ -37,11 +37,14 @@ impl Kl {
         };
         let teacher = timed(teacher)?.detach();
         let gap = (&teacher - timed(student)?)?;
-        let terms = (teacher.exp()? * gap)?;
+        let mut terms = (teacher.exp()? * gap)?;
+        if self.config.form == Form::Corrected && batch.padding != Padding::LeftOut {
+            terms = terms.broadcast_mul(&batch.token_mask(&terms)?)?;
+        }
         Ok((terms.sum_all()? * (self.config.lambda / samples as f64))?)
     }
 
-    /// The question about the main stream, with padding where the form reads it.
+    /// A query on the main stream, with padding computed where the form reads it.
     fn asked<'s, 'a>(&self, step: &'s mut Step<'a>) -> Query<'s, 'a> {
         match self.config.form {
             Form::Corrected => step.on_main(),

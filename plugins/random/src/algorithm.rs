@@ -33,7 +33,7 @@ impl Perturber for Gaussian {
         let GaussianConfig { rho, form, sites } = &self.config;
         let main = step.main();
         let batch = step.batch(&main)?;
-        // Drawn for real positions, whatever the layout is.
+        // Drawn for real positions, in every layout.
         let shape = [batch.lengths.iter().sum(), step.architecture().width];
         let key = step.key("noise");
 

@@ -131,7 +131,7 @@ fn scale(hidden: &mut Hidden, factor: impl Fn(Site) -> Result<Scalar>) -> Result
     Ok(())
 }
 
-/// Scales the entries of each row, or of each sample of `rows`, by their own norm over all sites.
+/// Scales each row, or each sample of `rows`, to norm `rho` over all sites.
 fn scale_groups(hidden: &mut Hidden, rho: f64, rows: Option<&Rows>) -> Result<()> {
     let mut squares: Option<Tensor> = None;
     for tensor in hidden.values() {
@@ -147,7 +147,7 @@ fn scale_groups(hidden: &mut Hidden, rho: f64, rows: Option<&Rows>) -> Result<()
         let none = Tensor::zeros((rows.samples(), 1), DType::F64, squares.device())?;
         squares = none.index_add(&samples, &squares, 0)?.index_select(&samples, 0)?;
     }
-    let factor = ((squares.sqrt()? + GUARD)?.recip()? * rho)?;
+    let factor = ((squares.sqrt()? + EPSILON)?.recip()? * rho)?;
     for tensor in hidden.values_mut() {
         // Computed in f64 and rounded once, so that no group exceeds `rho`.
         let scaled = tensor.to_dtype(DType::F64)?.broadcast_mul(&factor)?;

@@ -19,7 +19,7 @@ pub(crate) fn fitted(last: &Perturbation, batch: &Batch) -> Result<Perturbation>
     })
 }
 
-/// A perturbation of `batch` in a form that fits any other: `[samples, columns, width]` at each site.
+/// A perturbation of `batch`, padded to `[samples, columns, width]` at each site.
 pub(crate) fn kept(perturbation: &Perturbation, batch: &Batch) -> Result<Perturbation> {
     Ok(match perturbation {
         Perturbation::Hidden(hidden) => {
@@ -31,15 +31,15 @@ pub(crate) fn kept(perturbation: &Perturbation, batch: &Batch) -> Result<Perturb
     })
 }
 
-/// A tensor `[samples, columns, width]` for the rows of a batch of other samples and columns.
+/// A tensor `[samples, columns, width]`, cut and padded to the rows of `batch`.
 fn fit(tensor: &Tensor, batch: &Batch) -> Result<Tensor> {
     let rows = batch.rows();
     let (samples, columns) = (rows.samples(), rows.longest());
     let shared = (tensor.dim(0)?.min(samples), tensor.dim(1)?.min(columns));
-    let shown = tensor.narrow(0, 0, shared.0)?.narrow(1, 0, shared.1)?;
-    let shown = shown.pad_with_zeros(0, 0, samples - shared.0)?;
-    let shown = rows.packed(&shown.pad_with_zeros(1, 0, columns - shared.1)?.contiguous()?)?;
-    Ok(shown.broadcast_mul(&batch.token_mask(&shown)?)?)
+    let padded = tensor.narrow(0, 0, shared.0)?.narrow(1, 0, shared.1)?;
+    let padded = padded.pad_with_zeros(0, 0, samples - shared.0)?;
+    let padded = rows.packed(&padded.pad_with_zeros(1, 0, columns - shared.1)?.contiguous()?)?;
+    Ok(padded.broadcast_mul(&batch.token_mask(&padded)?)?)
 }
 
 /// The checkpoint state of a perturbation.

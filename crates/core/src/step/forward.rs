@@ -22,7 +22,7 @@ impl Query<'_, '_> {
         Ok(seen.take())
     }
 
-    /// The logits `[positions, vocabulary]` in `f32` or wider, cut off from any graph.
+    /// The logits `[positions, vocabulary]` in `f32` or wider, detached from any graph.
     pub fn logits(self) -> Result<Tensor> {
         self.forward("logits", &Untouched)
     }

@@ -62,15 +62,15 @@ impl<'s, 'a> Query<'s, 'a> {
         self
     }
 
-    /// With the padding computed, and hidden from attention: rows lie in the rectangle
-    /// `batch.with_padding(Padding::Hidden)`. For formulas that read padding.
+    /// Computes padding too: the layout is that of `batch.with_padding(Padding::Hidden)`. For formulas
+    /// that read padding.
     pub fn rectangle(mut self) -> Self {
         self.rectangle = true;
         self
     }
 
-    /// Over all micro-batches of the step, each weighted by its share of the stream's labelled
-    /// tokens: the loss and the gradient of the step's large batch.
+    /// Runs over all micro-batches of the step, each weighted by its share of the stream's labelled
+    /// tokens. This gives the loss and the gradient of the step's large batch.
     pub fn whole(mut self) -> Self {
         self.whole = true;
         self
@@ -174,7 +174,7 @@ impl<'s, 'a> Query<'s, 'a> {
         }
     }
 
-    /// The samples, in the layout that was asked for.
+    /// The batch in the layout of this query.
     pub(super) fn batch(&mut self, micro: usize) -> Result<Arc<Batch>> {
         let batch = self.step.batch_of(&self.stream, micro)?;
         Ok(match self.rectangle && batch.padding == Padding::LeftOut {
@@ -183,14 +183,14 @@ impl<'s, 'a> Query<'s, 'a> {
         })
     }
 
-    /// What is added at sites, in the layout that was asked for.
+    /// The perturbation at sites in the layout of this query.
     pub(super) fn hidden_perturbation(&mut self, micro: usize) -> Result<Option<Hidden>> {
         let Perturbation::Hidden(hidden) = &self.perturbation else { return Ok(None) };
         let hidden = hidden.clone();
         let batch = self.batch(micro)?;
         let (rows, real) = (batch.rows().count(), batch.lengths.iter().sum::<usize>());
         let fitted = hidden.into_iter().map(|(site, added)| {
-            // It was made on the batch's own rows.
+            // It was made for the dense rows of the batch.
             let dense = rows != real && added.dims().first() == Some(&real);
             Ok((site, if dense { batch.laid_out(&added)? } else { added }))
         });

@@ -13,14 +13,14 @@ use super::{Real, View, add_scaled};
 /// Rows, or columns, that are processed together.
 const ABREAST: usize = 4;
 
-/// Rows of a sum of outer products that are gone through together, so that they stay in the cache.
+/// Rows of a sum of outer products that are processed together, so that they stay in the cache.
 const DEEP: usize = 32;
 
 /// Rows per partial sum of outer products. Fixed, so that the order of additions does not depend on
 /// the thread count.
 const GROUP: usize = 256;
 
-/// Which elements of a row-major matrix dropout keeps, and what it multiplies them by.
+/// The elements of a row-major matrix that dropout keeps, and the factor of those.
 #[derive(Clone, Copy)]
 pub(crate) struct Kept<'a, T> {
     pub(crate) bytes: &'a [u8],
@@ -53,7 +53,7 @@ impl<'a, T: Real> Kept<'a, T> {
     }
 }
 
-/// Two neighbouring vectors of a row, from column `at` on.
+/// Two adjacent vectors of a row, from column `at`.
 #[inline(always)]
 fn vectors<T, const L: usize>(row: &[T], at: usize) -> (&[T; L], &[T; L]) {
     match row[at..at + 2 * L].as_chunks::<L>().0 {
@@ -98,8 +98,8 @@ fn add_multiple<T: Real>(into: &mut [T], factor: T, row: &[T]) {
     }
 }
 
-/// Adds `u m` to the first columns of `y`, whose rows begin `pitch` elements apart, for `u` `[rows, rank]`
-/// and dense `m` `[rank, width]`.
+/// Adds `u m` to the first columns of `y`, whose rows have the stride `pitch`, for `u` `[rows, rank]` and
+/// dense `m` `[rank, width]`.
 pub(crate) fn spread<T: Real>(y: &mut [T], pitch: usize, u: View<'_, T>, m: &[T]) {
     let (rows, rank) = u.size();
     if y.is_empty() || m.is_empty() || rows == 0 {
@@ -234,8 +234,8 @@ pub(crate) fn masked_spread<T: Real>(y: &mut [T], u: View<'_, T>, m: &[T], mask:
     });
 }
 
-/// `p^T x` as a dense `[rank, width]`, for `p` `[rows, rank]` and `x` `[rows, width]`, the latter times
-/// a mask if there is one, for a dense `x`.
+/// `p^T (x * mask)` as a dense `[rank, width]`, for `p` `[rows, rank]` and `x` `[rows, width]`. With a
+/// mask, `x` must be dense.
 pub(crate) fn outer_sum<T: Real>(
     p: View<'_, T>,
     x: View<'_, T>,

@@ -17,8 +17,7 @@ const ABREAST: usize = 4;
 /// Multiply-adds per work item. Fixed, so that no result depends on the thread count.
 pub(super) const GRAIN: usize = 1 << 16;
 
-/// Runs an expression with `$L` standing for the elements of `$T` in this processor's vectors, for the
-/// sums that are kept in them.
+/// Runs an expression with `$L` standing for the number of elements of `$T` in a vector of this processor.
 macro_rules! by_lanes {
     ($T:ty, $L:ident => $work:expr) => {
         if vxf_tensor::processor::lanes::<$T>() == 16 {
@@ -41,7 +40,7 @@ pub(crate) fn few_rows<T: Real>(x: &[T], w: &[T], rows: usize, inner: usize) -> 
     if rows == 1 { columns } else { transposed(&columns, rows) }
 }
 
-/// `many few^T` as a dense `[.., count]`, for `many` `[.., inner]`, whose rows lie dense, and dense `few`
+/// `many few^T` as a dense `[.., count]`, for `many` `[.., inner]` with contiguous rows, and dense `few`
 /// `[count, inner]`.
 pub(crate) fn dots<T: Real>(many: View<'_, T>, few: &[T], count: usize) -> Vec<T> {
     let (rows, inner) = many.size();
@@ -65,7 +64,7 @@ pub(crate) fn dots<T: Real>(many: View<'_, T>, few: &[T], count: usize) -> Vec<T
     out
 }
 
-/// The products of every row of `w` with each of `rows` dense rows of `x`, the former's index first.
+/// The dot products of every row of `w` with each of `rows` dense rows of `x`, the index of `w` first.
 #[inline(always)]
 pub(crate) fn fill<T: Real, const L: usize>(
     columns: &mut [T],

@@ -22,7 +22,7 @@ pub fn linear(x: &Tensor, w: &Tensor) -> Result<Tensor> {
     of_which(x, w, Values::Read)
 }
 
-/// The same layer for its gradients alone: where there is a fused kernel, zeros stand for its output.
+/// The same layer for its gradients alone: the fused kernels return zeros.
 ///
 /// # Errors
 ///
@@ -31,12 +31,12 @@ pub fn linear_unread(x: &Tensor, w: &Tensor) -> Result<Tensor> {
     of_which(x, w, Values::Unread)
 }
 
-/// Whether anybody reads the output of a layer.
+/// Whether the output of a layer is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Values {
-    /// They are computed.
+    /// It is computed.
     Read,
-    /// Zeros stand for them: the layer is applied again for its gradients.
+    /// It is zero; the layer is recomputed for its gradients alone.
     Unread,
 }
 

@@ -1,4 +1,4 @@
-//! Frozen linear layers of one input, side by side, with trained low-rank adapters.
+//! Frozen linear layers of the same input, with trained low-rank adapters.
 
 use std::sync::OnceLock;
 
@@ -14,12 +14,12 @@ use crate::kernel::{
     Kept, Real, View, dots, masked_dots, masked_spread, outer_sum, spread, transposed,
 };
 
-/// One of several linear layers side by side.
+/// One of several linear layers of the same input.
 #[derive(Clone, Debug)]
 pub struct Layer {
-    /// How many outputs it has.
+    /// The number of outputs.
     pub out: usize,
-    /// Whether an adapter is on it.
+    /// Whether it has an adapter.
     pub adapted: bool,
     /// The dropout of the adapter's input.
     pub mask: Option<Mask>,
@@ -27,11 +27,11 @@ pub struct Layer {
 
 /// Applies a frozen linear layer and its low-rank adapter.
 ///
-/// Computes `x w^T + scale ((x * mask) a^T) b^T` for `x` `[.., in]`, `w` `[out, in]`, `a`
-/// `[r, in]` and `b` `[out, r]`; the result is `[.., out]`. `mask`, of as many rows as `x`, is the
-/// dropout of the adapter's input. `w` and `mask` never get a gradient, even when tracked; `x`, `a` and
-/// `b` get theirs if tracked. `a` and `b` may be of another type than `x`: they are rounded to it, and
-/// their gradients are of their own.
+/// Computes `x w^T + scale ((x * mask) a^T) b^T` for `x` `[.., in]`, `w` `[out, in]`, `a` `[r, in]`
+/// and `b` `[out, r]`; the result is `[.., out]`. `mask`, with as many rows as `x`, is the dropout of
+/// the adapter's input. `w` and `mask` never get a gradient, even when tracked; `x`, `a` and `b` get
+/// theirs if tracked. `a` and `b` may have another type than `x`: they are rounded to the type of `x`,
+/// and their gradients keep their own type.
 ///
 /// # Errors
 ///
@@ -49,11 +49,11 @@ pub fn lora_linear(
     lora_linears(x, w, [a, b], &[layer], scale, Values::Read)
 }
 
-/// Applies several layers of one input with their adapters: their outputs stand side by side.
+/// Applies several layers of the same input, with their adapters; the outputs are side by side.
 ///
-/// `w` `[out, in]` holds the weights of all `layers` below each other. `a` `[r layers, in]` and `b`
-/// `[out, r]` hold those of all adapters, in the order of the layers that have one; all are of one rank.
-/// Otherwise as [`lora_linear`].
+/// `w` `[out, in]` is the stack of the weights of all `layers`. `a` `[r layers, in]` and `b` `[out, r]` are
+/// the stacks of all adapters, in the order of the layers that have one; all have the same rank. In all else
+/// this is [`lora_linear`].
 ///
 /// # Errors
 ///
@@ -119,16 +119,16 @@ pub fn lora_linears(
     }
 }
 
-/// Where an adapter lies among the others.
+/// The place of an adapter in the stacks.
 struct Part {
-    /// Its first column of the output, and how many it has.
+    /// Its first column of the output, and the number of its columns.
     column: usize,
     out: usize,
     /// Its first row of `b`.
     row: usize,
     /// Its first row of `a`, and column of the inner activation.
     rank: usize,
-    /// Which elements of the input it sees, u8, and their factor.
+    /// Its dropout: the elements of the input that are kept, u8, and their factor.
     mask: Option<(Tensor, f64)>,
 }
 
@@ -150,7 +150,7 @@ impl Part {
         Ok(parts)
     }
 
-    /// Hands the mask, if there is one, to `work`.
+    /// Calls `work` with the mask, if there is one.
     fn masked<T: Real, R>(&self, work: impl FnOnce(Option<Kept<'_, T>>) -> R) -> Result<R> {
         let Some((kept, factor)) = &self.mask else { return Ok(work(None)) };
         let kept = flat(kept)?;
@@ -158,12 +158,12 @@ impl Part {
     }
 }
 
-/// What both forms of the operation capture.
+/// The captured operands of both forms.
 struct Base {
     w: Tensor,
     parts: Vec<Part>,
     sizes: Sizes,
-    /// Of each adapter.
+    /// The rank of each adapter.
     rank: usize,
     scale: f64,
     values: Values,
@@ -171,17 +171,17 @@ struct Base {
 }
 
 impl Base {
-    /// Columns of the inner activations of all adapters.
+    /// The number of columns of the inner activations.
     fn ranks(&self) -> usize {
         self.parts.len() * self.rank
     }
 
-    /// The inner activation of one adapter, among those of all.
+    /// The inner activation of one adapter, as a part of all.
     fn inner<'a, T: Real>(&self, u: &'a [T], part: &Part) -> View<'a, T> {
         View::strided(&u[part.rank.min(u.len())..], self.sizes.rows, self.rank, self.ranks())
     }
 
-    /// The outputs of one layer, among those of all.
+    /// The outputs of one layer, as a part of all.
     fn outputs<'a, T: Real>(&self, y: &'a [T], part: &Part) -> View<'a, T> {
         View::strided(&y[part.column.min(y.len())..], self.sizes.rows, part.out, self.sizes.out)
     }
@@ -191,7 +191,7 @@ impl Base {
         transposed(&b[part.row * self.rank..][..part.out * self.rank], self.rank)
     }
 
-    /// Puts `[rows, r]` of one adapter among those of all, times the scale.
+    /// Writes `[rows, r]` of one adapter, times the scale, to its columns of all.
     fn place<T: Real>(&self, all: &mut [T], own: &[T], part: &Part) {
         let scale = T::of(self.scale);
         let rows = all.chunks_exact_mut(self.ranks()).zip(own.chunks_exact(self.rank));
@@ -233,7 +233,7 @@ impl Base {
         Ok([y, u])
     }
 
-    /// The gradients of the adapters' inner activations short of their scale, `scale dy b`.
+    /// The gradients of the adapters' unscaled inner activations, `scale dy b`.
     fn back_down<T: Real>(&self, dy: &[T], b: &[T]) -> Vec<T> {
         let mut du = vec![T::ZERO; self.sizes.rows * self.ranks()];
         for part in &self.parts {
@@ -348,7 +348,7 @@ impl CustomOp3 for Adapted {
             let (a, b) = (elements::<T>(a, a_layout)?, elements(b, b_layout)?);
             let [y, u] = self.base.forward(elements(x, x_layout)?, a, b)?;
             let u = gradient(u, &Shape::from((self.base.sizes.rows, self.base.ranks())))?;
-            // Nothing else runs this operation's forward pass, so the cell was empty.
+            // Each operation runs forward once, so the cell was empty.
             self.inner.get_or_init(|| u);
             Ok(output(y, &self.base.shape))
         })

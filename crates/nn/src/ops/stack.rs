@@ -1,4 +1,4 @@
-//! Matrices below each other.
+//! Stacks of matrices.
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
@@ -7,7 +7,7 @@ use vxf_tensor::autograd::{apply2, apply3};
 use super::{by_dtype, elements, fused, output, same_kind};
 use crate::kernel::Real;
 
-/// Puts one to three matrices of one width below each other.
+/// Concatenates one to three matrices of the same width along their rows.
 ///
 /// # Errors
 ///
@@ -37,7 +37,7 @@ pub fn stacked(parts: &[&Tensor]) -> Result<Tensor> {
     }
 }
 
-/// The operation; the gradients are the parts of that of the result.
+/// The operation; the gradients are parts of the result's gradient.
 struct Stacked {
     rows: Vec<usize>,
     shape: Shape,

@@ -32,8 +32,7 @@ pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     apply2([&gate.contiguous()?, &up.contiguous()?], Swiglu)
 }
 
-/// The same of one tensor: `x` `[.., 2 H]` has the gates and, beside them, what they open; the result is
-/// `[.., H]`.
+/// The same for one tensor: `x` `[.., 2 H]` holds `gate` and `up` side by side; the result is `[.., H]`.
 ///
 /// # Errors
 ///
@@ -42,7 +41,7 @@ pub fn swiglu_joint(x: &Tensor) -> Result<Tensor> {
     same_kind("swiglu", &[x])?;
     let (_, both) = rows_of("swiglu", x)?;
     if both % 2 != 0 {
-        bail!("swiglu: gates and what they open in {both} columns (x {:?})", x.dims());
+        bail!("swiglu: gate and up in {both} columns (x {:?})", x.dims());
     }
     if !fused(x) {
         return compose::swiglu_joint(x);

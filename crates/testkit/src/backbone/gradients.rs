@@ -35,7 +35,7 @@ fn sampled(gradient: &[f64], key: &Key) -> [usize; 2] {
     [largest.unwrap_or(0), key.rng().random_range(0..gradient.len())]
 }
 
-/// Something to add at all sites, the same at real positions in every layout.
+/// Random perturbations at all sites, the same at real positions in every layout.
 fn noise(backbone: &dyn Backbone, batch: &Batch, key: &Key) -> Result<Hidden> {
     let shape = [batch.lengths.iter().sum(), backbone.architecture().width];
     let drawn = all_sites(backbone)?.into_iter().map(|site| {
@@ -207,8 +207,8 @@ pub fn a_subset_has_the_gradients_of_all(make: impl Fn(DType) -> Arc<dyn Backbon
     });
 }
 
-/// Loss and gradients do not depend on the layout of the rows: dense, in a rectangle, or in one whose
-/// padding attention sees, in f64, with dropout and a perturbation. Padding has gradient zero.
+/// Loss and gradients are the same in every layout: dense, in a rectangle, and in a rectangle with
+/// visible padding; in f64, with dropout and a perturbation. The gradient at padding is zero.
 pub fn every_layout_is_the_same_step(make: impl Fn(DType) -> Arc<dyn Backbone>) {
     let backbone = make(DType::F64);
     let same = |what: &str, a: &[f64], b: &[f64]| {

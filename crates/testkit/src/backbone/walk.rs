@@ -66,7 +66,8 @@ pub fn does_not_see_the_future(make: impl Fn(DType) -> Arc<dyn Backbone>) {
     });
 }
 
-/// Real positions are unmoved by padding, by more of it, and by whether it is hidden.
+/// Outputs at real positions do not depend on padding: whether it is computed, how much there is, and
+/// whether it is hidden.
 pub fn padding_is_inert(make: impl Fn(DType) -> Arc<dyn Backbone>) {
     let backbone = make(DType::F64);
     property(6, samples(), |samples| {
@@ -88,7 +89,7 @@ pub fn padding_is_inert(make: impl Fn(DType) -> Arc<dyn Backbone>) {
         ];
         for other in others {
             for (a, b) in reference.iter().zip(&other) {
-                // Products of other sizes may add in another order.
+                // Matrix products of other sizes may add in another order.
                 assert!((a - b).abs() <= 1e-10, "a real position moved: {a} {b}");
             }
         }
@@ -96,9 +97,8 @@ pub fn padding_is_inert(make: impl Fn(DType) -> Arc<dyn Backbone>) {
     });
 }
 
-/// One key is one mask: the forward pass repeats itself, and the backward pass computes each
-/// block from the very tensors of the forward, as far as its gradient needs them. An adapter with dropout
-/// does drop something.
+/// The same key gives the same masks: the forward pass is repeatable, and the backward pass
+/// recomputes each block from the same tensors. An adapter with dropout drops elements.
 pub fn recompute_draws_the_same_dropout(make: impl Fn(DType) -> Arc<dyn Backbone>) {
     let backbone = make(DType::F32);
     property(6, samples(), |samples| {
@@ -110,7 +110,7 @@ pub fn recompute_draws_the_same_dropout(make: impl Fn(DType) -> Arc<dyn Backbone
         let (one, two) = (masked.run()?, masked.run()?);
         assert_eq!(first_difference(&one.gradients, &two.gradients)?, None, "gradients repeat");
         for forward in recording.take() {
-            // What comes behind the feed-forward block nobody may read then.
+            // Values after the feed-forward block need not be recomputed.
             let read =
                 forward.again.iter().filter(|(site, _)| site.kind == SiteKind::AttentionOutput);
             for (site, again) in read {
@@ -130,8 +130,8 @@ pub fn recompute_draws_the_same_dropout(make: impl Fn(DType) -> Arc<dyn Backbone
     });
 }
 
-/// Token by token, or some at once, the decoder's logits are the forward pass's at each prefix; also
-/// where samples are unequally far, if it takes that.
+/// The decoder's logits equal those of the forward pass at each prefix, token by token or several at
+/// once; also for samples of different lengths, if the decoder supports that.
 pub fn decoding_is_the_forward_pass(make: impl Fn(DType) -> Arc<dyn Backbone>) {
     let backbone = make(DType::F32);
     property(6, samples(), |samples| {

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use vxf_core::engine::Evaluation;
 use vxf_core::{Backbone, Batch, Hidden, Params, Perturber, Result, Site, SiteKind};
 
-use super::{Asked, look, radius_and_scope};
+use super::{Asked, radius_and_scope, record_step};
 use crate::batches::{real_rows, widened};
 use crate::case::{Case, cases, property};
 use crate::numbers::{distance, entries, norm};
@@ -89,7 +89,7 @@ pub fn ignores_the_scale_of_the_loss(make: impl Fn(&Asked) -> Box<dyn Perturber>
         let (_, gradient) = clean(&*toy, &weights, &batch, &case.sites()?)?;
         let added = |factor: f64| -> Result<_> {
             let backbone = Scaled::new(&*toy, factor);
-            let seen = look(&case, &backbone, &weights, batch.clone(), make(&asked))?;
+            let seen = record_step(&case, &backbone, &weights, batch.clone(), make(&asked))?;
             scope.groups(&at(seen.added()?, &gradient), &batch.rows())
         };
         let (one, other) = (added(1.0)?, added(factor)?);
@@ -137,7 +137,8 @@ pub fn ignores_further_padding(make: impl Fn(&Asked) -> Box<dyn Perturber>) {
         let backbone = case.backbone()?;
         let (weights, batch) = (case.weights(&*backbone)?, case.batch()?);
         let asked = Asked { rho, scope, sites: case.selection()? };
-        let added = |batch: Batch| look(&case, &*backbone, &weights, batch, make(&asked))?.added();
+        let added =
+            |batch: Batch| record_step(&case, &*backbone, &weights, batch, make(&asked))?.added();
         let other = widened(&batch, extra)?;
         let (narrow, wide) = (added(batch.clone())?, added(other.clone())?);
         for (site, narrow) in &narrow {

@@ -69,7 +69,7 @@ pub fn is_zero_on_padding(make: impl Fn(&Asked) -> Box<dyn Perturber>) {
         let backbone = case.backbone()?;
         let (weights, batch) = (case.weights(&*backbone)?, case.batch()?);
         let asked = Asked { rho, scope, sites: case.selection()? };
-        let seen = look(&case, &*backbone, &weights, batch.clone(), make(&asked))?;
+        let seen = record_step(&case, &*backbone, &weights, batch.clone(), make(&asked))?;
         let positions: Vec<_> = batch.rows().positions().collect();
         for (site, added) in seen.added()? {
             let width = added.dim(1)?;

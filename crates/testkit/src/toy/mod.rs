@@ -1,8 +1,8 @@
 //! A tiny language model in plain candle operations, as a third-party backbone may be.
 //!
-//! No fused operation, no decoder, no thought of frugality: gradients come from candle's own
-//! differentiation. It is written on rectangles `[batch, sequence, width]` and wrapped for the loop in
-//! [`Rectangular`]. A sample's tokens are mixed by fixed, decaying weights over the past.
+//! It has no fused operations and no decoder and does not save memory: candle differentiates it. It works
+//! on rectangles `[batch, sequence, width]` and is wrapped in [`Rectangular`]. A sample's tokens are mixed by
+//! fixed, decaying weights over the past.
 
 mod layer;
 mod projection;

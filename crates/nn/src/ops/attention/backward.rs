@@ -17,10 +17,10 @@ pub(super) struct Task<'a, T> {
 }
 
 impl Attention {
-    /// Fills the gradients of q, k and v that `tasks` have room for; they are zero before.
+    /// Adds the gradients of q, k and v to the parts in `tasks`.
     ///
-    /// One task owns a key head with all its query heads, so that the additions into dk and dv happen
-    /// in one order whatever the threads do.
+    /// One task owns a key head with all its query heads, so that dk and dv are summed in a fixed order,
+    /// whatever the threads do.
     pub(super) fn backward<T: Real>(
         &self,
         (q, k, v): (&[T], &[T], &[T]),

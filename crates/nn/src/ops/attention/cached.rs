@@ -1,4 +1,4 @@
-//! Attention of new positions over keys and values that are kept.
+//! Attention with a key-value cache on the CPU.
 
 use std::any::Any;
 
@@ -9,46 +9,47 @@ use super::dense::{Dense, Heads, Sizes};
 use crate::kernel::Real;
 use crate::ops::{by_dtype, flat, fused, gradient, same_kind};
 
-/// Positions that there is room for at least.
-const ROOM: usize = 64;
+/// The smallest capacity, in positions.
+const MIN_CAPACITY: usize = 64;
 
-/// Keys and values of the positions that a decoder has seen in one layer, on the CPU.
+/// The key-value cache of one layer.
 #[derive(Default)]
 pub struct KeyValues {
     /// A [`Store`] of the elements' type.
     store: Option<Box<dyn Any + Send>>,
 }
 
-/// Keys and values, `[samples, kv heads, room, d]` each, as far as each sample has come.
+/// Keys and values, `[samples, kv heads, capacity, d]` each; each sample has its own length.
 struct Store<T> {
-    room: usize,
+    capacity: usize,
     keys: Vec<T>,
     values: Vec<T>,
 }
 
 impl<T: Real> Store<T> {
-    /// The same with room for `least` positions; each of `heads` has `width` elements a position.
-    fn with_room(mut self, least: usize, heads: usize, width: usize) -> Self {
-        if self.room >= least {
+    /// Grows to at least `least` positions of `heads` heads of `width` elements.
+    fn with_capacity(mut self, least: usize, heads: usize, width: usize) -> Self {
+        if self.capacity >= least {
             return self;
         }
-        let room = least.next_power_of_two().max(ROOM);
+        let capacity = least.next_power_of_two().max(MIN_CAPACITY);
         for kept in [&mut self.keys, &mut self.values] {
-            let mut wider = vec![T::ZERO; heads * room * width];
-            if self.room > 0 {
-                let heads = wider.chunks_mut(room * width).zip(kept.chunks(self.room * width));
+            let mut wider = vec![T::ZERO; heads * capacity * width];
+            if self.capacity > 0 {
+                let heads =
+                    wider.chunks_mut(capacity * width).zip(kept.chunks(self.capacity * width));
                 heads.for_each(|(wider, kept)| wider[..kept.len()].copy_from_slice(kept));
             }
             *kept = wider;
         }
-        Self { room, ..self }
+        Self { capacity, ..self }
     }
 }
 
-/// Attends from new rows to themselves and to the earlier positions in `cache`, which the new ones join.
+/// Attends from new rows to the positions in `cache` and to themselves, and adds them to the cache.
 ///
-/// As [`attend`](fn@super::attend), for rows [behind](Rows::after) as many positions as the cache has seen
-/// of each sample. Takes f32 and f64 on the CPU, and has no gradient.
+/// This is [`attend`](fn@super::attend) for rows [after](Rows::after) the positions of each sample that the
+/// cache has. It supports f32 and f64 on the CPU, and has no gradient.
 ///
 /// # Errors
 ///
@@ -62,10 +63,7 @@ pub fn attend_cached(
     same_kind("attend_cached", x)?;
     let sizes = Sizes::new(x, heads, rows)?;
     if !x.iter().all(|x| fused(x)) || rows.ranges().any(|range| range.is_empty()) {
-        bail!(
-            "attend_cached: {} samples, of which each must have new rows on the CPU",
-            rows.samples()
-        );
+        bail!("attend_cached: needs a new row of each of {} samples, on the CPU", rows.samples());
     }
     let x = x.iter().map(|x| x.detach().contiguous()).collect::<Result<Vec<_>>>()?;
     by_dtype!(x[0].dtype(), T => run::<T>(&x, sizes, heads, rows, cache))
@@ -85,20 +83,20 @@ fn run<T: Real>(
     let split = dense.split([at(0)?, at(1)?, at(2)?])?;
 
     let store = cache.store.take().and_then(|store| store.downcast::<Store<T>>().ok());
-    let store = store.map_or(Store { room: 0, keys: Vec::new(), values: Vec::new() }, |it| *it);
-    let mut store = store.with_room(rows.furthest(), rows.samples() * kv_heads, d);
-    if store.keys.len() != rows.samples() * kv_heads * store.room * d {
+    let store = store.map_or(Store { capacity: 0, keys: Vec::new(), values: Vec::new() }, |it| *it);
+    let mut store = store.with_capacity(rows.furthest(), rows.samples() * kv_heads, d);
+    if store.keys.len() != rows.samples() * kv_heads * store.capacity * d {
         bail!("attend_cached: {} samples where the cache has others", rows.samples());
     }
-    let room = store.room;
+    let capacity = store.capacity;
     for (index, (sample, past)) in dense.attention.samples.iter_mut().zip(rows.past()).enumerate() {
-        let (len, start) = (sample.sight.len, index * kv_heads * room * d);
+        let (len, start) = (sample.sight.len, index * kv_heads * capacity * d);
         for head in 0..kv_heads {
-            let (from, to) = (head * len * d, start + (head * room + past) * d);
+            let (from, to) = (head * len * d, start + (head * capacity + past) * d);
             store.keys[to..][..len * d].copy_from_slice(&split[sample.k + from..][..len * d]);
             store.values[to..][..len * d].copy_from_slice(&split[sample.v + from..][..len * d]);
         }
-        (sample.k, sample.v, sample.pitch) = (start, start, room * d);
+        (sample.k, sample.v, sample.pitch) = (start, start, capacity * d);
     }
     let y = dense.attention.forward(&split, &store.keys, &store.values);
     cache.store = Some(Box::new(store));

@@ -1,4 +1,4 @@
-//! Attention over rows that lie dense, joined with the split into heads and their rotation.
+//! Attention over dense rows, fused with the split into heads and their rotation.
 
 use std::sync::OnceLock;
 
@@ -16,7 +16,7 @@ use crate::ops::rotary::rotate;
 use crate::ops::{by_dtype, elements, flat, frozen, fused, gradient, output, same_kind};
 use crate::ops::{rotary, split_heads};
 
-/// The heads of an attention, and how their positions are told apart.
+/// The heads of an attention, their rotation and window.
 #[derive(Clone, Debug)]
 pub struct Heads {
     /// Query heads.
@@ -26,15 +26,15 @@ pub struct Heads {
     /// Cosines and sines, `[positions, d / 2]`, by which queries and keys are rotated; see
     /// [`rotary`](fn@crate::ops::rotary).
     pub rotation: Option<[Tensor; 2]>,
-    /// How many keys, its own included, a query sees at most: the last ones.
+    /// The number of last keys that a query sees, its own included.
     pub window: Option<usize>,
 }
 
 /// Attends causally within each sample and joins the heads: `[positions, queries d]`.
 ///
-/// `x` is one tensor `[positions, (queries + 2 keys) d]` with queries, keys and values beside each other, or
-/// these three apart, `[positions, heads d]` each. The first row of a sample stands at position 0. Otherwise
-/// as [`attention`](fn@crate::ops::attention): keys beyond `rows.seen()` are hidden.
+/// `x` is one tensor `[positions, (queries + 2 keys) d]` with queries, keys and values side by side, or
+/// three tensors `[positions, heads d]`. The first row of a sample is at position 0. Keys from `rows.seen()`
+/// on are hidden. In all else this is [`attention`](fn@crate::ops::attention).
 ///
 /// # Errors
 ///
@@ -59,7 +59,7 @@ pub fn attend(x: &[&Tensor], heads: &Heads, rows: &Rows) -> Result<Tensor> {
     }
 }
 
-/// The same by way of the rectangle around the samples.
+/// Computes it in the rectangle around the samples.
 fn around(x: &[&Tensor], heads: &Heads, rows: &Rows, sizes: Sizes) -> Result<Tensor> {
     let part = |index: usize, count: usize| match x {
         [x] => x.narrow(1, sizes.columns[index], count * sizes.d)?.contiguous(),
@@ -74,7 +74,7 @@ fn around(x: &[&Tensor], heads: &Heads, rows: &Rows, sizes: Sizes) -> Result<Ten
     };
     let (q, k) = (turned(0, heads.queries)?, turned(1, heads.keys)?);
     let v = split_heads(&rows.padded(&part(2, heads.keys)?)?, heads.keys)?;
-    // A sample without a row has no key to see either, and nobody reads what it gets.
+    // A sample without rows has no keys, and its output is not used.
     let seen: Vec<usize> = rows.seen().iter().map(|&seen| seen.max(1)).collect();
     rows.packed(&super::attention(&q, &k, &v, Some(&seen), heads.window)?)
 }
@@ -85,7 +85,7 @@ pub(super) struct Sizes {
     pub(super) heads: usize,
     pub(super) kv_heads: usize,
     pub(super) d: usize,
-    /// Where queries, keys and values begin in a row of their operand, and how long that row is.
+    /// The first column of queries, keys and values in their operand, and the length of its rows.
     columns: [usize; 3],
     pitches: [usize; 3],
 }
@@ -148,13 +148,13 @@ impl Sizes {
     }
 }
 
-/// The operation. In between, the heads of a sample lie together: `[queries + 2 keys, len, d]`.
+/// The operation. Between its steps, a sample is contiguous: `[queries + 2 keys, len, d]`.
 pub(super) struct Dense {
     sizes: Sizes,
     rows: Rows,
     rotation: Option<(Tensor, Tensor)>,
     pub(super) attention: Attention,
-    /// The heads of all samples, kept from the forward pass.
+    /// The split heads of all samples, kept from the forward pass.
     split: OnceLock<Tensor>,
 }
 
@@ -182,7 +182,7 @@ impl Dense {
         Ok(Self { sizes, rows: rows.clone(), rotation, attention, split: OnceLock::new() })
     }
 
-    /// Hands the tables, if there are any, to `work`.
+    /// Calls `work` with the tables, if there are any.
     fn with_tables<T: Real, R>(&self, work: impl FnOnce(Option<[&[T]; 2]>) -> R) -> Result<R> {
         match &self.rotation {
             None => Ok(work(None)),
@@ -193,7 +193,7 @@ impl Dense {
         }
     }
 
-    /// The heads of each sample together, queries and keys rotated.
+    /// Splits the operands into heads, sample by sample, and rotates queries and keys.
     pub(super) fn split<T: Real>(&self, x: [&[T]; 3]) -> Result<Vec<T>> {
         let Sizes { d, columns, pitches, .. } = self.sizes;
         let counts = self.sizes.counts();
@@ -232,7 +232,7 @@ impl Dense {
     fn joined<T: Real>(&self, split: &[T], parts: &[usize], pitch: usize) -> Result<Vec<T>> {
         let Sizes { d, columns, .. } = self.sizes;
         let counts = self.sizes.counts();
-        // Which sample each row is of: rows are gone through in blocks.
+        // The sample and position of each row.
         let samples = &self.attention.samples;
         let positions: Vec<(usize, usize)> = samples
             .iter()
@@ -267,12 +267,12 @@ impl Dense {
         let y = self.attention.forward(&split, &split, &split);
         let kept =
             gradient(split, &Shape::from((self.rows.count(), self.sizes.all() * self.sizes.d)))?;
-        // Nothing else runs this operation's forward pass, so the cell was empty.
+        // Each operation runs forward once, so the cell was empty.
         self.split.get_or_init(|| kept);
         Ok(output(y, &Shape::from((self.rows.count(), self.sizes.heads * self.sizes.d))))
     }
 
-    /// The gradients of the heads, of those parts that are needed.
+    /// The gradients of the split heads; zero for parts that are not needed.
     fn backward<T: Real>(&self, dy: &[T], need: [bool; 3]) -> Result<Vec<T>> {
         let Some(split) = self.split.get() else {
             bail!("attend: the backward pass ran before the forward pass");
@@ -311,15 +311,15 @@ impl Dense {
     }
 }
 
-/// Copies one head at one position, rotated by its angle or, for `by` -1, back.
+/// Copies one head at one position, rotated by its angle; backwards if `direction` is -1.
 #[inline(always)]
-fn turn<T: Real>(out: &mut [T], x: &[T], tables: Option<[&[T]; 2]>, t: usize, by: T) {
+fn turn<T: Real>(out: &mut [T], x: &[T], tables: Option<[&[T]; 2]>, t: usize, direction: T) {
     match tables {
         None => out.copy_from_slice(x),
         Some([cos, sin]) => {
             let half = x.len() / 2;
             let angle = t * half..(t + 1) * half;
-            rotate(out, x, (&cos[angle.clone()], &sin[angle]), by);
+            rotate(out, x, (&cos[angle.clone()], &sin[angle]), direction);
         }
     }
 }

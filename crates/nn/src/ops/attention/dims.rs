@@ -76,16 +76,16 @@ impl Dims {
     }
 }
 
-/// What the queries of one sample see.
+/// The keys that the queries of one sample see.
 #[derive(Clone, Copy)]
 pub(crate) struct Sight {
-    /// Queries, the last of which stands at the last key.
+    /// The number of queries; the last one is at the last key.
     pub(crate) len: usize,
-    /// Keys.
+    /// The number of keys.
     pub(crate) keys: usize,
-    /// How many keys are not hidden.
+    /// The number of keys that are not hidden.
     pub(crate) length: usize,
-    /// How many of the last keys a query sees.
+    /// The number of last keys that a query sees.
     pub(crate) window: Option<usize>,
 }
 

@@ -15,21 +15,21 @@ use crate::kernel::{
 /// Query rows whose scores are in memory at one time, for each active head.
 pub(super) const TILE: usize = 64;
 
-/// One sample: what its queries see and where its parts lie.
+/// One sample: the keys that its queries see, and the places of its parts.
 #[derive(Clone, Copy)]
 pub(super) struct Sample {
     pub(super) sight: Sight,
     /// Its first row of the result.
     pub(super) row: usize,
-    /// The first elements of its queries `[heads, len, d]`, keys and values `[kv heads, .., d]`.
+    /// The offsets of its queries `[heads, len, d]`, keys and values `[kv heads, .., d]`.
     pub(super) q: usize,
     pub(super) k: usize,
     pub(super) v: usize,
-    /// Elements from one head's keys, or values, to the next one's.
+    /// The stride between heads of keys, or values.
     pub(super) pitch: usize,
 }
 
-/// The sizes and the samples; none of them is without a query.
+/// The sizes and the samples; each has at least one query.
 pub(super) struct Attention {
     pub(super) heads: usize,
     pub(super) kv_heads: usize,
@@ -126,7 +126,7 @@ impl Attention {
         1.0 / (self.d as f64).sqrt()
     }
 
-    /// Multiply-adds of the scores, roughly.
+    /// The number of scores.
     pub(super) fn scores(&self) -> usize {
         let of = |sample: &Sample| sample.sight.len * sample.sight.keys;
         self.heads * self.samples.iter().map(of).sum::<usize>()
