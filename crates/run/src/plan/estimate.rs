@@ -124,7 +124,8 @@ impl Prospect {
         let longest = recipe.stages().map(|stage| load(recipe, stage).longest).max().unwrap_or(0);
         let recompute = cost::recompute(recipe, &outline, longest, 1, &device)?;
         let logits = cost::logits(&device);
-        let sizes = Sizes { outline: &outline, bytes_each, recompute, rate, logits };
+        let mask_bytes = cost::mask_bytes(&device, bytes_each);
+        let sizes = Sizes { outline: &outline, bytes_each, recompute, rate, logits, mask_bytes };
         let mut stages = Vec::new();
         for stage in recipe.stages().filter(|stage| stage.trains()) {
             let mut stage = stage.clone();
