@@ -11,7 +11,7 @@ use vxf_recipe::instead::{holds, instead};
 use vxf_recipe::settings::EMBEDDED;
 
 use crate::store::directory::RUNS;
-use crate::{Error, Result, trust};
+use crate::{Error, Result, permissions};
 
 type Progress = Box<dyn Fn(&str, u64, u64) + Send + Sync>;
 type Notes = Box<dyn Fn(&str) + Send + Sync>;
@@ -74,7 +74,7 @@ impl Access {
     pub(crate) fn examine(&self, directory: &Path) {
         let adapter = directory.join("adapter");
         let places = [directory, &adapter].into_iter().filter(|place| place.is_dir());
-        for remark in places.flat_map(trust::remarks) {
+        for remark in places.flat_map(permissions::remarks) {
             let mut known = self.warnings.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             if !known.contains(&remark) {
                 self.note(&format!("warning: {remark}"));
