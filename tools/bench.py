@@ -76,7 +76,7 @@ def batches(shape, real, lengths, vocabulary):
     return made
 
 
-def their_steps(shape, train, rule, steps, real=0, dropout=0.0, lengths=LENGTHS, compiled=False):
+def their_steps(shape, train, rule, steps, real=0, dropout=0.0, lengths=LENGTHS, compiled=False, warmup=2):
     """Steps in PyTorch; `real` is the batch of shape R."""
     import torch
 
@@ -90,14 +90,14 @@ def their_steps(shape, train, rule, steps, real=0, dropout=0.0, lengths=LENGTHS,
     inputs = batches(shape, real, lengths, model.config.vocab_size)
     step = their_step(torch.compile(model, dynamic=bool(real)) if compiled else model, rule, inputs)
     loaded, times = rss(), []
-    for turn in range(steps + 2):
-        if turn == 2:
+    for turn in range(steps + warmup):
+        if turn == warmup:
             used = time.process_time()
         start = time.perf_counter()
         step()
         times.append(time.perf_counter() - start)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return dict(median_s=statistics.median(times[2:]), cpu_s=(time.process_time() - used) / steps, memory_mib=peak - loaded)
+    return dict(median_s=statistics.median(times[warmup:]), cpu_s=(time.process_time() - used) / steps, memory_mib=peak - loaded)
 
 
 def their_step(model, rule, inputs, forward=contextlib.nullcontext, **adam):
