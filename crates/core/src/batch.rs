@@ -118,12 +118,9 @@ impl Batch {
 
     /// The token of each row, u32 `[positions]`.
     pub fn row_tokens(&self) -> Result<Tensor> {
-        let Self { padding, lengths, tokens, .. } = self;
-        if *padding == Padding::LeftOut && lengths.iter().sum::<usize>() < self.targets.len() {
-            let tokens = self.rows().pick(&tokens.flatten_all()?.to_vec1::<u32>()?);
-            return Ok(Tensor::new(tokens, self.tokens.device())?);
-        }
-        Ok(tokens.flatten_all()?)
+        // On the device: reading tokens back would wait for it.
+        let rows = self.rows();
+        Ok(rows.packed(&self.tokens.narrow(1, 0, rows.longest())?.contiguous()?)?)
     }
 
     /// The token to predict at each row; [`IGNORED`] where there is no label.
