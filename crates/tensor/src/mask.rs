@@ -181,10 +181,12 @@ fn quarter_round(x: &mut [Words; 16], [a, b, c, d]: [usize; 4]) {
 /// `to += from`, then `turned = (turned ^ to) <<< by`.
 #[inline(always)]
 fn mix(x: &mut [Words; 16], [to, from, turned]: [usize; 3], by: u32) {
-    for lane in 0..LANES {
-        x[to][lane] = x[to][lane].wrapping_add(x[from][lane]);
-        x[turned][lane] = (x[turned][lane] ^ x[to][lane]).rotate_left(by);
+    let (mut sums, mut words) = (x[to], x[turned]);
+    for ((sum, word), term) in sums.iter_mut().zip(&mut words).zip(x[from]) {
+        *sum = sum.wrapping_add(term);
+        *word = (*word ^ *sum).rotate_left(by);
     }
+    (x[to], x[turned]) = (sums, words);
 }
 
 #[cfg(test)]
