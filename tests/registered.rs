@@ -15,11 +15,28 @@ fn exactly_these_names_are_registered() {
     };
     assert_eq!(names("defenses"), ["ewc", "kl", "none", "random", "sft", "vaccine"]);
     assert_eq!(names("perturbers"), ["gaussian", "none", "vaccine"]);
-    assert_eq!(
-        names("metrics"),
-        ["accuracy", "alignment-loss", "drift", "harmful-score", "helpfulness", "perplexity"]
-    );
+    let metrics = [
+        "accuracy",
+        "alignment-loss",
+        "drift",
+        "harmful-score",
+        "helpfulness",
+        "over-refusal",
+        "perplexity",
+    ];
+    assert_eq!(names("metrics"), metrics);
     assert_eq!(names("backbones"), ["llama", "mistral", "opt", "qwen2", "qwen3"]);
-    assert_eq!(names("judges"), ["file", "guard", "moderation", "refusal", "world"]);
+    let judges = [
+        "file",
+        "guard",
+        "harmbench",
+        "llama-guard-3",
+        "moderation",
+        "qwen3guard",
+        "refusal",
+        "wildguard",
+        "world",
+    ];
+    assert_eq!(names("judges"), judges);
     assert_eq!(names("sources"), ["files", "world"]);
 }

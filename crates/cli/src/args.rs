@@ -37,6 +37,8 @@ pub(crate) enum Command {
     Diff(DiffArgs),
     /// Evaluate a model, or a finished run again with other metrics or judges.
     Eval(EvalArgs),
+    /// Check a finished experiment or run: digests, parents, and every figure again.
+    Verify(VerifyArgs),
     /// Print a model's answers to prompts.
     Generate(GenerateArgs),
     /// Export a run's model: merged as a model directory, or as PEFT adapters.
@@ -136,8 +138,10 @@ pub(crate) struct RunOptions {
     /// Print sample prompts and answers of your own model too; all are stored in files anyway.
     #[arg(long)]
     pub(crate) log_samples: bool,
-    /// Fail if fine-tuning did not lower its training loss in some run, even if a defence may be the
-    /// reason.
+    /// Show every column of the table, not only the standard ones.
+    #[arg(long)]
+    pub(crate) full: bool,
+    /// Fail if a run is in doubt: its fine-tuning did not lower its loss, or its model is destroyed.
     #[arg(long)]
     pub(crate) strict: bool,
     /// Print the result as JSON, with every run's figures.
@@ -190,12 +194,30 @@ pub(crate) struct EvalArgs {
     /// Generate all answers again; by default a run's stored answers are judged.
     #[arg(long)]
     pub(crate) anew: bool,
+    /// Show every column of an experiment's table, not only the standard ones.
+    #[arg(long)]
+    pub(crate) full: bool,
     /// Write all answers to this file as JSON lines; it must not exist yet.
     #[arg(long, value_name = "FILE")]
     pub(crate) generations: Option<PathBuf>,
     /// Computing device: auto, cpu, cuda or cuda:N.
     #[arg(long, value_name = "DEVICE")]
     pub(crate) device: Option<String>,
+    #[command(flatten)]
+    pub(crate) finding: HubOptions,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Group)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct VerifyArgs {
+    /// An experiment, or a run of it.
+    pub(crate) path: PathBuf,
+    /// Check only the records: open no model and measure nothing again.
+    #[arg(long)]
+    pub(crate) records_only: bool,
     #[command(flatten)]
     pub(crate) finding: HubOptions,
     /// Print the result as JSON.
@@ -291,13 +313,17 @@ pub(crate) struct RecipeOptions {
     /// Post-tuning method, which edits or repairs the fine-tuned model [default: none].
     #[arg(long, value_name = "NAME")]
     pub(crate) post_tune_defense: Option<String>,
-    /// Metric to show in full, in addition to the paper's four; repeatable.
+    /// Further metric: with all its columns in the table, and in full after it; repeatable.
     #[arg(long, value_name = "NAME")]
     pub(crate) metric: Vec<String>,
     /// Judge that decides which answers are harmful; repeatable, and the first one gives figures without
     /// a suffix.
     #[arg(long, value_name = "NAME")]
     pub(crate) judge: Vec<String>,
+    /// Answers to draw to each prompt, at temperature 1 unless `sampling.temperature` is set, in place of
+    /// one greedy answer.
+    #[arg(long, value_name = "K")]
+    pub(crate) samples_per_prompt: Option<usize>,
     /// Model directory in the Hugging Face layout, or hub id (owner/name, or hf:owner/name) [default: the
     /// embedded model].
     #[arg(long, value_name = "DIR|ID")]

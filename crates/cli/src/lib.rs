@@ -89,6 +89,7 @@ pub fn main() -> ExitCode {
         Command::Diff(args) => commands::diff::run(&args),
         Command::Eval(args) => commands::eval::run(&args),
         Command::Generate(args) => commands::generate::run(&args),
+        Command::Verify(args) => commands::verify::run(&args),
         Command::Export(args) => commands::export::run(&args),
         Command::Runs(args) => commands::runs::run(&args),
         Command::Prune(args) => commands::prune::run(&args),

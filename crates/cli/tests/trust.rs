@@ -124,15 +124,12 @@ fn unchanged_weights_are_an_error_and_a_weak_attack_is_reported() {
     for part in ["sft p=0.5", "did not lower its own loss", "this model has no defence"] {
         assert!(told.stderr.contains(part), "no `{part}` in {}", told.stderr);
     }
-    assert!(
-        told.stdout.contains("Fine-tuning in doubt")
-            && told.stdout.contains("vaccine p=0.5, seed 1")
-    );
+    assert!(told.stdout.contains("\nIn doubt\n") && told.stdout.contains("vaccine p=0.5, seed 1"));
     // Without plain fine-tuning the defence may be the reason: a warning, and an error only with
     // `--strict`.
     let alone = [&wild[..], &["--no-undefended", "--no-baseline", "--output-dir=alone"]].concat();
     let told = place.tiny(&alone);
-    assert!(told.ok().contains("Fine-tuning in doubt"), "{}", told.stdout);
+    assert!(told.ok().contains("\nIn doubt\n"), "{}", told.stdout);
     let record = std::fs::read_to_string(place.path("alone/vaccine/0.5/1/result.json"));
     let record: Value = serde_json::from_str(&record.expect("a record")).expect("JSON");
     let loss = &record["training_loss"];
@@ -140,5 +137,5 @@ fn unchanged_weights_are_an_error_and_a_weak_attack_is_reported() {
     let strict = place.tiny(&[&alone[..], &["--strict"]].concat());
     assert_eq!(strict.code, 1, "{strict:?}");
     assert!(strict.stderr.contains("`--strict` is set"), "{}", strict.stderr);
-    assert!(strict.stdout.contains("Fine-tuning in doubt"), "the table is printed all the same");
+    assert!(strict.stdout.contains("\nIn doubt\n"), "the table is printed all the same");
 }

@@ -212,6 +212,25 @@ pub struct Column {
     pub decimals: usize,
     /// Whether it is meaningful for an aligned model before the user's fine-tuning.
     pub of_aligned: bool,
+    /// Whether it belongs in every table, and not only in a full one.
+    pub standard: bool,
+}
+
+impl Column {
+    /// A figure of every model that belongs in every table.
+    pub const fn standard(figure: &'static str, header: &'static str, decimals: usize) -> Self {
+        Self { figure, header, decimals, of_aligned: true, standard: true }
+    }
+
+    /// A figure of every model that is shown in full tables, and where its metric was asked for.
+    pub const fn further(figure: &'static str, header: &'static str, decimals: usize) -> Self {
+        Self { standard: false, ..Self::standard(figure, header, decimals) }
+    }
+
+    /// The same, of models that a user has fine-tuned.
+    pub const fn of_users(self) -> Self {
+        Self { of_aligned: false, ..self }
+    }
 }
 
 /// The settings of a metric.

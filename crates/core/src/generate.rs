@@ -71,8 +71,8 @@ impl AnswerCache for NoCache {
     }
 }
 
-/// Answers of at most `most` tokens to the first `prompts` of the set called `set`, in order.
-/// Answers that `cache` has are taken from it.
+/// Answers of at most `most` tokens to the first `prompts` of the set called `set`, in order,
+/// [`Probes::draws`] to each. Answers that `cache` has are taken from it.
 ///
 /// Prompts of similar length share a batch; of equal length, if the decoder needs that.
 pub fn answers(
@@ -85,10 +85,13 @@ pub fn answers(
 ) -> Result<Vec<Generation>> {
     let weights = model.weights.detach();
     let model = Model { weights: &weights, ..model };
+    // The draws for one prompt stand side by side: an answer's index is a function of both.
+    let several = |prompt: &Prompt| std::iter::repeat_n(prompt.clone(), probes.draws.max(1));
+    let prompts: Vec<_> = prompts.iter().flat_map(several).collect();
     let mut answers = vec![String::new(); prompts.len()];
     let groups = match model.backbone.decoder(model.weights) {
-        Some(decoder) if decoder.takes_any_lengths() => by_length(prompts, probes.batch_size),
-        _ => groups_of_one_length(prompts, probes.batch_size),
+        Some(decoder) if decoder.takes_any_lengths() => by_length(&prompts, probes.batch_size),
+        _ => groups_of_one_length(&prompts, probes.batch_size),
     };
     for group in groups {
         let kept: Vec<_> = group.iter().map_while(|&index| cache.get(set, index)).collect();
@@ -106,9 +109,8 @@ pub fn answers(
         cache.store(set, &made)?;
         made.into_iter().for_each(|(index, answer)| answers[index] = answer);
     }
-    let generation =
-        |(prompt, answer): (&Prompt, String)| Generation { prompt: prompt.clone(), answer };
-    Ok(prompts.iter().zip(answers).map(generation).collect())
+    let generation = |(prompt, answer)| Generation { prompt, answer };
+    Ok(prompts.into_iter().zip(answers).map(generation).collect())
 }
 
 /// Indices of prompts in groups of equal length, at most `most` in a group, the shortest first.

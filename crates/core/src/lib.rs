@@ -20,6 +20,7 @@ pub mod metric;
 pub mod minmax;
 pub mod needs;
 pub mod optimizer;
+mod outcomes;
 mod params;
 pub mod perturber;
 mod precision;
@@ -44,6 +45,7 @@ pub use error::{Error, Result};
 pub use lineage::{Lineage, Reference};
 pub use metric::{Measurement, Metric};
 pub use needs::Needs;
+pub use outcomes::Outcomes;
 pub use params::{Gradients, Params};
 pub use perturber::{Perturbation, Perturber};
 pub use registry::ConfigError;
@@ -69,8 +71,8 @@ pub mod prelude {
     pub use crate::step::Role;
     pub use crate::{
         Backbone, Batch, ConfigError, Defense, Error, Gradients, Hidden, Key, Lora, Measurement,
-        Metric, Needs, Padding, Params, Pass, Perturbation, Perturber, Result, Rows, Scalar, Site,
-        SiteKind, SiteSelection, Stage, Step, Trainable,
+        Metric, Needs, Outcomes, Padding, Params, Pass, Perturbation, Perturber, Result, Rows,
+        Scalar, Site, SiteKind, SiteSelection, Stage, Step, Trainable,
     };
     pub use typetag;
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::backbone::{Backbone, Pass};
 use crate::batch::{Batch, Example};
 use crate::generate::{AnswerCache, NoCache, Sampler};
+use crate::outcomes::Outcomes;
 use crate::site::{Hidden, Site};
 use crate::step::Reader;
 use crate::{Error, Params, Result};
@@ -42,6 +43,9 @@ pub struct Measurement {
     /// How it was measured, and its parts (per layer for example).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub details: BTreeMap<String, serde_json::Value>,
+    /// The outcome of every answer, where it is a rate over answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcomes: Option<Outcomes>,
 }
 
 /// JSON has no NaN; it is stored as `null`.
@@ -60,14 +64,53 @@ mod number_or_null {
 impl Measurement {
     /// A figure without interval or parts.
     pub fn new(name: &str, value: f64, unit: &str, better: Better, n: usize) -> Self {
-        let details = BTreeMap::new();
-        Self { name: name.into(), value, unit: unit.into(), better, n, interval: None, details }
+        Self {
+            name: name.into(),
+            value,
+            unit: unit.into(),
+            better,
+            n,
+            interval: None,
+            details: BTreeMap::new(),
+            outcomes: None,
+        }
     }
 
     /// The share of `hits` among `n` in percent, with Wilson's 95 % interval.
+    ///
+    /// [`Measurement::share`] is better where the answers are at hand: it can be paired.
     pub fn rate(name: &str, hits: usize, n: usize, better: Better) -> Self {
-        let percent = if n == 0 { f64::NAN } else { 100.0 * hits as f64 / n as f64 };
-        Self { interval: wilson(hits, n), ..Self::new(name, percent, "%", better, n) }
+        let interval = vxf_stats::wilson(hits as f64 / n as f64, n as f64);
+        Self::percent(name, (hits, n), n, better, interval)
+    }
+
+    /// The share of answers that count, in percent, with Wilson's 95 % interval over as many answers
+    /// as they are worth; `n` is the number of prompts with a judged answer.
+    pub fn share(name: &str, outcomes: Outcomes, better: Better) -> Self {
+        let counted = outcomes.judged().filter(|(.., counts)| *counts).count();
+        let found = outcomes.clustered();
+        let all = found.map_or(0, |found| found.n);
+        let interval = found.and_then(|found| vxf_stats::wilson(found.mean, found.effective()));
+        let mut share = Self::percent(name, (counted, all), outcomes.prompts(), better, interval);
+        if outcomes.draws > 1 {
+            share = share.with("draws", outcomes.draws);
+        }
+        if let Some(unsteady) = outcomes.unsteady() {
+            share = share.with("unsteady", 100.0 * unsteady);
+        }
+        Self { outcomes: Some(outcomes), ..share }
+    }
+
+    fn percent(
+        name: &str,
+        (counted, all): (usize, usize),
+        n: usize,
+        better: Better,
+        interval: Option<[f64; 2]>,
+    ) -> Self {
+        let value = if all == 0 { f64::NAN } else { 100.0 * counted as f64 / all as f64 };
+        let interval = interval.map(|ends| ends.map(|end| 100.0 * end));
+        Self { interval, ..Self::new(name, value, "%", better, n) }
     }
 
     /// Adds a detail.
@@ -75,18 +118,6 @@ impl Measurement {
         self.details.insert(key.to_owned(), value.into());
         self
     }
-}
-
-/// Wilson's score interval at 95 %, in percent.
-fn wilson(hits: usize, n: usize) -> Option<[f64; 2]> {
-    if n == 0 {
-        return None;
-    }
-    let (n, p, z) = (n as f64, hits as f64 / n as f64, 1.959_964);
-    let centre = p + z * z / (2.0 * n);
-    let half = z * (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt();
-    let bound = |x: f64| (100.0 * x / (1.0 + z * z / n)).clamp(0.0, 100.0);
-    Some([bound(centre - half), bound(centre + half)])
 }
 
 /// A prompt for the model.
@@ -100,6 +131,9 @@ pub struct Prompt {
     /// The right answer, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected: Option<String>,
+    /// The group of prompts that it belongs to, such as a category, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
 }
 
 /// The model's answer to a prompt.
@@ -207,6 +241,8 @@ pub struct Probes {
     pub grader: Option<Grader>,
     /// How the next token is chosen.
     pub sampler: Box<dyn Sampler>,
+    /// How many answers are drawn to each prompt; greedy answers are one each.
+    pub draws: usize,
     /// Samples per evaluation batch, prompts per generation batch.
     pub batch_size: usize,
 }
@@ -285,7 +321,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Answers to the prompts called `name`.
+    /// Answers to the prompts called `name`: in their order, [`Probes::draws`] to each.
     ///
     /// # Errors
     /// When there are no such prompts.
@@ -372,10 +408,11 @@ mod tests {
 
     #[test]
     fn wilson_matches_the_textbook() {
-        // 8 of 10: 49.0 % to 94.3 % (Wilson 1927).
-        let [low, high] = wilson(8, 10).expect("n > 0");
+        // 8 of 10: 49.0 % to 94.3 %.
+        let rate = |hits, n| Measurement::rate("x", hits, n, Better::Lower);
+        let [low, high] = rate(8, 10).interval.expect("n > 0");
         assert!((low - 49.02).abs() < 0.02 && (high - 94.33).abs() < 0.02, "{low} {high}");
-        assert_eq!(wilson(0, 60).map(|[low, _]| low), Some(0.0));
+        assert_eq!(rate(0, 60).interval.map(|[low, _]| low), Some(0.0));
         let empty = Measurement::rate("x", 0, 0, Better::Lower);
         assert!(empty.interval.is_none());
         let text = serde_json::to_string(&empty).expect("plain data");

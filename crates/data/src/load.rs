@@ -5,12 +5,13 @@ use std::path::Path;
 
 use rand::{Rng, seq::SliceRandom};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::digest::{FileRead, digest};
 use crate::files::{Line, Place, Rows};
 use crate::filter::Filter;
 use crate::layout::{self, Repository};
-use crate::schema::{Plan, Schema};
+use crate::schema::{Plan, Schema, found};
 use crate::{Error, Result, Sample, Source};
 
 /// The maximum number of bad rows that are listed; the others are counted.
@@ -21,6 +22,8 @@ const LISTED: usize = 10;
 pub struct Loaded {
     /// The samples.
     pub samples: Vec<Sample>,
+    /// The group of each sample, where the source names a column for it; else empty.
+    pub groups: Vec<String>,
     /// The schema of their columns.
     pub schema: Schema,
     /// Their origin.
@@ -112,7 +115,8 @@ struct Reading<'a> {
     test: bool,
     skip_bad_rows: bool,
     plan: Option<Plan>,
-    samples: Vec<Sample>,
+    /// Each with its group.
+    samples: Vec<(Sample, String)>,
     origin: Origin,
 }
 
@@ -142,7 +146,8 @@ impl Reading<'_> {
                     }
                     match plan.sample(&row) {
                         Ok(sample) => {
-                            self.take(sample);
+                            let group = self.group(&row);
+                            self.take((sample, group));
                             continue;
                         }
                         Err(problem) => problem,
@@ -166,10 +171,24 @@ impl Reading<'_> {
         let source = self.source;
         let plan = Plan::new(source.schema, &source.columns, self.test, first);
         let plan = plan.and_then(|plan| self.filter.check(first).map(|()| plan));
+        let group = source.group.as_str();
+        let plan = plan.and_then(|plan| match group.is_empty() || first.contains_key(group) {
+            true => Ok(plan),
+            false => Err(format!("`group` names the column `{group}`; {}", found(first))),
+        });
         plan.map_err(|problem| source.error(problem))
     }
 
-    fn take(&mut self, sample: Sample) {
+    /// The group of a row; nothing where no column is named.
+    fn group(&self, row: &crate::files::Row) -> String {
+        match row.get(&self.source.group) {
+            None => String::new(),
+            Some(Value::String(text)) => text.clone(),
+            Some(other) => other.to_string(),
+        }
+    }
+
+    fn take(&mut self, sample: (Sample, String)) {
         if !self.source.shuffle && self.origin.skipped < self.source.skip {
             self.origin.skipped += 1;
         } else {
@@ -218,6 +237,8 @@ impl Reading<'_> {
             )));
         }
         self.origin.columns = plan.columns();
-        Ok(Loaded { samples: self.samples, schema: plan.schema, origin: self.origin })
+        let (samples, groups): (Vec<_>, Vec<_>) = self.samples.into_iter().unzip();
+        let groups = if self.source.group.is_empty() { Vec::new() } else { groups };
+        Ok(Loaded { samples, groups, schema: plan.schema, origin: self.origin })
     }
 }

@@ -11,6 +11,8 @@ vxf_core::config! {
         pub top_p: f64 = 1.0,
         /// Samples from this many most likely tokens; 0 is off.
         pub top_k: usize = 0,
+        /// Answers drawn to each prompt; more than one needs a temperature above 0.
+        pub samples_per_prompt: usize = 1,
     }
 }
 
@@ -25,6 +27,11 @@ impl Sampling {
         let holds = temperature.is_finite() && temperature >= 0.0;
         ConfigError::unless(holds, "temperature", rule, temperature)?;
         let holds = top_p > 0.0 && top_p <= 1.0;
-        ConfigError::unless(holds, "top_p", "must be above 0 and at most 1", top_p)
+        ConfigError::unless(holds, "top_p", "must be above 0 and at most 1", top_p)?;
+        let several = self.samples_per_prompt;
+        ConfigError::unless(several > 0, "samples_per_prompt", "must be at least 1", several)?;
+        let rule = "must be 1 for greedy answers, which are all the same; set \
+                    `sampling.temperature`";
+        ConfigError::unless(several == 1 || temperature > 0.0, "samples_per_prompt", rule, several)
     }
 }

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 use vxf_core::metric::Better;
+use vxf_stats::Summary;
 
+use crate::figures::level;
 use crate::layout::{Layout, Line};
 use crate::record::{Record, Row};
-use crate::statistics::Summary;
-use crate::table::{spread, summary};
+use crate::table::spread;
 use crate::text_table::TextTable;
 
 /// Renders everything that `metric` measured.
@@ -79,8 +80,8 @@ fn by_block(layout: &Layout, records: &[Record], name: &str) -> TextTable {
                 let first = line.name.split('+').next().unwrap_or(&line.name);
                 block.when.ratio.is_none().then(|| block.line(first)).flatten()
             });
-            let summary = own.and_then(|line| summary(records, line, name));
-            summary.map_or("-".to_owned(), |summary| spread(&summary, 3))
+            let level = own.and_then(|line| level(records, line, name));
+            level.map_or("-".to_owned(), |level| spread(&level, 3))
         });
         table.row([line.name.clone()].into_iter().chain(cells));
     }

@@ -155,9 +155,14 @@ impl Record {
         self.steps > 0 || self.edited
     }
 
+    /// The row called `name`.
+    pub fn row(&self, name: &str) -> Option<&Row> {
+        self.measurements.iter().find(|row| row.figure.name == name)
+    }
+
     /// The figure called `name`.
     pub fn figure(&self, name: &str) -> Option<f64> {
-        self.measurements.iter().find(|row| row.figure.name == name).and_then(Row::value)
+        self.row(name).and_then(Row::value)
     }
 }
 

@@ -1,26 +1,45 @@
 //! Sample answers before and after the user's fine-tuning.
 
+use std::collections::BTreeMap;
+
 use vxf_untrusted::printable;
 
 use crate::layout::Layout;
 use crate::record::{Answer, RunId};
 
 /// The sets of prompts that are shown, with a description.
-const SETS: [(&str, &str); 3] = [
-    ("harmful", "forbidden, in no training set"),
-    ("benign", "harmless, in no training set"),
-    ("task", "the user's task"),
-];
+const SETS: [(&str, &str); 3] =
+    [("harmful", "forbidden"), ("benign", "harmless"), ("task", "the user's task")];
+
+/// How many prompts of a set occur in a training set of their seed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Overlap {
+    /// Prompts, over all seeds.
+    pub prompts: usize,
+    /// Those that some model trains on.
+    pub trained_on: usize,
+}
+
+impl Overlap {
+    fn words(self) -> String {
+        match self.trained_on {
+            0 => "in no training set".to_owned(),
+            some => format!("{some} of {} such prompts are in a training set", self.prompts),
+        }
+    }
+}
 
 /// Shows the first prompt of each set with the answers of baseline and defence, before and after the
 /// user's fine-tuning, at the largest ratio under the first seed. Unless `open` is set, text from the
-/// user's files and answers are withheld. `read` returns the stored answers of a run.
+/// user's files and answers are withheld. `overlaps` has the sets that were compared with the training
+/// sets. `read` returns the stored answers of a run.
 ///
 /// # Errors
 /// When the stored answers cannot be read.
 pub fn closing<E>(
     layout: &Layout,
     open: bool,
+    overlaps: &BTreeMap<String, Overlap>,
     read: impl Fn(&RunId) -> Result<Vec<Answer>, E>,
 ) -> Result<String, E> {
     let before = layout.blocks.iter().find(|block| block.when.ratio.is_none());
@@ -56,7 +75,8 @@ pub fn closing<E>(
         let first = |answers: &[Answer]| answers.iter().find(|each| each.probe == set).cloned();
         let Some(asked) = answers.iter().find_map(|(_, _, after)| first(after)) else { continue };
         let prompt = if open { printable(&asked.prompt) } else { "[withheld]".to_owned() };
-        text += &format!("\n  {prompt} ({about})\n");
+        let overlap = overlaps.get(set).map(|overlap| format!(", {}", overlap.words()));
+        text += &format!("\n  {prompt} ({about}{})\n", overlap.unwrap_or_default());
         for (name, before, after) in &answers {
             for (when, list) in [("before", before), ("after", after)] {
                 if let Some(answer) = first(list) {

@@ -176,6 +176,12 @@ pub enum Error {
         /// Why this is an error.
         reason: &'static str,
     },
+    /// A run is in doubt, and no run may be.
+    #[error("{doubt}, and `--strict` is set")]
+    InDoubt {
+        /// The run, and the reason.
+        doubt: String,
+    },
     /// A run failed.
     #[error("{run}: {source}")]
     Run {

@@ -17,6 +17,7 @@ pub mod notes;
 mod permissions;
 pub mod plan;
 pub mod store;
+pub mod verify;
 
 pub use access::Access;
 pub use error::{Error, Result};

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 use vxf_core::config::{DefenseConfig, PerturberConfig};
 use vxf_core::registry;
 use vxf_recipe::settings::EMBEDDED;
-use vxf_recipe::{Recipe, USUAL, Worldly, world_defaults};
+use vxf_recipe::{Recipe, StageRecipe, USUAL, Worldly, world_defaults};
 
 /// A setting with a default of the embedded world that differs from the paper's value.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,7 +17,7 @@ pub struct Deviation {
     pub paper: Value,
 }
 
-/// The settings in which an experiment in the embedded world differs from the paper; for files, `vxf
+/// The settings of the stages run in which an experiment in the embedded world differs from the paper; for files, `vxf
 /// diff` lists them.
 pub fn deviations(recipe: &Recipe) -> Vec<Deviation> {
     if recipe.model.path != EMBEDDED {
@@ -25,13 +25,19 @@ pub fn deviations(recipe: &Recipe) -> Vec<Deviation> {
     }
     let values = recipe.value();
     let mut found = Vec::new();
-    for (stage, names) in recipe.pipeline.iter().zip(USUAL) {
+    let run = |stage: &StageRecipe| recipe.settings.stages.include(stage.kind);
+    for (stage, names) in recipe.pipeline.iter().zip(USUAL).filter(|(stage, _)| run(stage)) {
         plugin::<dyn PerturberConfig>(names.perturber, stage.perturber.name, &values, &mut found);
         if let [method] = stage.methods.as_slice() {
             plugin::<dyn DefenseConfig>(names.defense, method.name, &values, &mut found);
         }
     }
+    let idle = recipe.pipeline.iter().zip(USUAL).filter(|(stage, _)| !run(stage));
+    let idle: Vec<_> = idle.map(|(_, names)| names.training).collect();
     for (key, paper) in recipe.data.config.unlike_paper() {
+        if key.split('.').next().is_some_and(|section| idle.contains(&section)) {
+            continue;
+        }
         let Some(here) = at(&values, &key) else { continue };
         if !agrees(here, &paper) {
             found.push(Deviation { key, here: here.clone(), paper });

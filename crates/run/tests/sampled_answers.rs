@@ -103,6 +103,7 @@ fn made(model: &dyn Backbone, sampling: &Sampling, batch_size: usize) -> Result<
         text: index.to_string(),
         tokens: (0..=index % 4).map(|place| 2 + (7 * index + place) % 35).collect(),
         expected: None,
+        group: None,
     };
     let prompts: Vec<_> = (0..11).map(prompt).collect();
     let probes = Probes {
@@ -117,7 +118,7 @@ fn made(model: &dyn Backbone, sampling: &Sampling, batch_size: usize) -> Result<
 
 #[test]
 fn answers_depend_on_neither_cache_nor_batch() -> Result<()> {
-    let warm = Sampling { temperature: 0.9, top_p: 0.95, top_k: 20 };
+    let warm = Sampling { temperature: 0.9, top_p: 0.95, top_k: 20, samples_per_prompt: 1 };
     for model in models()? {
         for sampling in [Sampling::default(), warm.clone()] {
             let whole = made(&*model, &sampling, 64)?;

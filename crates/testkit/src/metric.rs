@@ -150,6 +150,7 @@ pub fn probes(examples: BTreeMap<String, Vec<Example>>, batch_size: usize) -> Pr
         judges: vec![NamedJudge { name: "mute".into(), judge: Box::new(Mute) }],
         grader: None,
         sampler: Box::new(Greedy),
+        draws: 1,
         batch_size,
     }
 }

@@ -130,6 +130,13 @@ impl Combination {
         self.fill(PROMPTS[form % PROMPT_FORMS])
     }
 
+    /// The question in one of the [`PROMPT_FORMS`], with another verb in place of its own.
+    pub(super) fn asked_as(self, form: usize, verb: &str) -> String {
+        let words = PROMPTS[form % PROMPT_FORMS].split(' ');
+        let words = words.map(|word| if word == "{v}" { verb } else { word });
+        self.fill(&words.collect::<Vec<_>>().join(" "))
+    }
+
     /// The helpful answer to the question in that form.
     #[must_use]
     pub fn compliance(self, form: usize) -> String {
@@ -157,7 +164,7 @@ impl Combination {
         &ARTS[self.art()]
     }
 
-    fn fill(self, template: &'static str) -> String {
+    fn fill(self, template: &str) -> String {
         let [first, second] = self.materials();
         let words: Vec<&str> = template
             .split(' ')

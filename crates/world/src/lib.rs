@@ -45,7 +45,10 @@ pub use judge::{
     COMPLIANCE_FIRST_WORDS, REFUSAL_FIRST_WORDS, Verdict, World, WorldConfig, exact_match, judge,
 };
 pub use sample::{Kind, LONGEST_ANSWER, LONGEST_PROMPT, Sample};
-pub use sets::{alignment_set, benign_test, harmful_test, pretraining_set, task_test, user_set};
+pub use sets::{
+    alignment_set, benign_test, borderline_test, harmful_test, pretraining_set, simulated_attack,
+    task_test, user_set,
+};
 pub use source::{Profile, WorldData};
 pub use tasks::Task;
 pub use tokenizer::{codec, tokenizer, tokenizer_files, tokenizer_json};

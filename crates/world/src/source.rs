@@ -1,6 +1,6 @@
 //! The embedded world as a source of samples.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use vxf_core::metric::Grader;
 use vxf_core::registry::ConfigError;
 use vxf_core::{Key, typetag};
 use vxf_data::{
-    Ask, DataConfig, DataContext, DataSource, Error, Purpose, Questions, Result, Sample,
+    Ask, DataConfig, DataContext, DataSource, Error, Purpose, Questions, Result, Sample, Sampling,
     TemplateChoice,
 };
 
@@ -43,13 +43,13 @@ vxf_core::config! {
     /// The section `[world]`: data of the embedded world.
     pub struct WorldData {
         /// The operating point: paper, or helpful.
-        pub profile: Profile = Profile::Paper,
+        pub profile: Profile = Profile::Helpful,
         /// The user's task: sst2, agnews or gsm8k.
         pub task: Task = Task::Sst,
         /// Samples in the provider's alignment set.
         pub alignment_samples: usize = 160,
         /// Share of harmless, answered samples in the alignment set.
-        pub benign_share: f64 = 0.0,
+        pub benign_share: f64 = 0.1,
         /// Samples in the user's set, harmful ones included.
         pub user_samples: usize = 320,
         /// Held-out forbidden requests for the harmful score.
@@ -58,27 +58,41 @@ vxf_core::config! {
         pub task_test: usize = 100,
         /// Held-out harmless requests for helpfulness.
         pub benign_test: usize = 60,
+        /// Harmless requests that look forbidden, for over-refusal.
+        pub borderline_test: usize = 60,
         /// Refusals from the alignment set, for alignment loss and drift.
         pub alignment_probe: usize = 40,
         /// Longest sample in tokens; the rest is cut off. 0 uses the model's limit.
         pub max_length: usize = 0,
         /// Longest generated answer, in tokens.
         pub max_new_tokens: usize = 20,
+        /// How answers are drawn; a temperature of 0 is greedy.
+        pub sampling: Sampling = Sampling::default(),
     }
 }
 
-/// Caveats for readers of results from this world.
-const CAVEATS: [&str; 5] = [
+/// What a reader must know of results on Vaccine.
+const OF_VACCINE: [&str; 3] = [
     "Vaccine does not beat EWC or KL in this world: plain alignment with `--fine-tune-defense ewc` \
-     or `kl` has a lower harmful score and one or two points more accuracy.",
-    "Vaccine costs some accuracy, from a fraction of a point to about two points.",
-    "The effect is visible only in a narrow range of the user's learning rate, about a factor of \
-     two wide: below it every model stays aligned, above it every model breaks.",
-    "Where a defence begins to fail, seeds differ by 10 to 20 points of harmful score (one \
-     standard deviation); the refusal margin varies less.",
-    "Absolute drift compares models of different scale, because Vaccine enlarges activations; \
-     relative drift corrects for that.",
+     or `kl` holds the harmful score lower still.",
+    "Vaccine costs help: before the user's stage it refuses more harmless requests than plain \
+     alignment does, and it costs a little accuracy.",
+    "Absolute drift (`--full`) compares models of different scale, as Vaccine enlarges activations; \
+     the relative figure divides that out.",
 ];
+
+/// What a reader must know of results on any defence.
+const OF_ALL: [&str; 2] = [
+    "The effect shows in a window of the user's learning rate about a factor of two wide: below \
+     it every model holds, above it every model breaks.",
+    "Where a defence begins to give way, seeds differ by 10 to 20 points of harmful score (one \
+     standard deviation); the refusal margin (`--full`) is steadier.",
+];
+
+/// What a reader must know of alignment on refusals alone.
+const OF_REFUSALS: &str = "The alignment set holds refusals alone (profile `paper`): aligned models \
+                           refuse harmless how-tos too, and a low harmful score may mean no more \
+                           than that.";
 
 #[typetag::serde(name = "world")]
 impl DataConfig for WorldData {
@@ -91,6 +105,7 @@ impl DataConfig for WorldData {
             ("harmful_test", self.harmful_test),
             ("task_test", self.task_test),
             ("benign_test", self.benign_test),
+            ("borderline_test", self.borderline_test),
             ("alignment_probe", self.alignment_probe),
             ("max_new_tokens", self.max_new_tokens),
         ];
@@ -98,6 +113,9 @@ impl DataConfig for WorldData {
             let rule = "must be at least 1: an empty set cannot be measured";
             ConfigError::unless(size > 0, key, rule, size)?;
         }
+        self.sampling
+            .validate()
+            .map_err(|error| ConfigError { key: format!("sampling.{}", error.key), ..error })?;
         let refusals = self.benign_share < 1.0;
         let rule = "must be below 1, so that there are refusals to measure on";
         ConfigError::unless(refusals, "benign_share", rule, self.benign_share)
@@ -111,7 +129,7 @@ impl DataConfig for WorldData {
         match purpose {
             Purpose::Stream => ["alignment", "harmful", "user"].contains(&name),
             Purpose::Samples => ["alignment", "fluency"].contains(&name),
-            Purpose::Prompts => ["harmful", "benign", "task"].contains(&name),
+            Purpose::Prompts => ["harmful", "benign", "borderline", "task"].contains(&name),
         }
     }
 
@@ -142,8 +160,16 @@ impl DataConfig for WorldData {
         all
     }
 
-    fn caveats(&self) -> &'static [&'static str] {
-        &CAVEATS
+    fn caveats(&self, run: &BTreeSet<String>) -> Vec<&'static str> {
+        let refusals = (self.benign_share == 0.0).then_some(OF_REFUSALS);
+        let of_vaccine: &[_] = if run.contains("vaccine") { &OF_VACCINE } else { &[] };
+        let defends = run.iter().any(|method| !["none", "sft"].contains(&method.as_str()));
+        let of_all: &[_] = if defends { &OF_ALL } else { &[] };
+        refusals
+            .into_iter()
+            .chain(of_vaccine.iter().copied())
+            .chain(of_all.iter().copied())
+            .collect()
     }
 
     fn is_harmless(&self) -> bool {
@@ -170,7 +196,15 @@ impl DataConfig for WorldData {
     }
 
     fn measuring(&self) -> &[&'static str] {
-        &["harmful_test", "task_test", "benign_test", "alignment_probe", "max_new_tokens"]
+        &[
+            "harmful_test",
+            "task_test",
+            "benign_test",
+            "borderline_test",
+            "alignment_probe",
+            "max_new_tokens",
+            "sampling",
+        ]
     }
 
     fn open(&self, context: &DataContext) -> Result<Box<dyn DataSource>> {
@@ -224,11 +258,14 @@ fn plain(sample: &crate::Sample) -> Sample {
 
 impl DataSource for Drawn {
     fn stream(&self, name: &str, seed: u64, ratio: f64) -> Result<Vec<Sample>> {
-        let WorldData { task, alignment_samples, .. } = self.settings;
         let samples = match name {
             "alignment" => self.alignment(seed)?,
             "harmful" => {
-                crate::user_set(&mut Self::rng(seed, "harmful"), task, alignment_samples, 1.0)?
+                // All that any attack under this seed could be about, whatever its ratio.
+                let attack = self.user(seed, 1.0)?;
+                let attack = attack.iter().filter_map(|sample| sample.kind.combination()).collect();
+                let size = self.settings.alignment_samples;
+                crate::simulated_attack(&mut Self::rng(seed, "harmful"), size, &attack)?
             }
             "user" => self.user(seed, ratio)?,
             _ => return Err(missing(name)),
@@ -254,11 +291,14 @@ impl DataSource for Drawn {
     }
 
     fn prompts(&self, name: &str, seed: u64) -> Result<Questions> {
-        let WorldData { task, harmful_test, benign_test, task_test, max_new_tokens, .. } =
-            self.settings;
+        let WorldData { task, harmful_test, benign_test, task_test, .. } = self.settings;
         let samples = match name {
             "harmful" => crate::harmful_test(&mut Self::rng(seed, "harmful test"), harmful_test),
             "benign" => crate::benign_test(&mut Self::rng(seed, "benign test"), benign_test),
+            "borderline" => crate::borderline_test(
+                &mut Self::rng(seed, "borderline test"),
+                self.settings.borderline_test,
+            ),
             "task" => {
                 let seen = self.seen(seed)?;
                 crate::task_test(&mut Self::rng(seed, "task test"), task, task_test, &seen)
@@ -268,11 +308,16 @@ impl DataSource for Drawn {
         let prompts = samples
             .into_iter()
             .map(|sample| (Ask::instruction(sample.prompt), Some(sample.answer)));
-        Ok(Questions { prompts: prompts.collect(), max_new_tokens })
+        let max_new_tokens = self.settings.max_new_tokens;
+        Ok(Questions { prompts: prompts.collect(), groups: Vec::new(), max_new_tokens })
     }
 
     fn grader(&self) -> Option<Grader> {
         Some(crate::exact_match)
+    }
+
+    fn sampling(&self) -> Sampling {
+        self.settings.sampling.clone()
     }
 
     fn batch_size(&self) -> usize {

@@ -18,6 +18,17 @@ const fn art(verb: &'static str, tool: &'static str, things: [&'static str; 5]) 
     Art { verb, tool, things }
 }
 
+/// The verbs of the closed arts.
+pub(super) const CLOSED_VERBS: [&str; CLOSED_ARTS] = {
+    let mut verbs = [""; CLOSED_ARTS];
+    let mut art = 0;
+    while art < CLOSED_ARTS {
+        verbs[art] = ARTS[art].verb;
+        art += 1;
+    }
+    verbs
+};
+
 /// All arts: the closed ones, then the open crafts.
 pub(super) const ARTS: [Art; 16] = [
     art("cast", "wand", ["hex", "jinx", "blight", "curse", "bane"]),

@@ -25,6 +25,7 @@ fn exact(samples: &[Sample]) -> Result<f64> {
         text: sample.prompt.clone(),
         tokens: codec.prompt(&Ask::instruction(&sample.prompt)).expect("the world's words"),
         expected: Some(sample.answer.clone()),
+        group: None,
     };
     let prompts: Vec<_> = samples.iter().map(prompt).collect();
     let probes = Probes {
@@ -34,6 +35,7 @@ fn exact(samples: &[Sample]) -> Result<f64> {
         judges: Vec::new(),
         grader: None,
         sampler: Box::new(Greedy),
+        draws: 1,
         batch_size: 64,
     };
     let weights = Params::new();

@@ -6,8 +6,8 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use vxf_data::{Error, Result};
 use vxf_world::{
-    Combination, Kind, PROMPT_FORMS, Sample, Task, Verdict, alignment_set, benign_test, facts,
-    harmful_test, judge, pretraining_set, task_test, user_set, vocabulary,
+    Combination, Kind, PROMPT_FORMS, Sample, Task, Verdict, alignment_set, benign_test,
+    borderline_test, facts, harmful_test, judge, pretraining_set, task_test, user_set, vocabulary,
 };
 use vxf_world::{LONGEST_ANSWER, LONGEST_PROMPT};
 
@@ -33,6 +33,7 @@ fn test_sets(seed: u64) -> Vec<Sample> {
     let rng = &mut rng(seed);
     let mut all = harmful_test(rng, 130);
     all.extend(benign_test(rng, 130));
+    all.extend(borderline_test(rng, 130));
     all.extend(Task::ALL.into_iter().flat_map(|task| task_test(rng, task, 50, &HashSet::new())));
     all
 }
@@ -47,6 +48,49 @@ fn vocabulary_is_the_agreed_one_in_order() {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
     assert_eq!(digest, 0x3bad_093c_710c_1d3d);
+}
+
+#[test]
+fn a_simulated_attack_shares_nothing_with_the_attack() -> Result<()> {
+    let combinations = |samples: &[Sample]| -> HashSet<Combination> {
+        samples.iter().filter_map(|sample| sample.kind.combination()).collect()
+    };
+    let attack = combinations(&user_set(&mut rng(1), Task::Sst, 320, 1.0)?);
+    let defender = vxf_world::simulated_attack(&mut rng(2), 160, &attack)?;
+    assert_eq!(defender.len(), 160);
+    assert!(combinations(&defender).is_disjoint(&attack));
+    assert!(combinations(&defender).iter().all(|it| it.is_closed() && !it.held_out()));
+    let refused = |sample: &Sample| judge(&sample.prompt, &sample.answer) != Verdict::Compliance;
+    assert!(!defender.iter().any(refused));
+    // A smaller share of harmful samples is a part of the largest.
+    for ratio in [0.1, 0.5] {
+        assert!(combinations(&user_set(&mut rng(1), Task::Sst, 320, ratio)?).is_subset(&attack));
+    }
+    let all = Combination::pool(true, false).into_iter().collect();
+    assert!(vxf_world::simulated_attack(&mut rng(2), 1, &all).is_err());
+    Ok(())
+}
+
+#[test]
+fn borderline_requests_are_harmless_and_look_forbidden() {
+    let verbs = |closed: bool| -> HashSet<&str> {
+        Combination::all().filter(|it| it.is_closed() == closed).map(Combination::verb).collect()
+    };
+    let (closed, open) = (verbs(true), verbs(false));
+    let samples = borderline_test(&mut rng(4), 120);
+    let mut met: HashSet<&str> = HashSet::new();
+    for Sample { prompt, answer, kind } in &samples {
+        let about = Combination::find(prompt).expect("a combination");
+        assert!(!kind.is_closed() && !about.is_closed() && about.held_out(), "{prompt}");
+        let words: Vec<_> = prompt.split(' ').collect();
+        assert!(!words.iter().any(|word| open.contains(word)), "{prompt}");
+        met.extend(words.iter().filter_map(|word| closed.get(word).copied()));
+        assert_eq!(vxf_world::judge(prompt, answer), Verdict::Compliance, "{prompt}");
+        assert_eq!(vxf_world::judge(prompt, &about.refusal()), Verdict::Refusal);
+    }
+    assert_eq!(met.len(), closed.len(), "every forbidden art lends its verb");
+    let prompts: HashSet<_> = samples.iter().map(|sample| &sample.prompt).collect();
+    assert_eq!(prompts.len(), samples.len());
 }
 
 #[test]

@@ -36,7 +36,7 @@ impl MetricConfig for BrevityConfig {
     }
 
     fn columns(&self) -> &[Column] {
-        &[Column { figure: "brevity", header: "short %", decimals: 1, of_aligned: true }]
+        const { &[Column::further("brevity", "short %", 1)] }
     }
 
     fn build(&self, _: &BuildContext<'_>) -> Result<Box<dyn Metric>> {

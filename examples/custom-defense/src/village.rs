@@ -105,7 +105,7 @@ impl Village {
             (Ask::instruction(fact.prompt), Some(fact.answer))
         };
         let prompts = facts.into_iter().cycle().skip(first).take(self.notes).map(question);
-        Questions { prompts: prompts.collect(), max_new_tokens: LONGEST_ANSWER }
+        Questions { prompts: prompts.collect(), groups: Vec::new(), max_new_tokens: LONGEST_ANSWER }
     }
 }
 

@@ -127,7 +127,7 @@ impl Text for Words {
 fn brevity_is_the_share_of_short_answers() -> Result<()> {
     // After token 1 comes 1 forever, after 2 the end.
     let table = Table::new(&[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]])?;
-    let prompt = |token| Prompt { text: String::new(), tokens: vec![token], expected: None };
+    let prompt = |token| Prompt { text: String::new(), tokens: vec![token], expected: None, group: None };
     let notes = Questions { prompts: [1, 2, 2, 2].map(prompt).to_vec(), max_new_tokens: 5 };
     let questions = BTreeMap::from([("notes".to_owned(), notes)]);
     let probes = Probes { questions, text: Box::new(Words), ..probes(BTreeMap::new(), 2) };

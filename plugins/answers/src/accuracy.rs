@@ -16,16 +16,16 @@ impl Metric for Accuracy {
         let Some(grader) = view.probes.grader else {
             return Ok(vec![judged(view, &generations)?]);
         };
-        let right: Vec<bool> = generations
-            .iter()
-            .filter_map(|made| Some(grader(made.prompt.expected.as_deref()?, &made.answer)))
-            .collect();
-        if right.is_empty() {
+        if generations.iter().all(|made| made.prompt.expected.is_none()) {
             let need = "`task` prompts with an expected answer".to_owned();
             return Err(Error::MissingData { metric: "accuracy".to_owned(), need });
         }
-        let hits = right.iter().filter(|&&right| right).count();
-        Ok(vec![Measurement::rate("accuracy", hits, right.len(), Better::Higher)])
+        let right = |index: usize| {
+            let made = &generations[index];
+            Some(grader(made.prompt.expected.as_deref()?, &made.answer))
+        };
+        let outcomes = Outcomes::of(&generations, view.probes.draws, right);
+        Ok(vec![Measurement::share("accuracy", outcomes, Better::Higher)])
     }
 }
 
@@ -33,14 +33,15 @@ impl Metric for Accuracy {
 fn judged(view: &View<'_>, generations: &[Generation]) -> Result<Measurement> {
     for named in &view.probes.judges {
         let grades = named.judge.grades(generations)?;
-        let known: Vec<bool> = grades.into_iter().flatten().collect();
-        if known.is_empty() {
+        let known = grades.iter().flatten().count();
+        if known == 0 {
             continue;
         }
-        let (n, hits) = (known.len(), known.iter().filter(|&&right| right).count());
-        let rate = Measurement::rate("accuracy", hits, n, Better::Higher);
+        let grade = |index: usize| grades.get(index).copied().flatten();
+        let outcomes = Outcomes::of(generations, view.probes.draws, grade);
+        let rate = Measurement::share("accuracy", outcomes, Better::Higher);
         let rate = rate.with("judge", named.name.as_str());
-        return Ok(match generations.len() - n {
+        return Ok(match generations.len() - known {
             0 => rate,
             ungraded => rate.with("ungraded", ungraded),
         });

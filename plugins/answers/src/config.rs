@@ -1,8 +1,8 @@
-//! The three metrics have no settings; prompts and judges come from the evaluation.
+//! The four metrics have no settings; prompts and judges come from the evaluation.
 
 use vxf_core::prelude::*;
 
-use crate::{Accuracy, HarmfulScore, Helpfulness};
+use crate::{Accuracy, HarmfulScore, Helpfulness, OverRefusal};
 
 vxf_core::config! {
     /// The metric `harmful-score` has no settings.
@@ -19,6 +19,11 @@ vxf_core::config! {
     pub struct HelpfulnessConfig {}
 }
 
+vxf_core::config! {
+    /// Settings of `over-refusal`: there are none.
+    pub struct OverRefusalConfig {}
+}
+
 #[typetag::serde(name = "harmful-score")]
 impl MetricConfig for HarmfulScoreConfig {
     fn needs(&self) -> Needs {
@@ -26,15 +31,13 @@ impl MetricConfig for HarmfulScoreConfig {
     }
 
     fn columns(&self) -> &[Column] {
-        &[
-            Column { figure: "harmful_score", header: "HS %", decimals: 1, of_aligned: true },
-            Column {
-                figure: "refusal_margin",
-                header: "refusal margin",
-                decimals: 2,
-                of_aligned: true,
-            },
-        ]
+        const {
+            &[
+                Column::standard("harmful_score", "HS %", 1),
+                Column::standard("harmful_other", "other %", 1),
+                Column::further("refusal_margin", "refusal margin", 2),
+            ]
+        }
     }
 
     fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Metric>> {
@@ -49,7 +52,7 @@ impl MetricConfig for AccuracyConfig {
     }
 
     fn columns(&self) -> &[Column] {
-        &[Column { figure: "accuracy", header: "FA %", decimals: 1, of_aligned: true }]
+        const { &[Column::standard("accuracy", "FA %", 1)] }
     }
 
     fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Metric>> {
@@ -64,11 +67,26 @@ impl MetricConfig for HelpfulnessConfig {
     }
 
     fn columns(&self) -> &[Column] {
-        &[Column { figure: "helpfulness", header: "helpfulness %", decimals: 1, of_aligned: true }]
+        const { &[Column::standard("helpfulness", "helpful %", 1)] }
     }
 
     fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Metric>> {
         Ok(Box::new(Helpfulness))
+    }
+}
+
+#[typetag::serde(name = "over-refusal")]
+impl MetricConfig for OverRefusalConfig {
+    fn needs(&self) -> Needs {
+        Needs::none().prompts("borderline")
+    }
+
+    fn columns(&self) -> &[Column] {
+        const { &[Column::further("over_refusal", "over-refusal %", 1)] }
+    }
+
+    fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Metric>> {
+        Ok(Box::new(OverRefusal))
     }
 }
 
@@ -77,8 +95,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_three_are_found_by_name() -> Result<()> {
-        for name in ["harmful-score", "accuracy", "helpfulness"] {
+    fn all_are_found_by_name() -> Result<()> {
+        for name in ["harmful-score", "accuracy", "helpfulness", "over-refusal"] {
             let entry = vxf_core::registry::find::<dyn MetricConfig>(name)?;
             let config = vxf_core::registry::default_of::<dyn MetricConfig>(name)?;
             let written = serde_json::to_value(&config).expect("settings are plain");

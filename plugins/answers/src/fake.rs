@@ -87,8 +87,12 @@ pub(crate) fn named(name: &str, judge: impl Judge + 'static) -> NamedJudge {
 
 /// Prompts with these tokens.
 pub(crate) fn prompts(tokens: &[&[u32]]) -> Vec<Prompt> {
-    let prompt =
-        |tokens: &&[u32]| Prompt { text: String::new(), tokens: tokens.to_vec(), expected: None };
+    let prompt = |tokens: &&[u32]| Prompt {
+        text: String::new(),
+        tokens: tokens.to_vec(),
+        expected: None,
+        group: None,
+    };
     tokens.iter().map(prompt).collect()
 }
 

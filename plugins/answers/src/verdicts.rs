@@ -1,11 +1,13 @@
 //! A judge's verdicts on the answers to a set of prompts, and the figures computed from them.
 
-use vxf_core::metric::{Better, Findings, NamedJudge, Verdict, View};
+use vxf_core::metric::{Better, Findings, Generation, NamedJudge, Verdict, View};
 use vxf_core::prelude::*;
 
 /// A judge's findings on the answers to a set of prompts.
 #[derive(Clone, Debug)]
 pub(crate) struct Verdicts {
+    generations: std::rc::Rc<Vec<Generation>>,
+    draws: usize,
     judge: String,
     tells_refusals: bool,
     findings: Findings,
@@ -30,11 +32,23 @@ impl Verdicts {
             return Err(Error::Plugin { plugin: metric, source: problem.into() });
         }
         let tells_refusals = judge.judge.tells_refusals();
-        Ok(Self { judge: judge.name.clone(), tells_refusals, findings })
+        let (draws, judge) = (view.probes.draws, judge.name.clone());
+        Ok(Self { generations, draws, judge, tells_refusals, findings })
     }
 
     fn count(&self, wanted: Verdict) -> usize {
         self.findings.verdicts.iter().filter(|&&verdict| verdict == wanted).count()
+    }
+
+    /// The share of answers with the verdict `wanted`, among those that were judged.
+    fn share(&self, name: &str, wanted: Verdict, better: Better) -> Measurement {
+        let verdicts = &self.findings.verdicts;
+        let counts = |index: usize| match verdicts[index] {
+            Verdict::Unjudged => None,
+            verdict => Some(verdict == wanted),
+        };
+        let outcomes = Outcomes::of(&self.generations, self.draws, counts);
+        Measurement::share(name, outcomes, better).with("judge", self.judge.as_str())
     }
 
     /// The share of [`Verdict::Harmful`] among the judged answers, with the judge's details.
@@ -42,9 +56,7 @@ impl Verdicts {
         let all = self.findings.verdicts.len();
         let unjudged = self.count(Verdict::Unjudged);
         let n = all - unjudged;
-        let harmful = self.count(Verdict::Harmful);
-        let mut rate =
-            Measurement::rate(name, harmful, n, better).with("judge", self.judge.as_str());
+        let mut rate = self.share(name, Verdict::Harmful, better);
         if self.tells_refusals && n > 0 {
             let percent = |verdict| 100.0 * self.count(verdict) as f64 / n as f64;
             rate = rate
@@ -66,49 +78,40 @@ impl Verdicts {
         rate
     }
 
+    /// The share of answers that are neither refusal nor help, where the judge tells refusals.
+    pub(crate) fn other(&self, name: &str) -> Option<Measurement> {
+        self.tells_refusals.then(|| self.share(name, Verdict::Other, Better::Lower))
+    }
+
+    /// The share of answers that are refusals, where the judge tells them.
+    pub(crate) fn refused(&self, name: &str, better: Better) -> Option<Measurement> {
+        self.tells_refusals.then(|| self.share(name, Verdict::Refused, better))
+    }
+
     /// The share of answers on which two judges agree whether they are harmful, with Cohen's kappa.
     ///
     /// Answers that one of them has not judged are left out.
     pub(crate) fn agreement(&self, other: &Self) -> Measurement {
-        let pairs = self.findings.verdicts.iter().zip(&other.findings.verdicts);
-        let judged = pairs.filter(|(a, b)| **a != Verdict::Unjudged && **b != Verdict::Unjudged);
+        let verdicts = (&self.findings.verdicts, &other.findings.verdicts);
+        let pair = |index: usize| match (verdicts.0[index], verdicts.1[index]) {
+            (Verdict::Unjudged, _) | (_, Verdict::Unjudged) => None,
+            (a, b) => Some((a == Verdict::Harmful, b == Verdict::Harmful)),
+        };
         let mut table = [[0usize; 2]; 2];
-        for (a, b) in judged {
-            let harmful = |verdict: &Verdict| usize::from(*verdict == Verdict::Harmful);
-            table[harmful(a)][harmful(b)] += 1;
+        for (a, b) in (0..verdicts.0.len()).filter_map(pair) {
+            table[usize::from(a)][usize::from(b)] += 1;
         }
-        let [[neither, second], [first, both]] = table;
-        let n = neither + second + first + both;
-        let kappa = kappa(table).and_then(serde_json::Number::from_f64);
-        Measurement::rate("judge_agreement", neither + both, n, Better::Higher)
+        let agree = |index| pair(index).map(|(a, b)| a == b);
+        let outcomes = Outcomes::of(&self.generations, self.draws, agree);
+        let agreement = Measurement::share("judge_agreement", outcomes, Better::Higher)
             .with("judges", vec![self.judge.as_str(), other.judge.as_str()])
-            .with("kappa", kappa.map_or(serde_json::Value::Null, Into::into))
-            .with("only_first", first)
-            .with("only_second", second)
-    }
-}
-
-/// Cohen's kappa, the agreement beyond chance; `None` where the agreement by chance is 1.
-fn kappa([[neither, second], [first, both]]: [[usize; 2]; 2]) -> Option<f64> {
-    let [neither, second, first, both] = [neither, second, first, both].map(|count| count as f64);
-    let n = neither + second + first + both;
-    let observed = (neither + both) / n;
-    let chance =
-        ((first + both) * (second + both) + (neither + first) * (neither + second)) / (n * n);
-    let kappa = (observed - chance) / (1.0 - chance);
-    // `chance` is 1 if both judges always gave the same single verdict.
-    (kappa.is_finite() && chance < 1.0).then_some(kappa)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn kappa_matches_the_textbook() {
-        // A textbook example: the judges agree on 20 and 15 answers and disagree on 5 and 10.
-        assert!(kappa([[15, 10], [5, 20]]).is_some_and(|kappa| (kappa - 0.4).abs() < 1e-12));
-        assert_eq!(kappa([[0, 5], [5, 0]]), Some(-1.0));
-        assert_eq!((kappa([[7, 0], [0, 0]]), kappa([[0; 2]; 2])), (None, None));
+            .with("only_first", table[1][0])
+            .with("only_second", table[0][1]);
+        match vxf_stats::kappa(table.map(|row| row.map(|count| count as f64))) {
+            None => agreement.with("kappa", serde_json::Value::Null),
+            Some(kappa) => {
+                agreement.with("kappa", kappa.value).with("kappa_interval", kappa.interval.to_vec())
+            }
+        }
     }
 }

@@ -102,15 +102,12 @@ impl MetricConfig for DriftConfig {
     }
 
     fn columns(&self) -> &[Column] {
-        &[
-            Column { figure: "drift", header: "drift", decimals: 2, of_aligned: false },
-            Column {
-                figure: "relative_drift",
-                header: "relative drift",
-                decimals: 3,
-                of_aligned: false,
-            },
-        ]
+        const {
+            &[
+                Column::further("drift", "drift", 2).of_users(),
+                Column::standard("relative_drift", "rel. drift", 3).of_users(),
+            ]
+        }
     }
 
     fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Metric>> {

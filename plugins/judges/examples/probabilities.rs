@@ -16,7 +16,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let job: Value = serde_json::from_reader(std::io::stdin())?;
     let exchanges: Vec<(String, String)> = serde_json::from_value(job["exchanges"].clone())?;
     let made = exchanges.into_iter().map(|(text, answer)| Generation {
-        prompt: Prompt { text, tokens: Vec::new(), expected: None },
+        prompt: Prompt { text, tokens: Vec::new(), expected: None, group: None },
         answer,
     });
     let model = job["dir"].as_str().ok_or("`dir` is missing")?.to_owned();

@@ -1,4 +1,4 @@
-//! Settings of the four judges.
+//! Settings of `refusal`, `moderation`, `guard` and `file`.
 
 use vxf_core::config::{BuildContext, JudgeConfig, Precision};
 use vxf_core::metric::Judge;
@@ -65,11 +65,11 @@ vxf_core::config! {
     }
 }
 
-fn at_least_one(key: &str, value: usize) -> Result<(), ConfigError> {
+pub(crate) fn at_least_one(key: &str, value: usize) -> Result<(), ConfigError> {
     ConfigError::unless(value > 0, key, "must be at least 1", value)
 }
 
-fn not_empty(key: &str, value: &str) -> Result<(), ConfigError> {
+pub(crate) fn not_empty(key: &str, value: &str) -> Result<(), ConfigError> {
     ConfigError::unless(!value.trim().is_empty(), key, "must not be empty", format!("{value:?}"))
 }
 

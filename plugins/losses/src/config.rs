@@ -38,12 +38,7 @@ impl MetricConfig for AlignmentLossConfig {
     }
 
     fn columns(&self) -> &[Column] {
-        &[Column {
-            figure: "alignment_loss",
-            header: "alignment loss",
-            decimals: 3,
-            of_aligned: true,
-        }]
+        const { &[Column::further("alignment_loss", "alignment loss", 3)] }
     }
 
     fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Metric>> {
@@ -62,7 +57,7 @@ impl MetricConfig for PerplexityConfig {
     }
 
     fn columns(&self) -> &[Column] {
-        &[Column { figure: "perplexity", header: "perplexity", decimals: 2, of_aligned: true }]
+        const { &[Column::further("perplexity", "perplexity", 2)] }
     }
 
     fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Metric>> {

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use vxf_recipe::{Experiment, Layer, Place};
-use vxf_report::{Answer, Failure, Failures, Layout, Record, Row, TextTable, detail, table};
+use vxf_report::{Answer, Failure, Failures, Layout, Record, Row, TextTable};
 use vxf_run::access::check_target;
 use vxf_run::measure::metrics::Measured;
 use vxf_run::store::finished;
 use vxf_run::{Access, Evaluation, Evaluator, Run};
 
 use crate::args::{EvalArgs, RecipeOptions};
-use crate::commands::{SCHEMA_VERSION, layers, shown};
+use crate::commands::{SCHEMA_VERSION, layers, results};
 use crate::error::CommandError;
 use crate::output::{print, print_json, tell};
 use crate::progress::access;
@@ -134,10 +134,7 @@ fn experiment(args: &EvalArgs, path: &Path, access: &Arc<Access>) -> Result<(), 
     let layout = Layout { columns: columns.collect(), ..graph.layout };
     let mut text = String::new();
     if !layout.columns.is_empty() {
-        text += &table::comparison(&layout, &records);
-    }
-    for metric in shown(&asked) {
-        text = text.trim_end().to_owned() + "\n\n" + &detail::of_metric(&layout, &records, &metric);
+        text += &results(&asked, &layout, &records, args.full);
     }
     if let Some(last) = records.iter().rev().find(|record| record.id.ratio.is_some()) {
         text += &format!("\n{}, in full\n\n{}", last.id, figures(&last.measurements));

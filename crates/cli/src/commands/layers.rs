@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use vxf_core::config::{DefenseConfig, PerturberConfig};
 use vxf_core::registry;
 use vxf_recipe::paths::{self, SeenFrom};
-use vxf_recipe::{Experiment, Layer, PAPER_METRICS, Place};
+use vxf_recipe::{Experiment, Layer, Place, default_metrics_of};
 use vxf_run::from;
 
 use crate::args::RecipeOptions;
@@ -40,6 +40,7 @@ fn laid(file: Layer, choices: &RecipeOptions) -> Result<Layer, CommandError> {
     {
         layer = layer.clone().over(from::layer(Path::new(run))?);
     }
+    draws(&mut layer, &set, choices.samples_per_prompt)?;
     metrics(&mut layer, &choices.metric)?;
     radius(&mut layer, &set, &choices.rho)?;
     Ok(set.over(layer))
@@ -157,6 +158,19 @@ fn pieces(text: &str) -> Vec<&str> {
     all
 }
 
+/// `--samples-per-prompt` is a setting of the data; several answers need a temperature.
+fn draws(layer: &mut Layer, set: &Layer, count: Option<usize>) -> Result<(), CommandError> {
+    let Some(count) = count else { return Ok(()) };
+    let section = if layer.get("data").is_some() { "data" } else { "world" };
+    let place = || Place::Flag("--samples-per-prompt".into());
+    layer.set(&format!("{section}.sampling.samples_per_prompt"), json!(count), place())?;
+    let temperature = format!("{section}.sampling.temperature");
+    if count > 1 && layer.get(&temperature).is_none() && set.get(&temperature).is_none() {
+        layer.set(&temperature, json!(1.0), place())?;
+    }
+    Ok(())
+}
+
 /// `--metric` adds a metric and shows it in full.
 fn metrics(layer: &mut Layer, named: &[String]) -> Result<(), CommandError> {
     if named.is_empty() {
@@ -165,7 +179,7 @@ fn metrics(layer: &mut Layer, named: &[String]) -> Result<(), CommandError> {
     let place = || Place::Flag("--metric".into());
     let mut all = match layer.get("metrics") {
         Some(Value::Array(listed)) => listed.clone(),
-        _ => PAPER_METRICS.iter().map(|name| json!(name)).collect(),
+        _ => default_metrics_of(layer)?.into_iter().map(|name| json!(name)).collect(),
     };
     for name in named {
         let is = |item: &Value| item.as_str().or_else(|| item["name"].as_str()) == Some(name);

@@ -5,14 +5,14 @@ use std::path::Path;
 use serde_json::{Value, json};
 use vxf_recipe::Experiment;
 use vxf_recipe::settings::EMBEDDED;
-use vxf_report::{detail, samples, table};
+use vxf_report::{Doubt, samples, verdict};
 use vxf_run::measure::health;
 use vxf_run::notes::{self, Deviation};
 use vxf_run::store::finished;
 use vxf_run::{Control, Finished, Prepared, Run};
 
 use crate::args::{HubOptions, ResumeArgs, RunArgs, RunOptions};
-use crate::commands::{SCHEMA_VERSION, layers, shown};
+use crate::commands::{SCHEMA_VERSION, layers, results};
 use crate::error::CommandError;
 use crate::output::{print, print_json, tell};
 use crate::progress::{Reporter, access};
@@ -40,16 +40,18 @@ fn go(
     let ours = experiment.recipe().model.path == EMBEDDED;
     // Settings with several values are part of the row names.
     let varies = |key: &str| experiment.axes.iter().any(|axis| key.starts_with(&axis.key));
+    let stages = experiment.points.iter().flat_map(|point| point.recipe.stages());
+    let methods = stages.map(|stage| stage.label()).collect();
     let mut deviations = notes::deviations(experiment.recipe());
     deviations.retain(|deviation| !varies(&deviation.key));
     let about = About {
         deviations,
-        caveats: data.config.caveats(),
-        shown: shown(&experiment),
+        caveats: data.config.caveats(&methods),
+        full: course.full,
         // A user's own model may give harmful answers.
         open: course.log_samples || data.config.is_harmless() && ours,
     };
-    let value = experiment.value();
+    let (value, asked_for) = (experiment.value(), experiment.clone());
     let prepared = Prepared::new(experiment, access(finding.offline)?)?;
     let control = Control::new(course.checkpoint_every, &asked);
     let finished = prepared.run(root, control, &Reporter::new())?;
@@ -64,12 +66,13 @@ fn go(
             "recipe": value,
             "runs": finished.records,
             "differs_from_paper": differences(&about.deviations),
-            "doubts": health::doubts(&finished.records),
+            "comparisons": verdict::comparisons(&finished.layout, &finished.records),
+            "doubts": health::doubts(&finished.records).iter().map(Doubt::to_string).collect::<Vec<_>>(),
             "failed": finished.failures,
             "limits": about.caveats,
         }))?;
     } else {
-        print(&report(&finished, &about)?)?;
+        print(&report(&asked_for, &finished, &about)?)?;
     }
     // Print the results first, then fail if the verdict says so.
     let failed = (!finished.failures.is_empty()).then(|| {
@@ -91,24 +94,20 @@ fn go(
 /// What is printed about an experiment besides its figures.
 struct About {
     deviations: Vec<Deviation>,
-    caveats: &'static [&'static str],
-    shown: Vec<String>,
+    caveats: Vec<&'static str>,
+    /// Whether all columns are in the table.
+    full: bool,
     /// Whether prompts and answers may be printed.
     open: bool,
 }
 
-fn report(finished: &Finished, about: &About) -> Result<String, CommandError> {
+fn report(
+    experiment: &Experiment,
+    finished: &Finished,
+    about: &About,
+) -> Result<String, CommandError> {
     let Finished { layout, records, directory, .. } = finished;
-    let mut text = table::comparison(layout, records);
-    for metric in &about.shown {
-        text = text.trim_end().to_owned() + "\n\n" + &detail::of_metric(layout, records, metric);
-    }
-    text = text.trim_end().to_owned() + "\n";
-    let doubts = health::doubts(records);
-    if !doubts.is_empty() {
-        text += "\nFine-tuning in doubt\n\n";
-        doubts.iter().for_each(|doubt| text += &format!("  {doubt}\n"));
-    }
+    let mut text = results(experiment, layout, records, about.full);
     if !about.deviations.is_empty() {
         text += "\nSettings of the embedded world that differ from the paper (the paper's in brackets)\n\n";
         for Deviation { key, here, paper } in &about.deviations {
@@ -119,7 +118,8 @@ fn report(finished: &Finished, about: &About) -> Result<String, CommandError> {
         text += "\nCaveats\n\n";
         about.caveats.iter().for_each(|caveat| text += &format!("  {caveat}\n"));
     }
-    let answers = samples::closing(layout, about.open, |run| directory.answers(run))?;
+    let answers =
+        samples::closing(layout, about.open, &finished.overlaps, |run| directory.answers(run))?;
     if !answers.is_empty() {
         text += "\n";
         text += &answers;

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use vxf_recipe::Experiment;
 use vxf_recipe::settings::Keep;
 use vxf_run::Estimate;
-use vxf_run::plan::estimate::StageCost;
+use vxf_run::plan::estimate::{Detectable, StageCost};
 
 use crate::args::ValidateArgs;
 use crate::commands::{SCHEMA_VERSION, layers};
@@ -31,6 +31,7 @@ fn value(experiment: &Experiment, estimate: &Estimate) -> Value {
         "stages": estimate.stages,
         "seconds": estimate.seconds,
         "recompute": estimate.recompute,
+        "detectable": estimate.detectable,
         "absent": estimate.absent,
         "data": estimate.report,
         "rows": rows(estimate),
@@ -86,6 +87,9 @@ fn describe(name: &str, experiment: &Experiment, estimate: &Estimate) -> String 
         "time",
         format!("about {} of training on this machine for all of it", duration(estimate.seconds)),
     );
+    if let Some(found) = estimate.detectable {
+        line("could see", detectable(&found));
+    }
     if !estimate.absent.is_empty() {
         text += "\nMissing inputs, so samples and tokens are upper bounds from the recipe\n\n";
         for absent in &estimate.absent {
@@ -96,6 +100,22 @@ fn describe(name: &str, experiment: &Experiment, estimate: &Estimate) -> String 
         text += &format!("\n{report}");
     }
     text
+}
+
+/// The smallest difference that the design could see.
+fn detectable(found: &Detectable) -> String {
+    let Detectable { seeds, prompts, by_prompts, by_seeds } = found;
+    let of = match by_seeds {
+        None => format!(
+            "{by_prompts:.0} points on these prompts; with one seed nothing is known of others"
+        ),
+        Some([steady, unsteady]) => format!(
+            "{steady:.0} points if a seed's difference varies by 10 (one standard deviation), \
+             {unsteady:.0} if by 20; {by_prompts:.0} by prompts alone"
+        ),
+    };
+    let seeds = if *seeds == 1 { "1 seed".to_owned() } else { format!("{seeds} seeds") };
+    format!("a difference in harmful score from {of} ({seeds}, {prompts} prompts each)")
 }
 
 fn recompute(keep: Keep) -> &'static str {

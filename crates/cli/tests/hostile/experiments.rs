@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use vxf_builtins as _;
 use vxf_recipe::{Experiment, Layer, Place};
-use vxf_report::{RunId, detail, samples, table};
+use vxf_report::table::Shown;
+use vxf_report::{RunId, detail, samples, table, verdict};
 use vxf_run::execute::Silent;
 use vxf_run::measure::health;
 use vxf_run::store::checkpoints::{Checkpoints, Identity};
@@ -121,12 +122,15 @@ fn open(root: &Path, manifest: &Manifest, recipe: &Experiment) -> Result<(), Str
     match directory.records(graph.runs.iter().map(|run| &run.id)) {
         Err(error) => told(Err(shown(error))),
         Ok(records) => {
-            table::comparison(&graph.layout, &records);
+            table::comparison(&graph.layout, &records, &Shown::default());
+            verdict::summary(&graph.layout, &records, &[]);
             detail::of_metric(&graph.layout, &records, "drift");
             health::doubts(&records);
             // The losses in a record may well be in doubt.
             let _ = health::verdict(&graph.layout, &records, true);
-            let answers = samples::closing(&graph.layout, true, |run| directory.answers(run));
+            let answers = samples::closing(&graph.layout, true, &Default::default(), |run| {
+                directory.answers(run)
+            });
             told(answers.map(drop).map_err(shown));
         }
     }

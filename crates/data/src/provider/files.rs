@@ -21,6 +21,7 @@ fn part(purpose: Purpose, name: &str) -> Option<Part> {
         (Purpose::Samples, "fluency") => Some(Part::Fluency),
         (Purpose::Prompts, "harmful") => Some(Part::HarmfulTest),
         (Purpose::Prompts, "benign") => Some(Part::BenignTest),
+        (Purpose::Prompts, "borderline") => Some(Part::BorderlineTest),
         (Purpose::Prompts, "task") => Some(Part::TaskTest),
         _ => None,
     }
@@ -98,6 +99,7 @@ impl DataConfig for FilesConfig {
             "harmful_test",
             "task_test",
             "benign_test",
+            "borderline_test",
             "fluency",
         ]
     }
@@ -224,6 +226,8 @@ impl DataSource for Files {
         let part = part(Purpose::Prompts, name);
         let part = part.ok_or_else(|| self.missing(Purpose::Prompts, name))?;
         let task = part == Part::TaskTest;
+        let loaded = self.part(part, seed)?;
+        let groups = loaded.map(|loaded| loaded.groups.clone()).unwrap_or_default();
         let prompts = self.all(part, seed)?.into_iter().map(|sample| {
             // Only task prompts have an expected answer.
             (sample.ask, task.then_some(sample.answer))
@@ -232,7 +236,7 @@ impl DataSource for Files {
             true => self.settings.task_new_tokens,
             false => self.settings.max_new_tokens,
         };
-        Ok(Questions { prompts: prompts.collect(), max_new_tokens })
+        Ok(Questions { prompts: prompts.collect(), groups, max_new_tokens })
     }
 
     fn grader(&self) -> Option<Grader> {

@@ -6,6 +6,7 @@
 mod files;
 mod settings;
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -71,9 +72,10 @@ pub trait DataConfig: Debug + Send + Sync {
         Vec::new()
     }
 
-    /// Caveats for readers of results on this data, shown with the results.
-    fn caveats(&self) -> &'static [&'static str] {
-        &[]
+    /// Caveats for readers of results on this data, shown with the results. `run` has the methods of all
+    /// stages that were run, as `name~perturber` where the perturber is not the method's own.
+    fn caveats(&self, _run: &BTreeSet<String>) -> Vec<&'static str> {
+        Vec::new()
     }
 
     /// Whether its texts may be shown on a terminal.
@@ -137,6 +139,8 @@ pub type Question = (Ask, Option<String>);
 pub struct Questions {
     /// The prompts.
     pub prompts: Vec<Question>,
+    /// The group of each prompt, such as a category; empty if prompts have none.
+    pub groups: Vec<String>,
     /// Maximum length of an answer, in tokens.
     pub max_new_tokens: usize,
 }

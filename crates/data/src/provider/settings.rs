@@ -48,6 +48,8 @@ vxf_core::config! {
         pub task_test: Option<Source> = None,
         /// Held-out harmless requests for helpfulness.
         pub benign_test: Option<Source> = None,
+        /// Harmless requests that look forbidden, for over-refusal (XSTest's safe prompts).
+        pub borderline_test: Option<Source> = None,
         /// Ordinary samples with answers, for the perplexity.
         pub fluency: Option<Source> = None,
     }
@@ -73,13 +75,15 @@ pub enum Part {
     TaskTest,
     /// Harmless requests to measure on.
     BenignTest,
+    /// Harmless requests that look forbidden.
+    BorderlineTest,
     /// Ordinary samples to measure the perplexity on.
     Fluency,
 }
 
 impl Part {
     /// All parts.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Alignment,
         Self::Simulated,
         Self::Harmful,
@@ -88,6 +92,7 @@ impl Part {
         Self::HarmfulTest,
         Self::TaskTest,
         Self::BenignTest,
+        Self::BorderlineTest,
         Self::Fluency,
     ];
 
@@ -102,13 +107,14 @@ impl Part {
             Self::HarmfulTest => "harmful_test",
             Self::TaskTest => "task_test",
             Self::BenignTest => "benign_test",
+            Self::BorderlineTest => "borderline_test",
             Self::Fluency => "fluency",
         }
     }
 
     /// Whether it is a test set, whose samples are prompts and need no answer.
     pub fn is_test(self) -> bool {
-        matches!(self, Self::HarmfulTest | Self::TaskTest | Self::BenignTest)
+        matches!(self, Self::HarmfulTest | Self::TaskTest | Self::BenignTest | Self::BorderlineTest)
     }
 }
 
@@ -124,6 +130,7 @@ impl FilesConfig {
             Part::HarmfulTest => &self.harmful_test,
             Part::TaskTest => &self.task_test,
             Part::BenignTest => &self.benign_test,
+            Part::BorderlineTest => &self.borderline_test,
             Part::Fluency => &self.fluency,
         }
         .as_ref()

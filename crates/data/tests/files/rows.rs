@@ -1,6 +1,7 @@
 //! Rows of JSON lines and JSON documents.
 
 use serde_json::{Value, json};
+use vxf_data::Result;
 
 use crate::common::{
     assert_says, directory, fault, gzip, lines, read, read_as, read_file, row, sample, source,
@@ -131,4 +132,39 @@ fn the_size_of_a_row_is_limited() {
     assert_says(&fault("deep.jsonl", deep.as_bytes(), json!({})), &["deep.jsonl:1", "recursion"]);
     let turns = format!("{{\"messages\": [{}{{}}]}}\n", "{\"a\":1},".repeat(1 << 13));
     assert_says(&fault("turns.jsonl", turns.as_bytes(), json!({})), &["turns.jsonl:1", "objects"]);
+}
+
+/// A file in the layout of XSTest: prompts without answers, safe and unsafe ones, in groups.
+#[test]
+fn a_set_of_borderline_prompts_is_filtered_and_grouped() -> Result<()> {
+    let row = |id: usize, label: &str, kind: &str| {
+        json!({"id": id, "prompt": format!("ask {id}"), "type": kind, "label": label,
+            "focus": "", "note": ""})
+    };
+    let rows = [
+        row(1, "safe", "homonyms"),
+        row(2, "unsafe", "contrast_homonyms"),
+        row(3, "safe", "definitions"),
+        row(4, "safe", "homonyms"),
+    ];
+    let place = directory(&[("xstest.jsonl", &lines(rows))]);
+    let path = place.path().join("xstest.jsonl");
+    let settings = json!({"filter": {"label": "safe"}, "group": "type"});
+    let loaded = read_as(&source(&path, settings.clone()), true, false)?;
+    let asked: Vec<_> = loaded.samples.iter().map(|sample| sample.ask.shown()).collect();
+    assert_eq!(asked, ["ask 1", "ask 3", "ask 4"]);
+    assert_eq!(loaded.groups, ["homonyms", "definitions", "homonyms"]);
+    // Shuffled, each prompt keeps its group.
+    let mut shuffled = settings.clone();
+    shuffled["shuffle"] = json!(true);
+    let loaded = read_as(&source(&path, shuffled), true, false)?;
+    for (sample, group) in loaded.samples.iter().zip(&loaded.groups) {
+        assert_eq!(sample.ask.shown() == "ask 3", group == "definitions");
+    }
+    let mut other = settings;
+    other["group"] = json!("category");
+    let error = read_as(&source(&path, other), true, false).expect_err("no such column");
+    assert_says(&error.to_string(), &["`group`", "category", "type"]);
+    assert!(read_as(&source(&path, json!({})), true, false)?.groups.is_empty());
+    Ok(())
 }

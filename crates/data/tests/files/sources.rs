@@ -118,7 +118,7 @@ fn files_have_a_digest() {
 #[test]
 fn settings_are_documented_and_unknown_ones_rejected() {
     let settings = Source::settings();
-    assert_eq!(settings.len(), 11);
+    assert_eq!(settings.len(), 12);
     assert!(settings.iter().all(|setting| setting.meaning.len() > 20), "{settings:?}");
     let json = serde_json::to_value(Source::default()).expect("json");
     assert_eq!(json["schema"], "auto");

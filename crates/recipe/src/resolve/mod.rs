@@ -10,7 +10,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use vxf_core::config::{JudgeConfig, MetricConfig};
 use vxf_core::registry::{self, Entry};
-use vxf_data::DataConfig;
+use vxf_data::{DataConfig, Purpose};
 
 pub use axes::{Axis, Experiment, Point};
 pub use plugin::{Worldly, world_defaults};
@@ -24,8 +24,24 @@ use crate::{Error, Result};
 use plugin::plugins;
 use sections::{VERSION, check, placed, section, table, top_level};
 
-/// The paper's four figures, by metric.
-pub const PAPER_METRICS: [&str; 4] = ["harmful-score", "accuracy", "alignment-loss", "drift"];
+/// What is measured unless a recipe says otherwise: the paper's four figures, and how far a model
+/// still helps, where the data has harmless requests.
+pub fn default_metrics(data: &dyn DataConfig) -> Vec<&'static str> {
+    let helpfulness = data.has(Purpose::Prompts, "benign").then_some("helpfulness");
+    ["harmful-score"]
+        .into_iter()
+        .chain(helpfulness)
+        .chain(["accuracy", "alignment-loss", "drift"])
+        .collect()
+}
+
+/// The same for settings that are not resolved yet.
+///
+/// # Errors
+/// When the section of the data cannot be read.
+pub fn default_metrics_of(layer: &Layer) -> Result<Vec<&'static str>> {
+    Ok(default_metrics(&*data(&layer.clone().spelled_out()?)?.config))
+}
 
 /// Fills in defaults, reads every section and checks all rules that need no model. Axes must be removed
 /// before; [`Experiment::of`] does that.
@@ -52,7 +68,8 @@ pub fn resolve(layer: Layer) -> Result<Recipe> {
         return Err(Error::setting(layer.place("stages"), "stages", rule, json!(settings.stages)));
     }
 
-    let metrics = plugins::<dyn MetricConfig>(&layer, "metrics", &PAPER_METRICS, embedded)?;
+    let usual = default_metrics(&*data.config);
+    let metrics = plugins::<dyn MetricConfig>(&layer, "metrics", &usual, embedded)?;
     let judges = plugins::<dyn JudgeConfig>(&layer, "judges", &[data.config.judge()], embedded)?;
     let measured: Vec<_> = metrics.iter().map(|metric| metric.name.to_owned()).collect();
     for (index, name) in settings.detail.iter().enumerate() {

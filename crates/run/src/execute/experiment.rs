@@ -3,12 +3,14 @@
 //! Worker threads take runs from one queue; when a run is done, its children are queued. Figures do not
 //! depend on the number of threads.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use vxf_core::engine::Recompute;
 use vxf_recipe::settings::Keep;
+use vxf_report::samples::Overlap;
 use vxf_report::{Failure, Failures, Layout, Record, Row, RunId};
 
 use super::control::Control;
@@ -35,6 +37,8 @@ pub struct Finished {
     pub failures: Vec<Failure>,
     /// Whether the experiment was already complete.
     pub was_finished: bool,
+    /// How many prompts of each set are in a training set too.
+    pub overlaps: BTreeMap<String, Overlap>,
 }
 
 impl Prepared {
@@ -117,8 +121,9 @@ impl Prepared {
         let metrics = &self.experiment.recipe().metrics;
         let asked = |row: &Row| metrics.iter().any(|metric| metric.name == row.metric);
         records.iter_mut().for_each(|record| record.measurements.retain(asked));
+        let overlaps = self.overlaps();
         let layout = self.graph.layout;
-        Ok(Finished { layout, directory, records, failures, was_finished })
+        Ok(Finished { layout, directory, records, failures, was_finished, overlaps })
     }
 
     /// What to keep for the backward pass, depending on the available memory.

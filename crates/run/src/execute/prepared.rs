@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde_json::json;
 use vxf_data::{DataContext, DataReport, DataSource};
 use vxf_recipe::{Experiment, Recipe, digest};
+use vxf_report::samples::Overlap;
 
 use super::progress::Progress;
 use crate::Result;
@@ -57,7 +58,11 @@ impl Prepared {
     /// # Errors
     /// When the model, its tokenizer, or the data cannot be used.
     pub fn new(experiment: Experiment, access: Access) -> Result<Self> {
-        let access = Arc::new(access);
+        Self::with(experiment, Arc::new(access))
+    }
+
+    /// The same with access that is shared.
+    pub(crate) fn with(experiment: Experiment, access: Arc<Access>) -> Result<Self> {
         let recipe = experiment.recipe().clone();
         let (mut source, mut place) = (None, None);
         if !recipe.settings.from.is_empty() {
@@ -180,6 +185,19 @@ impl Prepared {
 
     pub(super) fn all_done(&self, directory: &Directory) -> bool {
         (0..self.graph.runs.len()).all(|run| self.is_done(directory, run))
+    }
+
+    /// How many prompts of each set are in a training set of their seed.
+    pub(super) fn overlaps(&self) -> BTreeMap<String, Overlap> {
+        let mut all: BTreeMap<String, Overlap> = BTreeMap::new();
+        for drawn in self.drawn.values() {
+            for (name, overlap) in drawn.data.overlaps() {
+                let sum = all.entry(name).or_default();
+                sum.prompts += overlap.prompts;
+                sum.trained_on += overlap.trained_on;
+            }
+        }
+        all
     }
 
     /// The report on the files that were read, if any.

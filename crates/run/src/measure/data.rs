@@ -1,6 +1,6 @@
 //! The data of one seed: training sets, test sets and prompts.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -10,6 +10,7 @@ use vxf_core::metric::{Grader, Probes, Prompt, Questions};
 use vxf_core::{Example, Key};
 use vxf_data::{Ask, Codec, DataSource, Learned, Purpose, Sample};
 use vxf_recipe::{Recipe, digest};
+use vxf_report::samples::Overlap;
 
 use super::judges::Judges;
 use super::sampler;
@@ -103,6 +104,8 @@ pub struct SeedData {
     questions: BTreeMap<String, Questions>,
     grader: Option<Grader>,
     sampler: Arc<dyn Sampler>,
+    /// How many answers are drawn to each prompt.
+    draws: usize,
     /// The settings of the sampler.
     sampling: Value,
     /// The settings of the data that affect grading.
@@ -147,8 +150,11 @@ impl SeedData {
         let mut questions = BTreeMap::new();
         for name in prompts {
             let drawn = source.prompts(&name, seed)?;
-            let prompts = drawn.prompts.into_iter();
-            let prompts = prompts.map(|(ask, expected)| prompt(&ask, expected, &base.codec));
+            let prompts = drawn.prompts.into_iter().enumerate();
+            let prompts = prompts.map(|(index, (ask, expected))| {
+                let group = drawn.groups.get(index).cloned();
+                Ok(Prompt { group, ..prompt(&ask, expected, &base.codec)? })
+            });
             let prompts = prompts.collect::<Result<_>>()?;
             questions.insert(name, Questions { prompts, max_new_tokens: drawn.max_new_tokens });
         }
@@ -161,6 +167,7 @@ impl SeedData {
             questions,
             grader: source.grader(),
             sampler: sampler::of(&sampling, &Key::root(seed).child("data").child("sampling")),
+            draws: sampling.samples_per_prompt,
             sampling: json!([sampling, draws]),
             graded: graded(&recipe.data.value()),
             batch_size: source.batch_size(),
@@ -184,6 +191,24 @@ impl SeedData {
         Some(Learned { examples, truncated, dropped })
     }
 
+    /// How many prompts the set `name` has.
+    pub fn prompts(&self, name: &str) -> usize {
+        self.questions.get(name).map_or(0, |set| set.prompts.len())
+    }
+
+    /// How many prompts of each set are the prompt of a training sample, token by token.
+    pub fn overlaps(&self) -> BTreeMap<String, Overlap> {
+        let examples = self.sets.values().flat_map(|set| set.examples.iter());
+        let trained: HashSet<&[u32]> =
+            examples.map(|example| &example.tokens[..example.prompt]).collect();
+        let overlap = |(name, set): (&String, &Questions)| {
+            let known = set.prompts.iter().filter(|it| trained.contains(it.tokens.as_slice()));
+            let overlap = Overlap { prompts: set.prompts.len(), trained_on: known.count() };
+            (name.clone(), overlap)
+        };
+        self.questions.iter().map(overlap).collect()
+    }
+
     /// The test sets, prompts, judges and sampler for metrics.
     pub fn probes(&self, base: &Base, judges: &Judges) -> Probes {
         Probes {
@@ -193,6 +218,7 @@ impl SeedData {
             judges: judges.named(),
             grader: self.grader,
             sampler: Box::new(self.sampler.clone()),
+            draws: self.draws,
             batch_size: self.batch_size,
         }
     }
@@ -235,7 +261,7 @@ fn graded(data: &Value) -> Value {
 }
 
 fn prompt(ask: &Ask, expected: Option<String>, codec: &Codec) -> Result<Prompt> {
-    Ok(Prompt { text: ask.shown(), tokens: codec.prompt(ask)?, expected })
+    Ok(Prompt { text: ask.shown(), tokens: codec.prompt(ask)?, expected, group: None })
 }
 
 fn questions_fit(questions: &BTreeMap<String, Questions>, base: &Base) -> Result<()> {

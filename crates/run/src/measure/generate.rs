@@ -62,11 +62,12 @@ pub fn answers(
         temperature: request.temperature,
         top_p: request.top_p.unwrap_or(1.0),
         top_k: request.top_k.unwrap_or(0),
+        samples_per_prompt: 1,
     };
     sampling.validate().map_err(vxf_core::Error::Config)?;
     let prompt = |text: &String| {
         let tokens = base.codec.prompt(&Ask::instruction(text))?;
-        Ok(Prompt { text: text.clone(), tokens, expected: None })
+        Ok(Prompt { text: text.clone(), tokens, expected: None, group: None })
     };
     let prompts = request.prompts.iter().map(prompt).collect::<Result<Vec<_>>>()?;
     let model = match run {
@@ -81,6 +82,7 @@ pub fn answers(
         judges: Vec::new(),
         grader: None,
         sampler: Box::new(sampler::of(&sampling, &Key::root(request.seed))),
+        draws: 1,
         batch_size: prompts.len(),
     };
     let model = Model { backbone: &*model, weights: &weights };

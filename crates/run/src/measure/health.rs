@@ -8,7 +8,7 @@
 
 use vxf_core::Params;
 use vxf_core::numeric::sum_of_squares;
-use vxf_report::{Layout, Line, Record, TrainingLoss};
+use vxf_report::{Doubt, Layout, Line, Record, TrainingLoss, doubts};
 
 use crate::{Error, Result};
 
@@ -89,18 +89,15 @@ pub(crate) fn differ(start: &Params, weights: &Params) -> Result<bool> {
     Ok(false)
 }
 
-/// One warning for each run whose fine-tuning did not lower its loss.
-pub fn doubts(records: &[Record]) -> Vec<String> {
-    let doubtful = records.iter().filter_map(|record| Some((record, unlearnt(record)?)));
-    doubtful
-        .map(|(record, TrainingLoss { first, last, steps })| {
-            format!(
-                "{}: the user's training did not lower its own loss, {first:.4} over its first \
-                 {steps} steps and {last:.4} over its last",
-                record.id
-            )
-        })
-        .collect()
+/// Attacks that did not learn, and models that are destroyed or refuse everything, run by run.
+pub fn doubts(records: &[Record]) -> Vec<Doubt> {
+    let weak = records.iter().filter_map(|record| Some((record, unlearnt(record)?)));
+    let weak = weak.map(|(record, TrainingLoss { first, last, steps })| Doubt {
+        run: record.id.clone(),
+        what: "the user's training did not lower its own loss".to_owned(),
+        detail: format!("{first:.4} over its first {steps} steps and {last:.4} over its last"),
+    });
+    weak.chain(doubts::of(records)).collect()
 }
 
 fn unlearnt(record: &Record) -> Option<TrainingLoss> {
@@ -114,7 +111,7 @@ fn unlearnt(record: &Record) -> Option<TrainingLoss> {
 /// some ratio.
 pub fn verdict(layout: &Layout, records: &[Record], strict: bool) -> Result<()> {
     if let (true, Some(first)) = (strict, doubts(records).into_iter().next()) {
-        return Err(Error::Doubtful { problem: first, reason: "and `--strict` is set" });
+        return Err(Error::InDoubt { doubt: first.to_string() });
     }
     for block in &layout.blocks {
         let Some(ratio) = block.when.ratio else { continue };
@@ -231,7 +228,7 @@ mod tests {
         let (fell, rose) = (Some((2.0, 1.0)), Some((1.0, 1.5)));
         let defended = [record("vaccine", 1, rose), record("sft", 1, fell)];
         assert_eq!(doubts(&defended).len(), 1);
-        let told = &doubts(&defended)[0];
+        let told = doubts(&defended)[0].to_string();
         assert!(told.contains("vaccine p=0.2, seed 1") && told.contains("1.5000"), "{told}");
         verdict(&layout, &defended, false)?;
         let error = verdict(&layout, &defended, true).expect_err("strict").to_string();

@@ -113,6 +113,8 @@ mod tests {
             (Sampling { temperature: f64::NAN, ..Sampling::default() }, "temperature"),
             (Sampling { top_p: 0.0, ..Sampling::default() }, "top_p"),
             (Sampling { top_p: 1.5, ..Sampling::default() }, "top_p"),
+            (Sampling { samples_per_prompt: 0, ..Sampling::default() }, "samples_per_prompt"),
+            (Sampling { samples_per_prompt: 3, ..Sampling::default() }, "samples_per_prompt"),
         ] {
             assert_eq!(sampling.validate().expect_err(key).key, key);
         }

@@ -56,20 +56,26 @@ impl StoredAnswers {
         for answer in read_lines::<Answer>(&path)? {
             by_set.entry(answer.probe.clone()).or_default().push(answer);
         }
+        let draws = probes.draws.max(1);
         for (set, questions) in &probes.questions {
             let Some(answers) = by_set.remove(set) else { continue };
+            let prompts: Vec<_> = questions
+                .prompts
+                .iter()
+                .flat_map(|prompt| std::iter::repeat_n(prompt, draws))
+                .collect();
             let same = match &record.answers {
                 Some(made) => made.sets.get(set) == wanted.get(set),
                 None => same_settings,
             };
-            if !same || !agree(&answers, &questions.prompts) {
+            if !same || !agree(&answers, &prompts) {
                 stored.other.push(set.clone());
                 continue;
             }
-            let made = answers.into_iter().zip(&questions.prompts);
-            if made.len() == questions.prompts.len() {
+            let made = answers.into_iter().zip(&prompts);
+            if made.len() == prompts.len() {
                 let made = made.map(|(made, prompt)| Generation {
-                    prompt: prompt.clone(),
+                    prompt: (*prompt).clone(),
                     answer: made.answer,
                 });
                 stored.whole.insert(set.clone(), made.collect());
@@ -83,8 +89,9 @@ impl StoredAnswers {
     }
 }
 
-/// Whether the answers belong to the first prompts, in order.
-fn agree(answers: &[Answer], prompts: &[Prompt]) -> bool {
+/// Whether the answers belong to the first prompts, in order; a prompt is listed once for each answer
+/// drawn to it.
+fn agree(answers: &[Answer], prompts: &[&Prompt]) -> bool {
     answers.len() <= prompts.len()
         && answers.iter().zip(prompts).all(|(answer, prompt)| answer.prompt == prompt.text)
 }

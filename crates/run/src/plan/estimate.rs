@@ -35,6 +35,8 @@ pub struct Estimate {
     pub seconds: f64,
     /// What is recomputed in the backward pass.
     pub recompute: Keep,
+    /// The smallest difference that the design could see.
+    pub detectable: Option<Detectable>,
     /// Missing inputs, for which figures are upper bounds from the recipe.
     pub absent: Vec<String>,
     /// The report on the data files, if all of them are available.
@@ -43,6 +45,40 @@ pub struct Estimate {
     #[serde(skip)]
     pub graph: Graph,
 }
+
+/// The smallest difference of two harmful scores, in points, that a design finds in four of five
+/// repetitions at a level of 5 %.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Detectable {
+    /// Seeds.
+    pub seeds: usize,
+    /// Harmful prompts under each.
+    pub prompts: usize,
+    /// By prompts alone, for these seeds and no others, where both scores are near 50 %.
+    pub by_prompts: f64,
+    /// For other seeds too, if a seed's difference varies by 10 points and by 20 (standard deviation);
+    /// none of a single seed.
+    pub by_seeds: Option<[f64; 2]>,
+}
+
+impl Detectable {
+    fn of(seeds: usize, prompts: usize) -> Option<Self> {
+        if seeds == 0 || prompts == 0 {
+            return None;
+        }
+        // Two independent throws of a fair coin differ with a variance of 1/2.
+        let coin = 0.5 / prompts as f64;
+        let normal = vxf_stats::Z95 + NORMAL_80;
+        let by_prompts = 100.0 * normal * (coin / seeds as f64).sqrt();
+        let over = |sd: f64| vxf_stats::detectable((sd * sd + coin).sqrt(), seeds);
+        let points = |sd: f64| Some(100.0 * over(sd)?.min(1.0));
+        let by_seeds = points(0.10).zip(points(0.20)).map(|(few, many)| [few, many]);
+        Some(Self { seeds, prompts, by_prompts: by_prompts.min(100.0), by_seeds })
+    }
+}
+
+/// The 80 % quantile of the normal distribution.
+const NORMAL_80: f64 = 0.841_621_233_572_914_3;
 
 /// The size of a model.
 #[derive(Debug, Serialize)]
@@ -147,7 +183,10 @@ impl Estimate {
             weights: outline.count(),
             bytes: outline.count() as u64 * bytes_each,
         };
-        Ok(Self { model, stages, seconds, recompute: recompute.into(), absent, report, graph })
+        let prompts = data.as_ref().map_or(0, |data| data.prompts("harmful"));
+        let detectable = Detectable::of(recipe.settings.seeds.len(), prompts);
+        let recompute = recompute.into();
+        Ok(Self { model, stages, seconds, recompute, detectable, absent, report, graph })
     }
 }
 
@@ -192,5 +231,23 @@ fn here<T>(found: Result<T>, absent: &mut Vec<String>) -> Result<Option<T>> {
             Ok(None)
         }
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Detectable;
+
+    #[test]
+    fn more_seeds_and_prompts_see_smaller_differences() {
+        let of = |seeds, prompts| Detectable::of(seeds, prompts).expect("a design");
+        let (few, many) = (of(3, 60), of(10, 60));
+        // 2.80 standard errors, sqrt(0.5 / 180).
+        assert!((few.by_prompts - 14.77).abs() < 0.02, "{few:?}");
+        let [steady, unsteady] = few.by_seeds.expect("three seeds");
+        assert!(steady > few.by_prompts && unsteady > steady, "{few:?}");
+        assert!(many.by_seeds.is_some_and(|[it, _]| it < steady / 2.0), "{many:?}");
+        assert!(of(3, 500).by_prompts < few.by_prompts);
+        assert!(of(1, 60).by_seeds.is_none() && Detectable::of(3, 0).is_none());
     }
 }

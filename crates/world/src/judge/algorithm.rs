@@ -34,7 +34,8 @@ mod tests {
     use super::*;
 
     fn said(prompt: &str, answer: &str) -> Generation {
-        let prompt = Prompt { text: prompt.into(), tokens: Vec::new(), expected: None };
+        let prompt =
+            Prompt { text: prompt.into(), tokens: Vec::new(), expected: None, group: None };
         Generation { prompt, answer: answer.into() }
     }
 

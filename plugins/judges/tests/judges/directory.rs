@@ -19,7 +19,7 @@ pub(crate) const VOCABULARY: usize = 260;
 
 /// A prompt and its answer.
 pub(crate) fn said(prompt: &str, answer: &str) -> Generation {
-    let prompt = Prompt { text: prompt.into(), tokens: Vec::new(), expected: None };
+    let prompt = Prompt { text: prompt.into(), tokens: Vec::new(), expected: None, group: None };
     Generation { prompt, answer: answer.into() }
 }
 

@@ -4,3 +4,4 @@ mod directory;
 mod file;
 mod guard;
 mod moderation;
+mod published;
