@@ -22,7 +22,7 @@ const LISTED: usize = 10;
 pub struct Loaded {
     /// The samples.
     pub samples: Vec<Sample>,
-    /// The group of each sample, where the source names a column for it; else empty.
+    /// The group of each sample; empty if the source names no column for it.
     pub groups: Vec<String>,
     /// The schema of their columns.
     pub schema: Schema,
@@ -179,7 +179,7 @@ impl Reading<'_> {
         plan.map_err(|problem| source.error(problem))
     }
 
-    /// The group of a row; nothing where no column is named.
+    /// The group of a row; `None` if no column is named.
     fn group(&self, row: &crate::files::Row) -> String {
         match row.get(&self.source.group) {
             None => String::new(),
