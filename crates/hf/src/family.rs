@@ -34,6 +34,8 @@ pub struct Outline {
     pub linears: Vec<String>,
     /// The location of modules by name; a module that is not listed may be anywhere.
     pub locations: BTreeMap<String, Location>,
+    /// The keys of the configuration that are unknown and not used.
+    pub unknown: Vec<String>,
 }
 
 impl Outline {

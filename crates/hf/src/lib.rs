@@ -12,3 +12,5 @@ pub use checkpoint::{Checkpoint, Format};
 pub use family::{
     BackboneEntry, Family, Outline, backbones, load_backbone, load_directory, outline,
 };
+pub use peft::Adapter;
+pub use vxf_untrusted::Account;

@@ -74,16 +74,20 @@ impl Access {
     pub(crate) fn examine(&self, directory: &Path) {
         let adapter = directory.join("adapter");
         let places = [directory, &adapter].into_iter().filter(|place| place.is_dir());
-        for remark in places.flat_map(trust::remarks) {
-            let mut known = self.warnings.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            if !known.contains(&remark) {
-                self.note(&format!("warning: {remark}"));
-                known.push(remark);
-            }
+        places.flat_map(trust::remarks).for_each(|remark| self.warn(&remark));
+    }
+
+    /// Warns about a file, once.
+    pub(crate) fn warn(&self, text: &str) {
+        let mut known = self.warnings.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if !known.iter().any(|warning| warning == text) {
+            self.note(&format!("warning: {text}"));
+            known.push(text.to_owned());
         }
     }
 
-    /// All warnings about directories that other users could have changed.
+    /// All warnings about the files of models: unknown keys, unused tensors, and directories that other
+    /// users could have changed.
     pub fn warnings(&self) -> Vec<String> {
         self.warnings.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }

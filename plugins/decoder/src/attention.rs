@@ -3,7 +3,7 @@
 use crate::layers::{Linear, Norm};
 use candle_core::Tensor;
 use vxf_core::backbone::Pass;
-use vxf_core::{Result, Trainable};
+use vxf_core::{Error, Result, Trainable};
 use vxf_nn::ops;
 
 use crate::cache::Cache;
@@ -22,6 +22,7 @@ pub(crate) struct Attention {
     heads: usize,
     kv_heads: usize,
     window: Option<usize>,
+    dropout: Dropout,
     query: Linear,
     key: Linear,
     value: Linear,
@@ -42,6 +43,7 @@ impl Attention {
             heads: design.heads,
             kv_heads: design.kv_heads,
             window: design.windows[layer],
+            dropout: Dropout { name: name("self_attn"), rate: design.attention_dropout },
             query: linear("self_attn.q_proj")?,
             key: linear("self_attn.k_proj")?,
             value: linear("self_attn.v_proj")?,
@@ -59,6 +61,7 @@ impl Attention {
         cache: Option<&mut Cache>,
         pass: &Pass<'_>,
     ) -> Result<Tensor> {
+        self.dropout.only_in_evaluation(x, pass)?;
         let (query_norm, key_norm) = (self.query_norm.as_ref(), self.key_norm.as_ref());
         let query = heads(&self.query.forward(x, pass)?, self.heads, query_norm, positions, pass)?;
         let mut key = heads(&self.key.forward(x, pass)?, self.kv_heads, key_norm, positions, pass)?;
@@ -78,6 +81,30 @@ impl Attention {
             output: self.output.with_trainable(trainable),
             ..self.clone()
         }
+    }
+}
+
+/// Dropout on the attention's weights, which the fused attention does not have.
+#[derive(Clone, Debug)]
+struct Dropout {
+    name: String,
+    rate: f64,
+}
+
+impl Dropout {
+    /// Refuses passes that train with it.
+    fn only_in_evaluation(&self, x: &Tensor, pass: &Pass<'_>) -> Result<()> {
+        if self.rate == 0.0 || pass.dropout(&self.name, self.rate, x)?.is_none() {
+            return Ok(());
+        }
+        Err(Error::Unsupported {
+            path: "config.json".to_owned(),
+            problem: format!(
+                "`attention_dropout` = {} is not supported in training; set it to 0 to train \
+                 without it",
+                self.rate
+            ),
+        })
     }
 }
 

@@ -54,6 +54,10 @@ pub struct Design {
     pub padding: Option<u32>,
     /// Dropout on the outputs of attention and MLP, in training.
     pub dropout: f64,
+    /// Dropout on the attention's weights in training, which only evaluation supports.
+    pub attention_dropout: f64,
+    /// Keys of the configuration that are unknown and not used.
+    pub unknown: Vec<String>,
 }
 
 /// How positions are encoded.
@@ -83,7 +87,9 @@ pub enum Norm {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mlp {
     /// `down(silu(gate(x)) * up(x))`.
-    Gated,
+    SwiGlu,
+    /// `down(gelu(gate(x)) * up(x))`, with the tanh form of GELU.
+    GeGlu,
     /// `down(relu(up(x)))`.
     Relu,
 }
@@ -205,7 +211,7 @@ impl Design {
             list.linear(name(self.names.attention_output), width, queries, output);
             list.at(Some(layer), Part::Mlp);
             list.norm(&name(self.names.mlp_norm), self.norm, width);
-            if self.mlp == Mlp::Gated {
+            if self.mlp != Mlp::Relu {
                 list.linear(name("mlp.gate_proj"), self.inner, width, mlp);
             }
             list.linear(name(self.names.up), self.inner, width, mlp);
@@ -238,7 +244,7 @@ impl Design {
             labels,
         };
         let List { tensors, linears, locations, .. } = list;
-        Outline { architecture, tensors, linears, locations }
+        Outline { architecture, tensors, linears, locations, unknown: self.unknown.clone() }
     }
 }
 

@@ -12,8 +12,9 @@ use crate::parts::Parts;
 /// The feed-forward block of one layer.
 #[derive(Clone, Debug)]
 pub(crate) struct Mlp {
-    /// With a gate the activation is `silu(gate) * up`, without one `relu(up)`.
+    /// The layer whose activated output multiplies that of `up`; none in a plain block.
     gate: Option<Linear>,
+    activation: design::Mlp,
     up: Linear,
     down: Linear,
 }
@@ -24,9 +25,10 @@ impl Mlp {
         let linear = |part| parts.linear(&design.layer_name(layer, part));
         Ok(Self {
             gate: match design.mlp {
-                design::Mlp::Gated => Some(linear("mlp.gate_proj")?),
+                design::Mlp::SwiGlu | design::Mlp::GeGlu => Some(linear("mlp.gate_proj")?),
                 design::Mlp::Relu => None,
             },
+            activation: design.mlp,
             up: linear(design.names.up)?,
             down: linear(design.names.down)?,
         })
@@ -57,9 +59,12 @@ impl Mlp {
 
     /// Computes each position by itself.
     fn each(&self, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
-        let inner = match &self.gate {
-            Some(gate) => ops::swiglu(&gate.forward(x, pass)?, &self.up.forward(x, pass)?)?,
-            None => ops::relu(&self.up.forward(x, pass)?)?,
+        let gate = self.gate.as_ref().map(|gate| gate.forward(x, pass)).transpose()?;
+        let up = self.up.forward(x, pass)?;
+        let inner = match gate {
+            Some(gate) if self.activation == design::Mlp::GeGlu => ops::geglu(&gate, &up)?,
+            Some(gate) => ops::swiglu(&gate, &up)?,
+            None => ops::relu(&up)?,
         };
         self.down.forward(&inner, pass)
     }
@@ -67,6 +72,7 @@ impl Mlp {
     pub(crate) fn with_trainable(&self, trainable: &Trainable) -> Self {
         Self {
             gate: self.gate.as_ref().map(|gate| gate.with_trainable(trainable)),
+            activation: self.activation,
             up: self.up.with_trainable(trainable),
             down: self.down.with_trainable(trainable),
         }

@@ -5,6 +5,7 @@ use std::path::Path;
 use candle_core::pickle::PthTensors;
 use candle_core::safetensors::{Load, MmapedSafetensors, SliceSafetensors};
 use candle_core::{DType, Device, Tensor};
+use safetensors::View;
 
 use vxf_core::{Error, Params, Result};
 use vxf_untrusted::{caught, pickle, safetensors as header};
@@ -35,6 +36,7 @@ impl Shard {
         if file.extension().is_some_and(|extension| extension == "bin") {
             return pickled(file).map(Self::Pickled).map_err(fail);
         }
+        vxf_untrusted::no_lfs_pointer(file).map_err(fail)?;
         header::header(file)
             .map_err(|problem| fail(format!("is not a complete safetensors file: {problem}")))?;
         // SAFETY: a memory map is only sound while nobody truncates the file under it. That is
@@ -82,6 +84,23 @@ impl Shard {
         Some(Info { dtype: view.dtype().try_into().ok(), shape: view.shape().to_vec() })
     }
 
+    /// Whether the tensor called `name` equals the tensor `other_name` of `other`, byte for byte.
+    /// Tensors that cannot be read count as different.
+    pub(crate) fn same(&self, name: &str, other: &Self, other_name: &str) -> bool {
+        let key =
+            |info: Option<Info>| info.map(|info| (info.dtype.map(|it| it as usize), info.shape));
+        if key(self.info(name)) != key(other.info(other_name)) {
+            return false;
+        }
+        if let (Self::Mapped(one), Self::Mapped(two)) = (self, other)
+            && let (Ok(one), Ok(two)) = (one.get(name), two.get(other_name))
+        {
+            return one.data() == two.data();
+        }
+        let (Ok(one), Ok(two)) = (self.read(name), other.read(other_name)) else { return false };
+        one.data() == two.data()
+    }
+
     /// The tensor called `name` as it is stored, on the CPU.
     pub(crate) fn read(&self, name: &str) -> Result<Tensor> {
         let tensor = match self {
@@ -110,6 +129,7 @@ fn broken(name: &str) -> candle_core::Error {
 
 /// Opens PyTorch's zip of a pickle and raw tensors with a reader that runs no code.
 fn pickled(file: &Path) -> Result<PthTensors, String> {
+    vxf_untrusted::no_lfs_pointer(file)?;
     let length = std::fs::metadata(file).map_err(|error| error.to_string())?.len();
     // The reader panics on some damaged files.
     let problem = "is not a PyTorch file that can be read without running code (save it again with \

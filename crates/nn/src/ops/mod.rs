@@ -42,7 +42,7 @@ pub use packed::{packed, padded};
 pub use relu::relu;
 pub use rms_norm::rms_norm;
 pub use rotary::{rotary, split_heads};
-pub use swiglu::swiglu;
+pub use swiglu::{geglu, swiglu};
 
 pub(crate) use attention::Dims as AttentionDims;
 pub(crate) use cross_entropy::labelled_rows;

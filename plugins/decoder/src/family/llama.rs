@@ -1,6 +1,6 @@
 //! Llama, and the parts that later families share with it.
 
-use super::fields::{Fields, Read};
+use super::fields::{Fields, Read, unsupported};
 use super::{layers, output, padding, rotary, shared_width};
 use crate::design::{Biases, Design, Mlp, Names, Norm, Position};
 
@@ -29,11 +29,11 @@ pub(super) fn design(fields: Fields<'_>) -> Read<Design> {
 
 /// The common part of Llama and related families, without biases.
 pub(super) fn like(fields: Fields<'_>, defaults: &Defaults) -> Read<Design> {
-    fields.only("hidden_act", &["silu", "swish"])?;
-    fields.zero("attention_dropout")?;
+    let mlp = gated(fields, "hidden_act", Mlp::SwiGlu)?;
     let (width, heads) = (fields.size("hidden_size")?, fields.size("num_attention_heads")?);
     let vocabulary = fields.size("vocab_size")?;
     let positions = fields.size_or("max_position_embeddings", defaults.positions)?;
+    let (rope, unknown_rope) = rotary::rope(fields, positions)?;
     Ok(Design {
         family: defaults.family,
         names: Names::LLAMA,
@@ -48,17 +48,29 @@ pub(super) fn like(fields: Fields<'_>, defaults: &Defaults) -> Read<Design> {
         },
         vocabulary,
         positions,
-        position: Position::Rotary(rotary::rope(fields, positions)?),
+        position: Position::Rotary(rope),
         windows: vec![None; layers(fields)?],
         norm: Norm::Rms,
         epsilon: fields.positive_or("rms_norm_eps", 1e-6)?,
         norm_first: true,
         final_norm: true,
         query_key_norm: false,
-        mlp: Mlp::Gated,
+        mlp,
         biases: Biases { query_key_value: false, output: false, mlp: false },
         output: output(fields, false)?,
         padding: padding(fields, None, vocabulary)?,
         dropout: 0.0,
+        attention_dropout: fields.rate_or("attention_dropout", 0.0)?,
+        unknown: unknown_rope,
     })
+}
+
+/// The gated block with the activation that `key` names.
+pub(super) fn gated(fields: Fields<'_>, key: &str, default: Mlp) -> Read<Mlp> {
+    match fields.get(key).map(|value| (value, value.as_str())) {
+        None => Ok(default),
+        Some((_, Some("silu" | "swish"))) => Ok(Mlp::SwiGlu),
+        Some((_, Some("gelu_pytorch_tanh" | "gelu_new"))) => Ok(Mlp::GeGlu),
+        Some((value, _)) => unsupported(key, value, "supported are silu and gelu_pytorch_tanh"),
+    }
 }
