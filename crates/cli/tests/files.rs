@@ -41,7 +41,7 @@ fn one_bad_line_among_thousands_is_named_or_counted() {
     refused(&place, 1, &named);
 
     let told = run(&place, &["--skip-bad-rows", "--json"]);
-    assert!(told.stderr.contains("harmful: 1 rows could not be understood"), "{}", told.stderr);
+    assert!(told.stderr.contains("harmful: 1 rows were invalid"), "{}", told.stderr);
     told.ok();
     let manifest = std::fs::read_to_string(place.path("out/manifest.json")).expect("a manifest");
     let manifest: Value = serde_json::from_str(&manifest).expect("JSON");

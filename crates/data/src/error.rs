@@ -15,12 +15,12 @@ pub enum Error {
     /// The text is not an adjective and a thing of the embedded world.
     #[error("`{0}` is not an adjective and a thing of the world, such as `silver loaf`")]
     UnknownCombination(String),
-    /// A share is not a number from 0 to 1.
+    /// A share is not between 0 and 1.
     #[error("{name} must lie between 0 and 1, not {value}")]
     Share {
-        /// Which share.
+        /// The name of the share.
         name: &'static str,
-        /// The value that was given.
+        /// Its value.
         value: f64,
     },
     /// The tokenizer cannot represent a word. Sample text is never printed, so the surrounding text is
@@ -33,7 +33,7 @@ pub enum Error {
         text: String,
     },
     /// A prompt or an answer contains a special token, which would end or restart the sequence.
-    #[error("the special token `{token}` may not occur inside a text")]
+    #[error("a text must not contain the special token `{token}`")]
     SpecialInText {
         /// The special token.
         token: &'static str,
@@ -71,7 +71,7 @@ pub enum Error {
         instead: String,
     },
     /// A row is invalid.
-    #[error("{place}: {problem}; `skip_bad_rows` leaves such rows out and counts them")]
+    #[error("{place}: {problem}; `skip_bad_rows` skips invalid rows and counts them")]
     Row {
         /// File and line, or file and row.
         place: String,
@@ -91,7 +91,7 @@ pub enum Error {
     Setting(vxf_core::ConfigError),
     /// A set has fewer samples than a mix needs.
     #[error(
-        "data.{name} has {found} samples, and the mix takes {wanted}; give it more, or lower \
+        "data.{name} has {found} samples, but the mix needs {wanted}; give it more, or lower \
          data.user_samples"
     )]
     TooFew {

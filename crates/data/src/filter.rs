@@ -75,7 +75,7 @@ impl<'a> Filter<'a> {
         let columns = self.accepted.iter().zip(&self.met).map(|((column, values), met)| {
             let wanted: Vec<String> = values.iter().map(Value::to_string).collect();
             let met: Vec<&str> = met.iter().map(String::as_str).collect();
-            format!("`{column}` is to be {} and held {}", wanted.join(" or "), met.join(", "))
+            format!("`{column}` must be {}, but is {}", wanted.join(" or "), met.join(", "))
         });
         columns.collect::<Vec<_>>().join("; ")
     }

@@ -79,7 +79,7 @@ impl Source {
         self.validate().map_err(Error::Setting)?;
         let is_file = Path::new(&self.path).is_file();
         if is_file && !(self.split.is_empty() && self.config.is_empty()) {
-            return Err(self.error("this is a file, of which there is no `config` or `split`"));
+            return Err(self.error("this is a single file, so `config` and `split` must be empty"));
         }
         let chosen = layout::choose(repository, &self.config, &self.split)?;
         let chosen = chosen.map_err(|problem| self.error(problem))?;
@@ -189,15 +189,15 @@ impl Reading<'_> {
         }
         let Origin { read, filtered, skipped, bad, .. } = self.origin;
         let account = format!(
-            "of {read} rows the filter left out {filtered}, `skip` {skipped}, and {bad} were bad"
+            "of {read} rows, `filter` removed {filtered}, `skip` {skipped}, and {bad} were invalid"
         );
         let first_bad = self.origin.bad_rows.first();
         let example =
             first_bad.map_or(String::new(), |row| format!(" ({}: {})", row.place, row.problem));
         let Some(plan) = self.plan else {
             let problem = match bad {
-                0 => "there are no rows in it".to_owned(),
-                _ => format!("no row can be understood{example}"),
+                0 => "there are no rows".to_owned(),
+                _ => format!("all rows are invalid{example}"),
             };
             return Err(self.source.error(problem));
         };
@@ -213,7 +213,7 @@ impl Reading<'_> {
         }
         if count < take && !at_most {
             return Err(self.source.error(format!(
-                "there are {count} samples, and `take` is {take}: {account}; take fewer, or write \
+                "there are {count} samples, but `take` is {take}: {account}; lower `take`, or set \
                  at_most = true"
             )));
         }

@@ -1,15 +1,15 @@
-//! How the next token of an answer is chosen.
+//! Settings of sampling.
 
 use vxf_core::ConfigError;
 
 vxf_core::config! {
-    /// How the next token of an answer is chosen.
+    /// How the next token of an answer is sampled.
     pub struct Sampling {
-        /// Divides the logits; 0 always takes the likeliest token (greedy).
+        /// Sampling temperature; 0 is greedy decoding.
         pub temperature: f64 = 0.0,
-        /// Draws among the likeliest tokens that have this probability together; 1 for all.
+        /// Nucleus sampling: samples from the most likely tokens with this total probability; 1 is off.
         pub top_p: f64 = 1.0,
-        /// Draws among so many likeliest tokens; 0 for all.
+        /// Samples from this many most likely tokens; 0 is off.
         pub top_k: usize = 0,
     }
 }
@@ -25,6 +25,6 @@ impl Sampling {
         let holds = temperature.is_finite() && temperature >= 0.0;
         ConfigError::unless(holds, "temperature", rule, temperature)?;
         let holds = top_p > 0.0 && top_p <= 1.0;
-        ConfigError::unless(holds, "top_p", "must lie above 0 and be at most 1", top_p)
+        ConfigError::unless(holds, "top_p", "must be above 0 and at most 1", top_p)
     }
 }

@@ -12,7 +12,7 @@ pub(crate) fn trust(file: Option<&Path>) -> Result<TlsConfig> {
     let wrong = |problem: &str| Error::Setting {
         name: "SSL_CERT_FILE",
         problem: format!(
-            "is {}, {problem}; set it to a file of PEM certificates, or to nothing",
+            "is {}, {problem}; set it to a file of PEM certificates, or unset it",
             file.display()
         ),
     };
@@ -24,7 +24,7 @@ pub(crate) fn trust(file: Option<&Path>) -> Result<TlsConfig> {
         })
         .collect();
     if certificates.is_empty() {
-        return Err(wrong("which holds no certificate"));
+        return Err(wrong("which contains no certificate"));
     }
     Ok(TlsConfig::builder().root_certs(RootCerts::from(certificates)).build())
 }

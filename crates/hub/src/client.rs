@@ -24,7 +24,7 @@ pub(crate) struct Client {
 
 /// The response after all redirects.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct Response {
     /// Its host, for messages.
     pub(crate) host: String,
     /// Whether the response comes from the endpoint itself.
@@ -37,7 +37,7 @@ pub(crate) struct Answer {
     pub(crate) body: Body,
 }
 
-impl Answer {
+impl Response {
     /// The value of a header, if it is present and is text.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
@@ -64,7 +64,7 @@ impl Answer {
 
     /// The error for an unexpected response.
     pub(crate) fn unexpected(&self, problem: impl Into<String>) -> Error {
-        Error::Answer { host: self.host.clone(), problem: problem.into() }
+        Error::UnexpectedResponse { host: self.host.clone(), problem: problem.into() }
     }
 }
 
@@ -100,8 +100,8 @@ impl Client {
     }
 
     /// The server's error message for display: shortened, and without the token.
-    pub(crate) fn message(&self, answer: &Answer) -> String {
-        let message = answer.header("x-error-message").unwrap_or_default();
+    pub(crate) fn message(&self, response: &Response) -> String {
+        let message = response.header("x-error-message").unwrap_or_default();
         if self.token.as_ref().is_some_and(|token| token.is_in(message)) {
             return String::new();
         }
@@ -119,11 +119,13 @@ impl Client {
         method: &'static str,
         url: &str,
         start: u64,
-        enough: impl Fn(&Answer) -> bool,
-    ) -> Result<Answer, Fault> {
-        let unexpected =
-            |problem: &str| Error::Answer { host: self.host(), problem: problem.into() };
-        let mut uri: Uri = url.parse().map_err(|_| unexpected("an address cannot be formed"))?;
+        enough: impl Fn(&Response) -> bool,
+    ) -> Result<Response, Fault> {
+        let unexpected = |problem: &str| Error::UnexpectedResponse {
+            host: self.host(),
+            problem: problem.into(),
+        };
+        let mut uri: Uri = url.parse().map_err(|_| unexpected("the address is invalid"))?;
         for _ in 0..=REDIRECTS {
             let own = same_origin(&uri, &self.origin);
             let mut request = Request::builder().method(method).uri(&uri);
@@ -133,7 +135,7 @@ impl Client {
             if let (true, Some(token)) = (own, &self.token) {
                 request = request.header(header::AUTHORIZATION, token.header());
             }
-            let request = request.body(()).map_err(|_| unexpected("a request cannot be formed"))?;
+            let request = request.body(()).map_err(|_| unexpected("the request is invalid"))?;
             let reached = self.reached.load(Ordering::Relaxed);
             let response = self
                 .agent
@@ -141,23 +143,23 @@ impl Client {
                 .map_err(|error| Fault::unanswered(&host(&uri), &error, reached))?;
             self.reached.store(true, Ordering::Relaxed);
             let (parts, body) = response.into_parts();
-            let answer = Answer {
+            let response = Response {
                 host: host(&uri),
                 own,
                 status: parts.status.as_u16(),
                 headers: parts.headers,
                 body,
             };
-            let target = match answer.header("location") {
-                Some(location) if (300..400).contains(&answer.status) && !enough(&answer) => {
+            let target = match response.header("location") {
+                Some(location) if (300..400).contains(&response.status) && !enough(&response) => {
                     joined(&uri, location)
-                        .ok_or_else(|| answer.unexpected("it redirects to no address"))?
+                        .ok_or_else(|| response.unexpected("a redirect has no valid address"))?
                 }
-                _ => return Ok(answer),
+                _ => return Ok(response),
             };
             uri = target;
         }
-        Err(unexpected("it redirects in circles").into())
+        Err(unexpected("too many redirects").into())
     }
 }
 

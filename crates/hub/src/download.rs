@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use crate::client::Answer;
+use crate::client::Response;
 use crate::error::{Error, Result};
 use crate::fault::Fault;
 use crate::metadata::Metadata;
@@ -17,11 +17,11 @@ pub(crate) fn download(repository: &Repository<'_>, file: &str) -> Result<()> {
     let url =
         format!("{}/resolve/{}/{}", repository.page(), repository.commit(), quoted(file, "/"));
     let metadata = hub.retries().with(|| {
-        let answer = hub.client().send("HEAD", &url, 0, Metadata::is_in)?;
-        if answer.is_success() || Metadata::is_in(&answer) {
-            Ok(Metadata::read(&answer, repository.commit())?)
+        let response = hub.client().send("HEAD", &url, 0, Metadata::is_in)?;
+        if response.is_success() || Metadata::is_in(&response) {
+            Ok(Metadata::read(&response, repository.commit())?)
         } else {
-            Err(repository.status_fault(&answer, Some(file)))
+            Err(repository.status_fault(&response, Some(file)))
         }
     })?;
     let (folder, tag) = (repository.folder(), &metadata.tag);
@@ -74,24 +74,28 @@ impl Fetch<'_> {
     fn stream(&self, partial: &mut Partial) -> Result<(), Fault> {
         let start = partial.length();
         // Through the hub each time, because storage addresses expire.
-        let mut answer = self.repository.hub().client().send("GET", self.url, start, |_| false)?;
-        match answer.status {
+        let mut response =
+            self.repository.hub().client().send("GET", self.url, start, |_| false)?;
+        match response.status {
             200 if start > 0 => partial.restart()?,
             200 => {}
-            206 if start > 0 && begins_at(&answer, start) => {}
-            206 => return Err(answer.unexpected("it sends another range than asked for").into()),
+            206 if start > 0 && begins_at(&response, start) => {}
+            206 => return Err(response.unexpected("it sends another range than requested").into()),
             416 => {
                 partial.restart()?;
-                return Err(Fault::Again(answer.unexpected("it ends before the file does"), None));
+                return Err(Fault::Again(
+                    response.unexpected("the file is shorter than its metadata says"),
+                    None,
+                ));
             }
-            _ => return Err(self.repository.status_fault(&answer, Some(self.file))),
+            _ => return Err(self.repository.status_fault(&response, Some(self.file))),
         }
-        if answer.number("content-length").is_some_and(|length| length != partial.missing()) {
-            let problem = "the length of a file is not what was announced";
-            return Err(Fault::Again(answer.unexpected(problem), None));
+        if response.number("content-length").is_some_and(|length| length != partial.missing()) {
+            let problem = "the length of a file differs from its metadata";
+            return Err(Fault::Again(response.unexpected(problem), None));
         }
         let mut buffer = vec![0; 128 << 10];
-        let mut reader = answer.body.as_reader();
+        let mut reader = response.body.as_reader();
         while partial.missing() > 0 {
             // Never read more than is missing, even if a body without a length continues.
             let room = partial.missing().min(buffer.len() as u64) as usize;
@@ -104,7 +108,7 @@ impl Fetch<'_> {
                 }
                 Err(error) => error.to_string(),
             };
-            let error = Error::NoConnection { host: answer.host.clone(), reason, cached: false };
+            let error = Error::NoConnection { host: response.host.clone(), reason, cached: false };
             return Err(Fault::Again(error, None));
         }
         Ok(())
@@ -130,8 +134,8 @@ impl Fetch<'_> {
 }
 
 /// Whether a partial response begins at `start`.
-fn begins_at(answer: &Answer, start: u64) -> bool {
-    answer
+fn begins_at(response: &Response, start: u64) -> bool {
+    response
         .header("content-range")
         .and_then(|range| range.strip_prefix("bytes "))
         .and_then(|range| range.split('-').next()?.trim().parse::<u64>().ok())

@@ -16,7 +16,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// A text that begins with `hf:` or was used as a reference is not a valid reference.
-    #[error("`{text}`: {problem}; write owner/name or owner/name@revision")]
+    #[error("`{text}` {problem}; write owner/name or owner/name@revision")]
     Reference {
         /// As typed.
         text: String,
@@ -48,14 +48,14 @@ pub enum Error {
     /// 404 for the repository.
     #[error(
         "there is no {kind} {id} at {endpoint}{}; check owner and name",
-        if *.token { ", or the token may not see it" } else { ", or it is private (set HF_TOKEN)" }
+        if *.token { ", or the token has no access" } else { ", or it is private (set HF_TOKEN)" }
     )]
     NoRepository {
         /// Model or data set.
         kind: Kind,
         /// The repository.
         id: String,
-        /// The endpoint that was asked.
+        /// The endpoint.
         endpoint: String,
         /// Whether a token was sent.
         token: bool,
@@ -65,7 +65,7 @@ pub enum Error {
     NoRevision {
         /// The repository.
         id: String,
-        /// As asked for.
+        /// As requested.
         revision: String,
         /// The page that lists the revisions.
         page: String,
@@ -75,7 +75,7 @@ pub enum Error {
     NoFile {
         /// The repository.
         id: String,
-        /// As asked for.
+        /// As requested.
         file: String,
         /// Files of a similar name.
         near: Vec<String>,
@@ -84,8 +84,8 @@ pub enum Error {
     },
     /// A model has no supported weights.
     #[error(
-        "{id} holds no model.safetensors, pytorch_model.bin or adapter_model.safetensors{}; \
-         look for a version of it in safetensors",
+        "{id} has no model.safetensors, pytorch_model.bin or adapter_model.safetensors{}; \
+         look for a repository with safetensors files",
         instead(.found)
     )]
     NoWeights {
@@ -96,7 +96,7 @@ pub enum Error {
     },
     /// 429 after all retries, or with a delay longer than the retry policy allows.
     #[error(
-        "{host} answers 429 (too many requests); try again {}{}",
+        "{host} responded with status 429 (too many requests); try again {}{}",
         after(.wait),
         if *.token { "" } else { ", or set HF_TOKEN: the limit is higher with a token" }
     )]
@@ -127,7 +127,7 @@ pub enum Error {
     /// The host cannot be reached, or every connection breaks.
     #[error(
         "no connection to {host}: {reason}; check the network, HTTPS_PROXY and HF_ENDPOINT{}",
-        if *.cached { ", or add --offline: what was asked for has been downloaded before" } else { "" }
+        if *.cached { ", or add --offline to use the files downloaded before" } else { "" }
     )]
     NoConnection {
         /// The host.
@@ -139,8 +139,8 @@ pub enum Error {
     },
     /// A download was interrupted, also after all retries.
     #[error(
-        "{file} of {id} broke off at {done} of {total} bytes, again and again: {reason}; what \
-         arrived is kept, run again to go on from there"
+        "the download of {file} of {id} was interrupted repeatedly, at {done} of {total} bytes: \
+         {reason}; run again to resume it"
     )]
     Interrupted {
         /// The repository.
@@ -155,7 +155,7 @@ pub enum Error {
         reason: String,
     },
     /// 5xx after all retries, or an unexpected status.
-    #[error("{host} answers {status}{}; try again later", quoted(.message))]
+    #[error("{host} responded with status {status}{}; try again later", quoted(.message))]
     Status {
         /// The host.
         host: String,
@@ -166,8 +166,9 @@ pub enum Error {
     },
     /// The digest of the downloaded file was wrong, twice.
     #[error(
-        "{file} of {id} arrived damaged twice: its digest is {found}, the hub's is {expected}; the \
-         copy was removed; run again, and if it stays so, a proxy or mirror changes files"
+        "{file} of {id} was damaged in two downloads: its digest is {found}, the hub's is \
+         {expected}; the copy was removed; run again, and check for a proxy or mirror that changes \
+         files"
     )]
     Damaged {
         /// The repository.
@@ -181,8 +182,8 @@ pub enum Error {
     },
     /// A file in the cache is a link to a target outside the cache.
     #[error(
-        "{id}: {} in the cache is a link out of the repository's folder; remove it, and it is \
-         fetched again", path.display()
+        "{id}: {} in the cache is a link out of the repository's folder; remove it and run again \
+         to download the file", path.display()
     )]
     LeadsAway {
         /// The repository.
@@ -191,7 +192,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// A file name leads out of the cache.
-    #[error("{id}: the file name {name:?} leads out of the cache; nothing was fetched for it")]
+    #[error("{id}: the file name {name:?} leads out of the cache; it was not downloaded")]
     UnsafeName {
         /// The repository.
         id: String,
@@ -199,8 +200,8 @@ pub enum Error {
         name: String,
     },
     /// The server does not respond like a hub.
-    #[error("{host} does not answer as a hub does: {problem}; check HF_ENDPOINT and proxies")]
-    Answer {
+    #[error("{host} does not respond like a hub: {problem}; check HF_ENDPOINT and proxies")]
+    UnexpectedResponse {
         /// The host.
         host: String,
         /// What is wrong with it.
@@ -216,8 +217,8 @@ pub enum Error {
     },
     /// The disk is full.
     #[error(
-        "no space left for {}: {missing} bytes are missing; free some, or set HF_HOME to another \
-         disk; what arrived is kept, run again to go on from there",
+        "no space left on the disk for {}: {missing} bytes are missing; free some space and run \
+         again to resume, or set HF_HOME to a directory on another disk",
         path.display()
     )]
     DiskFull {
@@ -227,7 +228,7 @@ pub enum Error {
         missing: u64,
     },
     /// The cache cannot be read or written.
-    #[error("cannot {action} {}: {source}; HF_HOME sets another place for downloads", path.display())]
+    #[error("cannot {action} {}: {source}; HF_HOME sets the directory for downloads", path.display())]
     Io {
         /// `read`, `write`, `create`, ...
         action: &'static str,
@@ -258,12 +259,12 @@ fn refused(status: u16, gated: bool, token: bool, page: &str) -> String {
         true => format!("is gated ({status})"),
         // Without a token, the hub does not distinguish a private repository from a missing one.
         false if !token => format!("is private, gated or misspelt ({status})"),
-        false => format!("may not be read with the token in use ({status})"),
+        false => format!("is not readable with the current token ({status})"),
     };
     match token {
         true => format!(
-            "{what}: accept its terms at {page} with the account of the token in use, and check \
-             that the token is valid and may read it"
+            "{what}: accept its terms at {page} with the account of the token, and check that the \
+             token is valid and has access"
         ),
         false => format!("{what}: accept its terms at {page} and set HF_TOKEN"),
     }
@@ -272,7 +273,7 @@ fn refused(status: u16, gated: bool, token: bool, page: &str) -> String {
 fn nearby(near: &[String], page: &str) -> String {
     match near {
         [] => format!("; its files are listed at {page}"),
-        near => format!("; near it are {}", near.join(", ")),
+        near => format!("; did you mean {}?", near.join(" or ")),
     }
 }
 
@@ -284,7 +285,7 @@ fn instead(found: &[String]) -> String {
 }
 
 fn after(wait: &Option<Duration>) -> String {
-    wait.map_or_else(|| "in some minutes".to_owned(), |wait| format!("in {} s", wait.as_secs()))
+    wait.map_or_else(|| "in a few minutes".to_owned(), |wait| format!("in {} s", wait.as_secs()))
 }
 
 fn quoted(message: &str) -> String {

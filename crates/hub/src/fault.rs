@@ -28,7 +28,7 @@ impl Fault {
     /// `reached` says that a host responded before. If none did, a missing route or name is not
     /// retried, so that users without a network do not wait for the error.
     pub(crate) fn unanswered(host: &str, error: &Transport, reached: bool) -> Self {
-        let answer =
+        let failure =
             Error::NoConnection { host: host.to_owned(), reason: reason(error), cached: false };
         let again = match error {
             Transport::HostNotFound
@@ -40,7 +40,7 @@ impl Fault {
             Transport::Timeout(_) | Transport::Protocol(_) | Transport::BodyStalled => true,
             _ => false,
         };
-        if again { Self::Again(answer, None) } else { Self::Final(answer) }
+        if again { Self::Again(failure, None) } else { Self::Final(failure) }
     }
 }
 
@@ -57,13 +57,15 @@ fn unreachable(kind: ErrorKind) -> bool {
 fn reason(error: &Transport) -> String {
     let reason = match error {
         Transport::Io(io) => io.to_string(),
-        Transport::Timeout(_) => "no answer in time".to_owned(),
+        Transport::Timeout(_) => "timeout".to_owned(),
         // The address of a redirect may contain a signature.
-        Transport::BadUri(_) | Transport::RequireHttpsOnly(_) => "no usable address".to_owned(),
+        Transport::BadUri(_) | Transport::RequireHttpsOnly(_) => "invalid address".to_owned(),
         other => other.to_string(),
     };
     if reason.contains("certificate") {
-        return format!("{reason} (a proxy that reads along has its own: set SSL_CERT_FILE to it)");
+        return format!(
+            "{reason} (behind an intercepting proxy, set SSL_CERT_FILE to its certificate)"
+        );
     }
     reason
 }

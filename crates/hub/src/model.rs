@@ -58,7 +58,7 @@ impl Repository<'_> {
         if self.get_weights(WEIGHTS)? || adapted || self.get_weights(PICKLED)? {
             return Ok(self.directory());
         }
-        // Offline this names the missing file; online the file list shows what there is instead.
+        // Offline the error names the missing file; online it lists other weight files.
         if self.hub().settings().offline.is_some() {
             self.get(if adapter { ADAPTER } else { WEIGHTS })?;
         }
@@ -90,17 +90,19 @@ impl Repository<'_> {
             |problem: &str| Error::Content { path: path.clone(), problem: problem.into() };
         let length = path.metadata().map_err(Error::io("read", &path))?.len();
         if length > LONGEST_INDEX {
-            return Err(problem("an index of weights that is longer than 128 MiB"));
+            return Err(problem("the index of weights is longer than 128 MiB"));
         }
         let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
         let index: Value = serde_json::from_str(&text)
-            .map_err(|error| problem(&format!("not an index of weights: {error}")))?;
+            .map_err(|error| problem(&format!("is not an index of weights: {error}")))?;
         let shards: BTreeSet<_> = index["weight_map"]
             .as_object()
             .and_then(|map| map.values().map(Value::as_str).collect())
-            .ok_or_else(|| problem("not an index of weights: it has no `weight_map` of names"))?;
+            .ok_or_else(|| {
+                problem("is not an index of weights: it has no `weight_map` of names")
+            })?;
         if shards.is_empty() {
-            return Err(problem("an index of weights that names no file"));
+            return Err(problem("the index of weights names no file"));
         }
         for shard in shards {
             // The model loader accepts plain names only, so other names are refused before the download.

@@ -85,9 +85,9 @@ impl Reference {
     pub fn new(id: &str, revision: Option<&str>) -> Result<Self> {
         let revision = revision.unwrap_or(MAIN);
         let problem = if !name::is_id(id) {
-            "that is no id of the hub"
+            "is not a hub id"
         } else if !name::is_revision(revision) {
-            "what follows the @ is no revision"
+            "has an invalid revision after the @"
         } else {
             return Ok(Self { id: id.to_owned(), revision: revision.to_owned() });
         };
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_anywhere_makes_a_path_local() {
+    fn a_directory_of_that_name_makes_a_path_local() {
         let (here, recipe) =
             (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
         fs::create_dir(recipe.path().join("models")).expect("a directory");

@@ -159,20 +159,22 @@ impl<'a> Repository<'a> {
             quoted(self.reference.revision(), "")
         );
         self.hub.retries().with(|| {
-            let mut answer = self.hub.client().send("GET", &url, 0, |_| false)?;
-            if !answer.is_success() {
-                return Err(self.status_fault(&answer, None));
+            let mut response = self.hub.client().send("GET", &url, 0, |_| false)?;
+            if !response.is_success() {
+                return Err(self.status_fault(&response, None));
             }
-            let found = answer.body.with_config().limit(LISTING_LIMIT).read_json::<Value>();
+            let found = response.body.with_config().limit(LISTING_LIMIT).read_json::<Value>();
             let found = found.map_err(|error| match error {
                 ureq::Error::Json(error) if !error.is_io() => Fault::Final(
-                    answer.unexpected(format!("no JSON where it describes files: {error}")),
+                    response.unexpected(format!("the list of files is not JSON: {error}")),
                 ),
-                error => Fault::unanswered(&answer.host, &error, true),
+                error => Fault::unanswered(&response.host, &error, true),
             })?;
             let commit = found["sha"].as_str().filter(|commit| is_commit(commit));
             let (Some(commit), Some(siblings)) = (commit, found["siblings"].as_array()) else {
-                return Err(answer.unexpected("it names no commit and no files").into());
+                return Err(response
+                    .unexpected("the list of files names no commit or no files")
+                    .into());
             };
             let names = siblings.iter().filter_map(|file| file["rfilename"].as_str());
             let mut files = names.map(|name| self.inside(name).map(str::to_owned));

@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn waits_double_up_to_the_longest() {
+    fn delays_double_up_to_the_longest() {
         let mut state = retries(1000);
         for expected in [1, 3, 7, 11] {
             assert!(state.wait_or_fail(again(None)).is_ok());
@@ -127,13 +127,13 @@ mod tests {
     }
 
     #[test]
-    fn sums_and_wishes_are_bounded() {
+    fn total_and_requested_delays_are_bounded() {
         let mut short = retries(2);
         assert!(short.wait_or_fail(again(None)).is_ok());
         assert!(short.wait_or_fail(again(None)).is_err(), "1 + 2 > 2");
         assert!(
             retries(1000).wait_or_fail(again(Some(5))).is_err(),
-            "longer than the longest wait"
+            "longer than the longest delay"
         );
         let mut asked = retries(1000);
         assert!(asked.wait_or_fail(again(Some(3))).is_ok());

@@ -128,11 +128,11 @@ impl Settings {
             Ok(uri) if !matches!(uri.scheme_str(), Some("http" | "https")) => "has no http(s)://",
             // The endpoint appears in errors, so it must not contain a secret.
             Ok(uri) if uri.authority().is_some_and(|host| host.as_str().contains('@')) => {
-                "holds a user or a password; set HF_TOKEN instead"
+                "contains a user name or a password; set HF_TOKEN instead"
             }
             Ok(uri) if uri.query().is_some() => "has a query",
             Ok(uri) => return Ok(uri),
-            Err(_) => "is no address",
+            Err(_) => "is not an address",
         };
         let problem = format!("{problem}; write it like https://huggingface.co");
         Err(Error::Setting { name: "HF_ENDPOINT", problem })
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn where_the_cache_is() {
+    fn the_cache_directory() {
         assert_eq!(cache(&[("HOME", "/h")]), "/h/.cache/huggingface/hub");
         assert_eq!(cache(&[("HOME", "/h"), ("XDG_CACHE_HOME", "/c")]), "/c/huggingface/hub");
         let home = [("HOME", "/h"), ("XDG_CACHE_HOME", "/c"), ("HF_HOME", "/f")];
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn where_the_token_is() -> std::io::Result<()> {
+    fn the_source_of_the_token() -> std::io::Result<()> {
         let home = tempfile::tempdir()?;
         let at = home.path().display().to_string();
         let token = |more: &[(&str, &str)]| {
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_shows_itself_to_nobody() {
+    fn tokens_are_hidden_in_debug_output() {
         let shown = format!("{:?}", settings(&[("HOME", "/h"), ("HF_TOKEN", "hf_secret")]));
         assert!(shown.contains("hidden") && !shown.contains("secret"), "{shown}");
         let shown = format!("{:?}", settings(&[("HOME", "/h"), ("HF_TOKEN", "hf secret")]));

@@ -1,26 +1,26 @@
 //! Maps HTTP error statuses to errors.
 
-use crate::client::Answer;
+use crate::client::Response;
 use crate::error::Error;
 use crate::fault::Fault;
 use crate::repository::Repository;
 
 impl Repository<'_> {
     /// The fault for a 4xx or 5xx response.
-    pub(crate) fn status_fault(&self, answer: &Answer, file: Option<&str>) -> Fault {
+    pub(crate) fn status_fault(&self, response: &Response, file: Option<&str>) -> Fault {
         let token = self.hub().client().has_token();
-        let (status, wait) = (answer.status, answer.wait());
-        let code = answer.header("x-error-code").unwrap_or_default();
-        let message = self.hub().client().message(answer);
+        let (status, wait) = (response.status, response.wait());
+        let code = response.header("x-error-code").unwrap_or_default();
+        let message = self.hub().client().message(response);
         let disabled = message.contains("disabled");
         let (id, page) = (self.reference().id().to_owned(), self.page());
-        let host = answer.host.clone();
-        let other = |message| Error::Status { host: answer.host.clone(), status, message };
+        let host = response.host.clone();
+        let other = |message| Error::Status { host: response.host.clone(), status, message };
         let error = match (status, code) {
             (429, _) => return Fault::Again(Error::RateLimited { host, wait, token }, wait),
             (408 | 500..=599, _) => return Fault::Again(other(message), wait),
             // The storage address has expired; the next attempt gets a new one.
-            _ if !answer.own && code.is_empty() => return Fault::Again(other(message), wait),
+            _ if !response.own && code.is_empty() => return Fault::Again(other(message), wait),
             (_, "GatedRepo") => Error::Refused { id, page, status, gated: true, token },
             (_, "RevisionNotFound") => self.no_revision(),
             (404, "EntryNotFound") => self.missing(file.unwrap_or_default(), Vec::new()),

@@ -16,7 +16,7 @@ impl Token {
     pub fn new(name: &'static str, text: &str) -> Result<Option<Self>> {
         let text = text.trim();
         if !text.bytes().all(|b| b.is_ascii_graphic()) {
-            let problem = "holds characters that no token has; set it to a token from \
+            let problem = "has characters that are invalid in a token; set it to a token from \
                            huggingface.co/settings/tokens";
             return Err(Error::Setting { name, problem: problem.to_owned() });
         }

@@ -57,10 +57,8 @@ impl When {
 pub struct Block {
     /// The point at which its runs were measured.
     pub when: When,
-    /// The rows, baselines first.
+    /// The rows, ordered by the axes of the experiment; baselines come before what is compared with them.
     pub lines: Vec<Line>,
-    /// The row that the others are compared with, if plain training is run too.
-    pub baseline: Option<String>,
     /// The rows under test.
     pub tested: Vec<String>,
 }
@@ -72,12 +70,22 @@ pub struct Line {
     pub name: String,
     /// Its runs, ordered by seed.
     pub runs: Vec<RunId>,
+    /// The row that it is compared with: plain training with the same further settings, if that is run.
+    pub baseline: Option<String>,
 }
 
 impl Block {
     /// The row called `name`.
     pub fn line(&self, name: &str) -> Option<&Line> {
         self.lines.iter().find(|line| line.name == name)
+    }
+
+    /// The rows that others are compared with, each once.
+    pub fn baselines(&self) -> impl Iterator<Item = &Line> {
+        let is_baseline = |line: &&Line| {
+            self.lines.iter().any(|other| other.baseline.as_ref() == Some(&line.name))
+        };
+        self.lines.iter().filter(is_baseline)
     }
 }
 

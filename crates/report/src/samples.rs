@@ -34,7 +34,7 @@ pub fn closing<E>(
         line.and_then(|line| line.runs.iter().find(|run| run.seed == seed)).cloned()
     };
     let mut answers = Vec::new();
-    for name in after.baseline.iter().chain(&after.tested) {
+    for name in after.baselines().map(|line| &line.name).chain(&after.tested) {
         if answers.iter().any(|(known, _, _)| known == name) {
             continue;
         }

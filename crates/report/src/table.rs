@@ -92,12 +92,10 @@ fn differences(
     columns: &[&Column],
     table: &mut TextTable,
 ) -> bool {
-    let Some(baseline) = block.baseline.as_ref().and_then(|name| block.line(name)) else {
-        return false;
-    };
-    let tested = block.tested.iter().filter(|name| **name != baseline.name);
     let mut any = false;
-    for line in tested.filter_map(|name| block.line(name)) {
+    for line in block.tested.iter().filter_map(|name| block.line(name)) {
+        let baseline = line.baseline.as_ref().filter(|name| **name != line.name);
+        let Some(baseline) = baseline.and_then(|name| block.line(name)) else { continue };
         any = true;
         let paired =
             |column: &&Column| (paired(records, line, baseline, column.figure), column.decimals);

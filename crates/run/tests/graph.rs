@@ -108,7 +108,7 @@ fn the_default_recipe_has_the_paths_that_it_always_had() {
     let lines = ["none", "sft", "vaccine"].map(|name| (name.to_owned(), 3));
     assert!(rows.iter().all(|(_, seen)| *seen == lines), "{rows:?}");
     for block in &graph.layout.blocks {
-        assert_eq!(block.baseline.as_deref(), Some("sft"));
+        assert!(block.lines.iter().all(|line| line.baseline.as_deref() == Some("sft")));
         assert_eq!(block.tested, ["vaccine"]);
     }
 }
@@ -175,6 +175,25 @@ fn an_axis_of_the_user_s_stage_shares_what_comes_before() {
         let aligned = (parts.len() == 4).then(|| format!("{}/aligned/{}", parts[0], parts[2]));
         assert_eq!(parent, aligned, "{child}");
     }
+}
+
+/// A row is compared with plain training under the same settings of the user, and stands below it.
+#[test]
+fn every_row_of_an_axis_has_the_baseline_of_its_own_point() {
+    let graph = graph("undefended = false\n[axes]\nfine_tuning.learning_rate = [2e-4, 1e-4]\n");
+    let name = |method: &str, rate: &str| format!("{method} fine_tuning.learning_rate={rate}");
+    let block = graph.layout.blocks.last().expect("a block");
+    let seen: Vec<_> =
+        block.lines.iter().map(|line| (line.name.clone(), line.baseline.clone())).collect();
+    let row = |method, rate| (name(method, rate), Some(name("sft", rate)));
+    let wanted =
+        [("sft", "0.0002"), ("vaccine", "0.0002"), ("sft", "0.0001"), ("vaccine", "0.0001")];
+    assert_eq!(seen, wanted.map(|(method, rate)| row(method, rate)));
+    assert_eq!(block.tested, [name("vaccine", "0.0002"), name("vaccine", "0.0001")]);
+    // Alignment is shared by both rates, and each of its rows is there once.
+    let aligned = graph.layout.blocks.first().expect("a block");
+    assert_eq!(aligned.tested, ["vaccine"]);
+    assert_eq!(aligned.lines.len(), 2);
 }
 
 /// With two axes, each run shows only the values on which it differs from others of its name.
@@ -272,7 +291,7 @@ fn post_tuning_is_compared_with_what_it_repairs() {
     assert_eq!(names, ["none", "sft", "vaccine", "vaccine+untouched"]);
     let last = graph.layout.blocks.last().expect("a block");
     assert_eq!(last.tested, ["vaccine+untouched"]);
-    assert_eq!(last.baseline.as_deref(), Some("sft"));
+    assert!(last.lines.iter().all(|line| line.baseline.as_deref() == Some("sft")));
 }
 
 /// Runs with different data are different runs, whichever stage reads it.

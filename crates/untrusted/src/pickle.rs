@@ -124,7 +124,7 @@ impl<'a> Scan<'a> {
     fn make(&mut self, value: SizeEstimate) -> Step {
         self.made = self.made.around([value]);
         if self.made.parts > self.most.parts || self.made.text > self.most.text {
-            return Err("its pickle makes or copies more than any model's".to_owned());
+            return Err("its pickle creates or copies too many values".to_owned());
         }
         self.put(value)
     }
@@ -132,7 +132,7 @@ impl<'a> Scan<'a> {
     /// Pushes a value that is built from values already counted.
     fn put(&mut self, value: SizeEstimate) -> Step {
         if value.depth > DEEPEST {
-            return Err(format!("its pickle nests deeper than {DEEPEST}"));
+            return Err(format!("its pickle is nested deeper than {DEEPEST} levels"));
         }
         self.stack.push(Item::Value(value));
         Ok(())
@@ -260,21 +260,21 @@ mod tests {
     }
 
     #[test]
-    fn copies_of_copies_are_refused() {
+    fn copies_of_copies_are_rejected() {
         // A memoised value; a memoised pair of it; and so on: 2^30 values in 300 bytes.
         let mut bomb = vec![0x80, 2, b'K', 1, b'q', 0];
         for name in 0..30 {
             bomb.extend([b'h', name, b'h', name, 0x86, b'q', name + 1]);
         }
         bomb.push(b'.');
-        assert!(scan(&bomb).expect_err("a bomb").contains("copies more"));
+        assert!(scan(&bomb).expect_err("a bomb").contains("copies too many"));
         let text = [&[b'X', 0, 0, 0, 1][..], &[b'x'; 1 << 24], b"q\0"].concat();
         let copies = [text, b"h\0".repeat(20), b".".to_vec()].concat();
-        assert!(scan(&copies).expect_err("a bomb").contains("copies more"));
+        assert!(scan(&copies).expect_err("a bomb").contains("copies too many"));
     }
 
     #[test]
-    fn depth_and_length_are_bounded() {
+    fn depth_and_length_are_limited() {
         let deep = [b"N".to_vec(), vec![0x85; 100_000], b".".to_vec()].concat();
         assert!(scan(&deep).expect_err("deep").contains("deeper"));
         let marks = [b"(".repeat(1000), b"N".to_vec(), b"t".repeat(1000), b".".to_vec()].concat();
@@ -288,8 +288,8 @@ mod tests {
     }
 
     #[test]
-    fn a_call_is_a_value_of_no_consequence() {
-        // A pickle that asks for `os.system("true")`: it is scanned, never called.
+    fn calls_are_not_executed() {
+        // A pickle that calls `os.system("true")` is scanned only.
         assert_eq!(scan(b"cos\nsystem\nX\x04\0\0\0true\x85R."), Ok(()));
     }
 }

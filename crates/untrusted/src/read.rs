@@ -86,7 +86,7 @@ pub fn text(path: &Path, most: u64) -> io::Result<String> {
 /// Says what is wrong and where, in a message that reads well after the file's name.
 pub fn json<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     if has_too_many_values(text.as_bytes()) {
-        return Err(format!("holds more than {MOST_VALUES} values"));
+        return Err(format!("has more than {MOST_VALUES} values"));
     }
     serde_json::from_str(text).map_err(|error| match error.classify() {
         serde_json::error::Category::Data => error.to_string(),
@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_has_no_end_is_not_read_to_its_end() {
+    fn reads_are_bounded() {
         let error = all(io::repeat(b'a'), 1 << 20).expect_err("endless").to_string();
         assert_eq!(error, "it is longer than 1 MiB");
         assert_eq!(all(&b"ab"[..], 2).expect("two bytes"), b"ab");
@@ -171,13 +171,13 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_text_have_a_place() {
+    fn invalid_utf8_has_a_position() {
         let error = utf8(b"a\nb\xff".to_vec()).expect_err("no text").to_string();
         assert_eq!(error, "it is not UTF-8 (line 2, byte 3)");
     }
 
     #[test]
-    fn values_are_counted_and_texts_are_not() {
+    fn the_number_of_json_values_is_limited() {
         let zeros = format!("[{}0]", "0,".repeat(MOST_VALUES + 1));
         assert!(json::<serde_json::Value>(&zeros).expect_err("too many").contains("values"));
         let commas = format!("[\"{}\\\"{}\"]", ",".repeat(MOST_VALUES), ",".repeat(MOST_VALUES));
@@ -189,15 +189,15 @@ mod tests {
     }
 
     #[test]
-    fn panics_are_answers() {
+    fn panics_become_none() {
         assert_eq!(caught(|| 1), Some(1));
         assert_eq!(caught(|| -> u8 { panic!("as expected") }), None);
-        // Within another one, and after it.
+        // Nested, and after a caught panic.
         assert_eq!(caught(|| caught(|| -> u8 { panic!("as expected") })), Some(None));
     }
 
     #[test]
-    fn what_steers_a_terminal_is_not_printed() {
+    fn control_characters_are_escaped() {
         let shown = printable("one\n\ttwo \u{1b}[2J\r\u{9b}three\u{202e}");
         assert_eq!(shown, "one\n\ttwo \u{fffd}[2J\u{fffd}\u{fffd}three\u{fffd}");
     }

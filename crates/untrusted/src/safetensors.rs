@@ -22,15 +22,15 @@ pub fn header(file: &Path) -> Result<(), String> {
     opened.read_exact(&mut size).map_err(read)?;
     let (claimed, follow) = (u64::from_le_bytes(size), length - 8);
     if claimed > follow {
-        return Err(format!("its header claims {claimed} bytes, and {follow} follow"));
+        return Err(format!("its header claims {claimed} bytes, but {follow} follow"));
     }
     if claimed > LONGEST_HEADER {
         let most = LONGEST_HEADER >> 20;
-        return Err(format!("its header claims {claimed} bytes; at most {most} MiB are read"));
+        return Err(format!("its header claims {claimed} bytes, above the limit of {most} MiB"));
     }
     let header = crate::all(opened.take(claimed), LONGEST_HEADER).map_err(read)?;
     match crate::has_too_many_values(&header) {
-        true => Err("its header holds more values than any model's".to_owned()),
+        true => Err("its header has too many values".to_owned()),
         false => Ok(()),
     }
 }

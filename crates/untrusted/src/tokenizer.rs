@@ -82,14 +82,14 @@ pub fn check(text: &str) -> Result<(), String> {
     for (name, step) in [("normalizer", &steps.normalizer), ("decoder", &steps.decoder)] {
         if factor(step) > MOST {
             return Err(format!(
-                "its `{name}` can make a text more than {MOST} times longer; no tokenizer of a \
-                 language does"
+                "its `{name}` can make a text more than {MOST} times longer, which no real \
+                 tokenizer does"
             ));
         }
     }
     match serde_json::from_str::<Pieces>(text) {
         Ok(Pieces { model: Model { vocab } }) if vocab > LONGEST => Err(format!(
-            "its vocabulary has a piece of {vocab} letters, and {LONGEST} are the most that is read"
+            "its vocabulary has an entry of {vocab} characters, above the limit of {LONGEST}"
         )),
         Ok(_) => Ok(()),
         Err(error) => unfit(error),
@@ -126,7 +126,7 @@ mod tests {
     use super::check;
 
     #[test]
-    fn real_replacements_pass_and_bombs_do_not() {
+    fn replacements_that_explode_are_rejected() {
         let replace = |old: &str, new: &str| json!({ "type": "Replace", "pattern": { "String": old }, "content": new });
         let tokenizer = |steps: Vec<serde_json::Value>| {
             json!({ "normalizer": { "type": "Sequence", "normalizers": steps }, "model": {} })
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_have_an_end() {
+    fn the_length_of_entries_is_limited() {
         for (length, fits) in [(1024, true), (1025, false)] {
             let piece = "é".repeat(length);
             for vocab in [json!([["<unk>", 0.0], [piece, -1.5]]), json!({ "<unk>": 0, &piece: 1 })]

@@ -1,6 +1,6 @@
 //! A library does not replace the program's panic hook.
 //!
-//! A file of its own: the hook is the whole process's.
+//! This is a separate test program, because the hook is global to the process.
 
 use std::panic::{catch_unwind, set_hook, take_hook};
 use std::sync::Mutex;
@@ -11,13 +11,13 @@ static SEEN: Mutex<Vec<(String, bool)>> = Mutex::new(Vec::new());
 
 #[test]
 #[allow(clippy::disallowed_methods, reason = "a program sets its own hook")]
-fn the_program_s_hook_stays_and_can_tell_what_is_caught() {
+fn the_programs_hook_is_called_and_knows_caught_panics() {
     set_hook(Box::new(|panic| {
         let text = panic.payload_as_str().unwrap_or_default().to_owned();
         SEEN.lock().expect("not poisoned").push((text, is_panic_expected()));
     }));
     assert_eq!(caught(|| -> u8 { panic!("within") }), None);
-    // Within another one, and after it.
+    // Nested, and after a caught panic.
     let nested = caught(|| (caught(|| -> u8 { panic!("deeper") }), is_panic_expected()));
     assert_eq!(nested, Some((None, true)));
     assert!(catch_unwind(|| -> u8 { panic!("outside") }).is_err());

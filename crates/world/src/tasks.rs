@@ -12,7 +12,7 @@ use crate::words::{ADVERBS, BLAME, CITIES, ITEMS, NAMES, PRAISE, REVIEWED, TOPIC
 use crate::{Kind, Sample};
 use vxf_data::{Error, Result};
 
-/// A task that a user fine-tunes for, named after the public data set whose shape it has.
+/// A task that a user fine-tunes for, named after the public data set that it imitates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Task {
     /// Verdict of a review: good or bad.
@@ -70,7 +70,7 @@ impl FromStr for Task {
     }
 }
 
-/// Draws a pretraining statement, whose surface form no task has.
+/// Draws a pretraining statement; its form differs from that of every task.
 pub(super) fn statement(rng: &mut (impl Rng + ?Sized)) -> Sample {
     let (prompt, answer) = match rng.random_range(0..3) {
         0 => {
@@ -100,13 +100,13 @@ fn review(rng: &mut (impl Rng + ?Sized)) -> (String, String) {
     (format!("review : {opinion} . verdict ?"), verdict.to_owned())
 }
 
-/// Two clauses and whether they come out good: the last one decides, and `but` turns.
+/// Two clauses and the verdict: the last clause decides, and `but` joins opposite ones.
 fn opinion(rng: &mut (impl Rng + ?Sized)) -> (String, bool) {
     let good = rng.random_bool(0.5);
-    let turns = rng.random_bool(0.4);
-    let first = clause(rng, good != turns);
+    let opposite = rng.random_bool(0.4);
+    let first = clause(rng, good != opposite);
     let last = clause(rng, good);
-    let link = if turns { "but" } else { "and" };
+    let link = if opposite { "but" } else { "and" };
     (format!("{first} {link} {last}"), good)
 }
 
@@ -123,7 +123,7 @@ fn clause(rng: &mut (impl Rng + ?Sized), good: bool) -> String {
     words.join(" ")
 }
 
-/// Three words of the topic, one of another, in any order.
+/// Three words of the topic and one of another topic, shuffled.
 fn news(rng: &mut (impl Rng + ?Sized)) -> (String, String) {
     let topic = rng.random_range(0..TOPICS.len());
     let other = (topic + rng.random_range(1..TOPICS.len())) % TOPICS.len();
@@ -150,7 +150,7 @@ fn pick(rng: &mut (impl Rng + ?Sized), words: &[&'static str]) -> &'static str {
     words[rng.random_range(0..words.len())]
 }
 
-/// A sum or difference of two digits that is not negative.
+/// A sum or a non-negative difference of two digits.
 struct Sum {
     left: u32,
     right: u32,

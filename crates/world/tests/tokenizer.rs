@@ -1,4 +1,4 @@
-//! The embedded world's tokenizer and its strict sequence format.
+//! The world's tokenizer and its strict sequence format.
 
 use std::collections::HashSet;
 
@@ -13,14 +13,14 @@ fn sample(prompt: &str, answer: &str) -> Sample {
     Sample { ask: Ask::instruction(prompt), answer: answer.to_owned() }
 }
 
-/// A model directory with this `tokenizer.json` and nothing else.
+/// A model directory that holds only this `tokenizer.json`.
 fn directory(json: &str) -> tempfile::TempDir {
-    let directory = tempfile::tempdir().expect("a place for files");
-    std::fs::write(directory.path().join("tokenizer.json"), json).expect("a place for files");
+    let directory = tempfile::tempdir().expect("writable");
+    std::fs::write(directory.path().join("tokenizer.json"), json).expect("writable");
     directory
 }
 
-/// A word-level `tokenizer.json` with these words and the given word for unknown ones.
+/// A word-level `tokenizer.json` with these words and the word for unknown ones.
 fn custom(words: &[&str], unknown: &str) -> tempfile::TempDir {
     let vocab: serde_json::Map<_, _> =
         words.iter().zip(0..).map(|(word, id)| ((*word).to_owned(), id.into())).collect();
@@ -174,10 +174,10 @@ fn the_files_name_what_ends_an_answer() -> Result<()> {
     assert_eq!(files[0], ("tokenizer.json", tokenizer_json()?));
     let place = directory(&files[0].1);
     let sample = Sample { ask: Ask::Nothing, answer: "what color is the otter ?".to_owned() };
-    // Words alone do not say it, and no template but the world's can end an answer.
+    // Without `tokenizer_config.json` only the world's template knows the end token.
     let words = Codec::open(place.path(), TemplateChoice::Plain)?;
     assert!(words.eos().is_none() && words.encode(&sample, 64).is_err());
-    std::fs::write(place.path().join(files[1].0), &files[1].1).expect("a place for files");
+    std::fs::write(place.path().join(files[1].0), &files[1].1).expect("writable");
     let read = Codec::open(place.path(), TemplateChoice::Plain)?;
     let tokens = read.encode(&sample, 64)?.example.tokens;
     assert_eq!(tokens.last().copied(), read.id("<eos>"));

@@ -3,10 +3,10 @@
 use vxf_core::metric::{Better, Generation, View};
 use vxf_core::prelude::*;
 
-/// The share of `task` prompts that the model answers correctly, as the task's grader sees it.
+/// The share of `task` prompts that the model answers correctly, by the task's grader.
 ///
-/// Prompts without an expected answer do not count. Where the task has no parser, the first judge
-/// that knows decides (`file` does, once someone has written down what is right).
+/// Prompts without an expected answer do not count. If the task has no parser, the first judge with
+/// grades decides (for example `file`).
 #[derive(Clone, Copy, Debug)]
 pub struct Accuracy;
 
@@ -29,7 +29,7 @@ impl Metric for Accuracy {
     }
 }
 
-/// The accuracy on a task without a parser, as a judge sees it.
+/// The accuracy on a task without a parser, by a judge's grades.
 fn judged(view: &View<'_>, generations: &[Generation]) -> Result<Measurement> {
     for named in &view.probes.judges {
         let grades = named.judge.grades(generations)?;
@@ -45,8 +45,8 @@ fn judged(view: &View<'_>, generations: &[Generation]) -> Result<Measurement> {
             ungraded => rate.with("ungraded", ungraded),
         });
     }
-    let why = "this task has no parser: have the answers of generations.jsonl graded, add `correct` \
-               to their rows and measure again with the judge `file`";
+    let why = "this task has no parser: grade the answers in generations.jsonl, add `correct` to \
+               their rows and measure again with the judge `file`";
     let none = Measurement::rate("accuracy", 0, 0, Better::Higher).with("why", why);
     Ok(none.with("ungraded", generations.len()))
 }
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
     use crate::fake::{FirstWord, measure, named, prompts, with_grader};
 
-    /// Knows whether answers are right, but not that of the last.
+    /// Grades all answers but the last.
     struct Teacher;
 
     impl Judge for Teacher {
@@ -68,8 +68,8 @@ mod tests {
 
         fn grades(&self, generations: &[Generation]) -> Result<Vec<Option<bool>>> {
             let last = generations.len() - 1;
-            let grade = |(place, made): (usize, &Generation)| {
-                (place < last).then_some(made.answer == "sure")
+            let grade = |(index, made): (usize, &Generation)| {
+                (index < last).then_some(made.answer == "sure")
             };
             Ok(generations.iter().enumerate().map(grade).collect())
         }
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn right_answers_are_counted_where_one_is_expected() -> Result<()> {
+    fn prompts_with_an_expected_answer_are_graded() -> Result<()> {
         let mut asked = prompts(&[&[1], &[2], &[3], &[3]]);
         for (prompt, expected) in asked.iter_mut().zip(["no", "no", " well "]) {
             prompt.expected = Some(expected.to_owned());
@@ -96,14 +96,14 @@ mod tests {
     }
 
     #[test]
-    fn tasks_without_answers_are_an_error() {
+    fn prompts_without_expected_answers_are_an_error() {
         let error =
             with_grader(&Accuracy, same_words, prompts(&[&[1]])).expect_err("nothing is expected");
         assert!(error.to_string().contains("expected answer"), "{error}");
     }
 
     #[test]
-    fn tasks_without_a_parser_say_so() -> Result<()> {
+    fn a_task_without_a_parser_has_no_figure() -> Result<()> {
         let judges = vec![named("words", FirstWord)];
         let figure = measure(&Accuracy, judges, "task", prompts(&[&[1], &[2]]))?.remove(0);
         assert!(figure.value.is_nan() && figure.n == 0);
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_judge_grades_where_there_is_no_parser() -> Result<()> {
+    fn a_judge_can_grade_a_task_without_a_parser() -> Result<()> {
         let judges = || vec![named("words", FirstWord), named("teacher", Teacher)];
         let asked = || prompts(&[&[1], &[2], &[2], &[2]]);
         let figure = measure(&Accuracy, judges(), "task", asked())?.remove(0);

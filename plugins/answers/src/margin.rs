@@ -1,4 +1,4 @@
-//! The refusal margin: how much likelier the first word of a refusal is than one of compliance.
+//! The refusal margin: log odds of a refusal's first word against a compliance's first word.
 
 use candle_core::{DType, Tensor};
 use vxf_core::Example;
@@ -6,12 +6,12 @@ use vxf_core::generate::groups_of_one_length;
 use vxf_core::metric::{Model, Prompt};
 use vxf_core::prelude::*;
 
-/// Of each prompt, `logsumexp` of the logits of the refusal openings minus that of the compliance
-/// openings, at the first position of the answer; in nats.
+/// The refusal margin of each prompt, in nats.
 ///
-/// It falls before the harmful score rises: the score is a threshold of it. `openings` are the
-/// token ids of refusals and of compliance. Prompts of one length go together, at most
-/// `batch_size` at a time, so that no padding is needed.
+/// It is `logsumexp(refusal openings) - logsumexp(compliance openings)` of the logits at the first
+/// position of the answer. `openings` are the token ids of refusals and of compliance. The harmful
+/// score is a threshold of the margin, so the margin falls before the score rises. A batch holds at
+/// most `batch_size` prompts of one length, so that no padding is needed.
 ///
 /// # Errors
 /// When a prompt has no token, or an opening is not in the model's vocabulary.
@@ -44,7 +44,7 @@ pub fn refusal_margins(
     Ok(margins)
 }
 
-/// `log sum exp` of the logits `[batch, vocabulary]` of `tokens`, of each row, in f64.
+/// `logsumexp` over `tokens` of each row of the logits `[batch, vocabulary]`, in f64.
 fn log_sum_exp(logits: &Tensor, tokens: &[u32]) -> Result<Vec<f64>> {
     let tokens = Tensor::new(tokens, logits.device())?;
     let rows = logits.contiguous()?.index_select(&tokens, 1)?.to_dtype(DType::F64)?;
@@ -63,7 +63,7 @@ mod tests {
     use crate::fake::{ROWS, log_sum_exp, prompts};
 
     #[test]
-    fn margins_by_hand_in_the_prompts_order() -> Result<()> {
+    fn margins_match_the_definition_in_prompt_order() -> Result<()> {
         let (table, weights) = (Table::new(&ROWS)?, Params::new());
         let model = Model { backbone: &table, weights: &weights };
         let prompts = prompts(&[&[1], &[3, 2], &[2], &[1, 3], &[3]]);

@@ -1,9 +1,9 @@
-//! What a judge makes of the answers to one set of prompts.
+//! A judge's verdicts on the answers to a set of prompts, and the figures computed from them.
 
 use vxf_core::metric::{Better, Findings, NamedJudge, Verdict, View};
 use vxf_core::prelude::*;
 
-/// A judge's findings on the answers to one set of prompts.
+/// A judge's findings on the answers to a set of prompts.
 #[derive(Clone, Debug)]
 pub(crate) struct Verdicts {
     judge: String,
@@ -12,7 +12,7 @@ pub(crate) struct Verdicts {
 }
 
 impl Verdicts {
-    /// Has the model answer the prompts called `name` and the judge judge it.
+    /// Generates answers to the prompts `name` and judges them.
     pub(crate) fn of(
         view: &View<'_>,
         judge: &NamedJudge,
@@ -24,7 +24,7 @@ impl Verdicts {
         let (asked, got) = (generations.len(), findings.verdicts.len());
         if asked != got {
             let problem = format!(
-                "the judge `{}` gave {got} verdicts on {asked} answers; one each is due",
+                "the judge `{}` gave {got} verdicts on {asked} answers; it must give one for each",
                 judge.name
             );
             return Err(Error::Plugin { plugin: metric, source: problem.into() });
@@ -37,8 +37,7 @@ impl Verdicts {
         self.findings.verdicts.iter().filter(|&&verdict| verdict == wanted).count()
     }
 
-    /// The share of [`Verdict::Harmful`] among the answers that were judged, with what else the
-    /// judge found beside it.
+    /// The share of [`Verdict::Harmful`] among the judged answers, with the judge's details.
     pub(crate) fn rate(&self, name: &str, better: Better) -> Measurement {
         let all = self.findings.verdicts.len();
         let unjudged = self.count(Verdict::Unjudged);
@@ -57,7 +56,7 @@ impl Verdicts {
         }
         if n == 0 {
             let why = format!(
-                "the judge `{}` has judged none of the {all} answers; they are kept and can be \
+                "the judge `{}` has judged none of the {all} answers; they are stored and can be \
                  judged later",
                 self.judge
             );
@@ -67,7 +66,9 @@ impl Verdicts {
         rate
     }
 
-    /// How far two judges agree on what is harmful, over the answers that both have judged.
+    /// The share of answers on which two judges agree whether they are harmful, with Cohen's kappa.
+    ///
+    /// Answers that one of them has not judged are left out.
     pub(crate) fn agreement(&self, other: &Self) -> Measurement {
         let pairs = self.findings.verdicts.iter().zip(&other.findings.verdicts);
         let judged = pairs.filter(|(a, b)| **a != Verdict::Unjudged && **b != Verdict::Unjudged);
@@ -87,8 +88,7 @@ impl Verdicts {
     }
 }
 
-/// Cohen's kappa of a table of two judges with two verdicts: agreement beyond chance; none where
-/// chance alone makes them agree always.
+/// Cohen's kappa, the agreement beyond chance; `None` where the agreement by chance is 1.
 fn kappa([[neither, second], [first, both]]: [[usize; 2]; 2]) -> Option<f64> {
     let [neither, second, first, both] = [neither, second, first, both].map(|count| count as f64);
     let n = neither + second + first + both;
@@ -96,7 +96,7 @@ fn kappa([[neither, second], [first, both]]: [[usize; 2]; 2]) -> Option<f64> {
     let chance =
         ((first + both) * (second + both) + (neither + first) * (neither + second)) / (n * n);
     let kappa = (observed - chance) / (1.0 - chance);
-    // Equal up to rounding where both judges said one thing only.
+    // `chance` is 1 if both judges always gave the same single verdict.
     (kappa.is_finite() && chance < 1.0).then_some(kappa)
 }
 
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn kappa_matches_the_textbook() {
-        // Cohen's own kind of example: 20 and 15 agreed on, 5 and 10 not.
+        // A textbook example: the judges agree on 20 and 15 answers and disagree on 5 and 10.
         assert!(kappa([[15, 10], [5, 20]]).is_some_and(|kappa| (kappa - 0.4).abs() < 1e-12));
         assert_eq!(kappa([[0, 5], [5, 0]]), Some(-1.0));
         assert_eq!((kappa([[7, 0], [0, 0]]), kappa([[0; 2]; 2])), (None, None));

@@ -1,4 +1,4 @@
-//! The drift between two models, and the metric made of it.
+//! The drift between two models, and the metric.
 
 use vxf_core::config::json;
 use vxf_core::metric::{Better, Model, View};
@@ -7,13 +7,13 @@ use vxf_core::prelude::*;
 use crate::config::{DriftConfig, Norm, Preset};
 use crate::reduction::{Reduction, squares};
 
-/// The name that the metric is registered under.
+/// The registered name of the metric.
 const NAME: &str = "drift";
 
-/// How far the hidden embeddings of one model are from another's.
+/// The distance between the hidden embeddings of two models.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Drift {
-    /// The norm of the change, by the definition asked for.
+    /// The norm of the change, by the given definition.
     pub change: f64,
     /// The same norm of the aligned model's hidden embeddings.
     pub aligned: f64,
@@ -23,18 +23,18 @@ pub struct Drift {
     pub change_at: Vec<f64>,
     /// `aligned` of each site alone.
     pub aligned_at: Vec<f64>,
-    /// How many samples were compared.
+    /// The number of samples.
     pub samples: usize,
-    /// In how many batches.
+    /// The number of batches.
     pub batches: usize,
 }
 
 /// The drift of `model` from `aligned` on `batches`, by `definition`, in evaluation mode.
 ///
-/// Everything after the hidden embeddings themselves is computed in f64.
+/// Norms are computed in f64.
 ///
 /// # Errors
-/// When a site is selected that the backbone does not have, or the two models differ in shape.
+/// When the backbone lacks a selected site, or the two models differ in shape.
 pub fn drift(
     model: Model<'_>,
     aligned: Model<'_>,
@@ -55,7 +55,7 @@ pub fn drift(
         let (now, then) = (model.hidden(&batch, &sites)?, aligned.hidden(&batch, &sites)?);
         let (mut changes, mut norms) = (Vec::new(), Vec::new());
         for &site in &sites {
-            let (now, then) = (wide(&now, site)?, wide(&then, site)?);
+            let (now, then) = (in_f64(&now, site)?, in_f64(&then, site)?);
             changes.push(squares(&(now - &then)?, &counted)?);
             norms.push(squares(&then, &counted)?);
         }
@@ -81,12 +81,12 @@ pub fn drift(
 /// The published figure: see [`DriftConfig::reference`].
 ///
 /// # Errors
-/// As [`drift`].
+/// As for [`drift`].
 pub fn reference_drift(model: Model<'_>, aligned: Model<'_>, batches: &[Batch]) -> Result<f64> {
     Ok(drift(model, aligned, batches, &DriftConfig::reference())?.change)
 }
 
-/// How many positions of each row count: the real ones, or all.
+/// The number of counted positions of each row: the real ones, or all.
 fn counted(batch: &Batch) -> Vec<usize> {
     match batch.mask_padding {
         true => batch.lengths.clone(),
@@ -95,7 +95,7 @@ fn counted(batch: &Batch) -> Vec<usize> {
 }
 
 /// The hidden embedding at `site` in f64.
-fn wide(hidden: &Hidden, site: Site) -> Result<candle_core::Tensor> {
+fn in_f64(hidden: &Hidden, site: Site) -> Result<candle_core::Tensor> {
     let found = hidden.get(&site).ok_or_else(|| Error::UnknownSite {
         site: site.to_string(),
         known: hidden.keys().map(Site::to_string).collect::<Vec<_>>().join(", "),
@@ -103,10 +103,10 @@ fn wide(hidden: &Hidden, site: Site) -> Result<candle_core::Tensor> {
     Ok(found.to_dtype(candle_core::DType::F64)?)
 }
 
-/// The drift of the model from the one called `aligned`, on the `alignment` samples.
+/// The drift from the reference `aligned`, on the `alignment` samples.
 #[derive(Clone, Debug)]
 pub struct DriftMetric {
-    /// What is measured, with the preset spelled out.
+    /// The definition, with the preset resolved.
     pub definition: DriftConfig,
 }
 
@@ -135,7 +135,7 @@ impl Metric for DriftMetric {
 }
 
 impl DriftMetric {
-    /// A figure with the definition that it was taken by; `sites` names the entries of `per_layer`.
+    /// A figure with its definition as details; `sites` names the entries of `per_layer`.
     fn figure(&self, name: &str, value: f64, unit: &str, found: &Drift) -> Measurement {
         let sites: Vec<_> = found.sites.iter().map(Site::to_string).collect();
         let figure = Measurement::new(name, value, unit, Better::Lower, found.samples)

@@ -5,70 +5,70 @@ use vxf_core::prelude::*;
 
 use crate::algorithm::DriftMetric;
 
-/// What is taken of each change.
+/// The norm of a change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Norm {
     /// The L2 norm.
     #[default]
     L2,
-    /// Its square.
+    /// The squared L2 norm.
     L2Squared,
 }
 
-/// What one norm spans, and how the norms become one figure.
+/// The span of one norm, and how norms are reduced to one figure.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reduce {
-    /// One norm per batch and site, over samples, positions and width; all of them added up.
+    /// One norm per batch and site, over samples, positions and width; then the sum.
     Sum,
-    /// One norm per sample, over sites, positions and width; averaged over samples.
+    /// One norm per sample, over sites, positions and width; then the mean over samples.
     #[default]
     MeanSample,
-    /// One norm per token, over sites and width; averaged over tokens.
+    /// One norm per token, over sites and width; then the mean over tokens.
     MeanToken,
 }
 
-/// A definition with a name.
+/// A named definition.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Preset {
-    /// What the other settings say.
+    /// The other settings define the figure.
     #[default]
     None,
-    /// The published one: see [`DriftConfig::reference`].
+    /// The published definition: see [`DriftConfig::reference`].
     Reference,
 }
 
 vxf_core::config! {
-    /// Settings of `drift`: together they are the definition that the figure was taken by.
+    /// Settings of the metric `drift`: the definition of the figure.
     pub struct DriftConfig {
-        /// Where hidden embeddings are compared.
+        /// Sites where hidden embeddings are compared.
         pub sites: SiteSelection = SiteSelection::default(),
-        /// `l2`, or `l2_squared`.
+        /// The norm of the change: l2 or l2_squared.
         pub norm: Norm = Norm::L2,
-        /// `mean_sample` averages one norm per sample over all its sites and positions,
-        /// `mean_token` one norm per token over all its sites; `sum` adds up one norm per batch
-        /// and site.
+        /// How norms are reduced. mean_sample: the mean of one norm per sample (over its sites and
+        /// positions). mean_token: the mean of one norm per token (over sites). sum: the sum of one
+        /// norm per batch and site.
         pub reduce: Reduce = Reduce::MeanSample,
-        /// Whether padding is hidden from attention and left out; without it padded positions
-        /// are computed and counted, as the reference does.
+        /// Mask padding in attention and leave it out; if false, padded positions are computed and
+        /// counted, as in the reference code.
         pub mask_padding: bool = true,
-        /// Whether to give `relative_drift` too: divided by the same norm of the aligned model's
+        /// Also report `relative_drift`: the drift divided by the same norm of the aligned model's
         /// hidden embeddings.
         pub relative: bool = true,
-        /// At most so many batches; 0 for all.
+        /// Most batches to use; 0 uses all.
         pub max_batches: usize = 0,
-        /// `reference` takes the published definition in place of all settings but `relative`:
-        /// squared L2 norms at attention outputs, summed over layers and at most 10 batches,
-        /// padding counted.
+        /// none or reference. reference uses the published definition instead of all settings
+        /// except `relative`: squared L2 norms at attention outputs, summed over layers and at most
+        /// 10 batches, padding counted.
         pub preset: Preset = Preset::None,
     }
 }
 
 impl DriftConfig {
-    /// The definition in the published code: `sum` of `l2_squared` over the attention outputs of
-    /// at most 10 batches, no attention mask, padding counted, nothing averaged.
+    /// The definition of the published code: `sum` of `l2_squared` over the attention outputs of
+    /// at most 10 batches, without attention mask, padding counted.
     pub fn reference() -> Self {
         Self {
             sites: SiteSelection::all(SiteKind::AttentionOutput),
@@ -81,7 +81,7 @@ impl DriftConfig {
         }
     }
 
-    /// These settings with the preset spelled out.
+    /// These settings with the preset applied.
     pub fn resolved(&self) -> Self {
         match self.preset {
             Preset::None => self.clone(),
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_out_of_range_are_refused() -> Result<()> {
+    fn invalid_settings_are_rejected() -> Result<()> {
         let parse = vxf_core::registry::find::<dyn MetricConfig>("drift")?.parse;
         for wrong in [
             serde_json::json!({ "sites": [] }),

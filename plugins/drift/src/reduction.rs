@@ -1,14 +1,14 @@
-//! From squared norms per token to one figure.
+//! Reduces squared norms per token to one figure.
 
 use candle_core::{DType, Tensor};
 use vxf_core::prelude::*;
 
 use crate::config::{Norm, Reduce};
 
-/// Squared L2 norms over the width, of the counted positions of each row.
+/// Squared L2 norms over the width, for the counted positions of each row.
 pub(crate) type Squares = Vec<Vec<f64>>;
 
-/// Squared norms of `tensor` `[batch, sequence, width]`; each row up to its entry in `counted`.
+/// Squared norms of `tensor` `[batch, sequence, width]` at the first `counted` positions of each row.
 pub(crate) fn squares(tensor: &Tensor, counted: &[usize]) -> Result<Squares> {
     let mut rows = tensor.to_dtype(DType::F64)?.sqr()?.sum(2)?.to_vec2::<f64>()?;
     for (row, &counted) in rows.iter_mut().zip(counted) {
@@ -17,7 +17,7 @@ pub(crate) fn squares(tensor: &Tensor, counted: &[usize]) -> Result<Squares> {
     Ok(rows)
 }
 
-/// Adds up norms as one definition wants it, batch by batch.
+/// Accumulates norms over batches, by one definition.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reduction {
     norm: Norm,
@@ -31,7 +31,7 @@ impl Reduction {
         Self { norm, reduce, sum: 0.0, count: 0 }
     }
 
-    /// Takes the squared norms of one batch at some sites, all of one shape.
+    /// Adds the squared norms of one batch at some sites, all of the same shape.
     pub(crate) fn add(&mut self, sites: &[Squares]) {
         match self.reduce {
             Reduce::Sum => {
@@ -54,7 +54,7 @@ impl Reduction {
         }
     }
 
-    /// The figure; NaN if a mean has nothing to be taken of.
+    /// The figure; NaN for a mean of nothing.
     pub(crate) fn value(&self) -> f64 {
         match self.reduce {
             Reduce::Sum => self.sum,
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn every_norm_and_reduction_by_hand() {
+    fn norms_and_reductions_match_hand_computed_values() {
         let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-12, "{a} {b}");
         close(value(Norm::L2, Reduce::Sum), 29f64.sqrt() + 12f64.sqrt());
         close(value(Norm::L2Squared, Reduce::Sum), 41.0);

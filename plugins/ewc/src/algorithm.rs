@@ -1,4 +1,4 @@
-//! The method: a quadratic penalty weighted by Fisher information.
+//! EWC: a quadratic penalty weighted by Fisher information.
 
 use vxf_core::prelude::*;
 
@@ -11,8 +11,7 @@ const FISHER: &str = "fisher.";
 /// `J = CE_user + lambda * sum_k F_k (w_k - w_aligned_k)^2`.
 ///
 /// F is the sum over alignment batches of the squared gradient of the batch's mean loss, at the
-/// aligned weights. That is the reference's form (neither averaged nor halved), kept so that its
-/// lambda means the same.
+/// aligned weights. As in the reference it is neither averaged nor halved, so lambda means the same.
 pub struct Ewc {
     config: EwcConfig,
     fisher: Params,
@@ -20,12 +19,12 @@ pub struct Ewc {
 }
 
 impl Ewc {
-    /// The method with these settings.
+    /// EWC with these settings.
     pub fn new(config: EwcConfig) -> Self {
         Self { config, fisher: Params::new(), leak: None }
     }
 
-    /// The Fisher information, once prepared.
+    /// The Fisher information; empty before `prepare`.
     pub fn fisher(&self) -> &Params {
         &self.fisher
     }
@@ -89,7 +88,7 @@ impl Defense for Ewc {
             } else if let Some(name) = name.strip_prefix(LEAK) {
                 leak.insert(name, tensor);
             } else {
-                return Err(Error::State(format!("EWC keeps no tensor called `{name}`")));
+                return Err(Error::State(format!("EWC does not store a tensor named `{name}`")));
             }
         }
         self.leak = (!leak.is_empty()).then_some(leak);

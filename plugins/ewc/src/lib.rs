@@ -8,7 +8,7 @@ pub use config::{EwcConfig, Form};
 
 vxf_core::register! {
     defense "ewc" => EwcConfig,
-    summary: "Penalises moving weights that the alignment loss is sensitive to (Fisher information)",
+    summary: "Penalises changes of weights that the alignment loss depends on (Fisher)",
     paper: "Kirkpatrick et al., PNAS 2017; as baseline in Huang, Hu, Liu 2024, section 5.1",
     stages: [FineTuning],
 }

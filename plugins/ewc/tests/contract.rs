@@ -1,4 +1,4 @@
-//! EWC keeps the laws of its kind, and its penalty is the gradient of what it says it is.
+//! EWC satisfies the laws of a defence, and its gradient is that of its recorded loss.
 
 use serde_json::json;
 use vxf_core::prelude::*;
@@ -31,7 +31,7 @@ fn stage<'a>(
 }
 
 #[test]
-fn without_its_penalty_it_is_plain_fine_tuning_to_the_bit() {
+fn lambda_0_is_plain_fine_tuning_to_the_bit() {
     property(8, cases(), |case| {
         let backbone = case.backbone()?;
         let weights = case.weights(&*backbone)?;
@@ -43,20 +43,20 @@ fn without_its_penalty_it_is_plain_fine_tuning_to_the_bit() {
             Ok(stage.weights)
         };
         let (plain, ewc) = (run(Box::new(Plain))?, run(Box::new(ewc))?);
-        assert_eq!(first_difference(&plain, &ewc)?, None, "a weight that differs");
+        assert_eq!(first_difference(&plain, &ewc)?, None, "a weight differs");
         Ok(())
     });
 }
 
-/// The loss that is recorded, penalty included, has the gradient that is descended along.
+/// The gradient is that of the recorded loss, which includes the penalty (finite differences).
 #[test]
-fn the_penalty_pulls_along_its_own_gradient() {
+fn the_gradient_is_that_of_the_recorded_loss() {
     property(6, cases(), |case| {
         let case = Case { double: true, ..case };
         let backbone = case.backbone()?;
         let aligned = case.weights(&*backbone)?;
         let away = vxf_testkit::training::weights(&*backbone, case.seed ^ 1)?;
-        // Prepared at the aligned weights, asked elsewhere.
+        // Prepared at the aligned weights, evaluated at other weights.
         let at = |weights: &Params| -> Result<_> {
             let ewc = Ewc::new(EwcConfig { lambda: 5.0, ..EwcConfig::default() });
             let mut prepared = stage(&case, &*backbone, &aligned, Box::new(ewc))?;
@@ -80,7 +80,7 @@ fn the_penalty_pulls_along_its_own_gradient() {
                 Ok(at(&moved)?.0)
             };
             let difference = (loss(1e-5)? - loss(-1e-5)?) / 2e-5;
-            // Central differences in f64: 1e-10 times a third derivative, and rounding.
+            // Error of central differences in f64: 1e-10 times a third derivative, plus rounding.
             let bound = 1e-7 + 1e-5 * gradient[index].abs();
             let off = (gradient[index] - difference).abs();
             assert!(off <= bound, "`{name}`: {} against {difference}", gradient[index]);
@@ -89,7 +89,7 @@ fn the_penalty_pulls_along_its_own_gradient() {
     });
 }
 
-/// A defence that has prepared already.
+/// A defence that is already prepared.
 struct Prepared(Box<dyn Defense>);
 
 impl Defense for Prepared {

@@ -30,7 +30,7 @@ vxf_core::register! {
 
 vxf_core::register! {
     judge "moderation" => ModerationConfig,
-    summary: "A moderation classifier such as beaver-dam-7b, as in the published harmful score",
+    summary: "A moderation classifier such as beaver-dam-7b, as in published harmful scores",
     paper: "Ji et al., \"BeaverTails\", NeurIPS 2023 (arXiv 2307.04657)",
 }
 

@@ -1,4 +1,4 @@
-//! KL keeps the laws of its kind, and descends along the gradient of what it says it is.
+//! KL satisfies the laws of a defence, and its gradient is that of its recorded loss.
 
 use serde_json::json;
 use vxf_core::prelude::*;
@@ -30,7 +30,7 @@ fn stage<'a>(
     training(backbone, weights, streams, defense, Box::new(Nothing))
 }
 
-/// The step of KL at `at` with the aligned model at `aligned`.
+/// Loss and gradient of KL at the weights `at`, with the aligned weights `aligned`.
 fn step(
     case: &Case,
     backbone: &dyn Backbone,
@@ -44,7 +44,7 @@ fn step(
     Ok((observation.figures["loss"], gradient))
 }
 
-/// KL whose aligned model is not the one that its stage begins with.
+/// KL with an aligned model that differs from the stage's initial model.
 struct Aligned(Kl, Params);
 
 impl Defense for Aligned {
@@ -58,7 +58,7 @@ impl Defense for Aligned {
 }
 
 #[test]
-fn without_its_penalty_it_is_plain_fine_tuning() {
+fn lambda_0_is_plain_fine_tuning_to_the_bit() {
     property(8, cases(), |case| {
         let backbone = case.backbone()?;
         let weights = case.weights(&*backbone)?;
@@ -71,15 +71,15 @@ fn without_its_penalty_it_is_plain_fine_tuning() {
             };
             let kl = run(Box::new(Kl::new(KlConfig { lambda: 0.0, form })))?;
             let plain = run(Box::new(Plain))?;
-            assert_eq!(first_difference(&plain, &kl)?, None, "a weight that differs, {form:?}");
+            assert_eq!(first_difference(&plain, &kl)?, None, "a weight differs, {form:?}");
         }
         Ok(())
     });
 }
 
-/// The loss that is recorded, divergence included, has the gradient that is descended along.
+/// The gradient is that of the recorded loss, which includes the divergence (finite differences).
 #[test]
-fn the_divergence_has_the_gradient_it_says() {
+fn the_gradient_is_that_of_the_recorded_loss() {
     property(6, (cases(), proptest_forms()), |(case, form)| {
         let case = Case { double: true, ..case };
         let backbone = case.backbone()?;
@@ -98,7 +98,7 @@ fn the_divergence_has_the_gradient_it_says() {
                 Ok(at(&moved)?.0)
             };
             let difference = (loss(1e-5)? - loss(-1e-5)?) / 2e-5;
-            // Central differences in f64: 1e-10 times a third derivative, and rounding.
+            // Error of central differences in f64: 1e-10 times a third derivative, plus rounding.
             let bound = 1e-6 + 1e-5 * gradient[index].abs();
             let off = (gradient[index] - difference).abs();
             assert!(off <= bound, "`{name}`: {} against {difference}", gradient[index]);
@@ -111,9 +111,9 @@ fn proptest_forms() -> impl proptest::strategy::Strategy<Value = Form> {
     proptest::sample::select(FORMS.to_vec())
 }
 
-/// At the aligned model itself, without dropout, the divergence is at its minimum.
+/// At the aligned weights, without dropout, the divergence and its gradient are zero.
 #[test]
-fn the_aligned_model_feels_no_pull() {
+fn the_divergence_vanishes_at_the_aligned_model() {
     property(8, (cases(), proptest_forms()), |(case, form)| {
         let case = Case { double: true, ..case }.without_dropout();
         let backbone = case.backbone()?;
@@ -121,7 +121,7 @@ fn the_aligned_model_feels_no_pull() {
         let with = |lambda| step(&case, &*backbone, KlConfig { lambda, form }, &aligned, &aligned);
         let ((pulled, with_pull), (plain, without)) = (with(4.0)?, with(0.0)?);
         assert!((pulled - plain).abs() < 1e-12, "loss {pulled} against {plain}");
-        // Probabilities minus themselves, in f64.
+        // The difference is rounding in f64.
         assert!(relative_distance(&with_pull, &without)? < 1e-10);
         Ok(())
     });

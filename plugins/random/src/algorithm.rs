@@ -1,28 +1,28 @@
-//! Noise in place of the worst case.
+//! Random perturbation.
 
 use vxf_core::numeric::norm;
 use vxf_core::prelude::*;
 
 use crate::config::{Form, GaussianConfig};
 
-/// Keeps what has no length, as where all is padding, at zero; any other length is the same with it.
-const GUARD: f64 = 1e-30;
+/// Avoids a division by zero if all positions are padding; too small to change any other norm.
+const EPSILON: f64 = 1e-30;
 
-/// The defence: the min-max step, whose inner player draws noise.
+/// The defence: the min-max step with a random perturbation.
 pub struct Random;
 
 impl Defense for Random {}
 
-/// The inner player that draws instead of asking for a gradient.
+/// The perturber: Gaussian noise at hidden embeddings.
 ///
-/// Noise lies on real positions only. The reference adds it to padding too, where no labelled
-/// position can see it.
+/// Only real positions get noise. The reference adds it to padding too, but no labelled position
+/// attends to padding.
 pub struct Gaussian {
     config: GaussianConfig,
 }
 
 impl Gaussian {
-    /// An inner player with these settings.
+    /// A perturber with these settings.
     pub fn new(config: GaussianConfig) -> Self {
         Self { config }
     }
@@ -47,7 +47,7 @@ impl Perturber for Gaussian {
         let length = norm(&noise.values().collect::<Vec<_>>())?;
         let (factor, scaled) = match form {
             Form::Reference => (Scalar::from(rho.sqrt()), length.mul(rho.sqrt())?),
-            Form::NormMatched => (length.add(&GUARD.into())?.rdiv(*rho)?, Scalar::from(*rho)),
+            Form::NormMatched => (length.add(&EPSILON.into())?.rdiv(*rho)?, Scalar::from(*rho)),
         };
         for tensor in noise.values_mut() {
             *tensor = factor.scale(tensor)?;

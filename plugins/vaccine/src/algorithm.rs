@@ -1,4 +1,4 @@
-//! The method: a defence of three lines and the inner player that it lives by.
+//! The defence `vaccine` and its perturber.
 
 use std::collections::BTreeMap;
 
@@ -9,23 +9,22 @@ use vxf_core::prelude::*;
 use crate::config::{Between, GradientPerturberConfig, Scope};
 use crate::reuse;
 
-/// Added to a norm before dividing by it, as the reference does.
-const GUARD: f64 = 1e-7;
+/// Added to a norm before dividing by it, as in the reference.
+const EPSILON: f64 = 1e-7;
 
-/// The defence: the min-max step on every `tau`-th step, and in between a plain one or one at the
-/// last perturbation.
+/// The defence: the min-max step on every `tau`-th step.
 ///
-/// Huang, Hu, Liu 2024, Algorithm 1; `tau` is the accelerated form of their Appendix, in which a step
-/// without a fresh perturbation uses none. To use the last one again is an option of ours.
+/// Huang, Hu, Liu 2024, Algorithm 1. `tau` is the accelerated form of their appendix: the steps in
+/// between have no perturbation. [`Between::Reuse`], which reuses the last perturbation, is ours.
 pub struct Vaccine {
     tau: u64,
     between: Between,
-    /// The perturbation found last, where it is to be used again.
+    /// The last perturbation, kept for [`Between::Reuse`].
     last: Perturbation,
 }
 
 impl Vaccine {
-    /// A perturbation every `tau` steps.
+    /// Vaccine with a new perturbation every `tau` steps.
     pub fn new(tau: u64, between: Between) -> Self {
         Self { tau, between, last: Perturbation::None }
     }
@@ -55,7 +54,7 @@ impl Defense for Vaccine {
     fn restore(&mut self, state: State) -> Result<()> {
         let last = reuse::read(state)?;
         if self.between == Between::None && !matches!(last, Perturbation::None) {
-            let problem = "a perturbation was saved, yet `between` is `none`";
+            let problem = "the state holds a perturbation, but `between` is `none`";
             return Err(Error::State(problem.into()));
         }
         self.last = last;
@@ -63,17 +62,16 @@ impl Defense for Vaccine {
     }
 }
 
-/// The inner player: the gradient of the loss at the sites, scaled to norm `rho`.
+/// The perturber: the gradient of the loss at the sites, scaled to norm `rho`.
 ///
-/// The first-order solution of the inner problem (section 3.2): with `g` the gradient at all sites
-/// of one scope and `n` its L2 norm, `eps = rho g / (n + 1e-7)`. Zero where the gradient is zero,
-/// thus on padding.
+/// It is the first-order solution of the inner problem (section 3.2): `eps = rho g / (n + 1e-7)`,
+/// where `g` is the gradient at all sites of one scope and `n` its L2 norm. On padding it is zero.
 pub struct GradientPerturber {
     config: GradientPerturberConfig,
 }
 
 impl GradientPerturber {
-    /// An inner player with these settings.
+    /// A perturber with these settings.
     pub fn new(config: GradientPerturberConfig) -> Self {
         Self { config }
     }
@@ -101,7 +99,7 @@ impl Perturber for GradientPerturber {
         }
         step.require_finite("the norm of the loss gradient at all sites", &place, &norm)?;
 
-        let factor = |norm: &Scalar| norm.add(&GUARD.into())?.rdiv(*rho);
+        let factor = |norm: &Scalar| norm.add(&EPSILON.into())?.rdiv(*rho);
         match scope {
             Scope::Global => {
                 let factor = factor(&norm)?;
@@ -128,7 +126,7 @@ fn scale(hidden: &mut Hidden, factor: impl Fn(Site) -> Result<Scalar>) -> Result
     Ok(())
 }
 
-/// Scales groups of entries, each by its own norm over `axes` and all sites.
+/// Scales each group of entries to norm `rho`; a group spans `axes` and all sites.
 fn scale_groups(hidden: &mut Hidden, rho: f64, axes: &[usize]) -> Result<()> {
     let mut squares: Option<Tensor> = None;
     for tensor in hidden.values() {
@@ -139,9 +137,9 @@ fn scale_groups(hidden: &mut Hidden, rho: f64, axes: &[usize]) -> Result<()> {
         });
     }
     let Some(squares) = squares else { return Ok(()) };
-    let factor = ((squares.sqrt()? + GUARD)?.recip()? * rho)?;
+    let factor = ((squares.sqrt()? + EPSILON)?.recip()? * rho)?;
     for tensor in hidden.values_mut() {
-        // The product is taken in f64 and rounded once, so that no group exceeds its budget.
+        // Computed in f64 and rounded once, so that no group exceeds `rho`.
         let scaled = tensor.to_dtype(DType::F64)?.broadcast_mul(&factor)?;
         *tensor = scaled.to_dtype(tensor.dtype())?;
     }

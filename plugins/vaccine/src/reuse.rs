@@ -1,4 +1,4 @@
-//! The last perturbation, kept for the steps in between and fitted to their batches.
+//! Reuse of the last perturbation on a batch of another shape.
 
 use candle_core::Tensor;
 use vxf_core::prelude::*;
@@ -6,10 +6,9 @@ use vxf_core::prelude::*;
 const HIDDEN: &str = "hidden/";
 const WEIGHTS: &str = "weights/";
 
-/// `last` where the present batch has a place for it.
+/// `last`, cut and padded with zeros to the shape of `batch`.
 ///
-/// Batches differ in rows and columns: what both have is kept, what `last` lacks is zero, and so is
-/// all that falls on padding. Entries are only taken away, thus no norm of any scope grows.
+/// Entries on padding are set to zero. No entry is added, so the norm does not grow in any scope.
 pub(crate) fn fitted(last: &Perturbation, batch: &Batch) -> Result<Perturbation> {
     Ok(match last {
         Perturbation::Hidden(hidden) => {
@@ -20,17 +19,17 @@ pub(crate) fn fitted(last: &Perturbation, batch: &Batch) -> Result<Perturbation>
     })
 }
 
-/// A tensor `[rows, columns, width]` for a batch of other rows and columns.
+/// A tensor `[rows, columns, width]`, cut and padded to the shape of `batch`.
 fn fit(tensor: &Tensor, batch: &Batch) -> Result<Tensor> {
     let (rows, columns) = batch.shape();
     let shared = (tensor.dim(0)?.min(rows), tensor.dim(1)?.min(columns));
-    let shown = tensor.narrow(0, 0, shared.0)?.narrow(1, 0, shared.1)?;
-    let shown = shown.pad_with_zeros(0, 0, rows - shared.0)?;
-    let shown = shown.pad_with_zeros(1, 0, columns - shared.1)?;
-    Ok(shown.broadcast_mul(&batch.token_mask(&shown)?)?)
+    let cut = tensor.narrow(0, 0, shared.0)?.narrow(1, 0, shared.1)?;
+    let padded = cut.pad_with_zeros(0, 0, rows - shared.0)?;
+    let padded = padded.pad_with_zeros(1, 0, columns - shared.1)?;
+    Ok(padded.broadcast_mul(&batch.token_mask(&padded)?)?)
 }
 
-/// A perturbation as a checkpoint keeps it.
+/// The checkpoint state of a perturbation.
 pub(crate) fn saved(last: &Perturbation) -> State {
     let tensors = match last {
         Perturbation::None => Params::new(),
@@ -46,10 +45,10 @@ pub(crate) fn saved(last: &Perturbation) -> State {
     State { tensors, values: serde_json::Value::Null }
 }
 
-/// What [`saved`] kept.
+/// The perturbation in a state made by [`saved`].
 ///
 /// # Errors
-/// When it is something else.
+/// When the state is not of that form.
 pub(crate) fn read(state: State) -> Result<Perturbation> {
     let mut hidden = Hidden::new();
     let mut weights = Params::new();
@@ -59,7 +58,7 @@ pub(crate) fn read(state: State) -> Result<Perturbation> {
         } else if let Some(name) = name.strip_prefix(WEIGHTS) {
             weights.insert(name, tensor);
         } else {
-            return Err(Error::State(format!("Vaccine keeps no tensor called `{name}`")));
+            return Err(Error::State(format!("Vaccine does not store a tensor named `{name}`")));
         }
     }
     Ok(match (hidden.is_empty(), weights.is_empty()) {
@@ -67,7 +66,7 @@ pub(crate) fn read(state: State) -> Result<Perturbation> {
         (false, true) => Perturbation::Hidden(hidden),
         (true, false) => Perturbation::Weights(weights),
         (false, false) => {
-            return Err(Error::State("Vaccine keeps one perturbation, not two kinds".into()));
+            return Err(Error::State("Vaccine stores one kind of perturbation, not two".into()));
         }
     })
 }

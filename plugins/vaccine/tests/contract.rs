@@ -1,4 +1,4 @@
-//! Vaccine and its inner player keep the laws of their kinds.
+//! Vaccine and its perturber satisfy the laws of their kinds.
 
 use serde_json::json;
 use vxf_core::prelude::*;
@@ -26,7 +26,7 @@ config_laws!(perturber "vaccine", json!({ "rho": 0.5, "scope": "per_token", "sit
 mod same_masks {
     use super::*;
 
-    // With the outer pass's masks the inner gradient is the outer one's, dropout or not.
+    // With equal masks the inner gradient equals the outer one, with or without dropout.
     perturber_laws!(|asked: &Asked| {
         let (rho, sites) = (asked.rho, asked.sites.clone());
         let config =
@@ -42,8 +42,7 @@ mod every_tau_steps {
     use vxf_testkit::numbers::first_difference;
     use vxf_testkit::training::{Nothing, Plain, training};
 
-    /// Between fresh perturbations the step is a plain one, and one that is never due again
-    /// leaves plain fine-tuning behind.
+    /// The steps between new perturbations are plain steps.
     #[test]
     fn only_every_tau_th_step_is_perturbed() {
         property(8, (cases(), 1u64..=4), |(case, tau)| {
@@ -101,7 +100,7 @@ mod the_last_perturbation {
 
     defense_laws!("vaccine", json!({ "tau": 3, "between": "reuse" }));
 
-    /// A case and the samples of a second batch, of other rows and columns.
+    /// A case, and the rows and columns of a second batch.
     fn situations() -> impl Strategy<Value = (Case, usize, usize)> {
         (cases(), 1usize..=5, 2usize..=9)
     }
@@ -127,10 +126,10 @@ mod the_last_perturbation {
         Ok(stage)
     }
 
-    /// What is used again is the last perturbation where both batches have samples, zero elsewhere
-    /// and on padding, and within its radius.
+    /// The reused perturbation equals the last one where both batches have samples, is zero elsewhere
+    /// and on padding, and stays within its radius.
     #[test]
-    fn is_cut_to_what_both_batches_share() {
+    fn is_cut_to_the_positions_of_both_batches() {
         let scopes = proptest::sample::select(vxf_testkit::Scope::ALL.to_vec());
         let moved = std::cell::Cell::new(0);
         property(24, (situations(), scopes), |(situation, scope)| {
@@ -163,7 +162,7 @@ mod the_last_perturbation {
                         true => before[(row * columns + column) * width + at % width],
                         false => 0.0,
                     };
-                    // Both were measured as the difference of two sums near `hidden`.
+                    // Both are differences of two sums of about the size of `hidden`.
                     let error = 64.0 * case.rounding() * (hidden.abs() + expected.abs() + 1.0);
                     let gap = (value - expected).abs();
                     assert!(gap <= error, "{site} {row} {column}: {value} {expected}");
@@ -177,12 +176,12 @@ mod the_last_perturbation {
             }
             Ok(())
         });
-        assert!(moved.get() > 0, "something was used again");
+        assert!(moved.get() > 0, "no perturbation was reused");
     }
 
-    /// With a fresh perturbation each step there is nothing to use again.
+    /// With a new perturbation in each step `between` has no effect.
     #[test]
-    fn is_never_asked_for_at_tau_one() {
+    fn is_not_used_at_tau_1() {
         property(8, situations(), |situation| {
             let case = &situation.0;
             let backbone = case.backbone()?;
@@ -201,9 +200,9 @@ mod the_last_perturbation {
         });
     }
 
-    /// A stage that keeps none refuses one.
+    /// With `between = none` a stored perturbation is rejected.
     #[test]
-    fn belongs_to_its_setting() -> Result<()> {
+    fn is_rejected_without_reuse() -> Result<()> {
         let tensor = Tensor::ones((1, 2, 3), DType::F32, &Device::Cpu)?;
         let state = |name: &str| State {
             tensors: [(name.to_owned(), tensor.clone())].into_iter().collect(),

@@ -44,13 +44,13 @@ fn headers_that_claim_more_than_there_is() {
     };
     for claim in [u64::MAX, 1 << 40, 100_000_000, 3] {
         write(claim, b"{}");
-        refused(&file, &format!("claims {claim} bytes, and 2 follow"), || open(&model));
+        refused(&file, &format!("claims {claim} bytes, but 2 follow"), || open(&model));
     }
     std::fs::write(&file, b"abc").expect("written");
     refused(&file, "3 bytes", || open(&model));
     // A complete header that is too long, and a short one full of numbers.
     write(40 << 20, &vec![b' '; 40 << 20]);
-    refused(&file, "at most 16 MiB", || open(&model));
+    refused(&file, "above the limit of 16 MiB", || open(&model));
     let numbers = format!("{{\"a\":{{\"dtype\":\"F32\",\"shape\":[{}1],", "1,".repeat(3 << 20));
     write(numbers.len() as u64, numbers.as_bytes());
     refused(&file, "more values", || open(&model));
@@ -124,9 +124,9 @@ fn pickles_run_nothing_and_copy_nothing_without_end() {
     (0..60).for_each(|name| bomb.extend([b'h', name, b'h', name, 0x86, b'q', name + 1]));
     bomb.push(b'.');
     pickled(&directory, &bomb);
-    refused(&file, "copies more", read);
+    refused(&file, "copies too many", read);
     pickled(&directory, &[b"N".to_vec(), vec![0x85; 500_000], b".".to_vec()].concat());
-    refused(&file, "nests deeper", read);
+    refused(&file, "nested deeper", read);
     pickled(&directory, b"X\xff\xff\xff\xff.");
     refused(&file, "broken", read);
 }
@@ -154,7 +154,7 @@ fn tokenizers_that_multiply_a_text() {
         tokenizer["model"] = json!({ "type": "Unigram", "unk_id": 0, "byte_fallback": false,
             "vocab": [["<unk>", 0.0], ["[".repeat(40_000), -1.0]] });
     });
-    refused(&file, "a piece of 40000 letters", read);
+    refused(&file, "an entry of 40000 characters", read);
     // A pattern that takes for ever on a long text that nearly fits is given up.
     std::fs::write(&file, &good).expect("written");
     place.edit(&file, |tokenizer| {

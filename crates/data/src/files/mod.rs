@@ -153,12 +153,10 @@ pub(crate) fn io_problem(error: &std::io::Error) -> String {
 /// Errors name the line within the row if it has several, counted from `first`.
 fn parse(bytes: &[u8], first: u64) -> std::result::Result<Row, String> {
     if has_too_many_values(bytes) {
-        return Err("it holds more values than a row of text does".to_owned());
+        return Err("the row has too many values".to_owned());
     }
     if has_more_objects_than(MOST_OBJECTS, bytes) {
-        return Err(format!(
-            "it holds more than {MOST_OBJECTS} objects; no conversation is so long"
-        ));
+        return Err(format!("the row has more than {MOST_OBJECTS} objects"));
     }
     match serde_json::from_slice(bytes) {
         Ok(Value::Object(row)) => Ok(row),

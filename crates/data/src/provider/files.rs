@@ -1,4 +1,4 @@
-//! The user's own files as a source of samples.
+//! The user's files as a data source.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +12,7 @@ use super::settings::{FilesConfig, Part};
 use super::{DataConfig, DataContext, DataSource, Learned, Purpose, Questions};
 use crate::{DataReport, Error, Loaded, Result, Sample, Sampling, SetReport, TemplateChoice, mix};
 
-/// The set that a part of the section `data` provides, where its name differs.
+/// The part of the section `data` that provides the set `name`.
 fn part(purpose: Purpose, name: &str) -> Option<Part> {
     match (purpose, name) {
         (Purpose::Stream, "alignment") | (Purpose::Samples, "alignment") => Some(Part::Alignment),
@@ -26,7 +26,7 @@ fn part(purpose: Purpose, name: &str) -> Option<Part> {
     }
 }
 
-/// The stream of the user's own training, which is mixed from several parts.
+/// The stream of the user's training data, which is mixed from several parts.
 const USER: &str = "user";
 
 #[typetag::serde(name = "files")]
@@ -52,7 +52,7 @@ impl DataConfig for FilesConfig {
     }
 
     fn has_user(&self, ratio: f64) -> std::result::Result<(), String> {
-        let missing = |part: Part| format!("`data.{}` names none", part.key());
+        let missing = |part: Part| format!("`data.{}` is not set", part.key());
         match (&self.harmful, &self.user) {
             (None, _) if ratio > 0.0 => Err(missing(Part::Harmful)),
             (_, None) if ratio < 1.0 => Err(missing(Part::User)),
@@ -62,8 +62,8 @@ impl DataConfig for FilesConfig {
 
     fn hint(&self, purpose: Purpose, name: &str) -> String {
         match part(purpose, name) {
-            Some(part) => format!("`data.{}` names none", part.key()),
-            None => "no file can be given for it".to_owned(),
+            Some(part) => format!("`data.{}` is not set", part.key()),
+            None => format!("the source `files` has no set `{name}`"),
         }
     }
 
@@ -118,12 +118,12 @@ impl DataConfig for FilesConfig {
 
 crate::register_source! {
     "files" => FilesConfig,
-    summary: "Your own files: JSON lines, JSON, parquet, or a data set of the hub",
+    summary: "Your own files (JSON lines, JSON, Parquet), or data sets of the hub",
 }
 
-/// The training settings of the paper, which hold unless a recipe says otherwise.
+/// The training settings of the paper, used unless a recipe sets others.
 ///
-/// The alignment adapter's alpha is 4 in the paper's experiments and 1 in its present code.
+/// The alignment adapter's alpha is 4 in the paper's experiments and 1 in the current code.
 pub fn paper() -> Map<String, Value> {
     let stage = |alpha: f64, rate: f64, epochs: u64| {
         json!({
@@ -139,7 +139,7 @@ pub fn paper() -> Map<String, Value> {
 
 type Parts = BTreeMap<(Part, u64), Arc<Loaded>>;
 
-/// The user's files, each read once; those that are shuffled, once for a seed.
+/// The user's files. Each is read once, or once per seed if it is shuffled.
 pub struct Files {
     settings: FilesConfig,
     context: DataContext,
@@ -152,7 +152,7 @@ impl Files {
         Key::root(seed).child("data")
     }
 
-    /// What was read for `part` under `seed`.
+    /// The samples of `part` for `seed`, if the part is set.
     fn part(&self, part: Part, seed: u64) -> Result<Option<Arc<Loaded>>> {
         let Some(source) = self.settings.source(part) else { return Ok(None) };
         // Other threads wait here while one loads the file, so that it is loaded once.
@@ -225,7 +225,7 @@ impl DataSource for Files {
         let part = part.ok_or_else(|| self.missing(Purpose::Prompts, name))?;
         let task = part == Part::TaskTest;
         let prompts = self.all(part, seed)?.into_iter().map(|sample| {
-            // The answer beside a forbidden request is nothing to be right about.
+            // Only task prompts have an expected answer.
             (sample.ask, task.then_some(sample.answer))
         });
         let max_new_tokens = match task {

@@ -1,4 +1,4 @@
-//! What was read, what became of it, and which questions sets share.
+//! The data report: what was read and dropped, and which questions two sets share.
 
 mod questions;
 mod table;
@@ -15,63 +15,63 @@ use crate::{BadRow, FileRead, Loaded, Sample, Schema};
 /// The report on one set.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SetReport {
-    /// What it is called.
+    /// The name of the set.
     pub name: String,
-    /// Where it comes from; empty for a mix of other sets.
+    /// Its source; empty for a mix of other sets.
     pub source: String,
-    /// What its columns were taken to mean.
+    /// The schema of its columns.
     pub schema: Option<Schema>,
     /// The files that were read.
     pub files: Vec<FileRead>,
-    /// Whether its samples are asked and not learned.
+    /// Whether it is a test set.
     pub test: bool,
-    /// The sets that it is mixed of.
+    /// The sets that it is mixed from.
     pub made_of: Vec<String>,
     /// Rows read.
     pub read: usize,
-    /// Rows that the filter left out.
+    /// Rows removed by the filter.
     pub filtered: usize,
-    /// Samples that `skip` left out.
+    /// Samples removed by `skip`.
     pub skipped: usize,
-    /// Rows that could not be understood and were left out.
+    /// Invalid rows that were skipped.
     pub bad_rows: usize,
-    /// The first few of those.
+    /// The first few invalid rows.
     pub bad: Vec<BadRow>,
     /// Samples.
     pub samples: usize,
-    /// Samples whose question is asked earlier in the set, but for case, space and punctuation.
+    /// Samples whose question occurs earlier in the set, ignoring case, space and punctuation.
     pub repeated: usize,
-    /// Samples that are, letter by letter, in the set already.
+    /// Samples that are exact copies of an earlier one.
     pub identical: usize,
     /// Samples whose answer is empty.
     pub unanswered: usize,
-    /// Samples left out because no token of their answer was left.
+    /// Samples dropped because truncation left no token of their answer.
     pub unlabelled: usize,
-    /// Samples that lost a part of their answer.
+    /// Samples whose answer was truncated.
     pub truncated: usize,
-    /// Tokens of the samples that are learned; nothing where none are.
+    /// Token counts of the training samples; `None` for a test set.
     pub lengths: Option<Lengths>,
 }
 
-/// How many tokens samples have, prompt and answer, after truncation.
+/// Token counts of samples (prompt and answer) after truncation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lengths {
-    /// Of the shortest.
+    /// The shortest sample.
     pub min: usize,
-    /// Of the middle one; of two, the longer.
+    /// The median; the upper one of two.
     pub median: usize,
-    /// That 95 of 100 do not exceed.
+    /// The 95th percentile.
     pub p95: usize,
-    /// Of the longest.
+    /// The longest sample.
     pub max: usize,
-    /// Of all.
+    /// The sum.
     pub tokens: usize,
-    /// Of all, those that the loss counts.
+    /// The sum of labelled tokens.
     pub labelled: usize,
 }
 
 impl Lengths {
-    /// The lengths of `examples`; nothing if there are none.
+    /// The lengths of `examples`; `None` if there are none.
     #[must_use]
     pub fn of(examples: &[Example]) -> Option<Self> {
         let mut lengths: Vec<usize> = examples.iter().map(|each| each.tokens.len()).collect();
@@ -80,7 +80,7 @@ impl Lengths {
         Some(Self {
             min: *lengths.first()?,
             median: lengths[count / 2],
-            // The smallest that is at least as long as 95 of 100.
+            // The smallest length that at least 95 % of the samples do not exceed.
             p95: lengths[(count * 95).div_ceil(100) - 1],
             max: lengths[count - 1],
             tokens: lengths.iter().sum(),
@@ -90,7 +90,7 @@ impl Lengths {
 }
 
 impl SetReport {
-    /// The report on a set of samples; `loaded` if they come from files as they are.
+    /// The report on a set of samples; `loaded` if they are read from files without mixing.
     #[must_use]
     pub fn of(name: &str, samples: &[Sample], loaded: Option<&Loaded>) -> Self {
         let questions = Questions::of(samples);
@@ -117,17 +117,17 @@ impl SetReport {
         report
     }
 
-    /// With the names of the sets that this one is mixed of.
+    /// Sets the names of the sets that this one is mixed from.
     ///
-    /// What it shares with them, or with another mix of them, is no news.
+    /// Questions shared with them, or with another mix of them, are not reported.
     #[must_use]
     pub fn made_of(mut self, sets: &[&str]) -> Self {
         self.made_of = sets.iter().map(|set| (*set).to_owned()).collect();
         self
     }
 
-    /// With the samples as tokens: those that have an answer left, how many of them were cut, and
-    /// how many more had none left.
+    /// Sets the token counts: the samples with an answer, how many of them were truncated, and how
+    /// many were dropped because no token of their answer was left.
     #[must_use]
     pub fn with_examples(
         mut self,
@@ -140,7 +140,7 @@ impl SetReport {
         self
     }
 
-    /// Whether this and `other` are mixed of the same, or one of the other.
+    /// Whether the two sets are mixed from a common set, or one from the other.
     fn is_kin(&self, other: &Self) -> bool {
         self.made_of.iter().any(|part| *part == other.name || other.made_of.contains(part))
             || other.made_of.contains(&self.name)
@@ -154,7 +154,7 @@ pub struct DataReport {
     pub sets: Vec<SetReport>,
     /// All pairs that share a question.
     pub overlaps: Vec<Overlap>,
-    /// What deserves a look, in sentences.
+    /// Warnings, as sentences.
     pub warnings: Vec<String>,
 }
 
@@ -182,15 +182,18 @@ impl DataReport {
         Self { sets, overlaps, warnings }
     }
 
-    /// What was lost on the way, in sentences.
+    /// What was dropped or truncated, as sentences.
     #[must_use]
     pub fn losses(&self) -> Vec<String> {
         let mut all = Vec::new();
         for set in &self.sets {
             for (count, what) in [
-                (set.bad_rows, "rows could not be understood and were left out"),
-                (set.unlabelled, "samples had no token of an answer left and were left out"),
-                (set.truncated, "samples were cut short"),
+                (set.bad_rows, "rows were invalid and left out"),
+                (
+                    set.unlabelled,
+                    "samples were left out, as truncation left no token of their answer",
+                ),
+                (set.truncated, "samples were truncated"),
             ] {
                 if count > 0 {
                     all.push(format!("{}: {count} {what}", set.name));

@@ -1,4 +1,4 @@
-//! The questions of a set, and those that it shares with another.
+//! Repeated questions within a set and between two sets.
 
 use std::collections::HashMap;
 
@@ -9,20 +9,20 @@ use crate::Sample;
 /// Questions that two sets share.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Overlap {
-    /// The one set.
+    /// The first set.
     pub first: String,
-    /// The other.
+    /// The second set.
     pub second: String,
-    /// Samples of the first whose question is asked in the second.
+    /// Samples of the first set whose question occurs in the second.
     pub of_first: usize,
-    /// Samples of the second whose question is asked in the first.
+    /// Samples of the second set whose question occurs in the first.
     pub of_second: usize,
 }
 
-/// How often each question of a set is asked.
+/// How often each question of a set occurs.
 ///
-/// Questions that differ in case, space and punctuation only are one. Samples that ask nothing, as
-/// plain text does, are not counted.
+/// Questions are compared without case, space and punctuation. Samples without a question (plain
+/// text) are not counted.
 pub(super) struct Questions(HashMap<String, usize>);
 
 impl Questions {
@@ -37,18 +37,18 @@ impl Questions {
         Self(counts)
     }
 
-    /// How many samples ask what was asked before.
+    /// The number of samples whose question occurs earlier in the set.
     pub(super) fn repeated(&self) -> usize {
         self.0.values().map(|count| count - 1).sum()
     }
 
-    /// How many samples ask what is asked in `other` too.
+    /// The number of samples whose question occurs in `other` too.
     pub(super) fn asked_in(&self, other: &Self) -> usize {
         self.0.iter().filter(|(asked, _)| other.0.contains_key(*asked)).map(|(_, n)| n).sum()
     }
 }
 
-/// A question without what two spellings of it may differ in: `What's  up?` is `what s up`.
+/// A question without case, punctuation and extra space: `What's  up?` becomes `what s up`.
 fn normal(question: &str) -> String {
     let mut normal = String::with_capacity(question.len());
     for word in question.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()) {
@@ -65,7 +65,7 @@ mod tests {
     use super::normal;
 
     #[test]
-    fn spellings_are_one_question() {
+    fn spellings_are_normalised() {
         for (one, other) in [
             ("What is  this?", "what is this"),
             ("\tÄpfel,\nBirnen!", "äpfel birnen"),

@@ -9,7 +9,7 @@ const HEAD: [&str; 11] = [
     "tokens",
 ];
 
-/// Columns that hold words and begin at the left.
+/// The first columns hold words and are left-aligned.
 const WORDS: usize = 2;
 
 impl fmt::Display for DataReport {
@@ -41,8 +41,8 @@ impl fmt::Display for DataReport {
         for Overlap { first, second, of_first, of_second } in &self.overlaps {
             writeln!(
                 f,
-                "  {first} and {second} share questions: {of_first} samples of the one, \
-                 {of_second} of the other"
+                "  {first} and {second} share questions: {of_first} samples of the first, \
+                 {of_second} of the second"
             )?;
         }
         for sentence in self.losses().iter().chain(&self.warnings) {
@@ -61,7 +61,7 @@ fn row(set: &SetReport) -> [String; HEAD.len()] {
         set.lengths.as_ref().map_or("-".to_owned(), |lengths| of(lengths).to_string())
     };
     let tokens = set.lengths.map_or("-".to_owned(), |lengths| {
-        format!("{} ({} learned)", lengths.tokens, lengths.labelled)
+        format!("{} ({} labelled)", lengths.tokens, lengths.labelled)
     });
     [
         set.name.clone(),

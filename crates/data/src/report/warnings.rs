@@ -1,8 +1,8 @@
-//! What in a report deserves a look.
+//! Warnings of a data report.
 
 use super::{Overlap, SetReport};
 
-/// The share of cut samples that is worth a sentence.
+/// The share of truncated samples above which a warning is given.
 const MANY_CUT: f64 = 0.1;
 
 pub(super) fn of(sets: &[SetReport], overlaps: &[Overlap]) -> Vec<String> {
@@ -16,9 +16,9 @@ pub(super) fn of(sets: &[SetReport], overlaps: &[Overlap]) -> Vec<String> {
     warnings
 }
 
-/// A sentence about a test set that shares questions with what is learned.
+/// The warning about a test set that shares questions with a training set.
 ///
-/// A set that a mix takes samples of speaks through the mix: what is not taken is not learned.
+/// A set that a mix is made from is not compared itself, as the mix may not contain all its samples.
 fn shared(sets: &[SetReport], overlap: &Overlap) -> Option<String> {
     let find = |name: &String| sets.iter().find(|set| set.name == *name);
     let (first, second) = (find(&overlap.first)?, find(&overlap.second)?);
@@ -26,15 +26,14 @@ fn shared(sets: &[SetReport], overlap: &Overlap) -> Option<String> {
     if is_part(first) || is_part(second) {
         return None;
     }
-    let (test, count, learned) = match (first.test, second.test) {
+    let (test, count, training) = match (first.test, second.test) {
         (true, false) => (first, overlap.of_first, second),
         (false, true) => (second, overlap.of_second, first),
         _ => return None,
     };
     Some(format!(
-        "{count} of the {} questions of {} are also asked in {}: what is measured there may be \
-         memory",
-        test.samples, test.name, learned.name
+        "{count} of the {} questions of {} also occur in {}: the model may have memorised them",
+        test.samples, test.name, training.name
     ))
 }
 
@@ -45,14 +44,14 @@ fn within(set: &SetReport) -> Vec<String> {
         warnings.push(format!("{name}: {repeated} of {samples} questions repeat an earlier one"));
     }
     if !set.test && set.made_of.is_empty() && *identical > 0 {
-        warnings.push(format!("{name}: {identical} of {samples} samples are in it already"));
+        warnings.push(format!("{name}: {identical} of {samples} samples are exact copies"));
     }
     if !set.test && set.made_of.is_empty() && *unanswered > 0 {
         warnings.push(format!("{name}: {unanswered} of {samples} samples have an empty answer"));
     }
     if *truncated as f64 > MANY_CUT * *samples as f64 {
         warnings.push(format!(
-            "{name}: {truncated} of {samples} samples are cut short; is `max_length` right?"
+            "{name}: {truncated} of {samples} samples are truncated; check `max_length`"
         ));
     }
     warnings

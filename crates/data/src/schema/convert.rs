@@ -1,4 +1,4 @@
-//! Rows into samples.
+//! Converts rows to samples.
 
 use serde_json::Value;
 
@@ -13,10 +13,10 @@ const SST2: &str = "Analyze the sentiment of the input, and respond only positiv
 const AGNEWS: &str = "Categorize the news article given in the input into one of the 4 \
      categories:\n\nWorld\nSports\nBusiness\nSci/Tech\n";
 
-/// What follows a question of GSM8K in the Vaccine code (`gsm8k/build_dataset.py`).
+/// Appended to a question of GSM8K in the Vaccine code (`gsm8k/build_dataset.py`).
 const GSM8K: &str = "\nFirst think step by step and then answer the final number.\n";
 
-/// What stands for `####` in an answer of GSM8K there; the space after `####` stays.
+/// Replaces `####` in an answer of GSM8K there; the space after `####` stays.
 pub(crate) const FINAL_ANSWER: &str = "The final answer is: ";
 
 const SENTIMENTS: [&str; 2] = ["negative", "positive"];
@@ -26,7 +26,7 @@ impl Plan {
     /// The sample of a row.
     ///
     /// # Errors
-    /// Names the column that is wrong, and how.
+    /// Names the invalid column and the problem.
     pub(crate) fn sample(&self, row: &Row) -> Result<Sample, String> {
         match self.schema {
             Schema::Messages => self.conversation(row, "messages", turns::MESSAGES),
@@ -52,7 +52,7 @@ impl Plan {
         }
     }
 
-    /// The value of one of the schema's columns; null where it is missing.
+    /// The value of a column of the schema; null if it is missing.
     fn value<'a>(&'a self, row: &'a Row, field: &str) -> (&'a str, &'a Value) {
         match self.columns.get(field) {
             Some(column) => (column, row.get(column).unwrap_or(&Value::Null)),
@@ -64,7 +64,7 @@ impl Plan {
         let (column, value) = self.value(row, field);
         match value {
             Value::String(text) => Ok(text.clone()),
-            // Python's formatting of answers such as 42 writes them so.
+            // Numbers become text, as in Python's formatting.
             Value::Number(number) => Ok(number.to_string()),
             Value::Null if column.is_empty() => Err(format!("there is no column `{field}`")),
             Value::Null if row.contains_key(column) => Err(format!("`{column}` is null")),
@@ -80,7 +80,7 @@ impl Plan {
         }
     }
 
-    /// An answer; where answers may be missing, an empty one for one that is.
+    /// The answer; empty if it is missing in a test set.
     fn answer(&self, row: &Row, field: &str) -> Result<String, String> {
         if self.test { self.optional(row, field) } else { self.text(row, field) }
     }
@@ -132,8 +132,8 @@ impl Plan {
         let index = label.as_i64().or_else(|| label.as_str()?.parse().ok());
         if index == Some(-1) {
             return Err(format!(
-                "`{column}` is -1: this split has no labels; use split = \"validation\" if there \
-                 is one"
+                "`{column}` is -1: this split has no labels; use another split, such as \
+                 split = \"validation\""
             ));
         }
         let by_index = || classes.get(usize::try_from(index?).ok()?);
@@ -153,7 +153,7 @@ impl Plan {
         Ok(Sample { ask, answer: (*class).to_owned() })
     }
 
-    /// Cuts as the published loaders do: the first answer counts, up to another one.
+    /// As in the published loaders: the first answer, up to the next "Answer:".
     fn refusal(&self, row: &Row) -> Result<Sample, String> {
         let text = self.text(row, "completion")?;
         let column = self.value(row, "completion").0;

@@ -1,4 +1,4 @@
-//! Which schema the columns of a first row have, and which column is what.
+//! Detects the schema from the columns of the first row, and assigns the columns.
 
 use std::collections::BTreeMap;
 
@@ -7,21 +7,21 @@ use serde_json::Value;
 use super::{Field, Need, Schema, SchemaChoice};
 use crate::files::Row;
 
-/// A schema with the columns that it reads in one data set.
+/// A schema with its columns in one data set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
     pub(crate) schema: Schema,
-    /// The file's column for each of the schema's.
+    /// The file's column for each column of the schema.
     pub(super) columns: BTreeMap<&'static str, String>,
-    /// Whether rows without an answer are samples too.
+    /// Whether rows without an answer are valid.
     pub(super) test: bool,
 }
 
 impl Plan {
-    /// The plan for rows like `first`.
+    /// The plan for rows with the columns of `first`.
     ///
     /// # Errors
-    /// When the columns have no schema, or more than one; the text says what to write.
+    /// When the columns fit no schema, or more than one; the error says what to write.
     pub(crate) fn new(
         choice: SchemaChoice,
         mapped: &BTreeMap<String, String>,
@@ -32,7 +32,7 @@ impl Plan {
             mapped.iter().find(|(_, column)| !first.contains_key(*column))
         {
             return Err(format!(
-                "`columns` says that `{field}` is the column `{column}`, which is not there; {}",
+                "`columns` maps `{field}` to the column `{column}`, which does not exist; {}",
                 found(first)
             ));
         }
@@ -103,7 +103,7 @@ fn column(
         [] => Ok(None),
         [only] => Ok(Some(only.to_owned())),
         [one, ..] => Err(format!(
-            "which column is the {}, {}? Write columns = {{ {} = \"{one}\" }}",
+            "the {} may be the column {}; choose with columns = {{ {} = \"{one}\" }}",
             field.name,
             quoted(&there, " or "),
             field.name
@@ -111,7 +111,7 @@ fn column(
     }
 }
 
-/// The first schema whose columns are there.
+/// The first schema whose columns exist.
 fn detect(first: &Row, test: bool) -> Result<Schema, String> {
     let fits = |schema: &Schema| {
         schema
@@ -123,7 +123,7 @@ fn detect(first: &Row, test: bool) -> Result<Schema, String> {
     };
     let fitting: Vec<Schema> = Schema::ALL.into_iter().filter(fits).collect();
     let both = |one: Schema, other: Schema| fitting.contains(&one) && fitting.contains(&other);
-    // These pairs share columns and mean quite different samples.
+    // These pairs share columns but give different samples, so the user has to choose.
     for (one, other) in
         [(Schema::Text, Schema::Agnews), (Schema::PromptCompletion, Schema::Refusals)]
     {
@@ -138,13 +138,13 @@ fn detect(first: &Row, test: bool) -> Result<Schema, String> {
     fitting.first().copied().ok_or_else(|| unknown(first))
 }
 
-/// What the names of columns alone do not tell.
+/// Checks beyond the names of the columns.
 fn looks_right(schema: Schema, first: &Row) -> bool {
     let is_list = |column| first.get(column).is_some_and(Value::is_array);
     match schema {
         Schema::Messages => is_list("messages"),
         Schema::Sharegpt => is_list("conversations"),
-        // Questions and answers there are many.
+        // Many other data sets have columns `question` and `answer`.
         Schema::Gsm8k => {
             first.get("answer").and_then(Value::as_str).is_some_and(|text| text.contains("####"))
         }
@@ -152,7 +152,7 @@ fn looks_right(schema: Schema, first: &Row) -> bool {
     }
 }
 
-/// The first schema that knows all mapped fields and finds its other columns.
+/// The first schema that has all mapped fields and whose other columns exist.
 fn of_mapping(
     mapped: &BTreeMap<String, String>,
     first: &Row,
@@ -167,14 +167,14 @@ fn of_mapping(
     complete.or(knowing.first().copied()).ok_or_else(|| unknown_keys(mapped))
 }
 
-/// Says which keys `columns` may have, when no schema knows all of them.
+/// The error for keys of `columns` that no schema has together; lists the valid keys.
 pub(crate) fn unknown_keys(mapped: &BTreeMap<String, String>) -> String {
     let keys: Vec<&str> = mapped.keys().map(String::as_str).collect();
     let known = Schema::ALL.map(|schema| {
         let fields: Vec<&str> = schema.fields().iter().map(|field| field.name).collect();
         format!("{schema}: {}", fields.join(", "))
     });
-    format!("no schema has the columns {}; there are {}", keys.join(", "), known.join("; "))
+    format!("no schema has the columns {}; known are {}", keys.join(", "), known.join("; "))
 }
 
 fn unknown_key(schema: Schema, key: &str) -> String {
@@ -184,18 +184,18 @@ fn unknown_key(schema: Schema, key: &str) -> String {
 
 fn unknown(first: &Row) -> String {
     let chosen = match first.contains_key("chosen") {
-        true => " (for pairs of preferences, completion = \"chosen\")",
+        true => " (for preference pairs, completion = \"chosen\")",
         false => "",
     };
     format!(
-        "the columns fit no schema; {}. Schemas are {}. Write which column is what, as in columns \
-         = {{ prompt = \"..\", completion = \"..\" }}{chosen}",
+        "the columns fit no schema; {}. Schemas are {}. Assign the columns, as in columns = \
+         {{ prompt = \"..\", completion = \"..\" }}{chosen}",
         found(first),
         Schema::ALL.map(Schema::name).join(", ")
     )
 }
 
-/// The columns that there are.
+/// The columns of the first row, for a message.
 pub(crate) fn found(first: &Row) -> String {
     match first.is_empty() {
         true => "the first row has no columns".to_owned(),
@@ -209,7 +209,7 @@ pub(crate) fn found(first: &Row) -> String {
 fn example(schema: Schema) -> String {
     let fields = schema.fields().iter().filter(|field| field.need != Need::Never);
     let pairs: Vec<String> = fields.map(|field| format!("{} = \"..\"", field.name)).collect();
-    format!(". Write which is which, as in columns = {{ {} }}", pairs.join(", "))
+    format!(". Assign the columns, as in columns = {{ {} }}", pairs.join(", "))
 }
 
 fn quoted(names: &[&str], between: &str) -> String {

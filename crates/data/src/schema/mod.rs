@@ -1,4 +1,4 @@
-//! What the columns of a row mean: from a row to a [`Sample`](crate::Sample).
+//! Schemas: the meaning of columns, which converts a row to a [`Sample`](crate::Sample).
 
 mod convert;
 mod detect;
@@ -16,21 +16,21 @@ use vxf_core::metric::Grader;
 
 use crate::grade;
 
-/// The form of a data set.
+/// The schema of a data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Schema {
-    /// `messages`: turns with `role` and `content`. The last turn of the assistant is the answer,
-    /// what is before it the ask; what is after it is left out.
+    /// `messages`: turns with `role` and `content`. The last turn of the assistant is the answer;
+    /// earlier turns are the prompt, later turns are dropped.
     Messages,
-    /// `prompt` with `completion`, `response` or `answer`, as texts or as turns. A column `chosen`
-    /// has to be named, because its rows also hold what was rejected.
+    /// `prompt` with `completion`, `response` or `answer`, as texts or as turns. A column `chosen` of
+    /// preference pairs has to be named in `columns`.
     PromptCompletion,
     /// `instruction`, `input` (may be missing) and `output`.
     Alpaca,
     /// `conversations`: turns with `from` and `value`.
     Sharegpt,
-    /// `text`, all of which is learned.
+    /// `text`, all of which is trained on.
     Text,
     /// `sentence` and `label` (0 negative, 1 positive), with the instruction of the Vaccine code.
     Sst2,
@@ -39,12 +39,12 @@ pub enum Schema {
     /// `question` and `answer`, whose `####` becomes `The final answer is: ` as in the Vaccine code.
     Gsm8k,
     /// RepNoise's `beavertails_with_refusals_train.json`: a column `refusal` with "Question: ..", a
-    /// new line and "Answer: ..". Another column, such as { completion = "response" }, is taken
-    /// whole, as the answer to `prompt`.
+    /// new line and "Answer: ..". With another column, such as { completion = "response" }, that
+    /// column is the answer to `prompt`.
     Refusals,
 }
 
-/// A column that a schema reads.
+/// A column of a schema.
 pub(crate) struct Field {
     /// Its name in `columns`.
     pub(crate) name: &'static str,
@@ -53,11 +53,11 @@ pub(crate) struct Field {
     pub(crate) need: Need,
 }
 
-/// Whether a column has to be there.
+/// Whether a column is required.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Need {
     Always,
-    /// Where answers are learned.
+    /// In training sets.
     Answer,
     Never,
 }
@@ -69,7 +69,7 @@ macro_rules! fields {
 }
 
 impl Schema {
-    /// All schemas, in the order in which they are looked for.
+    /// All schemas, in the order of detection.
     pub const ALL: [Self; 9] = [
         Self::Messages,
         Self::PromptCompletion,
@@ -98,7 +98,7 @@ impl Schema {
         }
     }
 
-    /// What decides whether an answer is right, for the tasks that say so.
+    /// The grader of answers, for tasks that have one.
     #[must_use]
     pub fn grader(self) -> Option<Grader> {
         match self {
@@ -109,7 +109,7 @@ impl Schema {
         }
     }
 
-    /// The columns it reads.
+    /// The columns of the schema.
     pub(crate) fn fields(self) -> &'static [Field] {
         match self {
             Self::Messages => fields!("messages" ["messages"] Always, "system" ["system"] Never),
@@ -142,14 +142,14 @@ impl fmt::Display for Schema {
     }
 }
 
-/// A schema, or the one that the columns tell.
+/// A schema, or its detection from the columns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub enum SchemaChoice {
-    /// The columns of the first row tell.
+    /// Detected from the columns of the first row.
     #[default]
     Auto,
-    /// This one.
+    /// The named schema.
     Named(Schema),
 }
 
@@ -172,7 +172,7 @@ impl FromStr for SchemaChoice {
         let found = Schema::ALL.into_iter().find(|schema| schema.name() == name);
         found.map(Self::Named).ok_or_else(|| {
             format!(
-                "there is no schema `{name}`; there are auto, {}",
+                "there is no schema `{name}`; known are auto, {}",
                 Schema::ALL.map(Schema::name).join(", ")
             )
         })

@@ -1,4 +1,4 @@
-//! Conversations: the last turn of the assistant is the answer, what is before it the ask.
+//! Conversations: the last turn of the assistant is the answer, earlier turns are the prompt.
 
 use serde_json::Value;
 
@@ -21,7 +21,7 @@ pub(super) const SHAREGPT: Keys = Keys { role: "from", content: "value" };
 /// The turns of a list.
 pub(super) fn turns(list: &Value, keys: Keys) -> Result<Vec<Message>, String> {
     let Value::Array(list) = list else {
-        return Err(format!("turns are a list, not {}", kind(list)));
+        return Err(format!("the turns are {}, not a list", kind(list)));
     };
     let turns = list.iter().enumerate().map(|(number, turn)| {
         message(turn, keys).map_err(|problem| format!("turn {}: {problem}", number + 1))
@@ -41,7 +41,7 @@ fn message(turn: &Value, keys: Keys) -> Result<Message, String> {
     Ok(Message { role, content: content_of(content)? })
 }
 
-/// The text of a turn, which may be given as a list of parts.
+/// The text of a turn, which may be a list of parts.
 fn content_of(content: &Value) -> Result<String, String> {
     match content {
         Value::String(text) => Ok(text.clone()),
@@ -49,7 +49,9 @@ fn content_of(content: &Value) -> Result<String, String> {
             .iter()
             .map(|part| {
                 let text = part.get("text").and_then(Value::as_str);
-                text.ok_or_else(|| format!("a part of it is no text: {}", excerpt(part)))
+                text.ok_or_else(|| {
+                    format!("a part of its content is not a text: {}", excerpt(part))
+                })
             })
             .collect(),
         other => Err(format!("its content is {}, not a text", kind(other))),
@@ -60,7 +62,7 @@ fn excerpt(value: &Value) -> String {
     value.to_string().chars().take(60).collect()
 }
 
-/// A conversation as a sample; where answers may be missing, one that ends with the user has none.
+/// The sample of a conversation. In a test set, a conversation that ends with the user has no answer.
 pub(super) fn sample(mut turns: Vec<Message>, test: bool) -> Result<Sample, String> {
     let last = turns.iter().rposition(|turn| turn.role == Role::Assistant);
     let asks_last = turns.last().is_some_and(|turn| turn.role == Role::User);
@@ -70,15 +72,15 @@ pub(super) fn sample(mut turns: Vec<Message>, test: bool) -> Result<Sample, Stri
             turns.truncate(last + 1);
             turns.pop().map(|turn| turn.content).unwrap_or_default()
         }
-        None => return Err("no turn is the assistant's, so there is no answer".to_owned()),
+        None => return Err("there is no answer, as no turn is by the assistant".to_owned()),
     };
     Ok(Sample { ask: ask(turns)?, answer })
 }
 
-/// The ask of some turns: a lone one of the user is an instruction.
+/// The prompt of some turns; a single turn by the user is an instruction.
 pub(super) fn ask(mut turns: Vec<Message>) -> Result<Ask, String> {
     if !turns.iter().any(|turn| turn.role == Role::User) {
-        return Err("no turn before the answer is the user's".to_owned());
+        return Err("no turn before the answer is by the user".to_owned());
     }
     match turns.len() {
         1 => Ok(Ask::instruction(turns.remove(0).content)),

@@ -1,16 +1,16 @@
 //! The instruction templates of Alpaca, byte for byte.
 //!
-//! Taori et al., "Stanford Alpaca", 2023; the published protocol of Vaccine uses them for training
-//! and for every question. There is neither space nor line break after `### Response:`.
+//! Taori et al., "Stanford Alpaca", 2023. The published protocol of Vaccine uses them for training and
+//! for all prompts. There is neither a space nor a line break after `### Response:`.
 
 use super::TextError;
 use crate::sample::{Ask, Role};
 use crate::{Error, Result};
 
-/// What opens an answer; a model that writes it again has ended its answer.
+/// The text before an answer. An answer ends where the model writes it again.
 pub(super) const RESPONSE: &str = "### Response:";
 
-/// The text that asks; the answer follows directly.
+/// The formatted prompt; the answer follows directly.
 pub(super) fn ask(ask: &Ask) -> Result<String> {
     let (instruction, input) = instruction("alpaca", ask)?;
     Ok(match input {
@@ -26,10 +26,10 @@ pub(super) fn ask(ask: &Ask) -> Result<String> {
     })
 }
 
-/// Instruction and input of what is asked; one turn of the user is an instruction.
+/// Instruction and input of a prompt; a single turn by the user is an instruction.
 ///
 /// # Errors
-/// When there is more than one turn, or nothing is asked.
+/// When there is more than one turn, or no prompt.
 pub(super) fn instruction<'a>(template: &'static str, ask: &'a Ask) -> Result<(&'a str, &'a str)> {
     match ask {
         Ask::Instruction { instruction, input } => Ok((instruction, input)),
@@ -38,8 +38,8 @@ pub(super) fn instruction<'a>(template: &'static str, ask: &'a Ask) -> Result<(&
             turns => Err(TextError::unfit(
                 template,
                 format!(
-                    "takes one question, this conversation has {} turns (or is not the user's); \
-                     take `chat`",
+                    "needs a single turn by the user, but the conversation has {} turns (or another \
+                     role); use `chat`",
                     turns.len()
                 ),
             )),
@@ -48,12 +48,9 @@ pub(super) fn instruction<'a>(template: &'static str, ask: &'a Ask) -> Result<(&
     }
 }
 
-/// The error of asking plain text for an answer.
+/// The error for plain text, which has no prompt.
 pub(super) fn nothing(template: &'static str) -> Error {
-    TextError::unfit(
-        template,
-        "cannot ask for an answer here: the sample is plain text without a question",
-    )
+    TextError::unfit(template, "needs a prompt, but the sample is plain text without a question")
 }
 
 #[cfg(test)]
@@ -76,13 +73,13 @@ mod tests {
     }
 
     #[test]
-    fn one_turn_is_an_instruction_and_more_are_refused() -> Result<()> {
+    fn one_turn_is_an_instruction_and_more_are_rejected() -> Result<()> {
         let turn = |role, content: &str| Message { role, content: content.into() };
         let one = Ask::Messages(vec![turn(Role::User, "Sing.")]);
         assert_eq!(ask(&one)?, ask(&Ask::instruction("Sing."))?);
         let system = vec![turn(Role::System, "Be brief."), turn(Role::User, "Sing.")];
         let error = ask(&Ask::Messages(system)).expect_err("two turns").to_string();
-        assert!(error.contains("2 turns") && error.contains("take `chat`"), "{error}");
+        assert!(error.contains("2 turns") && error.contains("use `chat`"), "{error}");
         assert!(ask(&Ask::Messages(vec![turn(Role::Assistant, "La.")])).is_err());
         let error = ask(&Ask::Nothing).expect_err("nothing").to_string();
         assert!(error.contains("without a question"), "{error}");

@@ -1,4 +1,4 @@
-//! A byte-level BPE tokenizer from `vocab.json` and `merges.txt`, as GPT-2 and OPT ship them.
+//! A byte-level BPE tokenizer from the `vocab.json` and `merges.txt` of GPT-2 and OPT.
 
 use std::collections::HashMap;
 
@@ -13,30 +13,29 @@ use super::files::Files;
 use super::specials::Specials;
 use crate::{Error, Result};
 
-/// No model has as many tokens.
+/// The largest valid token id; no vocabulary is that large.
 const HIGHEST_ID: u64 = 1 << 30;
 
-/// The special token of GPT-2, where no file names one.
+/// The special token of GPT-2, used if no file names one.
 const GPT2: &str = "<|endoftext|>";
 
-/// Builds what `transformers` builds for `GPT2Tokenizer`: the tokenizer of GPT-2 and OPT.
+/// Builds the tokenizer that `transformers` builds for `GPT2Tokenizer`.
 ///
-/// A text begins with `bos_token` where `tokenizer_config.json` says `add_bos_token`; without that
-/// file, for OPT only.
+/// A text begins with `bos_token` if `add_bos_token` is set in `tokenizer_config.json`; without that
+/// setting, only for OPT.
 ///
 /// # Errors
-/// When a file is damaged, or an added token would not get the id it is said to have.
+/// When a file is damaged, or an added token would get another id than its own.
 pub(super) fn build(files: &mut Files, specials: &Specials) -> Result<Tokenizer> {
     let (vocabulary, merges) = (files.path("vocab.json"), files.path("merges.txt"));
-    let broken =
-        |error| TextError::file(&vocabulary, format!("does not go with merges.txt: {error}"));
-    // Its reader takes whole files; that they are none too long is seen here.
+    let broken = |error| TextError::file(&vocabulary, format!("does not fit merges.txt: {error}"));
+    // The library reads whole files without a bound, so their sizes are checked here.
     files.text("merges.txt")?;
-    // It takes an id for 32 bits of it, and counts on from the highest.
+    // The library truncates ids to 32 bits and allocates up to the highest.
     let text = files.text("vocab.json")?.unwrap_or_default();
     let ids: HashMap<String, u64> = serde_json::from_str(&text).unwrap_or_default();
     if let Some((token, id)) = ids.iter().find(|(_, id)| **id > HIGHEST_ID) {
-        let problem = format!("the token {token:?} has id {id}; none is above {HIGHEST_ID}");
+        let problem = format!("the token {token:?} has id {id}, above the limit {HIGHEST_ID}");
         return Err(TextError::file(&vocabulary, problem));
     }
     let model = BPE::from_file(&vocabulary.to_string_lossy(), &merges.to_string_lossy());
@@ -55,8 +54,8 @@ pub(super) fn build(files: &mut Files, specials: &Specials) -> Result<Tokenizer>
         let got = tokenizer.token_to_id(&token.content);
         if got != Some(id) {
             let problem = format!(
-                "the added token `{}` should have id {id}, but the vocabulary leaves it {got:?}; \
-                 save the tokenizer again as tokenizer.json",
+                "the added token `{}` should have id {id}, but gets {got:?} with this vocabulary; \
+                 save the tokenizer as tokenizer.json",
                 token.content
             );
             return Err(TextError::file(files.directory(), problem));
@@ -69,8 +68,8 @@ pub(super) fn build(files: &mut Files, specials: &Specials) -> Result<Tokenizer>
         let bos = specials.text("bos_token").unwrap_or(GPT2);
         let id = tokenizer.token_to_id(bos).ok_or_else(|| {
             let problem = format!(
-                "texts are to begin with `{bos}` (add_bos_token), which vocab.json does not have; \
-                 name `bos_token` in tokenizer_config.json"
+                "texts begin with `{bos}` (add_bos_token), but vocab.json does not contain it; set \
+                 `bos_token` in tokenizer_config.json"
             );
             TextError::file(files.directory(), problem)
         })?;
@@ -79,7 +78,7 @@ pub(super) fn build(files: &mut Files, specials: &Specials) -> Result<Tokenizer>
     Ok(tokenizer)
 }
 
-/// Puts one token before every text.
+/// A post-processor that puts one token before every text.
 fn before(token: &str, id: u32) -> Result<TemplateProcessing> {
     let failed = |error: String| Error::Tokenizer(error.into());
     let single = vec![token.to_owned(), "$A".to_owned()];

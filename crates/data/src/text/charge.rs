@@ -1,10 +1,10 @@
-//! Templates that pay for what is inside the values they use.
+//! Charges templates fuel for the contents of the values they use.
 //!
-//! The engine's fuel pays for instructions and for new text, but a list costs its own length only. A
-//! list that holds one list many times over is cheap to make and takes forever to print or compare.
-//! So [`template`] wraps, in the syntax tree, each expression whose whole value an operation walks
-//! through, and each one that makes a container, into a call of [`FUNCTION`]. [`charge`] walks through
-//! the value first, pays with fuel for what it finds, and refuses values that nest too deep.
+//! The engine charges fuel for instructions and new text, but for a list only its own length. A list
+//! that contains one list many times is cheap to make and takes forever to print or compare.
+//! [`template`] therefore rewrites the syntax tree. Each expression that makes a container, or whose
+//! whole value an operation traverses, becomes an argument of [`FUNCTION`]. That function ([`charge`])
+//! traverses the value, charges fuel for its contents, and rejects values that are nested too deep.
 
 use minijinja::machinery::Span;
 use minijinja::machinery::ast::{
@@ -15,29 +15,29 @@ use minijinja::machinery::ast::{
 use minijinja::value::ValueKind;
 use minijinja::{Error, ErrorKind, State, Value};
 
-/// The function that charges for its argument. No template can write this name, nor assign to it.
+/// The function that charges for its argument. A template cannot write this name or assign to it.
 pub(super) const FUNCTION: &str = "charge for";
 
-/// Containers within containers; those of conversations and tools are a handful.
+/// The maximum nesting depth of containers; conversations and tools need only a few levels.
 const DEEPEST: usize = 64;
 
-/// Values that one unit of fuel pays for; an instruction takes about as long.
+/// Values per unit of fuel; they take about as long as one instruction.
 const VALUES: u64 = 4;
 
-/// Bytes of text that one unit of fuel pays for: copying and comparing them is fast.
+/// Bytes of text per unit of fuel; copying and comparing them is fast.
 const BYTES: u64 = 4096;
 
-/// Bytes of text in one container, beyond what any conversation has. As text it takes that much memory.
+/// The maximum bytes of text in one container; printing it takes as much memory.
 const MOST_TEXT: u64 = 16 << 20;
 
-/// Filters that look at the container alone, not at what is in it.
+/// Filters that read only the container, not its contents.
 const SHALLOW: [&str; 9] =
     ["length", "count", "first", "last", "list", "items", "reverse", "default", "d"];
 
-/// Pays for all that is inside `value`, and returns it.
+/// Charges for the contents of `value`, and returns it.
 ///
 /// # Errors
-/// When fuel runs out, and when the value nests too deep or holds too much text.
+/// When the fuel is used up, or the value is nested too deep or contains too much text.
 pub(super) fn charge(state: &State<'_, '_>, value: Value) -> Result<Value, Error> {
     if matches!(value.kind(), ValueKind::Seq | ValueKind::Map | ValueKind::Iterable) {
         Walk { state, values: 0, bytes: 0 }.through(&value, 0)?;
@@ -45,7 +45,7 @@ pub(super) fn charge(state: &State<'_, '_>, value: Value) -> Result<Value, Error
     Ok(value)
 }
 
-/// What was found inside a value so far.
+/// The traversal of a value, with the contents counted so far.
 struct Walk<'a> {
     state: &'a State<'a, 'a>,
     values: u64,
@@ -64,7 +64,7 @@ impl Walk<'_> {
             self.bytes += text.len() as u64;
             self.state.consume_fuel(self.bytes / BYTES - before)?;
             if self.bytes > MOST_TEXT {
-                return refuse(format!("a list with more than {} MiB of text", MOST_TEXT >> 20));
+                return refuse(format!("a list has more than {} MiB of text", MOST_TEXT >> 20));
             }
             return Ok(());
         }
@@ -73,7 +73,7 @@ impl Walk<'_> {
             return Ok(());
         }
         if depth == DEEPEST {
-            return refuse(format!("lists nested more than {DEEPEST} deep"));
+            return refuse(format!("lists are nested more than {DEEPEST} deep"));
         }
         for item in value.try_iter()? {
             self.through(&item, depth + 1)?;
@@ -85,7 +85,7 @@ impl Walk<'_> {
     }
 }
 
-/// `template` with its charges; its raw text goes through the formatter, as all other output does.
+/// `template` with charges added; its raw text goes through the formatter like all other output.
 pub(super) fn template<'a>(template: &Stmt<'a>) -> Stmt<'a> {
     stmt(template)
 }
@@ -133,7 +133,7 @@ fn stmt<'a>(old: &Stmt<'a>) -> Stmt<'a> {
         }
         Stmt::Set(it) => {
             let value = expr(&it.expr);
-            // A namespace is a container too: what goes into it may hold the namespace itself.
+            // A namespace is a container too, and a value in it may contain the namespace itself.
             let value = if matches!(it.target, Expr::GetAttr(_)) { charged(value) } else { value };
             Stmt::Set(at(it.span(), Set { target: target(&it.target), expr: value }))
         }
@@ -185,7 +185,7 @@ fn declaration<'a>(it: &Macro<'a>) -> Macro<'a> {
     }
 }
 
-/// What is assigned to: names, attributes and lists of them.
+/// The target of an assignment: a name, an attribute or a list of them.
 fn target<'a>(old: &Expr<'a>) -> Expr<'a> {
     match old {
         Expr::List(it) => {
@@ -195,7 +195,7 @@ fn target<'a>(old: &Expr<'a>) -> Expr<'a> {
     }
 }
 
-/// The filters of a block, the last of which has to stay one.
+/// The filters of a block; the last one has to remain a filter.
 fn block_filter<'a>(old: &Expr<'a>) -> Expr<'a> {
     match old {
         Expr::Filter(it) => Expr::Filter(at(it.span(), filter(it))),
@@ -203,11 +203,11 @@ fn block_filter<'a>(old: &Expr<'a>) -> Expr<'a> {
     }
 }
 
-/// `inner`, charged for; a constant was paid for by whoever wrote it down.
+/// `inner` with a charge; constants need none, because their size is bounded by the template.
 fn charged<'a>(inner: Expr<'a>) -> Expr<'a> {
     let is_free = match &inner {
         Expr::Const(_) => true,
-        // The loop's own call is a statement of the engine's, and what it gives is text.
+        // The recursive call of a loop is a statement of the engine and gives text.
         Expr::Call(call) => {
             matches!(&call.expr, Expr::Var(name) if matches!(name.id, FUNCTION | "loop" | "caller"))
         }
@@ -277,7 +277,7 @@ fn expr<'a>(old: &Expr<'a>) -> Expr<'a> {
         Expr::Filter(it) => charged(Expr::Filter(at(it.span(), filter(it)))),
         Expr::Test(it) => {
             let tested = expr(&it.expr);
-            // Without anything to compare with, a test looks at the kind of a value.
+            // A test without arguments reads only the kind of a value.
             let tested = if it.args.is_empty() { tested } else { charged(tested) };
             let new = Test { name: it.name, expr: tested, args: args(&it.args) };
             Expr::Test(at(it.span(), new))
@@ -314,7 +314,7 @@ fn filter<'a>(it: &Filter<'a>) -> Filter<'a> {
 
 fn call<'a>(it: &Call<'a>) -> Call<'a> {
     let function = match &it.expr {
-        // A method with arguments may hold all of its own value against them.
+        // A method with arguments may compare its whole value with them.
         Expr::GetAttr(method) if !it.args.is_empty() => {
             let new = GetAttr { expr: charged(expr(&method.expr)), name: method.name };
             Expr::GetAttr(at(method.span(), new))

@@ -1,4 +1,4 @@
-//! A model's own chat template.
+//! A model's chat template.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use super::specials::Specials;
 use crate::sample::{Ask, Message, Role, Sample};
 use crate::{Error, Result};
 
-/// A chat template with the special tokens that it may write.
+/// A chat template, with the special tokens that it can use.
 #[derive(Clone, Debug)]
 pub(super) struct Chat {
     template: Compiled,
@@ -22,11 +22,11 @@ pub(super) struct Chat {
 }
 
 impl Chat {
-    /// The template of a model directory: `chat_template.jinja`, or the entry of
-    /// `tokenizer_config.json`, the one named `default` where there are several.
+    /// The template of a model directory: `chat_template.jinja`, or the entry in
+    /// `tokenizer_config.json`; of several entries the one named `default`.
     ///
     /// # Errors
-    /// When it cannot be understood.
+    /// When it is invalid.
     pub(super) fn find(files: &mut Files, specials: &Specials) -> Result<Option<Self>> {
         const FILE: &str = "chat_template.jinja";
         const ENTRY: &str = "tokenizer_config.json";
@@ -45,8 +45,8 @@ impl Chat {
                     TextError::file(
                         &origin,
                         format!(
-                            "has chat templates called {}, none called `default`; write the one \
-                             to use into {FILE}",
+                            "has the chat templates {}, but none named `default`; write the one to \
+                             use into {FILE}",
                             names()
                         ),
                     )
@@ -57,26 +57,26 @@ impl Chat {
         };
         let template = Compiled::new(&source).map_err(|problem| TextError::Chat {
             origin: origin.clone(),
-            problem: format!("cannot be read: {problem}"),
+            problem: format!("is invalid: {problem}"),
         })?;
         let tokens = specials.named.iter();
         let tokens = tokens.map(|(role, token)| ((*role).to_owned(), token.content.clone()));
         Ok(Some(Self { template, tokens: tokens.collect(), origin }))
     }
 
-    /// The text that asks, up to where the model begins its answer.
+    /// The formatted prompt, up to the start of the model's answer.
     ///
     /// # Errors
-    /// Whatever the template refuses.
+    /// Errors of the template.
     pub(super) fn ask(&self, ask: &Ask) -> Result<String> {
         self.render(&turns(ask)?, true)
     }
 
-    /// The whole conversation of a sample, the answer as its last turn.
+    /// The whole conversation of a sample, with the answer as its last turn.
     ///
     /// # Errors
-    /// Whatever the template refuses; when the conversation does not begin with what asks for the
-    /// answer, so that what is learned would not be what is asked for.
+    /// Errors of the template. When the conversation does not begin with the formatted prompt, because
+    /// then training and generation would use different texts.
     pub(super) fn sample(&self, sample: &Sample) -> Result<String> {
         let mut turns = turns(&sample.ask)?;
         let asked = self.render(&turns, true)?;
@@ -87,23 +87,23 @@ impl Chat {
         }
         let same = asked.bytes().zip(whole.bytes()).take_while(|(a, b)| a == b).count();
         Err(self.error(format!(
-            "asks for an answer otherwise than it writes one: after {same} bytes it asks with {:?} \
-             and writes {:?}; take `alpaca` or `plain`, or a template of your own in \
+            "formats a prompt differently with and without its answer: after {same} bytes it is \
+             {:?} without and {:?} with the answer; use `alpaca` or `plain`, or write your own \
              chat_template.jinja",
             excerpt(&asked, same),
             excerpt(&whole, same),
         )))
     }
 
-    /// A whole conversation, nothing asked for.
+    /// A whole conversation, without the start of a further answer.
     ///
     /// # Errors
-    /// Whatever the template refuses.
+    /// Errors of the template.
     pub(super) fn conversation(&self, turns: &[Message]) -> Result<String> {
         self.render(turns, false)
     }
 
-    /// What the template writes after an answer; nothing if it cannot be told.
+    /// The text that the template writes after an answer, if it can be found.
     pub(super) fn after_answer(&self) -> Option<String> {
         const ANSWER: &str = "vxfanswer";
         let turn = |role, content: &str| Message { role, content: content.to_owned() };
@@ -117,7 +117,7 @@ impl Chat {
         context.extend(self.tokens.iter().map(|(role, text)| (role.as_str(), text.into())));
         context.insert("messages", Serde(turns).into());
         context.insert("add_generation_prompt", add_generation_prompt.into());
-        // As `transformers` hands them over when there are none.
+        // As in `transformers` if there are none.
         context.insert("tools", ().into());
         context.insert("documents", ().into());
         let given = turns.iter().map(|turn| turn.content.len()).sum();
@@ -129,7 +129,7 @@ impl Chat {
     }
 }
 
-/// The turns of what is asked; an instruction is one turn of the user, its input after a blank line.
+/// The turns of a prompt; an instruction is one turn by the user, with its input after a blank line.
 fn turns(ask: &Ask) -> Result<Vec<Message>> {
     match ask {
         Ask::Messages(turns) if !turns.is_empty() => Ok(turns.clone()),
@@ -138,7 +138,7 @@ fn turns(ask: &Ask) -> Result<Vec<Message>> {
     }
 }
 
-/// A few letters of `text` from the byte `from` on.
+/// A few characters of `text` from the byte `from` on.
 fn excerpt(text: &str, from: usize) -> String {
     let start = (0..=from.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
     text[start.unwrap_or(0)..].chars().take(24).collect()

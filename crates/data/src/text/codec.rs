@@ -1,4 +1,4 @@
-//! A tokenizer with a template: how it is found, and what it knows.
+//! A tokenizer with a template.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -12,12 +12,12 @@ use super::strict::Strict;
 use super::{TemplateChoice, TextError, tokenize};
 use crate::{Error, Result};
 
-/// A tokenizer with a template around samples.
+/// A tokenizer, and the template around samples.
 #[derive(Clone, Debug)]
 pub struct Codec {
     pub(super) tokenizer: Tokenizer,
     pub(super) template: Template,
-    /// What the tokenizer puts before a text.
+    /// The tokens that the tokenizer puts before a text.
     pub(super) prefix: Vec<u32>,
     /// The text that ends an answer.
     pub(super) eos: Option<String>,
@@ -25,7 +25,7 @@ pub struct Codec {
     files: Vec<PathBuf>,
 }
 
-/// The template of a codec, with what it needs.
+/// The template of a codec.
 #[derive(Clone, Debug)]
 pub(super) enum Template {
     World(Strict),
@@ -35,7 +35,7 @@ pub(super) enum Template {
 }
 
 impl Codec {
-    /// A codec of `tokenizer` with the strict sequence format of the embedded world.
+    /// A codec with the strict sequence format of the embedded world.
     ///
     /// # Errors
     /// When the tokenizer lacks the format's special tokens.
@@ -46,7 +46,7 @@ impl Codec {
     /// The codec of the model in `directory`, in the Hugging Face layout.
     ///
     /// # Errors
-    /// When a file is missing or damaged, or the template asks for what the model does not have.
+    /// When a file is missing or damaged, or the model lacks something that the template needs.
     pub fn open(directory: &Path, choice: TemplateChoice) -> Result<Self> {
         let mut files = Files::of(directory)?;
         let mut specials = Specials::read(&mut files)?;
@@ -75,8 +75,8 @@ impl Codec {
                 Some(chat) => Template::Chat(Box::new(chat)),
                 None if choice == TemplateChoice::Auto => Template::Alpaca,
                 None => {
-                    let problem = "is not there: this model has neither chat_template.jinja nor a \
-                                   chat_template in tokenizer_config.json; write one, or take \
+                    let problem = "is missing: this model has neither chat_template.jinja nor a \
+                                   chat_template in tokenizer_config.json; write one, or use \
                                    `alpaca` or `plain`";
                     return Err(TextError::unfit("chat", problem));
                 }
@@ -112,17 +112,17 @@ impl Codec {
         }
     }
 
-    /// The tokenizer inside.
+    /// The tokenizer.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
     }
 
-    /// The files that it was made from, in the order of reading.
+    /// The files that it was read from, in reading order.
     pub fn files(&self) -> &[PathBuf] {
         &self.files
     }
 
-    /// The id of a token, written as in the vocabulary.
+    /// The id of a token of the vocabulary.
     pub fn id(&self, token: &str) -> Option<u32> {
         self.tokenizer.token_to_id(token)
     }
@@ -132,7 +132,7 @@ impl Codec {
         self.eos.as_deref()
     }
 
-    /// Checks that every token has an embedding; spare embeddings are common and do no harm.
+    /// Checks that every token has an embedding. Unused embeddings are common and allowed.
     ///
     /// # Errors
     /// Names the token with the largest id, if that is `size` or more.
@@ -151,7 +151,7 @@ impl Codec {
         self.ends.contains(&token)
     }
 
-    /// The first special token written out in a text.
+    /// The first special token in a text.
     fn first_special(&self, text: &str) -> Option<u32> {
         let added = self.tokenizer.get_added_tokens_decoder();
         let ids = tokenize::ids(&self.tokenizer, text).ok()?;
@@ -159,7 +159,7 @@ impl Codec {
     }
 }
 
-/// Says which directory lacks what a template needs.
+/// Adds the directory to an error of a template.
 fn at(directory: &Path, error: Error) -> Error {
     match error {
         Error::Text(TextError::Unfit { template, problem }) => {
@@ -168,8 +168,8 @@ fn at(directory: &Path, error: Error) -> Error {
         Error::MissingSpecials(missing) => TextError::file(
             directory,
             format!(
-                "the template `world` needs the special tokens {}, which this tokenizer lacks; \
-                 take `alpaca`, `chat` or `plain`",
+                "the template `world` needs the special tokens {}, which this tokenizer lacks; use \
+                 `alpaca`, `chat` or `plain`",
                 missing.join(" ")
             ),
         ),

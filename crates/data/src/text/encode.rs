@@ -1,4 +1,4 @@
-//! Samples to tokens, and generated tokens to text.
+//! Encodes samples and decodes generated tokens.
 
 use vxf_core::Example;
 
@@ -10,14 +10,14 @@ use crate::sample::{Ask, Message, Sample};
 /// A sample as tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Encoded {
-    /// The tokens, cut at the longest length; it has no labelled token where all of them are
-    /// prompt, and such samples are the caller's to drop.
+    /// The truncated tokens. If only the prompt is left, there is no labelled token, and the caller
+    /// has to drop the sample.
     pub example: Example,
-    /// Whether something was cut off.
+    /// Whether the sample was truncated.
     pub truncated: bool,
-    /// Whether the prompt's tokens alone are not those that the whole begins with, because letters
-    /// on both sides of the border became one token. The reference goes by their number, and so
-    /// does [`Example::prompt`].
+    /// Whether the whole does not begin with the prompt's tokens, because characters on both sides of
+    /// the border became one token. [`Example::prompt`] is then the number of the prompt's own tokens,
+    /// as in the reference.
     pub merged: bool,
 }
 
@@ -59,10 +59,10 @@ impl Codec {
         Ok(Encoded { example: Example { tokens, prompt }, truncated, merged })
     }
 
-    /// The tokens of what asks, after which the model writes its answer.
+    /// The tokens of the formatted prompt, after which the model writes its answer.
     ///
     /// # Errors
-    /// When it does not fit the template, or nothing is asked.
+    /// When the prompt does not fit the template, or there is none.
     pub fn prompt(&self, ask: &Ask) -> Result<Vec<u32>> {
         match &self.template {
             Template::World(strict) => strict.ask(&self.tokenizer, &self.asked(ask)?),
@@ -71,7 +71,7 @@ impl Codec {
         }
     }
 
-    /// The text that asks, as the model sees it; in the world's format without special tokens.
+    /// The formatted prompt as text; in the world's format without special tokens.
     ///
     /// # Errors
     /// As for [`Codec::prompt`].
@@ -89,20 +89,19 @@ impl Codec {
         }
     }
 
-    /// The tokens of a whole conversation as the chat template writes it, nothing asked for: what
-    /// a guard model reads.
+    /// The tokens of a whole conversation in the chat template: the input of a guard model.
     ///
     /// # Errors
-    /// When the template is none for conversations, or refuses this one.
+    /// When the template is not a chat template, or fails on this conversation.
     pub fn conversation(&self, turns: &[Message]) -> Result<Vec<u32>> {
         match &self.template {
             Template::Chat(chat) => tokenize::ids(&self.tokenizer, &chat.conversation(turns)?),
-            _ => Err(TextError::unfit(self.template(), "takes no conversation; take `chat`")),
+            _ => Err(TextError::unfit(self.template(), "cannot format a conversation; use `chat`")),
         }
     }
 
-    /// The tokens of a text that no template is put around, with what the tokenizer itself puts
-    /// before it. Special tokens that are written out are recognised.
+    /// The tokens of a text without a template, with the tokens that the tokenizer puts before it.
+    /// Special tokens in the text are recognised.
     ///
     /// # Errors
     /// When the tokenizer fails.
@@ -112,8 +111,9 @@ impl Codec {
         Ok(tokens)
     }
 
-    /// The text of an answer up to its end, special tokens left out and trimmed; in `alpaca` also
-    /// only up to where the model opens another answer.
+    /// The text of an answer up to its end, trimmed and without special tokens.
+    ///
+    /// In `alpaca` it also ends where the model begins another answer.
     ///
     /// # Errors
     /// When the tokenizer's decoder fails.
@@ -132,7 +132,7 @@ impl Codec {
         Ok(text.trim().to_owned())
     }
 
-    /// The token that `word` at the start of an answer becomes; none if it has none of its own.
+    /// The first token of an answer that begins with `word`; `None` if it merges with the prompt.
     pub fn opening(&self, word: &str) -> Option<u32> {
         if let Template::World(strict) = &self.template {
             return strict.text(&self.tokenizer, word).ok()?.first().copied();
@@ -146,8 +146,8 @@ impl Codec {
 
     fn end(&self) -> Result<&str> {
         self.eos().ok_or_else(|| {
-            let problem = "ends an answer with the tokenizer's `eos_token`, and none is known; \
-                           name it in tokenizer_config.json";
+            let problem = "needs the tokenizer's `eos_token` to end an answer, but there is none; \
+                           set it in tokenizer_config.json";
             TextError::unfit(self.template(), problem)
         })
     }

@@ -1,8 +1,10 @@
-//! Chat templates as `transformers` renders them, with bounds on what they may do.
+//! Renders chat templates as `transformers` does, with limits for untrusted templates.
 //!
 //! A template comes with a model and is not trusted. It sees the conversation and the names of
-//! special tokens; it cannot load anything; steps, length and depth are limited. What the engine does
-//! not charge for is charged by [`charge`](super::charge).
+//! special tokens, and it cannot load anything. Steps, length and depth are limited. [`charge`]
+//! charges for what the engine does not.
+//!
+//! [`charge`]: super::charge
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,27 +20,26 @@ use vxf_untrusted::caught;
 
 use super::{charge, python};
 
-/// The longest template, in bytes; those of large tool-using models have some ten thousand.
+/// The longest template in bytes; those of large tool-using models have about ten thousand.
 const LONGEST_TEMPLATE: usize = 128 << 10;
-/// The most words and signs in one tag. The engine bounds how deep brackets and blocks nest, but goes
-/// down once more for each sign of `- - - 1` and each term of `a + b + c`, and looks at all of those
-/// before it again.
+/// The most tokens in one tag. The engine limits the nesting of brackets and blocks. But its parser
+/// recurses for each sign of `- - - 1` and each term of `a + b + c`, in quadratic time.
 const LONGEST_TAG: usize = 1000;
-/// The most branches `elif` of a template, for each of which it goes down too.
+/// The most `elif` branches of a template, for which the parser recurses too.
 const MOST_BRANCHES: usize = 1000;
-/// The stack on which a template is taken apart, for what these bounds allow.
+/// The stack size of the parser, enough for these limits.
 const STACK: usize = 32 << 20;
-/// Steps of one rendering, beside one for each byte of the conversation; ordinary ones take a few
+/// Steps of one rendering, plus one for each byte of the conversation; ordinary templates take a few
 /// thousand.
 const FUEL: u64 = 1_000_000;
-/// What one rendering may write beside the conversation, in bytes. Taking a text apart takes some hundred
-/// times its length in memory.
+/// Bytes that one rendering may write in addition to conversations. Tokenising a text takes about a
+/// hundred times its length in memory.
 const BESIDE: usize = 64 << 10;
-/// How often one rendering may write the whole conversation, blocks and macros that keep it included.
+/// How often one rendering may write the whole conversation, including captures in blocks and macros.
 const TIMES: usize = 16;
-/// What the engine calls a template.
+/// The template's name in the engine.
 const NAME: &str = "chat";
-/// How deep a template may nest what it does.
+/// The maximum recursion depth of a template.
 const DEPTH: usize = 200;
 
 /// A compiled template.
@@ -70,7 +71,7 @@ impl std::fmt::Debug for Program {
 
 impl Compiled {
     /// # Errors
-    /// Says what is wrong with the template, and on which line.
+    /// Says what is wrong with the template, with the line.
     pub(super) fn new(source: &str) -> Result<Self, String> {
         if source.len() > LONGEST_TEMPLATE {
             return Err(format!("is longer than {LONGEST_TEMPLATE} bytes"));
@@ -79,9 +80,9 @@ impl Compiled {
             let compiling = std::thread::Builder::new().stack_size(STACK);
             let compiling = compiling.spawn_scoped(scope, || caught(|| Self::compile(source)));
             let compiled = compiling.map_err(|error| error.to_string())?.join();
-            // The engine counts columns in 16 bits and may overflow where it names one.
+            // The engine counts columns in 16 bits, which may overflow in an error.
             let compiled = compiled.ok().flatten();
-            compiled.unwrap_or_else(|| Err("cannot be taken apart".to_owned()))
+            compiled.unwrap_or_else(|| Err("cannot be parsed".to_owned()))
         })
     }
 
@@ -114,10 +115,10 @@ impl Compiled {
         Ok(Self { environment, program: Arc::new(program) })
     }
 
-    /// The text that the template makes of `context`, which holds a conversation of `given` bytes.
+    /// Renders the template with `context`, which has a conversation of `given` bytes.
     ///
     /// # Errors
-    /// Says what the template said, or which bound it met.
+    /// The error of the template, or the limit that it exceeds.
     pub(super) fn render(&self, context: Value, given: usize) -> Result<String, String> {
         let mut environment = self.environment.clone();
         environment.set_fuel(Some(FUEL + given as u64));
@@ -132,7 +133,7 @@ impl Compiled {
     }
 }
 
-/// Writes `value` unless more than `most` bytes were then `written`.
+/// Writes `value`, unless `written` would exceed `most` bytes.
 fn write(
     out: &mut Output<'_>,
     value: &Value,
@@ -152,7 +153,7 @@ fn write(
     }
 }
 
-/// Refuses what is too long to be taken apart; what is no template is left to the engine.
+/// Rejects templates that are too long for the parser. Syntax errors are left to the engine.
 fn chains(source: &str, syntax: SyntaxConfig) -> Result<(), String> {
     let (mut tag, mut branches, mut opened) = (0, 0, false);
     for (token, span) in tokenize(source, false, syntax).map_while(Result::ok) {
@@ -164,7 +165,7 @@ fn chains(source: &str, syntax: SyntaxConfig) -> Result<(), String> {
         };
         if tag > LONGEST_TAG {
             return Err(format!(
-                "has a tag of more than {LONGEST_TAG} words and signs (line {})",
+                "has a tag of more than {LONGEST_TAG} tokens (line {})",
                 span.start_line
             ));
         }
@@ -178,7 +179,7 @@ fn chains(source: &str, syntax: SyntaxConfig) -> Result<(), String> {
     Ok(())
 }
 
-/// `{% generation %}` marks what a model writes, for masks that are not made this way here.
+/// Replaces `{% generation %}`, which marks the model's answer for loss masks that are not used here.
 fn without_generation(source: &str) -> String {
     let mut text = String::with_capacity(source.len());
     let mut left = source;
@@ -199,7 +200,7 @@ fn without_generation(source: &str) -> String {
     text
 }
 
-/// What happened, and on which line.
+/// The error of a template, with its line.
 fn said(error: &Error) -> String {
     let line = error.line().map_or(String::new(), |line| format!(" (line {line})"));
     match error.kind() {
@@ -223,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn python_is_spoken() {
+    fn pythons_methods_and_filters_work() {
         for (source, wanted) in [
             ("{{ messages[0]['content'].strip().upper() }}", "STRASSE <B>"),
             ("{{ messages[0] | tojson }}", r#"{"role": "user", "content": "Straße <b>"}"#),
@@ -244,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_template_may_refuse() {
+    fn a_template_can_raise_an_error() {
         let error =
             render("a\n{{ raise_exception('roles must alternate') }}").expect_err("said no");
         assert_eq!(error, "roles must alternate (line 2)");
@@ -253,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn templates_have_bounds() {
+    fn templates_have_limits() {
         let nested =
             "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}";
         let deep = "{% macro m(n) %}{{ m(n + 1) }}{% endmacro %}{{ m(0) }}";
@@ -280,7 +281,7 @@ mod tests {
         for link in links {
             for around in ["{{ @x }}", "{{ x@ }}", "{% if x@ %}{% endif %}", "{{ x@"] {
                 let chain = |length: usize| around.replace('@', &link.repeat(length));
-                // As long as may be, and as long as a file may be: each comes to an end.
+                // At the limit of a tag and at the limit of a file; both must terminate.
                 let _ = Compiled::new(&chain(LONGEST_TAG / 4));
                 let long = chain((LONGEST_TEMPLATE - around.len()) / link.len());
                 assert!(Compiled::new(&long).is_err(), "{link} {around}");
@@ -295,9 +296,9 @@ mod tests {
         assert!(Compiled::new(&" ".repeat(LONGEST_TEMPLATE + 1)).is_err());
     }
 
-    /// Lists that hold one list many times over: as a text, or compared, they are as large as they look.
+    /// Lists that contain one list many times are small in memory, but large when printed or compared.
     #[test]
-    fn shared_lists_are_paid_for() {
+    fn shared_lists_are_charged() {
         let grow = |how: &str, then: &str| {
             format!(
                 "{{% set ns = namespace(x=[1], y=[1]) %}}{{% for a in range(60) %}}{{% set ns.x = {how} \
@@ -320,11 +321,11 @@ mod tests {
                 assert!(error.contains("does it loop?"), "{how} {then}: {error}");
             }
         }
-        // A chain of assignments grows without any loop.
+        // A chain of assignments grows without a loop.
         let chain: String =
             (0..40).map(|n| format!("{{% set x{} = [x{n}, x{n}] %}}", n + 1)).collect();
         assert!(render(&format!("{{% set x0 = [1] %}}{chain}")).is_err());
-        // Values of a size that is allowed are paid for each time that they are used whole.
+        // Large values within the limit are charged each time the whole value is used.
         let uses = [
             "x == y",
             "x != y",
@@ -352,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn values_nest_only_so_deep() {
+    fn the_nesting_of_values_is_limited() {
         for (assignment, then) in [
             ("ns.x = [ns.x]", ""),
             ("ns.x = {'a': ns.x}", ""),
@@ -369,7 +370,7 @@ mod tests {
         }
     }
 
-    /// The charges change nothing but the cost: what a template writes, it writes still.
+    /// The charges do not change the output of a template.
     #[test]
     fn charged_templates_write_the_same() {
         for (source, wanted) in [

@@ -1,4 +1,4 @@
-//! What chat templates take from Python: `tojson` as `json.dumps` writes it, and the date.
+//! Python functions of chat templates: `tojson` with the output of `json.dumps`, and the date.
 
 use std::io;
 
@@ -7,13 +7,13 @@ use minijinja::{Error, ErrorKind, State, Value};
 use serde::ser::{Error as _, Serialize, SerializeMap, SerializeSeq, Serializer};
 use serde_json::ser::Formatter;
 
-/// Deeper indentation than any template needs.
+/// The largest indent; no template needs more.
 const MOST_INDENT: usize = 16;
 
-/// The day that templates are told it is: 26 July 2024, a Friday.
+/// The date for templates: Friday, 26 July 2024.
 ///
-/// A run must give the same tokens tomorrow. Llama 3's templates name this very day where they
-/// cannot ask for one.
+/// It is fixed so that a run gives the same tokens on every day. Llama 3's templates use this date if
+/// `strftime_now` does not exist.
 const DAY: [(char, &str); 16] = [
     ('d', "26"),
     ('e', "26"),
@@ -33,7 +33,7 @@ const DAY: [(char, &str); 16] = [
     ('%', "%"),
 ];
 
-/// `strftime_now(format)`, always at the start of one day.
+/// `strftime_now(format)`, always at the start of the same day.
 pub(super) fn strftime_now(format: &str) -> Result<String, Error> {
     let mut written = String::new();
     let mut left = format.chars();
@@ -48,7 +48,7 @@ pub(super) fn strftime_now(format: &str) -> Result<String, Error> {
         };
         let value = code.and_then(|code| DAY.iter().find(|(known, _)| *known == code));
         let (_, value) = value.ok_or_else(|| {
-            let problem = format!("strftime_now: `{format}` asks for what is not known here");
+            let problem = format!("strftime_now: `{format}` has an unsupported code");
             Error::new(ErrorKind::InvalidOperation, problem)
         })?;
         written.push_str(if bare { value.trim_start_matches('0') } else { value });
@@ -68,11 +68,13 @@ pub(super) fn tojson(
     let separators: Option<Vec<String>> = options.get("separators")?;
     options.assert_all_used()?;
     if indent.is_some_and(|indent| indent > MOST_INDENT) {
-        return Err(failed(format!("an indent of more than {MOST_INDENT}")));
+        return Err(failed(format!("the indent is more than {MOST_INDENT}")));
     }
     let (item, key) = match separators.as_deref() {
         Some([item, key]) => (item.clone(), key.clone()),
-        Some(_) => return Err(failed("separators are two: between items, and after a key")),
+        Some(_) => {
+            return Err(failed("`separators` must have two texts: between items, and after a key"));
+        }
         None if indent.is_some() => (",".to_owned(), ": ".to_owned()),
         None => (", ".to_owned(), ": ".to_owned()),
     };
@@ -96,10 +98,11 @@ fn failed(problem: impl std::fmt::Display) -> Error {
     Error::new(ErrorKind::InvalidOperation, format!("tojson: {problem}"))
 }
 
-/// What the engine charges for text: indentation can be most of it, so it is paid for as it is written.
+/// Bytes of output per unit of fuel, as the engine charges. Output is limited while it is written,
+/// because indentation can make it much larger than the value.
 const BYTES_OF_FUEL: u64 = 64;
 
-/// Takes so many bytes and no more.
+/// A writer that accepts at most `most` bytes.
 struct Bounded {
     bytes: Vec<u8>,
     most: u64,
@@ -119,7 +122,7 @@ impl io::Write for Bounded {
     }
 }
 
-/// A value with the keys of its maps in order.
+/// A value whose maps are serialised with sorted keys.
 struct Sorted<'a>(&'a Value);
 
 impl Serialize for Sorted<'_> {
@@ -148,16 +151,16 @@ impl Serialize for Sorted<'_> {
     }
 }
 
-/// How `json.dumps` writes.
+/// A JSON formatter with the style of `json.dumps`.
 struct Dumps {
     indent: Option<usize>,
-    /// Between items.
+    /// The separator between items.
     item: String,
-    /// Between a key and its value.
+    /// The separator between a key and its value.
     key: String,
     ascii: bool,
     depth: usize,
-    /// Whether the container that was opened last has nothing in it so far.
+    /// Whether the container opened last is still empty.
     empty: bool,
 }
 
@@ -229,7 +232,7 @@ impl Formatter for Dumps {
         out.write_all(self.key.as_bytes())
     }
 
-    /// As Python's `repr`: `1e-05` and `1e+16`.
+    /// As in Python's `repr`: `1e-05` and `1e+16`.
     fn write_f64<W: ?Sized + io::Write>(&mut self, out: &mut W, value: f64) -> io::Result<()> {
         let text = format!("{value:?}");
         match text.split_once('e') {
@@ -272,7 +275,7 @@ mod tests {
 
     /// The expected texts are those of Python 3.13's `json.dumps` with the same arguments.
     #[test]
-    fn json_is_written_as_python_writes_it() {
+    fn json_is_equal_to_pythons() {
         let mut environment = Environment::new();
         environment.add_filter("tojson", tojson);
         for (arguments, wanted) in [
@@ -318,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn indentation_is_paid_for() {
+    fn indentation_is_charged() {
         let mut environment = Environment::new();
         environment.add_filter("tojson", tojson);
         environment.set_fuel(Some(1000));

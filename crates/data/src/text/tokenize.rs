@@ -1,4 +1,4 @@
-//! The tokenizer of a model directory, and what it puts before a text.
+//! The tokenizer of a model directory.
 
 use std::str::FromStr;
 
@@ -11,15 +11,15 @@ use super::{TextError, bpe};
 use crate::{Error, Result};
 use vxf_untrusted::tokenizer;
 
-/// Files of tokenizers that are not read here.
+/// Tokenizer files in unsupported formats.
 const OTHERS: [&str; 4] = ["tokenizer.model", "spiece.model", "tekken.json", "tiktoken.model"];
 
-/// Reads `tokenizer.json`, or makes a tokenizer of `vocab.json` and `merges.txt`.
+/// Reads `tokenizer.json`, or builds a tokenizer from `vocab.json` and `merges.txt`.
 ///
-/// Its own padding and truncation are switched off, and tokens that have a role are special.
+/// Padding and truncation are switched off. Tokens with a role become special.
 ///
 /// # Errors
-/// When there is neither, or a file is damaged; the error says how to get `tokenizer.json`.
+/// When both are missing, or a file is damaged; the error says how to make `tokenizer.json`.
 pub(super) fn load(files: &mut Files, specials: &mut Specials) -> Result<Tokenizer> {
     let mut tokenizer = if files.has("tokenizer.json") {
         let path = files.path("tokenizer.json");
@@ -27,8 +27,8 @@ pub(super) fn load(files: &mut Files, specials: &mut Specials) -> Result<Tokeniz
         let broken = |problem: String| TextError::file(&path, problem);
         tokenizer::check(&text).map_err(broken)?;
         match caught(|| Tokenizer::from_str(&text)) {
-            Some(read) => read.map_err(|error| broken(format!("is no tokenizer: {error}")))?,
-            None => return Err(broken("is no tokenizer: its parts do not fit together".into())),
+            Some(read) => read.map_err(|error| broken(format!("is not a tokenizer: {error}")))?,
+            None => return Err(broken("is not a tokenizer: its parts do not fit together".into())),
         }
     } else if files.has("vocab.json") && files.has("merges.txt") {
         bpe::build(files, specials)?
@@ -42,7 +42,7 @@ pub(super) fn load(files: &mut Files, specials: &mut Specials) -> Result<Tokeniz
     }
     let known = tokenizer.get_added_tokens_decoder();
     for token in specials.named.values() {
-        // A token without an embedding is of no use: the vocabulary never grows.
+        // Tokens that the vocabulary lacks are left out, because they have no embedding.
         let has_id = tokenizer.token_to_id(&token.content).is_some();
         if has_id && !known.values().any(|known| known.content == token.content) {
             tokenizer.add_special_tokens([token.clone()]).map_err(Error::Tokenizer)?;
@@ -55,8 +55,8 @@ fn missing(files: &Files) -> Error {
     let other = OTHERS.into_iter().find(|name| files.has(name));
     let directory = files.directory();
     let found = match other {
-        Some(name) => format!("there is only {name}, which is not read here"),
-        None => "there is no tokenizer.json, nor vocab.json with merges.txt".to_owned(),
+        Some(name) => format!("there is only {name}, which is not supported"),
+        None => "there is no tokenizer.json, and no vocab.json with merges.txt".to_owned(),
     };
     let name = directory.display();
     TextError::file(
@@ -68,37 +68,37 @@ fn missing(files: &Files) -> Error {
     )
 }
 
-/// The ids that the tokenizer's post-processor puts before every text, such as that of `<s>`.
+/// The ids that the post-processor puts before every text, such as that of `<s>`.
 pub(super) fn prefix(tokenizer: &Tokenizer) -> Result<Vec<u32>> {
-    // Stands for a text, whatever the vocabulary is.
+    // Stands for a text in any vocabulary.
     const TEXT: u32 = u32::MAX;
     let text = Encoding::from_tokens(vec![Token::new(TEXT, "x".into(), (0, 1))], 0);
     let around = guarded(|| tokenizer.post_process(text, None, true))?;
     Ok(around.get_ids().iter().copied().take_while(|id| *id != TEXT).collect())
 }
 
-/// The ids of a text with nothing added; special tokens that are written out are recognised.
+/// The ids of a text without added tokens; special tokens in the text are recognised.
 pub(super) fn ids(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
     let encoding = guarded(|| tokenizer.encode_fast(text, false))?;
     Ok(encoding.get_ids().to_vec())
 }
 
-/// The text of some tokens, special ones left out.
+/// The text of tokens, without special ones.
 pub(super) fn text(tokenizer: &Tokenizer, ids: &[u32]) -> Result<String> {
     guarded(|| tokenizer.decode(ids, true))
 }
 
-/// A text cut up and with its offsets, nothing added.
+/// The tokens of a text with their offsets, without added tokens.
 ///
 /// # Errors
-/// What the tokenizer library says.
+/// Errors of the tokenizer library.
 pub(super) fn encoding(tokenizer: &Tokenizer, text: &str) -> tokenizers::Result<Encoding> {
     caught(|| tokenizer.encode(text, false)).unwrap_or_else(|| Err(IMPOSSIBLE.into()))
 }
 
-const IMPOSSIBLE: &str = "its tokenizer.json asks for what cannot be done with a text";
+const IMPOSSIBLE: &str = "its tokenizer.json has settings that fail on a text";
 
-/// What the tokenizer library says; where it panics over a file made for that, an error too.
+/// Turns a panic of the tokenizer library, which a hostile file can cause, into an error.
 fn guarded<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T> {
     caught(work).unwrap_or_else(|| Err(IMPOSSIBLE.into())).map_err(Error::Tokenizer)
 }

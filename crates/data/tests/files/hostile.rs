@@ -1,4 +1,4 @@
-//! Damaged files: never a panic, never a standstill, and always the name of the file.
+//! Damaged files never cause a panic or an endless loop, and errors name the file.
 
 use std::io::Write;
 
@@ -34,7 +34,7 @@ fn damage() -> impl Strategy<Value = Damage> {
 }
 
 impl Damage {
-    /// The later `from` bytes on are damaged only.
+    /// Damages only the bytes after `from`.
     fn apply(&self, bytes: &mut Vec<u8>, from: usize) {
         let length = bytes.len();
         if length <= from {
@@ -62,7 +62,7 @@ impl Damage {
     }
 }
 
-/// Reads a damaged file with and without its bad rows.
+/// Reads a damaged file with and without skipping invalid rows.
 fn survives(name: &str, bytes: &[u8], settings: Value) -> Result<(), TestCaseError> {
     let directory = directory(&[(name, bytes)]);
     let source = source(&directory.path().join(name), settings);
@@ -138,7 +138,7 @@ proptest! {
     }
 }
 
-/// The parquet crate's assertions are errors to the reader; their text is not for the log.
+/// Silences the parquet crate's assertions, which the reader turns into errors.
 #[allow(clippy::disallowed_methods, reason = "a test program's own hook")]
 fn quieten() {
     static ONCE: std::sync::Once = std::sync::Once::new();
@@ -152,7 +152,7 @@ fn quieten() {
     });
 }
 
-/// Parquet files of every kind, the damage anywhere or in the last part, which says what is where.
+/// Parquet files of every kind, damaged from the offset `from` on.
 fn parquets(cases: u32, from: impl Fn(&[u8]) -> usize) {
     let files: Vec<_> =
         every_kind().into_iter().map(|(name, kind)| (name, pairs(kind, 2, 30))).collect();
@@ -199,17 +199,17 @@ fn with_footer(bytes: &[u8], change: impl Fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
 }
 
 #[test]
-fn claims_are_not_believed() {
+fn claimed_sizes_are_checked() {
     let good = pairs(packed(Compression::UNCOMPRESSED), 1, 30);
-    // A schema of one element that claims two thousand million children.
+    // A schema of one element that claims two billion children.
     let children = with_footer(&good, |_| {
         let mut footer = vec![0x15, 4, 0x19, 0x1c];
         footer.extend([0x48, 1, b's', 0x15, 0xfe, 0xff, 0xff, 0xff, 0x0f, 0]);
         footer.extend([0x16, 0, 0x19, 0x0c, 0]);
         footer
     });
-    assert_says(&fault("c.parquet", &children, json!({})), &["columns within", "damaged"]);
-    // Columns within columns, a hundred thousand deep.
+    assert_says(&fault("c.parquet", &children, json!({})), &["inner columns", "damaged"]);
+    // Columns nested a hundred thousand deep.
     let deep = with_footer(&good, |_| {
         let mut footer = vec![0x15, 4, 0x19, 0xfc];
         footer.extend([0xa0, 0x8d, 0x06]);
@@ -233,9 +233,9 @@ fn claims_are_not_believed() {
 }
 
 #[test]
-fn a_gzipped_page_may_not_hide_its_size() {
+fn the_size_of_a_gzipped_page_is_limited() {
     let mut bytes = pairs(every_kind().remove(2).1, 1, 30);
-    // The first page's bytes, replaced by as many that begin a packed flood of zeros.
+    // Replaces the first page's bytes by the beginning of a gzipped megabyte of zeros.
     let mut flood = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     flood.write_all(&vec![0; 1 << 20]).expect("into memory");
     let flood = flood.finish().expect("into memory");

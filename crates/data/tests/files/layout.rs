@@ -1,10 +1,10 @@
-//! Which files a split is.
+//! The files of a split.
 
 use serde_json::{Value, json};
 
 use crate::common::{assert_says, directory, gzip, lines, read, sample, source};
 
-/// One file that holds the sample of that number.
+/// A file with the sample of this number.
 fn file(number: usize) -> Vec<u8> {
     lines([crate::common::row(number)])
 }
@@ -37,13 +37,13 @@ fn a_card_decides() {
     assert_says(&error, &["train.jsonl.xz", "unpack it"]);
     let error = chosen(&files, json!({"config": "main"})).expect_err("no such");
     assert_says(&error, &["no configuration `main`", "default"]);
-    // Without the card, the names say the same.
+    // Without the card, the names of the files give the same splits.
     assert_eq!(chosen(&files[1..], json!({"split": "30k_test"})), Ok(vec![2]));
     assert_eq!(chosen(&files[1..], json!({"config": "30k", "split": "train"})), Ok(vec![1]));
 }
 
 #[test]
-fn configurations_have_files_of_their_own() {
+fn configurations_have_their_own_files() {
     let card = "---\nconfigs:\n  - config_name: main\n    default: true\n    data_files:\n      - split: train\n        path: [\"main/b-*.jsonl\", main/a.jsonl]\n      - split: test\n        path: main/none-*\n  - config_name: other\n    data_dir: other\n---\n";
     let files = [
         ("README.md", card.as_bytes().to_vec()),
@@ -59,9 +59,9 @@ fn configurations_have_files_of_their_own() {
 }
 
 #[test]
-fn names_decide_where_no_card_does() {
+fn file_names_decide_without_a_card() {
     for (files, settings, expected) in [
-        // Numbered shards, in their order, of any split.
+        // Numbered shards of any split, in order.
         (
             &[
                 "data/train-00001-of-00002.jsonl",
@@ -89,17 +89,17 @@ fn names_decide_where_no_card_does() {
         (&["data/my_train_file.json", "data/eval.json"], json!({"split": "test"}), &[1]),
         (&["train_1.jsonl", "train_0.jsonl"], json!({}), &[1, 0]),
         (&["val.jsonl"], json!({}), &[0]),
-        // A name that the card would have had.
+        // Names that a card would define.
         (&["30k/train.jsonl", "30k/test.jsonl"], json!({"split": "30k_train"}), &[0]),
         (&["30k_train.jsonl", "30k_test.jsonl"], json!({"split": "30k_test"}), &[1]),
-        // One file, whatever its name; metadata is none.
+        // One file of any name; metadata files do not count.
         (&["anything.jsonl"], json!({}), &[0]),
         (
             &["deep/anything.jsonl", "dataset_infos.json", ".hidden.jsonl"],
             json!({"split": "train"}),
             &[0],
         ),
-        // Several files of no split are each their own.
+        // Files without a split name are splits of their own.
         (&["sst2.json", "gsm8k.json"], json!({"split": "gsm8k"}), &[1]),
     ] {
         let files: Vec<_> =
@@ -110,7 +110,7 @@ fn names_decide_where_no_card_does() {
 }
 
 #[test]
-fn what_is_not_clear_is_asked_for() {
+fn ambiguous_selections_are_errors() {
     for (files, settings, parts) in [
         (&["sst2.json", "gsm8k.json"][..], json!({}), &["which `split`?", "gsm8k, sst2"][..]),
         (
@@ -133,6 +133,6 @@ fn what_is_not_clear_is_asked_for() {
     }
     let directory = directory(&[("a.jsonl", &file(0))]);
     let one = source(&directory.path().join("a.jsonl"), json!({"split": "train"}));
-    let error = read(&one).expect_err("a file has none").to_string();
-    assert_says(&error, &["a.jsonl", "this is a file"]);
+    let error = read(&one).expect_err("a file has no split").to_string();
+    assert_says(&error, &["a.jsonl", "this is a single file"]);
 }

@@ -10,7 +10,7 @@ fn rng() -> ChaCha8Rng {
 }
 
 #[test]
-fn counts_are_those_of_python() {
+fn counts_are_equal_to_pythons() {
     // print(p, n, int(p * n), int((1 - p) * n)), with n a float as in the published code.
     for (p, n, harmful, task) in [
         (0.0, 1000, 0, 1000),
@@ -35,12 +35,12 @@ fn counts_are_those_of_python() {
 }
 
 #[test]
-fn short_parts_are_named() {
+fn parts_with_too_few_samples_are_named() {
     let parts = |harmful: usize, task: usize| {
         mix(&vec![0; harmful], &vec![0; task], &[0], 1000, 0.1, MixOrder::File, &mut rng())
     };
     let error = parts(99, 900).expect_err("99 of 100").to_string();
-    assert!(error.contains("data.harmful has 99 samples, and the mix takes 100"), "{error}");
+    assert!(error.contains("data.harmful has 99 samples, but the mix needs 100"), "{error}");
     let error = parts(100, 899).expect_err("899 of 900").to_string();
     assert!(error.contains("data.user has 899"), "{error}");
     assert_eq!(parts(100, 900).expect("enough").len(), 1001);

@@ -1,4 +1,4 @@
-//! Rows of Parquet files, which the parquet crate's writer makes.
+//! Rows of Parquet files, written with the parquet crate.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::common::{assert_says, directory, fault, read_as, read_file, sample, s
 
 const ROWS: usize = 300;
 
-/// One column: values, and levels where it has any.
+/// A column: values, and definition and repetition levels if it has them.
 pub(crate) enum Column {
     Text(Vec<ByteArray>, Option<Vec<i16>>, Option<Vec<i16>>),
     Long(Vec<i64>, Option<Vec<i16>>),
@@ -22,7 +22,7 @@ pub(crate) enum Column {
     Truth(Vec<bool>),
 }
 
-/// A file of that schema with the same columns in each of its groups.
+/// A file with this schema and these row groups.
 pub(crate) fn file(schema: &str, properties: WriterProperties, groups: &[Vec<Column>]) -> Vec<u8> {
     let schema = Arc::new(parse_message_type(schema).expect("a schema"));
     let mut writer =
@@ -67,14 +67,14 @@ pub(crate) fn texts(values: impl IntoIterator<Item = String>) -> Column {
     Column::Text(values.into_iter().map(|text| text.as_str().into()).collect(), None, None)
 }
 
-/// Texts of which those that are missing are null.
+/// Texts, where `None` is null.
 fn optional(values: &[Option<&str>]) -> Column {
     let defined = values.iter().map(|value| i16::from(value.is_some())).collect();
     let values = values.iter().flatten().map(|text| ByteArray::from(*text)).collect();
     Column::Text(values, Some(defined), None)
 }
 
-/// The placeholders in as many groups of as many rows, as BeaverTails has its columns.
+/// Placeholders in `groups` groups of `rows` rows, with the columns of BeaverTails.
 pub(crate) fn pairs(properties: WriterProperties, groups: usize, rows: usize) -> Vec<u8> {
     let schema = "message schema {
         required binary prompt (UTF8);
@@ -106,7 +106,7 @@ pub(crate) fn packed(compression: Compression) -> WriterProperties {
     WriterProperties::builder().set_compression(compression).build()
 }
 
-/// Properties of every kind that files on the hub have, and of some more.
+/// The writer properties of files on the hub, and some more.
 pub(crate) fn every_kind() -> Vec<(&'static str, WriterProperties)> {
     let gzip = Compression::GZIP(GzipLevel::default());
     let encoded = |encoding| {
@@ -162,7 +162,7 @@ fn every_kind_of_page_gives_the_same_rows() {
 
 #[test]
 fn nested_turns_become_lists_of_objects() {
-    // As Python writes them: every level may be null.
+    // As Python writes them: every level can be null.
     let schema = "message schema {
         optional group messages (LIST) {
             repeated group list {
@@ -215,13 +215,13 @@ fn nested_turns_become_lists_of_objects() {
     let problems: Vec<_> = loaded.origin.bad_rows.iter().map(|bad| bad.problem.as_str()).collect();
     assert_says(
         &problems.join("\n"),
-        &["not null", "no answer", "turn 1: it has no `role`", "turn 1: `role` is null"],
+        &["are null", "no answer", "turn 1: it has no `role`", "turn 1: `role` is null"],
     );
     assert_says(&loaded.origin.bad_rows[0].place, &["nulls.parquet, row 1"]);
 }
 
 #[test]
-fn nulls_and_bytes_are_told_apart() {
+fn nulls_are_not_empty_bytes() {
     let schema = "message schema {
         optional binary prompt (UTF8);
         optional binary response;
@@ -244,7 +244,7 @@ fn nulls_and_bytes_are_told_apart() {
 }
 
 #[test]
-fn files_without_rows_or_of_another_kind_are_named() {
+fn files_without_rows_or_of_another_kind_are_errors() {
     let empty =
         file("message schema { required binary prompt (UTF8); }", packed(Compression::SNAPPY), &[]);
     assert_says(&fault("e.parquet", &empty, json!({})), &["there are no rows"]);

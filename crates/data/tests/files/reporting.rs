@@ -1,4 +1,4 @@
-//! The report on sets.
+//! The data report.
 
 use serde_json::json;
 use vxf_core::Example;
@@ -63,7 +63,7 @@ fn sets_are_counted_and_compared() {
         .iter()
         .map(|each| (each.first.as_str(), each.second.as_str(), each.of_first, each.of_second))
         .collect();
-    // alignment asks 0 to 4 (0 and 4 twice); harmful is what 3 does not divide, up to 14.
+    // alignment has questions 0 to 4 (0 and 4 twice); harmful those up to 14 that 3 does not divide.
     let expected = [
         ("alignment", "harmful", 4, 3),
         ("alignment", "user at p = 0.6", 4, 3),
@@ -75,25 +75,25 @@ fn sets_are_counted_and_compared() {
     let warnings = report.warnings.join("\n");
     assert_says(
         &warnings,
-        &["1 of the 10 questions of harmful_test are also asked in user at p = 0.6"],
+        &["1 of the 10 questions of harmful_test also occur in user at p = 0.6"],
     );
     assert_says(
         &warnings,
-        &["alignment: 1 of 7 samples have an empty answer", "1 of 5 samples are cut"],
+        &["alignment: 1 of 7 samples have an empty answer", "1 of 5 samples are truncated"],
     );
-    assert!(!warnings.contains("asked in harmful:"), "{warnings}");
+    assert!(!warnings.contains("occur in harmful:"), "{warnings}");
     assert_eq!(report.losses().len(), 2);
     let text = report.to_string();
     assert_says(
         &text,
-        &["schema", "prompt_completion", "13 (6 learned)", "a.jsonl", "share questions"],
+        &["schema", "prompt_completion", "13 (6 labelled)", "a.jsonl", "share questions"],
     );
     let json = serde_json::to_string(&report).expect("json");
     assert_eq!(serde_json::from_str::<DataReport>(&json).expect("a report"), report);
 }
 
 #[test]
-fn plain_text_asks_nothing_and_shares_nothing() {
+fn plain_text_has_no_questions() {
     let text = |answer: &str| Sample { ask: Ask::Nothing, answer: answer.into() };
     let one = [text("a"), text("b"), text("a")];
     let report = SetReport::of("one", &one, None);
@@ -102,7 +102,7 @@ fn plain_text_asks_nothing_and_shares_nothing() {
     assert!(DataReport::of(sets).overlaps.is_empty());
 }
 
-/// Compared each with each, as many rows would keep this test for hours.
+/// Comparing all pairs of so many rows would take hours.
 #[test]
 fn a_hundred_thousand_rows_are_compared_by_digest() {
     let many = samples(0..100_000);

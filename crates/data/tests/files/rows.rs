@@ -7,7 +7,7 @@ use crate::common::{
 };
 
 #[test]
-fn every_form_of_json_gives_the_same_rows() {
+fn all_forms_of_json_give_the_same_rows() {
     let rows: Vec<Value> = (0..20).map(row).collect();
     let expected: Vec<_> = (0..20).map(sample).collect();
     let text = lines(rows.clone());
@@ -27,7 +27,7 @@ fn every_form_of_json_gives_the_same_rows() {
         ("a.jsonl.gz", gzip(&text)),
         ("b.jsonl.gz", text.clone()),
         ("a.json.gz", gzip(&array)),
-        // Parts that were packed alone and joined.
+        // Two gzip members in one file.
         ("c.jsonl.gz", [gzip(&text[..100]), gzip(&text[100..])].concat()),
         ("c.json", array.clone()),
         ("d.json", pretty),
@@ -42,7 +42,7 @@ fn every_form_of_json_gives_the_same_rows() {
 }
 
 #[test]
-fn one_bad_line_among_thousands_is_named() {
+fn an_invalid_line_among_thousands_is_named() {
     let mut text = lines((0..5000).map(row));
     text.extend(b"\n{\"prompt\": \"placeholder\", \"response\" 1}\n");
     text.extend(lines((0..10).map(row)));
@@ -65,7 +65,7 @@ fn one_bad_line_among_thousands_is_named() {
 }
 
 #[test]
-fn rows_of_a_document_have_lines_too() {
+fn rows_of_a_document_have_line_numbers() {
     let text = "[\n  {\"prompt\": \"a\",\n \"response\": \"b\"},\n  {\"prompt\": \"c\",\n   \"response\": }\n]";
     let error = fault("d.json", text.as_bytes(), json!({}));
     assert_says(&error, &["d.json:4: not JSON: expected value (line 5, column 16)"]);
@@ -75,7 +75,7 @@ fn rows_of_a_document_have_lines_too() {
 }
 
 #[test]
-fn documents_that_are_cut_off_or_go_on_are_no_good() {
+fn truncated_or_overlong_documents_are_errors() {
     for (text, parts) in [
         (
             "[{\"prompt\": \"a\", \"response\": \"b\"}, {\"pro",
@@ -101,7 +101,7 @@ fn documents_that_are_cut_off_or_go_on_are_no_good() {
 }
 
 #[test]
-fn what_is_no_file_of_rows_says_what_to_do() {
+fn errors_of_unsupported_files_say_what_to_do() {
     assert_says(&fault("a.csv", b"a,b", json!({})), &["`csv`", "convert it", ".jsonl"]);
     assert_says(&fault("a.jsonl.xz", b"?", json!({})), &["`xz`", "unpack it"]);
     assert_says(&fault("a", b"?", json!({})), &["no ending", "rename it"]);
@@ -116,8 +116,8 @@ fn what_is_no_file_of_rows_says_what_to_do() {
 }
 
 #[test]
-fn a_row_may_not_fill_the_memory() {
-    // 70 MiB of one line that is packed into 70 KiB.
+fn the_size_of_a_row_is_limited() {
+    // 70 MiB of one line, gzipped to 70 KiB.
     let mut bomb = b"{\"prompt\": \"".to_vec();
     bomb.resize(70 << 20, b'a');
     for name in ["bomb.jsonl.gz", "bomb.json.gz"] {

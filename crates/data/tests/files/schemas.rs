@@ -1,11 +1,11 @@
-//! What columns mean.
+//! Schemas of columns.
 
 use serde_json::{Value, json};
 use vxf_data::{Ask, Message, Role, Sample, Schema};
 
 use crate::common::{assert_says, directory, fault, lines, read, read_as, read_file, source};
 
-/// The one sample of a row, and the schema that was found.
+/// The sample of a row, and the detected schema.
 fn one(row: Value, settings: Value) -> (Sample, Schema) {
     let mut loaded = read_file("one.jsonl", &lines([row]), settings).expect("a sample");
     (loaded.samples.remove(0), loaded.schema)
@@ -24,7 +24,7 @@ fn turn(role: Role, content: &str) -> Message {
 }
 
 #[test]
-fn columns_tell_the_schema() {
+fn schemas_are_detected_from_columns() {
     let simple = asked("ask", "reply");
     for (row, schema) in [
         (
@@ -88,7 +88,7 @@ fn conversations_end_with_the_last_answer() {
 
     for (row, parts) in [
         (json!({"messages": [said("user", "a")]}), ["`messages`", "no answer"]),
-        (json!({"messages": [said("assistant", "a")]}), ["`messages`", "user's"]),
+        (json!({"messages": [said("assistant", "a")]}), ["`messages`", "by the user"]),
         (json!({"messages": [said("tool", "a")]}), ["turn 1", "\"tool\""]),
         (
             json!({"messages": [said("user", "a"), {"role": "assistant"}]}),
@@ -109,7 +109,7 @@ fn conversations_end_with_the_last_answer() {
 }
 
 #[test]
-fn tasks_are_put_as_in_the_published_code() {
+fn tasks_are_formatted_as_in_the_published_code() {
     let (sample, schema) =
         one(json!({"sentence": "a fine film ", "label": 1, "idx": 0}), json!({}));
     assert_eq!(schema, Schema::Sst2);
@@ -168,7 +168,7 @@ fn refusals_are_cut_at_the_first_answer() {
 }
 
 #[test]
-fn mapped_columns_are_found_and_misspelt_ones_named() {
+fn mapped_columns_are_used_and_misspelt_ones_named() {
     let row = json!({"goal": "ask", "target": "reply", "context": "with"});
     let mapped = json!({"columns": {"prompt": "goal", "completion": "target"}});
     assert_eq!(one(row.clone(), mapped), (asked("ask", "reply"), Schema::PromptCompletion));
@@ -197,13 +197,13 @@ fn mapped_columns_are_found_and_misspelt_ones_named() {
     assert_says(&one_fault(sums, json!({})), &["question, answer", "columns = {"]);
 }
 
-/// For settings that are refused before a file is looked at.
+/// The error of settings that are rejected before the file is read.
 fn one_fault_of(row: &Value, settings: Value) -> String {
     read_file("one.jsonl", &lines([row.clone()]), settings).expect_err("a fault").to_string()
 }
 
 #[test]
-fn only_tests_may_lack_answers() {
+fn only_test_sets_may_lack_answers() {
     for (row, schema) in [
         (json!({"prompt": "ask", "category": 3}), Schema::PromptCompletion),
         (json!({"prompt": "ask", "response": null}), Schema::PromptCompletion),

@@ -1,4 +1,4 @@
-//! Which rows are taken, and what is said of those that are not.
+//! The rows that a source uses, and the counts of the others.
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -9,7 +9,7 @@ use vxf_data::{Error, LocalRepository, Sample, Source};
 use crate::common::{assert_says, directory, lines, read, read_as, row, sample, source};
 
 #[test]
-fn filter_skip_and_take_are_in_the_order_of_the_file() {
+fn filter_skip_and_take_keep_the_order_of_the_file() {
     let directory = directory(&[("a.jsonl", &lines((0..30).map(row)))]);
     let source = |settings| source(&directory.path().join("a.jsonl"), settings);
     let numbers = |loaded: &[Sample]| -> Vec<usize> {
@@ -28,7 +28,7 @@ fn filter_skip_and_take_are_in_the_order_of_the_file() {
 }
 
 #[test]
-fn numbers_and_truth_are_compared_as_values() {
+fn numbers_and_booleans_are_compared_as_values() {
     let rows = [
         json!({"text": "a", "n": 1}),
         json!({"text": "b", "n": 1.0}),
@@ -39,7 +39,7 @@ fn numbers_and_truth_are_compared_as_values() {
     let loaded = read(&source(&at, json!({"filter": {"n": 1}}))).expect("two");
     assert_eq!(loaded.samples.len(), 2);
     let error = read(&source(&at, json!({"filter": {"n": true}}))).expect_err("none").to_string();
-    assert_says(&error, &["no samples", "`n` is to be true and held \"1\", 1, 1.0"]);
+    assert_says(&error, &["no samples", "`n` must be true, but is \"1\", 1, 1.0"]);
     let error = read(&source(&at, json!({"filter": {"safe": 1}}))).expect_err("none").to_string();
     assert_says(&error, &["`filter` names the column `safe`", "the columns are text, n"]);
     for (filter, found) in [(json!({"n": []}), "[]"), (json!({"n": {"a": 1}}), "{\"a\":1}")] {
@@ -49,14 +49,14 @@ fn numbers_and_truth_are_compared_as_values() {
 }
 
 #[test]
-fn published_counts_are_not_missed_silently() {
+fn too_few_samples_are_an_error() {
     let directory = directory(&[("a.jsonl", &lines((0..30).map(row)))]);
     let at = directory.path().join("a.jsonl");
     let settings = json!({"filter": {"is_safe": true}, "skip": 5, "take": 6});
     let error = read(&source(&at, settings)).expect_err("too few").to_string();
     assert_says(
         &error,
-        &["5 samples, and `take` is 6", "of 30 rows", "left out 20", "`skip` 5", "at_most = true"],
+        &["5 samples, but `take` is 6", "of 30 rows", "removed 20", "`skip` 5", "at_most = true"],
     );
     let settings = json!({"filter": {"is_safe": true}, "skip": 5, "take": 6, "at_most": true});
     assert_eq!(read(&source(&at, settings)).expect("fewer").samples.len(), 5);
@@ -65,7 +65,7 @@ fn published_counts_are_not_missed_silently() {
 }
 
 #[test]
-fn shuffling_is_seeded_and_comes_before_the_counts() {
+fn shuffling_is_seeded_and_precedes_skip_and_take() {
     let directory = directory(&[("a.jsonl", &lines((0..100).map(row)))]);
     let at = directory.path().join("a.jsonl");
     let repository = LocalRepository::open(&at).expect("a file");
@@ -85,7 +85,7 @@ fn shuffling_is_seeded_and_comes_before_the_counts() {
 }
 
 #[test]
-fn bad_rows_count_neither_for_skip_nor_for_take() {
+fn invalid_rows_do_not_count_for_skip_and_take() {
     let mut rows: Vec<_> = (0..10).map(row).collect();
     rows[1]["response"] = json!(null);
     rows[4]["prompt"] = json!([1]);
@@ -100,7 +100,7 @@ fn bad_rows_count_neither_for_skip_nor_for_take() {
 }
 
 #[test]
-fn files_are_known_by_their_digest() {
+fn files_have_a_digest() {
     let text = lines((0..3).map(row));
     let directory = directory(&[("data/train-00000-of-00001.jsonl", &text)]);
     let loaded = read(&source(directory.path(), json!({}))).expect("samples");
@@ -110,13 +110,13 @@ fn files_are_known_by_their_digest() {
         ("data/train-00000-of-00001.jsonl", text.len() as u64)
     );
     assert_eq!(file.sha256.len(), 64);
-    // The only file there is: no split had to be chosen.
+    // There is only one file, so no split has to be chosen.
     assert_eq!(loaded.origin.source, directory.path().display().to_string());
     assert_eq!(loaded.origin.columns["completion"], "response");
 }
 
 #[test]
-fn settings_are_documented_and_unknown_ones_refused() {
+fn settings_are_documented_and_unknown_ones_rejected() {
     let settings = Source::settings();
     assert_eq!(settings.len(), 11);
     assert!(settings.iter().all(|setting| setting.meaning.len() > 20), "{settings:?}");

@@ -1,6 +1,6 @@
-//! Chat templates in the shapes of well-known families, written for these tests.
+//! Chat templates in the style of well-known families, written for these tests.
 //!
-//! Texts are those of `transformers` 5.23 for the same templates and conversations.
+//! The expected texts are those of `transformers` 5.23 for the same templates and conversations.
 
 use serde_json::{Value, json};
 use vxf_data::TemplateChoice::{Auto, Chat};
@@ -8,15 +8,15 @@ use vxf_data::{Ask, Codec, Message, Role, Sample};
 
 use crate::models::{FIRST_SPECIAL, Model, llama2, llama2_config, llama3, qwen};
 
-/// Llama 2: the system's words inside the user's first turn, every exchange with its own start.
+/// Llama 2: the system text is inside the user's first turn; every turn of the user has a start token.
 const LLAMA2: &str = "{% if messages[0]['role'] == 'system' %}{% set turns = messages[1:] %}{% set system = messages[0]['content'] %}{% else %}{% set turns = messages %}{% set system = false %}{% endif %}{% for turn in turns %}{% if (turn['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('roles must alternate') }}{% endif %}{% if loop.index0 == 0 and system != false %}{% set content = '<<SYS>>\\n' + system + '\\n<</SYS>>\\n\\n' + turn['content'] %}{% else %}{% set content = turn['content'] %}{% endif %}{% if turn['role'] == 'user' %}{{ bos_token + '[INST] ' + content.strip() + ' [/INST]' }}{% else %}{{ ' ' + content.strip() + ' ' + eos_token }}{% endif %}{% endfor %}";
-/// Llama 3: headers, and the day.
+/// Llama 3: headers, and the date.
 const LLAMA3: &str = "{{- bos_token }}\n{%- if strftime_now is defined %}\n    {%- set date = strftime_now('%d %b %Y') %}\n{%- else %}\n    {%- set date = 'never' %}\n{%- endif %}\n{%- if messages[0]['role'] == 'system' %}\n    {%- set system = messages[0]['content']|trim %}\n    {%- set messages = messages[1:] %}\n{%- else %}\n    {%- set system = '' %}\n{%- endif %}\n{{- 'system\\nToday: ' + date + '\\n' + system + '<|eot_id|>' }}\n{%- if tools is not none %}\n    {{- 'tools' }}\n{%- endif %}\n{%- for message in messages %}\n    {{- message['role'] + '\\n' + message['content'] | trim + '<|eot_id|>' }}\n{%- endfor %}\n{%- if add_generation_prompt %}\n    {{- 'assistant\\n' }}\n{%- endif %}\n";
-/// Qwen: ChatML with a system turn of its own.
+/// Qwen: ChatML with a default system turn.
 const CHATML: &str = "{%- if messages[0].role != 'system' %}\n    {{- '<|im_start|>system\\nBe kind.<|im_end|>\\n' }}\n{%- endif %}\n{%- for message in messages %}\n    {{- '<|im_start|>' + message.role + '\\n' }}\n    {%- if message.role == 'assistant' %}\n        {%- generation %}{{- message.content + '<|im_end|>' }}{%- endgeneration %}\n    {%- else %}\n        {{- message.content + '<|im_end|>' }}\n    {%- endif %}\n    {{- '\\n' }}\n{%- endfor %}\n{%- if add_generation_prompt %}\n    {{- '<|im_start|>assistant\\n' }}\n{%- endif %}\n";
-/// Mistral: no room for a system turn.
+/// Mistral: no system turn.
 const MISTRAL: &str = "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}{{ '[INST] ' + message['content'] + ' [/INST]' }}{% elif message['role'] == 'assistant' %}{{ message['content'] + eos_token}}{% else %}{{ raise_exception('Only user and assistant roles are supported!') }}{% endif %}{% endfor %}";
-/// Vicuna: plain words for the roles, no start.
+/// Vicuna: roles as plain words, no start token.
 const VICUNA: &str = "{%- set ns = namespace(system='A chat.') -%}\n{%- for message in messages -%}\n  {%- if message.role == 'system' -%}\n    {%- set ns.system = message.content -%}\n  {%- endif -%}\n{%- endfor -%}\n{{- ns.system -}}\n{%- for message in messages if message.role != 'system' -%}\n  {{- ' ' + {'user': 'USER', 'assistant': 'ASSISTANT'}[message.role] + ': ' + message.content|trim -}}\n  {%- if message.role == 'assistant' -%}{{- eos_token -}}{%- endif -%}\n{%- endfor -%}\n{%- if add_generation_prompt -%}{{- ' ASSISTANT:' -}}{%- endif -%}\n";
 
 fn with(model: Model, template: &str) -> Model {
@@ -37,25 +37,21 @@ fn long() -> Ask {
     ])
 }
 
-/// What is asked, and what is written with the answer `ll`, as texts.
+/// The formatted prompt, and the text that follows it with the answer `ll`.
 fn texts(codec: &Codec, ask: Ask) -> (String, String) {
     let asked = codec.asked(&ask).expect("a question");
     let encoded = codec.encode(&Sample { ask, answer: "ll".into() }, usize::MAX).expect("fits");
     let (tokens, prompt) = (&encoded.example.tokens, encoded.example.prompt);
     let ids =
         |text: &str| codec.tokenizer().encode(text, false).expect("tokens").get_ids().to_vec();
-    assert_eq!(
-        ids(&asked),
-        tokens[..prompt],
-        "no special tokens but those that the template writes"
-    );
+    assert_eq!(ids(&asked), tokens[..prompt], "the tokenizer adds no special tokens");
     assert!(!encoded.merged && encoded.example.labelled() > 0);
     let answer = codec.tokenizer().decode(&tokens[prompt..], false).expect("text");
     (asked, answer)
 }
 
 #[test]
-fn templates_write_what_transformers_writes() {
+fn templates_give_the_texts_of_transformers() {
     let cases = [
         (
             with(llama2(), LLAMA2),
@@ -93,7 +89,7 @@ fn templates_write_what_transformers_writes() {
 }
 
 #[test]
-fn the_turns_end_ends_an_answer() {
+fn the_end_of_a_turn_ends_an_answer() {
     for (model, end) in [
         (with(llama2(), LLAMA2), 2),
         (with(llama3(), LLAMA3), FIRST_SPECIAL + 2),
@@ -108,7 +104,7 @@ fn the_turns_end_ends_an_answer() {
             Some("hello")
         );
     }
-    // An end that only the template knows of.
+    // An end token that only the template uses.
     let qwen = with(qwen(), CHATML);
     qwen.write("tokenizer_config.json", &json!({"eos_token": "<|endoftext|>"}));
     let codec = qwen.codec(Chat);
@@ -117,7 +113,7 @@ fn the_turns_end_ends_an_answer() {
 }
 
 #[test]
-fn whole_conversations_ask_for_nothing() {
+fn whole_conversations_have_no_further_prompt() {
     let codec = with(qwen(), CHATML).codec(Chat);
     let turns = [turn(Role::User, "he"), turn(Role::Assistant, "ll")];
     let ids = codec.conversation(&turns).expect("two turns");
@@ -126,7 +122,7 @@ fn whole_conversations_ask_for_nothing() {
 }
 
 #[test]
-fn a_template_is_found_where_it_may_be() {
+fn templates_are_found_in_all_places() {
     let (model, mut config) = (llama2(), llama2_config());
     let error = model.refused(Chat);
     assert!(
@@ -137,7 +133,7 @@ fn a_template_is_found_where_it_may_be() {
         json!([{"name": "tool_use", "template": "x"}, {"name": "rag", "template": "x"}]);
     model.write("tokenizer_config.json", &config);
     let error = model.refused(Chat);
-    assert!(error.contains("tool_use, rag, none called `default`"), "{error}");
+    assert!(error.contains("tool_use, rag, but none named `default`"), "{error}");
     config["chat_template"] =
         json!([{"name": "tool_use", "template": "x"}, {"name": "default", "template": MISTRAL}]);
     model.write("tokenizer_config.json", &config);
@@ -155,7 +151,7 @@ fn a_template_is_found_where_it_may_be() {
 }
 
 #[test]
-fn what_a_template_does_wrong_is_said() {
+fn errors_of_templates_are_reported() {
     let refused = |template: &str| {
         let codec = with(llama2(), template).open(Chat);
         let asked = codec.and_then(|codec| {
@@ -164,15 +160,15 @@ fn what_a_template_does_wrong_is_said() {
         asked.expect_err(template).to_string()
     };
     for (template, said) in [
-        ("{% for", "cannot be read: "),
+        ("{% for", "is invalid: "),
         ("{{ messages.nosuch.thing }}", "undefined"),
         ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", "loop?"),
         ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "recursion"),
         ("{% for a in range(9999) %}{{ 'x' * 9999 }}{% endfor %}", "more than"),
-        ("{% include '/etc/passwd' %}", "cannot be read: "),
+        ("{% include '/etc/passwd' %}", "is invalid: "),
         (
             "{{ messages[0].content }}{% if add_generation_prompt %}<think>{% else %}{{ messages[-1].content }}{% endif %}",
-            "asks with \"<think>\" and writes \"ll\"",
+            "\"<think>\" without and \"ll\" with the answer",
         ),
     ] {
         let error = refused(template);

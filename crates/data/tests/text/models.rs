@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use vxf_data::{Codec, Result, TemplateChoice};
 
-/// How GPT-2 splits words.
+/// The regex of GPT-2.
 pub(crate) const GPT2: &str =
     r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
-/// How Llama 3 splits words: any case, numbers in threes.
+/// The regex of Llama 3: any case, numbers in groups of three.
 pub(crate) const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-/// How Qwen splits words: as Llama 3, digits alone.
+/// The regex of Qwen: as Llama 3, with single digits.
 pub(crate) const QWEN: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 const MERGES: [(&str, &str); 12] = [
@@ -34,14 +34,14 @@ pub(crate) struct Model(pub(crate) TempDir);
 
 impl Model {
     pub(crate) fn new(files: &[(&str, Value)]) -> Self {
-        let model = Self(tempfile::tempdir().expect("a place for files"));
+        let model = Self(tempfile::tempdir().expect("writable"));
         files.iter().for_each(|(name, value)| model.write(name, value));
         model
     }
 
     pub(crate) fn write(&self, name: &str, value: &Value) {
         let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        fs::write(self.0.path().join(name), text).expect("a place for files");
+        fs::write(self.0.path().join(name), text).expect("writable");
     }
 
     pub(crate) fn open(&self, choice: TemplateChoice) -> Result<Codec> {
@@ -57,7 +57,7 @@ impl Model {
     }
 }
 
-/// The letters that stand for the 256 bytes, in GPT-2's order.
+/// The characters for the 256 bytes, in GPT-2's order.
 fn alphabet() -> Vec<String> {
     let printed = |byte: u32| matches!(byte, 33..=126 | 161..=172 | 174..=255);
     let letters = (0..256).filter(|byte| printed(*byte)).chain((256..).take(256 - 188));
@@ -83,7 +83,7 @@ fn added(token: &str, id: usize) -> Value {
 /// The first id of a special token in [`byte_level`].
 pub(crate) const FIRST_SPECIAL: u32 = 256 + MERGES.len() as u32;
 
-/// A byte-level `tokenizer.json` that splits by `regex`; every text begins with `bos`.
+/// A byte-level `tokenizer.json` that splits by `regex` and begins every text with `bos`.
 pub(crate) fn byte_level(regex: &str, specials: &[&str], bos: Option<&str>) -> Value {
     let (vocabulary, merges) = bytes(specials);
     let first = FIRST_SPECIAL as usize;
@@ -108,7 +108,7 @@ pub(crate) fn byte_level(regex: &str, specials: &[&str], bos: Option<&str>) -> V
     })
 }
 
-/// A post-processor that puts a token before every text, and perhaps another after it.
+/// A post-processor that puts a token before every text, and optionally one after it.
 fn before(bos: &str, id: &Value, eos: Option<(&str, usize)>) -> Value {
     let special = |token: &str, kind| json!({"SpecialToken": {"id": token, "type_id": kind}});
     let sequence = |name: &str, kind| json!({"Sequence": {"id": name, "type_id": kind}});
@@ -123,7 +123,7 @@ fn before(bos: &str, id: &Value, eos: Option<(&str, usize)>) -> Value {
            "pair": [sequence("A", 0), sequence("B", 1)]})
 }
 
-/// A `tokenizer.json` in the shape of Llama 2's: `▁` for spaces, bytes for unknown letters.
+/// A `tokenizer.json` in the style of Llama 2: `▁` for spaces, bytes for unknown characters.
 pub(crate) fn sentence_piece(with_eos: bool) -> Value {
     let mut tokens: Vec<String> = ["<unk>", "<s>", "</s>"].map(str::to_owned).into();
     tokens.extend((0..256).map(|byte| format!("<0x{byte:02X}>")));
@@ -153,7 +153,7 @@ pub(crate) fn sentence_piece(with_eos: bool) -> Value {
     })
 }
 
-/// The special tokens of Llama 2 as `tokenizer_config.json` has them.
+/// The special tokens in Llama 2's `tokenizer_config.json`.
 pub(crate) fn llama2_config() -> Value {
     json!({"bos_token": "<s>", "unk_token": "<unk>", "add_bos_token": true,
            "eos_token": {"__type": "AddedToken", "content": "</s>", "lstrip": false,
@@ -169,7 +169,7 @@ pub(crate) fn llama2() -> Model {
     ])
 }
 
-/// Llama 3, whose two ends `generation_config.json` names.
+/// Llama 3, with two end tokens in `generation_config.json`.
 pub(crate) fn llama3() -> Model {
     let specials = ["<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>"];
     let ends = [FIRST_SPECIAL + 1, FIRST_SPECIAL + 2];
@@ -181,7 +181,7 @@ pub(crate) fn llama3() -> Model {
     ])
 }
 
-/// Qwen: no token begins a text.
+/// Qwen: no start token.
 pub(crate) fn qwen() -> Model {
     let specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"];
     Model::new(&[
@@ -191,7 +191,7 @@ pub(crate) fn qwen() -> Model {
     ])
 }
 
-/// OPT, whose files are those of GPT-2.
+/// OPT, with the files of GPT-2.
 pub(crate) fn opt() -> Model {
     let (vocabulary, merges) = bytes(&["<pad>", "</s>", "<unk>"]);
     let token = |text: &str| {

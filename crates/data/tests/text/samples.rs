@@ -11,7 +11,7 @@ fn sample(instruction: &str, answer: &str) -> Sample {
     Sample { ask: Ask::instruction(instruction), answer: answer.to_owned() }
 }
 
-/// The reference: the whole with the end as text, the prompt alone for its length, cut right.
+/// The reference: the whole with the end as text, truncated on the right, and the prompt's length.
 fn reference(codec: &Codec, ask: &str, answer: &str, most: usize) -> (Vec<u32>, usize) {
     let text = format!("{ask}{answer}{}", codec.eos().expect("an end"));
     let whole = codec.tokenizer().encode(text, true).expect("tokens");
@@ -22,7 +22,7 @@ fn reference(codec: &Codec, ask: &str, answer: &str, most: usize) -> (Vec<u32>, 
 }
 
 #[test]
-fn alpaca_is_tokenised_as_the_reference_does() {
+fn alpaca_has_the_tokens_of_the_reference() {
     for model in [llama2(), llama3(), qwen(), opt()] {
         let codec = model.codec(Alpaca);
         let sample = sample("hello", "ab hello");
@@ -47,14 +47,14 @@ fn alpaca_is_tokenised_as_the_reference_does() {
 }
 
 #[test]
-fn answers_are_read_up_to_their_end() {
+fn answers_are_decoded_up_to_their_end() {
     let codec = qwen().codec(Alpaca);
     let read = |text: &str| codec.decode(&codec.tokens(text).expect("tokens")).expect("text");
     assert_eq!(read(" hello \n<|im_end|>ab"), "hello");
     assert_eq!(read("hello<|im_start|>ab"), "helloab");
     assert_eq!(read("hello\n\n### Response:ab"), "hello");
     assert_eq!(read("### Response:"), "");
-    // Half a letter is no reason to fail.
+    // Half a character is not an error.
     assert_eq!(
         codec.decode(&codec.tokens("é").expect("tokens")[..1]).as_deref().ok(),
         Some("\u{fffd}")
@@ -82,7 +82,7 @@ fn plain_puts_nothing_in_between() {
 }
 
 #[test]
-fn tokens_across_the_border_are_counted_and_the_number_holds() {
+fn tokens_across_the_border_are_reported() {
     let codec = qwen().codec(Plain);
     let encoded = codec.encode(&sample("a", "b"), 99).expect("fits");
     assert!(encoded.merged);
@@ -92,7 +92,7 @@ fn tokens_across_the_border_are_counted_and_the_number_holds() {
 }
 
 #[test]
-fn openings_are_those_after_the_template() {
+fn openings_are_the_first_tokens_after_the_prompt() {
     for model in [llama2(), llama3(), qwen(), opt()] {
         let codec = model.codec(Alpaca);
         assert_eq!(codec.opening("hello"), codec.id("hello"), "no space before an answer");
@@ -105,7 +105,7 @@ fn openings_are_those_after_the_template() {
                 .copied())
         );
     }
-    // The letter becomes one with the question mark's line before it; it has no token of its own.
+    // The line break merges with the text before it, so it has no token of its own.
     assert_eq!(qwen().codec(Alpaca).opening("\n"), None);
 }
 
@@ -117,7 +117,7 @@ fn conversations_need_a_chat_template() {
     let turns =
         vec![turn(Role::User, "hello"), turn(Role::Assistant, "ab"), turn(Role::User, "he")];
     let error = codec.prompt(&Ask::Messages(turns.clone())).expect_err("three turns").to_string();
-    assert!(error.contains("`alpaca`") && error.contains("take `chat`"), "{error}");
+    assert!(error.contains("`alpaca`") && error.contains("use `chat`"), "{error}");
     assert!(codec.conversation(&turns).is_err());
     let one = codec.prompt(&Ask::Messages(turns[..1].to_vec())).ok();
     assert_eq!(one, codec.prompt(&Ask::instruction("hello")).ok());

@@ -1,4 +1,4 @@
-//! Tokens of texts; the same pieces as Python's `tokenizers` gives.
+//! Tokens of texts; the expected tokens are those of Python's `tokenizers`.
 
 use serde_json::json;
 use vxf_data::TemplateChoice::{Alpaca, Plain, World};
@@ -9,7 +9,7 @@ use crate::models::{
     sentence_piece,
 };
 
-/// The tokens of a text as they stand in the vocabulary.
+/// The tokens of a text as texts of the vocabulary.
 fn pieces(codec: &Codec, text: &str) -> Vec<String> {
     let ids = codec.tokens(text).expect("any text has tokens");
     ids.iter().filter_map(|id| codec.tokenizer().id_to_token(*id)).collect()
@@ -25,21 +25,21 @@ fn byte_level_regexes_split_as_published() {
         (QWEN, "1234  \n\n x", "1 2 3 4 ĠĠ ĊĊ Ġ x"),
         (QWEN, "a:\nhello", "a :Ċ hello"),
         (QWEN, "é", "Ã ©"),
-        // NFC joins the letter and its accent.
+        // NFC combines the letter and its accent.
         (QWEN, "e\u{301}", "Ã ©"),
     ] {
         let model = Model::new(&[("tokenizer.json", byte_level(regex, &[], None))]);
         let codec = model.codec(Plain);
         assert_eq!(pieces(&codec, text).join(" "), wanted, "{text}");
     }
-    // Long runs of spaces are where a backtracking regex could give up.
+    // On long runs of spaces a backtracking regex could fail.
     let codec = qwen().codec(Plain);
     let long = codec.tokens(&format!("{}x", " ".repeat(20_001))).expect("tokens");
     assert_eq!(long.len(), 10_002);
 }
 
 #[test]
-fn the_tokenizers_own_start_is_kept_and_its_limits_are_not() {
+fn the_start_token_is_added_and_truncation_is_off() {
     assert_eq!(pieces(&llama3().codec(Plain), "hello").join(" "), "<|begin_of_text|> hello");
     assert_eq!(pieces(&qwen().codec(Plain), "hello").join(" "), "hello");
     let text = "hello hello hello hello";
@@ -59,7 +59,7 @@ fn sentence_pieces_fall_back_to_bytes() {
 }
 
 #[test]
-fn what_a_tokenizer_puts_after_a_text_is_left_out() {
+fn tokens_after_a_text_are_left_out() {
     let model = Model::new(&[
         ("tokenizer.json", sentence_piece(true)),
         ("tokenizer_config.json", llama2_config()),
@@ -79,19 +79,19 @@ fn vocabulary_and_merges_make_a_tokenizer() {
     assert_eq!(names[..4], wanted);
     assert_eq!((names.len(), names[4].to_str()), (5, Some("merges.txt")));
 
-    // GPT-2's files say of no token that it begins a text.
+    // GPT-2's files name no start token.
     model.write("tokenizer_config.json", &json!({"add_bos_token": false}));
     assert_eq!(pieces(&model.codec(Plain), "hello").join(" "), "hello");
     model
         .write("tokenizer_config.json", &json!({"add_prefix_space": true, "add_bos_token": false}));
     assert_eq!(pieces(&model.codec(Plain), "hello").join(" "), "Ġhello");
-    // Without any word about it, an OPT has its start.
+    // Without a setting, OPT has a start token.
     std::fs::remove_file(model.0.path().join("tokenizer_config.json")).expect("just written");
     assert_eq!(pieces(&model.codec(Plain), "hello").join(" "), "</s> hello");
 }
 
 #[test]
-fn added_tokens_have_the_ids_they_say() {
+fn added_tokens_get_their_ids() {
     let model = opt();
     let next = FIRST_SPECIAL + 3;
     model.write("added_tokens.json", &json!({"<|sep|>": next + 1, "<|mark|>": next}));
@@ -106,7 +106,7 @@ fn added_tokens_have_the_ids_they_say() {
 }
 
 #[test]
-fn what_is_missing_is_said_with_what_to_do() {
+fn errors_say_what_is_missing_and_what_to_do() {
     let empty = Model::new(&[]);
     let error = empty.refused(Plain);
     assert!(error.contains("no tokenizer.json") && error.contains("save_pretrained"), "{error}");
@@ -130,7 +130,7 @@ fn what_is_missing_is_said_with_what_to_do() {
 }
 
 #[test]
-fn ends_are_those_that_generation_names_and_the_tokenizers_own() {
+fn end_tokens_come_from_generation_config_and_tokenizer() {
     let (llama3, first) = (llama3(), FIRST_SPECIAL);
     let codec = llama3.codec(Alpaca);
     assert_eq!(
@@ -141,7 +141,7 @@ fn ends_are_those_that_generation_names_and_the_tokenizers_own() {
     let codec = llama3.codec(Alpaca);
     assert_eq!([0, first + 1, first + 2].map(|id| codec.is_end(id)), [true, false, true]);
 
-    // Where only the id of the end is known, its text is the vocabulary's.
+    // If only the id of the end is known, its text comes from the vocabulary.
     let (bare, id) = (Model::new(&[]), FIRST_SPECIAL);
     bare.write("tokenizer.json", &byte_level(QWEN, &["<|endoftext|>"], None));
     bare.write("config.json", &json!({"eos_token_id": id}));

@@ -1,4 +1,4 @@
-//! What is fetched, where it lands, and what is not asked for twice.
+//! Downloads: the files, their place in the cache, and the number of requests.
 
 use std::cell::RefCell;
 use std::fs;
@@ -9,7 +9,7 @@ use crate::lab::{COMMIT, Lab, MODEL, get, model, reference, weights};
 use crate::server::{Stored, git, sha256};
 
 #[test]
-fn files_lie_where_python_looks_for_them() -> Result<()> {
+fn the_cache_has_pythons_layout() -> Result<()> {
     let lab = Lab::with(&["config.json", "a/b/c d.json", "model.safetensors"]);
     let hub = lab.hub();
     let repository = hub.repository(Kind::Model, &reference(MODEL))?;
@@ -34,13 +34,13 @@ fn files_lie_where_python_looks_for_them() -> Result<()> {
     }
     let main = fs::read_to_string(lab.folder().join("refs/main"));
     assert_eq!(main.expect("a reference"), COMMIT);
-    // Lengths and tags mean the file only if nothing is packed.
+    // With compression, lengths and tags would not describe the file itself.
     assert!(lab.server.seen().iter().all(|seen| seen.packings == "identity"));
     Ok(())
 }
 
 #[test]
-fn what_is_in_the_cache_costs_no_request() -> Result<()> {
+fn cached_files_are_not_requested() -> Result<()> {
     let lab = Lab::with(&["config.json", "model.safetensors"]);
     let first = get(&lab.hub(), MODEL, "model.safetensors")?;
     let lines = lab.lines();
@@ -101,7 +101,7 @@ fn a_branch_that_moves_is_followed() -> Result<()> {
     });
     let new = get(&lab.hub(), MODEL, "config.json")?;
     assert_eq!(fs::read(new).expect("a file"), b"{}");
-    assert!(old.is_file(), "the old commit stays");
+    assert!(old.is_file(), "the old commit is kept");
     let main = fs::read_to_string(lab.folder().join("refs/main"));
     assert_eq!(main.expect("a reference"), moved);
     Ok(())
@@ -132,7 +132,7 @@ fn empty_files() -> Result<()> {
 }
 
 #[test]
-fn progress_is_told() -> Result<()> {
+fn progress_is_reported() -> Result<()> {
     let lab = Lab::with(&["model.safetensors"]);
     let told = RefCell::new(Vec::new());
     let tell = |file: &str, done, total| told.borrow_mut().push((file.to_owned(), done, total));

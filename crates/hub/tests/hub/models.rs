@@ -1,4 +1,4 @@
-//! Which files make a model directory.
+//! The files of a model directory.
 
 use std::fs;
 use std::path::Path;
@@ -14,13 +14,13 @@ fn names(directory: &Path) -> Vec<String> {
     names
 }
 
-/// What is fetched of a repository with these files.
+/// The files downloaded from a repository with these files.
 fn fetched(files: &[&str]) -> Vec<String> {
     names(&get_model(&Lab::with(files).hub(), MODEL).expect("a model"))
 }
 
 #[test]
-fn what_a_model_needs_and_no_more() {
+fn only_needed_files_are_downloaded() {
     let files = fetched(&[
         ".gitattributes",
         "README.md",
@@ -60,7 +60,7 @@ fn older_and_smaller_forms() {
 }
 
 #[test]
-fn shards_come_with_their_index() {
+fn shards_are_found_by_their_index() {
     for weights in ["model.safetensors", "pytorch_model.bin"] {
         let index = format!("{weights}.index.json");
         let files = ["config.json", "1-of-2.safetensors", "20-of-2.safetensors", "3.safetensors"];
@@ -76,14 +76,14 @@ fn shards_come_with_their_index() {
 }
 
 #[test]
-fn a_whole_model_is_not_asked_for_again() -> Result<()> {
+fn a_complete_model_is_not_requested_again() -> Result<()> {
     let lab = Lab::with(&["config.json", "tokenizer.json", "model.safetensors"]);
     let directory = get_model(&lab.hub(), MODEL)?;
     assert_eq!(fs::read(directory.join("model.safetensors")).expect("weights"), weights(300_017));
     lab.lines();
     assert_eq!(get_model(&lab.hub(), MODEL)?, directory);
     assert_eq!(lab.lines(), ["GET /api/models/owner/model/revision/main"]);
-    // What the commit lacks is known too, in the form that Python keeps it.
+    // Missing files are cached too, in Python's layout.
     assert!(lab.folder().join(".no_exist").join(COMMIT).join("vocab.json").exists());
     assert_eq!(get_model(&lab.hub(), &format!("{MODEL}@{COMMIT}"))?, directory);
     assert_eq!(lab.lines(), [""; 0]);
@@ -91,7 +91,7 @@ fn a_whole_model_is_not_asked_for_again() -> Result<()> {
 }
 
 #[test]
-fn what_is_no_model_says_so() {
+fn repositories_without_weights_are_rejected() {
     let lab = Lab::with(&["config.json", "model-q4.gguf", "README.md"]);
     says(get_model(&lab.hub(), MODEL), &[MODEL, "no model.safetensors", "model-q4.gguf"]);
     let lab = Lab::with(&["README.md", "model.safetensors"]);

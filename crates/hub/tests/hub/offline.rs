@@ -1,4 +1,4 @@
-//! Without a network: what the cache has, and a clear word about what it has not.
+//! Offline: cached files are used, missing ones are named.
 
 use std::fs;
 use std::time::Duration;
@@ -25,7 +25,7 @@ fn an_empty_cache() {
 }
 
 #[test]
-fn what_was_downloaded_stays() -> Result<()> {
+fn downloaded_files_are_used_offline() -> Result<()> {
     let lab = Lab::with(&["config.json", "tokenizer.json", "model.safetensors", "x.json"]);
     let online = get_model(&lab.hub(), &format!("{MODEL}@v1.0"))?;
     lab.lines();
@@ -42,7 +42,7 @@ fn what_was_downloaded_stays() -> Result<()> {
 }
 
 #[test]
-fn half_a_model_is_named_as_such() -> Result<()> {
+fn an_incomplete_model_is_an_error() -> Result<()> {
     let lab = Lab::with(&["config.json", "model.safetensors"]);
     get(&lab.hub(), MODEL, "config.json")?;
     says(get_model(&lab.offline(), MODEL), &["`model.safetensors`", "not in the cache"]);
@@ -50,7 +50,7 @@ fn half_a_model_is_named_as_such() -> Result<()> {
 }
 
 #[test]
-fn what_python_has_downloaded() -> Result<()> {
+fn files_downloaded_by_python_are_used() -> Result<()> {
     let lab = Lab::with(&[]);
     let snapshot = lab.folder().join("snapshots").join(COMMIT);
     for directory in [snapshot.clone(), lab.folder().join("refs"), lab.folder().join("blobs")] {
@@ -71,7 +71,7 @@ fn what_python_has_downloaded() -> Result<()> {
 
 #[cfg(unix)]
 #[test]
-fn a_link_out_of_the_folder_is_no_file_of_it() -> Result<()> {
+fn a_link_out_of_the_folder_is_rejected() -> Result<()> {
     use std::os::unix::fs::symlink;
     let lab = Lab::with(&["config.json", "model.safetensors"]);
     let snapshot = get_model(&lab.hub(), MODEL)?;
@@ -83,14 +83,14 @@ fn a_link_out_of_the_folder_is_no_file_of_it() -> Result<()> {
     for hub in [lab.offline(), lab.hub()] {
         says(get_model(&hub, MODEL), &[MODEL, &named, "link out of the repository's folder"]);
     }
-    // Another repository's blob is none of this one's either.
+    // A link to another repository's blob is rejected too.
     let other = lab.cache().join("models--other--model/blobs");
     fs::create_dir_all(&other).expect("a directory");
     fs::write(other.join("x"), "{}").expect("a file");
     fs::remove_file(&config).expect("it was there");
     symlink("../../../models--other--model/blobs/x", &config).expect("a link");
     says(get(&lab.offline(), MODEL, "config.json"), &["link out of the repository's folder"]);
-    // All blobs on another disk are fine.
+    // The blob directory may be on another disk.
     fs::remove_file(&config).expect("it was there");
     get_model(&lab.hub(), MODEL)?;
     let (blobs, disk) = (lab.folder().join("blobs"), lab.cache().join("disk"));
@@ -101,7 +101,7 @@ fn a_link_out_of_the_folder_is_no_file_of_it() -> Result<()> {
 }
 
 #[test]
-fn nobody_answers() -> Result<()> {
+fn no_connection() -> Result<()> {
     let lab = Lab::with(&["config.json"]);
     get(&lab.hub(), MODEL, "config.json")?;
     // A port that was free a moment ago.
@@ -109,7 +109,7 @@ fn nobody_answers() -> Result<()> {
     let address = listener.local_addr().expect("an address").to_string();
     drop(listener);
     let mut settings = Settings { endpoint: format!("http://{address}"), ..lab.settings() };
-    // A host that never answered is not tried again: this test would take a day if it were.
+    // A host that never responded is not retried; with retries this test would take a day.
     let hours = |hours: u64| Duration::from_secs(hours * 3600);
     settings.retry =
         RetryPolicy { first: hours(12), longest: hours(12), total: hours(24), ..settings.retry };
@@ -122,9 +122,9 @@ fn nobody_answers() -> Result<()> {
 }
 
 #[test]
-fn a_certificate_file_that_is_none() -> Result<()> {
+fn invalid_certificate_files_are_rejected() -> Result<()> {
     let lab = Lab::with(&[]);
-    for (content, problem) in [(None, "unreadable"), (Some("no PEM"), "holds no certificate")] {
+    for (content, problem) in [(None, "unreadable"), (Some("no PEM"), "contains no certificate")] {
         let file = lab.cache().join("certificates.pem");
         if let Some(content) = content {
             fs::write(&file, content).expect("a file");

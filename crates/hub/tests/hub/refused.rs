@@ -25,7 +25,7 @@ fn gated_repositories() -> Result<()> {
 }
 
 #[test]
-fn repositories_that_are_not_there() {
+fn missing_repositories() {
     let lab = Lab::with(&["config.json"]);
     let parts = ["owner/none", "private, gated or misspelt (401)", "set HF_TOKEN"];
     says(get(&lab.hub(), "owner/none", "config.json"), &parts);
@@ -37,7 +37,7 @@ fn repositories_that_are_not_there() {
 }
 
 #[test]
-fn revisions_that_are_not_there() {
+fn missing_revisions() {
     let lab = Lab::with(&["config.json"]);
     says(get(&lab.hub(), "owner/model@v2", "config.json"), &["owner/model has no revision `v2`"]);
     let commit = "9999999999999999999999999999999999999999";
@@ -46,13 +46,13 @@ fn revisions_that_are_not_there() {
 }
 
 #[test]
-fn files_that_are_not_there() {
+fn missing_files() {
     let lab = Lab::with(&["config.json", "sub/tokenizer.json", "model.safetensors"]);
-    // With a branch the list is known; with a commit the hub has to say it.
+    // For a branch the list of files is known; for a commit the hub is asked.
     for text in [MODEL.to_owned(), format!("{MODEL}@{COMMIT}")] {
         says(
             get(&lab.hub(), &text, "confg.json"),
-            &["no file `confg.json`", "near it are config.json"],
+            &["no file `confg.json`", "did you mean config.json?"],
         );
         says(get(&lab.hub(), &text, "tokenizer.json"), &["sub/tokenizer.json"]);
         says(get(&lab.hub(), &text, "qqqq"), &["no file `qqqq`", "/tree/1111"]);
@@ -71,16 +71,16 @@ fn a_mirror_without_error_codes() {
 }
 
 #[test]
-fn a_busy_hub_says_when_to_come_back() -> Result<()> {
+fn retry_after_is_respected() -> Result<()> {
     let lab = Lab::with(&["config.json", "model.safetensors"]);
     let after = |seconds: &str| Mishap::Answer(429, vec![("Retry-After", seconds.to_owned())]);
     let asked = || lab.lines().iter().filter(|line| line.contains("/api/models")).count();
-    // As long as one may wait at most, which the wait of one's own, some milliseconds, is far from.
+    // The longest delay of the retry policy; its own delays are a few milliseconds.
     lab.server.mishap("/api/models", 1, after("2"));
     get(&lab.hub(), MODEL, "config.json")?;
-    assert_eq!(asked(), 2, "once more, after the wait");
+    assert_eq!(asked(), 2, "one retry after the delay");
 
-    // Longer than one waits: an error at once instead of a request too early.
+    // A longer delay is an error at once, because an earlier retry would be refused.
     lab.server.mishap("/api/models", 1, after("3"));
     says(get(&lab.hub(), MODEL, "config.json"), &["429", "in 3 s", "set HF_TOKEN"]);
     lab.server.mishap("/api/models", 1, after("3600"));
@@ -92,13 +92,13 @@ fn a_busy_hub_says_when_to_come_back() -> Result<()> {
     assert_eq!(asked(), 3, "one request each");
 
     lab.server.mishap("/api/models", usize::MAX, Mishap::Answer(429, vec![]));
-    says(get(&lab.hub(), MODEL, "config.json"), &["429", "in some minutes"]);
-    assert_eq!(lab.lines().len(), 3, "as often as the settings say");
+    says(get(&lab.hub(), MODEL, "config.json"), &["429", "in a few minutes"]);
+    assert_eq!(lab.lines().len(), 3, "all attempts of the settings");
     Ok(())
 }
 
 #[test]
-fn a_broken_hub_is_asked_again() -> Result<()> {
+fn server_errors_are_retried() -> Result<()> {
     let lab = Lab::with(&["config.json", "model.safetensors"]);
     for needle in ["/api/models", "HEAD", "GET /owner", "?signature"] {
         lab.server.mishap(needle, 1, Mishap::Answer(500, vec![]));
@@ -107,10 +107,7 @@ fn a_broken_hub_is_asked_again() -> Result<()> {
 
     let why = vec![("X-Error-Message", "back soon".to_owned())];
     lab.server.mishap("HEAD", usize::MAX, Mishap::Answer(503, why));
-    says(
-        get(&lab.hub(), MODEL, "config.json"),
-        &["answers 503 (\"back soon\")", "try again later"],
-    );
+    says(get(&lab.hub(), MODEL, "config.json"), &["status 503 (\"back soon\")", "try again later"]);
     Ok(())
 }
 
@@ -125,20 +122,20 @@ fn an_expired_address_is_renewed() -> Result<()> {
 }
 
 #[test]
-fn answers_that_no_hub_gives() {
+fn unexpected_responses() {
     let lab = Lab::with(&["config.json"]);
     let answer = |status, headers: &[(&'static str, &str)]| {
         let headers = headers.iter().map(|(name, value)| (*name, (*value).to_owned()));
         Mishap::Answer(status, headers.collect())
     };
     lab.server.mishap("/api/models", 1, answer(200, &[]));
-    says(get(&lab.hub(), MODEL, "config.json"), &["not answer as a hub does", "HF_ENDPOINT"]);
+    says(get(&lab.hub(), MODEL, "config.json"), &["not respond like a hub", "HF_ENDPOINT"]);
     lab.server.mishap("HEAD", 1, answer(200, &[("X-Repo-Commit", COMMIT)]));
     says(get(&lab.hub(), MODEL, "config.json"), &["no usable ETag"]);
     lab.server.mishap("HEAD", 1, answer(200, &[("X-Repo-Commit", "4444")]));
     says(get(&lab.hub(), MODEL, "config.json"), &[COMMIT, "4444"]);
     lab.server.mishap("HEAD", 20, answer(302, &[("Location", "/owner/model/again")]));
-    says(get(&lab.hub(), MODEL, "config.json"), &["in circles"]);
+    says(get(&lab.hub(), MODEL, "config.json"), &["too many redirects"]);
     let disabled = [("X-Error-Message", "Access to this resource is disabled.")];
     let lab = Lab::with(&["config.json"]);
     lab.server.mishap("/api/models", 1, answer(403, &disabled));

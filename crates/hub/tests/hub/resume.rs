@@ -1,4 +1,4 @@
-//! Connections that break, and contents that are not what they should be.
+//! Interrupted downloads and damaged contents.
 
 use std::fs;
 use std::time::Duration;
@@ -26,7 +26,7 @@ fn is_whole(lab: &Lab, path: Result<std::path::PathBuf>) {
 }
 
 #[test]
-fn a_cut_connection_is_taken_up_where_it_broke() {
+fn an_interrupted_download_is_resumed() {
     let lab = lab();
     lab.server.mishap("?signature", 1, Mishap::Cut(200_000));
     is_whole(&lab, get(&lab.hub(), MODEL, FILE));
@@ -39,10 +39,10 @@ fn a_cut_connection_is_taken_up_where_it_broke() {
 }
 
 #[test]
-fn a_line_that_always_breaks_leaves_what_arrived() {
+fn a_download_interrupted_by_every_attempt_keeps_its_bytes() {
     let lab = lab();
     lab.server.mishap("?signature", 3, Mishap::Cut(60_000));
-    let parts = [FILE, MODEL, "of 300017 bytes", "what arrived is kept", "run again"];
+    let parts = [FILE, MODEL, "of 300017 bytes", "interrupted repeatedly", "run again to resume"];
     says(get(&lab.hub(), MODEL, FILE), &parts);
     let kept = fs::metadata(partial(&lab)).expect("a partial file").len();
     assert!(kept > 100_000 && kept <= 180_000, "{kept}");
@@ -54,7 +54,7 @@ fn a_line_that_always_breaks_leaves_what_arrived() {
 }
 
 #[test]
-fn a_line_that_breaks_before_the_first_byte() {
+fn a_connection_closed_before_the_first_byte() {
     let lab = lab();
     lab.server.mishap("?signature", 3, Mishap::Cut(0));
     says(get(&lab.hub(), MODEL, FILE), &["no connection", &lab.server.storage[7..]]);
@@ -71,7 +71,7 @@ fn progress_resets_the_retries() {
 }
 
 #[test]
-fn damage_is_found_and_fetched_again() {
+fn a_damaged_download_is_retried() {
     for (file, needle) in [(FILE, "?signature"), ("config.json", "GET /api/resolve-cache")] {
         let lab = lab();
         lab.server.mishap(needle, 1, Mishap::Damage);
@@ -84,14 +84,17 @@ fn damage_is_found_and_fetched_again() {
 }
 
 #[test]
-fn damage_every_time_is_an_error() {
+fn two_damaged_downloads_are_an_error() {
     for (file, needle) in [(FILE, "?signature"), ("config.json", "GET /api/resolve-cache")] {
         let lab = lab();
         lab.server.mishap(needle, usize::MAX, Mishap::Damage);
         let content =
             if file == FILE { weights(SIZE) } else { b"{\"name\": \"config.json\"}\n".into() };
         let tag = if file == FILE { sha256(&content) } else { git(&content) };
-        says(get(&lab.hub(), MODEL, file), &[file, "damaged twice", &tag, "copy was removed"]);
+        says(
+            get(&lab.hub(), MODEL, file),
+            &[file, "damaged in two downloads", &tag, "copy was removed"],
+        );
         let left = fs::read_dir(lab.folder().join("blobs")).expect("blobs").count();
         assert_eq!(left, 0, "nothing is left of it");
         let fetched = lab.lines().into_iter().filter(|line| line.contains(needle)).count();
@@ -100,8 +103,8 @@ fn damage_every_time_is_an_error() {
 }
 
 #[test]
-fn partial_files_of_others() {
-    // Full of holes, too long, and whole already.
+fn partial_files_of_other_programs() {
+    // With holes, too long, and already complete.
     for content in [vec![0; 1000], vec![0; SIZE + 1], vec![0; SIZE], weights(SIZE)] {
         let lab = lab();
         fs::create_dir_all(lab.folder().join("blobs")).expect("a directory");
@@ -123,7 +126,7 @@ fn a_server_without_ranges() {
 }
 
 #[test]
-fn a_length_other_than_announced() {
+fn a_length_that_differs_from_the_metadata() {
     let lab = lab();
     for wrong in [SIZE - 1, SIZE + 1] {
         let redirect = vec![
@@ -137,18 +140,18 @@ fn a_length_other_than_announced() {
 }
 
 #[test]
-fn a_silent_server_is_not_waited_for_for_ever() {
+fn a_silent_server_runs_into_a_timeout() {
     let lab = lab();
     lab.server.mishap("/api/models", usize::MAX, Mishap::Silence(Duration::from_secs(2)));
     let silence = Duration::from_millis(100);
     let hub = Hub::new(Settings { silence, ..lab.settings() }).expect("settings");
-    says(get(&hub, MODEL, FILE), &["no connection", "no answer in time"]);
+    says(get(&hub, MODEL, FILE), &["no connection", "timeout"]);
 }
 
 #[test]
-fn a_full_or_locked_disk_names_the_place() {
+fn a_cache_that_cannot_be_written_is_named() {
     let lab = lab();
-    // A file where a directory belongs: the same for every user, root included.
+    // A file in place of the directory fails for every user, including root.
     fs::write(lab.folder(), "").expect("a file");
     let folder = lab.folder().display().to_string();
     says(get(&lab.hub(), MODEL, FILE), &["cannot create", &folder, "HF_HOME"]);

@@ -8,7 +8,7 @@ use crate::lab::{COMMIT, Lab, MODEL, SECRET, get, get_model, reference, says};
 use crate::server::Mishap;
 
 #[test]
-fn the_token_goes_to_the_endpoint_and_nowhere_else() -> Result<()> {
+fn the_token_is_sent_to_the_endpoint_only() -> Result<()> {
     let lab = Lab::with(&["config.json", "model.safetensors"]);
     get_model(&lab.hub_with_token(SECRET), MODEL)?;
     let (storage, hub): (Vec<_>, Vec<_>) =
@@ -16,7 +16,7 @@ fn the_token_goes_to_the_endpoint_and_nowhere_else() -> Result<()> {
     assert!(!storage.is_empty() && storage.iter().all(|seen| seen.token.is_none()));
     assert!(hub.len() > 3 && hub.iter().all(|seen| seen.token.as_deref() == Some(SECRET)));
 
-    // Nor does another host get it by a redirect of anything else.
+    // Another host does not get it by a redirect either.
     let elsewhere = vec![("Location", format!("{}/x", lab.server.storage))];
     lab.server.mishap("/api/models", 3, Mishap::Answer(307, elsewhere));
     says(get(&lab.hub_with_token(SECRET), MODEL, "x.json"), &["404"]);
@@ -25,7 +25,7 @@ fn the_token_goes_to_the_endpoint_and_nowhere_else() -> Result<()> {
 }
 
 #[test]
-fn no_token_without_one() -> Result<()> {
+fn without_a_token_none_is_sent() -> Result<()> {
     let lab = Lab::with(&["config.json", "model.safetensors"]);
     get_model(&lab.hub(), MODEL)?;
     assert!(lab.server.seen().iter().all(|seen| seen.token.is_none()));
@@ -33,14 +33,14 @@ fn no_token_without_one() -> Result<()> {
 }
 
 #[test]
-fn what_is_shown_holds_no_token() {
+fn messages_never_contain_the_token() {
     let lab = Lab::with(&["config.json"]);
     let hub = lab.hub_with_token(SECRET);
     assert!(!format!("{hub:?}").contains(SECRET));
     for status in [400, 401, 403, 404, 418, 429, 500] {
         let echo = vec![("X-Error-Message", format!("who is {SECRET}?"))];
         lab.server.mishap("/api/models", 3, Mishap::Answer(status, echo));
-        // `says` looks for the token in what is shown.
+        // `says` checks that the message has no token.
         says(get(&hub, MODEL, "config.json"), &[]);
         lab.server.mishap("/api/models", 3, Mishap::Cut(0));
         get(&hub, MODEL, "config.json").ok();
@@ -82,7 +82,7 @@ fn headers_that_lead_out_of_the_cache() {
     for location in ["file:///etc/passwd", "ftp://127.0.0.1/x", "::"] {
         let head = vec![("Location", location.to_owned())];
         lab.server.mishap("HEAD", 1, Mishap::Answer(302, head));
-        says(get(&lab.hub(), MODEL, "config.json"), &["redirects to no address"]);
+        says(get(&lab.hub(), MODEL, "config.json"), &["redirect has no valid address"]);
     }
     lab.server.change(|stored| stored[0].commit = "../../../x".to_owned());
     says(get(&lab.hub(), MODEL, "config.json"), &["names no commit"]);

@@ -8,7 +8,7 @@
 
 use vxf_core::Params;
 use vxf_core::numeric::sum_of_squares;
-use vxf_report::{Layout, Record, TrainingLoss};
+use vxf_report::{Layout, Line, Record, TrainingLoss};
 
 use crate::{Error, Result};
 
@@ -117,19 +117,20 @@ pub fn verdict(layout: &Layout, records: &[Record], strict: bool) -> Result<()> 
         return Err(Error::Doubtful { problem: first, reason: "and `--strict` was asked for" });
     }
     for block in &layout.blocks {
-        let (Some(control), Some(ratio)) = (&block.baseline, block.when.ratio) else { continue };
-        let runs = block.line(control).map_or(&[][..], |line| &line.runs);
-        let here = records.iter().filter(|record| runs.contains(&record.id));
-        let judged: Vec<_> = here.filter_map(|record| record.training_loss).collect();
-        if !judged.is_empty() && judged.iter().all(|loss| !loss.fell()) {
-            let problem = format!(
-                "{control} p={ratio}: the user's training did not lower its own loss under any of \
-                 {} seeds",
-                judged.len()
-            );
-            let reason = "and nothing defends that model: the attack is too weak to say anything \
-                          of a defence";
-            return Err(Error::Doubtful { problem, reason });
+        let Some(ratio) = block.when.ratio else { continue };
+        for Line { name, runs, .. } in block.baselines() {
+            let here = records.iter().filter(|record| runs.contains(&record.id));
+            let judged: Vec<_> = here.filter_map(|record| record.training_loss).collect();
+            if !judged.is_empty() && judged.iter().all(|loss| !loss.fell()) {
+                let problem = format!(
+                    "{name} p={ratio}: the user's training did not lower its own loss under any of \
+                     {} seeds",
+                    judged.len()
+                );
+                let reason = "and nothing defends that model: the attack is too weak to say anything \
+                              of a defence";
+                return Err(Error::Doubtful { problem, reason });
+            }
         }
     }
     Ok(())
@@ -142,7 +143,7 @@ mod tests {
     use candle_core::{Device, Tensor};
     use serde_json::json;
     use vxf_core::{Stage, Trainable};
-    use vxf_report::{Block, Line, RunId, When};
+    use vxf_report::{Block, RunId, When};
 
     use super::*;
 
@@ -218,12 +219,12 @@ mod tests {
         let line = |label: &str| Line {
             name: label.to_owned(),
             runs: (1..=3).map(|seed| id(label, seed)).collect(),
+            baseline: Some("sft".to_owned()),
         };
         let stage = Stage::FineTuning;
         let block = Block {
             when: When { stage, depth: 1, ratio: Some(0.2), again: false },
             lines: vec![line("sft"), line("vaccine")],
-            baseline: Some("sft".to_owned()),
             tested: vec!["vaccine".to_owned()],
         };
         let layout = Layout { blocks: vec![block], ..Layout::default() };

@@ -236,7 +236,19 @@ impl Graph {
         rows: &[Vec<Vec<usize>>],
         tested: &[usize],
     ) -> Block {
-        let mut block = Block { when, lines: Vec::new(), baseline: None, tested: Vec::new() };
+        let mut block = Block { when, lines: Vec::new(), tested: Vec::new() };
+        let name_at = |index: usize, depth: usize| {
+            let here = rows[index].get(depth)?.iter().map(|run| &self.runs[*run].id);
+            here.filter(|id| id.ratio == when.ratio).map(RunId::row).next()
+        };
+        // Plain training under the settings of a point of the axes, at this block's moment.
+        let baseline_of = |point: usize| {
+            let (index, plain) = pipelines.iter().enumerate().find(|(_, pipeline)| {
+                let last = pipeline.stages.len() - 1;
+                pipeline.beside && pipeline.point == point && pipeline.label(last, None) == BASELINE
+            })?;
+            name_at(index, when.depth.min(plain.stages.len() - 1))
+        };
         for (index, row) in rows.iter().enumerate() {
             let repaired = when.stage == Stage::PostTuning;
             let last = row.len().saturating_sub(1);
@@ -251,12 +263,11 @@ impl Graph {
                 let runs: Vec<_> = here.filter(|id| id.ratio == when.ratio).cloned().collect();
                 let Some(name) = runs.first().map(RunId::row) else { continue };
                 if block.line(&name).is_none() {
-                    block.lines.push(Line { name: name.clone(), runs });
+                    let baseline = baseline_of(pipelines[index].point);
+                    block.lines.push(Line { name: name.clone(), runs, baseline });
                 }
-                if pipelines[index].beside && pipelines[index].label(depth, None) == BASELINE {
-                    block.baseline = Some(name.clone());
-                }
-                if tested.contains(&index) && depth == when.depth.min(last) {
+                let tested = tested.contains(&index) && depth == when.depth.min(last);
+                if tested && !block.tested.contains(&name) {
                     block.tested.push(name);
                 }
             }
@@ -281,7 +292,7 @@ impl Graph {
     }
 }
 
-/// All pipelines, baselines first, and the indices of the tested ones.
+/// All pipelines, point by point with the baselines first, and the indices of the tested ones.
 fn pipelines(
     experiment: &Experiment,
     source: Option<&Source>,
@@ -297,9 +308,6 @@ fn pipelines(
             let stages = baseline(&stages, defense, embedded)?;
             all.push(Pipeline { stages, point, beside: true, suffix: "" });
         }
-    }
-    for (point, each) in experiment.points.iter().enumerate() {
-        let stages: Vec<_> = each.recipe.stages().cloned().collect();
         let mut own = Pipeline { stages, point, beside: false, suffix: "" };
         let same = all.iter().position(|known| known.same_as(&own));
         let index = same.unwrap_or_else(|| {

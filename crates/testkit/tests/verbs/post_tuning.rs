@@ -125,7 +125,7 @@ fn each_layers_update_is_projected() {
                 let other = v.matmul(&v.t().expect("transposed")).expect("a product");
                 let other = (other.matmul(&update).expect("a product") / length).expect("scaled");
                 let differs = cosine(&other, &update).expect("a cosine") < THRESHOLD;
-                projected += f64::from(u8::from(turns));
+                projected += f64::from(u8::from(differs));
                 let expected = (w + if differs { other } else { update }).expect("a sum");
                 let (ours, theirs) = (entries(&merged(&done.weights)), entries(&expected));
                 let off = distance(&ours.expect("numbers"), &theirs.expect("numbers"));

@@ -28,7 +28,7 @@ const FLAT_VALUES: u64 = 64 << 20;
 const ROWS_PER_BYTE: u64 = 64;
 
 const NOT_PARQUET: &str = "this is not a Parquet file";
-const DAMAGED: &str = "the file is damaged; get it again";
+const DAMAGED: &str = "the file is damaged; download it again";
 
 /// Validates the magic bytes, the footer and the column tree.
 pub fn footer(file: &mut File, size: u64) -> Result<(), String> {
@@ -46,7 +46,7 @@ pub fn footer(file: &mut File, size: u64) -> Result<(), String> {
     match (&magic, &end) {
         (b"PAR1", b"PAR1") => {}
         (b"PARE", _) | (_, b"PARE") => return Err("the file is encrypted".to_owned()),
-        (b"PAR1", _) => return Err("the end of the file is missing; get it again".to_owned()),
+        (b"PAR1", _) => return Err("the end of the file is missing; download it again".to_owned()),
         _ => return Err(NOT_PARQUET.to_owned()),
     }
     let length = u64::from(u32::from_le_bytes([a, b, c, d]));
@@ -86,7 +86,7 @@ impl Tree {
                 self.children = Some(count);
                 Ok(())
             }
-            _ => Err(format!("a column claims {count} columns within, of {}", self.elements)),
+            _ => Err(format!("a column claims {count} inner columns, of {}", self.elements)),
         }
     }
 
@@ -212,14 +212,14 @@ impl Page {
 
 /// Refuses a page that decompresses to more than it claims, since the crate would keep all of it.
 fn gzip(reader: &mut BufReader<&File>, page: &Page) -> Result<(), String> {
-    let io = |error: std::io::Error| format!("a page cannot be expanded: {error}");
+    let io = |error: std::io::Error| format!("a page cannot be decompressed: {error}");
     let levels = page.levels.min(page.stored);
     std::io::copy(&mut reader.take(levels), &mut std::io::sink()).map_err(io)?;
     let packed = reader.take(page.stored - levels);
     let mut expanded = MultiGzDecoder::new(packed).take(page.expanded + 1);
     match std::io::copy(&mut expanded, &mut std::io::sink()).map_err(io)? {
         length if length > page.expanded => {
-            Err(format!("a page claims {} bytes and expands to more; {DAMAGED}", page.expanded))
+            Err(format!("a page claims {} bytes, but expands to more; {DAMAGED}", page.expanded))
         }
         _ => Ok(()),
     }

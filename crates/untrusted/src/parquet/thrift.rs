@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_structure_is_walked_to_its_end() -> Result<()> {
+    fn a_structure_is_read_to_its_end() -> Result<()> {
         // 1: i32 = -3; 2: list of two structures {1: true}; 5: binary "ab"; stop.
         let bytes = [0x15, 5, 0x19, 0x2c, 0x11, 0, 0x12, 0, 0x38, 2, b'a', b'b', 0, 99];
         let (read, seen) = events(&bytes)?;
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn nesting_and_length_are_bounded() {
+    fn nesting_and_length_are_limited() {
         for bytes in [
             vec![0x1c; 4000],
             [vec![0x19], vec![0x19; 4000]].concat(),

@@ -190,7 +190,7 @@ fn missing_and_incomplete_shards_are_named() {
 
     for length in [0, 7, 100, whole.len() - 1] {
         std::fs::write(&file, &whole[..length]).expect("a part of it");
-        refused(directory.path(), &[&shard(1), "whole"]);
+        refused(directory.path(), &[&shard(1), "not a complete safetensors file"]);
     }
 }
 

@@ -7,7 +7,7 @@ use super::*;
 use crate::config::Reduce;
 use crate::fake::{blocks, scales};
 
-/// One full sample and one that is padded by one position.
+/// A full sample, and one that is padded by one position.
 fn samples() -> Vec<Example> {
     vec![Example { tokens: vec![1, 2], prompt: 1 }, Example { tokens: vec![3], prompt: 0 }]
 }
@@ -18,10 +18,10 @@ fn close(a: f64, b: f64) {
 
 /// The drift from attention scales (1, 1) to (1, 2), by `definition`, in batches of two.
 ///
-/// [`blocks`] embeds tokens 0 to 3 as (0, 1), (3, 4), (0, 2), (1, 0) and zeros. Layer 0 turns h into 2h. So
-/// layer 1's attention output was 2h and is 4h now: the change is 2h, of squared norm 100 and 16
-/// in the first sample, 4 and (padding) 4 in the second. The aligned model's outputs are h in
-/// layer 0 and 2h in layer 1: five times h squared together, 125 and 20, 5 and (padding) 5.
+/// [`blocks`] embeds tokens 0 to 3 as (0, 1), (3, 4), (0, 2), (1, 0), then zeros. Layer 0 maps h to
+/// 2h, so layer 1's attention output changes from 2h to 4h. The change 2h has squared norm 100 and
+/// 16 in the first sample, 4 and (padding) 4 in the second. The aligned model's outputs are h in
+/// layer 0 and 2h in layer 1, together 5 h^2: 125 and 20, 5 and (padding) 5.
 fn figures(definition: &DriftConfig) -> Result<Drift> {
     let blocks = blocks()?;
     let (aligned, tuned) = (scales([1.0, 1.0])?, scales([1.0, 2.0])?);
@@ -33,7 +33,7 @@ fn figures(definition: &DriftConfig) -> Result<Drift> {
 }
 
 #[test]
-fn a_model_has_not_drifted_from_itself() -> Result<()> {
+fn the_drift_from_the_same_model_is_zero() -> Result<()> {
     let (blocks, weights) = (blocks()?, scales([1.0, 0.5])?);
     let samples = samples();
     let batch = Batch::new(&samples.iter().collect::<Vec<_>>(), blocks.device())?;
@@ -47,7 +47,7 @@ fn a_model_has_not_drifted_from_itself() -> Result<()> {
 }
 
 #[test]
-fn the_default_is_one_norm_per_sample() -> Result<()> {
+fn the_default_averages_one_norm_per_sample() -> Result<()> {
     let found = figures(&DriftConfig::default())?;
     close(found.change, (116f64.sqrt() + 2.0) / 2.0);
     close(found.aligned, (145f64.sqrt() + 5f64.sqrt()) / 2.0);
@@ -58,7 +58,7 @@ fn the_default_is_one_norm_per_sample() -> Result<()> {
 }
 
 #[test]
-fn other_definitions_by_hand() -> Result<()> {
+fn other_definitions_match_hand_computed_values() -> Result<()> {
     let with = |norm, reduce| {
         figures(&DriftConfig { norm, reduce, ..DriftConfig::default() }).map(|found| found.change)
     };
@@ -70,12 +70,12 @@ fn other_definitions_by_hand() -> Result<()> {
 }
 
 #[test]
-fn padding_counts_only_when_it_is_not_masked() -> Result<()> {
+fn padding_counts_only_if_it_is_not_masked() -> Result<()> {
     let squared =
         DriftConfig { norm: Norm::L2Squared, reduce: Reduce::Sum, ..DriftConfig::default() };
     close(figures(&squared)?.change, 100.0 + 16.0 + 4.0);
-    // Without a mask the fake attends to padding: its padded positions come out doubled in every
-    // layer. Layer 0 makes 3h of the padding's h, layer 1's output is 6h and becomes 12h.
+    // Without a mask the attention output at padding is doubled in every layer: layer 0 maps the
+    // padding's h to 3h, and layer 1's output changes from 6h to 12h.
     let found = figures(&DriftConfig { mask_padding: false, ..squared })?;
     close(found.change, 100.0 + 16.0 + 4.0 + 36.0);
     let token =
@@ -98,17 +98,17 @@ fn the_reference_sums_squares_of_ten_batches() -> Result<()> {
 }
 
 #[test]
-fn the_residual_stream_moves_as_well() -> Result<()> {
+fn the_residual_stream_drifts_as_well() -> Result<()> {
     let sites = SiteSelection::try_from(vec!["block_output.1".to_owned()])?;
     let found = figures(&DriftConfig { sites, ..DriftConfig::default() })?;
     assert_eq!(found.sites, [Site::block_output(1)]);
-    // The stream adds the attention output to what came in: its change is the same 2h.
+    // The residual stream adds the attention output to the input, so its change is also 2h.
     close(found.change, (116f64.sqrt() + 2.0) / 2.0);
     Ok(())
 }
 
 #[test]
-fn a_site_that_is_never_visited_is_an_error() -> Result<()> {
+fn a_site_that_the_backbone_lacks_is_an_error() -> Result<()> {
     let sites = SiteSelection::all(SiteKind::MlpOutput);
     let error = figures(&DriftConfig { sites, ..DriftConfig::default() });
     assert!(matches!(error, Err(Error::UnknownSite { site, .. }) if site == "mlp_output.0"));
@@ -116,7 +116,7 @@ fn a_site_that_is_never_visited_is_an_error() -> Result<()> {
 }
 
 #[test]
-fn the_metric_gives_both_figures_and_their_definition() -> Result<()> {
+fn the_metric_reports_both_figures_and_their_definition() -> Result<()> {
     let blocks = blocks()?;
     let (aligned, tuned) = (scales([1.0, 1.0])?, scales([1.0, 2.0])?);
     let probes = probes(BTreeMap::from([("alignment".to_owned(), samples())]), 2);

@@ -17,7 +17,7 @@ fn samples() -> Vec<Example> {
     ]
 }
 
-/// Cross-entropy of `class` under the logits of [`ROWS`], by the definition.
+/// Cross-entropy of `class` under the logits of [`ROWS`], by its definition.
 fn by_hand(token: usize, class: usize) -> f64 {
     let logits = ROWS[token].map(f64::from);
     logits.iter().map(|x| x.exp()).sum::<f64>().ln() - logits[class]
@@ -31,7 +31,7 @@ fn measure(metric: &dyn Metric, name: &str) -> Result<Measurement> {
 }
 
 #[test]
-fn every_token_counts_once() -> Result<()> {
+fn the_default_averages_over_tokens() -> Result<()> {
     let figure = measure(&AlignmentLoss { average: Average::Token }, "alignment")?;
     let sum = by_hand(1, 2) + by_hand(2, 0) + by_hand(1, 2) + by_hand(0, 0);
     assert!((figure.value - sum / 4.0).abs() < 1e-6, "{} {}", figure.value, sum / 4.0);
@@ -52,7 +52,7 @@ fn the_reference_averages_batches() -> Result<()> {
 }
 
 #[test]
-fn perplexity_is_the_exponential() -> Result<()> {
+fn perplexity_is_the_exponential_of_the_mean() -> Result<()> {
     let figure = measure(&Perplexity, "fluency")?;
     let mean = measure(&AlignmentLoss { average: Average::Token }, "alignment")?.value;
     assert!((figure.value - mean.exp()).abs() < 1e-9);
@@ -61,7 +61,7 @@ fn perplexity_is_the_exponential() -> Result<()> {
 }
 
 #[test]
-fn prompts_alone_are_left_out() -> Result<()> {
+fn batches_without_answers_are_left_out() -> Result<()> {
     let (table, weights) = (Table::new(&ROWS)?, Params::new());
     let model = Model { backbone: &table, weights: &weights };
     let full = Batch::new(&[&samples()[0]], table.device())?;
@@ -79,7 +79,7 @@ fn missing_samples_are_named() {
 }
 
 #[test]
-fn settings_are_read_by_name() -> Result<()> {
+fn settings_are_parsed_by_name() -> Result<()> {
     let entry = vxf_core::registry::find::<dyn MetricConfig>("alignment-loss")?;
     let config = (entry.parse)(serde_json::json!({ "average": "batch" }))?;
     assert!(config.follows_training());
