@@ -40,6 +40,8 @@ pub enum Format {
     Safetensors,
     /// PyTorch pickle files. They may hold code, which the reader here never runs.
     Pickle,
+    /// A GGUF file, whose quantised tensors are read as f32.
+    Gguf,
     /// No files: compiled into the program, or created in memory.
     Memory,
 }
@@ -49,6 +51,7 @@ impl std::fmt::Display for Format {
         f.write_str(match self {
             Self::Safetensors => "safetensors",
             Self::Pickle => "PyTorch pickle",
+            Self::Gguf => "GGUF",
             Self::Memory => "memory",
         })
     }

@@ -6,6 +6,7 @@
 
 pub mod checkpoint;
 pub mod family;
+pub mod gguf;
 pub mod peft;
 
 pub use checkpoint::{Checkpoint, Format};

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use vxf_core::{Backbone, Params, Trainable};
-use vxf_data::{Codec, TemplateChoice};
+use vxf_data::{Check, Codec, Sample, TemplateChoice};
 use vxf_hf::checkpoint::{Checkpoint, Format};
 use vxf_hf::peft::{self, ADAPTER_CONFIG};
 use vxf_hf::{Adapter, Outline, load_backbone, outline};
@@ -44,7 +44,7 @@ pub struct Base {
     /// Its weights and configuration, with the adapters of the recipe merged in.
     pub checkpoint: Checkpoint,
     /// Its tokenizer with the recipe's template.
-    pub codec: Codec,
+    pub codec: Arc<Codec>,
     /// Its shapes.
     pub outline: Outline,
     /// Its directory; `None` for the embedded model.
@@ -118,10 +118,7 @@ impl Base {
             checkpoint = checkpoint.adapted(&adapter)?;
         }
         let outline = outline(checkpoint.raw_config(), &name)?;
-        codec.fits(outline.architecture.vocabulary).map_err(|error| Error::Tokenizer {
-            origin: name.clone(),
-            problem: error.to_string(),
-        })?;
+        let codec = Arc::new(codec.for_vocabulary(outline.architecture.vocabulary));
         let dtype = settings.dtype.into();
         let (shared, ready) = (Mutex::new(None), Mutex::new(None));
         Ok(Self {
@@ -201,6 +198,12 @@ impl Base {
     /// When a tensor is missing or damaged.
     pub fn load(&self, checkpoint: &Checkpoint) -> Result<Arc<dyn Backbone>> {
         Ok(load_backbone(checkpoint, self.dtype, &self.device)?)
+    }
+
+    /// Checks that its template can format a sample.
+    pub fn check(&self) -> Arc<Check> {
+        let codec = self.codec.clone();
+        Arc::new(move |sample: &Sample, test| codec.check(sample, test))
     }
 
     /// Digests of its files. Reads all of them.

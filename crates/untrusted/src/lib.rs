@@ -8,6 +8,7 @@
 
 mod account;
 mod digest;
+pub mod gguf;
 mod lfs;
 pub mod parquet;
 pub mod pickle;

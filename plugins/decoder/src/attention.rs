@@ -14,6 +14,8 @@ use crate::rope::Tables;
 pub(crate) struct Positions {
     pub(crate) offset: usize,
     pub(crate) rotary: Option<Tables>,
+    /// The tables of layers with a window, where they are others.
+    pub(crate) local: Option<Tables>,
 }
 
 /// The attention of one layer.
@@ -22,6 +24,7 @@ pub(crate) struct Attention {
     heads: usize,
     kv_heads: usize,
     window: Option<usize>,
+    query_scale: Option<f64>,
     dropout: Dropout,
     query: Linear,
     key: Linear,
@@ -43,6 +46,7 @@ impl Attention {
             heads: design.heads,
             kv_heads: design.kv_heads,
             window: design.windows[layer],
+            query_scale: design.query_scale,
             dropout: Dropout { name: name("self_attn"), rate: design.attention_dropout },
             query: linear("self_attn.q_proj")?,
             key: linear("self_attn.k_proj")?,
@@ -63,8 +67,14 @@ impl Attention {
     ) -> Result<Tensor> {
         self.dropout.only_in_evaluation(x, pass)?;
         let (query_norm, key_norm) = (self.query_norm.as_ref(), self.key_norm.as_ref());
-        let query = heads(&self.query.forward(x, pass)?, self.heads, query_norm, positions, pass)?;
-        let mut key = heads(&self.key.forward(x, pass)?, self.kv_heads, key_norm, positions, pass)?;
+        let local = positions.local.as_ref().filter(|_| self.window.is_some());
+        let rotation = local.or(positions.rotary.as_ref()).map(|it| (it, positions.offset));
+        let query = heads(&self.query.forward(x, pass)?, self.heads, query_norm, rotation, pass)?;
+        let query = match self.query_scale {
+            Some(scale) => ops::scaled(&query, scale)?,
+            None => query,
+        };
+        let mut key = heads(&self.key.forward(x, pass)?, self.kv_heads, key_norm, rotation, pass)?;
         let mut value = ops::split_heads(&self.value.forward(x, pass)?, self.kv_heads)?;
         if let Some(cache) = cache {
             (key, value) = cache.append(&key, &value)?;
@@ -114,13 +124,13 @@ fn heads(
     x: &Tensor,
     count: usize,
     norm: Option<&Norm>,
-    positions: &Positions,
+    rotation: Option<(&Tables, usize)>,
     pass: &Pass<'_>,
 ) -> Result<Tensor> {
     let normed = norm.map(|norm| norm.forward(x, pass)).transpose()?;
     let x = normed.as_ref().unwrap_or(x);
-    Ok(match &positions.rotary {
-        Some(Tables { cos, sin }) => ops::rotary(x, count, cos, sin, positions.offset)?,
+    Ok(match rotation {
+        Some((Tables { cos, sin }, offset)) => ops::rotary(x, count, cos, sin, offset)?,
         None => ops::split_heads(x, count)?,
     })
 }

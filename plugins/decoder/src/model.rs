@@ -17,7 +17,7 @@ use crate::cached::Cached;
 use crate::design::{Design, Position};
 use crate::embedding::Embedding;
 use crate::parts::Parts;
-use crate::rope::Rotary;
+use crate::rope::{Rope, Rotary};
 
 /// A decoder with frozen weights; trained ones come from the pass.
 #[derive(Clone, Debug)]
@@ -29,6 +29,8 @@ pub struct Transformer {
     tensors: Params,
     embedding: Embedding,
     rotary: Option<Rotary>,
+    /// The rotation of layers with a window, where it is another one.
+    local_rotary: Option<Rotary>,
     blocks: Vec<Block>,
     norm: Option<Norm>,
     /// The projection back to the width of the token embeddings.
@@ -54,15 +56,15 @@ impl Transformer {
         let tensors = checkpoint.tensors(&outline.tensors, dtype, device)?;
         let parts = Parts { design, tensors: &tensors, dtype, device };
         let output_name = design.output_name();
+        let (width, positions) = (design.head_width, design.positions);
+        let rotary = |rope: &Rope| Rotary::new(rope, width, positions, dtype, device);
         Ok(Self {
             embedding: Embedding::new(&parts)?,
             rotary: match &design.position {
                 Position::Learned { .. } => None,
-                Position::Rotary(rope) => {
-                    let (width, positions) = (design.head_width, design.positions);
-                    Some(Rotary::new(rope, width, positions, dtype, device))
-                }
+                Position::Rotary(rope) => Some(rotary(rope)),
             },
+            local_rotary: design.local_rope.as_ref().map(rotary),
             blocks: (0..outline.architecture.layers)
                 .map(|layer| Block::new(layer, &parts))
                 .collect::<Result<_>>()?,
@@ -100,8 +102,11 @@ impl Transformer {
 
     /// The positions of `length` tokens from position `offset`.
     pub(crate) fn positions_from(&self, offset: usize, length: usize) -> Result<Positions> {
-        let tables = self.rotary.as_ref().map(|rotary| rotary.tables(offset + length));
-        Ok(Positions { offset, rotary: tables.transpose()? })
+        let tables = |rotary: &Option<Rotary>| {
+            rotary.as_ref().map(|rotary| rotary.tables(offset + length)).transpose()
+        };
+        let (rotary, local) = (tables(&self.rotary)?, tables(&self.local_rotary)?);
+        Ok(Positions { offset, rotary, local })
     }
 
     /// The input of the output projection.

@@ -60,6 +60,11 @@ pub enum Scaling {
 }
 
 impl Rope {
+    /// A rotation that is not scaled.
+    pub fn plain(theta: f64) -> Self {
+        Self { theta, scaling: Scaling::None }
+    }
+
     /// The angle per position of each of the `half` rotated pairs of a head, for sequences of
     /// `length` positions.
     ///

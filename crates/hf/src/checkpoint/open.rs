@@ -13,11 +13,12 @@ use vxf_core::{Error, Result};
 use vxf_untrusted::{LARGE, SMALL};
 
 /// The files that may hold the tensors, in order of preference.
-const CANDIDATES: [(&str, Format, bool); 4] = [
+const CANDIDATES: [(&str, Format, bool); 5] = [
     ("model.safetensors", Format::Safetensors, false),
     ("model.safetensors.index.json", Format::Safetensors, true),
     ("pytorch_model.bin", Format::Pickle, false),
     ("pytorch_model.bin.index.json", Format::Pickle, true),
+    (crate::gguf::WEIGHTS, Format::Gguf, false),
 ];
 
 fn fail(path: &Path, problem: impl Into<String>) -> Error {

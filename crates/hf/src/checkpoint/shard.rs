@@ -21,12 +21,13 @@ pub(crate) struct Info {
 pub(crate) enum Shard {
     Mapped(MmapedSafetensors),
     Pickled(PthTensors),
+    Gguf(crate::gguf::Weights),
     Embedded(SliceSafetensors<'static>),
     Made(Params),
 }
 
 impl Shard {
-    /// Opens a file: safetensors, or a pickle if its name ends in `.bin`.
+    /// Opens a file: safetensors, or a pickle if its name ends in `.bin`, or GGUF.
     ///
     /// # Errors
     /// When it cannot be read, is truncated or has another format than its name says.
@@ -35,6 +36,9 @@ impl Shard {
             |problem: String| Error::Checkpoint { path: file.display().to_string(), problem };
         if file.extension().is_some_and(|extension| extension == "bin") {
             return pickled(file).map(Self::Pickled).map_err(fail);
+        }
+        if crate::gguf::is_gguf(file) {
+            return crate::gguf::Weights::open(file).map(Self::Gguf).map_err(fail);
         }
         vxf_untrusted::no_lfs_pointer(file).map_err(fail)?;
         header::header(file)
@@ -60,6 +64,7 @@ impl Shard {
             Self::Mapped(tensors) => first(tensors.tensors()),
             Self::Embedded(tensors) => first(tensors.tensors()),
             Self::Pickled(tensors) => tensors.tensor_infos().keys().cloned().collect(),
+            Self::Gguf(weights) => weights.names().cloned().collect(),
             Self::Made(tensors) => tensors.names().map(str::to_owned).collect(),
         };
         names.sort_unstable();
@@ -75,6 +80,9 @@ impl Shard {
                 let info = tensors.tensor_infos().get(name)?;
                 let shape = info.layout.dims().to_vec();
                 return Some(Info { dtype: Some(info.dtype), shape });
+            }
+            Self::Gguf(weights) => {
+                return Some(Info { dtype: Some(DType::F32), shape: weights.shape(name)? });
             }
             Self::Made(tensors) => {
                 let tensor = tensors.get(name)?;
@@ -110,6 +118,7 @@ impl Shard {
                 let read = caught(|| tensors.get(name));
                 read.unwrap_or_else(|| Err(broken(name)))?.ok_or_else(|| missing(name))?
             }
+            Self::Gguf(weights) => weights.read(name).map_err(candle_core::Error::Msg)?,
             Self::Made(tensors) => {
                 let tensor = tensors.get(name).ok_or_else(|| missing(name))?;
                 tensor.to_device(&Device::Cpu)?

@@ -24,6 +24,7 @@ mod packed;
 mod relu;
 mod rms_norm;
 mod rotary;
+mod scale;
 mod swiglu;
 
 use std::ops::Deref;
@@ -42,6 +43,7 @@ pub use packed::{packed, padded};
 pub use relu::relu;
 pub use rms_norm::rms_norm;
 pub use rotary::{rotary, split_heads};
+pub use scale::scaled;
 pub use swiglu::{geglu, swiglu};
 
 pub(crate) use attention::Dims as AttentionDims;

@@ -155,13 +155,17 @@ impl SeedData {
         questions_fit(&questions, base)?;
         let sampling = source.sampling();
         let draws = (sampling.temperature != 0.0).then_some(seed);
+        let key = Key::root(seed).child("data").child("sampling");
         Ok(Self {
             sets,
             examples,
             questions,
             grader: source.grader(),
-            sampler: sampler::of(&sampling, &Key::root(seed).child("data").child("sampling")),
-            sampling: json!([sampling, draws]),
+            sampler: sampler::for_model(&sampling, &key, &base.codec),
+            sampling: match base.codec.generation().is_plain() {
+                true => json!([sampling, draws]),
+                false => json!([sampling, draws, base.codec.generation()]),
+            },
             graded: graded(&recipe.data.value()),
             batch_size: source.batch_size(),
         })
@@ -189,7 +193,7 @@ impl SeedData {
         Probes {
             examples: self.examples.clone(),
             questions: self.questions.clone(),
-            text: Box::new(base.codec.clone()),
+            text: Box::new((*base.codec).clone()),
             judges: judges.named(),
             grader: self.grader,
             sampler: Box::new(self.sampler.clone()),

@@ -77,10 +77,10 @@ pub fn answers(
     let probes = Probes {
         examples: BTreeMap::new(),
         questions: BTreeMap::from([(SET.to_owned(), Questions::default())]),
-        text: Box::new(base.codec.clone()),
+        text: Box::new((*base.codec).clone()),
         judges: Vec::new(),
         grader: None,
-        sampler: Box::new(sampler::of(&sampling, &Key::root(asking.seed))),
+        sampler: Box::new(sampler::for_model(&sampling, &Key::root(asking.seed), &base.codec)),
         batch_size: prompts.len(),
     };
     let model = Model { backbone: &*model, weights: &weights };

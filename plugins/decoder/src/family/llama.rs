@@ -3,6 +3,7 @@
 use super::fields::{Fields, Read, unsupported};
 use super::{layers, output, padding, rotary, shared_width};
 use crate::design::{Biases, Design, Mlp, Names, Norm, Position};
+use crate::rope::Rope;
 
 const DEFAULTS: Defaults =
     Defaults { family: "llama", kv_heads: None, head_width: None, positions: 2048 };
@@ -30,15 +31,24 @@ pub(super) fn design(fields: Fields<'_>) -> Read<Design> {
 /// The common part of Llama and related families, without biases.
 pub(super) fn like(fields: Fields<'_>, defaults: &Defaults) -> Read<Design> {
     let mlp = gated(fields, "hidden_act", Mlp::SwiGlu)?;
+    let positions = fields.size_or("max_position_embeddings", defaults.positions)?;
+    let (rope, unknown) = rotary::rope(fields, positions)?;
+    Ok(Design { mlp, unknown, ..shaped(fields, defaults, rope)? })
+}
+
+/// [`like`] with a given rotation.
+pub(super) fn shaped(fields: Fields<'_>, defaults: &Defaults, rope: Rope) -> Read<Design> {
     let (width, heads) = (fields.size("hidden_size")?, fields.size("num_attention_heads")?);
     let vocabulary = fields.size("vocab_size")?;
     let positions = fields.size_or("max_position_embeddings", defaults.positions)?;
-    let (rope, unknown_rope) = rotary::rope(fields, positions)?;
     Ok(Design {
         family: defaults.family,
         names: Names::LLAMA,
         width,
         embedding_width: width,
+        embedding_scale: None,
+        local_rope: None,
+        query_scale: None,
         inner: fields.size("intermediate_size")?,
         heads,
         kv_heads: fields.optional_size("num_key_value_heads", defaults.kv_heads)?.unwrap_or(heads),
@@ -55,13 +65,13 @@ pub(super) fn like(fields: Fields<'_>, defaults: &Defaults) -> Read<Design> {
         norm_first: true,
         final_norm: true,
         query_key_norm: false,
-        mlp,
+        mlp: Mlp::SwiGlu,
         biases: Biases { query_key_value: false, output: false, mlp: false },
         output: output(fields, false)?,
         padding: padding(fields, None, vocabulary)?,
         dropout: 0.0,
         attention_dropout: fields.rate_or("attention_dropout", 0.0)?,
-        unknown: unknown_rope,
+        unknown: Vec::new(),
     })
 }
 

@@ -3,6 +3,7 @@
 //! Defaults are those of transformers for the family, because files omit them.
 
 mod fields;
+mod gemma;
 mod harmless;
 mod layer_types;
 mod llama;
@@ -31,6 +32,8 @@ pub(crate) const MISTRAL: Reader = Reader(mistral::design);
 pub(crate) const QWEN2: Reader = Reader(qwen::second);
 /// Qwen3: Llama with a norm on each head's queries and keys.
 pub(crate) const QWEN3: Reader = Reader(qwen::third);
+/// Gemma 3: four norms, scaled embeddings, windows with a rotation of their own.
+pub(crate) const GEMMA3: Reader = Reader(gemma::third);
 /// OPT: layer norms, learned positions, a plain MLP.
 pub(crate) const OPT: Reader = Reader(opt::design);
 

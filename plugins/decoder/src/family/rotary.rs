@@ -12,10 +12,19 @@ const ORIGINAL: &str = "original_max_position_embeddings";
 /// Reads `rope_theta` with `rope_scaling`, or `rope_parameters`, of a model with this number of
 /// positions; with the unknown keys of that object.
 pub(super) fn rope(fields: Fields<'_>, positions: usize) -> Read<(Rope, Vec<String>)> {
+    rope_with(fields, positions, 10_000.0)
+}
+
+/// [`rope`] with this base where none is given.
+pub(super) fn rope_with(
+    fields: Fields<'_>,
+    positions: usize,
+    theta: f64,
+) -> Read<(Rope, Vec<String>)> {
     let nothing = serde_json::Map::new();
     let (key, object) = parameters(fields)?.unwrap_or(("rope_parameters", &nothing));
     let account = Account::of(object);
-    let theta = fields.positive_or("rope_theta", 10_000.0)?;
+    let theta = fields.positive_or("rope_theta", theta)?;
     let rope = Settings { key, outer: fields, inner: Fields(&account), positions }.rope(theta)?;
     let unknown = account.unread(&[ORIGINAL, "type", "rope_type"]);
     Ok((rope, unknown.into_iter().map(|inner| format!("{key}.{inner}")).collect()))
