@@ -142,3 +142,35 @@ fn no_test_is_switched_off() {
         assert_eq!(off("doctest"), !examples, "{place}: `doctest = false` if it has no examples");
     }
 }
+
+/// What a kind of stage means is said in few places: a new kind is added there.
+#[test]
+fn at_most_six_files_name_a_stage() {
+    let kinds = ["Alignment", "FineTuning", "PostTuning"].map(|kind| format!("Stage::{kind}"));
+    let names = ["alignment", "fine_tuning", "post_tuning"].map(|name| format!("\"{name}\""));
+    let names_one = |line: &str| {
+        let line = line.trim_start();
+        !line.starts_with("//") && kinds.iter().chain(&names).any(|name| line.contains(name))
+    };
+    let source = |name: &str| root().join("crates").join(name).join("src");
+    let mut open = ["run", "recipe", "report", "cli"].map(source).to_vec();
+    let mut found = Vec::new();
+    while let Some(directory) = open.pop() {
+        for entry in std::fs::read_dir(&directory).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                open.push(path);
+                continue;
+            }
+            if path.ends_with("tests.rs") {
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).expect("a source file");
+            let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+            if code.lines().any(names_one) {
+                found.push(path);
+            }
+        }
+    }
+    assert!(!found.is_empty() && found.len() <= 6, "{found:?}");
+}

@@ -51,7 +51,7 @@ fn refuses(program: &Path, arguments: &[&str], parts: &[&str]) {
 }
 
 #[test]
-fn a_stranger_s_defense_has_the_whole_command_line() {
+fn an_external_defense_has_the_whole_command_line() {
     let program = cargo(&["build"]);
 
     let list = json(&program, &["list", "--json"]);
@@ -90,7 +90,7 @@ fn a_stranger_s_defense_has_the_whole_command_line() {
     let result: Value = serde_json::from_slice(&run.stdout).expect("one JSON value");
     let runs = result["runs"].as_array().expect("runs");
     let own = runs.iter().filter(|run| run["label"] == "blend").count();
-    assert_eq!(own, 2, "the aligned model and the attacked one");
+    assert_eq!(own, 2, "the aligned model and the fine-tuned one");
     assert!(output.join("blend/0.5/1/result.json").is_file());
 }
 
@@ -127,7 +127,7 @@ fn recipe() -> (tempfile::TempDir, String) {
 }
 
 #[test]
-fn what_a_stranger_s_plugins_need_is_checked_before_a_run() {
+fn needs_of_external_plugins_are_checked_before_a_run() {
     let program = cargo(&["build"]);
     let (_directory, recipe) = recipe();
     let validate = |arguments: &[&str]| {
@@ -148,9 +148,9 @@ fn what_a_stranger_s_plugins_need_is_checked_before_a_run() {
         let all = [&["validate", &recipe, "--post-tune-defense=pull-back"], arguments].concat();
         refuses(&program, &all, parts);
     };
-    let two = "`blend` and `step-away` both make the gradient";
+    let two = "`blend` and `step-away` both compute the gradient";
     refused(&["--defense=blend+step-away"], &["--defense", two]);
-    refused(&["--defense=pull-back"], &["`pull-back` belongs to the post_tuning stage"]);
+    refused(&["--defense=pull-back"], &["`pull-back` belongs to the stage `post_tuning`"]);
     refused(&["--set=data.source=vilage"], &["vilage", "village"]);
     refused(&["--set=data.prompts=0"], &["data.prompts", "must be from 1 to"]);
 
@@ -163,7 +163,7 @@ fn what_a_stranger_s_plugins_need_is_checked_before_a_run() {
 }
 
 #[test]
-fn a_stranger_s_method_metric_and_data_make_a_run() {
+fn external_method_metric_and_data_run_together() {
     let program = cargo(&["build"]);
     let (directory, recipe) = recipe();
     let output = directory.path().join("out");
@@ -205,6 +205,6 @@ fn a_stranger_s_method_metric_and_data_make_a_run() {
 }
 
 #[test]
-fn a_stranger_s_plugins_keep_the_laws() {
+fn external_plugins_pass_the_laws() {
     cargo(&["test", "--test=laws"]);
 }

@@ -128,7 +128,7 @@ fn bend(figures: [usize; 3]) -> f64 {
 const STRAIGHT: f64 = 0.03;
 
 #[test]
-fn a_step_grows_straight_with_the_batch() {
+fn memory_grows_linearly_with_the_batch() {
     for (rule, lora) in RULES.iter().flat_map(|rule| [(rule, true), (rule, false)]) {
         let figures = Setup::new(rule, lora).series([4, 8, 12], |setup, size| setup.batch = size);
         assert!(bend(figures) < STRAIGHT, "{rule}, adapter {lora}: {figures:?}");
@@ -136,7 +136,7 @@ fn a_step_grows_straight_with_the_batch() {
 }
 
 #[test]
-fn a_step_grows_straight_with_the_sequence() {
+fn memory_grows_linearly_with_the_sequence() {
     for (rule, lora) in RULES.iter().flat_map(|rule| [(rule, true), (rule, false)]) {
         let figures =
             Setup::new(rule, lora).series([128, 256, 384], |setup, size| setup.length = size);

@@ -10,7 +10,7 @@ use serde_json::Value;
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     /// Minimum number of runs.
-    pub(crate) cells: usize,
+    pub(crate) runs: usize,
     /// Length of its first stage and interval of checkpoints.
     length: &'static str,
     flags: &'static str,
@@ -27,7 +27,7 @@ const BRIEF: &str = "--set=alignment.epochs=4 --set=alignment.batch_size=4 --che
 impl Scenario {
     /// Together they have every built-in defence, every perturber and both kinds of weights.
     pub(crate) fn all() -> [Self; 4] {
-        let brief = |name, cells, flags| Self { name, cells, length: BRIEF, flags };
+        let brief = |name, runs, flags| Self { name, runs, length: BRIEF, flags };
         [
             // `none`, `sft` and `vaccine`, side by side and for two seeds.
             brief("comparison", 12, "--defense=vaccine --seed=1,2 --harmful-ratio=0.5 --threads=2"),
@@ -58,7 +58,7 @@ impl Scenario {
     pub(crate) fn long() -> Self {
         Self {
             name: "long",
-            cells: 1,
+            runs: 1,
             length: "--set=alignment.epochs=625 --set=alignment.batch_size=1 --checkpoint-every=500",
             flags: "--defense=vaccine --seed=1 --threads=1 --stage=alignment --no-baseline \
                     --no-undefended",

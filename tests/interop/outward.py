@@ -106,12 +106,12 @@ def check(vxf, name, dtype, mode, tokenizer, place):
     """Exports one run in both ways and returns a row of figures."""
     base, export, adapter = [os.path.join(place, it) for it in ["base", "export", "adapter"]]
     models.write(name, dtype, dtype == "f32", tokenizer, base)
-    cell = train(vxf, base, name, mode, place)
-    vxf("export", cell, "--merged", "--output-dir", export)
+    run = train(vxf, base, name, mode, place)
+    vxf("export", run, "--merged", "--output-dir", export)
     stored = models.load(export, "auto")
     row = dict(name=name, dtype=dtype, mode=mode)
     if mode != FULL:
-        vxf("export", cell, "--adapter", "--output-dir", adapter)
+        vxf("export", run, "--adapter", "--output-dir", adapter)
         parts = [os.path.join(adapter, stage) for stage in ["alignment", "fine_tuning"]]
         theirs, beside, before = merged_by_peft(base, [adapter] if mode == SINGLE else parts, models.DTYPES[dtype])
         row["count"], row["unlike"], row["largest"] = tensors(stored, theirs, models.DTYPES[dtype])

@@ -25,7 +25,7 @@ use vxf_core::{Backbone, Error, Example, Key, Lora, Result, Trainable};
 use vxf_hf::checkpoint::Checkpoint;
 use vxf_hf::load_backbone;
 use vxf_recipe::{Experiment, Layer, Place};
-use vxf_run::Prospect;
+use vxf_run::Estimate;
 use vxf_run::access::Access;
 use vxf_run::device::device;
 use vxf_testkit::checkpoint::LlamaShape;
@@ -233,9 +233,9 @@ fn foretold(args: &Args, size: &Size) -> Result<f64, vxf_run::Error> {
         "alignment": { "batch_size": size.batch, "trainable": trainable },
     });
     let Value::Object(recipe) = recipe else { unreachable!("it is written as one") };
-    let prospect =
-        Prospect::of(&Experiment::of(Layer::of(recipe, &Place::Default))?, Access::new(true)?)?;
-    Ok(prospect.stages[0].bytes as f64 / f64::from(1 << 20))
+    let estimate =
+        Estimate::of(&Experiment::of(Layer::of(recipe, &Place::Default))?, Access::new(true)?)?;
+    Ok(estimate.stages[0].bytes as f64 / f64::from(1 << 20))
 }
 
 fn steps(args: &Args, size: &Size) -> Result<Value> {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args as Group, Parser, Subcommand, ValueEnum};
+use vxf_core::Stage;
 use vxf_run::Every;
 
 /// Train, attack and compare defences against harmful fine-tuning.
@@ -105,14 +106,14 @@ pub(crate) struct RunArgs {
     /// A recipe. Flags override it, and `--set` overrides both.
     pub(crate) recipe: Option<PathBuf>,
     #[command(flatten)]
-    pub(crate) choices: Choices,
+    pub(crate) choices: RecipeOptions,
     #[command(flatten)]
-    pub(crate) finding: Finding,
+    pub(crate) finding: HubOptions,
     /// Output directory [default: runs/<defense>-<task>-<digest>]; never overwritten.
     #[arg(long, value_name = "DIR")]
     pub(crate) output_dir: Option<PathBuf>,
     #[command(flatten)]
-    pub(crate) course: Course,
+    pub(crate) course: RunOptions,
 }
 
 #[derive(Debug, Group)]
@@ -121,14 +122,14 @@ pub(crate) struct ResumeArgs {
     /// The experiment, or a run of it.
     pub(crate) run: PathBuf,
     #[command(flatten)]
-    pub(crate) finding: Finding,
+    pub(crate) finding: HubOptions,
     #[command(flatten)]
-    pub(crate) course: Course,
+    pub(crate) course: RunOptions,
 }
 
 /// Options of execution and output; figures do not depend on them.
 #[derive(Debug, Group)]
-pub(crate) struct Course {
+pub(crate) struct RunOptions {
     /// How often to save a checkpoint: every N steps (200) or after a time (90s, 10m, 2h).
     #[arg(long, value_name = "STEPS|TIME", default_value = "10m")]
     pub(crate) checkpoint_every: Every,
@@ -158,7 +159,7 @@ pub(crate) struct DiffArgs {
 
 /// Options for models and data on the hub.
 #[derive(Debug, Default, Group)]
-pub(crate) struct Finding {
+pub(crate) struct HubOptions {
     /// Do not use the network; only cached models and data are available.
     #[arg(long)]
     pub(crate) offline: bool,
@@ -196,7 +197,7 @@ pub(crate) struct EvalArgs {
     #[arg(long, value_name = "DEVICE")]
     pub(crate) device: Option<String>,
     #[command(flatten)]
-    pub(crate) finding: Finding,
+    pub(crate) finding: HubOptions,
     /// Print the result as JSON.
     #[arg(long)]
     pub(crate) json: bool,
@@ -236,7 +237,7 @@ pub(crate) struct GenerateArgs {
     #[arg(long, value_name = "DEVICE")]
     pub(crate) device: Option<String>,
     #[command(flatten)]
-    pub(crate) finding: Finding,
+    pub(crate) finding: HubOptions,
     /// Print the result as JSON.
     #[arg(long)]
     pub(crate) json: bool,
@@ -257,7 +258,7 @@ pub(crate) struct ExportArgs {
     #[arg(long, value_name = "DIR")]
     pub(crate) output_dir: PathBuf,
     #[command(flatten)]
-    pub(crate) finding: Finding,
+    pub(crate) finding: HubOptions,
     /// Print the result as JSON.
     #[arg(long)]
     pub(crate) json: bool,
@@ -268,7 +269,7 @@ pub(crate) struct ValidateArgs {
     /// The recipe.
     pub(crate) recipe: PathBuf,
     #[command(flatten)]
-    pub(crate) choices: Choices,
+    pub(crate) choices: RecipeOptions,
     /// Print the result as JSON.
     #[arg(long)]
     pub(crate) json: bool,
@@ -276,7 +277,7 @@ pub(crate) struct ValidateArgs {
 
 /// Recipe settings that have a flag of their own.
 #[derive(Debug, Default, Group)]
-pub(crate) struct Choices {
+pub(crate) struct RecipeOptions {
     /// Alignment-stage method to test [default: vaccine]. `a,b` compares methods, `a+b` composes them
     /// within the stage; the other method flags work the same way.
     #[arg(long, value_name = "NAME")]
@@ -326,9 +327,9 @@ pub(crate) struct Choices {
     /// The perturber's radius, such as 2; 1,3,5 runs each value.
     #[arg(long, value_name = "RHO", value_delimiter = ',', allow_negative_numbers = true)]
     pub(crate) rho: Vec<f64>,
-    /// Run only this stage.
+    /// Run only this stage: alignment, fine_tuning or post_tuning.
     #[arg(long, value_name = "STAGE")]
-    pub(crate) stage: Option<OneStage>,
+    pub(crate) stage: Option<Stage>,
     /// Start from this run: fine-tuning from EXPERIMENT/<defense>/aligned/<seed>, post-tuning from
     /// EXPERIMENT/<defense>/<ratio>/<seed>.
     #[arg(long, value_name = "RUN")]
@@ -381,19 +382,6 @@ pub(crate) struct PruneArgs {
     /// What to keep: adapters (full weights are removed), or none.
     #[arg(long, value_name = "WHAT")]
     pub(crate) keep: String,
-}
-
-/// One stage of the pipeline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum OneStage {
-    /// The provider's alignment.
-    Alignment,
-    /// The user's fine-tuning, from an aligned run.
-    #[value(name = "fine_tuning", alias = "fine-tuning")]
-    FineTuning,
-    /// An edit or repair of a fine-tuned model.
-    #[value(name = "post_tuning", alias = "post-tuning")]
-    PostTuning,
 }
 
 #[derive(Debug, Group)]

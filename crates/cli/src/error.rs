@@ -107,24 +107,24 @@ fn hints(error: &Error) -> Vec<String> {
     match error {
         Error::Recipe(error) => recipe_hints(error),
         Error::Core(vxf_core::Error::OutOfMemory { .. }) => vec![
-            "keep less of the forward pass (`--set recompute=block`), take smaller batches \
-             (`batch_size` with `accumulation`), or compute in half the bytes (`--dtype bf16`); \
-             `vxf validate RECIPE` tells what a recipe takes"
+            "keep less of the forward pass (`--set recompute=block`), use smaller batches \
+             (`batch_size` with `accumulation`), or a 16-bit type (`--dtype bf16`); \
+             `vxf validate RECIPE` estimates the memory"
                 .into(),
         ],
         Error::Exists { .. } => vec!["give another directory with `--output-dir`".into()],
         Error::OtherExperiment { .. } | Error::NotAnExperiment { .. } => {
-            vec!["give another directory with `--output-dir`; nothing is ever overwritten".into()]
+            vec!["give another directory with `--output-dir`; nothing is overwritten".into()]
         }
         Error::Interrupted { path } => {
-            vec![format!("`vxf resume {}` goes on, and so does the same command", path.display())]
+            vec![format!("`vxf resume {}` or the same command continues", path.display())]
         }
         Error::Checkpoint { .. } => {
-            vec!["the disk or the memory is not sound; the checkpoint before it is kept".into()]
+            vec!["the disk or the memory may be faulty; the checkpoint before it is kept".into()]
         }
         Error::Unmoved { .. } => vec![
-            "every gradient was zero (answers that are cut off, an adapter of alpha 0), or the \
-             learning rate is too small for the type that weights are computed in (`--dtype f32`)"
+            "every gradient was zero (answers truncated away, an adapter with alpha 0), or the \
+             learning rate is too small for the type of the weights (`--dtype f32`)"
                 .into(),
         ],
         Error::Doubtful { .. } => vec![
@@ -134,16 +134,16 @@ fn hints(error: &Error) -> Vec<String> {
         ],
         Error::AllPrompt { .. } => vec![
             "raise `world.max_length`, for files `data.max_length` (0 is the model's own limit), \
-             or take a model with more positions"
+             or use a model with more positions"
                 .into(),
         ],
         Error::NoTarget { .. } => vec![
-            "a run lies at EXPERIMENT/<defense>/<ratio or aligned>/<seed>; a model on the hub is \
-             written owner/name, or hf:owner/name where a directory has a name like its owner's"
+            "a run is at EXPERIMENT/<defense>/<ratio or aligned>/<seed>; a model on the hub is \
+             written owner/name, or hf:owner/name if a directory has the owner's name"
                 .into(),
         ],
         Error::NoRun { .. } => {
-            vec!["an aligned run lies at EXPERIMENT/<defense>/aligned/<seed>".into()]
+            vec!["an aligned run is at EXPERIMENT/<defense>/aligned/<seed>".into()]
         }
         Error::Core(vxf_core::Error::Checkpoint { problem, .. })
             if problem.contains("is missing") && !problem.contains("adapter") =>
@@ -156,37 +156,34 @@ fn hints(error: &Error) -> Vec<String> {
         }
         Error::Data(vxf_data::Error::UnknownWord { .. } | vxf_data::Error::MissingSpecials(_)) => {
             vec![
-            "the embedded world is for models whose tokenizer has every word of it; name data of \
-             your own in a section `data` of a recipe"
+            "the embedded world needs a tokenizer with all of its words; use your own data, in a \
+             section `data` of a recipe"
                 .into(),
         ]
         }
         Error::Run { source, .. } => {
-            let mut all =
-                vec!["what is done is kept: `vxf resume` or the same command goes on".to_owned()];
+            let mut all = vec![
+                "finished work is kept: `vxf resume` or the same command continues".to_owned(),
+            ];
             all.extend(hints(source));
             all
         }
         Error::Io { action: "create" | "write", .. } => {
-            vec!["choose a directory that can be written with `--output-dir`".into()]
+            vec!["choose a writable directory with `--output-dir`".into()]
         }
         _ => Vec::new(),
     }
 }
 
 fn recipe_hints(error: &vxf_recipe::Error) -> Vec<String> {
-    use vxf_core::Stage;
-    use vxf_recipe::Error;
+    use vxf_recipe::{Error, UsualStage};
     match error {
         Error::NotToml { excerpt, .. } => {
             vec![format!("the parser stopped here:\n{}", excerpt.trim_end())]
         }
         Error::WrongStage { name, belongs, .. } => belongs.first().map_or_else(Vec::new, |stage| {
-            let (flag, section) = match stage {
-                Stage::Alignment => ("defense", "defense"),
-                Stage::FineTuning => ("fine-tune-defense", "fine_tune_defense"),
-                Stage::PostTuning => ("post-tune-defense", "post_tune_defense"),
-            };
+            let section = UsualStage::of(*stage).defense;
+            let flag = section.replace('_', "-");
             vec![format!(
                 "write `--{flag} {name}`, or `[{section}] name = \"{name}\"` in a recipe"
             )]
@@ -219,7 +216,7 @@ mod tests {
 
     /// The hint names a flag that accepts the method.
     #[test]
-    fn the_hint_of_a_method_in_the_wrong_stage_leads_to_the_right_one() {
+    fn the_hint_of_a_method_in_the_wrong_stage_names_the_right_flag() {
         let hint = |stage, belongs: &[Stage]| {
             let (place, name) = (Place::Default, "method".to_owned());
             let error =

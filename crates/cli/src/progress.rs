@@ -16,13 +16,13 @@ use crate::output::tell;
 const INTERVAL: Duration = Duration::from_secs(10);
 
 /// Reports progress on stderr.
-pub(crate) struct Teller {
+pub(crate) struct Reporter {
     bar: ProgressBar,
     /// Time of the last line; `None` on a terminal.
     plain: Option<Mutex<Instant>>,
 }
 
-impl Teller {
+impl Reporter {
     /// A bar if stderr is a terminal outside of CI, otherwise lines.
     pub(crate) fn new() -> Self {
         let terminal = stderr().is_terminal() && std::env::var_os("CI").is_none();
@@ -42,7 +42,7 @@ impl Teller {
     }
 }
 
-impl Progress for Teller {
+impl Progress for Reporter {
     fn begin(&self, steps: u64) {
         self.bar.set_length(steps);
         self.bar.reset();

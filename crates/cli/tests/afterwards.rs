@@ -11,10 +11,10 @@ fn figure<'a>(rows: &'a Value, name: &str) -> &'a Value {
     rows.iter().find(|row| row["name"] == name).unwrap_or_else(|| panic!("no {name} in {rows:?}"))
 }
 
-const CELL: &str = "out/vaccine/0.2/1";
+const RUN: &str = "out/vaccine/0.2/1";
 
 #[test]
-fn a_run_is_judged_asked_exported_and_compared() {
+fn eval_generate_export_and_diff_work_on_a_run() {
     let place = Place::new();
     place.llama("model", 8_000);
     place.protocol();
@@ -23,7 +23,7 @@ fn a_run_is_judged_asked_exported_and_compared() {
     assert!(told.ok().contains("[withheld: `--log-samples` shows it]"), "{}", told.stdout);
 
     // Figures of two judges stand side by side; the judge without scores has none yet.
-    let rows = place.vxf(&["eval", CELL, "--json"]).json()["measurements"].clone();
+    let rows = place.vxf(&["eval", RUN, "--json"]).json()["measurements"].clone();
     let score = figure(&rows, "harmful_score");
     assert_eq!((&score["details"]["judge"], &score["n"]), (&json!("refusal"), &json!(3)));
     assert!(score["details"]["bound"].as_str().is_some_and(|bound| bound.contains("upper bound")));
@@ -31,7 +31,7 @@ fn a_run_is_judged_asked_exported_and_compared() {
     assert_eq!(figure(&rows, "judge_agreement")["n"], 0);
 
     // Write the answers, then read scores for them.
-    let told = place.vxf(&["eval", CELL, "--generations", "answers.jsonl"]);
+    let told = place.vxf(&["eval", RUN, "--generations", "answers.jsonl"]);
     told.ok();
     let answers = std::fs::read_to_string(place.path("answers.jsonl")).expect("answers");
     let flagged = answers.lines().map(|line| {
@@ -40,23 +40,23 @@ fn a_run_is_judged_asked_exported_and_compared() {
         format!("{row}\n")
     });
     place.write("scores.jsonl", &flagged.collect::<String>());
-    let rows = place.vxf(&["eval", CELL, "--json"]).json()["measurements"].clone();
+    let rows = place.vxf(&["eval", RUN, "--json"]).json()["measurements"].clone();
     let score = figure(&rows, "harmful_score.file");
     // Of the test requests 1, 3 and 5, one is scored so.
     assert_eq!((score["n"].clone(), score["value"].as_f64()), (json!(3), Some(100.0 / 3.0)));
     assert_eq!(figure(&rows, "judge_agreement")["n"], 3);
     place
-        .vxf(&["eval", CELL, "--generations", "answers.jsonl"])
-        .fails(2, &["answers.jsonl", "nothing is ever overwritten"]);
+        .vxf(&["eval", RUN, "--generations", "answers.jsonl"])
+        .fails(2, &["answers.jsonl", "nothing is overwritten"]);
 
     // The merged model answers like the run.
-    let export = |what: &str, to: &str| place.vxf(&["export", CELL, what, "--output-dir", to]);
+    let export = |what: &str, to: &str| place.vxf(&["export", RUN, what, "--output-dir", to]);
     export("--merged", "merged").ok();
     let asked = |target: &str| {
         let args = ["generate", target, "-p", "placeholder", "--max-new-tokens", "8", "--json"];
         place.vxf(&args).json()["answers"].clone()
     };
-    assert_eq!(asked("merged"), asked(CELL));
+    assert_eq!(asked("merged"), asked(RUN));
     assert_ne!(asked("merged"), asked("model"));
     let recipe = ["eval", "merged", "--recipe", "recipe.toml", "--judge", "refusal", "--json"];
     let fresh = place.vxf(&recipe).json()["measurements"].clone();
@@ -74,11 +74,11 @@ fn a_run_is_judged_asked_exported_and_compared() {
     for stage in ["alignment", "fine_tuning"] {
         assert!(place.path("adapters").join(stage).join("adapter_config.json").is_file());
     }
-    export("--adapter", "adapters").fails(2, &["adapters is there already", "--output-dir"]);
+    export("--adapter", "adapters").fails(2, &["adapters already exists", "--output-dir"]);
 
     // Every difference from a recipe is listed, and none from its own.
     let told = place.vxf(&["diff", "recipe.toml", "out"]);
-    assert!(told.ok().contains("follows recipe.toml in every setting"), "{}", told.stdout);
+    assert!(told.ok().contains("agrees with recipe.toml in every setting"), "{}", told.stdout);
     place.write(
         "other.toml",
         &RECIPE.replace("take = 8", "take = 9").replace("alpha = 1", "alpha = 3"),
@@ -90,7 +90,7 @@ fn a_run_is_judged_asked_exported_and_compared() {
 }
 
 #[test]
-fn one_adapter_is_trained_further_and_a_stage_begins_anywhere() {
+fn single_lora_continues_one_adapter_and_stages_can_run_separately() {
     let place = Place::new();
     place.llama("model", u64::MAX);
     place.protocol();

@@ -5,7 +5,7 @@ mod common;
 use common::Place;
 
 #[test]
-fn unknown_names_come_with_the_nearest() {
+fn unknown_names_suggest_similar_ones() {
     let place = Place::new();
     place
         .vxf(&["run", "--defense", "vacine"])
@@ -23,9 +23,9 @@ fn unknown_names_come_with_the_nearest() {
 fn methods_in_the_wrong_stage_point_to_the_right_flag() {
     let place = Place::new();
     let wrong = place.vxf(&["run", "--defense", "ewc", "--model", "nowhere"]);
-    wrong.fails(2, &["`ewc` belongs to the fine_tuning stage", "--fine-tune-defense ewc"]);
+    wrong.fails(2, &["`ewc` belongs to the stage `fine_tuning`", "--fine-tune-defense ewc"]);
     let wrong = place.vxf(&["run", "--fine-tune-defense", "vaccine", "--model", "nowhere"]);
-    wrong.fails(2, &["`vaccine` belongs to the alignment stage", "--defense vaccine"]);
+    wrong.fails(2, &["`vaccine` belongs to the stage `alignment`", "--defense vaccine"]);
 }
 
 /// A recipe, the line with the error, and parts of the message.
@@ -79,7 +79,7 @@ fn recipes_are_refused_with_file_line_key_and_rule() {
 }
 
 #[test]
-fn adapters_may_be_spelled_as_peft_spells_them() {
+fn peft_names_of_adapter_settings_are_accepted() {
     let place = Place::new();
     let adapter = "trainable = { type = \"lora\", r = 3, lora_alpha = 5, lora_dropout = 0.25 }";
     place.write("recipe.toml", &format!("[alignment]\n{adapter}\n"));
@@ -104,7 +104,7 @@ fn adapters_may_be_spelled_as_peft_spells_them() {
 }
 
 #[test]
-fn recipes_that_are_not_there_or_not_text() {
+fn missing_recipes_and_binary_files() {
     let place = Place::new();
     place.vxf(&["run", "nowhere.toml"]).fails(2, &["nowhere.toml"]);
     std::fs::write(place.path("binary.toml"), [0xff, 0xfe, 0x00]).expect("it can be written");
@@ -136,10 +136,10 @@ fn flags_out_of_range() {
 }
 
 #[test]
-fn model_directories_that_are_not_whole() {
+fn incomplete_model_directories() {
     let place = Place::new();
     let run = || place.tiny(&["--model", "model"]);
-    run().fails(2, &["--model", "`model.path`", "model directory that is there", "/model"]);
+    run().fails(2, &["--model", "`model.path`", "model directory that exists", "/model"]);
 
     let model = place.model("model");
     std::fs::remove_file(model.join("config.json")).expect("it was there");
@@ -213,7 +213,7 @@ fn output_directories_that_cannot_be_used() {
     std::fs::create_dir(place.path("mine")).expect("a new directory");
     place.write("mine/thesis.tex", "years of work");
     let told = place.tiny(&["--output-dir", "mine"]);
-    told.fails(2, &["mine is not empty and holds no experiment", "--output-dir"]);
+    told.fails(2, &["mine is not empty and is not an experiment", "--output-dir"]);
     assert_eq!(std::fs::read_dir(place.path("mine")).expect("it is there").count(), 1);
 }
 
@@ -225,12 +225,12 @@ fn samples_that_are_all_prompt_are_counted() {
     assert!(place.names().is_empty());
 
     let told = place.tiny(&["--set", "world.max_length=14", "--output-dir", "out", "--json"]);
-    assert!(told.stderr.contains("left out"), "{}", told.stderr);
+    assert!(told.stderr.contains("dropped because"), "{}", told.stderr);
     let value = told.json();
-    let cells = value["runs"].as_array().expect("runs");
-    assert!(cells.iter().any(|cell| cell["dropped"].as_u64() > Some(0)));
-    for cell in cells {
-        for row in cell["measurements"].as_array().expect("rows") {
+    let runs = value["runs"].as_array().expect("runs");
+    assert!(runs.iter().any(|run| run["dropped"].as_u64() > Some(0)));
+    for run in runs {
+        for row in run["measurements"].as_array().expect("rows") {
             assert!(row["value"].is_number(), "{row}");
         }
     }

@@ -25,7 +25,7 @@ fn the_shipped_program_has_exactly_these() {
 }
 
 #[test]
-fn lists_are_for_people_too() {
+fn lists_are_readable() {
     let place = Place::new();
     let told = place.vxf(&["list", "defenses"]);
     assert!(told.ok().contains("vaccine") && !told.stdout.contains("gaussian"), "{}", told.stdout);
@@ -33,7 +33,7 @@ fn lists_are_for_people_too() {
 }
 
 #[test]
-fn show_gives_both_defaults() {
+fn show_prints_both_defaults() {
     let place = Place::new();
     let told = place.vxf(&["show", "vaccine"]);
     for part in ["defense vaccine", "perturber vaccine", "2402.01109", "tau = 1", "rho = 2.0; 5.0"]
@@ -43,6 +43,22 @@ fn show_gives_both_defaults() {
     let told = place.vxf(&["show", "ewc", "--json"]);
     let lambda = &told.json()["entries"][0]["settings"][0];
     assert_eq!((&lambda["default"], &lambda["embedded_world"]), (&json!(1e9), &json!(1e8)));
+}
+
+#[test]
+fn everything_that_is_listed_can_be_shown() {
+    let place = Place::new();
+    let all = place.vxf(&["list", "--json"]).json();
+    let kinds = all.as_object().expect("an object").values().filter_map(|kind| kind.as_array());
+    let names: Vec<_> = kinds.flatten().filter_map(|entry| entry["name"].as_str()).collect();
+    assert!(names.contains(&"vaccine") && names.contains(&"files"), "{names:?}");
+    for name in names {
+        place.vxf(&["show", name]).ok();
+    }
+    let told = place.vxf(&["show", "files"]);
+    for part in ["source files", "user_samples = 1000", "harmful (not set)"] {
+        assert!(told.ok().contains(part), "no `{part}` in:\n{}", told.stdout);
+    }
 }
 
 #[test]
@@ -96,7 +112,7 @@ fn validate_prints_the_plan() {
 }
 
 #[test]
-fn flags_win_over_the_file_and_set_over_both() {
+fn flags_override_the_file_and_set_overrides_both() {
     let place = Place::new();
     place.write(
         "recipe.toml",
@@ -120,7 +136,7 @@ fn flags_win_over_the_file_and_set_over_both() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_failure() {
+fn a_closed_pipe_is_not_an_error() {
     let place = Place::new();
     for args in [&["list"][..], &["show", "vaccine"], &["--help"]] {
         let mut command = place.command(args);
@@ -134,7 +150,7 @@ fn a_reader_that_goes_away_is_no_failure() {
 }
 
 #[test]
-fn help_tells_the_exit_codes() {
+fn help_lists_the_exit_codes() {
     let place = Place::new();
     for args in [&["--help"][..], &["run", "--help"]] {
         assert!(place.vxf(args).ok().contains("Exit codes"), "{args:?}");

@@ -56,7 +56,7 @@ fn one_bad_line_among_thousands_is_named_or_counted() {
 }
 
 #[test]
-fn data_that_cannot_be_meant_says_what_there_is() {
+fn invalid_data_settings_list_the_valid_ones() {
     let place = place();
     let train = place.path("sst2/train.jsonl");
     let rows = std::fs::read_to_string(&train).expect("rows");
@@ -112,7 +112,7 @@ fn data_that_cannot_be_meant_says_what_there_is() {
 }
 
 #[test]
-fn models_that_are_damaged_are_named_before_anything_is_written() {
+fn damaged_models_are_reported_before_anything_is_written() {
     let place = place();
     let model = place.path("model");
     let fresh = |shard_bytes: u64| {

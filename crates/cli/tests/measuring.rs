@@ -8,7 +8,7 @@ use std::path::Path;
 use common::{Place, RECIPE, Told};
 use serde_json::{Value, json};
 
-const ATTACKED: &str = "out/vaccine/0.5/1";
+const FINE_TUNED: &str = "out/vaccine/0.5/1";
 const ALONE: &[&str] = &["--no-baseline", "--no-undefended", "--output-dir=out"];
 
 fn read(place: &Place, file: &str) -> Value {
@@ -51,8 +51,10 @@ fn figure(rows: &Value, metric: &str) -> Option<Value> {
 /// The comparison at the beginning of the output.
 fn table(told: &Told) -> &str {
     let text = told.ok();
-    let end =
-        ["\nSettings of this world", ", in full\n"].iter().filter_map(|it| text.find(it)).min();
+    let end = ["\nSettings of the embedded world", ", in full\n"]
+        .iter()
+        .filter_map(|it| text.find(it))
+        .min();
     let table = &text[..end.expect("something follows the table")];
     let (table, _) = table.rsplit_once('\n').expect("lines");
     table.trim_end()
@@ -67,10 +69,10 @@ fn eval_prints_the_table_of_the_run_to_the_digit() {
     // With stored answers, and with new ones.
     let kept = place.vxf(&["eval", "out"]);
     assert!(kept.ok().starts_with(table), "{}\nis not\n{table}", kept.stdout);
-    assert_eq!(kept.stderr.matches("kept answers").count(), 1, "{}", kept.stderr);
+    assert_eq!(kept.stderr.matches("stored answers").count(), 1, "{}", kept.stderr);
     let anew = place.vxf(&["eval", "out", "--anew"]);
     assert!(anew.ok().starts_with(table), "{}\nis not\n{table}", anew.stdout);
-    assert!(!anew.stderr.contains("kept answers"), "{}", anew.stderr);
+    assert!(!anew.stderr.contains("stored answers"), "{}", anew.stderr);
     // A run with another seed than the recipe's first.
     for run in ["out/sft/0.5/2", "out/vaccine/aligned/2"] {
         let again = place.vxf(&["eval", run, "--json"]).json();
@@ -81,16 +83,16 @@ fn eval_prints_the_table_of_the_run_to_the_digit() {
     // With other data, a note says so, and no stored answers are reused.
     let other = place.vxf(&["eval", "out", "--set=seeds=[7]"]);
     assert!(other.stderr.contains("measured on the data of seed 7"), "{}", other.stderr);
-    assert!(other.stderr.contains("new answers are made"), "{}", other.stderr);
-    assert!(!other.ok().starts_with(table) && !other.stderr.contains("kept answers"));
+    assert!(other.stderr.contains("new answers are generated"), "{}", other.stderr);
+    assert!(!other.ok().starts_with(table) && !other.stderr.contains("stored answers"));
     place.vxf(&["eval", "out", "--set=seeds=[7,8]"]).fails(2, &["seeds", "--set seeds=[7]"]);
     let longer = place.vxf(&["eval", "out/sft/0.5/1", "--set=world.max_new_tokens=5"]);
     longer.ok();
-    assert!(longer.stderr.contains("new answers are made"), "{}", longer.stderr);
+    assert!(longer.stderr.contains("new answers are generated"), "{}", longer.stderr);
 }
 
 #[test]
-fn a_metric_that_fails_costs_that_metric_and_no_model() {
+fn a_failed_metric_costs_only_its_own_figures() {
     let place = Place::new();
     let whole = place.tiny(&["--output-dir=whole", "--no-baseline", "--no-undefended"]);
     whole.ok();
@@ -103,7 +105,7 @@ fn a_metric_that_fails_costs_that_metric_and_no_model() {
     for part in ["`harmful-score`", "a judge", "and 1 more", "`vxf resume out`"] {
         assert!(told.stderr.contains(part), "no `{part}` in {}", told.stderr);
     }
-    let record = read(&place, &format!("{ATTACKED}/result.json"));
+    let record = read(&place, &format!("{FINE_TUNED}/result.json"));
     assert!(record["failed"]["harmful-score"].is_string(), "{record}");
     assert!(figure(&record["measurements"], "accuracy").is_some());
     let again = place.vxf(&["resume", "out"]);
@@ -121,7 +123,7 @@ fn a_metric_is_added_to_finished_runs_and_nothing_else_is_done() {
     let place = Place::new();
     place.tiny(ALONE).ok();
     // This value would change if the figure were measured again.
-    let result = place.path(ATTACKED).join("result.json");
+    let result = place.path(FINE_TUNED).join("result.json");
     place.edit(&result, |record| {
         let rows = record["measurements"].as_array_mut().expect("rows");
         let row = rows.iter_mut().find(|row| row["metric"] == "accuracy").expect("accuracy");
@@ -133,7 +135,7 @@ fn a_metric_is_added_to_finished_runs_and_nothing_else_is_done() {
     for part in ["2 runs are trained and not measured", "0 steps to take"] {
         assert!(told.stderr.contains(part), "no `{part}` in {}", told.stderr);
     }
-    let rows = read(&place, &format!("{ATTACKED}/result.json"))["measurements"].clone();
+    let rows = read(&place, &format!("{FINE_TUNED}/result.json"))["measurements"].clone();
     assert_eq!(figure(&rows, "accuracy"), Some(json!(12.5)));
     // The same call again has nothing to do.
     let again = place.tiny(&more);
@@ -156,7 +158,7 @@ fn a_metric_is_added_to_finished_runs_and_nothing_else_is_done() {
 }
 
 #[test]
-fn what_is_measured_is_no_part_of_an_experiments_identity() {
+fn measurements_are_not_part_of_an_experiments_identity() {
     let place = Place::new();
     let first = place.tiny(&["--no-baseline", "--no-undefended", "--json"]).json();
     for (key, value) in [
@@ -172,8 +174,8 @@ fn what_is_measured_is_no_part_of_an_experiments_identity() {
     }
     let back = place.tiny(&["--no-baseline", "--no-undefended", "--json"]).json();
     let rows = |value: &Value| {
-        let cells = value["runs"].as_array().expect("runs").iter();
-        cells.map(|cell| cell["measurements"].clone()).collect::<Vec<_>>()
+        let runs = value["runs"].as_array().expect("runs").iter();
+        runs.map(|run| run["measurements"].clone()).collect::<Vec<_>>()
     };
     assert_eq!(rows(&back), rows(&first));
 }
@@ -183,16 +185,16 @@ fn a_run_that_was_killed_before_it_was_measured_is_measured() {
     let place = Place::new();
     place.tiny(ALONE).ok();
     let whole = files(&place.path("out"));
-    for run in ["out/vaccine/aligned/1", ATTACKED] {
+    for run in ["out/vaccine/aligned/1", FINE_TUNED] {
         for file in ["result.json", "generations.jsonl"] {
             std::fs::remove_file(place.path(run).join(file)).expect("it was there");
         }
     }
     // An interrupted write.
-    place.write(&format!("{ATTACKED}/.partial-result.json"), "{");
+    place.write(&format!("{FINE_TUNED}/.partial-result.json"), "{");
     // It is a run already: it can be measured, and taken away.
-    assert!(place.vxf(&["eval", ATTACKED]).ok().contains("harmful_score"));
-    place.vxf(&["export", ATTACKED, "--merged", "--output-dir=away"]).ok();
+    assert!(place.vxf(&["eval", FINE_TUNED]).ok().contains("harmful_score"));
+    place.vxf(&["export", FINE_TUNED, "--merged", "--output-dir=away"]).ok();
     let told = place.tiny(ALONE);
     told.ok();
     assert!(told.stderr.contains("0 steps to take"), "{}", told.stderr);
@@ -201,10 +203,10 @@ fn a_run_that_was_killed_before_it_was_measured_is_measured() {
 }
 
 #[test]
-fn runs_of_the_layout_before_are_read() {
+fn runs_of_the_previous_schema_are_read() {
     let place = Place::new();
     let told = place.tiny(ALONE);
-    for run in ["out/vaccine/aligned/1", ATTACKED] {
+    for run in ["out/vaccine/aligned/1", FINE_TUNED] {
         std::fs::remove_file(place.path(run).join("training.json")).expect("it was there");
         place.edit(&place.path(run).join("result.json"), |record| {
             for key in ["measured", "answers"] {
@@ -214,7 +216,7 @@ fn runs_of_the_layout_before_are_read() {
     }
     let again = place.vxf(&["eval", "out"]);
     assert!(again.ok().starts_with(table(&told)), "{}", again.stdout);
-    assert!(again.stderr.contains("kept answers"), "{}", again.stderr);
+    assert!(again.stderr.contains("stored answers"), "{}", again.stderr);
     // Nobody knows what it was measured on, so it is measured again; nothing is trained.
     let again = place.tiny(ALONE);
     assert_eq!(again.ok(), told.stdout);
@@ -236,18 +238,18 @@ fn perplexity_on_files_says_what_it_needs_before_anything_is_trained() {
     place.write("fluency.jsonl", text);
     place.write("recipe.toml", &format!("{RECIPE}fluency = {{ path = \"fluency.jsonl\" }}\n"));
     let value = place.vxf(&[run, &["--json"]].concat()).json();
-    for cell in value["runs"].as_array().expect("runs") {
-        let perplexity = figure(&cell["measurements"], "perplexity").expect("perplexity");
+    for run in value["runs"].as_array().expect("runs") {
+        let perplexity = figure(&run["measurements"], "perplexity").expect("perplexity");
         assert!(perplexity.as_f64().is_some_and(|it| it > 1.0), "{perplexity}");
     }
 }
 
 #[test]
-fn eval_measures_by_what_is_asked_for_and_never_by_nothing() {
+fn eval_measures_the_requested_metrics_and_never_none() {
     let place = Place::new();
     place.tiny(&[ALONE, &["--metric=drift"]].concat()).ok();
     // `--metric` replaces the metrics of the recipe.
-    for target in [ATTACKED, "out"] {
+    for target in [FINE_TUNED, "out"] {
         let told = place.vxf(&["eval", target, "--metric=helpfulness"]);
         assert!(told.ok().contains("helpfulness"), "{}", told.stdout);
         assert!(!told.stdout.contains("drift"), "{}", told.stdout);
@@ -255,11 +257,11 @@ fn eval_measures_by_what_is_asked_for_and_never_by_nothing() {
     let told = place.vxf(&["eval", "out/vaccine/aligned/1", "--metric=drift"]);
     told.fails(2, &["nothing was measured", "drift compares with the aligned model"]);
     place
-        .vxf(&["eval", ATTACKED, "--set=metrics=[]"])
+        .vxf(&["eval", FINE_TUNED, "--set=metrics=[]"])
         .fails(2, &["nothing was measured", "--metric"]);
     let told = place.vxf(&["eval", "out", "--metric=harmful-score", "--set=judges=[]"]);
     told.fails(1, &["`harmful-score`", "a judge", "and 1 more"]);
     // A failed metric does not affect the others.
-    let told = place.vxf(&["eval", ATTACKED, "--set=judges=[]"]);
+    let told = place.vxf(&["eval", FINE_TUNED, "--set=judges=[]"]);
     assert!(told.code == 1 && told.stdout.contains("alignment_loss"), "{told:?}");
 }

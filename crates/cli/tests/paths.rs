@@ -29,7 +29,7 @@ fn from(place: &Place, directory: &str, args: &[&str]) -> Told {
 }
 
 #[test]
-fn a_recipe_means_the_same_from_everywhere() {
+fn a_recipe_is_the_same_from_every_directory() {
     let place = place();
     std::fs::create_dir(place.path("elsewhere")).expect("a new directory");
     let first = from(&place, "", &["run", "files/recipes/recipe.toml", "--json"]).json();
@@ -71,7 +71,7 @@ fn a_recipe_means_the_same_from_everywhere() {
 }
 
 #[test]
-fn flags_are_seen_from_the_working_directory() {
+fn paths_in_flags_are_relative_to_the_working_directory() {
     let place = place();
     // The recipe has `../model` next to it; the flag means the one in the working directory.
     place.llama("mine", u64::MAX);
@@ -84,7 +84,7 @@ fn flags_are_seen_from_the_working_directory() {
 }
 
 #[test]
-fn a_path_that_means_two_files_is_refused_with_both() {
+fn an_ambiguous_path_is_refused_with_both_files() {
     let place = place();
     std::fs::create_dir(place.path("sst2")).expect("a new directory");
     for command in ["validate", "run"] {
@@ -100,7 +100,7 @@ fn a_path_that_means_two_files_is_refused_with_both() {
 }
 
 #[test]
-fn a_local_file_that_is_not_there_is_an_error_before_anything_else() {
+fn a_missing_local_file_is_reported_before_anything_else() {
     let place = place();
     let before = place.names();
     let told = |text: &str| {
@@ -126,7 +126,7 @@ fn a_local_file_that_is_not_there_is_an_error_before_anything_else() {
     ] {
         for told in told(&RECIPE.replacen(from, to, 1)) {
             told.fails(2, &parts);
-            told.fails(2, &["files/recipe.toml:", "seen from the recipe's directory"]);
+            told.fails(2, &["files/recipe.toml:", "relative to the recipe's directory"]);
         }
     }
     place.write("files/recipe.toml", RECIPE);

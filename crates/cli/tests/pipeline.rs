@@ -149,11 +149,11 @@ fn prepared() -> Place {
 }
 
 /// The figures of the defence after fine-tuning.
-fn attacked(told: &Told) -> Value {
+fn fine_tuned(told: &Told) -> Value {
     let value = told.json();
-    let cells = value["runs"].as_array().expect("runs");
-    let cell = cells.iter().find(|cell| cell["label"] == "vaccine" && cell["ratio"] == 0.5);
-    cell.expect("the attacked defence")["measurements"].clone()
+    let runs = value["runs"].as_array().expect("runs");
+    let run = runs.iter().find(|run| run["label"] == "vaccine" && run["ratio"] == 0.5);
+    run.expect("the fine-tuned defence")["measurements"].clone()
 }
 
 #[test]
@@ -165,11 +165,11 @@ fn three_commands_and_one_give_the_same() {
         ["--stage=fine-tuning", "--from=aligned/vaccine/aligned/42", "--output-dir=attacked"];
     let apart = place.vxf(&[&["run", "--json"], &from[..]].concat());
     let measured = place.vxf(&["eval", "attacked", "--json"]);
-    assert_eq!(attacked(&apart), attacked(&measured));
+    assert_eq!(fine_tuned(&apart), fine_tuned(&measured));
 
     let whole = ["--model=llama", "--output-dir=whole", "--json"];
     let whole = place.vxf(&[&["run", "recipe.toml"], &whole[..]].concat());
-    let (whole, apart) = (attacked(&whole), attacked(&apart));
+    let (whole, apart) = (fine_tuned(&whole), fine_tuned(&apart));
     let rows = whole.as_array().expect("rows");
     for name in ["harmful_score", "accuracy", "alignment_loss", "drift"] {
         assert!(rows.iter().any(|row| row["name"] == name), "no `{name}` in {whole}");

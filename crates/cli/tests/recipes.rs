@@ -158,7 +158,7 @@ fn every_published_recipe_is_valid_and_has_the_papers_numbers() {
 
 /// A missing local file is reported before anything else.
 #[test]
-fn a_recipe_whose_data_file_is_not_there_says_where_it_belongs() {
+fn a_missing_data_file_of_a_recipe_is_named_with_its_place() {
     let place = Place::new();
     for (name, file) in [
         ("booster-iclr25.toml", "data/beavertails_with_refusals_train.json"),
@@ -173,7 +173,7 @@ fn a_recipe_whose_data_file_is_not_there_says_where_it_belongs() {
 const LLAMA: u64 = 6_738_415_616;
 
 #[test]
-fn a_plan_without_model_and_data_gives_bounds_in_their_right_size() {
+fn a_plan_without_model_and_data_gives_upper_bounds() {
     let plans = plans();
     let plan = &plans["vaccine-neurips24"];
     let gib = f64::from(1u32 << 30);

@@ -38,19 +38,19 @@ fn told(child: Child) -> Told {
     child.wait_with_output().expect("it ends").into()
 }
 
-fn cells(told: &Told) -> Vec<Value> {
-    let cells = told.json()["runs"].as_array().expect("runs").clone();
-    let without_time = |mut cell: Value| {
-        cell["seconds"] = Value::Null;
-        cell
+fn runs(told: &Told) -> Vec<Value> {
+    let runs = told.json()["runs"].as_array().expect("runs").clone();
+    let without_time = |mut run: Value| {
+        run["seconds"] = Value::Null;
+        run
     };
-    cells.into_iter().map(without_time).collect()
+    runs.into_iter().map(without_time).collect()
 }
 
 #[test]
-fn a_signal_stops_it_at_a_checkpoint_and_it_goes_on() {
+fn a_signal_saves_a_checkpoint_and_resume_continues() {
     let place = Place::new();
-    let whole = cells(&place.vxf(&[&["run", "--json", "--output-dir=whole"], TINY, LONG].concat()));
+    let whole = runs(&place.vxf(&[&["run", "--json", "--output-dir=whole"], TINY, LONG].concat()));
     for signal in ["-TERM", "-INT", "-USR1"] {
         let out = format!("out{signal}");
         let output = format!("--output-dir={out}");
@@ -61,19 +61,19 @@ fn a_signal_stops_it_at_a_checkpoint_and_it_goes_on() {
         send(&child, signal);
         send(&child, signal);
         let stopped = told(child);
-        stopped.fails(75, &["stopped as asked", "`vxf resume out"]);
+        stopped.fails(75, &["interrupted; everything so far is kept", "`vxf resume out"]);
         let saved = std::fs::read_dir(&stage).expect("a stage").flatten();
         let saved = saved.filter(|e| e.file_name().to_string_lossy().starts_with("step-")).count();
         assert_eq!(saved, 1, "one checkpoint, made when the signal came");
 
         let rest = place.vxf(&["resume", &out, "--json"]);
-        assert_eq!(cells(&rest), whole, "{signal}");
+        assert_eq!(runs(&rest), whole, "{signal}");
         assert!(!place.path(&out).join("checkpoints").exists());
     }
 }
 
 #[test]
-fn what_is_finished_says_so_and_what_is_not_there_is_refused() {
+fn a_finished_experiment_says_so_and_a_missing_one_is_refused() {
     let place = Place::new();
     place.tiny(&["--output-dir=out"]).ok();
     let manifest = std::fs::read(place.path("out/manifest.json")).expect("a manifest");
@@ -109,18 +109,18 @@ fn a_second_process_waits_for_the_first() {
     let waiter = start(&place, &["--output-dir=held"]);
     std::thread::sleep(Duration::from_millis(500));
     send(&waiter, "-TERM");
-    told(waiter).fails(75, &["stopped as asked"]);
+    told(waiter).fails(75, &["interrupted; everything so far is kept"]);
     holder.kill().expect("it can be killed");
     holder.wait().expect("it ends");
 }
 
 #[test]
-fn relative_paths_are_read_from_where_it_began() {
+fn relative_paths_refer_to_the_original_working_directory() {
     let place = Place::new();
     place.llama("model", u64::MAX);
     place.protocol();
     place.write("scores.jsonl", "");
-    let whole = cells(&place.vxf(&["run", "recipe.toml", "--json", "--output-dir=whole"]));
+    let whole = runs(&place.vxf(&["run", "recipe.toml", "--json", "--output-dir=whole"]));
     place.vxf(&["run", "recipe.toml", "--output-dir=cut", "--stage=alignment"]).ok();
     let out = &["run", "recipe.toml", "--checkpoint-every=1", "--output-dir=out"];
     let mut child = place.command(out).stdin(Stdio::null()).spawn().expect("it starts");
@@ -133,11 +133,11 @@ fn relative_paths_are_read_from_where_it_began() {
     let mut resume = place.command(&["resume", "../out", "--json"]);
     resume.current_dir(place.path("elsewhere"));
     let rest: Told = resume.output().expect("it starts").into();
-    assert_eq!(cells(&rest), whole);
+    assert_eq!(runs(&rest), whole);
 }
 
 #[test]
-fn other_conditions_are_told_and_noted() {
+fn other_conditions_are_reported_and_noted() {
     let place = Place::new();
     let mut child = start(&place, &["--output-dir=out", "--threads=1", "--checkpoint-every=1"]);
     wait_for(&mut child, &place.path("out/checkpoints/vaccine/aligned/1/step-0000000002"));

@@ -8,12 +8,12 @@ use serde_json::Value;
 /// What must be equal in two executions of one run.
 fn figures(told: &Told) -> Vec<Value> {
     let value = told.json();
-    let cells = value["runs"].as_array().expect("runs").clone();
-    let kept = cells.into_iter().map(|mut cell| {
-        cell["seconds"] = Value::Null;
+    let runs = value["runs"].as_array().expect("runs").clone();
+    let kept = runs.into_iter().map(|mut run| {
+        run["seconds"] = Value::Null;
         // The digest depends on the model's files, which a copy may write differently.
-        cell["digest"] = Value::Null;
-        cell
+        run["digest"] = Value::Null;
+        run
     });
     kept.collect()
 }
@@ -44,9 +44,9 @@ fn the_comparison_is_printed_and_kept() {
     for file in ["config.resolved.toml", "manifest.json"] {
         assert!(place.path("out").join(file).is_file(), "{file}");
     }
-    for cell in ["none/aligned/1", "sft/aligned/1", "vaccine/aligned/1", "vaccine/0.5/1"] {
+    for run in ["none/aligned/1", "sft/aligned/1", "vaccine/aligned/1", "vaccine/0.5/1"] {
         for file in ["metrics.jsonl", "result.json", "generations.jsonl"] {
-            assert!(place.path("out").join(cell).join(file).is_file(), "{cell}/{file}");
+            assert!(place.path("out").join(run).join(file).is_file(), "{run}/{file}");
         }
     }
     assert!(place.path("out/vaccine/aligned/1/model.safetensors").is_file());
@@ -75,7 +75,7 @@ fn figures_do_not_depend_on_threads() {
 }
 
 #[test]
-fn an_interrupted_experiment_goes_on() {
+fn an_interrupted_experiment_continues() {
     let place = Place::new();
     let whole = place.tiny(&["--json", "--output-dir=whole"]);
 
@@ -92,7 +92,7 @@ fn an_interrupted_experiment_goes_on() {
 
     let rest = place.tiny(&["--json", "--output-dir=cut"]);
     assert_eq!(figures(&whole), figures(&rest));
-    // One cell lost and made again, from the aligned model on disk.
+    // One run lost and made again, from the aligned model on disk.
     std::fs::remove_dir_all(place.path("cut/vaccine/0.5/1")).expect("it was there");
     assert_eq!(figures(&whole), figures(&place.tiny(&["--json", "--output-dir=cut"])));
 }
@@ -102,13 +102,13 @@ fn json_has_every_run() {
     let place = Place::new();
     let value = place.tiny(&["--json", "--harmful-ratio=0", "--no-undefended"]).json();
     assert_eq!(value["schema_version"], 2);
-    let cells = value["runs"].as_array().expect("runs");
+    let runs = value["runs"].as_array().expect("runs");
     // Two alignment methods, each fine-tuned at two ratios.
-    assert_eq!(cells.len(), 2 + 4);
-    let attacked = |cell: &&Value| cell["ratio"] == 0.5 && cell["label"] == "vaccine";
-    let cell = cells.iter().find(attacked).expect("the defence under attack");
+    assert_eq!(runs.len(), 2 + 4);
+    let fine_tuned = |run: &&Value| run["ratio"] == 0.5 && run["label"] == "vaccine";
+    let run = runs.iter().find(fine_tuned).expect("the fine-tuned defence");
     let names: Vec<_> =
-        cell["measurements"].as_array().expect("rows").iter().map(|row| &row["name"]).collect();
+        run["measurements"].as_array().expect("rows").iter().map(|row| &row["name"]).collect();
     for name in
         ["harmful_score", "refusal_margin", "accuracy", "alignment_loss", "drift", "relative_drift"]
     {
@@ -123,16 +123,16 @@ fn json_has_every_run() {
 fn rho_zero_is_plain_fine_tuning() {
     let place = Place::new();
     let value = place.tiny(&["--json", "--rho=0", "--no-undefended"]).json();
-    let cells = value["runs"].as_array().expect("runs");
+    let runs = value["runs"].as_array().expect("runs");
     let of = |label: &str| {
-        let rows = cells.iter().filter(|cell| cell["label"] == label);
-        rows.map(|cell| cell["measurements"].clone()).collect::<Vec<_>>()
+        let rows = runs.iter().filter(|run| run["label"] == label);
+        rows.map(|run| run["measurements"].clone()).collect::<Vec<_>>()
     };
     assert_eq!(of("vaccine"), of("sft"));
 }
 
 #[test]
-fn stages_can_be_done_apart() {
+fn stages_can_run_separately() {
     let place = Place::new();
     let whole = place.tiny(&["--json", "--output-dir=whole", "--no-undefended"]);
     place.tiny(&["--stage=alignment", "--output-dir=first"]).ok();
@@ -140,17 +140,17 @@ fn stages_can_be_done_apart() {
     let run = ["run", "--stage=fine_tuning", "--from=first/vaccine/aligned/1", "--json"];
     let second = place.vxf(&run);
     let pick = |told: &Told| {
-        let attacked = |cell: &Value| cell["label"] == "vaccine" && cell["ratio"] == 0.5;
-        let mut cell = figures(told).into_iter().find(attacked).expect("the attacked defence");
+        let fine_tuned = |run: &Value| run["label"] == "vaccine" && run["ratio"] == 0.5;
+        let mut run = figures(told).into_iter().find(fine_tuned).expect("the fine-tuned defence");
         // Only the path of the aligned model may differ.
-        assert!(cell["parent"].as_str().is_some_and(|run| run.ends_with("vaccine/aligned/1")));
-        cell["parent"] = Value::Null;
-        cell
+        assert!(run["parent"].as_str().is_some_and(|run| run.ends_with("vaccine/aligned/1")));
+        run["parent"] = Value::Null;
+        run
     };
     assert_eq!(pick(&whole), pick(&second));
     place
         .vxf(&["run", "--from=whole/vaccine/0.5/1"])
-        .fails(2, &["`stages`", "no method for the stage after"]);
+        .fails(2, &["`stages`", "none for post-tuning"]);
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn adapters_user_defences_and_curves() {
     ]);
     let labels: Vec<String> = figures(&value)
         .iter()
-        .map(|cell| cell["label"].as_str().unwrap_or_default().to_owned())
+        .map(|run| run["label"].as_str().unwrap_or_default().to_owned())
         .collect();
     assert!(labels.iter().any(|label| label == "vaccine+ewc"), "{labels:?}");
     let curve = std::fs::read_to_string(place.path("out/vaccine+ewc/0.5/1/metrics.jsonl"));
@@ -213,7 +213,7 @@ fn a_model_directory_gives_what_the_embedded_model_gives() {
 }
 
 #[test]
-fn an_export_is_a_model_of_its_own() {
+fn an_export_is_a_complete_model() {
     let place = Place::new();
     place.tiny(&["--no-baseline", "--no-undefended", "--output-dir=out"]).ok();
     let export = ["export", "out/vaccine/0.5/1", "--merged", "--output-dir=away"];

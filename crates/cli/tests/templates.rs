@@ -34,7 +34,7 @@ fn a_model_with_a_chat_template_is_asked_with_it() {
     // A run has its own template, whatever the directory says.
     place.vxf(&["run", "recipe.toml", "--output-dir=out"]).ok();
     let (_, told) = asked(&place, "out/vaccine/0.2/1", &["--max-new-tokens=8"]);
-    assert!(told.stderr.contains("template alpaca: as the run has it"), "{}", told.stderr);
+    assert!(told.stderr.contains("template alpaca: the run's"), "{}", told.stderr);
 
     // The same for measuring: the recipe's template, or else the model's own.
     let eval = ["eval", "model", "--recipe=recipe.toml", "--judge=refusal", "--json"];
@@ -53,7 +53,7 @@ fn a_model_with_a_chat_template_is_asked_with_it() {
 }
 
 #[test]
-fn an_exported_model_of_the_world_is_asked_as_the_world_does() {
+fn an_exported_world_model_uses_the_template_of_the_world() {
     let place = Place::new();
     place.tiny(&["--no-baseline", "--no-undefended", "--output-dir=out"]).ok();
     let run = "out/vaccine/0.5/1";

@@ -19,7 +19,7 @@ fn manifest(place: &Place, root: &str) -> Value {
 }
 
 #[test]
-fn a_model_that_others_can_write_is_told_of_and_noted() {
+fn a_model_that_others_can_write_is_reported_and_noted() {
     let place = Place::new();
     place.llama("model", u64::MAX);
     place.protocol();
@@ -51,7 +51,7 @@ fn a_model_that_others_can_write_is_told_of_and_noted() {
 }
 
 #[test]
-fn links_are_files_or_nothing() {
+fn links_must_lead_to_regular_files() {
     let place = Place::new();
     place.llama("model", u64::MAX);
     place.protocol();
@@ -86,7 +86,7 @@ fn links_are_files_or_nothing() {
 }
 
 #[test]
-fn weights_of_a_run_that_are_no_numbers_are_refused() {
+fn nan_and_infinity_in_the_weights_of_a_run_are_refused() {
     let place = Place::new();
     place.tiny(&["--no-baseline", "--no-undefended", "--output-dir=out"]).ok();
     let file = place.path("out/vaccine/0.5/1/model.safetensors");
@@ -103,12 +103,12 @@ fn weights_of_a_run_that_are_no_numbers_are_refused() {
 }
 
 #[test]
-fn a_stage_that_moves_nothing_is_an_error_and_a_lame_attack_is_told_of() {
+fn unchanged_weights_are_an_error_and_a_weak_attack_is_reported() {
     let place = Place::new();
     // An adapter that is multiplied by zero gets no gradient.
     let nothing = "--set=fine_tuning.trainable={type=\"lora\", rank=2, alpha=0}";
     let told = place.tiny(&[nothing, "--no-baseline", "--no-undefended", "--output-dir=still"]);
-    told.fails(1, &["vaccine p=0.5, seed 1", "every weight is what it was", "gradient was zero"]);
+    told.fails(1, &["vaccine p=0.5, seed 1", "no weight has changed", "gradient was zero"]);
     assert!(place.path("still/vaccine/aligned/1").is_dir(), "what is finished stays");
     assert!(!place.path("still/vaccine/0.5").exists());
 
@@ -121,23 +121,24 @@ fn a_stage_that_moves_nothing_is_an_error_and_a_lame_attack_is_told_of() {
     ];
     let told = place.tiny(&[&wild[..], &["--no-undefended", "--output-dir=wild"]].concat());
     assert_eq!(told.code, 1, "{told:?}");
-    for part in ["sft p=0.5", "did not lower its own loss", "nothing defends that model"] {
+    for part in ["sft p=0.5", "did not lower its own loss", "this model has no defence"] {
         assert!(told.stderr.contains(part), "no `{part}` in {}", told.stderr);
     }
     assert!(
-        told.stdout.contains("Attacks in doubt") && told.stdout.contains("vaccine p=0.5, seed 1")
+        told.stdout.contains("Fine-tuning in doubt")
+            && told.stdout.contains("vaccine p=0.5, seed 1")
     );
     // Without plain fine-tuning the defence may be the reason: a warning, and an error only with
     // `--strict`.
     let alone = [&wild[..], &["--no-undefended", "--no-baseline", "--output-dir=alone"]].concat();
     let told = place.tiny(&alone);
-    assert!(told.ok().contains("Attacks in doubt"), "{}", told.stdout);
+    assert!(told.ok().contains("Fine-tuning in doubt"), "{}", told.stdout);
     let record = std::fs::read_to_string(place.path("alone/vaccine/0.5/1/result.json"));
     let record: Value = serde_json::from_str(&record.expect("a record")).expect("JSON");
     let loss = &record["training_loss"];
     assert!(loss["last"].as_f64() >= loss["first"].as_f64() && loss["steps"] == 2, "{loss}");
     let strict = place.tiny(&[&alone[..], &["--strict"]].concat());
     assert_eq!(strict.code, 1, "{strict:?}");
-    assert!(strict.stderr.contains("`--strict` was asked for"), "{}", strict.stderr);
-    assert!(strict.stdout.contains("Attacks in doubt"), "the table is printed all the same");
+    assert!(strict.stderr.contains("`--strict` is set"), "{}", strict.stderr);
+    assert!(strict.stdout.contains("Fine-tuning in doubt"), "the table is printed all the same");
 }

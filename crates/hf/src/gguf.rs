@@ -27,6 +27,17 @@ pub fn is_gguf(path: &Path) -> bool {
     path.extension().is_some_and(|end| end.eq_ignore_ascii_case("gguf"))
 }
 
+/// The GGUF file in the directory `path`, if it is the only one and there are no other weights.
+pub fn alone(path: &Path) -> Option<std::path::PathBuf> {
+    if crate::checkpoint::has_weights(path) {
+        return None;
+    }
+    let entries = path.read_dir().ok()?.flatten().map(|entry| entry.path());
+    let mut files = entries.filter(|file| is_gguf(file) && file.is_file());
+    let file = files.next()?;
+    files.next().is_none().then_some(file)
+}
+
 /// Writes the metadata of the GGUF file `file` into the empty directory `to` as `config.json`,
 /// `tokenizer.json` and `tokenizer_config.json`, beside a link to the file.
 ///

@@ -49,7 +49,7 @@ pub enum Error {
         source: Box<vxf_core::Error>,
     },
     /// A method is used in a stage that it is not made for.
-    #[error("{}`{name}` belongs to the {} stage, not to {stage}", .place.prefix(), names(.belongs))]
+    #[error("{}`{name}` belongs to the stage {}, not to `{stage}`", .place.prefix(), names(.belongs))]
     WrongStage {
         /// Where it was written.
         place: Place,
@@ -62,8 +62,8 @@ pub enum Error {
     },
     /// Two members of a composition compute the gradient.
     #[error(
-        "{}`{first}` and `{second}` both make the gradient of a step; at most one member of a \
-         composition may",
+        "{}`{first}` and `{second}` both compute the gradient of a step; only one member of a \
+         composition can",
         .place.prefix()
     )]
     TwoMakers {
@@ -88,7 +88,7 @@ pub enum Error {
 }
 
 fn names(stages: &[Stage]) -> String {
-    stages.iter().map(Stage::to_string).collect::<Vec<_>>().join(" or ")
+    stages.iter().map(|stage| format!("`{stage}`")).collect::<Vec<_>>().join(" or ")
 }
 
 impl Error {

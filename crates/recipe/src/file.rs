@@ -59,7 +59,7 @@ fn read_above(path: &Path, above: &mut Vec<PathBuf>) -> Result<Layer> {
         return Err(refuse(&format!("must not be the last of more than {DEEPEST} recipes")));
     }
     if !below.is_file() {
-        return Err(refuse("must be the path of a recipe, seen from this one's directory"));
+        return Err(refuse("must be the path of a recipe, relative to this one's directory"));
     }
     Ok(layer.over(read_above(&below, above)?))
 }
@@ -83,7 +83,7 @@ const EXTENDS: &str = "extends";
 pub fn parse(text: &str, name: &str) -> Result<Layer> {
     let lines = Lines::new(text, name);
     if let Some(offset) = too_deep(text) {
-        let message = format!("brackets within more than {MOST_BRACKETS} others");
+        let message = format!("more than {MOST_BRACKETS} nested brackets");
         return Err(Error::NotToml {
             place: lines.place(offset),
             excerpt: message.clone(),
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_toml_or_not_finite_is_placed() {
+    fn invalid_toml_and_nan_are_reported_with_their_line() {
         let error = parse("a = 1\nb = = 2\n", "r.toml").expect_err("not TOML");
         assert!(error.to_string().starts_with("r.toml:2: not TOML"), "{error}");
         let error = parse("[perturber]\nrho = nan\n", "r.toml").expect_err("not finite");
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn recipes_lie_over_those_that_they_extend() {
+    fn recipes_override_those_that_they_extend() {
         let place = tempfile::tempdir().expect("a temporary directory");
         let write = |name: &str, text: &str| {
             let path = place.path().join(name);
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_recipe_has_an_end_and_so_have_those_it_extends() {
+    fn recipes_and_their_extensions_are_bounded() {
         let place = tempfile::tempdir().expect("a temporary directory");
         for number in 0..20 {
             let text = format!("extends = \"{}.toml\"\n", number + 1);
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn brackets_have_an_end() {
+    fn nested_brackets_are_bounded() {
         for open in ["[", "{a=", "[{a=", "{a=[]]}x{a=", "[}"] {
             let text = format!("\nseeds = {}", open.repeat(20_000));
             let error = parse(&text, "deep.toml").expect_err("too deep").to_string();

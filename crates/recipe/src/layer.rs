@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn upper_layers_win_and_places_follow() {
+    fn upper_layers_override_and_keep_locations() {
         let below = layer(json!({"a": {"x": 1, "y": 2}, "b": 3}), "below");
         let above = layer(json!({"a": {"x": 9}}), "above");
         let both = above.over(below);
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn peft_s_names_are_names_of_the_same_settings() {
+    fn names_of_peft_are_aliases() {
         let peft = json!({"type": "lora", "r": 2, "lora_alpha": 4, "lora_dropout": 0.5});
         let below = json!({"alignment": {"trainable": {"type": "lora", "rank": 8, "alpha": 1}}});
         let above = layer(json!({"alignment": {"trainable": peft}}), "above");

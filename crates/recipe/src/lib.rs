@@ -18,7 +18,7 @@ pub use error::{Error, Result};
 pub use layer::{Layer, Place};
 pub use recipe::{Chosen, Recipe, SCHEMA_VERSION, digest, label};
 pub use resolve::{
-    Axis, Experiment, PAPER_METRICS, Point, SECTIONS, SUGAR, StageSections, Worldly, baseline,
+    Axis, Experiment, PAPER_METRICS, Point, SECTIONS, USUAL, UsualStage, Worldly, baseline,
     resolve, world_defaults,
 };
 pub use stage::StageRecipe;

@@ -54,8 +54,8 @@ pub fn make_absolute(layer: &mut Layer, from: SeenFrom<'_>) -> Result<()> {
             && both_exist(&meant, &other)
         {
             let rule = format!(
-                "is seen from the recipe's directory, where it means {}; but there is {} in the \
-                 working directory too: write the whole path of the one that is meant",
+                "is relative to the recipe's directory and means {}; but the working directory has \
+                 {} too: write the absolute path of the right one",
                 meant.display(),
                 other.display()
             );
@@ -81,7 +81,7 @@ pub fn check(layer: &Layer) -> Result<()> {
         if path.is_absolute() && !there {
             let place = layer.place(&key);
             let (advice, instead) = (advice(&place, path, kind), instead(path));
-            let rule = format!("must be {what} that is there; {advice}{instead}");
+            let rule = format!("must be {what} that exists; {advice}{instead}");
             return Err(Error::setting(place, &key, rule, format!("{text:?}")));
         }
     }
@@ -91,13 +91,13 @@ pub fn check(layer: &Layer) -> Result<()> {
 /// What to write instead of a path that does not exist.
 fn advice(place: &Place, path: &Path, kind: Kind) -> String {
     let hub = match kind {
-        Kind::Model => "a model of the hub is written owner/name",
-        _ => "a data set of the hub is written owner/name",
+        Kind::Model => "a model on the hub is written owner/name",
+        _ => "a data set on the hub is written owner/name",
     };
     let Place::File { path: recipe, .. } = place else {
-        return format!("a path in a flag is seen from the working directory, and {hub}");
+        return format!("a path in a flag is relative to the working directory, and {hub}");
     };
-    let seen = format!("a path in a recipe is seen from the recipe's directory, and {hub}");
+    let seen = format!("a path in a recipe is relative to the recipe's directory, and {hub}");
     // The path may have been written relative to the working directory.
     let base = Path::new(recipe).canonicalize().ok();
     let written = base.as_deref().and_then(Path::parent).and_then(|it| path.strip_prefix(it).ok());
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn every_path_is_seen_from_the_recipe_and_no_id_is_a_path() {
+    fn paths_are_relative_to_the_recipe_and_hub_ids_are_not_paths() {
         let place = tempfile::tempdir().expect("a temporary directory");
         let text = "judges = [\"refusal\", { name = \"file\", scores = \"scores.jsonl\" }, \
                     { name = \"guard\", model = \"owner/guard\" }]\n\
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_means_two_files_is_refused() {
+    fn an_ambiguous_path_is_refused() {
         let place = tempfile::tempdir().expect("a temporary directory");
         // The tests' working directory, the crate's directory, has such a file too.
         std::fs::write(place.path().join("Cargo.toml"), "").expect("writable");

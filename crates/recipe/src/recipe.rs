@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
-use vxf_core::Stage;
 use vxf_core::config::{JudgeConfig, MetricConfig};
 use vxf_data::DataConfig;
 
-use crate::resolve::sections::SUGAR;
+use crate::resolve::sections::{USUAL, UsualStage};
 use crate::settings::{ModelSettings, Settings};
 use crate::stage::StageRecipe;
 
@@ -107,7 +106,7 @@ impl Recipe {
         map.insert(section.to_owned(), Value::Object(data));
         match form == Form::Shortest && self.is_usual() {
             true => {
-                for (stage, names) in self.pipeline.iter().zip(SUGAR) {
+                for (stage, names) in self.pipeline.iter().zip(USUAL) {
                     map.insert(names.defense.into(), stage.method_value());
                     map.insert(names.perturber.into(), stage.perturber.value());
                     map.insert(names.training.into(), json!(stage.training));
@@ -123,12 +122,11 @@ impl Recipe {
 
     /// Whether the usual sections can describe it: one stage of each kind, in order, on its default set.
     fn is_usual(&self) -> bool {
-        let kinds = [Stage::Alignment, Stage::FineTuning, Stage::PostTuning];
-        self.pipeline.len() >= 2
-            && self.pipeline.len() <= kinds.len()
-            && self.pipeline.iter().zip(kinds).all(|(stage, kind)| {
-                stage.kind == kind && stage.set == StageRecipe::default_set(kind)
-            })
+        let same = |(stage, usual): (&StageRecipe, UsualStage)| {
+            stage.kind == usual.kind && stage.set == usual.set
+        };
+        (2..=USUAL.len()).contains(&self.pipeline.len())
+            && self.pipeline.iter().zip(USUAL).all(same)
     }
 
     /// Name and content of the data source's section.
@@ -217,7 +215,7 @@ mod tests {
 
     /// A recipe that was written and read again has tables after simple values.
     #[test]
-    fn a_digest_knows_no_order_of_keys() {
+    fn a_digest_does_not_depend_on_the_order_of_keys() {
         let one = json!({ "a": { "z": 1, "b": { "c": 1 } }, "d": [{ "y": 1, "x": 2 }] });
         let other = json!({ "d": [{ "x": 2, "y": 1 }], "a": { "b": { "c": 1 }, "z": 1 } });
         assert_eq!(digest(&one), digest(&other));

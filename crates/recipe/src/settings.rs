@@ -1,4 +1,4 @@
-//! The sections of a recipe that are not a plugin's: each setting with its default and meaning.
+//! The sections of a recipe that do not belong to plugins: settings with defaults and descriptions.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -9,28 +9,46 @@ use vxf_core::schedule::Decay;
 use vxf_core::stream::Order;
 use vxf_core::{Stage, Trainable};
 
+use crate::resolve::USUAL;
+
 /// Which stages to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(try_from = "String", into = "String")]
 pub enum Stages {
     /// All stages of the pipeline.
     All,
-    /// Only alignment.
-    Alignment,
-    /// Only the user's fine-tuning, from the run in `from`.
-    FineTuning,
-    /// Only post-tuning, from the run in `from`.
-    PostTuning,
+    /// Only one; a later stage starts from the run in `from`.
+    One(Stage),
 }
 
 impl Stages {
     /// Whether `stage` is among them.
     pub fn include(self, stage: Stage) -> bool {
-        match self {
-            Self::All => true,
-            Self::Alignment => stage == Stage::Alignment,
-            Self::FineTuning => stage == Stage::FineTuning,
-            Self::PostTuning => stage == Stage::PostTuning,
+        self == Self::All || self == Self::One(stage)
+    }
+
+    /// Whether they start from a run instead of the base model.
+    fn start_from_a_run(self) -> bool {
+        self != Self::All && !self.include(USUAL[0].kind)
+    }
+}
+
+impl TryFrom<String> for Stages {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.as_str() {
+            "all" => Ok(Self::All),
+            stage => stage.parse().map(Self::One).map_err(|problem| format!("{problem}, or all")),
+        }
+    }
+}
+
+impl From<Stages> for String {
+    fn from(stages: Stages) -> Self {
+        match stages {
+            Stages::All => "all".to_owned(),
+            Stages::One(stage) => stage.to_string(),
         }
     }
 }
@@ -154,13 +172,13 @@ vxf_core::config! {
         pub warmup_steps: u64 = 0,
         /// AdamW's decoupled weight decay, for all weights except norms and biases.
         pub weight_decay: f64 = 0.0,
-        /// Largest gradient norm let through; 0 clips nothing.
+        /// Gradient norm above which gradients are clipped; 0 does not clip.
         pub max_gradient_norm: f64 = 1.0,
-        /// Order of the samples: shuffled, sequential, or by_length (shuffled, but samples of near
-        /// length share a batch, so that less is padded).
+        /// Order of the samples: shuffled, sequential, or by_length (shuffled, with samples of similar length
+        /// in a batch, to reduce padding).
         pub order: Order = Order::Shuffled,
-        /// In the user's stage: train the alignment's adapter further (Single-LoRA), in place of
-        /// merging it and training a new one (Double-LoRA).
+        /// Train the parent stage's adapter further (Single-LoRA), instead of merging it and training a new
+        /// one (Double-LoRA).
         pub continue_adapter: bool = false,
     }
 }
@@ -192,11 +210,12 @@ impl Settings {
             ConfigError::unless(new, &key, "must not be listed twice", ratio)?;
         }
         let from = !self.from.is_empty();
-        let later = matches!(self.stages, Stages::FineTuning | Stages::PostTuning);
+        let later = self.stages.start_from_a_run();
         let rule = "needs `from`, the run to start from";
         ConfigError::unless(from || !later, "stages", rule, json(&self.stages))?;
-        let rule = "goes with `stages = \"fine_tuning\"` or `stages = \"post_tuning\"` alone";
-        ConfigError::unless(later || !from, "from", rule, format!("{:?}", self.from))
+        let [_, user, after] = USUAL.map(|usual| usual.kind);
+        let rule = format!("needs `stages = \"{user}\"` or `stages = \"{after}\"`");
+        ConfigError::unless(later || !from, "from", &rule, format!("{:?}", self.from))
     }
 }
 

@@ -23,11 +23,17 @@ pub struct StageRecipe {
 }
 
 impl StageRecipe {
-    /// The default training set of this kind of stage.
-    pub fn default_set(kind: Stage) -> &'static str {
-        match kind {
-            Stage::FineTuning => "user",
-            Stage::Alignment | Stage::PostTuning => "alignment",
+    /// Whether it is a user's fine-tuning, which is also the attack.
+    pub fn is_user(&self) -> bool {
+        self.kind == Stage::FineTuning
+    }
+
+    /// Its method in a baseline that aligns by `alignment`; a baseline has no post-tuning.
+    pub(crate) fn baseline_method<'a>(&self, alignment: &'a str) -> Option<&'a str> {
+        match self.kind {
+            Stage::Alignment => Some(alignment),
+            Stage::FineTuning => Some("sft"),
+            Stage::PostTuning => None,
         }
     }
 
@@ -65,7 +71,7 @@ impl StageRecipe {
 
     /// Whether it is plain training without a defence.
     pub fn is_plain(&self) -> bool {
-        self.kind == Stage::FineTuning && self.label() == "sft"
+        self.is_user() && self.label() == "sft"
     }
 
     /// The methods as in a resolved recipe: one table, or a list of tables.

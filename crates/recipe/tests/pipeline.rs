@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use vxf_builtins as _;
 use vxf_core::prelude::*;
-use vxf_recipe::{Error, Experiment, Point, Recipe, SUGAR, StageRecipe, file};
+use vxf_recipe::{Error, Experiment, Point, Recipe, StageRecipe, USUAL, file};
 
 /// A post-tuning method that changes nothing.
 struct Untouched;
@@ -72,7 +72,7 @@ fn points(experiment: &Experiment) -> Vec<Value> {
 fn besides_stages(recipe: &Recipe) -> Value {
     let mut map = recipe.essence();
     map.remove("stage");
-    for names in SUGAR {
+    for names in USUAL {
         for key in [names.defense, names.perturber, names.training] {
             map.remove(key);
         }
@@ -129,7 +129,7 @@ learning_rate = 1e-5
 "#;
 
 #[test]
-fn sections_and_a_list_say_the_same_stages() {
+fn sections_and_a_list_describe_the_same_stages() {
     let (sections, list) = (experiment(SECTIONS), experiment(LIST));
     assert_eq!(points(&sections), points(&list));
     assert_eq!(sections.value(), list.value());
@@ -211,7 +211,7 @@ fn a_resolved_recipe_resolves_to_itself() {
 }
 
 #[test]
-fn a_composition_has_one_maker_at_most() {
+fn a_composition_has_at_most_one_gradient_maker() {
     for (section, stage) in [("defense", "vaccine+sft"), ("fine_tune_defense", "ewc+untouched+kl")]
     {
         let text = format!("\n[{section}]\nname = \"{stage}\"\n");
@@ -220,7 +220,7 @@ fn a_composition_has_one_maker_at_most() {
         assert_eq!(place.to_string(), "recipe.toml:3");
         assert!(stage.starts_with(first.as_str()) && stage.ends_with(second.as_str()), "{error}");
         let shown = error.to_string();
-        assert!(shown.contains(&format!("`{first}` and `{second}` both make")), "{shown}");
+        assert!(shown.contains(&format!("`{first}` and `{second}` both compute")), "{shown}");
     }
     let listed = "[[stage]]\nkind = \"alignment\"\ndefense = [\"vaccine\", \"sft\"]\n";
     assert!(matches!(resolved(listed), Err(Error::TwoMakers { .. })));
@@ -238,7 +238,7 @@ fn a_composition_has_one_maker_at_most() {
 }
 
 #[test]
-fn what_is_wrong_in_a_stage_has_its_place() {
+fn errors_in_a_stage_have_their_location() {
     let at = |text: &str, words: &[&str]| {
         let error = refusal(&format!("[[stage]]\nkind = \"alignment\"\n[[stage]]\n{text}"));
         assert!(words.iter().all(|word| error.contains(word)), "{error}");
@@ -262,12 +262,12 @@ fn what_is_wrong_in_a_stage_has_its_place() {
     );
     at(
         "kind = \"fine_tuning\"\ndefense = \"vaccine\"\n",
-        &["recipe.toml:5", "`vaccine` belongs to the alignment stage, not to fine_tuning"],
+        &["recipe.toml:5", "`vaccine` belongs to the stage `alignment`, not to `fine_tuning`"],
     );
     at("kind = \"fine_tuning\"\ndefense = \"vacine\"\n", &["recipe.toml:5", "`vacine`", "vaccine"]);
     at(
         "kind = \"fine_tuning\"\n[defense]\nname = \"sft\"\n",
-        &["recipe.toml:5", "`defense` does not go with a list of stages"],
+        &["recipe.toml:5", "`defense` cannot be combined with a list of stages"],
     );
     let first = "[[stage]]\nkind = \"alignment\"\ncontinue_adapter = true\n";
     let error = refusal(first);
@@ -292,20 +292,20 @@ fn axes_are_lists_of_values_of_one_setting() {
         assert!(error.starts_with("recipe.toml:2: `axes."), "{error}");
         assert!(error.contains(words), "{error}");
     };
-    refused("seeds = [1, 2]", "is a list by itself: write it outside of `axes`");
-    refused("harmful_ratios = [0.0, 0.1]", "is a list by itself");
+    refused("seeds = [1, 2]", "is a list already: write it outside of `axes`");
+    refused("harmful_ratios = [0.0, 0.1]", "is a list already");
     refused("perturber.rho = []", "at least one value");
     refused("perturber.rho = [1, 2, 1]", "a value twice");
     refused("perturber.rho = 1", "a list of values");
     // One run would be measured with the first value only.
-    refused("metrics = [[\"drift\"], [\"accuracy\"]]", "must leave `metrics` as it is");
-    refused("world.task_test = [10, 20]", "the same runs come out");
-    refused("threads = [1, 2]", "must leave `threads` as it is");
+    refused("metrics = [[\"drift\"], [\"accuracy\"]]", "must not change `metrics`");
+    refused("world.task_test = [10, 20]", "all its values give the same runs");
+    refused("threads = [1, 2]", "must not change `threads`");
     // All runs share one model and one device.
-    refused("model.dtype = [\"f32\", \"bf16\"]", "must leave `model.dtype` as it is");
-    refused("device = [\"cpu\", \"cuda\"]", "must leave `device` as it is");
-    refused("baseline = [true, false]", "must leave `baseline` as it is");
-    refused("judges = [[\"world\"], [\"refusal\"]]", "must leave `judges` as it is");
+    refused("model.dtype = [\"f32\", \"bf16\"]", "must not change `model.dtype`");
+    refused("device = [\"cpu\", \"cuda\"]", "must not change `device`");
+    refused("baseline = [true, false]", "must not change `baseline`");
+    refused("judges = [[\"world\"], [\"refusal\"]]", "must not change `judges`");
     let own = "[[stage]]\nkind = \"alignment\"\nepochs = 1\n";
     let error = refusal(&format!("{own}[axes]\nalignment.epochs = [2, 4]\n"));
     assert!(error.contains("`axes.alignment.epochs`"), "{error}");
@@ -339,7 +339,7 @@ fn the_points_are_the_product_of_the_axes() {
 
 /// Another method has its own perturber, unless the recipe names one.
 #[test]
-fn each_method_of_an_axis_has_its_own_inner_player() {
+fn each_method_on_an_axis_has_its_own_perturber() {
     let inner = |text: &str| -> Vec<&str> {
         let points = experiment(text).points;
         points.iter().map(|point| point.recipe.pipeline[0].perturber.name).collect()
@@ -361,7 +361,7 @@ fn recipes(directory: &Path, found: &mut Vec<PathBuf>) {
 }
 
 #[test]
-fn every_published_recipe_resolves_and_says_itself_again() {
+fn every_published_recipe_resolves_to_itself() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/recipes");
     let mut found = Vec::new();
     recipes(&root, &mut found);

@@ -32,6 +32,11 @@ pub struct When {
 }
 
 impl When {
+    /// Whether its runs edit or repair fine-tuned models.
+    pub fn repairs(&self) -> bool {
+        self.stage == Stage::PostTuning
+    }
+
     /// The block's headline.
     pub fn headline(&self) -> String {
         let again = if self.again { " again" } else { "" };

@@ -13,7 +13,7 @@ use vxf_recipe::instead::{holds, instead};
 use vxf_recipe::settings::EMBEDDED;
 
 use crate::store::directory::RUNS;
-use crate::{Error, Result, trust};
+use crate::{Error, Result, permissions};
 
 type Progress = Box<dyn Fn(&str, u64, u64) + Send + Sync>;
 type Notes = Box<dyn Fn(&str) + Send + Sync>;
@@ -68,7 +68,10 @@ impl Access {
                 path if gguf::is_gguf(path) && path.is_file() => self.unpacked(path),
                 path if path.is_dir() => {
                     self.examine(path);
-                    Ok(path.to_owned())
+                    match gguf::alone(path) {
+                        Some(file) => self.unpacked(&file),
+                        None => Ok(path.to_owned()),
+                    }
                 }
                 path => Err(Error::NoModel { path: path.to_owned(), instead: instead(path) }),
             },
@@ -93,7 +96,7 @@ impl Access {
     pub(crate) fn examine(&self, directory: &Path) {
         let adapter = directory.join("adapter");
         let places = [directory, &adapter].into_iter().filter(|place| place.is_dir());
-        places.flat_map(trust::remarks).for_each(|remark| self.warn(&remark));
+        places.flat_map(permissions::remarks).for_each(|remark| self.warn(&remark));
     }
 
     /// Warns about a file, once.

@@ -191,7 +191,7 @@ mod tests {
 
     /// Without a GPU or GPU support, the error says what to do.
     #[test]
-    fn a_device_that_is_not_there_is_told_of() {
+    fn a_missing_device_is_reported() {
         let error = device("cuda:999").expect_err("no such GPU").to_string();
         assert!(error.contains("write --device cpu") || error.contains("numbered"), "{error}");
     }

@@ -58,7 +58,7 @@ pub enum Error {
         hint: String,
     },
     /// The model does not match the recipe's `model.shape`.
-    #[error("{model}: config.json says {key} = {found}, and the recipe is about {wanted}")]
+    #[error("{model}: config.json says {key} = {found}, and the recipe expects {wanted}")]
     OtherModel {
         /// The model.
         model: String,
@@ -70,7 +70,7 @@ pub enum Error {
         wanted: String,
     },
     /// The model is missing, and the recipe does not describe its shape.
-    #[error("{model} is not here, and `model.shape` does not say what it is")]
+    #[error("{model} is not available, and `model.shape` does not describe it")]
     NoShape {
         /// The model.
         model: String,
@@ -78,7 +78,7 @@ pub enum Error {
     /// The model directory does not exist.
     #[error(
         "{}: no such model directory{instead}; a model on the hub is written owner/name, or \
-         hf:owner/name where a directory has a name like its owner's",
+         hf:owner/name if a directory has the owner's name",
         path.display()
     )]
     NoModel {
@@ -107,25 +107,25 @@ pub enum Error {
         difference: String,
     },
     /// The output directory is not empty and is not an experiment.
-    #[error("{} is not empty and holds no experiment", path.display())]
+    #[error("{} is not empty and is not an experiment", path.display())]
     NotAnExperiment {
         /// The directory.
         path: PathBuf,
     },
     /// The output already exists.
-    #[error("{} is there already; nothing is ever overwritten", path.display())]
+    #[error("{} already exists; nothing is overwritten", path.display())]
     Exists {
         /// The file or directory.
         path: PathBuf,
     },
     /// The process was asked to stop and saved its state.
-    #[error("stopped as asked; everything up to here is kept in {}", path.display())]
+    #[error("interrupted; everything so far is kept in {}", path.display())]
     Interrupted {
         /// The experiment's directory.
         path: PathBuf,
     },
     /// A checkpoint read back right after writing differs from what was written.
-    #[error("{}: read back, the checkpoint is not what was written: {problem}", path.display())]
+    #[error("{}: the checkpoint, read back, differs from what was written: {problem}", path.display())]
     Checkpoint {
         /// The checkpoint.
         path: PathBuf,
@@ -160,8 +160,7 @@ pub enum Error {
     },
     /// A stage trained without changing any weight.
     #[error(
-        "after {steps} steps at learning rate {rate} every weight is what it was before: nothing was \
-         learnt"
+        "after {steps} steps at learning rate {rate} no weight has changed: nothing was learned"
     )]
     Unmoved {
         /// The learning rate.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::json;
-use vxf_recipe::settings::Stages;
+use vxf_core::Stage;
 use vxf_recipe::{Layer, Place};
 
 use crate::Result;
@@ -17,9 +17,9 @@ use crate::store::Run;
 pub fn layer(run: &Path) -> Result<Layer> {
     let place = Place::Flag(format!("--from {}", run.display()));
     let run = Run::to_start_from(run)?;
-    let stages = match run.record.id.ratio {
-        None => Stages::FineTuning,
-        Some(_) => Stages::PostTuning,
+    let stage = match run.record.id.ratio {
+        None => Stage::FineTuning,
+        Some(_) => Stage::PostTuning,
     };
     let mut layer = Layer::new();
     layer.set("seeds", json!([run.record.id.seed]), place.clone())?;
@@ -27,7 +27,7 @@ pub fn layer(run: &Path) -> Result<Layer> {
     if run.record.id.ratio.is_none() {
         layer.take("harmful_ratios");
     }
-    layer.set("stages", json!(stages), place.clone())?;
+    layer.set("stages", json!(stage), place.clone())?;
     layer.set("from", json!(run.place.display().to_string()), place)?;
     let mut below = run.layer()?;
     // The run is a single point of its experiment's axes.

@@ -14,13 +14,13 @@ pub mod from;
 pub mod measure;
 pub mod model;
 pub mod notes;
+mod permissions;
 pub mod plan;
 pub mod store;
-mod trust;
 
 pub use access::Access;
 pub use error::{Error, Result};
 pub use execute::{Control, Every, Finished, Prepared, Progress};
 pub use measure::evaluate::{Evaluation, Evaluator};
-pub use plan::{Graph, estimate::Prospect};
+pub use plan::{Graph, estimate::Estimate};
 pub use store::{Directory, Run};

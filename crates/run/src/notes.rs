@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 use vxf_core::config::{DefenseConfig, PerturberConfig};
 use vxf_core::registry;
 use vxf_recipe::settings::EMBEDDED;
-use vxf_recipe::{Recipe, SUGAR, Worldly, world_defaults};
+use vxf_recipe::{Recipe, USUAL, Worldly, world_defaults};
 
 /// A setting with a default of the embedded world that differs from the paper's value.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,7 +25,7 @@ pub fn deviations(recipe: &Recipe) -> Vec<Deviation> {
     }
     let values = recipe.value();
     let mut found = Vec::new();
-    for (stage, names) in recipe.pipeline.iter().zip(SUGAR) {
+    for (stage, names) in recipe.pipeline.iter().zip(USUAL) {
         plugin::<dyn PerturberConfig>(names.perturber, stage.perturber.name, &values, &mut found);
         if let [method] = stage.methods.as_slice() {
             plugin::<dyn DefenseConfig>(names.defense, method.name, &values, &mut found);

@@ -85,11 +85,11 @@ fn rows(graph: &Graph) -> Vec<(String, Vec<(String, usize)>)> {
 }
 
 const ALL: [&str; 4] = ["aligned", "0", "0.1", "0.2"];
-const ATTACKED: [&str; 3] = ["0", "0.1", "0.2"];
+const FINE_TUNED: [&str; 3] = ["0", "0.1", "0.2"];
 const SEEDS: [&str; 3] = ["1", "2", "3"];
 
 #[test]
-fn the_default_recipe_has_the_paths_that_it_always_had() {
+fn the_default_recipe_keeps_its_paths() {
     let graph = graph("");
     let wanted = product(&["none", "sft", "vaccine"], &ALL, &SEEDS);
     assert_eq!(wanted.len(), 36);
@@ -114,13 +114,13 @@ fn the_default_recipe_has_the_paths_that_it_always_had() {
 }
 
 #[test]
-fn one_stage_alone_has_its_runs_alone() {
+fn a_single_stage_has_only_its_own_runs() {
     let graph = graph("stages = \"alignment\"\nundefended = false\n");
     assert_eq!(paths(&graph), product(&["sft", "vaccine"], &["aligned"], &SEEDS));
 }
 
 #[test]
-fn the_rows_beside_an_axis_of_defences_are_there_once() {
+fn baselines_are_added_once_to_an_axis_of_defences() {
     let several = graph("[axes]\ndefense = [\"vaccine\", \"random\"]\n");
     assert_eq!(paths(&several), product(&["none", "sft", "vaccine", "random"], &ALL, &SEEDS));
     for block in &several.layout.blocks {
@@ -136,7 +136,7 @@ fn the_rows_beside_an_axis_of_defences_are_there_once() {
 }
 
 #[test]
-fn an_axis_of_the_inner_player_leaves_plain_training_alone() {
+fn an_axis_of_the_perturber_does_not_change_plain_training() {
     let graph = graph("[axes]\nperturber.rho = [1, 3, 5]\n");
     let ends: Vec<_> = SEEDS
         .iter()
@@ -157,7 +157,7 @@ fn an_axis_of_the_inner_player_leaves_plain_training_alone() {
 }
 
 #[test]
-fn an_axis_of_the_user_s_stage_shares_what_comes_before() {
+fn an_axis_of_fine_tuning_shares_the_aligned_runs() {
     let graph = graph("[axes]\nfine_tuning.learning_rate = [1e-4, 2e-4]\n");
     let labels = ["none", "sft", "vaccine"];
     let ends: Vec<_> = SEEDS
@@ -167,7 +167,7 @@ fn an_axis_of_the_user_s_stage_shares_what_comes_before() {
         })
         .collect();
     let ends: Vec<_> = ends.iter().map(String::as_str).collect();
-    let mut wanted = product(&labels, &ATTACKED, &ends);
+    let mut wanted = product(&labels, &FINE_TUNED, &ends);
     wanted.extend(product(&labels, &["aligned"], &SEEDS));
     assert_eq!(paths(&graph), wanted);
     for (child, parent) in parents(&graph) {
@@ -198,7 +198,7 @@ fn every_row_of_an_axis_has_the_baseline_of_its_own_point() {
 
 /// With two axes, each run shows only the values on which it differs from others of its name.
 #[test]
-fn runs_are_told_apart_by_the_axes_that_matter_to_them() {
+fn names_of_runs_show_the_axes_on_which_they_differ() {
     let graph = graph(
         "seeds = [1]\nharmful_ratios = [0.1]\nbaseline = false\nundefended = false\n\
          [axes]\ndefense = [\"vaccine\", \"sft\"]\nalignment.epochs = [1, 2]\n",

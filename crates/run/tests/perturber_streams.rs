@@ -3,7 +3,7 @@
 use vxf_builtins as _;
 use vxf_core::prelude::*;
 use vxf_recipe::{Experiment, file};
-use vxf_run::{Access, Prospect};
+use vxf_run::{Access, Estimate};
 
 /// Perturbs the weights along the gradient on another stream.
 struct Elsewhere {
@@ -51,7 +51,7 @@ fn seen(text: &str) -> String {
     let layer = file::parse(text, "recipe.toml").expect("a recipe");
     let experiment = Experiment::of(layer).expect("a recipe that can be resolved");
     let access = Access::new(true).expect("nothing is asked for");
-    Prospect::of(&experiment, access).map(drop).expect_err("refused").to_string()
+    Estimate::of(&experiment, access).map(drop).expect_err("refused").to_string()
 }
 
 #[test]

@@ -116,7 +116,7 @@ fn made(model: &dyn Backbone, sampling: &Sampling, batch_size: usize) -> Result<
 }
 
 #[test]
-fn answers_depend_on_neither_cache_nor_company() -> Result<()> {
+fn answers_depend_on_neither_cache_nor_batch() -> Result<()> {
     let warm = Sampling { temperature: 0.9, top_p: 0.95, top_k: 20 };
     for model in models()? {
         for sampling in [Sampling::default(), warm.clone()] {

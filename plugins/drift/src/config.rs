@@ -52,12 +52,12 @@ vxf_core::config! {
         /// norm per batch and site.
         pub reduce: Reduce = Reduce::MeanSample,
         /// Mask padding in attention and leave it out; if false, padded positions are computed and
-        /// counted, as in the reference code.
+        /// counted, as in the published code.
         pub mask_padding: bool = true,
         /// Also report `relative_drift`: the drift divided by the same norm of the aligned model's
-        /// hidden embeddings.
+        /// own hidden embeddings.
         pub relative: bool = true,
-        /// Most batches to use; 0 uses all.
+        /// Maximum number of batches; 0 uses all.
         pub max_batches: usize = 0,
         /// none or reference. reference uses the published definition instead of all settings
         /// except `relative`: squared L2 norms at attention outputs, summed over layers and at most

@@ -23,8 +23,8 @@ vxf_core::config! {
         pub lambda: f64 = 1e9,
         /// Number of alignment batches for the Fisher information F; 0 uses one epoch.
         pub fisher_batches: usize = 0,
-        /// corrected: F without dropout. reference: as the reference code, with dropout, and the last
-        /// gradient for F is added to the first step.
+        /// corrected: F is computed without dropout. reference: as in the published code, F is computed
+        /// with dropout, and its last gradient is added to the first step.
         pub form: Form = Form::Corrected,
     }
 }

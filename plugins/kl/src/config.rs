@@ -22,8 +22,8 @@ vxf_core::config! {
     pub struct KlConfig {
         /// Weight lambda of the divergence (sum over positions, mean over samples).
         pub lambda: f64 = 0.1,
-        /// corrected: softmax over the vocabulary, no padding, teacher without dropout. reference: as
-        /// the reference code, softmax over time, padding included, teacher with dropout.
+        /// corrected: softmax over the vocabulary, no padding, teacher without dropout. reference: as in
+        /// the published code, softmax over time, padding included, teacher with dropout.
         /// axis_corrected: as reference, but softmax over the vocabulary.
         pub form: Form = Form::Corrected,
     }

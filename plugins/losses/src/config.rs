@@ -20,7 +20,8 @@ pub enum Average {
 vxf_core::config! {
     /// Settings of `alignment-loss`.
     pub struct AlignmentLossConfig {
-        /// token: the mean over labelled tokens. batch: the mean of batch losses, as in the reference.
+        /// token: the mean over labelled tokens. batch: the mean of batch losses, as in the published
+        /// code.
         pub average: Average = Average::Token,
     }
 }

@@ -40,7 +40,7 @@ vxf_core::config! {
         /// norm_matched: rho is the L2 norm of the noise of the whole batch. reference: rho is the
         /// variance of each entry.
         pub form: Form = Form::NormMatched,
-        /// Sites to perturb; the reference uses attention_output.
+        /// Where hidden embeddings are perturbed; the published code uses attention_output.
         pub sites: SiteSelection = SiteSelection::default(),
     }
 }

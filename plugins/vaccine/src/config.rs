@@ -22,10 +22,10 @@ pub enum Between {
 vxf_core::config! {
     /// Settings of the defence `vaccine`.
     pub struct VaccineConfig {
-        /// Computes a new perturbation every tau steps (the paper's accelerated form); 1: every step.
+        /// Computes a new perturbation every tau steps (the paper's accelerated form); 1 means every step.
         pub tau: u64 = 1,
-        /// The perturbation of the steps in between. none: no perturbation, as in the paper. reuse:
-        /// the last perturbation, cut to the positions that both batches have.
+        /// The perturbation of the steps in between. none: no perturbation, as in the paper. reuse: the
+        /// last perturbation, cut to the positions that both batches have.
         pub between: Between = Between::None,
     }
 }
@@ -69,13 +69,14 @@ vxf_core::config! {
     pub struct GradientPerturberConfig {
         /// Perturbation radius: the L2 norm of the perturbation within one scope.
         pub rho: f64 = 2.0,
-        /// The group of entries with norm rho: global (the whole batch, as in the reference),
+        /// The entries that share one norm rho: global (the whole batch, as in the published code),
         /// per_site, per_example or per_token.
         pub scope: Scope = Scope::Global,
-        /// Sites to perturb: attention_output (reference), block_output (the paper's equation 1),
-        /// mlp_output or embedding; `attention_output.7` is a single layer.
+        /// Where hidden embeddings are perturbed: attention_output (as in the published code),
+        /// block_output (the paper's equation 1), mlp_output or embedding; in all layers, or in one
+        /// layer as in `attention_output.7`.
         pub sites: SiteSelection = SiteSelection::default(),
-        /// Use the same dropout masks in both passes; the reference draws new ones.
+        /// Use the same dropout masks in both passes; the published code draws new ones.
         pub same_dropout: bool = false,
     }
 }

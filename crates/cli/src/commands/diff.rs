@@ -24,9 +24,9 @@ pub(crate) fn run(args: &DiffArgs) -> Result<(), CommandError> {
     }
     let (run, recipe) = (args.run.display(), args.recipe.display());
     if found.settings.is_empty() && found.facts.is_empty() {
-        return print(&format!("{run} follows {recipe} in every setting\n"));
+        return print(&format!("{run} agrees with {recipe} in every setting\n"));
     }
-    let mut text = format!("{run} departs from {recipe} (the recipe's in brackets)\n\n");
+    let mut text = format!("{run} differs from {recipe} (the recipe's in brackets)\n\n");
     for Difference { key, first, second } in &found.settings {
         let (recipe, run) = (Difference::show(first.as_ref()), Difference::show(second.as_ref()));
         text += &format!("  {key} = {run} ({recipe})\n");

@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use vxf_core::Stage;
 use vxf_recipe::{Experiment, Layer, Place};
 use vxf_report::{Answer, Failure, Failures, Layout, Record, Row, TextTable, detail, table};
 use vxf_run::access::check_target;
@@ -12,7 +11,7 @@ use vxf_run::measure::metrics::Measured;
 use vxf_run::store::finished;
 use vxf_run::{Access, Evaluation, Evaluator, Run};
 
-use crate::args::{Choices, EvalArgs};
+use crate::args::{EvalArgs, RecipeOptions};
 use crate::commands::{SCHEMA_VERSION, layers, shown};
 use crate::error::CommandError;
 use crate::output::{print, print_json, tell};
@@ -20,7 +19,7 @@ use crate::progress::access;
 
 pub(crate) fn run(args: &EvalArgs) -> Result<(), CommandError> {
     if let Some(path) = args.generations.as_deref().filter(|path| path.exists()) {
-        let message = format!("{}: exists; nothing is ever overwritten", path.display());
+        let message = format!("{} already exists; nothing is overwritten", path.display());
         return Err(CommandError::usage(message));
     }
     let access = Arc::new(access(args.finding.offline)?);
@@ -140,7 +139,7 @@ fn experiment(args: &EvalArgs, path: &Path, access: &Arc<Access>) -> Result<(), 
     for metric in shown(&asked) {
         text = text.trim_end().to_owned() + "\n\n" + &detail::of_metric(&layout, &records, &metric);
     }
-    if let Some(last) = records.iter().rev().find(|record| record.stage != Stage::Alignment) {
+    if let Some(last) = records.iter().rev().find(|record| record.id.ratio.is_some()) {
         text += &format!("\n{}, in full\n\n{}", last.id, figures(&last.measurements));
     }
     print(text.trim_start())?;
@@ -152,8 +151,10 @@ fn one_seed(asked: &Experiment, own: &Experiment) -> Result<(), CommandError> {
     let (asked, own) = (&asked.recipe().settings.seeds, &own.recipe().settings.seeds);
     match asked == own || asked.len() == 1 {
         true => Ok(()),
-        false => Err(CommandError::usage("seeds: runs are measured on the data of one other seed")
-            .hint("for example `--set seeds=[7]`; without it each run is measured on its own")),
+        false => {
+            Err(CommandError::usage("seeds: runs can be measured on the data of one other seed")
+                .hint("for example `--set seeds=[7]`; without it each run is measured on its own"))
+        }
     }
 }
 
@@ -166,22 +167,20 @@ impl Remarks {
         let Evaluation { seed, kept, other, .. } = evaluation;
         if *seed != record.id.seed {
             self.tell(format!(
-                "measured on the data of seed {seed}, and not on that of the run's own seed: \
-                 figures differ from those of the run"
+                "measured on the data of seed {seed}, not on that of the run's own seed: \
+                 figures differ from the run's"
             ));
         }
         if !other.is_empty() {
             let other = other.join(", ");
             self.tell(format!(
-                "the prompts or the generation settings are not those that the run was measured \
-                 with ({other}): new answers are made"
+                "the prompts or the generation settings differ from the run's ({other}): new answers \
+                 are generated"
             ));
         }
         if !kept.is_empty() {
             let kept = kept.join(", ");
-            self.tell(format!(
-                "kept answers are measured as they are ({kept}); `--anew` makes new ones"
-            ));
+            self.tell(format!("stored answers are reused ({kept}); `--anew` generates new ones"));
         }
     }
 
@@ -252,12 +251,12 @@ fn recipe(
     below.take("detail");
     // Axes vary only the training, and the run's record has that.
     below.take("axes");
-    let choices = Choices {
+    let choices = RecipeOptions {
         judge: args.judge.clone(),
         device: args.device.clone(),
         model: model.map(str::to_owned),
         set,
-        ..Choices::default()
+        ..RecipeOptions::default()
     };
     layers::upon(below, &choices)
 }

@@ -5,10 +5,10 @@ use std::path::Path;
 use serde_json::json;
 use vxf_run::Run;
 use vxf_run::access::check_target;
-use vxf_run::measure::generate::{Asking, answers};
+use vxf_run::measure::generate::{AnswerRequest, answers};
 use vxf_untrusted::printable;
 
-use crate::args::{Choices, GenerateArgs};
+use crate::args::{GenerateArgs, RecipeOptions};
 use crate::commands::{SCHEMA_VERSION, layers};
 use crate::error::CommandError;
 use crate::output::{print, print_json};
@@ -20,15 +20,15 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<(), CommandError> {
     if run.is_none() {
         check_target(&args.target)?;
     }
-    let choices = Choices {
+    let choices = RecipeOptions {
         model: run.is_none().then(|| args.target.clone()),
         dtype: args.dtype.clone(),
         device: args.device.clone(),
-        ..Choices::default()
+        ..RecipeOptions::default()
     };
     let below = run.as_ref().map(Run::layer).transpose()?.unwrap_or_default();
     let recipe = layers::upon(below, &choices)?.recipe().clone();
-    let asking = Asking {
+    let request = AnswerRequest {
         prompts: &args.prompt,
         template: args.template.as_deref(),
         max_new_tokens: args.max_new_tokens,
@@ -38,7 +38,7 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<(), CommandError> {
         seed: args.seed,
     };
     let access = access(args.finding.offline)?;
-    let made = answers(&recipe, run, &asking, &access)?;
+    let made = answers(&recipe, run, &request, &access)?;
     if args.json {
         let each =
             |(prompt, answer): (&String, &String)| json!({ "prompt": prompt, "answer": answer });

@@ -9,12 +9,15 @@ use vxf_recipe::paths::{self, SeenFrom};
 use vxf_recipe::{Experiment, Layer, PAPER_METRICS, Place};
 use vxf_run::from;
 
-use crate::args::{Choices, OneStage};
+use crate::args::RecipeOptions;
 use crate::error::CommandError;
 
 /// The experiment of a recipe file and flags: flags override the file, `--set` overrides both. Checks
 /// that all local files exist.
-pub(crate) fn recipe(file: Option<&Path>, choices: &Choices) -> Result<Experiment, CommandError> {
+pub(crate) fn recipe(
+    file: Option<&Path>,
+    choices: &RecipeOptions,
+) -> Result<Experiment, CommandError> {
     let layer = laid(file.map_or_else(|| Ok(Layer::new()), vxf_recipe::file::read)?, choices)?;
     let experiment = Experiment::of(layer.clone())?;
     paths::check(&layer)?;
@@ -22,12 +25,12 @@ pub(crate) fn recipe(file: Option<&Path>, choices: &Choices) -> Result<Experimen
 }
 
 /// The experiment of the settings in `file`, changed by the flags.
-pub(crate) fn upon(file: Layer, choices: &Choices) -> Result<Experiment, CommandError> {
+pub(crate) fn upon(file: Layer, choices: &RecipeOptions) -> Result<Experiment, CommandError> {
     Ok(Experiment::of(laid(file, choices)?)?)
 }
 
 /// The settings in `file`, overridden by flags and by `--set`.
-fn laid(file: Layer, choices: &Choices) -> Result<Layer, CommandError> {
+fn laid(file: Layer, choices: &RecipeOptions) -> Result<Layer, CommandError> {
     let mut set = sets(&choices.set)?;
     paths::make_absolute(&mut set, SeenFrom::Command(Path::new("")))?;
     let mut flags = flags(choices)?;
@@ -62,7 +65,7 @@ fn axis(
     Ok(())
 }
 
-fn flags(choices: &Choices) -> Result<Layer, CommandError> {
+fn flags(choices: &RecipeOptions) -> Result<Layer, CommandError> {
     let mut layer = Layer::new();
     for (flag, key, text) in [
         ("defense", "defense", &choices.defense),
@@ -88,12 +91,7 @@ fn flags(choices: &Choices) -> Result<Layer, CommandError> {
     let list = |values: &[f64]| (!values.is_empty()).then(|| json!(values));
     set("harmful-ratio", "harmful_ratios", list(&choices.harmful_ratio))?;
     set("seed", "seeds", (!choices.seed.is_empty()).then(|| json!(choices.seed)))?;
-    let stage = choices.stage.map(|stage| match stage {
-        OneStage::Alignment => json!("alignment"),
-        OneStage::FineTuning => json!("fine_tuning"),
-        OneStage::PostTuning => json!("post_tuning"),
-    });
-    set("stage", "stages", stage)?;
+    set("stage", "stages", choices.stage.map(|stage| json!(stage)))?;
     set("from", "from", path(&choices.from))?;
     set("eval-every", "eval_every", choices.eval_every.map(|steps| json!(steps)))?;
     set("device", "device", choices.device.as_ref().map(|device| json!(device)))?;

@@ -30,7 +30,7 @@ pub(crate) fn run(args: &ParityArgs) -> Result<(), CommandError> {
     }
     if report.compared() == 0 {
         return Err(CommandError::failed("nothing was compared").hint(
-            "a family that is not read is listed above; `vxf list backbones` has those that are",
+            "unsupported families are listed above; `vxf list backbones` has the supported ones",
         ));
     }
     let broken: Vec<_> =

@@ -11,11 +11,11 @@ use vxf_run::notes::{self, Deviation};
 use vxf_run::store::finished;
 use vxf_run::{Control, Finished, Prepared, Run};
 
-use crate::args::{Course, Finding, ResumeArgs, RunArgs};
+use crate::args::{HubOptions, ResumeArgs, RunArgs, RunOptions};
 use crate::commands::{SCHEMA_VERSION, layers, shown};
 use crate::error::CommandError;
 use crate::output::{print, print_json, tell};
-use crate::progress::{Teller, access};
+use crate::progress::{Reporter, access};
 use crate::signals;
 
 pub(crate) fn run(args: &RunArgs) -> Result<(), CommandError> {
@@ -31,9 +31,9 @@ pub(crate) fn resume(args: &ResumeArgs) -> Result<(), CommandError> {
 /// Executes what is missing of an experiment and prints the results.
 fn go(
     experiment: Experiment,
-    finding: &Finding,
+    finding: &HubOptions,
     root: Option<&Path>,
-    course: &Course,
+    course: &RunOptions,
 ) -> Result<(), CommandError> {
     let asked = signals::watched()?;
     let data = experiment.recipe().data.clone();
@@ -52,7 +52,7 @@ fn go(
     let value = experiment.value();
     let prepared = Prepared::new(experiment, access(finding.offline)?)?;
     let control = Control::new(course.checkpoint_every, &asked);
-    let finished = prepared.run(root, control, &Teller::new())?;
+    let finished = prepared.run(root, control, &Reporter::new())?;
     let root = finished.directory.root().display().to_string();
     if finished.was_finished {
         tell(&format!("{root} is finished; this is its record"));
@@ -106,17 +106,17 @@ fn report(finished: &Finished, about: &About) -> Result<String, CommandError> {
     text = text.trim_end().to_owned() + "\n";
     let doubts = health::doubts(records);
     if !doubts.is_empty() {
-        text += "\nAttacks in doubt\n\n";
+        text += "\nFine-tuning in doubt\n\n";
         doubts.iter().for_each(|doubt| text += &format!("  {doubt}\n"));
     }
     if !about.deviations.is_empty() {
-        text += "\nSettings of this world that are not the paper's (the paper's in brackets)\n\n";
+        text += "\nSettings of the embedded world that differ from the paper (the paper's in brackets)\n\n";
         for Deviation { key, here, paper } in &about.deviations {
             text += &format!("  {key} = {} ({})\n", plain(here), plain(paper));
         }
     }
     if !about.caveats.is_empty() {
-        text += "\nWhat to keep in mind\n\n";
+        text += "\nCaveats\n\n";
         about.caveats.iter().for_each(|caveat| text += &format!("  {caveat}\n"));
     }
     let answers = samples::closing(layout, about.open, |run| directory.answers(run))?;
@@ -124,7 +124,7 @@ fn report(finished: &Finished, about: &About) -> Result<String, CommandError> {
         text += "\n";
         text += &answers;
     }
-    text += &format!("\nEverything is in {}\n", directory.root().display());
+    text += &format!("\nAll files are in {}\n", directory.root().display());
     Ok(text)
 }
 

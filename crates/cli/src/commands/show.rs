@@ -1,11 +1,11 @@
 //! `vxf show NAME`: summary, paper, settings and example recipe of a plugin.
 
 use serde_json::{Map, Value, json};
-use vxf_core::Stage;
 use vxf_core::config::{DefenseConfig, JudgeConfig, MetricConfig, PerturberConfig};
 use vxf_core::registry::{self, Entry, Kind};
+use vxf_data::DataConfig;
 use vxf_hf::BackboneEntry;
-use vxf_recipe::{Worldly, world_defaults};
+use vxf_recipe::{UsualStage, Worldly, world_defaults};
 
 use crate::args::ShowArgs;
 use crate::commands::SCHEMA_VERSION;
@@ -18,6 +18,7 @@ pub(crate) fn run(args: &ShowArgs) -> Result<(), CommandError> {
     of_kind::<dyn PerturberConfig>(&args.name, &mut found)?;
     of_kind::<dyn MetricConfig>(&args.name, &mut found)?;
     of_kind::<dyn JudgeConfig>(&args.name, &mut found)?;
+    of_kind::<dyn DataConfig>(&args.name, &mut found)?;
     let families = vxf_hf::backbones()?;
     found.extend(families.iter().filter(|entry| entry.name == args.name).map(|e| backbone(e)));
     if found.is_empty() {
@@ -73,14 +74,13 @@ fn example<C: Worldly + ?Sized>(entry: &Entry<C>) -> Result<String, CommandError
     }
     // Serialized as a whole recipe, so that table settings become sections.
     let recipe = match C::NAME {
-        "defense" if entry.stages.contains(&Stage::Alignment) => json!({ "defense": settings }),
-        "defense" if entry.stages.contains(&Stage::FineTuning) => {
-            json!({ "fine_tune_defense": settings })
+        "defense" => {
+            let earliest = entry.stages.iter().min().map(|stage| UsualStage::of(*stage));
+            json!({ (earliest.map_or("defense", |stage| stage.defense)): settings })
         }
         "perturber" => json!({ "perturber": settings }),
         "metric" => json!({ "metrics": [settings] }),
         "judge" => json!({ "judges": [settings] }),
-        "defense" => json!({ "post_tune_defense": settings }),
         _ => return Ok(String::new()),
     };
     Ok(toml::to_string(&without_nulls(recipe)).unwrap_or_default())
@@ -123,8 +123,14 @@ fn describe(entry: &Value) -> String {
             Some(own) => format!("; {own} in the embedded world"),
             None => String::new(),
         };
-        out += &format!("    {name} = {}{world}\n", setting["default"]);
-        out += &format!("      {}\n", setting["meaning"].as_str().unwrap_or_default());
+        let default = match &setting["default"] {
+            Value::Null => " (not set)".to_owned(),
+            default => format!(" = {default}"),
+        };
+        out += &format!("    {name}{default}{world}\n");
+        for line in lines(setting["meaning"].as_str().unwrap_or_default()) {
+            out += &format!("      {line}\n");
+        }
     }
     if !text("example").is_empty() {
         out += "\n  example recipe\n";
@@ -135,6 +141,21 @@ fn describe(entry: &Value) -> String {
     out
 }
 
+/// Breaks a text into lines of at most 88 characters.
+fn lines(text: &str) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + word.chars().count() < 88 => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
 fn unknown(name: &str) -> Result<CommandError, CommandError> {
     fn names<C: Kind + ?Sized>() -> Result<Vec<String>, CommandError> {
         Ok(registry::entries::<C>()?.into_iter().map(|entry| entry.name.to_owned()).collect())
@@ -143,6 +164,7 @@ fn unknown(name: &str) -> Result<CommandError, CommandError> {
     known.extend(names::<dyn PerturberConfig>()?);
     known.extend(names::<dyn MetricConfig>()?);
     known.extend(names::<dyn JudgeConfig>()?);
+    known.extend(names::<dyn DataConfig>()?);
     known.extend(vxf_hf::backbones()?.into_iter().map(|entry| entry.name.to_owned()));
     known.sort();
     known.dedup();

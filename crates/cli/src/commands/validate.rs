@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use vxf_recipe::Experiment;
 use vxf_recipe::settings::Keep;
-use vxf_run::Prospect;
+use vxf_run::Estimate;
 use vxf_run::plan::estimate::StageCost;
 
 use crate::args::ValidateArgs;
@@ -15,25 +15,25 @@ use crate::progress::access;
 pub(crate) fn run(args: &ValidateArgs) -> Result<(), CommandError> {
     let recipe = layers::recipe(Some(&args.recipe), &args.choices)?;
     // Validation never downloads; it lists what the cache does not have.
-    let prospect = Prospect::of(&recipe, access(true)?)?;
+    let estimate = Estimate::of(&recipe, access(true)?)?;
     if args.json {
-        return print_json(&value(&recipe, &prospect));
+        return print_json(&value(&recipe, &estimate));
     }
-    print(&describe(&args.recipe.display().to_string(), &recipe, &prospect))
+    print(&describe(&args.recipe.display().to_string(), &recipe, &estimate))
 }
 
-fn value(experiment: &Experiment, prospect: &Prospect) -> Value {
-    let (recipe, graph) = (experiment.recipe(), &prospect.graph);
+fn value(experiment: &Experiment, estimate: &Estimate) -> Value {
+    let (recipe, graph) = (experiment.recipe(), &estimate.graph);
     json!({
         "schema_version": SCHEMA_VERSION,
         "valid": true,
-        "model": prospect.model,
-        "stages": prospect.stages,
-        "seconds": prospect.seconds,
-        "recompute": prospect.recompute,
-        "absent": prospect.absent,
-        "data": prospect.report,
-        "rows": rows(prospect),
+        "model": estimate.model,
+        "stages": estimate.stages,
+        "seconds": estimate.seconds,
+        "recompute": estimate.recompute,
+        "absent": estimate.absent,
+        "data": estimate.report,
+        "rows": rows(estimate),
         "seeds": graph.layout.seeds,
         "harmful_ratios": graph.layout.ratios,
         "axes": experiment.axes.iter().map(|axis| json!({ "key": axis.key, "values": axis.values }))
@@ -47,16 +47,16 @@ fn value(experiment: &Experiment, prospect: &Prospect) -> Value {
 }
 
 /// The rows of the last block, which are compared.
-fn rows(prospect: &Prospect) -> Vec<String> {
-    let last = prospect.graph.layout.blocks.last();
+fn rows(estimate: &Estimate) -> Vec<String> {
+    let last = estimate.graph.layout.blocks.last();
     last.into_iter().flat_map(|block| &block.lines).map(|line| line.name.clone()).collect()
 }
 
-fn describe(name: &str, experiment: &Experiment, prospect: &Prospect) -> String {
-    let (recipe, graph) = (experiment.recipe(), &prospect.graph);
+fn describe(name: &str, experiment: &Experiment, estimate: &Estimate) -> String {
+    let (recipe, graph) = (experiment.recipe(), &estimate.graph);
     let mut text = format!("{name} is valid\n\n");
     let mut line = |label: &str, what: String| text += &format!("  {label:<12} {what}\n");
-    let model = &prospect.model;
+    let model = &estimate.model;
     line(
         "model",
         format!(
@@ -67,12 +67,12 @@ fn describe(name: &str, experiment: &Experiment, prospect: &Prospect) -> String 
             bytes(model.bytes)
         ),
     );
-    for cost in &prospect.stages {
+    for cost in &estimate.stages {
         line(&cost.stage.to_string(), stage(cost));
     }
     let join = |items: Vec<String>| items.join(", ");
-    line("recompute", recompute(prospect.recompute).to_owned());
-    line("compared", join(rows(prospect)));
+    line("recompute", recompute(estimate.recompute).to_owned());
+    line("compared", join(rows(estimate)));
     line("seeds", join(graph.layout.seeds.iter().map(u64::to_string).collect()));
     line("ratios", join(graph.layout.ratios.iter().map(f64::to_string).collect()));
     line("metrics", join(recipe.metrics.iter().map(|each| each.name.to_owned()).collect()));
@@ -84,15 +84,15 @@ fn describe(name: &str, experiment: &Experiment, prospect: &Prospect) -> String 
     line("runs", format!("{}, shared ones counted once", graph.runs.len()));
     line(
         "time",
-        format!("about {} of training on this machine for all of it", duration(prospect.seconds)),
+        format!("about {} of training on this machine for all of it", duration(estimate.seconds)),
     );
-    if !prospect.absent.is_empty() {
-        text += "\nNot here yet, so samples and tokens are bounds that the recipe gives\n\n";
-        for absent in &prospect.absent {
+    if !estimate.absent.is_empty() {
+        text += "\nMissing inputs, so samples and tokens are upper bounds from the recipe\n\n";
+        for absent in &estimate.absent {
             text += &format!("  {absent}\n");
         }
     }
-    if let Some(report) = &prospect.report {
+    if let Some(report) = &estimate.report {
         text += &format!("\n{report}");
     }
     text
@@ -100,7 +100,7 @@ fn describe(name: &str, experiment: &Experiment, prospect: &Prospect) -> String 
 
 fn recompute(keep: Keep) -> &'static str {
     match keep {
-        Keep::None => "none: there is memory to keep the whole forward pass",
+        Keep::None => "none: there is enough memory to keep the whole forward pass",
         Keep::Block => "block: each block's forward is computed twice, to save memory",
         Keep::Auto => "auto",
     }

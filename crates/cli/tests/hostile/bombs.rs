@@ -53,7 +53,7 @@ fn headers_that_claim_more_than_there_is() {
     refused(&file, "above the limit of 16 MiB", || open(&model));
     let numbers = format!("{{\"a\":{{\"dtype\":\"F32\",\"shape\":[{}1],", "1,".repeat(3 << 20));
     write(numbers.len() as u64, numbers.as_bytes());
-    refused(&file, "more values", || open(&model));
+    refused(&file, "too many values", || open(&model));
     // Shapes whose product overflows, or exceeds the file.
     for (shape, offsets) in
         [("4294967296,4294967296,4294967296", "0,4"), ("1000000,1000000", "0,4000000000000")]
@@ -67,7 +67,7 @@ fn headers_that_claim_more_than_there_is() {
 }
 
 #[test]
-fn configurations_of_absurd_size() {
+fn configurations_of_huge_size() {
     let place = Place::new();
     let model = place.llama("model", u64::MAX);
     let config = model.join("config.json");
@@ -102,7 +102,7 @@ fn pickled(place: &Path, pickle: &[u8]) {
 }
 
 #[test]
-fn pickles_run_nothing_and_copy_nothing_without_end() {
+fn pickles_run_no_code_and_copies_are_bounded() {
     let place = Place::new();
     place.write("adapter_config.json", r#"{"peft_type":"LORA","r":2,"lora_alpha":1}"#);
     let directory = place.path("");
@@ -222,7 +222,7 @@ fn templates_that_share_what_they_multiply() {
 }
 
 #[test]
-fn recipes_of_absurd_depth_or_length() {
+fn recipes_of_huge_depth_or_length() {
     let place = Place::new();
     let recipe = place.path("recipe.toml");
     let read = || vxf_recipe::file::read(&recipe).map(drop).map_err(shown);

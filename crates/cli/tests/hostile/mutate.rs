@@ -215,7 +215,7 @@ fn whole(draw: &mut Draw, bytes: &mut [u8], at: usize) {
 }
 
 #[test]
-fn a_case_can_be_had_again_and_changes_are_bounded() {
+fn cases_are_reproducible_and_changes_are_bounded() {
     let specimen = b"{\"a\": [1, 2.5e3], \"b\": \"text\"}\nline two\n".to_vec();
     let made = |seed| {
         let mut bytes = specimen.clone();

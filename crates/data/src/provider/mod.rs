@@ -139,7 +139,7 @@ pub type Question = (Ask, Option<String>);
 pub struct Questions {
     /// The prompts.
     pub prompts: Vec<Question>,
-    /// Most tokens of an answer.
+    /// Maximum length of an answer, in tokens.
     pub max_new_tokens: usize,
 }
 

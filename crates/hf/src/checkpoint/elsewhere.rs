@@ -9,12 +9,9 @@ pub(super) fn what_is_there(directory: &Path, expected: &[&str]) -> String {
         entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     names.sort_unstable();
     let find = |fits: &dyn Fn(&str) -> bool| names.iter().find(|name| fits(name));
-    let all = expected.join(", ");
-    let none = format!("holds no weights under a known name ({all})");
+    let none = format!("holds no weights: none of {} is there", expected.join(", "));
     if let Some(name) = find(&|name| name.ends_with(".gguf")) {
-        return format!(
-            "holds the GGUF file {name} beside other files; give the file itself as the model"
-        );
+        return format!("holds several GGUF files, such as {name}; give one of them as the model");
     }
     if let Some(name) = find(&|name| is_shard(name)) {
         return format!(

@@ -135,7 +135,7 @@ fn a_length_that_differs_from_the_metadata() {
             ("Location", "/elsewhere".to_owned()),
         ];
         lab.server.mishap("HEAD", 1, Mishap::Answer(302, redirect));
-        says(get(&lab.hub(), MODEL, FILE), &["length", "announced"]);
+        says(get(&lab.hub(), MODEL, FILE), &["length", "metadata"]);
     }
 }
 

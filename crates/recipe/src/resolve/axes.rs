@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::resolve;
 use crate::layer::Layer;
 use crate::recipe::{Chosen, Form, Recipe};
-use crate::resolve::sections::SUGAR;
+use crate::resolve::sections::USUAL;
 use crate::resolve::stages::LIST;
 use crate::{Error, Result};
 
@@ -160,7 +160,7 @@ impl Experiment {
         }
         if listed {
             // Settings that a stage takes from its kind's section are written there.
-            for names in SUGAR {
+            for names in USUAL {
                 if let Some(section) = self.written.get(names.training) {
                     shared.insert(names.training.into(), section.clone());
                 }
@@ -194,18 +194,20 @@ fn varies_training(axis: &Axis, points: &[Point]) -> Result<(), String> {
         let (one, other) = (shared(first), shared(&point.recipe));
         if let Some(name) = one.keys().find(|name| one.get(*name) != other.get(*name)) {
             return Err(format!(
-                "must leave `{name}` as it is, which all runs of an experiment share: make an \
-                 experiment for each value"
+                "must not change `{name}`, which all runs of an experiment share: make an experiment \
+                 for each value"
             ));
         }
         acts |= trained(first) != trained(&point.recipe);
     }
     match acts {
         true => Ok(()),
-        false => Err("must be a setting that some stage is trained by: with each of these values the \
-                      same runs come out, measured once. What is only measured is set for all runs, \
-                      and a stage's own value comes before its section's"
-            .to_owned()),
+        false => {
+            Err("must change the training of some stage, but all its values give the same runs. \
+                      Settings of measurements are the same for all runs, and a stage's own value \
+                      overrides its section's"
+                .to_owned())
+        }
     }
 }
 
@@ -286,7 +288,7 @@ fn axes(layer: &Layer, path: &str, key: &str, table: &Map<String, Value>) -> Res
         match value {
             Value::Object(table) => all.extend(axes(layer, &place, &key, table)?),
             Value::Array(_) if LISTS.contains(&key.as_str()) => {
-                return wrong("is a list by itself: write it outside of `axes`");
+                return wrong("is a list already: write it outside of `axes`");
             }
             Value::Array(values) if values.is_empty() => {
                 return wrong("must list at least one value");

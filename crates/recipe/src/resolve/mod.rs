@@ -14,7 +14,7 @@ use vxf_data::DataConfig;
 
 pub use axes::{Axis, Experiment, Point};
 pub use plugin::{Worldly, world_defaults};
-pub use sections::{SECTIONS, SUGAR, StageSections};
+pub use sections::{SECTIONS, USUAL, UsualStage};
 pub use stages::baseline;
 
 use crate::layer::{Layer, Place};
@@ -47,8 +47,8 @@ pub fn resolve(layer: Layer) -> Result<Recipe> {
     let pipeline = stages::pipeline(&layer, embedded)?;
 
     if !pipeline.iter().any(|stage| settings.stages.include(stage.kind)) {
-        let rule = "must be stages that have a method: there is no method for the stage after the \
-                    user's (say `--post-tune-defense NAME`)";
+        let rule = "must be stages with a method: there is none for post-tuning (add \
+                    `--post-tune-defense NAME`)";
         return Err(Error::setting(layer.place("stages"), "stages", rule, json!(settings.stages)));
     }
 
@@ -70,8 +70,9 @@ fn known_version(layer: &Layer) -> Result<()> {
     match found.as_u64() {
         Some(version) if version <= u64::from(SCHEMA_VERSION) => Ok(()),
         _ => {
-            let rule =
-                format!("must be at most {SCHEMA_VERSION}, the layout that this program reads");
+            let rule = format!(
+                "must be at most {SCHEMA_VERSION}, the newest version that this program reads"
+            );
             Err(Error::setting(layer.place(VERSION), VERSION, rule, found))
         }
     }
@@ -81,7 +82,7 @@ fn known_version(layer: &Layer) -> Result<()> {
 fn data(layer: &Layer) -> Result<Chosen<dyn DataConfig>> {
     let (section, name) = match (layer.get("data"), layer.get("world")) {
         (Some(_), Some(world)) => {
-            let rule = "goes with the embedded world alone, and `data` names another source";
+            let rule = "applies only to the embedded world, but `data` names another source";
             return Err(Error::setting(layer.place("world"), "world", rule, world));
         }
         (Some(data), None) => match data.get("source") {

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use vxf_core::Stage;
 use vxf_core::config::{DefenseConfig, JudgeConfig, MetricConfig, PerturberConfig};
 use vxf_core::registry::{self, Entry, Kind};
+use vxf_data::DataConfig;
 
 use super::sections::placed;
 use crate::layer::Layer;
@@ -34,6 +35,7 @@ impl Worldly for dyn PerturberConfig {
 
 impl Worldly for dyn MetricConfig {}
 impl Worldly for dyn JudgeConfig {}
+impl Worldly for dyn DataConfig {}
 
 /// The embedded world's defaults for the plugin `name`.
 ///
@@ -152,7 +154,8 @@ fn spelled_out(layer: &Layer, path: &str) -> Result<Layer> {
     let settings = layer.get(path).and_then(Value::as_object);
     if let Some(key) = settings.and_then(|map| map.keys().find(|key| *key != "name")) {
         let key = format!("{path}.{key}");
-        let rule = "is of no one member: list the members as tables, each with its settings";
+        let rule =
+            "cannot be assigned to a member: list the members as tables, each with its settings";
         return Err(Error::setting(layer.place(&key), &key, rule, text));
     }
     let mut layer = layer.clone();

@@ -2,39 +2,69 @@
 
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-use vxf_core::Lora;
 use vxf_core::config::Documented;
 use vxf_core::registry::{self, ConfigError};
+use vxf_core::{Lora, Stage};
 
 use crate::layer::Layer;
 use crate::settings::{Settings, TrainingSettings};
 use crate::{Error, Result};
 
-/// The sections that describe one stage of the usual pipeline.
+/// A stage of the usual pipeline: its sections in a recipe, and its defaults.
 #[derive(Clone, Copy, Debug)]
-pub struct StageSections {
-    /// The method.
+pub struct UsualStage {
+    /// The kind of stage.
+    pub kind: Stage,
+    /// The section of the method.
     pub defense: &'static str,
-    /// The perturber.
+    /// The section of the perturber.
     pub perturber: &'static str,
-    /// The training settings.
+    /// The section of the training settings.
     pub training: &'static str,
+    /// The default training set.
+    pub set: &'static str,
+    /// The default method; without one, the stage is optional.
+    pub method: Option<&'static str>,
 }
 
-/// The sections of the usual pipeline: alignment, fine-tuning and post-tuning.
-pub const SUGAR: [StageSections; 3] = [
-    StageSections { defense: "defense", perturber: "perturber", training: "alignment" },
-    StageSections {
-        defense: "fine_tune_defense",
-        perturber: "fine_tune_perturber",
-        training: "fine_tuning",
-    },
-    StageSections {
-        defense: "post_tune_defense",
-        perturber: "post_tune_perturber",
-        training: "post_tuning",
-    },
+/// The usual pipeline.
+pub const USUAL: [UsualStage; 3] = [
+    UsualStage::of(Stage::Alignment),
+    UsualStage::of(Stage::FineTuning),
+    UsualStage::of(Stage::PostTuning),
 ];
+
+impl UsualStage {
+    /// The usual stage of this kind.
+    pub const fn of(kind: Stage) -> Self {
+        match kind {
+            Stage::Alignment => Self {
+                kind,
+                defense: "defense",
+                perturber: "perturber",
+                training: "alignment",
+                set: "alignment",
+                method: Some("vaccine"),
+            },
+            Stage::FineTuning => Self {
+                kind,
+                defense: "fine_tune_defense",
+                perturber: "fine_tune_perturber",
+                training: "fine_tuning",
+                set: "user",
+                method: Some("sft"),
+            },
+            Stage::PostTuning => Self {
+                kind,
+                defense: "post_tune_defense",
+                perturber: "post_tune_perturber",
+                training: "post_tuning",
+                set: "alignment",
+                method: None,
+            },
+        }
+    }
+}
 
 /// The sections of a recipe.
 pub const SECTIONS: [&str; 16] = [

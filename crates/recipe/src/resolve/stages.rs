@@ -5,7 +5,7 @@ use vxf_core::Stage;
 use vxf_core::config::PerturberConfig;
 
 use super::plugin::{method, plugin};
-use super::sections::{SUGAR, StageSections, table, training};
+use super::sections::{USUAL, UsualStage, table, training};
 use crate::layer::Layer;
 use crate::stage::StageRecipe;
 use crate::{Error, Result};
@@ -16,18 +16,15 @@ pub(super) const LIST: &str = "stage";
 /// Keys of a listed stage that are not training settings.
 const OWN: [&str; 4] = ["kind", "set", "defense", "perturber"];
 
-/// The stages of the usual pipeline with their default methods.
-const USUAL: [(Stage, &str); 3] =
-    [(Stage::Alignment, "vaccine"), (Stage::FineTuning, "sft"), (Stage::PostTuning, "")];
-
 /// The stages of a recipe, in order.
 pub(super) fn pipeline(layer: &Layer, embedded: bool) -> Result<Vec<StageRecipe>> {
     match layer.get(LIST) {
         None => usual(layer, embedded),
         Some(Value::Array(items)) => {
-            let sections = SUGAR.iter().flat_map(|names| [names.defense, names.perturber]);
+            let sections = USUAL.iter().flat_map(|names| [names.defense, names.perturber]);
             if let Some(section) = sections.into_iter().find(|name| layer.get(name).is_some()) {
-                let rule = "does not go with a list of stages: write it into its `[[stage]]`";
+                let rule =
+                    "cannot be combined with a list of stages: write it into its `[[stage]]`";
                 let found = layer.get(section).unwrap_or(&Value::Null);
                 return Err(Error::setting(layer.place(section), section, rule, found));
             }
@@ -43,9 +40,8 @@ pub(super) fn pipeline(layer: &Layer, embedded: bool) -> Result<Vec<StageRecipe>
 
 fn usual(layer: &Layer, embedded: bool) -> Result<Vec<StageRecipe>> {
     let mut stages = Vec::new();
-    for ((kind, default), names) in USUAL.into_iter().zip(SUGAR) {
-        let StageSections { defense, perturber, training: section } = names;
-        if default.is_empty() && layer.get(defense).is_none() {
+    for UsualStage { kind, defense, perturber, training: section, set, method: default } in USUAL {
+        if default.is_none() && layer.get(defense).is_none() {
             if let Some(key) = [perturber, section].into_iter().find(|key| layer.get(key).is_some())
             {
                 let rule = format!("needs `{defense}`, the method of that stage");
@@ -54,22 +50,21 @@ fn usual(layer: &Layer, embedded: bool) -> Result<Vec<StageRecipe>> {
             }
             continue;
         }
-        let methods = method(layer, defense, default, kind, embedded)?;
+        let methods = method(layer, defense, default.unwrap_or_default(), kind, embedded)?;
         let own = StageRecipe::own_perturber(&methods);
         let perturber = plugin::<dyn PerturberConfig>(layer, perturber, Some(own), embedded)?;
         let training = training(layer, section, &[])?;
-        if kind == Stage::Alignment {
+        if stages.is_empty() {
             continues_nothing(layer, section, training.continue_adapter)?;
         }
-        let set = StageRecipe::default_set(kind).to_owned();
-        stages.push(StageRecipe { kind, set, methods, perturber, training });
+        stages.push(StageRecipe { kind, set: set.to_owned(), methods, perturber, training });
     }
     Ok(stages)
 }
 
 fn continues_nothing(layer: &Layer, path: &str, continues: bool) -> Result<()> {
     let key = format!("{path}.continue_adapter");
-    let rule = "is for a later stage: the first one has no adapter before it";
+    let rule = "needs an earlier stage: the first one has no adapter to continue";
     match continues {
         true => Err(Error::setting(layer.place(&key), &key, rule, "true")),
         false => Ok(()),
@@ -83,29 +78,29 @@ fn listed(layer: &Layer, index: usize, embedded: bool) -> Result<StageRecipe> {
     let wrong = |name: &str, rule: &str, found: &Value| {
         Err(Error::setting(layer.place(&key(name)), &key(name), rule, found))
     };
-    let rule = "must be alignment, fine_tuning or post_tuning";
     let kind = own.get("kind").unwrap_or(&Value::Null);
-    let Ok(kind) = serde_json::from_value::<Stage>(kind.clone()) else {
-        return wrong("kind", rule, kind);
+    let Some(kind) = kind.as_str().and_then(|kind| kind.parse::<Stage>().ok()) else {
+        let kinds = USUAL.map(|usual| usual.kind.to_string()).join(", ");
+        return wrong("kind", &format!("must be one of {kinds}"), kind);
     };
+    let usual = UsualStage::of(kind);
     let set = match own.get("set") {
-        None => StageRecipe::default_set(kind).to_owned(),
+        None => usual.set.to_owned(),
         Some(Value::String(set)) => set.clone(),
         Some(other) => return wrong("set", "must be the name of a set", other),
     };
     // The defaults of the section of this kind apply to each of its stages.
-    let section = SUGAR[kind as usize].training;
     let mut full: Map<String, Value> = own.clone();
-    for (name, value) in table(layer, section)? {
+    for (name, value) in table(layer, usual.training)? {
         full.entry(name).or_insert(value);
     }
     let mut layer = layer.clone();
     let place = layer.place(&path);
     layer.fill(&path, full, &place);
-    let default = USUAL[kind as usize].1;
-    if default.is_empty() && own.get("defense").is_none() {
+    if usual.method.is_none() && own.get("defense").is_none() {
         return wrong("defense", "must name the method", &json!(null));
     }
+    let default = usual.method.unwrap_or_default();
     let methods = method(&layer, &key("defense"), default, kind, embedded)?;
     let inner = StageRecipe::own_perturber(&methods);
     let perturber =
@@ -124,8 +119,8 @@ fn listed(layer: &Layer, index: usize, embedded: bool) -> Result<StageRecipe> {
 pub fn baseline(stages: &[StageRecipe], defense: &str, embedded: bool) -> Result<Vec<StageRecipe>> {
     let empty = Layer::new();
     let mut plain = Vec::new();
-    for stage in stages.iter().filter(|stage| stage.kind != Stage::PostTuning) {
-        let name = if stage.kind == Stage::Alignment { defense } else { "sft" };
+    for stage in stages {
+        let Some(name) = stage.baseline_method(defense) else { continue };
         let methods = method(&empty, "defense", name, stage.kind, embedded)?;
         let own = StageRecipe::own_perturber(&methods);
         let perturber = plugin::<dyn PerturberConfig>(&empty, "perturber", Some(own), embedded)?;

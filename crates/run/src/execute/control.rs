@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn what_little_a_stage_ends_with_is_not_saved() {
+    fn short_work_at_the_end_of_a_stage_is_not_saved() {
         let short = Duration::from_secs(1);
         assert!(Every::Steps(5).due(10, 12, short) && !Every::Steps(5).due(12, 12, short));
         let time = Every::Time(Duration::from_secs(600));

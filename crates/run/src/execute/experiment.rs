@@ -170,8 +170,8 @@ impl Prepared {
             device::enter(self.base.device())?;
             let pool = rayon::ThreadPoolBuilder::new().num_threads(inner).build();
             let pool = pool.map_err(|error| Error::Threads(error.to_string()))?;
-            while let Some(turn) = queue.next().filter(|_| !control.stops()) {
-                let Job { run, start } = &turn.job;
+            while let Some(claimed) = queue.next().filter(|_| !control.stops()) {
+                let Job { run, start } = &claimed.job;
                 let job = || {
                     device::enter(self.base.device())?;
                     executor.carry_out(*run, start)
@@ -181,7 +181,7 @@ impl Prepared {
                         let start = SharedStart::default();
                         let children = self.graph.children(Some(*run));
                         let job = |run| Job { run, start: start.clone() };
-                        turn.done(children.map(job).collect());
+                        claimed.done(children.map(job).collect());
                     }
                     Err(error) => {
                         failed.store(true, Ordering::Relaxed);

@@ -193,8 +193,8 @@ impl Prepared {
             for (name, set) in drawn.data.sets() {
                 if set.truncated + set.dropped > 0 {
                     progress.note(&format!(
-                        "seed {seed}, {name} set: {} samples cut short; {} left out, as nothing \
-                         of their answer was left; {} remain",
+                        "seed {seed}, {name} set: {} samples truncated; {} dropped because no answer was \
+                         left; {} remain",
                         set.truncated,
                         set.dropped,
                         set.examples.len()

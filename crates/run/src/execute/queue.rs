@@ -15,9 +15,9 @@ struct State<J> {
     closed: bool,
 }
 
-/// A job taken from the queue. If it is dropped before [`Turn::done`], the queue is closed, because its
+/// A job taken from the queue. If it is dropped before [`Claimed::done`], the queue is closed, because its
 /// follow-up jobs will never come.
-pub(crate) struct Turn<'a, J> {
+pub(crate) struct Claimed<'a, J> {
     queue: &'a Queue<J>,
     /// The job.
     pub(crate) job: J,
@@ -32,7 +32,7 @@ impl<J> Queue<J> {
     }
 
     /// The next job; waits while running jobs may still add some. `None` when there will be no more.
-    pub(crate) fn next(&self) -> Option<Turn<'_, J>> {
+    pub(crate) fn next(&self) -> Option<Claimed<'_, J>> {
         let mut state = self.lock();
         loop {
             if state.closed {
@@ -40,7 +40,7 @@ impl<J> Queue<J> {
             }
             if let Some(job) = state.waiting.pop_front() {
                 state.under_way += 1;
-                return Some(Turn { queue: self, job, done: false });
+                return Some(Claimed { queue: self, job, done: false });
             }
             if state.under_way == 0 {
                 return None;
@@ -55,7 +55,7 @@ impl<J> Queue<J> {
     }
 }
 
-impl<J> Turn<'_, J> {
+impl<J> Claimed<'_, J> {
     /// Marks the job as done; `further` jobs go to the front of the queue.
     pub(crate) fn done(mut self, further: Vec<J>) {
         self.done = true;
@@ -69,7 +69,7 @@ impl<J> Turn<'_, J> {
     }
 }
 
-impl<J> Drop for Turn<'_, J> {
+impl<J> Drop for Claimed<'_, J> {
     fn drop(&mut self) {
         if !self.done {
             self.queue.lock().closed = true;
@@ -86,16 +86,16 @@ mod tests {
 
     /// A job of n adds n jobs of n - 1; each is executed exactly once.
     #[test]
-    fn all_that_follows_is_done_once() {
+    fn every_follow_up_job_is_executed_once() {
         let queue = Queue::new([3_usize, 2]);
         let done = Mutex::new(Vec::new());
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
-                    while let Some(turn) = queue.next() {
-                        let n = turn.job;
+                    while let Some(claimed) = queue.next() {
+                        let n = claimed.job;
                         done.lock().expect("no panic").push(n);
-                        turn.done(vec![n.saturating_sub(1); n]);
+                        claimed.done(vec![n.saturating_sub(1); n]);
                     }
                 });
             }
@@ -107,26 +107,26 @@ mod tests {
 
     /// Follow-up jobs go before waiting jobs, in their order.
     #[test]
-    fn a_piece_of_work_is_finished_before_the_next_is_begun() {
+    fn follow_up_jobs_come_before_waiting_jobs() {
         let queue = Queue::new(["a", "b"]);
-        let turn = queue.next().expect("a");
-        turn.done(vec!["a1", "a2"]);
+        let claimed = queue.next().expect("a");
+        claimed.done(vec!["a1", "a2"]);
         let mut order = Vec::new();
-        while let Some(turn) = queue.next() {
-            order.push(turn.job);
-            turn.done(Vec::new());
+        while let Some(claimed) = queue.next() {
+            order.push(claimed.job);
+            claimed.done(Vec::new());
         }
         assert_eq!(order, ["a1", "a2", "b"]);
     }
 
     /// A thread that waits for another one's follow-up jobs is released when that one fails.
     #[test]
-    fn work_that_is_given_up_ends_the_waiting() {
+    fn a_dropped_job_ends_the_waiting() {
         let queue = Queue::new([()]);
-        let turn = queue.next().expect("a job");
+        let claimed = queue.next().expect("a job");
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| queue.next().is_none());
-            drop(turn);
+            drop(claimed);
             assert!(waiting.join().expect("no panic"));
         });
     }

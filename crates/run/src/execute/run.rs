@@ -15,20 +15,20 @@ use vxf_core::engine::Recompute;
 use vxf_core::lineage::Lineage;
 use vxf_core::metric::{Model, Probes};
 use vxf_core::minmax::Flow;
-use vxf_core::{Backbone, Key, Params, Reference, Stage};
+use vxf_core::{Backbone, Key, Params, Reference};
 use vxf_report::{Failures, Record, SCHEMA_VERSION};
 
 use super::control::Control;
 use super::prepared::Prepared;
 use super::progress::Progress;
 use super::stage::{self, Read, StagePlan};
-use super::start::{self, SharedStart, Start};
+use super::start::{SharedStart, Start};
 use crate::measure::data::SetName;
 use crate::measure::metrics::{self, Measured, Pair};
 use crate::measure::{SeedData, Set, health};
 use crate::plan::RunSpec;
 use crate::store::checkpoints::{Checkpoints, LOG};
-use crate::store::finished::{self, Layered, Run};
+use crate::store::finished::{self, Run, StageWeights};
 use crate::store::{Directory, files, step_log, weights};
 use crate::{Error, Result};
 
@@ -115,7 +115,7 @@ impl<'a> Executor<'a> {
                 match finished::record(&place)?.has_weights() {
                     true => {
                         let (stage, trainable) = (spec.stage.kind, backbone.trainable().clone());
-                        Layered { stage, trainable, place }.weights(base)?
+                        StageWeights { stage, trainable, place }.weights(base)?
                     }
                     false => start.copy()?,
                 }
@@ -136,7 +136,7 @@ impl<'a> Executor<'a> {
         let with = |weights| Model { backbone: &*backbone, weights };
         // A user's model started from the aligned one. Models of later stages are compared with that one
         // too.
-        let aligned = start::aligned(&lineage);
+        let aligned = finished::aligned(&lineage);
         let apart = match spec.id.ratio.is_some() && aligned.len() < lineage.len() {
             true => Some(Start::of(base, aligned, false)?),
             false => None,
@@ -189,7 +189,7 @@ impl<'a> Executor<'a> {
         for reference in spec.stage.needs().references {
             let runs = match reference {
                 Reference::Base => &[],
-                Reference::Aligned => start::aligned(lineage),
+                Reference::Aligned => finished::aligned(lineage),
                 Reference::Parent => lineage,
             };
             let checkpoint = finished::merged(base, &finished::layers(runs))?;
@@ -209,10 +209,7 @@ impl<'a> Executor<'a> {
     ) -> Result<Outcome> {
         let spec = self.spec(run);
         let recipe = self.prepared.recipe(run);
-        let every = match spec.stage.kind {
-            Stage::FineTuning => recipe.settings.eval_every,
-            Stage::Alignment | Stage::PostTuning => 0,
-        };
+        let every = if spec.stage.is_user() { recipe.settings.eval_every } else { 0 };
         let begun = Instant::now();
         let checkpoints = self.checkpoints(run);
         let locate = |name: &str| self.prepared.access.model_for_plugin(name);
@@ -287,7 +284,6 @@ impl<'a> Executor<'a> {
         let log = checkpoints.root().join(LOG);
         let data = self.prepared.data(run);
         let set = data.set(&SetName::new(&stage.set, id.ratio)).filter(|_| outcome.steps > 0);
-        let attack = stage.kind == Stage::FineTuning;
         let record = Record {
             schema_version: SCHEMA_VERSION,
             id: id.clone(),
@@ -305,7 +301,7 @@ impl<'a> Executor<'a> {
             edited: outcome.edited,
             continues,
             // Other stages are not judged by their loss: some defences raise it on purpose.
-            training_loss: match attack {
+            training_loss: match stage.is_user() {
                 true => {
                     let losses = step_log::losses(&log)?;
                     health::training_loss(losses, outcome.steps, stage.training.epochs)

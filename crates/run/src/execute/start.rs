@@ -2,11 +2,11 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use vxf_core::{Backbone, Params, Stage};
+use vxf_core::{Backbone, Params};
 
 use crate::Result;
 use crate::model::Base;
-use crate::store::finished::{self, Layered, Run};
+use crate::store::finished::{self, Run, StageWeights};
 
 /// A start model, with the adapter to train further, if any.
 pub(crate) struct Start {
@@ -25,18 +25,12 @@ impl Start {
             [] => base.model()?,
             layers => base.load(&finished::merged(base, layers)?)?,
         };
-        let Some(Layered { trainable, .. }) = &last else {
+        let Some(StageWeights { trainable, .. }) = &last else {
             return Ok(Self { model: merged, adapter: None });
         };
         let adapter = last.as_ref().map(|layer| layer.weights(base)).transpose()?;
         Ok(Self { model: merged.with_trainable(trainable)?, adapter })
     }
-}
-
-/// The part of a lineage up to the last alignment stage.
-pub(crate) fn aligned(lineage: &[Run]) -> &[Run] {
-    let last = lineage.iter().rposition(|run| run.record.stage == Stage::Alignment);
-    last.map_or(&[], |last| &lineage[..=last])
 }
 
 /// The start model shared by all children of a run: loaded on first use, freed with the last clone.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use vxf_core::config::BuildContext;
 use vxf_core::generate::NoCache;
 use vxf_core::metric::{Model, Probes};
-use vxf_core::{Backbone, Key, Params, Stage};
+use vxf_core::{Backbone, Key, Params};
 use vxf_data::{DataContext, DataSource, TemplateChoice};
 use vxf_recipe::Recipe;
 
@@ -21,7 +21,7 @@ use super::stored_answers::StoredAnswers;
 use crate::Result;
 use crate::access::Access;
 use crate::model::Base;
-use crate::store::finished::{self, Layered, Run};
+use crate::store::finished::{self, Run, StageWeights};
 
 /// The result of an evaluation.
 #[derive(Debug, Default)]
@@ -137,14 +137,10 @@ impl<'a> Evaluator<'a> {
         };
         let with = |weights| Model { backbone: &*backbone, weights };
         // As in the run itself: a model that started from the aligned one is compared with its own start.
-        let alignment = parent.iter().rposition(|run| run.record.stage == Stage::Alignment);
-        let apart = match (record.id.ratio, alignment) {
-            (Some(_), Some(at)) if at + 1 < parent.len() => {
-                let layers = finished::layers(&parent[..=at]);
-                Some(self.merged(&layers)?)
-            }
-            (Some(_), None) if !parent.is_empty() => Some(self.merged(&[])?),
-            _ => None,
+        let aligned = finished::aligned(parent);
+        let apart = match record.id.ratio.is_some() && aligned.len() < parent.len() {
+            true => Some(self.merged(&finished::layers(aligned))?),
+            false => None,
         };
         let none = Params::new();
         let aligned = match &apart {
@@ -173,7 +169,7 @@ impl<'a> Evaluator<'a> {
     }
 
     /// The base with `layers` merged.
-    fn merged(&mut self, layers: &[Layered]) -> Result<Arc<dyn Backbone>> {
+    fn merged(&mut self, layers: &[StageWeights]) -> Result<Arc<dyn Backbone>> {
         let places: Vec<_> = layers.iter().map(|layer| layer.place.clone()).collect();
         if let Some((_, model)) = self.models.iter().find(|(known, _)| *known == places) {
             return Ok(model.clone());

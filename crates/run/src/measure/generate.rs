@@ -20,7 +20,7 @@ use vxf_recipe::settings::EMBEDDED;
 
 /// A request for answers.
 #[derive(Clone, Copy, Debug)]
-pub struct Asking<'a> {
+pub struct AnswerRequest<'a> {
     /// The prompts.
     pub prompts: &'a [String],
     /// The prompt template; `None` or `auto` takes the run's, or what the model's files say.
@@ -44,31 +44,31 @@ pub struct Asking<'a> {
 pub fn answers(
     recipe: &Recipe,
     run: Option<Run>,
-    asking: &Asking<'_>,
+    request: &AnswerRequest<'_>,
     access: &Access,
 ) -> Result<Vec<String>> {
     if let Some(run) = &run {
         access.examine(&run.place);
     }
-    let asked = asking.template.map(parse).transpose()?.unwrap_or_default();
+    let asked = request.template.map(parse).transpose()?.unwrap_or_default();
     let template = template(recipe, run.is_some(), asked)?;
     let base = Base::of(&recipe.model, template, device(&recipe.settings.device)?, access)?;
     if asked == TemplateChoice::Auto {
         let used = base.codec.template();
-        let why = if run.is_some() { "as the run has it" } else { reason(used) };
-        access.note(&format!("template {used}: {why}; `--template` takes another"));
+        let why = if run.is_some() { "the run's" } else { reason(used) };
+        access.note(&format!("template {used}: {why}; `--template` selects another"));
     }
     let sampling = Sampling {
-        temperature: asking.temperature,
-        top_p: asking.top_p.unwrap_or(1.0),
-        top_k: asking.top_k.unwrap_or(0),
+        temperature: request.temperature,
+        top_p: request.top_p.unwrap_or(1.0),
+        top_k: request.top_k.unwrap_or(0),
     };
     sampling.validate().map_err(vxf_core::Error::Config)?;
     let prompt = |text: &String| {
         let tokens = base.codec.prompt(&Ask::instruction(text))?;
         Ok(Prompt { text: text.clone(), tokens, expected: None })
     };
-    let prompts = asking.prompts.iter().map(prompt).collect::<Result<Vec<_>>>()?;
+    let prompts = request.prompts.iter().map(prompt).collect::<Result<Vec<_>>>()?;
     let model = match run {
         None => base.model()?,
         Some(run) => base.load(&finished::merged(&base, &finished::layers(&run.lineage()?))?)?,
@@ -80,11 +80,11 @@ pub fn answers(
         text: Box::new((*base.codec).clone()),
         judges: Vec::new(),
         grader: None,
-        sampler: Box::new(sampler::for_model(&sampling, &Key::root(asking.seed), &base.codec)),
+        sampler: Box::new(sampler::for_model(&sampling, &Key::root(request.seed), &base.codec)),
         batch_size: prompts.len(),
     };
     let model = Model { backbone: &*model, weights: &weights };
-    let made = generate::answers(model, SET, &prompts, asking.max_new_tokens, &probes, &NoCache)?;
+    let made = generate::answers(model, SET, &prompts, request.max_new_tokens, &probes, &NoCache)?;
     Ok(made.into_iter().map(|made| made.answer).collect())
 }
 

@@ -114,7 +114,7 @@ fn unlearnt(record: &Record) -> Option<TrainingLoss> {
 /// some ratio.
 pub fn verdict(layout: &Layout, records: &[Record], strict: bool) -> Result<()> {
     if let (true, Some(first)) = (strict, doubts(records).into_iter().next()) {
-        return Err(Error::Doubtful { problem: first, reason: "and `--strict` was asked for" });
+        return Err(Error::Doubtful { problem: first, reason: "and `--strict` is set" });
     }
     for block in &layout.blocks {
         let Some(ratio) = block.when.ratio else { continue };
@@ -127,8 +127,8 @@ pub fn verdict(layout: &Layout, records: &[Record], strict: bool) -> Result<()> 
                      {} seeds",
                     judged.len()
                 );
-                let reason = "and nothing defends that model: the attack is too weak to say anything \
-                              of a defence";
+                let reason = "and this model has no defence: the attack is too weak to say \
+                              anything about defences";
                 return Err(Error::Doubtful { problem, reason });
             }
         }
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn weights_that_stayed_are_an_error() -> Result<()> {
+    fn unchanged_weights_are_an_error() -> Result<()> {
         let weights = |value: f32| -> Result<Params> {
             let tensor = |value: f32| Tensor::new(&[value, 2.0], &Device::Cpu);
             let all = [("a".to_owned(), tensor(1.0)?), ("b".to_owned(), tensor(value)?)];
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_defence_may_hold_the_loss_up_and_the_control_may_not() -> Result<()> {
+    fn a_defence_may_keep_the_loss_high_but_plain_training_may_not() -> Result<()> {
         let line = |label: &str| Line {
             name: label.to_owned(),
             runs: (1..=3).map(|seed| id(label, seed)).collect(),

@@ -106,7 +106,7 @@ mod tests {
     use std::sync::atomic::AtomicBool;
 
     #[test]
-    fn a_line_cut_short_is_made_again() {
+    fn a_truncated_line_is_generated_again() {
         let place = tempfile::tempdir().expect("a temporary directory");
         let path = place.path().join("answers.jsonl");
         let stop = AtomicBool::new(false);

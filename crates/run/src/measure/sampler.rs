@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_come_as_often_as_they_are_likely() {
+    fn tokens_are_drawn_by_their_probability() {
         let temperature = 0.7;
         let weights = LOGITS.map(|logit| (f64::from(logit) / temperature).exp());
         let total: f64 = weights.iter().sum();
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn cuts_leave_the_likeliest() {
+    fn top_p_and_top_k_keep_the_most_likely() {
         let one = Sampling { temperature: 1.0, ..Sampling::default() };
         let kept = |sampling: &Sampling| -> Vec<usize> {
             let counts = counts(sampling).into_iter().enumerate();
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn draws_are_a_function_of_key_set_and_place() {
+    fn draws_depend_only_on_key_set_and_index() {
         let sampling = Sampling { temperature: 5.0, ..Sampling::default() };
         let row = |key: &Key, set: &str, index| -> Vec<u32> {
             let mut choices = of(&sampling, key).start(set, index, &[]);

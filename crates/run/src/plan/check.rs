@@ -1,10 +1,10 @@
 //! Checks that the parts of a recipe fit together, before anything is loaded or trained.
 
 use vxf_core::registry::ConfigError;
-use vxf_core::{Error as CoreError, Stage, Trainable};
+use vxf_core::{Error as CoreError, Trainable};
 use vxf_data::{DataConfig, Purpose};
 use vxf_hf::Outline;
-use vxf_recipe::{Experiment, Place, Recipe, SUGAR, StageRecipe};
+use vxf_recipe::{Experiment, Place, Recipe, StageRecipe, UsualStage};
 
 use super::graph::Graph;
 use crate::{Error, Result};
@@ -38,9 +38,9 @@ pub(crate) fn sets(experiment: &Experiment, graph: &Graph) -> Result<()> {
 fn stage(stage: &StageRecipe, recipe: &Recipe, ratio: Option<f64>) -> Result<()> {
     let data = &*recipe.data.config;
     if stage.trains() {
-        let who = match (stage.kind, ratio) {
-            (Stage::FineTuning, Some(ratio)) => format!("the harmful ratio {ratio}"),
-            (kind, _) => format!("the {} stage", kind.to_string().replace('_', "-")),
+        let who = match ratio.filter(|_| stage.is_user()) {
+            Some(ratio) => format!("the harmful ratio {ratio}"),
+            None => format!("the {} stage", stage.kind.to_string().replace('_', "-")),
         };
         match (stage.set.as_str(), ratio) {
             ("user", Some(ratio)) => {
@@ -85,7 +85,7 @@ pub(crate) fn model(graph: &Graph, outline: &Outline) -> Result<()> {
         if let Some(sites) = stage.perturber.config.sites() {
             sites.resolve(outline.architecture.layers)?;
         }
-        let section = SUGAR.get(run.stage.kind as usize).map_or("stage", |names| names.training);
+        let section = UsualStage::of(run.stage.kind).training;
         let training = &stage.training;
         let single = stage.methods.iter().find(|method| method.config.needs_single_adapter());
         if let Some(method) = single {

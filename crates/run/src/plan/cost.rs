@@ -16,14 +16,14 @@ use vxf_recipe::{Recipe, StageRecipe};
 
 /// Samples and tokens of one pass over a stage's data.
 #[derive(Clone, Copy)]
-pub(crate) struct Load {
+pub(crate) struct Workload {
     pub(crate) samples: usize,
     tokens: usize,
     pub(crate) longest: usize,
     counted: bool,
 }
 
-impl Load {
+impl Workload {
     pub(crate) fn counted(set: &Set) -> Self {
         let longest = set.longest();
         Self { samples: set.examples.len(), tokens: set.tokens(), longest, counted: true }
@@ -88,7 +88,7 @@ pub(crate) fn recompute(
 }
 
 impl Sizes<'_> {
-    pub(crate) fn stage(&self, stage: &StageRecipe, load: &Load) -> Result<StageCost> {
+    pub(crate) fn stage(&self, stage: &StageRecipe, load: &Workload) -> Result<StageCost> {
         let settings = &stage.training;
         let inner = &stage.perturber.config;
         let passes = stage.maker().map_or(1.0, |method| {
@@ -244,7 +244,7 @@ mod tests {
 
     /// A GPU is measured with a large product in the model's own type.
     #[test]
-    fn a_gpu_is_timed_at_its_work() {
+    fn a_gpu_is_measured_with_large_products() {
         let gpu = DeviceLocation::Cuda { gpu_id: 0 };
         assert_eq!(yardstick(gpu, DType::BF16), (4096, DType::BF16));
         assert_eq!(yardstick(DeviceLocation::Cpu, DType::BF16), (768, DType::F32));
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn passes_cost_what_counting_says() {
+    fn the_cost_of_passes_matches_a_count() {
         let outline = llama();
         let sizes = sizes(&outline, Recompute::Block);
         let lora = Trainable::Lora(vxf_core::Lora::default());

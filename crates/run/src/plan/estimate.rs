@@ -14,7 +14,7 @@ use vxf_recipe::settings::Keep;
 use vxf_recipe::{Experiment, Recipe, StageRecipe};
 
 use super::check;
-use super::cost::{self, Load, Sizes, rate};
+use super::cost::{self, Sizes, Workload, rate};
 use super::graph::Graph;
 use crate::access::Access;
 use crate::device::device;
@@ -26,7 +26,7 @@ use crate::{Error, Result};
 
 /// The estimated cost of a recipe.
 #[derive(Debug, Serialize)]
-pub struct Prospect {
+pub struct Estimate {
     /// The size of the model.
     pub model: ModelCost,
     /// The cost of each stage of the first tested pipeline, for one seed and one ratio.
@@ -82,7 +82,7 @@ pub struct StageCost {
     pub seconds: f64,
 }
 
-impl Prospect {
+impl Estimate {
     /// Estimates `experiment`. For missing models and data, the recipe's own description is used.
     ///
     /// # Errors
@@ -119,7 +119,7 @@ impl Prospect {
         let load = |recipe: &Recipe, stage: &StageRecipe| {
             let set =
                 data.as_ref().and_then(|data| data.set(&SetName::new(&stage.set, Some(ratio))));
-            set.map_or_else(|| Load::bound(recipe, &stage.set), Load::counted)
+            set.map_or_else(|| Workload::bound(recipe, &stage.set), Workload::counted)
         };
         let longest = recipe.stages().map(|stage| load(recipe, stage).longest).max().unwrap_or(0);
         let recompute = cost::recompute(recipe, &outline, longest, 1, &device)?;

@@ -7,7 +7,6 @@
 use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Value, json};
-use vxf_core::Stage;
 use vxf_recipe::settings::EMBEDDED;
 use vxf_recipe::{Experiment, Recipe, StageRecipe, baseline, digest, label};
 use vxf_report::{Block, Layout, Line, RunId, When};
@@ -128,10 +127,10 @@ impl Graph {
         known: &mut HashMap<String, usize>,
     ) -> Vec<usize> {
         let (mut path, mut parent) = (Vec::new(), None::<usize>);
-        let mut attacked = source.and_then(|source| source.id.ratio);
+        let mut user_ratio = source.and_then(|source| source.id.ratio);
         for (depth, stage) in pipeline.stages.iter().enumerate() {
-            if stage.kind == Stage::FineTuning {
-                attacked = Some(ratio);
+            if stage.is_user() {
+                user_ratio = Some(ratio);
             }
             let below = match parent {
                 Some(parent) => json!(self.runs[parent].key),
@@ -142,7 +141,7 @@ impl Graph {
                 stage.value(),
                 recipe.training_data(),
                 seed,
-                attacked.map(f64::to_bits),
+                user_ratio.map(f64::to_bits),
             ]));
             let next = self.runs.len();
             let run = *known.entry(key.clone()).or_insert(next);
@@ -150,7 +149,7 @@ impl Graph {
                 let earlier = &pipeline.stages[..depth];
                 let label = pipeline.label(depth, source);
                 self.runs.push(RunSpec {
-                    id: RunId { label, ratio: attacked, seed, axes: Vec::new() },
+                    id: RunId { label, ratio: user_ratio, seed, axes: Vec::new() },
                     depth,
                     earlier: earlier.iter().filter(|other| other.kind == stage.kind).count(),
                     parent,
@@ -250,7 +249,7 @@ impl Graph {
             name_at(index, when.depth.min(plain.stages.len() - 1))
         };
         for (index, row) in rows.iter().enumerate() {
-            let repaired = when.stage == Stage::PostTuning;
+            let repaired = when.repairs();
             let last = row.len().saturating_sub(1);
             let depths = match row.get(when.depth) {
                 Some(_) if repaired && when.depth > 0 => vec![when.depth - 1, when.depth],

@@ -2,13 +2,13 @@
 //!
 //! ```text
 //! checkpoints/<run>/
-//!   metrics.jsonl          the log so far; a checkpoint says how much of it is its own
-//!   answers.jsonl          answers made so far, once training is over
-//!   step-0000000200/       a checkpoint: adapters or weights and states, never the base
+//!   metrics.jsonl          the log so far; a checkpoint has the length and digest of its part
+//!   answers.jsonl          answers generated so far, after training
+//!   step-0000000200/       a checkpoint: adapters or weights and states, without the base
 //!     weights.safetensors  and one file for each other group of tensors
 //!     recipe.toml          the resolved recipe
-//!     state.json           where the training stands, and the digest of the recipe
-//!     manifest.json        length and SHA-256 of each of these, written last
+//!     state.json           the position of the training, and the digest of the run
+//!     manifest.json        length and SHA-256 of each of these files, written last
 //! ```
 //!
 //! A checkpoint is written under a temporary name, every file is synced, then it is renamed. So an
@@ -154,14 +154,14 @@ impl<'a> Checkpoints<'a> {
                         Some(log) => {
                             return Ok(Some(Resumed { saved, log, seconds: state.seconds }));
                         }
-                        None => format!("{} is not the log that it was saved with", log.display()),
+                        None => format!("{} does not match the checkpoint", log.display()),
                     }
                 }
                 Ok((saved, _)) => format!("it was saved before step {}", saved.position.next),
                 Err(problem) => problem,
             };
             note(&format!(
-                "the checkpoint {} cannot be used ({problem}); going back to the one before",
+                "the checkpoint {} cannot be used ({problem}); using the one before",
                 place.display()
             ));
             self.disk.remove(&place).map_err(Error::io("remove", &place))?;
@@ -255,7 +255,7 @@ impl<'a> Checkpoints<'a> {
             let bytes = checked(place, name, &listing)?;
             let Some(group) = name.strip_suffix(".safetensors") else { continue };
             if !GROUPS.contains(&group) {
-                return Err(format!("{name} is nothing that a checkpoint holds"));
+                return Err(format!("{name} is not a file of a checkpoint"));
             }
             tensors.insert(group.to_owned(), params(&bytes).map_err(|e| format!("{name}: {e}"))?);
         }
@@ -288,12 +288,12 @@ fn listing(place: &Path) -> Result<Listing, String> {
 
 /// Reads a file of a checkpoint and verifies it against the list.
 fn checked(place: &Path, name: &str, listing: &Listing) -> Result<Vec<u8>, String> {
-    let missing = || format!("{MANIFEST} names no {name}");
+    let missing = || format!("{MANIFEST} does not list {name}");
     let stamp = listing.files.get(name).ok_or_else(missing)?;
     let bytes = read(&place.join(name), stamp.bytes)?;
     match Stamp::of(&bytes) == *stamp {
         true => Ok(bytes),
-        false => Err(format!("{name} is not what was written")),
+        false => Err(format!("{name} differs from what was written")),
     }
 }
 

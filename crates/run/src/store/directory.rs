@@ -291,8 +291,8 @@ fn same_experiment(root: &Path, experiment: &Experiment, manifest: &Manifest) ->
     let there = there.map_err(|error| other(format!("its recipe cannot be read ({error})")))?;
     if before.schema_version < manifest.schema_version && before.finished.is_none() {
         return Err(other(format!(
-            "it was begun by {} in version {} of this layout, and this program goes on with version \
-             {} alone; finish it there, or start anew elsewhere",
+            "it was started by {} with schema version {}, and this program continues only version {}; \
+             finish it with that program, or use another directory",
             before.program, before.schema_version, manifest.schema_version
         )));
     }

@@ -37,7 +37,7 @@ pub struct Run {
 
 /// The weights that one run trained.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Layered {
+pub struct StageWeights {
     /// Its stage.
     pub stage: Stage,
     /// What was trained.
@@ -83,7 +83,7 @@ impl Run {
         let absolute = path.canonicalize().map_err(|_| fail("no such directory"))?;
         let mut above = absolute.ancestors().take(DEEPEST);
         let found = above.find(|root| root.join(MANIFEST).is_file());
-        found.map(Path::to_owned).ok_or_else(|| fail("no run: there is no manifest.json"))
+        found.map(Path::to_owned).ok_or_else(|| fail("not a run: there is no manifest.json"))
     }
 
     /// The directories of all runs in the experiment `root`, sorted by path.
@@ -126,7 +126,7 @@ impl Run {
             return Self::read(path, root);
         }
         if !path.join(MANIFEST).is_file() {
-            return Err(fail("no run: it has no result.json and no manifest.json".into()));
+            return Err(fail("not a run: it has neither result.json nor manifest.json".into()));
         }
         let graph = graph(&path)?;
         let there = |id: &&RunId| wanted(id) && path.join(id.path()).is_dir();
@@ -144,7 +144,7 @@ impl Run {
         }
         match there.as_slice() {
             [id] => Self::read(path.join(id.path()), path),
-            [] => Err(fail("an experiment, but the run that is meant is not done in it".into())),
+            [] => Err(fail("an experiment in which the required run is not done".into())),
             several => {
                 let names: Vec<_> =
                     several.iter().take(6).map(|id| id.path().display().to_string()).collect();
@@ -205,8 +205,8 @@ impl Run {
     }
 
     /// The weights it trained, if any.
-    fn layer_of_its_own(&self) -> Option<Layered> {
-        self.record.has_weights().then(|| Layered {
+    fn layer_of_its_own(&self) -> Option<StageWeights> {
+        self.record.has_weights().then(|| StageWeights {
             stage: self.record.stage,
             trainable: self.record.trainable.clone(),
             place: self.place.clone(),
@@ -227,10 +227,16 @@ impl Run {
     }
 }
 
+/// The part of a lineage up to the last alignment stage.
+pub(crate) fn aligned(lineage: &[Run]) -> &[Run] {
+    let last = lineage.iter().rposition(|run| run.record.stage == Stage::Alignment);
+    last.map_or(&[], |last| &lineage[..=last])
+}
+
 /// The weights trained by the runs of a lineage, in order. If a run trained its parent's adapter further,
 /// its own weights replace the parent's.
-pub fn layers(lineage: &[Run]) -> Vec<Layered> {
-    let mut layers: Vec<Layered> = Vec::new();
+pub fn layers(lineage: &[Run]) -> Vec<StageWeights> {
+    let mut layers: Vec<StageWeights> = Vec::new();
     for run in lineage {
         let Some(layer) = run.layer_of_its_own() else { continue };
         if run.record.continues {
@@ -241,7 +247,7 @@ pub fn layers(lineage: &[Run]) -> Vec<Layered> {
     layers
 }
 
-impl Layered {
+impl StageWeights {
     /// Its weights.
     ///
     /// # Errors
@@ -262,7 +268,7 @@ impl Layered {
 ///
 /// # Errors
 /// When weights are missing or do not match `base`.
-pub fn merged(base: &Base, layers: &[Layered]) -> Result<Checkpoint> {
+pub fn merged(base: &Base, layers: &[StageWeights]) -> Result<Checkpoint> {
     let mut checkpoint = base.checkpoint.clone();
     for layer in layers {
         checkpoint = checkpoint.merged(&layer.trainable, &layer.weights(base)?)?;

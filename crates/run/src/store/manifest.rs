@@ -153,7 +153,7 @@ impl Manifest {
         });
         (!changed.is_empty()).then(|| {
             format!(
-                "goes on under other conditions, last digits may differ: {}",
+                "continues under other conditions, last digits may differ: {}",
                 changed.join("; ")
             )
         })

@@ -131,7 +131,7 @@ fn advance(
 
 /// Checkpoints before steps 5 and 10, with later rows in the log.
 fn two(place: &TempDir) -> PathBuf {
-    let (root, identity) = (place.path().join("checkpoints/cell"), identity());
+    let (root, identity) = (place.path().join("checkpoints/run"), identity());
     let checkpoints = Checkpoints::new(&FileSystem, root.clone(), identity.clone());
     let mut log = checkpoints.begin_log().expect("a log");
     advance(&checkpoints, &mut log, 0, 5).expect("saved");
@@ -162,7 +162,7 @@ fn resumed(root: &Path) -> (u64, Vec<String>) {
 }
 
 #[test]
-fn what_was_saved_comes_back() {
+fn a_checkpoint_restores_what_was_saved() {
     let place = tempfile::tempdir().expect("a temporary directory");
     let root = two(&place);
     assert_eq!(resumed(&root), (10, Vec::new()));
@@ -224,7 +224,7 @@ fn every_fault_leaves_a_checkpoint() {
 }
 
 #[test]
-fn damage_is_found_and_the_one_before_is_taken() {
+fn a_damaged_checkpoint_is_found_and_the_one_before_is_used() {
     let names = {
         let place = tempfile::tempdir().expect("a temporary directory");
         let newest = two(&place).join("step-0000000010");
@@ -273,7 +273,7 @@ fn damage_is_found_and_the_one_before_is_taken() {
 }
 
 #[test]
-fn a_log_that_lost_rows_goes_back_further() {
+fn a_truncated_log_leads_to_an_earlier_checkpoint() {
     let place = tempfile::tempdir().expect("a temporary directory");
     let root = two(&place);
     let log = fs::read_to_string(root.join(LOG)).expect("a log");
@@ -281,11 +281,11 @@ fn a_log_that_lost_rows_goes_back_further() {
     fs::write(root.join(LOG), rows).expect("writable");
     let (next, notes) = resumed(&root);
     assert_eq!(next, 5);
-    assert!(notes[0].contains("is not the log"), "{notes:?}");
+    assert!(notes[0].contains("does not match"), "{notes:?}");
 }
 
 #[test]
-fn nothing_foreign_is_taken() {
+fn foreign_checkpoints_are_rejected() {
     let edit = |file: &Path, from: &str, to: &str| {
         let text = fs::read_to_string(file).expect("readable");
         assert!(text.contains(from), "{text}");

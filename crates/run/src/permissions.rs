@@ -11,10 +11,10 @@ const READ: [&str; 5] = ["json", "safetensors", "bin", "txt", "jinja"];
 
 /// Warnings about `directory`, one sentence each.
 pub(crate) fn remarks(directory: &Path) -> Vec<String> {
-    remarks_to(&Me::here(), directory)
+    remarks_to(&Identity::here(), directory)
 }
 
-fn remarks_to(me: &Me, directory: &Path) -> Vec<String> {
+fn remarks_to(me: &Identity, directory: &Path) -> Vec<String> {
     let (mut open, mut away) = (Found::default(), Found::default());
     if let Ok(metadata) = directory.metadata() {
         open.note(directory, me.who_else(&metadata));
@@ -36,8 +36,8 @@ fn remarks_to(me: &Me, directory: &Path) -> Vec<String> {
             away.note(&path, Some(format!("is a link to {}", real.display())));
         }
     }
-    let open = open.sentence("whoever that is can change what the model does; take the right away");
-    [open, away.sentence("what is there is read")].into_iter().flatten().collect()
+    let open = open.sentence("others can change what the model does; remove the permission");
+    [open, away.sentence("the file behind the link is read")].into_iter().flatten().collect()
 }
 
 /// The first of several files with its problem, and the number of further ones.
@@ -75,13 +75,13 @@ fn home(directory: &Path) -> Option<std::path::PathBuf> {
 
 /// The user and groups of this process, as far as known.
 #[derive(Default)]
-struct Me {
+struct Identity {
     user: Option<u32>,
     groups: Vec<u32>,
 }
 
 #[cfg(unix)]
-impl Me {
+impl Identity {
     fn here() -> Self {
         use std::os::unix::fs::MetadataExt;
         let Ok(own) = fs::metadata("/proc/self") else { return Self::default() };
@@ -114,7 +114,7 @@ impl Me {
 }
 
 #[cfg(not(unix))]
-impl Me {
+impl Identity {
     fn here() -> Self {
         Self::default()
     }
@@ -145,13 +145,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_one_s_own_is_believed() {
+    fn own_files_give_no_warning() {
         assert_eq!(remarks(model().path()), [""; 0]);
         assert_eq!(remarks(Path::new("/nowhere")), [""; 0]);
     }
 
     #[test]
-    fn what_everyone_can_write_is_named() {
+    fn world_writable_files_are_reported() {
         let place = model();
         mode(place.path(), 0o777);
         let told = remarks(place.path()).join("\n");
@@ -166,17 +166,17 @@ mod tests {
     }
 
     #[test]
-    fn what_belongs_to_others_is_named() {
+    fn files_of_other_users_are_reported() {
         let place = model();
         let config = place.path().join("config.json");
         if chown(&config, Some(12_345), None).is_err() {
             // Without root, a file cannot be given away; so check as another user would.
             let owner = fs::metadata(&config).expect("it is there").uid();
-            let someone = Me { user: Some(owner + 1), groups: Vec::new() };
+            let someone = Identity { user: Some(owner + 1), groups: Vec::new() };
             let told = remarks_to(&someone, place.path()).join("\n");
             assert!(told.contains(&format!("belongs to another user (id {owner})")), "{told}");
             mode(&config, 0o664);
-            let stranger = Me { user: Some(owner), groups: Vec::new() };
+            let stranger = Identity { user: Some(owner), groups: Vec::new() };
             let told = remarks_to(&stranger, place.path()).join("\n");
             assert!(
                 told.contains("config.json is writable by a group that is not yours"),
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn links_are_told_of_unless_the_cache_is_made_of_them() {
+    fn links_are_reported_except_in_the_hub_cache() {
         let place = model();
         let elsewhere = place.path().join("blobs");
         fs::create_dir(&elsewhere).expect("a directory");
