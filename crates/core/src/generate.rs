@@ -15,13 +15,14 @@ use vxf_tensor::Rows;
 /// The choices for a prompt depend on its set and index alone, not on the prompts in the same
 /// batch.
 pub trait Sampler: Send + Sync {
-    /// The choices for prompt `index` of the set called `set`, from its first token on.
-    fn start(&self, set: &str, index: usize) -> Box<dyn Choices>;
+    /// The choices after `prompt`, which has this index in the set called `set`, from the first token
+    /// of the answer on.
+    fn start(&self, set: &str, index: usize, prompt: &[u32]) -> Box<dyn Choices>;
 }
 
 impl<S: Sampler + ?Sized> Sampler for Arc<S> {
-    fn start(&self, set: &str, index: usize) -> Box<dyn Choices> {
-        (**self).start(set, index)
+    fn start(&self, set: &str, index: usize, prompt: &[u32]) -> Box<dyn Choices> {
+        (**self).start(set, index, prompt)
     }
 }
 
@@ -36,7 +37,7 @@ pub trait Choices {
 pub struct Greedy;
 
 impl Sampler for Greedy {
-    fn start(&self, _set: &str, _index: usize) -> Box<dyn Choices> {
+    fn start(&self, _set: &str, _index: usize, _prompt: &[u32]) -> Box<dyn Choices> {
         Box::new(Self)
     }
 }
@@ -100,8 +101,8 @@ pub fn answers(
             continue;
         }
         let rows: Vec<_> = group.iter().map(|&index| prompts[index].tokens.as_slice()).collect();
-        let mut choices: Vec<_> =
-            group.iter().map(|&index| probes.sampler.start(set, index)).collect();
+        let start = |&index: &usize| probes.sampler.start(set, index, &prompts[index].tokens);
+        let mut choices: Vec<_> = group.iter().map(start).collect();
         let is_end = |token| probes.text.is_end(token);
         let made = answer(model, &rows, most, &is_end, &mut choices)?;
         let text = |(index, tokens): (usize, Vec<u32>)| Ok((index, probes.text.decode(&tokens)?));

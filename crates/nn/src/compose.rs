@@ -276,6 +276,15 @@ pub fn attend(x: &[&Tensor], heads: &Heads, rows: &Rows) -> Result<Tensor> {
     Tensor::cat(&samples, 0)
 }
 
+/// Multiplies `up` by the GELU of `gate` in its tanh form.
+///
+/// # Errors
+///
+/// When the shapes, dtypes or devices differ.
+pub fn geglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+    gate.gelu()?.mul(up)
+}
+
 /// Averages the cross-entropy of the logits `h w^T` over the labelled rows.
 ///
 /// `h` is `[.., H]`, `w` is `[V, H]`, `targets` has one class for each row of `h`, negative for an

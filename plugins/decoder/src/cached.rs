@@ -33,10 +33,10 @@ impl Decoder for Cached<'_> {
         self.past.resize(rows.samples(), 0);
         let rows = rows.clone().after(&self.past);
         let pass = Pass::new(&self.weights, &rows);
-        let tables = self.model.tables(&rows)?;
+        let positions = self.model.positions(&rows)?;
         let mut hidden = self.model.embed(tokens, &pass)?;
         for (block, cache) in self.model.blocks().iter().zip(&mut self.caches) {
-            hidden = block.forward(&hidden, tables.as_ref(), Some(cache), &pass)?;
+            hidden = block.forward(&hidden, &positions, Some(cache), &pass)?;
         }
         for (past, range) in self.past.iter_mut().zip(rows.ranges()) {
             *past += range.len();

@@ -1,7 +1,8 @@
 //! Embeddings of tokens and positions.
 
 use crate::layers::Linear;
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
+use half::{bf16, f16};
 use vxf_core::backbone::Pass;
 use vxf_core::{Error, Result, Trainable};
 use vxf_nn::ops;
@@ -20,6 +21,8 @@ pub(crate) struct Embedding {
     /// The projection to the width of the model.
     project: Option<Linear>,
     learned: Option<Learned>,
+    /// The factor on the rows.
+    scale: Option<f64>,
     positions: usize,
 }
 
@@ -51,6 +54,7 @@ impl Embedding {
                 false => None,
             },
             learned,
+            scale: design.embedding_scale.map(|scale| rounded(scale, parts.dtype)),
             positions: design.positions,
         })
     }
@@ -69,6 +73,10 @@ impl Embedding {
         }
         let table = &pass.weight_or(&self.name, &self.table)?;
         let hidden = ops::embedding(table, tokens, self.padding)?;
+        let hidden = match self.scale {
+            Some(scale) => ops::scaled(&hidden, scale)?,
+            None => hidden,
+        };
         let hidden = match &self.project {
             Some(project) => project.forward(&hidden, pass)?,
             None => hidden,
@@ -80,6 +88,16 @@ impl Embedding {
     pub(crate) fn with_trainable(&self, trainable: &Trainable) -> Self {
         let project = self.project.as_ref().map(|project| project.with_trainable(trainable));
         Self { project, ..self.clone() }
+    }
+}
+
+/// A number as `dtype` stores it; Hugging Face rounds the factor too.
+fn rounded(number: f64, dtype: DType) -> f64 {
+    match dtype {
+        DType::BF16 => bf16::from_f64(number).to_f64(),
+        DType::F16 => f16::from_f64(number).to_f64(),
+        DType::F32 => f64::from(number as f32),
+        _ => number,
     }
 }
 

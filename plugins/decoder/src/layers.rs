@@ -4,6 +4,7 @@ use candle_core::Tensor;
 use vxf_core::{Lora, Pass, Result, Trainable};
 
 use vxf_nn::ops::{self, Layer, Values};
+use vxf_tensor::autograd::add;
 
 /// A frozen tensor, and the name under which a pass may have a trained one.
 #[derive(Clone, Debug)]
@@ -179,24 +180,28 @@ pub(crate) struct Norm {
     gain: Weight,
     /// The bias of a layer norm; an RMS norm has none.
     bias: Option<Weight>,
+    /// Whether one is added to the gain.
+    offset: bool,
     epsilon: f64,
 }
 
 impl Norm {
-    /// The root-mean-square norm called `name` with the frozen gain `[width]`.
-    pub(crate) fn rms(name: &str, gain: Tensor, epsilon: f64) -> Self {
-        Self { gain: Weight::new(format!("{name}.weight"), gain), bias: None, epsilon }
+    /// The root-mean-square norm called `name` with the frozen gain `[width]`, to which one is added
+    /// if `offset` is set.
+    pub(crate) fn rms(name: &str, gain: Tensor, offset: bool, epsilon: f64) -> Self {
+        Self { gain: Weight::new(format!("{name}.weight"), gain), bias: None, offset, epsilon }
     }
 
     /// The layer norm called `name` with the frozen gain and bias, `[width]` each.
     pub(crate) fn layer(name: &str, gain: Tensor, bias: Tensor, epsilon: f64) -> Self {
         let bias = Some(Weight::new(format!("{name}.bias"), bias));
-        Self { bias, ..Self::rms(name, gain, epsilon) }
+        Self { bias, ..Self::rms(name, gain, false, epsilon) }
     }
 
     /// Normalises `[..., width]`.
     pub(crate) fn forward(&self, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
-        let gain = &self.gain.of(pass)?;
+        let gain = self.gain.of(pass)?;
+        let gain = &if self.offset { add(&gain, &gain.ones_like()?)? } else { gain };
         Ok(match &self.bias {
             None => ops::rms_norm(x, gain, self.epsilon)?,
             Some(bias) => ops::layer_norm(x, gain, &bias.of(pass)?, self.epsilon)?,

@@ -13,8 +13,8 @@ use crate::parts::Parts;
 #[derive(Clone, Debug)]
 pub(crate) struct Mlp {
     kind: design::Mlp,
-    /// Gate and up projection, or the up projection alone. With a gate the activation is `silu(gate) * up`,
-    /// without one `relu(up)`.
+    /// Gate and up projection, or the up projection alone. With a gate its activation multiplies the
+    /// output of the up projection.
     inner: Group,
     down: Linear,
 }
@@ -31,10 +31,16 @@ impl Mlp {
 
     /// `[positions, width]` to the same.
     pub(crate) fn forward(&self, x: &Tensor, pass: &Pass<'_>, values: Values) -> Result<Tensor> {
-        let inner = match (self.kind, self.inner.joined(x, pass)?) {
-            (design::Mlp::Gated, Some(joined)) => ops::swiglu_joint(&joined)?,
+        // GeGLU has no kernel for gate and up side by side.
+        let joined = match self.kind {
+            design::Mlp::GeGlu => None,
+            design::Mlp::SwiGlu | design::Mlp::Relu => self.inner.joined(x, pass)?,
+        };
+        let inner = match (self.kind, joined) {
             (design::Mlp::Relu, Some(up)) => ops::relu(&up)?,
-            (_, None) => match &self.inner.apart(x, pass)?[..] {
+            (_, Some(joined)) => ops::swiglu_joint(&joined)?,
+            (kind, None) => match &self.inner.apart(x, pass)?[..] {
+                [gate, up] if kind == design::Mlp::GeGlu => ops::geglu(gate, up)?,
                 [gate, up] => ops::swiglu(gate, up)?,
                 [up] => ops::relu(up)?,
                 _ => unreachable!("one layer or two"),

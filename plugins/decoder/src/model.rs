@@ -11,12 +11,13 @@ use vxf_hf::Outline;
 use vxf_hf::checkpoint::Checkpoint;
 use vxf_nn::ops;
 
+use crate::attention::Positions;
 use crate::block::Block;
 use crate::cached::Cached;
 use crate::design::{Design, Position};
 use crate::embedding::Embedding;
 use crate::parts::{self, Parts};
-use crate::rope::{Rotary, Tables};
+use crate::rope::{Rope, Rotary};
 
 /// A decoder with frozen weights; trained ones come from the pass.
 #[derive(Clone, Debug)]
@@ -28,6 +29,8 @@ pub struct Transformer {
     tensors: Params,
     embedding: Embedding,
     rotary: Option<Rotary>,
+    /// The rotation of layers with a window, where it is another one.
+    local_rotary: Option<Rotary>,
     blocks: Vec<Block>,
     norm: Option<Norm>,
     /// The projection back to the width of the token embeddings.
@@ -54,15 +57,15 @@ impl Transformer {
         let (tensors, joined) = parts::joined(design, tensors)?;
         let parts = Parts { design, tensors: &tensors, joined: &joined, dtype, device };
         let output_name = design.output_name();
+        let (width, positions) = (design.head_width, design.positions);
+        let rotary = |rope: &Rope| Rotary::new(rope, width, positions, dtype, device);
         Ok(Self {
             embedding: Embedding::new(&parts)?,
             rotary: match &design.position {
                 Position::Learned { .. } => None,
-                Position::Rotary(rope) => {
-                    let (width, positions) = (design.head_width, design.positions);
-                    Some(Rotary::new(rope, width, positions, dtype, device))
-                }
+                Position::Rotary(rope) => Some(rotary(rope)),
             },
+            local_rotary: design.local_rope.as_ref().map(rotary),
             blocks: (0..outline.architecture.layers)
                 .map(|layer| Block::new(layer, &parts))
                 .collect::<Result<_>>()?,
@@ -93,9 +96,12 @@ impl Transformer {
         ops::joins(&self.output)
     }
 
-    /// The rotation tables of the positions in `rows`, if positions are rotary.
-    pub(crate) fn tables(&self, rows: &Rows) -> Result<Option<Tables>> {
-        self.rotary.as_ref().map(|rotary| rotary.tables(rows.furthest())).transpose()
+    /// The rotation tables of the positions in `rows`.
+    pub(crate) fn positions(&self, rows: &Rows) -> Result<Positions> {
+        let tables = |rotary: &Option<Rotary>| {
+            rotary.as_ref().map(|rotary| rotary.tables(rows.furthest())).transpose()
+        };
+        Ok(Positions { rotary: tables(&self.rotary)?, local: tables(&self.local_rotary)? })
     }
 
     /// The input of the output projection.
@@ -133,8 +139,8 @@ impl Backbone for Transformer {
     }
 
     fn block(&self, layer: usize, hidden: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
-        let tables = self.tables(pass.rows())?;
-        self.blocks[layer].forward(hidden, tables.as_ref(), None, pass)
+        let positions = self.positions(pass.rows())?;
+        self.blocks[layer].forward(hidden, &positions, None, pass)
     }
 
     fn head(&self, hidden: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {

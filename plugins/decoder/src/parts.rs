@@ -69,7 +69,7 @@ impl Parts<'_> {
     pub(crate) fn norm(&self, name: &str) -> Result<layers::Norm> {
         let epsilon = self.design.epsilon;
         match self.design.norm {
-            Norm::Rms => self.rms_norm(name),
+            Norm::Rms | Norm::OffsetRms => self.rms_norm(name),
             Norm::Layer => {
                 let (gain, bias) = (format!("{name}.weight"), format!("{name}.bias"));
                 Ok(layers::Norm::layer(name, self.tensor(&gain)?, self.tensor(&bias)?, epsilon))
@@ -85,6 +85,7 @@ impl Parts<'_> {
     /// The root-mean-square norm called `name`.
     pub(crate) fn rms_norm(&self, name: &str) -> Result<layers::Norm> {
         let gain = self.tensor(&format!("{name}.weight"))?;
-        Ok(layers::Norm::rms(name, gain, self.design.epsilon))
+        let offset = self.design.norm == Norm::OffsetRms;
+        Ok(layers::Norm::rms(name, gain, offset, self.design.epsilon))
     }
 }

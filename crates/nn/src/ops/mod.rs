@@ -23,6 +23,7 @@ mod mask;
 mod relu;
 mod rms_norm;
 mod rotary;
+mod scale;
 mod stack;
 mod swiglu;
 
@@ -41,8 +42,9 @@ pub use mask::masked;
 pub use relu::relu;
 pub use rms_norm::rms_norm;
 pub use rotary::{rotary, split_heads};
+pub use scale::scaled;
 pub use stack::stacked;
-pub use swiglu::{swiglu, swiglu_joint};
+pub use swiglu::{geglu, swiglu, swiglu_joint};
 
 pub(crate) use attention::Dims as AttentionDims;
 pub(crate) use cross_entropy::labelled_rows;

@@ -99,6 +99,19 @@ fn swiglu() -> Result<()> {
 }
 
 #[test]
+fn geglu() -> Result<()> {
+    let mut source = Source::new(8);
+    let (gate, up) = (source.tensor(&[3, 7])?, source.tensor(&[3, 7])?);
+    check_differences(&|o| ops::geglu(&o[0], &o[1]), &[gate, up])
+}
+
+#[test]
+fn scaled() -> Result<()> {
+    let x = Source::new(9).tensor(&[3, 7])?;
+    check_differences(&|o| ops::scaled(&o[0], -2.5), &[x])
+}
+
+#[test]
 fn linear_cross_entropy() -> Result<()> {
     let mut source = Source::new(7);
     let (h, w) = (source.tensor(&[2, 3, 4])?, source.tensor(&[7, 4])?);

@@ -185,6 +185,20 @@ proptest! {
     }
 
     #[test]
+    fn geglu(seed: u64, rows in 1..20_usize, width in 1..40_usize, size in 0.1..20.0_f64) {
+        ran((|| {
+            let mut source = Source::new(seed);
+            let gate = source.tensor(&[rows, width])?.affine(size, 0.0)?;
+            let operands = [gate, source.tensor(&[rows, width])?];
+            check_same(
+                &|o| ops::geglu(&o[0], &o[1]),
+                &|o| compose::geglu(&o[0], &o[1]),
+                &operands,
+            )
+        })())?;
+    }
+
+    #[test]
     fn linear_cross_entropy(
         seed: u64,
         rows in 1..90_usize,

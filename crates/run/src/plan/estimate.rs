@@ -199,7 +199,11 @@ fn drawn(
 ) -> Result<(Option<SeedData>, Option<vxf_data::DataReport>)> {
     let seed = recipe.settings.seeds.first().copied().unwrap_or_default();
     let ratios = recipe.settings.harmful_ratios.clone();
-    let context = DataContext { ratios: ratios.clone(), locate: access.clone() };
+    let context = DataContext {
+        ratios: ratios.clone(),
+        locate: access.clone(),
+        check: base.map(Base::check),
+    };
     let source = here(recipe.data.config.open(&context).map_err(Error::from), absent)?;
     let (Some(base), Some(source)) = (base, source) else { return Ok((None, None)) };
     let mut sets = BTreeSet::new();
