@@ -1,14 +1,18 @@
 """Times our training step and generation beside PyTorch's, in turns, and prints tables as Markdown.
 
     python tools/bench.py [--shapes nano,S,M] [--rounds 3] [--steps 8]
+    python tools/bench.py --real S,M,135M [--dropouts 0,0.1] [--rounds 3] [--steps 10]
 
 Ours: `cargo run --release -p vxf --example timing`, which knows the shapes. Theirs: stock transformers
 (sdpa, uncompiled) and PEFT, the two-pass rule as the official trainer runs it: the first pass takes
 all gradients and throws the weights' away. Both f32 on two threads. Memory is the peak less what the
-loaded model takes. Needs torch, transformers and peft.
+loaded model takes. --real is shape R: samples of the lengths in tools/lengths.txt (or --lengths FILE), two
+fifths of each without labels; PyTorch pads them, as its users do. --compile adds torch.compile.
+Needs torch, transformers and peft.
 """
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import resource
@@ -27,7 +31,10 @@ SHAPES = {
     "nano": (dict(hidden_size=64, num_hidden_layers=4, num_attention_heads=4, intermediate_size=176, vocab_size=408), 8, 32),
     "S": (dict(hidden_size=256, num_hidden_layers=6, num_attention_heads=8, intermediate_size=688, vocab_size=4096), 8, 128),
     "M": (dict(hidden_size=768, num_hidden_layers=12, num_attention_heads=12, intermediate_size=2048, vocab_size=32000), 4, 256),
+    "135M": (dict(hidden_size=576, num_hidden_layers=30, num_attention_heads=9, num_key_value_heads=3, intermediate_size=1536,
+                  vocab_size=49152, tie_word_embeddings=True), 8, 256),
 }
+LENGTHS = ROOT / "tools/lengths.txt"
 RANK, RHO = 8, 2.0
 TRAIN, RULES = ("lora", "full"), ("sft", "vaccine")
 
@@ -44,79 +51,105 @@ def llama(shape):
 
     torch.set_num_threads(2)
     torch.manual_seed(0)
-    return LlamaForCausalLM(LlamaConfig(**SHAPES[shape][0], max_position_embeddings=512, tie_word_embeddings=False))
+    config = dict(max_position_embeddings=512, tie_word_embeddings=False)
+    return LlamaForCausalLM(LlamaConfig(**config | SHAPES[shape][0]))
 
 
-def their_steps(shape, train, rule, steps):
-    """Steps in PyTorch."""
+def batches(shape, real, lengths, vocabulary):
+    """Inputs of the model, step after step: a full rectangle, or samples of real lengths, padded."""
+    import torch
+
+    _, batch, length = SHAPES[shape]
+    if not real:
+        ids = torch.randint(0, vocabulary, (batch, length))
+        return [dict(input_ids=ids, labels=ids)]
+    made, sizes = [], [int(word) for word in Path(lengths).read_text().split()]
+    for first in range(0, len(sizes) // real * real, real):
+        own = sizes[first:first + real]
+        ids = torch.zeros(real, max(own), dtype=torch.long)
+        mask, labels = torch.zeros_like(ids), torch.full_like(ids, -100)
+        for row, size in enumerate(own):
+            ids[row, :size] = torch.randint(0, vocabulary, (size,))
+            mask[row, :size] = 1
+            labels[row, size * 2 // 5:size] = ids[row, size * 2 // 5:size]
+        made.append(dict(input_ids=ids, attention_mask=mask, labels=labels))
+    return made
+
+
+def their_steps(shape, train, rule, steps, real=0, dropout=0.0, lengths=LENGTHS, compiled=False, warmup=2):
+    """Steps in PyTorch; `real` is the batch of shape R."""
     import torch
 
     model = llama(shape)
     if train == "lora":
         from peft import LoraConfig, get_peft_model
         names = [f"{n}_proj" for n in ("q", "k", "v", "o", "up", "down", "gate")]
-        model = get_peft_model(model, LoraConfig(r=RANK, lora_alpha=4, lora_dropout=0.0, target_modules=names))
+        model = get_peft_model(model, LoraConfig(r=RANK, lora_alpha=4, lora_dropout=dropout, target_modules=names))
     model.train()
     model.config.use_cache = False
-    _, batch, length = SHAPES[shape]
-    step = their_step(model, rule, torch.randint(0, model.config.vocab_size, (batch, length)))
+    inputs = batches(shape, real, lengths, model.config.vocab_size)
+    step = their_step(torch.compile(model, dynamic=bool(real)) if compiled else model, rule, inputs)
     loaded, times = rss(), []
-    for turn in range(steps + 2):
-        if turn == 2:
+    for turn in range(steps + warmup):
+        if turn == warmup:
             used = time.process_time()
         start = time.perf_counter()
         step()
         times.append(time.perf_counter() - start)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return dict(median_s=statistics.median(times[2:]), cpu_s=(time.process_time() - used) / steps, memory_mib=peak - loaded)
+    return dict(median_s=statistics.median(times[warmup:]), cpu_s=(time.process_time() - used) / steps, memory_mib=peak - loaded)
 
 
-def their_step(model, rule, ids, forward=contextlib.nullcontext, **adam):
+def their_step(model, rule, inputs, forward=contextlib.nullcontext, **adam):
     """One optimiser step of a rule in PyTorch, as a function; tools/cuda/gpu.py takes it on a GPU."""
     import torch
 
     trained = [p for p in model.parameters() if p.requires_grad]
     sites = [m for n, m in model.named_modules() if n.endswith("self_attn")]
     optimizer = torch.optim.AdamW(trained, lr=1e-5, weight_decay=0.1, **adam)
+    turn = itertools.cycle(inputs)
 
-    def loss(hook_of=None):
+    def loss(batch, hook_of=None):
         hooks = [s.register_forward_hook(hook_of(i)) for i, s in enumerate(sites)] if hook_of else []
         with forward():
-            value = model(input_ids=ids, labels=ids).loss
+            value = model(**batch).loss
         for hook in hooks:
             hook.remove()
         return value
 
     def step():
+        batch = next(turn)
         optimizer.zero_grad()
         if rule == "sft":
-            loss().backward()
+            loss(batch).backward()
         else:
             grads = {}
 
             def catch(i):
                 return lambda _m, _i, out: out[0].register_hook(lambda g: grads.__setitem__(i, g)) and None
-            loss(catch).backward()
+            loss(batch, catch).backward()
             norm = torch.stack([g.float().norm() for g in grads.values()]).norm()
             eps = {i: (g * (RHO / (norm + 1e-7))).to(g.dtype) for i, g in grads.items()}
             optimizer.zero_grad()
-            loss(lambda i: lambda _m, _i, out: (out[0] + eps[i], *out[1:])).backward()
+            loss(batch, lambda i: lambda _m, _i, out: (out[0] + eps[i], *out[1:])).backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
     return step
 
 
-def their_generation(shape, batch, tokens):
-    """Greedy generation in PyTorch, after prompts of 32 tokens."""
+def their_generation(shape, batch, tokens, real=False, lengths=LENGTHS):
+    """Greedy generation in PyTorch, after prompts of 32 tokens, or of real lengths, padded on the left."""
     import torch
 
     model = llama(shape).eval()
-    ids = torch.randint(0, model.config.vocab_size, (batch, 32))
+    sizes = [int(word) for word in Path(lengths).read_text().split()][:batch] if real else [32] * batch
+    ids = torch.randint(0, model.config.vocab_size, (batch, max(sizes)))
+    mask = torch.stack([(torch.arange(max(sizes)) >= max(sizes) - size).long() for size in sizes])
     times = []
     for _ in range(4):
         start = time.perf_counter()
         with torch.no_grad():
-            model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=tokens,
+            model.generate(ids, attention_mask=mask, do_sample=False, max_new_tokens=tokens,
                            min_new_tokens=tokens, pad_token_id=0)
         times.append(time.perf_counter() - start)
     return dict(median_s=statistics.median(times[1:]))
@@ -139,11 +172,57 @@ def theirs(*case):
     return json.loads(out.splitlines()[-1])
 
 
+def real_shapes(a):
+    """The table of shape R: LoRA with real lengths, side by side."""
+    seen, cases = {}, []
+    for shape in a.real.split(","):
+        for batch in (8,) if shape == "135M" else (16, 5):
+            for dropout in map(float, a.dropouts.split(",")):
+                for rule in RULES:
+                    cases.append((shape, batch, dropout, rule))
+    for turn in range(a.rounds):
+        for shape, batch, dropout, rule in cases:
+            step = ["--shape", shape, "--real", "--lengths", a.lengths, "--batch", batch, "--dropout", dropout, "--rule", rule]
+            step += ["--steps", a.steps]
+            case = (shape, batch, dropout, rule)
+            for keep in ("none", "block"):
+                seen.setdefault(case + (keep,), []).append(ours(*step, "--recompute", keep))
+            seen.setdefault(case + ("torch",), []).append(theirs("steps", shape, "lora", rule, a.steps, batch, dropout, a.lengths))
+            if a.compile:
+                found = theirs("steps", shape, "lora", rule, a.steps, batch, dropout, a.lengths, True)
+                seen.setdefault(case + ("compiled",), []).append(found)
+        if "S" in a.real.split(","):
+            made = ["--shape", "S", "--real", "--lengths", a.lengths, "--batch", 16, "--generate", 64, "--steps", 3]
+            seen.setdefault("generation", []).append(ours(*made))
+            seen.setdefault("their generation", []).append(theirs("generation", "S", 16, 64, True, a.lengths))
+        print(f"round {turn + 1} of {a.rounds} done", file=sys.stderr)
+
+    def median(key, figure="median_s"):
+        return statistics.median(found[figure] for found in seen[key])
+
+    compiled = " | compiled / ours" if a.compile else ""
+    print("| R: model, batch, dropout, rule | ours, s | PyTorch, s | PyTorch / ours | `block`: PyTorch / ours "
+          f"| memory, ours / `block` / PyTorch, MiB{compiled} |\n|---|---|---|---|---|---|" + ("---|" if a.compile else ""))
+    for shape, batch, dropout, rule in cases:
+        none, block, torch = ((shape, batch, dropout, rule, side) for side in ("none", "block", "torch"))
+        memory = " / ".join(f"{median(key, 'memory_mib'):.0f}" for key in (none, block, torch))
+        ratio = median((shape, batch, dropout, rule, "compiled")) / median(none) if a.compile else 0
+        print(f"| {shape}, {batch}, {dropout:g}, {rule} | {median(none):.3f} | {median(torch):.3f} | {median(torch) / median(none):.2f} "
+              f"| {median(torch) / median(block):.2f} | {memory} |" + (f" {ratio:.2f} |" if a.compile else ""))
+    if "generation" in seen:
+        mine, other = median("generation"), median("their generation")
+        print(f"\nGeneration at S, batch 16, prompts of real lengths: {mine:.3f} s, PyTorch {other:.3f} s, {other / mine:.2f}.")
+
+
 def main():
     ap = argparse.ArgumentParser()
     ap.add_argument("--shapes", default="S")
     ap.add_argument("--rounds", type=int, default=3)
     ap.add_argument("--steps", type=int, default=8)
+    ap.add_argument("--real", help="shapes of which to time shape R instead")
+    ap.add_argument("--dropouts", default="0,0.1")
+    ap.add_argument("--lengths", default=str(LENGTHS), help="file of the lengths of shape R")
+    ap.add_argument("--compile", action="store_true", help="time torch.compile in shape R, too")
     ap.add_argument("--built", action="store_true", help="time the program as it is, without building it first")
     ap.add_argument("--case", help=argparse.SUPPRESS)
     a = ap.parse_args()
@@ -154,6 +233,9 @@ def main():
     if not a.built:
         build = ["cargo", "build", "--release", "-p", "vxf", "--example", "timing"]
         subprocess.run(build, cwd=ROOT, check=True)
+    if a.real:
+        real_shapes(a)
+        return
     seen, peak = {}, []
     shapes = a.shapes.split(",")
     for turn in range(a.rounds):

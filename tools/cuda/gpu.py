@@ -84,7 +84,7 @@ def their_steps(folder, rule, steps):
         if p.requires_grad:
             p.data = p.data.float()
     ids = torch.randint(0, SEVEN["vocab_size"], (BATCH, LENGTH), device="cuda")
-    step = their_step(model, rule, ids, lambda: torch.autocast("cuda", torch.bfloat16), fused=True)
+    step = their_step(model, rule, [dict(input_ids=ids, labels=ids)], lambda: torch.autocast("cuda", torch.bfloat16), fused=True)
     torch.cuda.reset_peak_memory_stats()
     times = []
     for _ in range(steps + 3):

@@ -1,8 +1,9 @@
-//! Times one SFT step and one Vaccine step: at shape S with LoRA and full fine-tuning, and the nano step.
+//! One SFT and one Vaccine step: at shape S with LoRA and full fine-tuning, at shape R, and the nano step.
 //!
-//! Shape S: hidden 256, 6 layers, 8 heads, inner 688, vocabulary 4096, sequence 128, batch 8; LoRA rank 8
-//! on all seven projections. The nano step uses the base model of the embedded world and eight of its
-//! alignment samples. Only figures of the same execution can be compared.
+//! Shape S: hidden 256, 6 layers, 8 heads, inner 688, vocabulary 4096, sequence 128, batch 8; LoRA
+//! rank 8 on all seven projections. Shape R: the same model, batches of 16 of the lengths in
+//! `tools/lengths.txt`, with dropout; an iteration is five steps. The nano step is the embedded world's: its base model, eight
+//! of its alignment samples. Compare figures of one run only.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -51,7 +52,8 @@ fn training<'a>(
     })
 }
 
-fn shape_s(criterion: &mut Criterion) {
+/// The model of the shapes S and R.
+fn model_s() -> Arc<dyn Backbone> {
     let shape = LlamaShape {
         hidden: 256,
         layers: 6,
@@ -59,14 +61,38 @@ fn shape_s(criterion: &mut Criterion) {
         kv_heads: 8,
         intermediate: 688,
         vocabulary: 4096,
-        positions: 128,
+        positions: 512,
         ..LlamaShape::default()
     };
-    let base = load_backbone(&shape.checkpoint(0).expect("in memory"), DType::F32, &Device::Cpu)
-        .expect("a Llama");
-    let token = |row: u32, at: u32| (row * 1009 + at * 31 + 7) % 4096;
-    let example = |row| Example { tokens: (0..128).map(|at| token(row, at)).collect(), prompt: 0 };
-    let examples = Arc::new((0..8).map(example).collect::<Vec<_>>());
+    load_backbone(&shape.checkpoint(0).expect("in memory"), DType::F32, &Device::Cpu)
+        .expect("a Llama")
+}
+
+fn example(row: u32, length: u32, prompt: usize) -> Example {
+    let token = |at: u32| (row * 1009 + at * 31 + 7) % 4096;
+    Example { tokens: (0..length).map(token).collect(), prompt }
+}
+
+fn shape_r(criterion: &mut Criterion) {
+    let lengths = include_str!("../../../tools/lengths.txt").split_whitespace().take(80);
+    let lengths = lengths.map(|length| length.parse::<u32>().expect("a length"));
+    let examples = (0..).zip(lengths).map(|(row, it)| example(row, it, it as usize * 2 / 5));
+    let examples = Arc::new(examples.collect::<Vec<_>>());
+    let mut group = criterion.benchmark_group("R/lora");
+    group.sample_size(10);
+    for dropout in [0.0, 0.1] {
+        let lora = Trainable::Lora(Lora { dropout, ..Lora::default() });
+        let backbone = model_s().with_trainable(&lora).expect("seven projections");
+        let mut training = training(&*backbone, "vaccine", &examples, 16).expect("a stage");
+        group.bench_function(format!("vaccine, dropout {dropout}"), |b| {
+            b.iter(|| (0..5).for_each(|_| drop(black_box(training.step()).expect("a step"))));
+        });
+    }
+}
+
+fn shape_s(criterion: &mut Criterion) {
+    let base = model_s();
+    let examples = Arc::new((0..8).map(|row| example(row, 128, 0)).collect::<Vec<_>>());
     let lora = Trainable::Lora(Lora { dropout: 0.0, ..Lora::default() });
     for (train, trainable) in [("lora", lora), ("full", Trainable::Full)] {
         let backbone = base.with_trainable(&trainable).expect("seven projections");
@@ -98,5 +124,5 @@ fn nano(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, shape_s, nano);
+criterion_group!(benches, shape_s, shape_r, nano);
 criterion_main!(benches);

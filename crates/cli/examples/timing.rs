@@ -1,9 +1,11 @@
 //! Times training steps and generation on random models; prints one JSON object per line.
 //!
-//! `tools/bench.py` runs this next to the same work in PyTorch. Shapes: `nano` (the embedded model,
-//! sequence 32, batch 8), `S` (hidden 256, 6 layers, vocabulary 4096, sequence 128, batch 8), `M` (hidden
-//! 768, 12 layers, vocabulary 32000, sequence 256, batch 4), `7B` (Llama-2-7B, sequence 200, batch 5;
-//! weights with `--checkpoint`). `tools/cuda/gpu.py` runs it on a GPU.
+//! `tools/bench.py` runs this beside the same work in PyTorch. Shapes: `nano` (the embedded model,
+//! sequence 32, batch 8), `S` (hidden 256, 6 layers, vocabulary 4096, sequence 128, batch 8), `M`
+//! (hidden 768, 12 layers, vocabulary 32000, sequence 256, batch 4), `135M` (SmolLM2-135M, sequence 256,
+//! batch 8), `7B` (Llama-2-7B, sequence 200, batch 5; give its weights with `--checkpoint`). With `--real`
+//! samples have the lengths of `tools/lengths.txt`, or of a file of yours (shape R).
+//! `tools/cuda/gpu.py` runs it on a GPU.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -21,7 +23,7 @@ use vxf_core::registry;
 use vxf_core::schedule::{Decay, Schedule};
 use vxf_core::step::Session;
 use vxf_core::stream::{Order, Stream, Streams};
-use vxf_core::{Backbone, Error, Example, Key, Lora, Result, Trainable};
+use vxf_core::{Backbone, Error, Example, Key, Lora, Result, Rows, Trainable};
 use vxf_hf::checkpoint::Checkpoint;
 use vxf_hf::load_backbone;
 use vxf_recipe::{Experiment, Layer, Place};
@@ -53,6 +55,15 @@ struct Args {
     seq: Option<usize>,
     #[arg(long)]
     layers: Option<usize>,
+    /// Samples of real lengths, two fifths of them prompt, instead of a full rectangle (shape R).
+    #[arg(long)]
+    real: bool,
+    /// A file of lengths in tokens, separated by white space, for `--real`.
+    #[arg(long, value_name = "FILE", requires = "real")]
+    lengths: Option<PathBuf>,
+    /// Dropout of the adapter's input.
+    #[arg(long, default_value_t = 0.0)]
+    dropout: f64,
     #[arg(long, default_value = "cpu")]
     device: String,
     /// f32 or bf16.
@@ -86,29 +97,66 @@ struct Size {
     shape: LlamaShape,
     batch: usize,
     seq: usize,
+    /// Of each sample; all of `seq` tokens without labels to spare where there are none.
+    lengths: Option<Vec<usize>>,
+}
+
+/// Lengths of samples that leave as much padding as those of GSM8K do.
+const LENGTHS: &str = include_str!("../../../tools/lengths.txt");
+
+/// The lengths that `--real` asks for.
+fn lengths(args: &Args) -> Result<Option<Vec<usize>>, String> {
+    if !args.real {
+        return Ok(None);
+    }
+    let text = match &args.lengths {
+        None => LENGTHS.to_owned(),
+        Some(file) => std::fs::read_to_string(file).map_err(|error| error.to_string())?,
+    };
+    let lengths = text.split_whitespace().map(str::parse).collect::<Result<Vec<usize>, _>>();
+    match lengths {
+        Ok(lengths) if !lengths.is_empty() && !lengths.contains(&0) => Ok(Some(lengths)),
+        _ => Err("--lengths: expected positive whole numbers".to_owned()),
+    }
 }
 
 impl Size {
-    fn of(args: &Args) -> Option<Self> {
+    fn of(args: &Args) -> Result<Self, String> {
         let (hidden, layers, heads, intermediate, vocabulary, seq, batch) = match &*args.shape {
             "nano" => (64, 4, 4, 176, 408, 32, 8),
             "S" => (256, 6, 8, 688, 4096, 128, 8),
             "M" => (768, 12, 12, 2048, 32_000, 256, 4),
+            "135M" => (576, 30, 9, 1536, 49_152, 256, 8),
             "7B" => (4096, 32, 32, 11_008, 32_000, 200, 5),
-            _ => return None,
+            other => return Err(format!("--shape {other}: must be nano, S, M, 135M or 7B")),
         };
-        let seq = args.seq.unwrap_or(seq);
+        let small = args.shape == "135M";
+        let lengths = lengths(args)?;
+        let seq = match &lengths {
+            Some(lengths) => lengths.iter().copied().max().unwrap_or(seq),
+            None => args.seq.unwrap_or(seq),
+        };
         let shape = LlamaShape {
             hidden,
             layers: args.layers.unwrap_or(layers),
             heads,
-            kv_heads: heads,
+            kv_heads: if small { 3 } else { heads },
             intermediate,
             vocabulary,
+            tied: small,
             positions: seq.max(512),
             ..LlamaShape::default()
         };
-        Some(Self { shape, batch: args.batch.unwrap_or(batch), seq })
+        Ok(Self { shape, batch: args.batch.unwrap_or(batch), seq, lengths })
+    }
+
+    /// Positions of one batch, on average.
+    fn positions(&self) -> f64 {
+        let mean = match &self.lengths {
+            None => self.seq as f64,
+            Some(lengths) => lengths.iter().sum::<usize>() as f64 / lengths.len() as f64,
+        };
+        self.batch as f64 * mean
     }
 
     /// Operations of one step, as counted in `bench_torch.py`: those that PyTorch needs, without
@@ -116,9 +164,10 @@ impl Size {
     fn operations(&self, train: Train, rule: &str) -> f64 {
         let LlamaShape { hidden, layers, intermediate, vocabulary, .. } = self.shape;
         let (h, i) = (hidden as f64, intermediate as f64);
-        let rows = (self.batch * self.seq) as f64;
-        let linear = layers as f64 * (4.0 * h * h + 3.0 * h * i) + h * vocabulary as f64;
-        let attention = layers as f64 * 2.0 * self.seq as f64 * h;
+        let rows = self.positions();
+        let kv = (self.shape.kv_heads * hidden / self.shape.heads) as f64;
+        let linear = layers as f64 * (2.0 * h * (h + kv) + 3.0 * h * i) + h * vocabulary as f64;
+        let attention = layers as f64 * 2.0 * rows / self.batch as f64 * h;
         let forward = 2.0 * rows * (linear + attention);
         let weights = if train == Train::Full { 2.0 * rows * linear } else { 0.0 };
         let passes = if rule == "sft" { 1.0 } else { 2.0 };
@@ -140,8 +189,15 @@ impl Size {
     fn examples(&self) -> Arc<Vec<Example>> {
         let vocabulary = self.shape.vocabulary as u32;
         let token = |row: usize, at: usize| (row as u32 * 1009 + at as u32 * 31 + 7) % vocabulary;
-        let tokens = |row| (0..self.seq).map(|at| token(row, at)).collect();
-        Arc::new((0..self.batch).map(|row| Example { tokens: tokens(row), prompt: 0 }).collect())
+        let tokens = |row, length| (0..length).map(|at| token(row, at)).collect();
+        let example = |(row, length): (usize, usize)| {
+            let prompt = if self.lengths.is_some() { length * 2 / 5 } else { 0 };
+            Example { tokens: tokens(row, length), prompt }
+        };
+        let lengths = self.lengths.clone().unwrap_or_else(|| vec![self.seq; self.batch]);
+        // Whole batches only.
+        let whole = lengths.len() / self.batch * self.batch;
+        Arc::new(lengths.into_iter().take(whole).enumerate().map(example).collect())
     }
 }
 
@@ -216,7 +272,7 @@ fn training<'a>(backbone: &'a dyn Backbone, args: &Args, size: &Size) -> Result<
 /// The memory in MiB that `vxf validate` estimates for this stage.
 fn foretold(args: &Args, size: &Size) -> Result<f64, vxf_run::Error> {
     let trainable = match args.train {
-        Train::Lora => json!({ "type": "lora", "dropout": 0.0 }),
+        Train::Lora => json!({ "type": "lora", "dropout": args.dropout }),
         Train::Full => json!("full"),
     };
     let recipe = json!({
@@ -241,7 +297,7 @@ fn foretold(args: &Args, size: &Size) -> Result<f64, vxf_run::Error> {
 fn steps(args: &Args, size: &Size) -> Result<Value> {
     let foretold = foretold(args, size).map_err(|error| Error::State(error.to_string()))?;
     let base = size.model(args)?;
-    let lora = Trainable::Lora(Lora { dropout: 0.0, ..Lora::default() });
+    let lora = Trainable::Lora(Lora { dropout: args.dropout, ..Lora::default() });
     let backbone = match args.train {
         Train::Lora => base.with_trainable(&lora)?,
         Train::Full => base.with_trainable(&Trainable::Full)?,
@@ -271,13 +327,14 @@ fn steps(args: &Args, size: &Size) -> Result<Value> {
     let used = (processor() - start) / args.steps as f64;
     let middle = median(&mut times);
     Ok(json!({
-        "shape": args.shape, "batch": size.batch, "seq": size.seq,
+        "shape": args.shape, "batch": size.batch, "seq": size.seq, "real": args.real,
+        "dropout": args.dropout,
         "train": if args.train == Train::Full { "full" } else { "lora" }, "rule": args.rule,
         "recompute": if matches!(args.recompute, Keep::None) { "none" } else { "block" },
         "threads": args.threads, "steps": args.steps,
         "median_s": middle, "min_s": times[0], "max_s": times[times.len() - 1],
         "cpu_s_per_step": used,
-        "tokens_per_s": (size.batch * size.seq) as f64 / middle,
+        "tokens_per_s": size.positions() / middle,
         "gflops": size.operations(args.train, &args.rule) / middle / 1e9,
         "rss_loaded_mib": loaded, "peak_rss_mib": memory("VmHWM"),
         "device": args.device, "dtype": args.dtype,
@@ -289,16 +346,22 @@ fn steps(args: &Args, size: &Size) -> Result<Value> {
 fn generation(args: &Args, size: &Size, tokens: usize) -> Result<Value> {
     let backbone = size.model(args)?;
     let weights = vxf_core::Params::new();
-    let prompts: Vec<u32> =
-        size.examples().iter().flat_map(|example| example.tokens[..32].to_vec()).collect();
-    let prompts = Tensor::from_vec(prompts, (size.batch, 32), backbone.device())?;
+    // Prompts of 32 tokens, or of real lengths.
+    let examples = size.examples();
+    let prompts = examples.iter().take(size.batch).map(|example| match size.lengths {
+        None => &example.tokens[..32],
+        Some(_) => &example.tokens[..],
+    });
+    let lengths = Rows::dense(&prompts.clone().map(<[u32]>::len).collect::<Vec<_>>());
+    let prompts = Tensor::new(prompts.collect::<Vec<_>>().concat(), backbone.device())?;
+    let single = Rows::rectangle(size.batch, 1);
     let mut times = Vec::new();
     for _ in 0..args.steps {
         let begin = Instant::now();
         let mut decoder = backbone.decoder(&weights).expect("a decoder with a cache");
-        let mut next = prompts.clone();
-        for _ in 0..tokens {
-            next = decoder.advance(&next)?.argmax_keepdim(1)?;
+        let mut next = decoder.advance(&prompts, &lengths)?.argmax(1)?;
+        for _ in 1..tokens {
+            next = decoder.advance(&next, &single)?.argmax(1)?;
         }
         backbone.device().synchronize()?;
         times.push(begin.elapsed().as_secs_f64());
@@ -338,9 +401,12 @@ fn main() -> ExitCode {
     // SAFETY: there is no other thread yet.
     unsafe { vxf::prepare() };
     let args = Args::parse();
-    let Some(size) = Size::of(&args) else {
-        eprintln!("--shape {}: must be nano, S, M or 7B", args.shape);
-        return ExitCode::from(2);
+    let size = match Size::of(&args) {
+        Ok(size) => size,
+        Err(problem) => {
+            eprintln!("{problem}");
+            return ExitCode::from(2);
+        }
     };
     let pool = rayon::ThreadPoolBuilder::new().num_threads(args.threads).build();
     let work = || match args.generate {

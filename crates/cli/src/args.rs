@@ -328,6 +328,10 @@ pub(crate) struct RecipeOptions {
     /// embedded model].
     #[arg(long, value_name = "DIR|ID")]
     pub(crate) model: Option<String>,
+    /// The model that an adapter belongs to, if `--model` is an adapter [default: the one that the
+    /// adapter names].
+    #[arg(long, value_name = "DIR|ID")]
+    pub(crate) base: Option<String>,
     /// Type of weights and activations, whatever the stored type: f32, f64, bf16 or f16.
     #[arg(long, value_name = "TYPE")]
     pub(crate) dtype: Option<String>,

@@ -145,11 +145,15 @@ fn hints(error: &Error) -> Vec<String> {
         Error::NoRun { .. } => {
             vec!["an aligned run is at EXPERIMENT/<defense>/aligned/<seed>".into()]
         }
-        Error::Tokenizer { .. } | Error::Core(vxf_core::Error::Checkpoint { .. }) => vec![
-            "a model directory holds config.json, model.safetensors and the tokenizer.json that \
-             it was trained with"
-                .into(),
-        ],
+        Error::Core(vxf_core::Error::Checkpoint { problem, .. })
+            if problem.contains("is missing") && !problem.contains("adapter") =>
+        {
+            vec![
+                "a model directory holds config.json, model.safetensors and the tokenizer.json that \
+                 it was trained with"
+                    .into(),
+            ]
+        }
         Error::Data(vxf_data::Error::UnknownWord { .. } | vxf_data::Error::MissingSpecials(_)) => {
             vec![
             "the embedded world needs a tokenizer with all of its words; use your own data, in a \

@@ -33,7 +33,9 @@ pub struct Lora {
     pub dropout: f64,
     /// Scale by alpha / sqrt(r) instead (rank-stabilised LoRA).
     pub use_rslora: bool,
-    /// The linear layers that get an adapter, by the last part of their name.
+    /// The linear layers that get an adapter, by the last part of their name; `all-linear` stands for
+    /// all of them.
+    #[serde(deserialize_with = "one_or_more")]
     pub target_modules: Vec<String>,
 }
 
@@ -61,9 +63,11 @@ impl Lora {
     /// Whether the linear layer called `module` gets an adapter.
     pub fn targets(&self, module: &str) -> bool {
         self.target_modules.iter().any(|target| {
-            module
-                .strip_suffix(target.as_str())
-                .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+            target == ALL_LINEAR || {
+                module
+                    .strip_suffix(target.as_str())
+                    .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+            }
         })
     }
 
@@ -103,6 +107,29 @@ impl Lora {
         ConfigError::unless(dropout, "dropout", "must be at least 0 and below 1", self.dropout)?;
         let targets = !self.target_modules.is_empty();
         ConfigError::unless(targets, "target_modules", "must name at least one layer", "[]")
+    }
+}
+
+/// The name that stands for all linear layers, as in PEFT.
+const ALL_LINEAR: &str = "all-linear";
+
+/// A list of names, or a single one.
+fn one_or_more<'de, D: serde::Deserializer<'de>>(
+    from: D,
+) -> std::result::Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Names {
+        One(String),
+        List(Vec<String>),
+    }
+    match Names::deserialize(from)? {
+        Names::List(names) => Ok(names),
+        Names::One(name) if name == ALL_LINEAR => Ok(vec![name]),
+        Names::One(name) => Err(serde::de::Error::custom(format!(
+            "`target_modules` = {name:?} must be a list of layers, or \"all-linear\" (regular \
+             expressions are not supported here)"
+        ))),
     }
 }
 

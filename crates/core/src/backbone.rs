@@ -2,15 +2,14 @@
 
 use std::sync::Arc;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{D, DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::adapter::Trainable;
-use crate::batch::Batch;
 use crate::site::Site;
 use crate::{Params, Result};
-use vxf_tensor::Key;
 use vxf_tensor::autograd::cast;
+use vxf_tensor::{Key, Mask, Rows};
 
 /// The hook at a site: reads or changes the hidden embedding there.
 ///
@@ -29,20 +28,20 @@ impl Tap for Untouched {
     }
 }
 
-/// The context of a forward pass: weights, padding, tap, dropout.
+/// The context of a forward pass: weights, the index of rows, tap, dropout.
 #[derive(Clone, Copy)]
 pub struct Pass<'a> {
     weights: &'a Params,
+    rows: &'a Rows,
     tap: &'a dyn Tap,
-    lengths: Option<&'a [usize]>,
-    padding_unread: bool,
+    output_unread: bool,
     dropout: Option<&'a Key>,
 }
 
 impl<'a> Pass<'a> {
-    /// A pass with these trainable weights, without padding mask, taps or dropout.
-    pub fn new(weights: &'a Params) -> Self {
-        Self { weights, tap: &Untouched, lengths: None, padding_unread: false, dropout: None }
+    /// A pass with these trainable weights over these rows, without taps or dropout.
+    pub fn new(weights: &'a Params, rows: &'a Rows) -> Self {
+        Self { weights, rows, tap: &Untouched, output_unread: false, dropout: None }
     }
 
     /// Sets the tap.
@@ -50,14 +49,14 @@ impl<'a> Pass<'a> {
         Self { tap, ..self }
     }
 
-    /// Hides the padding of `batch` from attention, if the batch asks for that.
-    pub fn with_padding_of(self, batch: &'a Batch) -> Self {
-        Self { lengths: batch.mask_padding.then_some(batch.lengths.as_slice()), ..self }
+    /// Sets the rows.
+    pub fn with_rows(self, rows: &'a Rows) -> Self {
+        Self { rows, ..self }
     }
 
-    /// Declares that outputs at padded positions are unused.
-    pub fn with_padding_unread(self, padding_unread: bool) -> Self {
-        Self { padding_unread, ..self }
+    /// Declares that the output of a block is not used.
+    pub fn with_output_unread(self, output_unread: bool) -> Self {
+        Self { output_unread, ..self }
     }
 
     /// Draws dropout masks under `key`; `None` is evaluation mode.
@@ -87,27 +86,44 @@ impl<'a> Pass<'a> {
         self.tap.tap(site, hidden)
     }
 
-    /// The number of real tokens in each row, if padded keys are hidden.
-    pub fn lengths(&self) -> Option<&'a [usize]> {
-        self.lengths
+    /// The tap itself.
+    pub(crate) fn taps(&self) -> &'a dyn Tap {
+        self.tap
     }
 
-    /// The number of real tokens in each row, if the backbone may skip the padded positions: they
-    /// are hidden from attention and their outputs are unused. Any finite values will do there.
-    pub fn real_rows(&self) -> Option<&'a [usize]> {
-        self.lengths.filter(|_| self.padding_unread)
+    /// The sample and the position of each row of a hidden embedding.
+    pub fn rows(&self) -> &'a Rows {
+        self.rows
     }
 
-    /// The inverted-dropout mask of probability `p` for the layer called `name`, shaped like
-    /// `like`; `None` in evaluation mode or at `p = 0`.
-    pub fn dropout(&self, name: &str, p: f64, like: &Tensor) -> Result<Option<Tensor>> {
+    /// Whether a block is recomputed for its gradients alone. Its output values are not used, and a
+    /// backbone may skip whatever only they need.
+    ///
+    /// A tap after the last value that a gradient needs then gets other values than in the forward
+    /// pass.
+    pub fn output_unread(&self) -> bool {
+        self.output_unread
+    }
+
+    /// The inverted-dropout mask of probability `p` for the layer called `name`, `[positions, width]`;
+    /// `None` in evaluation mode or at `p = 0`.
+    ///
+    /// A draw depends on sample, position and column, not on the layout of the rows.
+    pub fn mask(&self, name: &str, p: f64, width: usize, like: &Tensor) -> Result<Option<Mask>> {
         match self.dropout {
             Some(key) if p > 0.0 => {
-                let mask = key.child(name).dropout(p, like.dims(), like.dtype(), like.device())?;
-                Ok(Some(mask))
+                let (dtype, device) = (like.dtype(), like.device());
+                Ok(Some(key.child(name).mask(p, self.rows, width, dtype, device)?))
             }
             _ => Ok(None),
         }
+    }
+
+    /// The same mask as a tensor of factors, shaped like `like`: `[.., width]` with as many rows.
+    pub fn dropout(&self, name: &str, p: f64, like: &Tensor) -> Result<Option<Tensor>> {
+        let mask = self.mask(name, p, like.dim(D::Minus1)?, like)?;
+        let shaped = |mask: Mask| Ok(mask.factors(like.dtype())?.reshape(like.shape())?);
+        mask.map(shaped).transpose()
     }
 }
 
@@ -124,7 +140,7 @@ pub struct Architecture {
     pub vocabulary: usize,
     /// The longest sequence that the model supports.
     pub positions: usize,
-    /// The labels of a sequence classifier, whose head gives logits `[batch, sequence, labels]`;
+    /// The labels of a sequence classifier, whose head gives logits `[positions, labels]`;
     /// none for a language model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<usize>,
@@ -224,6 +240,10 @@ pub fn module(name: &str) -> &str {
 /// embeddings to [`Pass::tap`] and continues with the result. Operations may be plain candle
 /// operations or fused ones with a backward; the test kit's contract finds an operation that cuts
 /// its gradient. Cheap to share: implementations keep frozen weights behind an [`Arc`].
+///
+/// Tensors have one row for each position, sample after sample; [`Pass::rows`] is the index. A model
+/// written on `[batch, sequence, width]` is wrapped in
+/// [`Rectangular`](crate::rectangular::Rectangular).
 pub trait Backbone: Send + Sync {
     /// The dimensions of this model.
     fn architecture(&self) -> &Architecture;
@@ -234,14 +254,14 @@ pub trait Backbone: Send + Sync {
     /// The type it computes in.
     fn dtype(&self) -> DType;
 
-    /// Maps token ids `[batch, sequence]` to hidden embeddings `[batch, sequence, width]`.
+    /// Maps token ids, u32 `[positions]`, to hidden embeddings `[positions, width]`.
     fn embed(&self, tokens: &Tensor, pass: &Pass<'_>) -> Result<Tensor>;
 
-    /// Applies layer `layer`; `[batch, sequence, width]` in and out.
+    /// Applies layer `layer`; `[positions, width]` in and out.
     fn block(&self, layer: usize, hidden: &Tensor, pass: &Pass<'_>) -> Result<Tensor>;
 
-    /// Maps the last layer's output to logits `[batch, sequence, vocabulary]`; to `[batch,
-    /// sequence, labels]` in a classifier.
+    /// Maps the last layer's output to logits `[positions, vocabulary]`; to `[positions, labels]` in a
+    /// classifier. Each row is independent, and callers may pass only some of the rows.
     fn head(&self, hidden: &Tensor, pass: &Pass<'_>) -> Result<Tensor>;
 
     /// Maps the last layer's output to the mean cross-entropy over labelled positions.
@@ -277,7 +297,12 @@ pub trait Backbone: Send + Sync {
 
 /// Incremental decoding with a key-value cache.
 pub trait Decoder {
-    /// Appends tokens `[batch, n]`, all rows at the same position, and returns the logits `[batch,
-    /// vocabulary]` after the last of them.
-    fn advance(&mut self, tokens: &Tensor) -> Result<Tensor>;
+    /// Appends tokens `[positions]`, for each sample those that `rows` says, and returns the logits
+    /// `[samples, vocabulary]` after the last token of each. All calls have the same samples.
+    fn advance(&mut self, tokens: &Tensor, rows: &Rows) -> Result<Tensor>;
+
+    /// Whether samples may have different numbers of tokens.
+    fn takes_any_lengths(&self) -> bool {
+        false
+    }
 }

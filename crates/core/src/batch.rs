@@ -3,6 +3,7 @@
 use candle_core::{Device, Tensor};
 
 use crate::Result;
+use vxf_tensor::Rows;
 
 /// The label of a position that does not count in the loss.
 pub const IGNORED: i64 = -100;
@@ -23,24 +24,37 @@ impl Example {
     }
 }
 
-/// A batch of right-padded samples.
+/// How positions after a sample's last token are treated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Padding {
+    /// They are not computed: the rows of a batch are dense.
+    #[default]
+    LeftOut,
+    /// They are computed, in a rectangle, and their keys are hidden from attention.
+    Hidden,
+    /// They are computed, and their keys are visible.
+    ///
+    /// Real positions cannot see them in either case (causal attention, right padding). The values
+    /// at padded positions differ, and a published formula reads them.
+    Seen,
+}
+
+/// A batch of samples.
 #[derive(Clone, Debug)]
 pub struct Batch {
-    /// Token ids, u32 `[batch, sequence]`; padding holds 0.
+    /// Token ids, u32 `[batch, sequence]`, right-padded with 0.
     pub tokens: Tensor,
-    /// The token to predict at each position, row by row; [`IGNORED`] where there is no label.
+    /// The token to predict at each position of `tokens`, row by row; [`IGNORED`] where there is no
+    /// label.
     pub targets: Vec<i64>,
     /// The number of real tokens in each row.
     pub lengths: Vec<usize>,
-    /// Whether padded keys are hidden from attention.
-    ///
-    /// Real positions cannot see them in either case (causal attention, right padding). The values
-    /// at padded positions differ, and two published formulas read them.
-    pub mask_padding: bool,
+    /// How padding is treated.
+    pub padding: Padding,
 }
 
 impl Batch {
-    /// A batch from examples, padded to the longest.
+    /// A batch from examples.
     pub fn new(examples: &[&Example], device: &Device) -> Result<Self> {
         let tokens: Vec<_> = examples.iter().map(|example| example.tokens.as_slice()).collect();
         let labels: Vec<Vec<i64>> = examples
@@ -71,8 +85,14 @@ impl Batch {
             tokens: Tensor::from_vec(ids, (tokens.len(), length), device)?,
             targets,
             lengths: tokens.iter().map(|row| row.len()).collect(),
-            mask_padding: true,
+            padding: Padding::default(),
         })
+    }
+
+    /// The same samples with another treatment of padding.
+    #[must_use]
+    pub fn with_padding(&self, padding: Padding) -> Self {
+        Self { padding, ..self.clone() }
     }
 
     /// The number of labelled positions.
@@ -80,21 +100,51 @@ impl Batch {
         self.targets.iter().filter(|&&target| target >= 0).count()
     }
 
-    /// Rows and columns.
+    /// Rows and columns of `tokens`.
     pub fn shape(&self) -> (usize, usize) {
         let rows = self.lengths.len();
         (rows, self.targets.len().checked_div(rows).unwrap_or(0))
     }
 
-    /// 1 at real tokens, 0 at padding, `[batch, sequence, 1]` in `like`'s type and on its device.
+    /// The sample and the position of each row of a hidden embedding `[positions, width]`.
+    pub fn rows(&self) -> Rows {
+        let (samples, columns) = self.shape();
+        match self.padding {
+            Padding::LeftOut => Rows::dense(&self.lengths),
+            Padding::Hidden => Rows::rectangle(samples, columns).hiding(&self.lengths),
+            Padding::Seen => Rows::rectangle(samples, columns),
+        }
+    }
+
+    /// The token of each row, u32 `[positions]`.
+    pub fn row_tokens(&self) -> Result<Tensor> {
+        // On the device: reading tokens back would wait for it.
+        let rows = self.rows();
+        Ok(rows.packed(&self.tokens.narrow(1, 0, rows.longest())?.contiguous()?)?)
+    }
+
+    /// The token to predict at each row; [`IGNORED`] where there is no label.
+    pub fn row_targets(&self) -> Vec<i64> {
+        self.rows().pick(&self.targets)
+    }
+
+    /// Puts rows of the real positions `[real positions, width]` into the layout of this batch; padding
+    /// is zero.
+    pub fn laid_out(&self, real: &Tensor) -> Result<Tensor> {
+        match self.padding {
+            Padding::LeftOut => Ok(real.clone()),
+            Padding::Hidden | Padding::Seen => {
+                Ok(self.rows().packed(&Rows::dense(&self.lengths).padded(real)?)?)
+            }
+        }
+    }
+
+    /// 1 at real tokens, 0 at padding, `[positions, 1]` in `like`'s type and on its device.
     pub fn token_mask(&self, like: &Tensor) -> Result<Tensor> {
-        let (rows, columns) = self.shape();
-        let real = |row: usize| (0..columns).map(move |column| (row, column));
-        let mask: Vec<f32> = (0..rows)
-            .flat_map(real)
-            .map(|(row, column)| f32::from(u8::from(column < self.lengths[row])))
-            .collect();
-        Ok(Tensor::from_vec(mask, (rows, columns, 1), &Device::Cpu)?
+        let rows = self.rows();
+        let real = |(sample, at): (usize, usize)| f32::from(u8::from(at < self.lengths[sample]));
+        let mask: Vec<f32> = rows.positions().map(real).collect();
+        Ok(Tensor::from_vec(mask, (rows.count(), 1), &Device::Cpu)?
             .to_dtype(like.dtype())?
             .to_device(like.device())?)
     }
@@ -113,6 +163,15 @@ mod tests {
         assert_eq!((batch.labelled(), batch.shape()), (3, (2, 5)));
         assert_eq!((a.labelled(), b.labelled()), (2, 1));
         assert_eq!(batch.tokens.to_vec2::<u32>()?[1], [1, 2, 9, 0, 0]);
+        assert_eq!(batch.row_tokens()?.to_vec1::<u32>()?, [1, 5, 2, 7, 3, 1, 2, 9]);
+        assert_eq!(batch.row_targets(), [-100, -100, 7, 3, -100, -100, 9, -100]);
+        let wide = batch.with_padding(Padding::Hidden);
+        assert_eq!(wide.row_targets(), batch.targets);
+        let real = Tensor::arange(0u32, 8, &Device::Cpu)?.to_dtype(candle_core::DType::F32)?;
+        let real = real.reshape((8, 1))?;
+        let rows = wide.laid_out(&real)?.flatten_all()?.to_vec1::<f32>()?;
+        assert_eq!(rows, [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 0.0, 0.0]);
+        assert_eq!(batch.laid_out(&real)?.dims(), [8, 1]);
         Ok(())
     }
 }

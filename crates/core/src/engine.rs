@@ -14,16 +14,15 @@ use candle_core::{Tensor, Var};
 use crate::backbone::{Backbone, Pass, Tap, Untouched};
 use crate::batch::Batch;
 use crate::site::{Hidden, Site};
-use vxf_tensor::Key;
-use vxf_tensor::Scalar;
 use vxf_tensor::autograd::{self, Store};
-use vxf_tensor::numeric;
+use vxf_tensor::{Key, Rows, Scalar, numeric};
 
 use crate::{Gradients, Params, Result};
 use segment::{Injection, Input, Kept, Segment};
 pub use subset::Subset;
 
-/// A loss over logits `[batch, sequence, vocabulary]` in `f32` or wider, a differentiable scalar.
+/// A loss over logits `[positions, vocabulary]` in `f32` or wider, a differentiable scalar.
+/// [`Batch::rows`] is the index of their rows.
 pub type LogitsLoss<'a> = &'a dyn Fn(&Tensor, &Batch) -> Result<Tensor>;
 
 /// A loss over the hidden embeddings of several sites, a differentiable scalar.
@@ -110,14 +109,11 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    fn pass<'b>(&self, weights: &'b Params, tap: &'b dyn Tap) -> Pass<'b>
+    fn pass<'b>(&self, weights: &'b Params, rows: &'b Rows, tap: &'b dyn Tap) -> Pass<'b>
     where
         'a: 'b,
     {
-        // The head reads labelled positions only; other losses may read any.
-        let unread = self.objective.logits.is_none() && self.objective.hidden.is_none();
-        let pass = Pass::new(weights).with_tap(tap).with_padding_of(self.batch);
-        pass.with_padding_unread(unread).with_dropout(self.dropout)
+        Pass::new(weights, rows).with_tap(tap).with_dropout(self.dropout)
     }
 
     /// Runs the pass and differentiates it.
@@ -146,6 +142,7 @@ impl<'a> Evaluation<'a> {
         let layers = self.backbone.architecture().layers;
         let lowest = self.lowest_layer().map_or(layers, |lowest| lowest.min(layers));
         let keeps = self.recompute == Recompute::None;
+        let rows = &self.batch.rows();
         let frozen = weights.detach();
         let mut outcome = Outcome::default();
         let mut seen = Hidden::new();
@@ -154,7 +151,7 @@ impl<'a> Evaluation<'a> {
         // differentiates its input unless something below needs it.
         let bottom = Segment::new(self, None, |_, tap| {
             let weights = if lowest == 0 { weights } else { &frozen };
-            self.backbone.embed(&self.batch.tokens, &self.pass(weights, tap))
+            self.backbone.embed(&self.batch.row_tokens()?, &self.pass(weights, rows, tap))
         })?;
         let mut hidden = bottom.output_and_sites(&mut seen);
         let mut wanted_below = bottom.output.track_op();
@@ -162,12 +159,13 @@ impl<'a> Evaluation<'a> {
         for layer in 0..layers {
             let input = Input { layer, hidden, differentiate: wanted_below };
             if layer >= lowest && keeps {
-                let segment = self.segment(&input, weights)?;
+                let segment = self.segment(&input, weights, rows, false)?;
                 hidden = segment.output_and_sites(&mut seen);
                 kept.push(Kept::Graph(segment));
             } else {
                 let tap = Injection::new(self, false);
-                hidden = self.backbone.block(layer, &input.hidden, &self.pass(&frozen, &tap))?;
+                hidden =
+                    self.backbone.block(layer, &input.hidden, &self.pass(&frozen, rows, &tap))?;
                 hidden = hidden.detach();
                 seen.append(&mut tap.visited.take());
                 if layer >= lowest {
@@ -184,7 +182,7 @@ impl<'a> Evaluation<'a> {
             let whole = self.weight_gradients && self.subset.is_none();
             let leaf = (wanted_below || whole).then_some(&hidden);
             let top = Segment::new(self, leaf, |leaf, _| {
-                self.head_objective(leaf.unwrap_or(&hidden), weights)
+                self.head_objective(leaf.unwrap_or(&hidden), weights, rows)
             })?;
             outcome.loss = outcome.loss.add(&Scalar::of(&top.output)?)?;
             let seed = (top.output.clone(), top.output.ones_like()?);
@@ -196,7 +194,7 @@ impl<'a> Evaluation<'a> {
         for kept in kept.into_iter().rev() {
             let segment = match kept {
                 Kept::Graph(segment) => segment,
-                Kept::Input(input) => self.segment(&input, weights)?,
+                Kept::Input(input) => self.segment(&input, weights, rows, true)?,
             };
             let seeds = segment.seeds(gradient, &cotangents);
             gradient = outcome.descend(segment, seeds, weights)?;
@@ -208,12 +206,19 @@ impl<'a> Evaluation<'a> {
         Ok(outcome)
     }
 
-    /// A block as a graph of its own.
-    fn segment<'s>(&'s self, input: &Input, weights: &Params) -> Result<Segment<'s>> {
+    /// A block as a graph of its own, computed for the first time or `again`.
+    fn segment<'s>(
+        &'s self,
+        input: &Input,
+        weights: &Params,
+        rows: &Rows,
+        again: bool,
+    ) -> Result<Segment<'s>> {
         let leaf = input.differentiate.then_some(&input.hidden);
         Segment::new(self, leaf, |leaf, tap| {
             let hidden = leaf.unwrap_or(&input.hidden);
-            self.backbone.block(input.layer, hidden, &self.pass(weights, tap))
+            let pass = self.pass(weights, rows, tap).with_output_unread(again);
+            self.backbone.block(input.layer, hidden, &pass)
         })
     }
 
@@ -226,17 +231,19 @@ impl<'a> Evaluation<'a> {
         let weights = &self.differentiable()?;
         let mut outcome = Outcome::default();
         let tap = Injection::new(self, true);
-        let pass = self.pass(weights, &tap);
+        let rows = &self.batch.rows();
+        let pass = self.pass(weights, rows, &tap);
         // The embedding gets its weights as a node of their own (storage is shared). If it is tied
         // to the output projection, its gradient is then summed over tokens before the projection's
         // is added, as in the block-by-block order.
         let apart = weights.map(|weight| Ok(weight.reshape(weight.shape())?))?;
-        let mut hidden = self.backbone.embed(&self.batch.tokens, &self.pass(&apart, &tap))?;
+        let tokens = self.batch.row_tokens()?;
+        let mut hidden = self.backbone.embed(&tokens, &self.pass(&apart, rows, &tap))?;
         for layer in 0..self.backbone.architecture().layers {
             hidden = self.backbone.block(layer, &hidden, &pass)?;
         }
         let head = self.objective.has_head();
-        let mut loss = head.then(|| self.head_objective(&hidden, weights)).transpose()?;
+        let mut loss = head.then(|| self.head_objective(&hidden, weights, rows)).transpose()?;
         if let Some((_, term)) = self.objective.hidden {
             let term = term(&tap.visited.borrow())?;
             loss = Some(match loss {
@@ -253,22 +260,23 @@ impl<'a> Evaluation<'a> {
     }
 
     /// The terms computed from the last layer's output.
-    fn head_objective(&self, hidden: &Tensor, weights: &Params) -> Result<Tensor> {
+    fn head_objective(&self, hidden: &Tensor, weights: &Params, rows: &Rows) -> Result<Tensor> {
         let Objective { cross_entropy, logits: term, .. } = self.objective;
-        let pass = self.pass(weights, &Untouched);
+        let pass = self.pass(weights, rows, &Untouched);
+        let targets = self.batch.row_targets();
         let scaled = |loss: Tensor| match cross_entropy {
             1.0 => Ok::<_, crate::Error>(loss),
             factor => Ok((loss * factor)?),
         };
         let Some(term) = term else {
-            return scaled(self.backbone.head_loss(hidden, &self.batch.targets, &pass)?);
+            return scaled(self.backbone.head_loss(hidden, &targets, &pass)?);
         };
         let logits = numeric::widened(&self.backbone.head(hidden, &pass)?)?;
         let loss = term(&logits, self.batch)?;
         if cross_entropy == 0.0 {
             return Ok(loss);
         }
-        let entropy = crate::loss::cross_entropy(&logits, &self.batch.targets)?;
+        let entropy = crate::loss::cross_entropy(&logits, &targets)?;
         Ok((scaled(entropy)? + loss.to_dtype(logits.dtype())?)?)
     }
 

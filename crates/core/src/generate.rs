@@ -8,19 +8,21 @@ use candle_core::{DType, Tensor};
 use crate::backbone::{Decoder, Pass};
 use crate::metric::{Generation, Model, Probes, Prompt};
 use crate::{Params, Result};
+use vxf_tensor::Rows;
 
 /// How the next token is chosen.
 ///
 /// The choices for a prompt depend on its set and index alone, not on the prompts in the same
 /// batch.
 pub trait Sampler: Send + Sync {
-    /// The choices for prompt `index` of the set called `set`, from its first token on.
-    fn start(&self, set: &str, index: usize) -> Box<dyn Choices>;
+    /// The choices after `prompt`, which has this index in the set called `set`, from the first token
+    /// of the answer on.
+    fn start(&self, set: &str, index: usize, prompt: &[u32]) -> Box<dyn Choices>;
 }
 
 impl<S: Sampler + ?Sized> Sampler for Arc<S> {
-    fn start(&self, set: &str, index: usize) -> Box<dyn Choices> {
-        (**self).start(set, index)
+    fn start(&self, set: &str, index: usize, prompt: &[u32]) -> Box<dyn Choices> {
+        (**self).start(set, index, prompt)
     }
 }
 
@@ -35,7 +37,7 @@ pub trait Choices {
 pub struct Greedy;
 
 impl Sampler for Greedy {
-    fn start(&self, _set: &str, _index: usize) -> Box<dyn Choices> {
+    fn start(&self, _set: &str, _index: usize, _prompt: &[u32]) -> Box<dyn Choices> {
         Box::new(Self)
     }
 }
@@ -73,7 +75,7 @@ impl AnswerCache for NoCache {
 /// Answers of at most `most` tokens to the first `prompts` of the set called `set`, in order,
 /// [`Probes::draws`] to each. Answers that `cache` has are taken from it.
 ///
-/// Prompts of equal length share a batch, so that no padding is needed.
+/// Prompts of similar length share a batch; of equal length, if the decoder needs that.
 pub fn answers(
     model: Model<'_>,
     set: &str,
@@ -88,15 +90,19 @@ pub fn answers(
     let several = |prompt: &Prompt| std::iter::repeat_n(prompt.clone(), probes.draws.max(1));
     let prompts: Vec<_> = prompts.iter().flat_map(several).collect();
     let mut answers = vec![String::new(); prompts.len()];
-    for group in groups_of_one_length(&prompts, probes.batch_size) {
+    let groups = match model.backbone.decoder(model.weights) {
+        Some(decoder) if decoder.takes_any_lengths() => by_length(&prompts, probes.batch_size),
+        _ => groups_of_one_length(&prompts, probes.batch_size),
+    };
+    for group in groups {
         let kept: Vec<_> = group.iter().map_while(|&index| cache.get(set, index)).collect();
         if kept.len() == group.len() {
             group.into_iter().zip(kept).for_each(|(index, answer)| answers[index] = answer);
             continue;
         }
         let rows: Vec<_> = group.iter().map(|&index| prompts[index].tokens.as_slice()).collect();
-        let mut choices: Vec<_> =
-            group.iter().map(|&index| probes.sampler.start(set, index)).collect();
+        let start = |&index: &usize| probes.sampler.start(set, index, &prompts[index].tokens);
+        let mut choices: Vec<_> = group.iter().map(start).collect();
         let is_end = |token| probes.text.is_end(token);
         let made = answer(model, &rows, most, &is_end, &mut choices)?;
         let text = |(index, tokens): (usize, Vec<u32>)| Ok((index, probes.text.decode(&tokens)?));
@@ -117,7 +123,14 @@ pub fn groups_of_one_length(prompts: &[Prompt], most: usize) -> Vec<Vec<usize>> 
     by_length.values().flat_map(|group| group.chunks(most.max(1))).map(<[_]>::to_vec).collect()
 }
 
-/// Answers to token rows of equal length; stops when all rows have ended.
+/// Indices of prompts in groups of similar length, at most `most` in a group, the shortest first.
+fn by_length(prompts: &[Prompt], most: usize) -> Vec<Vec<usize>> {
+    let mut indices: Vec<usize> = (0..prompts.len()).collect();
+    indices.sort_by_key(|&index| prompts[index].tokens.len());
+    indices.chunks(most.max(1)).map(<[_]>::to_vec).collect()
+}
+
+/// Answers to rows of tokens; stops when all have ended.
 fn answer(
     model: Model<'_>,
     rows: &[&[u32]],
@@ -130,12 +143,13 @@ fn answer(
         Some(decoder) => decoder,
         None => Box::new(WithoutCache { model, tokens: None }),
     };
-    let (count, length) = (rows.len(), rows.first().map_or(0, |row| row.len()));
-    let mut input = Tensor::from_vec(rows.concat(), (count, length), device)?;
+    let count = rows.len();
+    let mut input = Tensor::new(rows.concat(), device)?;
+    let mut new = Rows::dense(&rows.iter().map(|row| row.len()).collect::<Vec<_>>());
     let mut answers = vec![Vec::new(); count];
     let mut done = vec![false; count];
     for _ in 0..most {
-        let logits = decoder.advance(&input)?.to_dtype(DType::F32)?.to_vec2::<f32>()?;
+        let logits = decoder.advance(&input, &new)?.to_dtype(DType::F32)?.to_vec2::<f32>()?;
         let mut next = Vec::with_capacity(count);
         for (row, logits) in logits.iter().enumerate() {
             let token = choices[row].next(logits)?;
@@ -148,7 +162,8 @@ fn answer(
         if done.iter().all(|&done| done) {
             break;
         }
-        input = Tensor::from_vec(next, (count, 1), device)?;
+        input = Tensor::from_vec(next, count, device)?;
+        new = Rows::rectangle(count, 1);
     }
     Ok(answers)
 }
@@ -171,20 +186,21 @@ struct WithoutCache<'a> {
 }
 
 impl Decoder for WithoutCache<'_> {
-    fn advance(&mut self, tokens: &Tensor) -> Result<Tensor> {
+    fn advance(&mut self, tokens: &Tensor, rows: &Rows) -> Result<Tensor> {
+        let tokens = tokens.reshape((rows.samples(), rows.longest()))?;
         let all = match &self.tokens {
-            Some(before) => Tensor::cat(&[before, tokens], 1)?,
-            None => tokens.clone(),
+            Some(before) => Tensor::cat(&[before, &tokens], 1)?,
+            None => tokens,
         };
         let Model { backbone, weights } = self.model;
         let weights: &Params = weights;
-        let pass = Pass::new(weights);
-        let mut hidden = backbone.embed(&all, &pass)?;
+        let rows = Rows::rectangle(rows.samples(), all.dim(1)?);
+        let pass = Pass::new(weights, &rows);
+        let mut hidden = backbone.embed(&all.flatten_all()?, &pass)?;
         for layer in 0..backbone.architecture().layers {
             hidden = backbone.block(layer, &hidden, &pass)?;
         }
-        let last = hidden.narrow(1, all.dim(1)? - 1, 1)?.contiguous()?;
-        let logits = backbone.head(&last, &pass)?.squeeze(1)?;
+        let logits = backbone.head(&rows.last_of_each(&hidden)?, &pass)?;
         self.tokens = Some(all);
         Ok(logits)
     }

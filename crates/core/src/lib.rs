@@ -24,6 +24,7 @@ mod outcomes;
 mod params;
 pub mod perturber;
 mod precision;
+pub mod rectangular;
 pub mod registry;
 pub mod resume;
 pub mod schedule;
@@ -33,11 +34,11 @@ pub mod stream;
 
 /// The version of the arithmetic. It is raised whenever the bits of trained weights change; it is
 /// part of every run's identity.
-pub const NUMERICS: u32 = 1;
+pub const NUMERICS: u32 = 2;
 
 pub use adapter::{Lora, Trainable};
 pub use backbone::{Backbone, Pass, Tap};
-pub use batch::{Batch, Example};
+pub use batch::{Batch, Example, Padding};
 pub use composition::Composition;
 pub use defense::{Defense, Stage};
 pub use error::{Error, Result};
@@ -50,7 +51,7 @@ pub use perturber::{Perturbation, Perturber};
 pub use registry::ConfigError;
 pub use site::{Hidden, Site, SiteKind, SiteSelection};
 pub use step::Step;
-pub use vxf_tensor::{Key, Scalar, numeric};
+pub use vxf_tensor::{Key, Mask, Rows, Scalar, numeric};
 
 #[doc(hidden)]
 pub use inventory;
@@ -70,8 +71,8 @@ pub mod prelude {
     pub use crate::step::Role;
     pub use crate::{
         Backbone, Batch, ConfigError, Defense, Error, Gradients, Hidden, Key, Lora, Measurement,
-        Metric, Needs, Outcomes, Params, Pass, Perturbation, Perturber, Result, Scalar, Site,
-        SiteKind, SiteSelection, Stage, Step, Trainable,
+        Metric, Needs, Outcomes, Padding, Params, Pass, Perturbation, Perturber, Result, Rows,
+        Scalar, Site, SiteKind, SiteSelection, Stage, Step, Trainable,
     };
     pub use typetag;
 }

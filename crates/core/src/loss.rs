@@ -12,10 +12,20 @@ pub fn log_softmax(logits: &Tensor, axis: impl candle_core::shape::Dim) -> Resul
     Ok(shifted.broadcast_sub(&shifted.exp()?.sum_keepdim(axis)?.log()?)?)
 }
 
-/// The mean cross-entropy of logits `[batch, sequence, vocabulary]` over the positions whose
-/// target is not negative.
+/// The mean cross-entropy of logits `[.., vocabulary]` over the rows whose target is not negative.
+///
+/// `targets` has one target for each row: those of a batch are
+/// [`Batch::row_targets`](crate::Batch::row_targets).
+///
+/// # Errors
+/// When there is another number of targets, or no row is labelled.
 pub fn cross_entropy(logits: &Tensor, targets: &[i64]) -> Result<Tensor> {
-    let (rows, columns, vocabulary) = logits.dims3()?;
+    let vocabulary = logits.dim(D::Minus1)?;
+    let rows = logits.elem_count().checked_div(vocabulary).unwrap_or(0);
+    if targets.len() != rows {
+        let problem = format!("{} targets for {rows} rows of logits", targets.len());
+        return Err(candle_core::Error::Msg(problem).into());
+    }
     let labelled: Vec<(u32, u32)> = targets
         .iter()
         .enumerate()
@@ -29,7 +39,7 @@ pub fn cross_entropy(logits: &Tensor, targets: &[i64]) -> Result<Tensor> {
     let (positions, classes): (Vec<u32>, Vec<u32>) = labelled.into_iter().unzip();
     let positions = Tensor::from_vec(positions, count, logits.device())?;
     let classes = Tensor::from_vec(classes, (count, 1), logits.device())?;
-    let logits = logits.reshape((rows * columns, vocabulary))?.index_select(&positions, 0)?;
+    let logits = logits.reshape(((), vocabulary))?.index_select(&positions, 0)?;
     let picked = log_softmax(&widened(&logits)?, D::Minus1)?.gather(&classes, 1)?;
     Ok(picked.mean_all()?.neg()?)
 }

@@ -358,35 +358,33 @@ impl<'a> View<'a> {
 impl Model<'_> {
     /// The mean cross-entropy over labelled tokens of a batch, without dropout.
     pub fn loss(&self, batch: &Batch) -> Result<f64> {
-        let weights = self.weights.detach();
-        let pass = Pass::new(&weights).with_padding_of(batch);
+        let (weights, rows) = (self.weights.detach(), batch.rows());
+        let pass = Pass::new(&weights, &rows);
         let hidden = self.walk(batch, &pass)?;
-        Ok(vxf_tensor::numeric::scalar(&self.backbone.head_loss(
-            &hidden,
-            &batch.targets,
-            &pass,
-        )?)?)
+        let loss = self.backbone.head_loss(&hidden, &batch.row_targets(), &pass)?;
+        Ok(vxf_tensor::numeric::scalar(&loss)?)
     }
 
-    /// The logits `[batch, sequence, vocabulary]` in `f32` or wider, without dropout.
+    /// The logits `[positions, vocabulary]` in `f32` or wider, without dropout. [`Batch::rows`] is the
+    /// index of their rows.
     pub fn logits(&self, batch: &Batch) -> Result<candle_core::Tensor> {
-        let weights = self.weights.detach();
-        let pass = Pass::new(&weights).with_padding_of(batch);
+        let (weights, rows) = (self.weights.detach(), batch.rows());
+        let pass = Pass::new(&weights, &rows);
         Ok(vxf_tensor::numeric::widened(&self.backbone.head(&self.walk(batch, &pass)?, &pass)?)?)
     }
 
-    /// The hidden embeddings at `sites`, without dropout.
+    /// The hidden embeddings `[positions, width]` at `sites`, without dropout.
     pub fn hidden(&self, batch: &Batch, sites: &[Site]) -> Result<Hidden> {
-        let weights = self.weights.detach();
+        let (weights, rows) = (self.weights.detach(), batch.rows());
         let seen = RefCell::new(Hidden::new());
         let reader = Reader { sites, seen: &seen };
-        self.walk(batch, &Pass::new(&weights).with_padding_of(batch).with_tap(&reader))?;
+        self.walk(batch, &Pass::new(&weights, &rows).with_tap(&reader))?;
         reader.all_seen()?;
         Ok(seen.take())
     }
 
     fn walk(&self, batch: &Batch, pass: &Pass<'_>) -> Result<candle_core::Tensor> {
-        let mut hidden = self.backbone.embed(&batch.tokens, pass)?;
+        let mut hidden = self.backbone.embed(&batch.row_tokens()?, pass)?;
         for layer in 0..self.backbone.architecture().layers {
             hidden = self.backbone.block(layer, &hidden, pass)?;
         }

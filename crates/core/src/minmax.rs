@@ -131,7 +131,19 @@ impl Training<'_> {
     }
 
     /// One optimiser step.
+    ///
+    /// A step never reads batches of two epochs of the main stream: if the number of micro-batches
+    /// does not divide an epoch, its last step has fewer, as in the Trainer of transformers.
     pub fn step(&mut self) -> Result<Observation> {
+        let Session { streams, main, accumulation, .. } = &mut self.session;
+        let most = *accumulation;
+        *accumulation = most.min(streams.left_in_epoch(main)?);
+        let done = self.whole_step();
+        self.session.accumulation = most;
+        done
+    }
+
+    fn whole_step(&mut self) -> Result<Observation> {
         let Self { backbone, weights, defense, perturber, session, optimizer, .. } = self;
         let at = (self.next, self.schedule.total);
         let main = session.main.clone();

@@ -48,7 +48,7 @@ impl FromStr for SiteKind {
     }
 }
 
-/// A site whose tensor is a hidden embedding `[batch, sequence, width]`.
+/// A site whose tensor is a hidden embedding `[positions, width]`.
 ///
 /// Sites are ordered as in a forward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -174,6 +174,8 @@ impl From<SiteSelection> for Vec<String> {
 }
 
 /// Hidden embeddings, their gradients or their perturbations, by site.
+///
+/// Each is `[positions, width]`; [`Batch::rows`](crate::Batch::rows) is the index of the rows.
 pub type Hidden = BTreeMap<Site, Tensor>;
 
 #[cfg(test)]

@@ -141,6 +141,17 @@ impl Streams {
         }
     }
 
+    /// The number of batches of `name` that are left in its present epoch, at least 1.
+    pub fn left_in_epoch(&self, name: &str) -> Result<usize> {
+        match self.streams.get(name) {
+            Some((stream, position)) => {
+                let per_epoch = stream.batches_per_epoch();
+                Ok(per_epoch - (*position % per_epoch as u64) as usize)
+            }
+            None => Err(self.unknown(name)),
+        }
+    }
+
     /// Counts `batches` batches of `name` as read.
     pub fn advance(&mut self, name: &str, batches: u64) -> Result<()> {
         match self.streams.get_mut(name) {

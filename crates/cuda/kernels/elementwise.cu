@@ -5,10 +5,11 @@
 //   add_masked:   y = y + x mask
 //   scaled_by:    y = x factor[0], in double
 //   f32_to_bf16, bf16_to_f32: casts
-//   dropout:      0 with probability p, else keep: the same draws as vxf_tensor::rng::Key::mask
+//   dropout:      0 or keep for each element of dense rows: the draws of vxf_tensor::Key::mask
 //
-// Launch: 1-d, 256 threads, any number of blocks; a thread computes 4 elements at a time, for which
-// ceil(n / 1024) blocks are enough, and with dropout 8, ceil(n / 2048) blocks.
+// Launch: 1-d, 256 threads, any number of blocks; a thread makes 4 elements at a time, for which
+// ceil(n / 1024) blocks are enough. dropout has a row of blocks for each sample, and a thread makes 16
+// elements at a time.
 
 #include "common.cuh"
 
@@ -43,16 +44,15 @@ __device__ inline void quarter_round(u32 &a, u32 &b, u32 &c, u32 &d) {
     b = rotated(b ^ c, 7);
 }
 
-// Words of one block of ChaCha, and of one draw.
+// Words of one block of ChaCha, each of which is a draw.
 constexpr u32 BLOCK_WORDS = 16;
-constexpr u32 DRAW_WORDS = 2;
 
-// One block of ChaCha with 8 rounds: 64 bits of counter, stream 0.
-__device__ inline void chacha8(const u32 *key, u64 counter, u32 *words) {
+// One block of ChaCha with 8 rounds: 64 bits of counter, 64 bits of stream.
+__device__ inline void chacha8(const u32 *key, u64 counter, u32 stream, u32 *words) {
     const u32 start[BLOCK_WORDS] = {
         0x61707865u, 0x3320646eu, 0x79622d32u, 0x6b206574u,
         key[0], key[1], key[2], key[3], key[4], key[5], key[6], key[7],
-        static_cast<u32>(counter), static_cast<u32>(counter >> 32), 0, 0,
+        static_cast<u32>(counter), static_cast<u32>(counter >> 32), stream, 0,
     };
 #pragma unroll
     for (u32 i = 0; i < BLOCK_WORDS; ++i) {
@@ -75,22 +75,27 @@ __device__ inline void chacha8(const u32 *key, u64 counter, u32 *words) {
     }
 }
 
+// Sample s has the rows starts[s] .. starts[s + 1] of the mask [rows, width]; its stream is s. Its
+// element e is word e / 16 % 16 of block 16 (e / 256) + e % 16.
 template <class T>
-__device__ void draw_mask(const u32 *key, T *mask, u64 n, double p, float keep) {
-    constexpr u32 DRAWS = BLOCK_WORDS / DRAW_WORDS;
+__device__ void draw_mask(const u32 *key, const u32 *starts, T *mask, u32 width, u32 least,
+                          float keep) {
+    constexpr u32 GROUP = BLOCK_WORDS * BLOCK_WORDS;
     T kept = from_float<T>(keep);
     T dropped = from_float<T>(0.0f);
-    u64 blocks = (n + DRAWS - 1) / DRAWS;
+    u32 sample = blockIdx.y;
+    u64 n = static_cast<u64>(starts[sample + 1] - starts[sample]) * width;
+    mask += static_cast<u64>(starts[sample]) * width;
+    u64 blocks = (n + GROUP - 1) / GROUP * BLOCK_WORDS;
     for (u64 block = walk_start(); block < blocks; block += walk_step()) {
         u32 words[BLOCK_WORDS];
-        chacha8(key, block, words);
+        chacha8(key, block, sample, words);
+        u64 first = block / BLOCK_WORDS * GROUP + block % BLOCK_WORDS;
 #pragma unroll
-        for (u32 i = 0; i < DRAWS; ++i) {
-            u64 bits = static_cast<u64>(words[DRAW_WORDS * i + 1]) << 32 | words[DRAW_WORDS * i];
-            double draw = static_cast<double>(bits >> 11) * (1.0 / 9007199254740992.0);
-            u64 at = block * DRAWS + i;
+        for (u32 i = 0; i < BLOCK_WORDS; ++i) {
+            u64 at = first + i * BLOCK_WORDS;
             if (at < n) {
-                mask[at] = draw >= p ? kept : dropped;
+                mask[at] = words[i] >= least ? kept : dropped;
             }
         }
     }
@@ -110,9 +115,9 @@ __device__ void draw_mask(const u32 *key, T *mask, u64 n, double p, float keep) 
                                                   u64 n) {                                         \
         scale(x, factor, y, n);                                                                    \
     }                                                                                              \
-    extern "C" __global__ void dropout_##SUFFIX(const u32 *key, T *mask, u64 n, double p,          \
-                                                float keep) {                                      \
-        draw_mask(key, mask, n, p, keep);                                                          \
+    extern "C" __global__ void dropout_##SUFFIX(const u32 *key, const u32 *starts, T *mask,        \
+                                                u32 width, u32 least, float keep) {                \
+        draw_mask(key, starts, mask, width, least, keep);                                          \
     }
 
 KERNELS(float, f32)

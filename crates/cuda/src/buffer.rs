@@ -103,7 +103,26 @@ pub fn tensor(storage: CudaStorage, shape: impl Into<Shape>) -> Tensor {
     Tensor::from_storage(Storage::Cuda(storage), shape, BackpropOp::none(), false)
 }
 
-/// Allocates `count` uninitialised elements.
+/// `count` zeros.
+///
+/// # Errors
+/// When there are none of the type, or the memory does not suffice.
+pub fn zeros(device: &CudaDevice, dtype: DType, count: usize) -> Result<CudaStorage> {
+    macro_rules! zeros {
+        ($T:ty) => {{
+            let slice = device.alloc_zeros::<$T>(count);
+            let slice = slice.map_err(|error| with_size(error, count * size_of::<$T>()))?;
+            CudaStorage::wrap_cuda_slice(slice, device.clone())
+        }};
+    }
+    Ok(match dtype {
+        DType::F32 => zeros!(f32),
+        DType::BF16 => zeros!(bf16),
+        other => bail!("no zeros of ours have the type {other:?}"),
+    })
+}
+
+/// Room for `count` elements, not initialised.
 ///
 /// # Errors
 /// When there is not enough memory.

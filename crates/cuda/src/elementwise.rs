@@ -5,7 +5,7 @@ use candle_core::{CudaDevice, CudaStorage, DType, Result, bail};
 use half::bf16;
 
 use crate::buffer::{Operand, allocate};
-use crate::launch::{ELEMENTWISE, File, HEADS, Launch, SWIGLU};
+use crate::launch::{ELEMENTWISE, File, HEADS, Launch, SWIGLU, THREADS};
 
 fn of_two(file: File, name: &str, x: Operand<'_>, y: Operand<'_>) -> Result<CudaStorage> {
     let z = allocate(x.device(), x.dtype(), x.count())?;
@@ -126,35 +126,36 @@ pub fn heads(
     Ok(y)
 }
 
-/// Zeros with probability `p`, else `1 / (1 - p)`: the same draws of ChaCha8 under `key` as on the
-/// CPU.
+/// The dropout mask of `[positions, width]`: 0 where the draw of ChaCha8 under `key` is below `least`,
+/// else `keep`. The draws are the same as on the CPU. `starts` has the first row of each sample and the
+/// number of all rows; the longest sample has `longest` rows.
 ///
 /// # Errors
 /// When a launch fails.
 pub fn dropout(
     device: &CudaDevice,
-    key: [u8; 32],
-    p: f64,
-    count: usize,
+    key: [u32; 8],
+    (starts, longest): (&[usize], usize),
+    width: usize,
+    least: u32,
+    keep: f64,
     dtype: DType,
 ) -> Result<CudaStorage> {
     /// Draws of one block of the generator.
-    const DRAWS: usize = 8;
-    let words: Vec<u32> = key
-        .chunks_exact(4)
-        .map(|word| word.iter().rev().fold(0, |value, &byte| value << 8 | u32::from(byte)))
-        .collect();
-    let words = device.cuda_stream().clone_htod(&words).w()?;
+    const DRAWS: usize = 16;
+    let words = device.cuda_stream().clone_htod(&key).w()?;
     let words = CudaStorage::wrap_cuda_slice(words, device.clone());
-    let mask = allocate(device, dtype, count)?;
-    let keep = 1.0 / (1.0 - p);
-    // Rounded once, as on the CPU.
+    let places = crate::attention::counts(device, starts)?;
+    let (samples, rows) = (starts.len() - 1, starts.last().copied().unwrap_or(0));
+    let mask = allocate(device, dtype, rows * width)?;
+    // Rounded once, as the CPU does it.
     let keep = if dtype == DType::BF16 { bf16::from_f64(keep).to_f64() } else { keep };
+    let blocks = (longest * width).div_ceil(DRAWS * DRAWS) * DRAWS;
     Launch::of(device, ELEMENTWISE, "dropout", dtype)?
-        .buffers([Operand::whole(&words, 8), Operand::whole(&mask, count)])?
-        .count(count)
-        .double(p)
+        .buffers([Operand::whole(&words, 8), Operand::whole(&places, samples + 1)])?
+        .buffer(Operand::whole(&mask, rows * width))?
+        .sizes([width, least as usize])?
         .single(keep)
-        .over(count.div_ceil(DRAWS))?;
+        .grid([blocks.div_ceil(THREADS).min(1 << 14), samples, 1], THREADS, 0)?;
     Ok(mask)
 }

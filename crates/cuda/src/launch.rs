@@ -46,7 +46,6 @@ pub(crate) enum Argument {
     U64(u64),
     I32(i32),
     F32(f32),
-    F64(f64),
 }
 
 /// A kernel with its arguments, before the launch.
@@ -130,11 +129,6 @@ impl Launch {
         self.with(Argument::F32(number as f32))
     }
 
-    /// Adds a number in double precision.
-    pub(crate) fn double(self, number: f64) -> Self {
-        self.with(Argument::F64(number))
-    }
-
     /// Launches a thread for each of `count` elements, or fewer that loop over several.
     pub(crate) fn over(self, count: usize) -> Result<()> {
         /// More than enough blocks to fill any device.
@@ -163,7 +157,6 @@ impl Launch {
                 Argument::U64(value) => builder.arg(value),
                 Argument::I32(value) => builder.arg(value),
                 Argument::F32(value) => builder.arg(value),
-                Argument::F64(value) => builder.arg(value),
             };
         }
         // SAFETY: the functions of this crate pass arguments that match their kernel's signature,

@@ -22,7 +22,7 @@ mod reduce;
 mod update;
 
 pub use attention::{Attention, WIDEST, attention, attention_back, counts};
-pub use buffer::{Operand, tensor, with};
+pub use buffer::{Operand, tensor, with, zeros};
 pub use device::{Facts, LOWEST, enter, facts, open};
 pub use elementwise::{
     add, add_masked, cast, dropout, heads, masked, scaled_by, swiglu, swiglu_back,

@@ -54,6 +54,11 @@ impl<'a> Filter<'a> {
         }
     }
 
+    /// Whether the filter reads `column`.
+    pub(crate) fn reads(&self, column: &str) -> bool {
+        self.accepted.iter().any(|(known, _)| *known == column)
+    }
+
     /// Whether a row has an accepted value in every filtered column.
     pub(crate) fn takes(&mut self, row: &Row) -> bool {
         let mut taken = true;

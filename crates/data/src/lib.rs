@@ -26,7 +26,7 @@ pub use digest::FileRead;
 pub use error::{Error, Result};
 pub use grade::grader;
 pub use layout::{LocalRepository, Repository};
-pub use load::{BadRow, Loaded, Origin};
+pub use load::{BadRow, Check, Loaded, Origin};
 pub use mix::{MixOrder, mix, mix_counts};
 pub use provider::{
     DataConfig, DataContext, DataSource, Files, FilesConfig, Learned, Locate, Part, Purpose,
@@ -37,4 +37,4 @@ pub use sample::{Ask, Message, Role, Sample};
 pub use sampling::Sampling;
 pub use schema::{Schema, SchemaChoice};
 pub use source::Source;
-pub use text::{Codec, Encoded, TemplateChoice, TextError};
+pub use text::{Codec, Encoded, Generation, TemplateChoice, TextError};

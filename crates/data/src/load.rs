@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::digest::{FileRead, digest};
-use crate::files::{Line, Place, Rows};
+use crate::files::{Line, Place, Row, Rows};
 use crate::filter::Filter;
 use crate::layout::{self, Repository};
 use crate::schema::{Plan, Schema, found};
@@ -22,7 +22,7 @@ const LISTED: usize = 10;
 pub struct Loaded {
     /// The samples.
     pub samples: Vec<Sample>,
-    /// The group of each sample, where the source names a column for it; else empty.
+    /// The group of each sample; empty if the source names no column for it.
     pub groups: Vec<String>,
     /// The schema of their columns.
     pub schema: Schema,
@@ -51,6 +51,12 @@ pub struct Origin {
     pub bad: usize,
     /// The first few of them.
     pub bad_rows: Vec<BadRow>,
+    /// Columns that have values and are not read.
+    #[serde(default)]
+    pub unread: Vec<String>,
+    /// Unknown keys of turns, which are not read.
+    #[serde(default)]
+    pub unknown: Vec<String>,
 }
 
 /// An invalid row.
@@ -65,7 +71,7 @@ pub struct BadRow {
 impl Source {
     /// Reads the samples of this source.
     ///
-    /// Rows of a `test` set may have no answer. A bad row is an error unless `skip_bad_rows` is set; then
+    /// Rows of a `test` set may have no answer. A row that fails `check` is bad. A bad row is an error unless `skip_bad_rows` is set; then
     /// it is counted as bad, and counts neither for `skip` nor for `take`. `rng` is used for `shuffle`
     /// only.
     ///
@@ -77,6 +83,7 @@ impl Source {
         repository: &dyn Repository,
         test: bool,
         skip_bad_rows: bool,
+        check: Option<&Check>,
         rng: &mut (impl Rng + ?Sized),
     ) -> Result<Loaded> {
         self.validate().map_err(Error::Setting)?;
@@ -88,6 +95,7 @@ impl Source {
         let chosen = chosen.map_err(|problem| self.error(problem))?;
         let mut reading = Reading {
             source: self,
+            check,
             filter: Filter::new(&self.filter),
             test,
             skip_bad_rows,
@@ -109,8 +117,54 @@ impl Source {
     }
 }
 
+/// Checks that the template of the model can format a sample; of a test set, its prompt.
+///
+/// The error says why not.
+pub type Check = dyn Fn(&Sample, bool) -> Result<(), String> + Send + Sync;
+
+/// The number of rows whose columns decide the schema.
+const AHEAD: usize = 256;
+
+/// The size of the rows that are read ahead at once, in bytes of text.
+const MOST_AHEAD: usize = 8 << 20;
+
+/// Reads up to [`AHEAD`] lines into `ahead`, and returns the union of their columns, each with the
+/// first value that is not null.
+fn look_ahead(rows: &mut Rows, ahead: &mut Vec<Result<Line>>) -> Row {
+    let (mut union, mut size) = (Row::new(), 0);
+    while ahead.len() < AHEAD && size < MOST_AHEAD {
+        let Some(line) = rows.next() else { break };
+        if let Ok(Line { row: Ok(row), .. }) = &line {
+            for (column, value) in row {
+                size += column.len() + length(value);
+                match union.get(column) {
+                    Some(known) if !known.is_null() => {}
+                    _ => _ = union.insert(column.clone(), value.clone()),
+                }
+            }
+        }
+        let failed = line.is_err();
+        ahead.push(line);
+        if failed {
+            break;
+        }
+    }
+    union
+}
+
+/// The length of all texts in a value, and one for everything else.
+fn length(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.len() + 1,
+        Value::Array(list) => list.iter().map(length).sum::<usize>() + 1,
+        Value::Object(map) => map.iter().map(|(key, value)| key.len() + length(value)).sum(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => 1,
+    }
+}
+
 struct Reading<'a> {
     source: &'a Source,
+    check: Option<&'a Check>,
     filter: Filter<'a>,
     test: bool,
     skip_bad_rows: bool,
@@ -128,33 +182,21 @@ impl Reading<'_> {
     }
 
     fn file(&mut self, path: &Path) -> Result<()> {
-        for line in Rows::open(path)? {
+        let mut rows = Rows::open(path)?;
+        let mut ahead = Vec::new();
+        if self.plan.is_none() {
+            let union = look_ahead(&mut rows, &mut ahead);
+            if !union.is_empty() {
+                self.plan = Some(self.plan(&union)?);
+            }
+        }
+        for line in ahead.into_iter().chain(rows) {
             if self.is_full() {
                 break;
             }
             let Line { at, row } = line?;
             self.origin.read += 1;
-            let problem = match row {
-                Ok(row) => {
-                    if self.plan.is_none() {
-                        self.plan = Some(self.plan(&row)?);
-                    }
-                    let Some(plan) = &self.plan else { continue };
-                    if !self.filter.takes(&row) {
-                        self.origin.filtered += 1;
-                        continue;
-                    }
-                    match plan.sample(&row) {
-                        Ok(sample) => {
-                            let group = self.group(&row);
-                            self.take((sample, group));
-                            continue;
-                        }
-                        Err(problem) => problem,
-                    }
-                }
-                Err(problem) => problem,
-            };
+            let Err(problem) = row.and_then(|row| self.row(&row)) else { continue };
             let place = Place { file: path.to_owned(), at };
             if !self.skip_bad_rows {
                 return Err(Error::Row { place: place.to_string(), problem });
@@ -167,20 +209,42 @@ impl Reading<'_> {
         Ok(())
     }
 
-    fn plan(&self, first: &crate::files::Row) -> Result<Plan> {
+    /// Takes the sample of a row, unless the filter removes it.
+    fn row(&mut self, row: &Row) -> Result<(), String> {
+        let Some(plan) = &self.plan else { return Err("it has no columns".to_owned()) };
+        if !self.filter.takes(row) {
+            self.origin.filtered += 1;
+            return Ok(());
+        }
+        let sample = plan.sample(row)?;
+        if let Some(check) = self.check {
+            check(&sample, self.test)?;
+        }
+        for column in plan.unread(row) {
+            let is_read = *column == self.source.group || self.filter.reads(column);
+            if !is_read && !self.origin.unread.contains(column) {
+                self.origin.unread.push(column.clone());
+            }
+        }
+        let group = self.group(row);
+        self.take((sample, group));
+        Ok(())
+    }
+
+    fn plan(&self, union: &Row) -> Result<Plan> {
         let source = self.source;
-        let plan = Plan::new(source.schema, &source.columns, self.test, first);
-        let plan = plan.and_then(|plan| self.filter.check(first).map(|()| plan));
+        let plan = Plan::new(source.schema, &source.columns, self.test, union);
+        let plan = plan.and_then(|plan| self.filter.check(union).map(|()| plan));
         let group = source.group.as_str();
-        let plan = plan.and_then(|plan| match group.is_empty() || first.contains_key(group) {
+        let plan = plan.and_then(|plan| match group.is_empty() || union.contains_key(group) {
             true => Ok(plan),
-            false => Err(format!("`group` names the column `{group}`; {}", found(first))),
+            false => Err(format!("`group` names the column `{group}`; {}", found(union))),
         });
         plan.map_err(|problem| source.error(problem))
     }
 
-    /// The group of a row; nothing where no column is named.
-    fn group(&self, row: &crate::files::Row) -> String {
+    /// The group of a row; `None` if no column is named.
+    fn group(&self, row: &Row) -> String {
         match row.get(&self.source.group) {
             None => String::new(),
             Some(Value::String(text)) => text.clone(),
@@ -237,6 +301,7 @@ impl Reading<'_> {
             )));
         }
         self.origin.columns = plan.columns();
+        self.origin.unknown = plan.unknown();
         let (samples, groups): (Vec<_>, Vec<_>) = self.samples.into_iter().unzip();
         let groups = if self.source.group.is_empty() { Vec::new() } else { groups };
         Ok(Loaded { samples, groups, schema: plan.schema, origin: self.origin })

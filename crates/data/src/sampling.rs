@@ -11,7 +11,7 @@ vxf_core::config! {
         pub top_p: f64 = 1.0,
         /// Samples from this many most likely tokens; 0 is off.
         pub top_k: usize = 0,
-        /// Answers drawn to each prompt; more than one needs a temperature above 0.
+        /// Number of answers per prompt; more than one needs a temperature above 0.
         pub samples_per_prompt: usize = 1,
     }
 }

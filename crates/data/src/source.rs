@@ -28,8 +28,8 @@ vxf_core::config! {
         pub columns: BTreeMap<String, String> = BTreeMap::new(),
         /// Uses only rows with these values: for each column a value or a list of values.
         pub filter: BTreeMap<String, Value> = BTreeMap::new(),
-        /// A column whose value groups prompts, such as `category`: intervals then take into account that
-        /// prompts of one group may be alike. Empty for none.
+        /// A column that groups prompts, such as `category`. Intervals then account for similar prompts
+        /// within a group. Empty for none.
         pub group: String = String::new(),
         /// Samples to skip at the start, after the filter.
         pub skip: usize = 0,

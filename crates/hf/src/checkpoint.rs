@@ -4,10 +4,13 @@
 //! trained weights that were merged into it. When a model is loaded or exported, each tensor is
 //! built on its own, so that a base is never in memory twice.
 
+mod adapt;
 mod base;
+mod elsewhere;
 mod export;
 mod lineage;
 mod merge;
+mod names;
 mod open;
 mod shard;
 
@@ -18,11 +21,14 @@ use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
 
 use crate::family::Outline;
+use crate::peft::Adapter;
 use vxf_core::{Error, Params, Result, Trainable};
 use vxf_tensor::numeric::not_finite;
 
 use base::Base;
 use merge::Change;
+pub use merge::Update;
+pub use open::has_weights;
 
 pub(crate) use shard::{Shard, is_weight};
 
@@ -34,6 +40,8 @@ pub enum Format {
     Safetensors,
     /// PyTorch pickle files. They may hold code, which the reader here never runs.
     Pickle,
+    /// A GGUF file, whose quantised tensors are read as f32.
+    Gguf,
     /// No files: compiled into the program, or created in memory.
     Memory,
 }
@@ -43,6 +51,7 @@ impl std::fmt::Display for Format {
         f.write_str(match self {
             Self::Safetensors => "safetensors",
             Self::Pickle => "PyTorch pickle",
+            Self::Gguf => "GGUF",
             Self::Memory => "memory",
         })
     }
@@ -55,6 +64,8 @@ impl std::fmt::Display for Format {
 pub struct Checkpoint {
     base: Arc<Base>,
     changes: Vec<Arc<Change>>,
+    /// The configuration after the changes, if they affect it.
+    config: Option<Arc<Value>>,
 }
 
 impl Checkpoint {
@@ -91,7 +102,7 @@ impl Checkpoint {
     /// The complete `config.json`. If only the tensors show that the model is a classifier, this is
     /// entered under `architectures` and `num_labels`.
     pub fn raw_config(&self) -> &Value {
-        &self.base.config
+        self.config.as_deref().unwrap_or(&self.base.config)
     }
 
     /// The model's shape as the configuration implies it.
@@ -117,9 +128,28 @@ impl Checkpoint {
         self.base.storage_dtype()
     }
 
-    /// The stored shape of the tensor called `name`.
+    /// The shape of the tensor called `name`.
     pub fn shape(&self, name: &str) -> Option<Vec<usize>> {
-        self.base.info(name).map(|info| info.shape)
+        match self.replacement(name) {
+            Some(tensor) => Some(tensor.dims().to_vec()),
+            None => self.base.info(name).map(|info| info.shape),
+        }
+    }
+
+    /// What the user should know about the files: unusual names, and tensors that a model of this
+    /// outline does not use. Empty for an ordinary checkpoint.
+    pub fn remarks(&self, outline: &Outline) -> Vec<String> {
+        let mut remarks = self.base.remarks.clone();
+        let unused = self.base.unused(outline);
+        if !unused.is_empty() {
+            let (count, names) = (unused.len(), vxf_untrusted::some(&unused));
+            let (noun, verb) = if count == 1 { ("tensor", "is") } else { ("tensors", "are") };
+            remarks.push(format!(
+                "{count} {noun} of the weights {verb} not used: {names}; config.json may belong to \
+                 another model"
+            ));
+        }
+        remarks
     }
 
     /// Reads the tensor called `name`, which must have this shape, with all changes applied.
@@ -133,7 +163,7 @@ impl Checkpoint {
         dtype: DType,
         device: &Device,
     ) -> Result<Tensor> {
-        self.base.check(name, shape)?;
+        self.check(name, shape)?;
         let tensor = self.current(name)?;
         if let Some(value) = not_finite(&tensor)? {
             let problem = format!("tensor `{name}` holds {value}; every weight must be finite");
@@ -152,7 +182,7 @@ impl Checkpoint {
         dtype: DType,
         device: &Device,
     ) -> Result<Params> {
-        wanted.iter().try_for_each(|(name, shape)| self.base.check(name, shape))?;
+        wanted.iter().try_for_each(|(name, shape)| self.check(name, shape))?;
         let read = |(name, shape): &(String, Vec<usize>)| {
             Ok((name.clone(), self.tensor(name, shape, dtype, device)?))
         };
@@ -226,6 +256,35 @@ impl Checkpoint {
         self.base.error(problem)
     }
 
+    /// This checkpoint with an adapter of PEFT merged in.
+    ///
+    /// Low-rank updates are merged as in [`Checkpoint::merged`]; weights that the adapter saved whole
+    /// replace those of the base. Embeddings may have another number of rows, which is then the size
+    /// of the vocabulary. An adapter that changes only one of two tied matrices unties them.
+    ///
+    /// # Errors
+    /// When the adapter does not fit this model.
+    pub fn adapted(&self, adapter: &Adapter) -> Result<Self> {
+        adapt::adapted(self, adapter)
+    }
+
+    /// The last replacement of the tensor called `name`.
+    fn replacement(&self, name: &str) -> Option<&Tensor> {
+        self.changes.iter().rev().find_map(|change| change.replacement(name))
+    }
+
+    /// Checks that the tensor called `name` exists and has this shape.
+    fn check(&self, name: &str, shape: &[usize]) -> Result<()> {
+        match self.replacement(name) {
+            None => self.base.check(name, shape),
+            Some(tensor) if tensor.dims() == shape => Ok(()),
+            Some(tensor) => Err(self.error(format!(
+                "an adapter replaces tensor `{name}` by one of shape {:?}; the model needs {shape:?}",
+                tensor.dims()
+            ))),
+        }
+    }
+
     /// The tensor called `name` with all changes applied, on the CPU, in the dtype after the last of
     /// them.
     fn current(&self, name: &str) -> Result<Tensor> {
@@ -243,6 +302,6 @@ impl Checkpoint {
 
 impl From<Base> for Checkpoint {
     fn from(base: Base) -> Self {
-        Self { base: Arc::new(base), changes: Vec::new() }
+        Self { base: Arc::new(base), changes: Vec::new(), config: None }
     }
 }

@@ -1,6 +1,6 @@
 //! Model families: the shape that a configuration implies, and how to load the weights.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -34,6 +34,8 @@ pub struct Outline {
     pub linears: Vec<String>,
     /// The location of modules by name; a module that is not listed may be anywhere.
     pub locations: BTreeMap<String, Location>,
+    /// The keys of the configuration that are unknown and not used.
+    pub unknown: Vec<String>,
 }
 
 impl Outline {
@@ -59,6 +61,29 @@ impl Outline {
     /// The location of the module called `module`.
     fn location(&self, module: &str) -> Location {
         self.locations.get(module).copied().unwrap_or_default()
+    }
+
+    /// Checks that every name in `target_modules` is that of a layer. The default list may name more,
+    /// because it serves several families.
+    fn all_match(&self, lora: &Lora) -> Result<()> {
+        if lora.target_modules == Lora::default().target_modules {
+            return Ok(());
+        }
+        let matches = |target: &&String| {
+            let one = Lora { target_modules: vec![(*target).clone()], ..lora.clone() };
+            self.linears.iter().any(|module| one.targets(module))
+        };
+        let Some(lost) = lora.target_modules.iter().find(|target| !matches(target)) else {
+            return Ok(());
+        };
+        let last = |module: &String| module.rsplit('.').next().unwrap_or(module).to_owned();
+        let known: BTreeSet<String> = self.linears.iter().map(last).collect();
+        let known: Vec<_> = known.into_iter().collect();
+        let rule = format!(
+            "must name linear layers of this model ({}), or be all-linear",
+            known.join(", ")
+        );
+        Err(ConfigError { key: "target_modules".to_owned(), rule, found: lost.clone() }.into())
     }
 
     /// The parameters of this model that `trainable` selects.
@@ -95,6 +120,7 @@ impl Outline {
         };
         let targets = lora.target_modules.join(", ");
         ConfigError::unless(!all.is_empty(), "target_modules", &rule, targets)?;
+        self.all_match(lora)?;
         let rule = format!("must be at most {widest}, the full rank of the widest layer it is for");
         ConfigError::unless(lora.rank <= widest, "rank", &rule, lora.rank)?;
         Ok(all)

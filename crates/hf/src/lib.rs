@@ -6,9 +6,12 @@
 
 pub mod checkpoint;
 pub mod family;
+pub mod gguf;
 pub mod peft;
 
 pub use checkpoint::{Checkpoint, Format};
 pub use family::{
     BackboneEntry, Family, Outline, backbones, load_backbone, load_directory, outline,
 };
+pub use peft::Adapter;
+pub use vxf_untrusted::Account;

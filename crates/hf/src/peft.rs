@@ -1,18 +1,22 @@
 //! Adapters in PEFT's layout: `adapter_config.json` and `adapter_model.safetensors`.
 
 mod config;
+mod pattern;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, Tensor};
 
 use vxf_core::{Backbone, Error, Lora, Params, Result, Trainable};
 use vxf_tensor::numeric::not_finite;
 
-use crate::checkpoint::{Shard, is_weight};
+use crate::checkpoint::{Shard, Update, is_weight};
 
 use config::AdapterConfig;
+
+/// The name of an adapter's settings.
+pub const ADAPTER_CONFIG: &str = "adapter_config.json";
 
 const PREFIX: &str = "base_model.model.";
 
@@ -23,55 +27,131 @@ fn fail(path: &Path, problem: String) -> Error {
     Error::Checkpoint { path: path.display().to_string(), problem }
 }
 
-/// Reads the adapter in the directory `path`: its settings and its tensors under our names
+/// An adapter as PEFT saves it: low-rank updates of matrices, and weights that are saved whole.
+#[derive(Clone, Debug)]
+pub struct Adapter {
+    /// The low-rank updates, by module.
+    pub updates: BTreeMap<String, Update>,
+    /// Weights that were saved whole (`modules_to_save`, biases, embeddings of a resized
+    /// vocabulary), by the name of the tensor that they replace.
+    pub replaced: Params,
+    /// Its settings.
+    pub lora: Lora,
+    /// The model that it was trained on, as the adapter says.
+    pub base: Option<String>,
+    /// What the user should know about its files; empty for an ordinary adapter.
+    pub remarks: Vec<String>,
+    /// A key of the settings that training cannot continue with, if there is one.
+    special: Option<&'static str>,
+}
+
+impl Adapter {
+    /// Reads the adapter in the directory `path`, converted to `dtype`.
+    ///
+    /// Where the settings do not list the target layers (a regular expression, selected layers), they
+    /// are derived from the tensors, and [`Lora::target_modules`] lists each by its full name.
+    ///
+    /// # Errors
+    /// When a file is missing or invalid, a matrix lacks its partner or has another rank, or the
+    /// adapter is of an unsupported kind.
+    pub fn read(path: &Path, dtype: DType, device: &Device) -> Result<Self> {
+        let config = AdapterConfig::read(&path.join(ADAPTER_CONFIG))?;
+        let file = tensors_file(path)?;
+        let shard = Shard::open(&file)?;
+        let mut parts: BTreeMap<String, Parts> = BTreeMap::new();
+        let mut replaced = Params::new();
+        for key in shard.names() {
+            let Some((module, part)) = parse(&key) else {
+                let problem = format!(
+                    "`{key}` is not a tensor of a LoRA adapter in PEFT's naming; {}",
+                    merge_first(path)
+                );
+                return Err(fail(&file, problem));
+            };
+            if !shard.info(&key).is_some_and(|info| is_weight(info.dtype)) {
+                return Err(fail(
+                    &file,
+                    format!("`{key}` must be stored as F32, F16, BF16 or F64"),
+                ));
+            }
+            let tensor =
+                shard.read(&key).map_err(|error| fail(&file, format!("`{key}`: {error}")))?;
+            if let Some(value) = not_finite(&tensor)? {
+                return Err(fail(&file, format!("`{key}` holds {value}; weights must be finite")));
+            }
+            let tensor = tensor.to_device(device)?.to_dtype(dtype)?;
+            match part {
+                Part::Whole(name) => replaced.insert(name, tensor),
+                Part::Matrix(at) => {
+                    parts.entry(module.to_owned()).or_default()[at] = Some(tensor);
+                }
+                Part::Transposed(at) => {
+                    let tensor = tensor.t()?.contiguous()?;
+                    parts.entry(module.to_owned()).or_default()[at] = Some(tensor);
+                }
+            }
+        }
+        let mut updates = BTreeMap::new();
+        for (module, parts) in parts {
+            let update = config
+                .update(&module, parts)
+                .map_err(|problem| fail(&file, format!("the adapter on `{module}`: {problem}")))?;
+            updates.insert(module, update);
+        }
+        if updates.is_empty() && replaced.is_empty() {
+            return Err(fail(&file, "holds no tensors".to_owned()));
+        }
+        let (base, remarks, special) =
+            (config.base.clone(), config.remarks.clone(), config.special);
+        let special = special.or((!replaced.is_empty()).then_some("modules_to_save"));
+        let lora = config.lora(updates.keys().cloned().collect());
+        if !updates.is_empty() {
+            lora.validate()?;
+        }
+        Ok(Self { updates, replaced, lora, base, remarks, special })
+    }
+}
+
+/// The tensors of one module: A, B and the magnitude.
+type Parts = [Option<Tensor>; 3];
+
+/// Reads the plain LoRA adapter in the directory `path`: its settings and its tensors under our names
 /// (`<module>.lora_A`, `<module>.lora_B`), converted to `dtype`.
 ///
-/// Where the settings do not list the target layers (a regular expression, selected layers), they are
-/// derived from the tensors, and [`Lora::target_modules`] lists each by its full name.
+/// # Errors
+/// As [`Adapter::read`], and when layers have different ranks or scales, or other weights were saved.
+pub fn read(path: &Path, dtype: DType, device: &Device) -> Result<(Lora, Params)> {
+    let Adapter { updates, lora, special, .. } = Adapter::read(path, dtype, device)?;
+    if let Some(key) = special {
+        let problem = format!(
+            "`{key}` is set: such an adapter can be merged (`model.adapters`), but not trained or \
+             compared as it is"
+        );
+        return Err(fail(&path.join(ADAPTER_CONFIG), problem));
+    }
+    let mut weights = Params::new();
+    for (module, Update { a, b, .. }) in updates {
+        weights.insert(Lora::a_of(&module), a);
+        weights.insert(Lora::b_of(&module), b);
+    }
+    Ok((lora, weights))
+}
+
+/// The model that the adapter in the directory `path` names as its base.
 ///
 /// # Errors
-/// When a file is missing or invalid, a matrix lacks its partner or has another rank, or the
-/// adapter is of an unsupported kind.
-pub fn read(path: &Path, dtype: DType, device: &Device) -> Result<(Lora, Params)> {
-    let config = AdapterConfig::read(&path.join("adapter_config.json"))?;
-    let file = tensors_file(path)?;
-    let shard = Shard::open(&file)?;
-    let mut weights = Params::new();
-    let mut modules: BTreeMap<String, [Option<Vec<usize>>; 2]> = BTreeMap::new();
-    for key in shard.names() {
-        let Some((module, matrix)) = parse(&key) else {
-            return Err(fail(&file, format!("`{key}` is not a LoRA tensor in PEFT's naming")));
-        };
-        let info = shard.info(&key);
-        let Some(info) = info.filter(|info| is_weight(info.dtype)) else {
-            return Err(fail(&file, format!("`{key}` must be stored as F32, F16, BF16 or F64")));
-        };
-        let tensor = shard.read(&key).map_err(|error| fail(&file, format!("`{key}`: {error}")))?;
-        if let Some(value) = not_finite(&tensor)? {
-            return Err(fail(&file, format!("`{key}` holds {value}; weights must be finite")));
-        }
-        let name = [Lora::a_of(module), Lora::b_of(module)][matrix].clone();
-        modules.entry(module.to_owned()).or_default()[matrix] = Some(info.shape);
-        weights.insert(name, tensor.to_device(device)?.to_dtype(dtype)?);
-    }
-    for (module, shapes) in &modules {
-        let rank = config.rank;
-        let problem = match shapes {
-            [Some(a), Some(b)] => match (a.as_slice(), b.as_slice()) {
-                (&[a_rank, _], &[_, b_rank]) if a_rank == rank && b_rank == rank => continue,
-                _ => format!("its matrices {a:?} and {b:?} are not of the rank `r` = {rank}"),
-            },
-            [None, _] => "its matrix lora_A is missing".to_owned(),
-            [_, None] => "its matrix lora_B is missing".to_owned(),
-        };
-        return Err(fail(&file, format!("the adapter on `{module}`: {problem}")));
-    }
-    if modules.is_empty() {
-        return Err(fail(&file, "holds no tensors".to_owned()));
-    }
-    let lora = config.lora(modules.into_keys().collect());
-    lora.validate()?;
-    Ok((lora, weights))
+/// When its settings cannot be read.
+pub fn base_name(path: &Path) -> Result<Option<String>> {
+    Ok(AdapterConfig::read(&path.join(ADAPTER_CONFIG))?.base)
+}
+
+/// What to do with an adapter of an unsupported kind.
+fn merge_first(path: &Path) -> String {
+    let name = path.display();
+    format!(
+        "merge it with peft first: python -c \"from peft import AutoPeftModelForCausalLM as M; \
+         M.from_pretrained('{name}').merge_and_unload().save_pretrained('{name}-merged')\""
+    )
 }
 
 /// The file with the tensors of the adapter in the directory `path`.
@@ -81,15 +161,39 @@ fn tensors_file(path: &Path) -> Result<PathBuf> {
     found.cloned().ok_or_else(|| fail(&candidates[0], "is missing".to_owned()))
 }
 
-/// Module and matrix (0 for A, 1 for B) of a tensor name in PEFT's convention.
-fn parse(key: &str) -> Option<(&str, usize)> {
-    let name = key.strip_prefix(PREFIX)?.strip_suffix(".weight")?;
-    let name = name.strip_suffix(INFIX).unwrap_or(name);
-    match name.rsplit_once('.')? {
-        (module, "lora_A") => Some((module, 0)),
-        (module, "lora_B") => Some((module, 1)),
-        _ => None,
+/// The meaning of a tensor of an adapter.
+enum Part {
+    /// A (0), B (1) or the magnitude (2) of an update.
+    Matrix(usize),
+    /// A (0) or B (1), stored transposed.
+    Transposed(usize),
+    /// A weight that replaces the one with this name.
+    Whole(String),
+}
+
+/// Module and meaning of a tensor name in PEFT's convention.
+fn parse(key: &str) -> Option<(&str, Part)> {
+    const ENDS: [(&str, usize); 3] =
+        [(".lora_A", 0), (".lora_B", 1), (".lora_magnitude_vector", 2)];
+    let name = key.strip_prefix(PREFIX)?;
+    let bare = name.strip_suffix(".weight").unwrap_or(name);
+    let bare = bare.strip_suffix(INFIX).unwrap_or(bare);
+    if let Some((end, at)) = ENDS.into_iter().find(|(end, _)| bare.ends_with(end)) {
+        return Some((&bare[..bare.len() - end.len()], Part::Matrix(at)));
     }
+    // The update of embeddings is stored transposed: `(B A)^T = A^T B^T`.
+    for (end, at) in [(".lora_embedding_A", 1), (".lora_embedding_B", 0)] {
+        if let Some(module) = bare.strip_suffix(end) {
+            return Some((module, Part::Transposed(at)));
+        }
+    }
+    if name.contains("lora_") {
+        return None;
+    }
+    let (module, weight) = name.rsplit_once('.')?;
+    let module = module.strip_suffix(".base_layer").unwrap_or(module);
+    let module = module.strip_suffix(".modules_to_save").unwrap_or(module);
+    matches!(weight, "weight" | "bias").then(|| (module, Part::Whole(format!("{module}.{weight}"))))
 }
 
 /// Checks that an adapter read from `origin` fits this model.

@@ -7,7 +7,9 @@
 
 use candle_core::{D, DType, Result, Tensor};
 
-use crate::ops::{AttentionDims, labelled_rows};
+use vxf_tensor::{Mask, Rows};
+
+use crate::ops::{AttentionDims, Heads, Layer, labelled_rows};
 
 pub use crate::ops::split_heads;
 
@@ -35,32 +37,6 @@ pub fn linear(x: &Tensor, w: &Tensor) -> Result<Tensor> {
     x.reshape(((), inner))?.matmul(&w.t()?)?.reshape(shape)
 }
 
-/// Removes the padding: `[B, T, H]` to `[1, N, H]`; see [`crate::ops::packed`].
-///
-/// # Errors
-///
-/// When candle rejects the shapes.
-pub fn packed(x: &Tensor, lengths: &[usize]) -> Result<Tensor> {
-    let real = |(row, &length): (usize, &usize)| x.narrow(0, row, 1)?.narrow(1, 0, length);
-    let rows = lengths.iter().enumerate().map(real).collect::<Result<Vec<_>>>()?;
-    Tensor::cat(&rows, 1)
-}
-
-/// Restores the padding: `[1, N, H]` to `[B, len, H]`; see [`crate::ops::padded`].
-///
-/// # Errors
-///
-/// When candle rejects the shapes.
-pub fn padded(x: &Tensor, lengths: &[usize], len: usize) -> Result<Tensor> {
-    let mut start = 0;
-    let mut rows = Vec::with_capacity(lengths.len());
-    for &length in lengths {
-        rows.push(x.narrow(1, start, length)?.pad_with_zeros(1, 0, len - length)?);
-        start += length;
-    }
-    Tensor::cat(&rows, 0)
-}
-
 /// Applies a linear layer and its low-rank adapter.
 ///
 /// Computes `x w^T + scale ((x * mask) a^T) b^T`; see [`crate::ops::lora_linear`].
@@ -74,13 +50,45 @@ pub fn lora_linear(
     a: &Tensor,
     b: &Tensor,
     scale: f64,
-    mask: Option<&Tensor>,
+    mask: Option<&Mask>,
 ) -> Result<Tensor> {
     let adapter = match mask {
-        Some(mask) => linear(&x.mul(&mask.detach())?, a)?,
+        Some(mask) => {
+            let factors = mask.factors(x.dtype())?.to_device(x.device())?;
+            linear(&x.mul(&factors.reshape(x.shape())?)?, a)?
+        }
         None => linear(x, a)?,
     };
     linear(x, w)?.add(&linear(&adapter, b)?.affine(scale, 0.0)?)
+}
+
+/// Applies several layers of the same input, with their adapters; see [`crate::ops::lora_linears`].
+///
+/// # Errors
+///
+/// When candle refuses the shapes, dtypes or devices.
+pub fn lora_linears(
+    x: &Tensor,
+    w: &Tensor,
+    [a, b]: [&Tensor; 2],
+    layers: &[Layer],
+    scale: f64,
+) -> Result<Tensor> {
+    let rank = b.dim(1)?;
+    let (mut column, mut row, mut first) = (0, 0, 0);
+    let mut outputs = Vec::with_capacity(layers.len());
+    for Layer { out, adapted, mask } in layers {
+        let w = w.narrow(0, column, *out)?;
+        column += out;
+        if !adapted {
+            outputs.push(linear(x, &w)?);
+            continue;
+        }
+        let (a, b) = (a.narrow(0, first, rank)?, b.narrow(0, row, *out)?);
+        outputs.push(lora_linear(x, &w, &a, &b, scale, mask.as_ref())?);
+        (row, first) = (row + out, first + rank);
+    }
+    Tensor::cat(&outputs, D::Minus1)
 }
 
 /// Looks up rows of a table `[V, H]` by indices `[..]`, the result `[.., H]`; see
@@ -226,6 +234,55 @@ pub fn attention(
 /// When the shapes, dtypes or devices differ.
 pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     gate.silu()?.mul(up)
+}
+
+/// The same for one tensor with `gate` and `up` side by side.
+///
+/// # Errors
+///
+/// When candle refuses the shape or dtype.
+pub fn swiglu_joint(x: &Tensor) -> Result<Tensor> {
+    let width = x.dim(D::Minus1)? / 2;
+    swiglu(&x.narrow(D::Minus1, 0, width)?, &x.narrow(D::Minus1, width, width)?)
+}
+
+/// Attends within each sample of dense rows; see [`crate::ops::attend`].
+///
+/// # Errors
+///
+/// When candle refuses the shapes, dtypes or devices.
+pub fn attend(x: &[&Tensor], heads: &Heads, rows: &Rows) -> Result<Tensor> {
+    let Heads { queries, keys, rotation, window } = heads;
+    let parts: Vec<Tensor> = match *x {
+        [x] => {
+            let d = x.dim(1)? / (queries + 2 * keys);
+            let part = |first: usize, count: usize| x.narrow(1, first * d, count * d);
+            vec![part(0, *queries)?, part(*queries, *keys)?, part(queries + keys, *keys)?]
+        }
+        _ => x.iter().map(|&x| x.clone()).collect(),
+    };
+    let mut samples = Vec::with_capacity(rows.samples());
+    for (range, &seen) in rows.ranges().zip(rows.seen()).filter(|(range, _)| !range.is_empty()) {
+        let turned = |index: usize, count: usize| {
+            let x = parts[index].narrow(0, range.start, range.len())?.unsqueeze(0)?;
+            match rotation {
+                Some([cos, sin]) if index < 2 => rotary(&x, count, cos, sin, 0),
+                _ => split_heads(&x, count),
+            }
+        };
+        let (q, k, v) = (turned(0, *queries)?, turned(1, *keys)?, turned(2, *keys)?);
+        samples.push(attention(&q, &k, &v, Some(&[seen]), *window)?.squeeze(0)?);
+    }
+    Tensor::cat(&samples, 0)
+}
+
+/// Multiplies `up` by the GELU of `gate` in its tanh form.
+///
+/// # Errors
+///
+/// When the shapes, dtypes or devices differ.
+pub fn geglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+    gate.gelu()?.mul(up)
 }
 
 /// Averages the cross-entropy of the logits `h w^T` over the labelled rows.

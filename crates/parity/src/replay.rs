@@ -12,8 +12,8 @@ use vxf_core::schedule::{Decay, Schedule};
 use vxf_core::step::Session;
 use vxf_core::stream::{Stream, Streams};
 use vxf_core::{
-    Backbone, Batch, Defense, Error, Gradients, Hidden, Key, Params, Perturbation, Perturber,
-    Result, Site, Step, Trainable, registry,
+    Backbone, Batch, Defense, Error, Gradients, Hidden, Key, Padding, Params, Perturbation,
+    Perturber, Result, Site, Step, Trainable, registry,
 };
 
 use vxf_hf::peft;
@@ -31,12 +31,8 @@ pub(crate) fn logits(
     let bounds = report.bounds;
     let none = Params::new();
     let ours = Measured { backbone, weights: &none }.logits(&model.batch)?;
-    let real = |tensor: &Tensor| -> Result<Vec<f64>> {
-        let rows: Vec<Vec<Vec<f64>>> = tensor.to_dtype(DType::F64)?.to_vec3()?;
-        let kept = rows.into_iter().zip(&model.batch.lengths);
-        Ok(kept.flat_map(|(row, &length)| row.into_iter().take(length).flatten()).collect())
-    };
-    report.compare("logits", bounds.logits, name, &real(&ours)?, &real(&model.logits)?);
+    let theirs = model.batch.rows().packed(&model.logits)?;
+    report.compare("logits", bounds.logits, name, &entries(&ours)?, &entries(&theirs)?);
     Ok(())
 }
 
@@ -103,6 +99,7 @@ impl Seen {
 /// Quantities of the first step.
 #[derive(Default)]
 struct First {
+    /// As it was recorded: `[samples, columns, width]`.
     perturbation: Option<Hidden>,
     gradients: Option<Gradients>,
 }
@@ -300,7 +297,7 @@ fn drift(
     let sites: Vec<_> = (0..backbone.architecture().layers).map(Site::attention_output).collect();
     let mut sum = 0.0;
     for batch in batches {
-        let batch = Batch { mask_padding: false, ..batch.clone() };
+        let batch = batch.with_padding(Padding::Seen);
         let before = Measured { backbone, weights: before }.hidden(&batch, &sites)?;
         let after = Measured { backbone, weights: after }.hidden(&batch, &sites)?;
         for (site, after) in &after {
@@ -327,8 +324,12 @@ struct Replayed {
 }
 
 impl Perturber for Replayed {
-    fn perturb(&mut self, _step: &mut Step<'_>) -> Result<Perturbation> {
-        let scaled = self.noise.iter().map(|(site, noise)| Ok((*site, (noise * self.factor)?)));
+    fn perturb(&mut self, step: &mut Step<'_>) -> Result<Perturbation> {
+        let main = step.main();
+        let rows = step.batch(&main)?.rows();
+        // The recording has noise on padding too, which no real position sees.
+        let scaled = self.noise.iter();
+        let scaled = scaled.map(|(site, it)| Ok((*site, (rows.packed(it)? * self.factor)?)));
         Ok(Perturbation::Hidden(scaled.collect::<Result<_>>()?))
     }
 }
@@ -349,7 +350,11 @@ impl Perturber for FirstStep<dyn Perturber> {
     fn perturb(&mut self, step: &mut Step<'_>) -> Result<Perturbation> {
         let perturbation = self.inner.perturb(step)?;
         if let (0, Perturbation::Hidden(hidden)) = (step.index(), &perturbation) {
-            self.remember(|first| first.perturbation = Some(hidden.clone()));
+            let main = step.main();
+            let rows = step.batch(&main)?.rows();
+            let wide = hidden.iter().map(|(site, it)| Ok((*site, rows.padded(it)?)));
+            let wide = wide.collect::<Result<Hidden>>()?;
+            self.remember(|first| first.perturbation = Some(wide));
         }
         Ok(perturbation)
     }

@@ -74,7 +74,7 @@ pub fn check(layer: &Layer) -> Result<()> {
     for (key, text, kind) in settings(layer) {
         let path = Path::new(&text);
         let (what, there) = match kind {
-            Kind::Model => ("a model directory", path.is_dir()),
+            Kind::Model => ("a model directory", path.is_dir() || is_gguf(path)),
             Kind::Data => ("a file or a directory", path.exists()),
             Kind::Local => continue,
         };
@@ -109,6 +109,11 @@ fn advice(place: &Place, path: &Path, kind: Kind) -> String {
     }
 }
 
+/// Whether a path is that of a GGUF file.
+fn is_gguf(path: &Path) -> bool {
+    path.is_file() && path.extension().is_some_and(|end| end.eq_ignore_ascii_case("gguf"))
+}
+
 /// All settings of `layer` that are paths: key, path, and kind.
 fn settings(layer: &Layer) -> Vec<(String, String, Kind)> {
     let mut found = Vec::new();
@@ -119,6 +124,8 @@ fn settings(layer: &Layer) -> Vec<(String, String, Kind)> {
     };
     let model = layer.get("model.path").filter(|path| path.as_str() != Some(EMBEDDED));
     add("model.path".into(), model, Kind::Model);
+    let base = layer.get("model.base").filter(|base| base.as_str() != Some(""));
+    add("model.base".into(), base, Kind::Model);
     let adapters = layer.get("model.adapters").and_then(Value::as_array);
     for (index, adapter) in adapters.into_iter().flatten().enumerate() {
         add(format!("model.adapters.{index}"), Some(adapter), Kind::Model);

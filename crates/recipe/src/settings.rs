@@ -137,6 +137,9 @@ vxf_core::config! {
         pub path: String = EMBEDDED.to_owned(),
         /// Type of weights and activations, whatever the stored type: f32, f64, bf16 or f16.
         pub dtype: Precision = Precision::F32,
+        /// The model that an adapter belongs to, if `path` is an adapter; by default the one that the
+        /// adapter names.
+        pub base: String = String::new(),
         /// Adapters in PEFT's layout that are merged into the weights first, in this order.
         pub adapters: Vec<String> = Vec::new(),
         /// Values that its `config.json` must have. If the model is missing, `vxf validate` estimates the
@@ -247,10 +250,11 @@ impl TrainingSettings {
         }
     }
 
-    /// Number of optimiser steps of a stage with this many samples.
+    /// Number of optimiser steps of a stage with this many samples. The last step of an epoch may have
+    /// fewer micro-batches.
     pub fn steps(&self, samples: usize) -> u64 {
         let batches = samples.div_ceil(self.batch_size.max(1)) as u64;
-        self.epochs.saturating_mul(batches).div_ceil(self.accumulation.max(1) as u64)
+        self.epochs.saturating_mul(batches.div_ceil(self.accumulation.max(1) as u64))
     }
 
     /// Number of warm-up steps among `steps`.

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
+use tempfile::TempDir;
 use vxf_data::{LocalRepository, Locate, Repository, Source};
+use vxf_hf::gguf;
 use vxf_hub::{Hub, Kind, Reference};
 
 use vxf_recipe::instead::{holds, instead};
@@ -25,6 +27,8 @@ pub struct Access {
     notes: Option<Notes>,
     commits: Mutex<BTreeMap<String, String>>,
     warnings: Mutex<Vec<String>>,
+    /// Directories made of GGUF files.
+    unpacked: Mutex<BTreeMap<PathBuf, TempDir>>,
 }
 
 impl Access {
@@ -33,8 +37,9 @@ impl Access {
     /// # Errors
     /// When an environment variable has an invalid value.
     pub fn new(offline: bool) -> Result<Self> {
-        let (commits, warnings) = (Mutex::default(), Mutex::default());
-        Ok(Self { hub: Hub::from_env(offline)?, progress: None, notes: None, commits, warnings })
+        let hub = Hub::from_env(offline)?;
+        let (commits, warnings, unpacked) = Default::default();
+        Ok(Self { hub, progress: None, notes: None, commits, warnings, unpacked })
     }
 
     /// Sets the callback for downloads: file, bytes done, bytes in total.
@@ -60,9 +65,13 @@ impl Access {
     pub fn model(&self, name: &str) -> Result<PathBuf> {
         match reference(name)? {
             None => match Path::new(name) {
+                path if gguf::is_gguf(path) && path.is_file() => self.unpacked(path),
                 path if path.is_dir() => {
                     self.examine(path);
-                    Ok(path.to_owned())
+                    match gguf::alone(path) {
+                        Some(file) => self.unpacked(&file),
+                        None => Ok(path.to_owned()),
+                    }
                 }
                 path => Err(Error::NoModel { path: path.to_owned(), instead: instead(path) }),
             },
@@ -70,20 +79,37 @@ impl Access {
         }
     }
 
+    /// A directory with the files that the GGUF file `file` implies. It lives as long as this.
+    fn unpacked(&self, file: &Path) -> Result<PathBuf> {
+        let mut unpacked = self.unpacked.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(place) = unpacked.get(file) {
+            return Ok(place.path().to_owned());
+        }
+        let place = tempfile::tempdir().map_err(Error::io("create", &std::env::temp_dir()))?;
+        gguf::unpack(file, place.path())?;
+        let path = place.path().to_owned();
+        unpacked.insert(file.to_owned(), place);
+        Ok(path)
+    }
+
     /// Warns once about each file in `directory` that other users could have changed.
     pub(crate) fn examine(&self, directory: &Path) {
         let adapter = directory.join("adapter");
         let places = [directory, &adapter].into_iter().filter(|place| place.is_dir());
-        for remark in places.flat_map(permissions::remarks) {
-            let mut known = self.warnings.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            if !known.contains(&remark) {
-                self.note(&format!("warning: {remark}"));
-                known.push(remark);
-            }
+        places.flat_map(permissions::remarks).for_each(|remark| self.warn(&remark));
+    }
+
+    /// Warns about a file, once.
+    pub(crate) fn warn(&self, text: &str) {
+        let mut known = self.warnings.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if !known.iter().any(|warning| warning == text) {
+            self.note(&format!("warning: {text}"));
+            known.push(text.to_owned());
         }
     }
 
-    /// All warnings about directories that other users could have changed.
+    /// All warnings about the files of models: unknown keys, unused tensors, and directories that other
+    /// users could have changed.
     pub fn warnings(&self) -> Vec<String> {
         self.warnings.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }
@@ -161,6 +187,9 @@ pub fn check_target(target: &str) -> Result<()> {
     }
     let path = Path::new(target);
     let has = |name: &str| path.join(name).is_file();
+    if gguf::is_gguf(path) && path.is_file() {
+        return Ok(());
+    }
     let problem = match (path.is_dir(), has("config.json") || has("adapter_config.json")) {
         (true, true) => return Ok(()),
         (true, false) => format!("neither a run nor a model directory; {}", holds(path)),

@@ -3,15 +3,16 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Weak};
 
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
-use vxf_core::{Backbone, Lora, Params, Trainable};
-use vxf_data::{Codec, TemplateChoice};
+use vxf_core::{Backbone, Params, Trainable};
+use vxf_data::{Check, Codec, Sample, TemplateChoice};
 use vxf_hf::checkpoint::{Checkpoint, Format};
-use vxf_hf::peft;
-use vxf_hf::{Outline, load_backbone, outline};
+use vxf_hf::peft::{self, ADAPTER_CONFIG};
+use vxf_hf::{Adapter, Outline, load_backbone, outline};
+use vxf_untrusted::not_used;
 
 use crate::access::Access;
 use crate::device::device;
@@ -43,13 +44,15 @@ pub struct Base {
     /// Its weights and configuration, with the adapters of the recipe merged in.
     pub checkpoint: Checkpoint,
     /// Its tokenizer with the recipe's template.
-    pub codec: Codec,
+    pub codec: Arc<Codec>,
     /// Its shapes.
     pub outline: Outline,
     /// Its directory; `None` for the embedded model.
     pub directory: Option<PathBuf>,
-    /// Digests of the merged adapters.
-    adapters: Vec<String>,
+    /// The merged adapters: their directories and digests.
+    adapters: Vec<(PathBuf, String)>,
+    /// What the user should know about the files of the model.
+    pub remarks: Vec<String>,
     device: Device,
     dtype: DType,
     shared: Mutex<Option<Weak<dyn Backbone>>>,
@@ -80,14 +83,19 @@ impl Base {
         device: Device,
         access: &Access,
     ) -> Result<Self> {
+        let mut places = Vec::new();
         let (mut checkpoint, codec, directory) = match settings.path.as_str() {
             EMBEDDED => (vxf_world::base()?, vxf_world::codec()?, None),
             path => {
-                let directory = access.model(path)?;
+                let (directory, beside) = with_adapter(path, &settings.base, access)?;
+                places.extend(beside);
                 let checkpoint = Checkpoint::open(&directory)?;
                 (checkpoint, Codec::open(&directory, template)?, Some(directory))
             }
         };
+        for adapter in &settings.adapters {
+            places.push(access.model(adapter)?);
+        }
         let name = match settings.path.as_str() {
             EMBEDDED => "the embedded model".to_owned(),
             path => path.to_owned(),
@@ -97,17 +105,20 @@ impl Base {
                 .note(&format!("{name}: weights in pickled files, read without running any code"));
         }
         expected_shape(&name, checkpoint.raw_config(), settings)?;
-        let outline = outline(checkpoint.raw_config(), &name)?;
+        let plain = outline(checkpoint.raw_config(), &name)?;
+        let mut remarks = codec.remarks().to_vec();
+        remarks.extend(not_used("config.json", &plain.unknown));
+        remarks.extend(checkpoint.remarks(&plain));
+        remarks.iter().for_each(|remark| access.warn(&format!("{name}: {remark}")));
         let mut adapters = Vec::new();
-        for adapter in &settings.adapters {
-            let (lora, weights) = peft::read(&access.model(adapter)?, DType::F32, &Device::Cpu)?;
-            adapters.push(adapter_digest(&lora, &weights)?);
-            checkpoint = checkpoint.merged(&Trainable::Lora(lora), &weights)?;
+        for place in places {
+            let adapter = Adapter::read(&place, DType::F32, &Device::Cpu)?;
+            adapter.remarks.iter().for_each(|remark| access.warn(remark));
+            adapters.push((place, adapter_digest(&adapter)?));
+            checkpoint = checkpoint.adapted(&adapter)?;
         }
-        codec.fits(outline.architecture.vocabulary).map_err(|error| Error::Tokenizer {
-            origin: name.clone(),
-            problem: error.to_string(),
-        })?;
+        let outline = outline(checkpoint.raw_config(), &name)?;
+        let codec = Arc::new(codec.for_vocabulary(outline.architecture.vocabulary));
         let dtype = settings.dtype.into();
         let (shared, ready) = (Mutex::new(None), Mutex::new(None));
         Ok(Self {
@@ -117,6 +128,7 @@ impl Base {
             outline,
             directory,
             adapters,
+            remarks,
             device,
             dtype,
             shared,
@@ -127,6 +139,11 @@ impl Base {
     /// Whether it is the embedded model.
     pub fn embedded(&self) -> bool {
         self.directory.is_none()
+    }
+
+    /// The directories of the adapters that are merged into it, in order.
+    pub fn adapters(&self) -> impl Iterator<Item = &Path> {
+        self.adapters.iter().map(|(place, _)| place.as_path())
     }
 
     /// The type it computes in.
@@ -183,13 +200,19 @@ impl Base {
         Ok(load_backbone(checkpoint, self.dtype, &self.device)?)
     }
 
+    /// Checks that its template can format a sample.
+    pub fn check(&self) -> Arc<Check> {
+        let codec = self.codec.clone();
+        Arc::new(move |sample: &Sample, test| codec.check(sample, test))
+    }
+
     /// Digests of its files. Reads all of them.
     ///
     /// # Errors
     /// When a file cannot be read.
     pub fn digests(&self) -> Result<ModelDigests> {
         let digest = |bytes: &[u8]| hex::encode(Sha256::digest(bytes));
-        let adapters = self.adapters.clone();
+        let adapters = self.adapters.iter().map(|(_, digest)| digest.clone()).collect();
         match &self.directory {
             None => Ok(ModelDigests {
                 config: digest(vxf_world::CONFIG.as_bytes()),
@@ -211,6 +234,52 @@ impl Base {
         let positions = self.outline.architecture.positions;
         if max_length == 0 { positions } else { max_length.min(positions) }
     }
+}
+
+/// The directory of the model `path`, and the adapter that belongs to it, if there is one.
+///
+/// An adapter beside the weights is attached, as in transformers. For a directory that is only an
+/// adapter, the model is `base`, or the one that the adapter names.
+fn with_adapter(path: &str, base: &str, access: &Access) -> Result<(PathBuf, Option<PathBuf>)> {
+    let directory = access.model(path)?;
+    if !directory.join(ADAPTER_CONFIG).is_file() {
+        return match base {
+            "" => Ok((directory, None)),
+            base => Err(Error::NoModel {
+                path: directory,
+                instead: format!("; `model.base` is {base}, but this is a model, not an adapter"),
+            }),
+        };
+    }
+    if base.is_empty() && vxf_hf::checkpoint::has_weights(&directory) {
+        access.note(&format!("{path}: the adapter beside the weights is merged into the model"));
+        return Ok((directory.clone(), Some(directory)));
+    }
+    let named = match base {
+        "" => peft::base_name(&directory)?,
+        base => Some(base.to_owned()),
+    };
+    let Some(named) = named else {
+        let instead = "; this is an adapter that names no base; give it as `--base` (`model.base`)";
+        return Err(Error::NoModel { path: directory, instead: instead.to_owned() });
+    };
+    access.note(&format!("{path}: an adapter; it is merged into its base {named}"));
+    // A relative path is that of the adapter's author: it may be meant from the adapter's place.
+    let beside = directory.join("..").join(&named);
+    let model = match access.model(&named) {
+        Ok(model) => model,
+        Err(_) if base.is_empty() && beside.join("config.json").is_file() => beside,
+        Err(Error::NoModel { path, .. }) => {
+            let instead = format!(
+                "; the adapter {} names it as its base; give another place as `--base` \
+                 (`model.base`)",
+                directory.display()
+            );
+            return Err(Error::NoModel { path, instead });
+        }
+        Err(error) => return Err(error),
+    };
+    Ok((model, Some(directory)))
 }
 
 /// Checks that `config.json` has the values of `model.shape`.
@@ -255,15 +324,27 @@ pub(crate) fn directory_digest(directory: &Path) -> Result<String> {
     files_digest(&files)
 }
 
-/// SHA-256 of an adapter's settings and weights.
-fn adapter_digest(lora: &Lora, weights: &Params) -> Result<String> {
+/// SHA-256 of what an adapter changes.
+fn adapter_digest(adapter: &Adapter) -> Result<String> {
     let mut hash = Sha256::new();
-    hash.update(json!(lora).to_string());
-    for (name, weight) in weights.iter() {
-        hash.update(format!("\n{name} {:?}\n", weight.dims()));
-        for value in weight.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()? {
+    let mut add = |name: &str, tensor: &Tensor| -> Result<()> {
+        hash.update(format!("\n{name} {:?}\n", tensor.dims()));
+        for value in tensor.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()? {
             hash.update(value.to_le_bytes());
         }
+        Ok(())
+    };
+    for (module, update) in &adapter.updates {
+        let scale = Tensor::new(&[update.scale as f32], &Device::Cpu)?;
+        for (part, tensor) in [("A", &update.a), ("B", &update.b), ("scale", &scale)] {
+            add(&format!("{module} {part}"), tensor)?;
+        }
+        if let Some(magnitude) = &update.magnitude {
+            add(&format!("{module} magnitude"), magnitude)?;
+        }
+    }
+    for (name, tensor) in adapter.replaced.iter() {
+        add(name, tensor)?;
     }
     Ok(hex::encode(hash.finalize()))
 }

@@ -93,6 +93,30 @@ fn lanes<T: Copy + Into<f64>>(values: &[T]) -> f64 {
     sums.iter().sum::<f64>() + rest
 }
 
+/// `factor * tensor`, on all threads of a CPU.
+pub fn scaled(tensor: &Tensor, factor: f64) -> Result<Tensor> {
+    /// Elements per unit of parallel work.
+    const CHUNK: usize = 1 << 14;
+    macro_rules! product {
+        ($values:expr, $span:expr, $factor:expr) => {{
+            let mut product = Vec::new();
+            let values = $values[$span].par_iter().with_min_len(CHUNK);
+            values.map(|value| value * $factor).collect_into_vec(&mut product);
+            Tensor::from_vec(product, tensor.shape(), tensor.device())
+        }};
+    }
+    let (storage, layout) = tensor.storage_and_layout();
+    match (&*storage, layout.contiguous_offsets()) {
+        (Storage::Cpu(CpuStorage::F32(values)), Some((start, end))) => {
+            product!(values, start..end, factor as f32)
+        }
+        (Storage::Cpu(CpuStorage::F64(values)), Some((start, end))) => {
+            product!(values, start..end, factor)
+        }
+        _ => tensor.detach() * factor,
+    }
+}
+
 /// The first NaN or infinity of a contiguous CPU tensor.
 pub fn not_finite(tensor: &Tensor) -> Result<Option<f64>> {
     macro_rules! first {

@@ -40,3 +40,11 @@ pub fn instructions() -> &'static str {
     #[allow(unreachable_code, reason = "every other architecture has one set of them")]
     "default"
 }
+
+/// The number of elements of `T` in the widest vectors of this processor.
+pub fn lanes<T>() -> usize {
+    /// Bytes of a vector without AVX-512.
+    const NARROW: usize = 32;
+    let bytes = if instructions() == "avx512f" { 2 * NARROW } else { NARROW };
+    bytes / size_of::<T>()
+}

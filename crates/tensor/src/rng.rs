@@ -6,7 +6,6 @@
 use candle_core::{DType, Device, Tensor};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use crate::Result;
@@ -74,44 +73,11 @@ impl Key {
         self.tensor(values, shape, dtype, device)
     }
 
-    /// An inverted-dropout mask: 0 with probability `p`, else `1 / (1 - p)`.
-    pub fn dropout(
-        &self,
-        p: f64,
-        shape: &[usize],
-        dtype: DType,
-        device: &Device,
-    ) -> Result<Tensor> {
-        #[cfg(feature = "cuda")]
-        if let (Device::Cuda(cuda), DType::F32 | DType::BF16) = (device, dtype) {
-            let mask = vxf_cuda::dropout(cuda, self.0, p, shape.iter().product(), dtype)?;
-            return Ok(vxf_cuda::tensor(mask, shape));
-        }
-        let keep = 1.0 / (1.0 - p);
-        let mask = match dtype {
-            DType::F32 => Tensor::from_vec(self.mask(p, keep as f32, shape), shape, &Device::Cpu)?,
-            _ => Tensor::from_vec(self.mask(p, keep, shape), shape, &Device::Cpu)?,
-        };
-        mask.to_dtype(dtype)?.to_device(device)
-    }
-
-    /// Zeros with probability `p`, else `keep`: one generator's draws, computed in pieces on all
-    /// threads.
-    fn mask<T: Copy + Default + Send + Sync>(&self, p: f64, keep: T, shape: &[usize]) -> Vec<T> {
-        const PIECE: usize = 1 << 12;
-        /// Generator words per draw.
-        const WORDS: usize = 2;
-        let mut mask = vec![T::default(); shape.iter().product()];
-        mask.par_chunks_mut(PIECE).enumerate().for_each(|(piece, mask)| {
-            let mut rng = self.rng();
-            rng.set_word_pos((piece * PIECE * WORDS) as u128);
-            for value in mask {
-                if rng.random::<f64>() >= p {
-                    *value = keep;
-                }
-            }
-        });
-        mask
+    /// The key as the eight words that a generator starts from.
+    pub(crate) fn words(&self) -> [u32; 8] {
+        let word =
+            |bytes: &[u8]| bytes.iter().rev().fold(0, |word, byte| word << 8 | u32::from(*byte));
+        std::array::from_fn(|at| word(&self.0[4 * at..][..4]))
     }
 
     fn tensor(
@@ -140,23 +106,6 @@ mod tests {
         assert_ne!(key.child("\u{1}\0\0\0\0\0\0\0"), key.index(1));
     }
 
-    /// Drawing in pieces equals one long draw.
-    #[test]
-    fn a_mask_is_one_draw() -> Result<()> {
-        let (key, count) = (Key::root(5), 20_001);
-        let mut rng = key.rng();
-        let drawn: Vec<f64> = (0..count).map(|_| rng.random()).collect();
-        for dtype in [DType::F64, DType::F32] {
-            let mask = key.dropout(0.1, &[count], dtype, &Device::Cpu)?;
-            let mask = mask.to_dtype(DType::F64)?.to_vec1::<f64>()?;
-            let kept = drawn.iter().zip(&mask).all(|(&draw, &mask)| (draw >= 0.1) == (mask > 0.0));
-            assert!(kept);
-            let most = mask.iter().copied().fold(0.0, f64::max);
-            assert!((most - 1.0 / 0.9).abs() < 1e-7);
-        }
-        Ok(())
-    }
-
     #[test]
     fn draws_have_their_moments() -> Result<()> {
         let normal = Key::root(1).normal(&[20_001], DType::F64, &Device::Cpu)?.to_vec1::<f64>()?;
@@ -165,8 +114,6 @@ mod tests {
         // Five standard errors at n = 20 001.
         assert!(mean.abs() < 0.036, "mean {mean}");
         assert!((variance - 1.0).abs() < 0.05, "variance {variance}");
-        let mask = Key::root(1).dropout(0.25, &[10_000], DType::F32, &Device::Cpu)?;
-        assert!((mask.mean_all()?.to_scalar::<f32>()? - 1.0).abs() < 0.03);
         Ok(())
     }
 }

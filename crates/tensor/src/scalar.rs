@@ -6,7 +6,7 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use crate::Result;
+use crate::{Result, numeric};
 
 /// A number that is known on the CPU or still pending on a device.
 #[derive(Clone, Debug)]
@@ -91,7 +91,7 @@ impl Scalar {
     /// A tensor times this scalar, rounded once to the tensor's dtype.
     pub fn scale(&self, tensor: &Tensor) -> Result<Tensor> {
         let factor = match &self.0 {
-            Kind::Known(value) => return tensor * *value,
+            Kind::Known(value) => return numeric::scaled(tensor, *value),
             Kind::Pending(factor) => factor,
         };
         #[cfg(feature = "cuda")]

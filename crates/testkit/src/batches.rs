@@ -1,16 +1,17 @@
 //! Random samples: several lengths, padding, ignored labels.
 
 use candle_core::{Device, Tensor};
+use proptest::strategy::Strategy;
 use rand::Rng;
 use vxf_core::batch::IGNORED;
-use vxf_core::{Batch, Example, Key, Result};
+use vxf_core::{Batch, Example, Key, Padding, Result};
 
 /// Samples before padding.
 #[derive(Clone, Debug)]
 pub struct Rows {
     tokens: Vec<Vec<u32>>,
     labels: Vec<Vec<i64>>,
-    mask_padding: bool,
+    padding: Padding,
 }
 
 impl Rows {
@@ -20,7 +21,7 @@ impl Rows {
     /// sometimes a whole sample has none.
     pub fn random(count: usize, longest: usize, vocabulary: usize, key: &Key) -> Self {
         let mut rng = key.child("rows").rng();
-        let mut rows = Self { tokens: Vec::new(), labels: Vec::new(), mask_padding: true };
+        let mut rows = Self { tokens: Vec::new(), labels: Vec::new(), padding: Padding::LeftOut };
         for row in 0..count {
             let length = rng.random_range(2..=longest.max(2));
             let tokens: Vec<_> =
@@ -38,16 +39,15 @@ impl Rows {
         rows
     }
 
-    /// Sets whether padded keys are hidden from attention.
-    pub fn with_mask_padding(self, mask_padding: bool) -> Self {
-        Self { mask_padding, ..self }
+    /// Sets the treatment of padding.
+    pub fn with_padding(self, padding: Padding) -> Self {
+        Self { padding, ..self }
     }
 
     /// All of them as one batch.
     pub fn batch(&self, device: &Device) -> Result<Batch> {
         let tokens: Vec<_> = self.tokens.iter().map(Vec::as_slice).collect();
-        let batch = Batch::from_rows(&tokens, &self.labels, device)?;
-        Ok(Batch { mask_padding: self.mask_padding, ..batch })
+        Ok(Batch::from_rows(&tokens, &self.labels, device)?.with_padding(self.padding))
     }
 
     /// The samples as `parts` batches of about equal size.
@@ -59,6 +59,11 @@ impl Rows {
         };
         self.tokens.chunks(size).zip(self.labels.chunks(size)).map(part).collect()
     }
+}
+
+/// Every treatment of padding.
+pub fn paddings() -> impl Strategy<Value = Padding> {
+    proptest::sample::select(vec![Padding::LeftOut, Padding::Hidden, Padding::Seen])
 }
 
 /// A random batch.
@@ -90,6 +95,14 @@ pub fn widened(batch: &Batch, extra: usize) -> Result<Batch> {
         tokens: Tensor::cat(&[&batch.tokens, &padding], 1)?,
         targets: targets.collect(),
         lengths: batch.lengths.clone(),
-        mask_padding: batch.mask_padding,
+        padding: batch.padding,
     })
+}
+
+/// The rows of `x` `[positions, width]` that belong to real positions of `batch`.
+pub fn real_rows(batch: &Batch, x: &Tensor) -> Result<Tensor> {
+    let real = |&(_, (sample, at)): &(u32, (usize, usize))| at < batch.lengths[sample];
+    let rows = batch.rows();
+    let rows: Vec<u32> = (0..).zip(rows.positions()).filter(real).map(|(row, _)| row).collect();
+    Ok(x.index_select(&Tensor::new(rows, x.device())?, 0)?)
 }

@@ -8,9 +8,9 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use vxf_core::adapter::{Lora, Trainable};
 use vxf_core::engine::Recompute;
-use vxf_core::{Backbone, Batch, Key, Params, Result, Site, SiteSelection};
+use vxf_core::{Backbone, Batch, Key, Padding, Params, Result, Site, SiteSelection};
 
-use crate::batches::Rows;
+use crate::batches::{Rows, paddings};
 use crate::toy::{Toy, ToyShape};
 
 /// A random case: a toy, its trainable set, samples and sites.
@@ -26,9 +26,9 @@ pub struct Case {
     pub rows: usize,
     /// The most tokens in a sample.
     pub longest: usize,
-    /// Whether padded keys are hidden.
-    pub mask_padding: bool,
-    /// The requested sites, as a recipe spells them.
+    /// How padding is treated.
+    pub padding: Padding,
+    /// Sites that are asked for, as a recipe spells them.
     pub sites: Vec<String>,
     /// Whether each block is computed again in the backward pass.
     pub blockwise: bool,
@@ -61,7 +61,7 @@ impl Case {
     pub fn samples(&self) -> Rows {
         let key = Key::root(self.seed).child("samples");
         Rows::random(self.rows, self.longest, self.shape.vocabulary, &key)
-            .with_mask_padding(self.mask_padding)
+            .with_padding(self.padding)
     }
 
     /// The samples as one batch.
@@ -99,7 +99,7 @@ impl Case {
 /// Cases of all kinds, most with dropout.
 pub fn cases() -> impl Strategy<Value = Case> {
     let shape = (1usize..=3, 2usize..=8, prop_oneof![Just(0.0), Just(0.3)]);
-    let samples = (1usize..=4, 2usize..=7, any::<bool>());
+    let samples = (1usize..=4, 2usize..=7, paddings());
     let sites = proptest::sample::subsequence(
         vec!["embedding", "attention_output", "mlp_output", "block_output", "block_output.0"],
         1..=3,
@@ -107,7 +107,7 @@ pub fn cases() -> impl Strategy<Value = Case> {
     let modes = (any::<bool>(), any::<bool>(), any::<bool>());
     (shape, samples, sites, modes, any::<u64>()).prop_map(|(shape, samples, sites, modes, seed)| {
         let (layers, width, dropout) = shape;
-        let (rows, longest, mask_padding) = samples;
+        let (rows, longest, padding) = samples;
         let (double, lora, blockwise) = modes;
         Case {
             shape: ToyShape { layers, width, dropout, ..ToyShape::default() },
@@ -115,7 +115,7 @@ pub fn cases() -> impl Strategy<Value = Case> {
             lora,
             rows,
             longest,
-            mask_padding,
+            padding,
             sites: sites.into_iter().map(str::to_owned).collect(),
             blockwise,
             seed,

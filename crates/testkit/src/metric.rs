@@ -80,9 +80,7 @@ impl Backbone for Table {
     }
 
     fn embed(&self, tokens: &Tensor, _pass: &Pass<'_>) -> Result<Tensor> {
-        let (rows, columns) = tokens.dims2()?;
-        let hidden = self.rows.index_select(&tokens.flatten_all()?, 0)?;
-        Ok(hidden.reshape((rows, columns, self.architecture.width))?)
+        Ok(self.rows.index_select(tokens, 0)?)
     }
 
     fn block(&self, layer: usize, hidden: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {

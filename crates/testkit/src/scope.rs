@@ -1,6 +1,6 @@
 //! The scopes of a radius.
 
-use vxf_core::{Hidden, Result};
+use vxf_core::{Hidden, Result, Rows};
 
 use crate::numbers::entries;
 
@@ -27,20 +27,21 @@ impl Scope {
         matches!(self, Self::PerExample | Self::PerToken)
     }
 
-    /// The entries of `hidden`, grouped by budget, in f64 and in a fixed order.
-    pub fn groups(self, hidden: &Hidden) -> Result<Vec<Vec<f64>>> {
+    /// The entries of `hidden`, grouped by budget, in f64 and in a fixed order; `rows` is the index of its
+    /// rows.
+    pub fn groups(self, hidden: &Hidden, rows: &Rows) -> Result<Vec<Vec<f64>>> {
+        let samples: Vec<usize> = rows.positions().map(|(sample, _)| sample).collect();
         let mut groups: Vec<Vec<f64>> = Vec::new();
         for (number, tensor) in hidden.values().enumerate() {
-            let (rows, columns, width) = tensor.dims3()?;
+            let (_, width) = tensor.dims2()?;
             for (at, value) in entries(tensor)?.into_iter().enumerate() {
-                let (row, position) = (at / (columns * width), at / width);
+                let row = at / width;
                 let group = match self {
                     Self::Global => 0,
                     Self::PerSite => number,
-                    Self::PerExample => row,
-                    Self::PerToken => position,
+                    Self::PerExample => samples[row],
+                    Self::PerToken => row,
                 };
-                debug_assert!(row < rows);
                 if groups.len() <= group {
                     groups.resize(group + 1, Vec::new());
                 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use vxf_core::backbone::{Architecture, Decoder, Parameter, Part};
-use vxf_core::{Backbone, Key, Params, Pass, Result, Trainable};
+use vxf_core::{Backbone, Key, Params, Pass, Result, Rows, Trainable};
 use vxf_testkit::backbone::{gradients, trainable, walk};
 use vxf_testkit::{Toy, ToyShape};
 
@@ -17,9 +17,9 @@ enum Defect {
     WrongGradient,
     /// Lets every position see the whole sequence.
     SeesTheFuture,
-    /// Skips more than the padding where the padding may be skipped.
-    SkipsTooMuch,
-    /// Does not draw dropout from the pass's key.
+    /// Leaves out more than the padding where that is not computed.
+    LeavesOutTooMuch,
+    /// Draws dropout from something else than the pass's key.
     WildDropout,
     /// Does not start from its own weights.
     WrongStart,
@@ -72,12 +72,13 @@ impl Backbone for Broken {
             Defect::WrongGradient if layer == 0 => {
                 Ok((out.detach() + (&out - out.detach())? * 0.5)?)
             }
-            Defect::SkipsTooMuch if pass.real_rows().is_some() => Ok(hidden.clone()),
-            Defect::SeesTheFuture => Ok(out.broadcast_add(&out.mean_keepdim(1)?)?),
+            Defect::LeavesOutTooMuch if !pass.rows().is_rectangle() => Ok(hidden.clone()),
+            Defect::SeesTheFuture => Ok(out.broadcast_add(&out.mean_keepdim(0)?)?),
             Defect::WildDropout => {
                 let draw = self.draws.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                let mask = Key::root(draw).dropout(0.3, out.dims(), out.dtype(), out.device())?;
-                Ok((out * mask)?)
+                let (width, rows) = (out.dim(1)?, pass.rows());
+                let mask = Key::root(draw).mask(0.3, rows, width, out.dtype(), out.device())?;
+                Ok((&out * mask.factors(out.dtype())?)?)
             }
             _ => Ok(out),
         }
@@ -139,14 +140,13 @@ struct Forgetful<'a> {
 }
 
 impl Decoder for Forgetful<'_> {
-    fn advance(&mut self, tokens: &Tensor) -> Result<Tensor> {
-        let pass = Pass::new(self.weights);
+    fn advance(&mut self, tokens: &Tensor, rows: &Rows) -> Result<Tensor> {
+        let pass = Pass::new(self.weights, rows);
         let mut hidden = self.toy.embed(tokens, &pass)?;
         for layer in 0..self.toy.architecture().layers {
             hidden = self.toy.block(layer, &hidden, &pass)?;
         }
-        let last = hidden.narrow(1, tokens.dim(1)? - 1, 1)?.contiguous()?;
-        Ok(self.toy.head(&last, &pass)?.squeeze(1)?)
+        self.toy.head(&rows.last_of_each(&hidden)?, &pass)
     }
 }
 
@@ -165,7 +165,7 @@ fn each_defect_is_found() {
     refused(|| gradients::computes_only_requested_gradients(broken(Defect::CutsGradient)));
     refused(|| gradients::a_subset_has_the_gradients_of_all(broken(Defect::WrongLayer)));
     refused(|| gradients::a_subset_has_the_gradients_of_all(broken(Defect::WrongPart)));
-    refused(|| gradients::unused_padding_may_be_skipped(broken(Defect::SkipsTooMuch)));
+    refused(|| gradients::every_layout_is_the_same_step(broken(Defect::LeavesOutTooMuch)));
     refused(|| walk::does_not_see_the_future(broken(Defect::SeesTheFuture)));
     refused(|| walk::padding_is_inert(broken(Defect::SeesTheFuture)));
     refused(|| walk::recompute_draws_the_same_dropout(broken(Defect::WildDropout)));

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use candle_core::{DType, Tensor};
 use vxf_core::numeric::sum_of_squares;
 use vxf_core::step::Role;
-use vxf_core::{Hidden, Perturbation, Perturber, Result, Step};
+use vxf_core::{Hidden, Perturbation, Perturber, Result, Rows, Step};
 use vxf_testkit::Scope;
 use vxf_testkit::perturber::{self, Asked, accumulation, gradient};
 use vxf_testkit::training::Nothing;
@@ -61,7 +61,8 @@ impl Perturber for Simple {
                 *tensor = tensor.ones_like()?;
             }
         }
-        let factors = self.factors(&hidden)?;
+        let main = step.main();
+        let factors = self.factors(&hidden, &step.batch(&main)?.rows())?;
         for (number, tensor) in hidden.values_mut().enumerate() {
             let wide = tensor.to_dtype(DType::F64)?.broadcast_mul(&factors[number])?;
             *tensor = wide.to_dtype(tensor.dtype())?;
@@ -71,8 +72,8 @@ impl Perturber for Simple {
 }
 
 impl Simple {
-    /// The factor on the gradient at each site, `[batch, sequence, 1]` or one for all.
-    fn factors(&self, hidden: &Hidden) -> Result<Vec<Tensor>> {
+    /// What the gradient at each site is multiplied by, `[positions, 1]` or one for all.
+    fn factors(&self, hidden: &Hidden, rows: &Rows) -> Result<Vec<Tensor>> {
         let reach = match self.defect {
             Some(Defect::TooFar) => self.asked.rho * (1.0 + 1e-5),
             Some(Defect::Downhill) => -self.asked.rho,
@@ -87,22 +88,27 @@ impl Simple {
         };
         let constant = |squares: f64| Tensor::new(&[squares], &candle_core::Device::Cpu);
         let own = hidden.values().map(sum_of_squares).collect::<candle_core::Result<Vec<_>>>()?;
-        let axes: &[usize] = match self.asked.scope {
+        match self.asked.scope {
             Scope::Global => {
                 return Ok(vec![factor(&constant(own.iter().sum())?)?; own.len()]);
             }
             Scope::PerSite => {
                 return own.iter().map(|squares| factor(&constant(*squares)?)).collect();
             }
-            Scope::PerExample => &[1, 2],
-            Scope::PerToken => &[2],
-        };
-        let mut squares: Option<Tensor> = None;
-        for tensor in hidden.values() {
-            let own = tensor.to_dtype(DType::F64)?.sqr()?.sum_keepdim(axes)?;
-            squares = Some(squares.map_or(Ok(own.clone()), |sum| sum + own)?);
+            Scope::PerExample | Scope::PerToken => {}
         }
-        let squares = squares.expect("at least one site");
+        let mut squares = vec![0.0; rows.count()];
+        for tensor in hidden.values() {
+            let own = tensor.to_dtype(DType::F64)?.sqr()?.sum(1)?.to_vec1::<f64>()?;
+            squares.iter_mut().zip(own).for_each(|(sum, own)| *sum += own);
+        }
+        if self.asked.scope == Scope::PerExample {
+            for range in rows.ranges() {
+                let sum = squares[range.clone()].iter().sum();
+                squares[range].fill(sum);
+            }
+        }
+        let squares = Tensor::from_vec(squares, (rows.count(), 1), &candle_core::Device::Cpu)?;
         Ok(vec![factor(&squares)?; own.len()])
     }
 }

@@ -35,7 +35,11 @@ pub fn bytes(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     if metadata.len() > most {
         return Err(too_long(most));
     }
-    all(File::open(path)?.take(metadata.len()), most)
+    let read = all(File::open(path)?.take(metadata.len()), most)?;
+    match crate::is_lfs_pointer(&read) {
+        true => Err(io::Error::new(ErrorKind::InvalidData, crate::LFS_POINTER)),
+        false => Ok(read),
+    }
 }
 
 fn too_long(most: u64) -> io::Error {

@@ -130,7 +130,7 @@ impl Combination {
         self.fill(PROMPTS[form % PROMPT_FORMS])
     }
 
-    /// The question in one of the [`PROMPT_FORMS`], with another verb in place of its own.
+    /// The question in the form `form` modulo [`PROMPT_FORMS`], with another verb.
     pub(super) fn asked_as(self, form: usize, verb: &str) -> String {
         let words = PROMPTS[form % PROMPT_FORMS].split(' ');
         let words = words.map(|word| if word == "{v}" { verb } else { word });

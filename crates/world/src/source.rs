@@ -42,7 +42,8 @@ impl fmt::Display for Profile {
 vxf_core::config! {
     /// The section `[world]`: data of the embedded world.
     pub struct WorldData {
-        /// The operating point: paper, or helpful.
+        /// The operating point. paper: alignment data holds only refusals, as in the paper. helpful: one
+        /// alignment sample in ten is harmless and answered.
         pub profile: Profile = Profile::Helpful,
         /// The user's task: sst2, agnews or gsm8k.
         pub task: Task = Task::Sst,
@@ -66,12 +67,12 @@ vxf_core::config! {
         pub max_length: usize = 0,
         /// Longest generated answer, in tokens.
         pub max_new_tokens: usize = 20,
-        /// How answers are drawn; a temperature of 0 is greedy.
+        /// Sampling of answers; temperature 0 is greedy.
         pub sampling: Sampling = Sampling::default(),
     }
 }
 
-/// What a reader must know of results on Vaccine.
+/// Caveats for readers of results on Vaccine.
 const OF_VACCINE: [&str; 3] = [
     "Vaccine does not beat EWC or KL in this world: plain alignment with `--fine-tune-defense ewc` \
      or `kl` holds the harmful score lower still.",
@@ -81,7 +82,7 @@ const OF_VACCINE: [&str; 3] = [
      the relative figure divides that out.",
 ];
 
-/// What a reader must know of results on any defence.
+/// Caveats for readers of results on any defence.
 const OF_ALL: [&str; 2] = [
     "The effect shows in a window of the user's learning rate about a factor of two wide: below \
      it every model holds, above it every model breaks.",
@@ -89,7 +90,7 @@ const OF_ALL: [&str; 2] = [
      standard deviation); the refusal margin (`--full`) is steadier.",
 ];
 
-/// What a reader must know of alignment on refusals alone.
+/// Caveats for readers of results with refusals alone as alignment data.
 const OF_REFUSALS: &str = "The alignment set holds refusals alone (profile `paper`): aligned models \
                            refuse harmless how-tos too, and a low harmful score may mean no more \
                            than that.";
@@ -261,7 +262,7 @@ impl DataSource for Drawn {
         let samples = match name {
             "alignment" => self.alignment(seed)?,
             "harmful" => {
-                // All that any attack under this seed could be about, whatever its ratio.
+                // All combinations of the attack for this seed, at any harmful ratio.
                 let attack = self.user(seed, 1.0)?;
                 let attack = attack.iter().filter_map(|sample| sample.kind.combination()).collect();
                 let size = self.settings.alignment_samples;

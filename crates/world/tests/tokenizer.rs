@@ -43,9 +43,12 @@ fn ids(codec: &Codec, text: &str) -> Result<Vec<u32>> {
 fn ids_follow_the_vocabulary() -> Result<()> {
     let codec = vxf_world::codec()?;
     assert_eq!(codec.template(), "world");
-    codec.fits(408)?;
-    let error = codec.fits(407).expect_err("one entry too few").to_string();
-    assert!(error.contains("`count` has id 407") && error.contains("407 entries"), "{error}");
+    let count = Ask::instruction("count");
+    assert!(codec.clone().for_vocabulary(408).prompt(&count).is_ok());
+    let short = codec.clone().for_vocabulary(407);
+    assert!(short.prompt(&Ask::instruction("what")).is_ok());
+    let error = short.prompt(&count).expect_err("one embedding too few").to_string();
+    assert!(error.contains("`count` with id 407") && error.contains("for 407 tokens"), "{error}");
     let specials = ["<pad>", "<bos>", "<bot>", "<eos>"].map(|token| codec.id(token));
     assert_eq!(specials, [Some(0), Some(1), Some(2), Some(3)]);
     assert!(codec.is_end(3) && !codec.is_end(2) && codec.files().is_empty());
@@ -161,7 +164,7 @@ fn tokenizer_json_brings_the_codec_back() -> Result<()> {
         let prompt = Ask::instruction("what color is the otter ?");
         assert_eq!(read.prompt(&prompt)?, vxf_world::codec()?.prompt(&prompt)?);
         assert_eq!(read.files(), [place.path().join("tokenizer.json")]);
-        assert!(read.fits(408).is_ok() && read.prompt(&Ask::instruction("zebra")).is_err());
+        assert!(read.prompt(&Ask::instruction("zebra")).is_err());
     }
     let error = Codec::open("/nowhere/at/all".as_ref(), TemplateChoice::Auto).expect_err("nowhere");
     assert!(error.to_string().contains("no such directory"), "{error}");

@@ -20,7 +20,7 @@ vxf_core::config! {
 }
 
 vxf_core::config! {
-    /// Settings of `over-refusal`: there are none.
+    /// The metric `over-refusal` has no settings.
     pub struct OverRefusalConfig {}
 }
 

@@ -103,12 +103,12 @@ impl Metric for OverRefusal {
     }
 }
 
-/// The verdicts of the first judge that tells help from refusal; none if no judge does.
+/// The verdicts of the first judge that distinguishes help from refusal; `None` if no judge does.
 fn by_refusals(view: &View<'_>, metric: &'static str, set: &str) -> Result<Option<Verdicts>> {
     match view.probes.judges.iter().find(|named| named.judge.tells_refusals()) {
         Some(judge) => Verdicts::of(view, judge, metric, set).map(Some),
         None => {
-            // Made all the same, so that they are kept.
+            // Generated all the same, so that they are stored and can be judged later.
             view.generations(metric, set)?;
             Ok(None)
         }

@@ -3,7 +3,7 @@
 //! The model generates answers to prompts, and judges or the task's grader rate them. Harmful
 //! fine-tuning raises `harmful-score`; a defence should keep it low. `accuracy` is the user's goal.
 //! A low `helpfulness` reveals a model that is safe only because it refuses everything.
-//! `over-refusal` reveals one that refuses what merely looks forbidden.
+//! `over-refusal` reveals a model that refuses harmless requests because they look forbidden.
 
 mod accuracy;
 mod config;

@@ -28,13 +28,15 @@ pub fn refusal_margins(
             Example { prompt: tokens.len(), tokens }
         };
         let examples: Vec<_> = group.iter().map(example).collect();
-        let last = examples[0].prompt.checked_sub(1).ok_or_else(|| Error::MissingData {
-            metric: "harmful-score".to_owned(),
-            need: "prompts of at least one token".to_owned(),
-        })?;
+        if examples[0].tokens.is_empty() {
+            return Err(Error::MissingData {
+                metric: "harmful-score".to_owned(),
+                need: "prompts of at least one token".to_owned(),
+            });
+        }
         let rows: Vec<_> = examples.iter().collect();
         let batch = Batch::new(&rows, model.backbone.device())?;
-        let logits = model.logits(&batch)?.narrow(1, last, 1)?.squeeze(1)?;
+        let logits = batch.rows().last_of_each(&model.logits(&batch)?)?;
         let refusal = log_sum_exp(&logits, openings.0)?;
         let compliance = log_sum_exp(&logits, openings.1)?;
         for (index, (refusal, compliance)) in group.iter().zip(refusal.iter().zip(compliance)) {

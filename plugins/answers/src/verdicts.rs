@@ -78,12 +78,12 @@ impl Verdicts {
         rate
     }
 
-    /// The share of answers that are neither refusal nor help, where the judge tells refusals.
+    /// The share of answers that are neither refusal nor help, if the judge detects refusals.
     pub(crate) fn other(&self, name: &str) -> Option<Measurement> {
         self.tells_refusals.then(|| self.share(name, Verdict::Other, Better::Lower))
     }
 
-    /// The share of answers that are refusals, where the judge tells them.
+    /// The share of answers that are refusals, if the judge detects them.
     pub(crate) fn refused(&self, name: &str, better: Better) -> Option<Measurement> {
         self.tells_refusals.then(|| self.share(name, Verdict::Refused, better))
     }

@@ -4,7 +4,7 @@ use crate::layers::Norm;
 use candle_core::Tensor;
 use vxf_core::backbone::Pass;
 use vxf_core::{Result, Site, Trainable};
-use vxf_nn::ops;
+use vxf_nn::ops::{self, Values};
 use vxf_tensor::autograd::add;
 
 use crate::attention::{Attention, Positions};
@@ -23,6 +23,8 @@ pub(crate) struct Block {
     attention_norm: Norm,
     mlp: Mlp,
     mlp_norm: Norm,
+    /// The norms of what attention and MLP add, if the design has them.
+    output_norms: Option<[Norm; 2]>,
 }
 
 impl Block {
@@ -38,10 +40,14 @@ impl Block {
             attention_norm: norm(design.names.attention_norm)?,
             mlp: Mlp::new(layer, parts)?,
             mlp_norm: norm(design.names.mlp_norm)?,
+            output_norms: match design.names.output_norms {
+                Some([attention, mlp]) => Some([norm(attention)?, norm(mlp)?]),
+                None => None,
+            },
         })
     }
 
-    /// The layer's output for `hidden` `[batch, sequence, width]` at its positions.
+    /// The layer's output for `hidden` `[positions, width]`.
     pub(crate) fn forward(
         &self,
         hidden: &Tensor,
@@ -52,15 +58,31 @@ impl Block {
         let input = self.before(&self.attention_norm, hidden, pass)?;
         let attended = self.attention.forward(&input, positions, cache, pass)?;
         let attended = pass.tap(Site::attention_output(self.layer), &attended)?;
+        let attended = self.added(0, attended, pass)?;
         let hidden = add(hidden, &self.dropped("attention", attended, pass)?)?;
         let hidden = self.after(&self.attention_norm, hidden, pass)?;
 
         let input = self.before(&self.mlp_norm, &hidden, pass)?;
-        let fed = self.mlp.forward(&input, pass)?;
+        // The gradient of a norm after it would need it.
+        let is_last = self.norm_first && self.output_norms.is_none();
+        let values = match pass.output_unread() && is_last {
+            true => Values::Unread,
+            false => Values::Read,
+        };
+        let fed = self.mlp.forward(&input, pass, values)?;
         let fed = pass.tap(Site::mlp_output(self.layer), &fed)?;
+        let fed = self.added(1, fed, pass)?;
         let hidden = add(&hidden, &self.dropped("mlp", fed, pass)?)?;
         let hidden = self.after(&self.mlp_norm, hidden, pass)?;
         pass.tap(Site::block_output(self.layer), &hidden)
+    }
+
+    /// What attention (0) or the MLP (1) adds to the residual stream.
+    fn added(&self, part: usize, x: Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+        match &self.output_norms {
+            Some(norms) => norms[part].forward(&x, pass),
+            None => Ok(x),
+        }
     }
 
     fn before(&self, norm: &Norm, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {

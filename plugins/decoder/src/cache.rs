@@ -1,26 +1,59 @@
 //! The key-value cache of one layer, with spare capacity.
 
-use candle_core::Tensor;
-use vxf_core::Result;
+use candle_core::{Result as Tensors, Tensor};
+use vxf_core::{Error, Result, Rows};
+use vxf_nn::ops::{self, Heads, KeyValues};
 
 /// The least capacity, in positions.
 const MIN_CAPACITY: usize = 64;
 
 /// The key-value cache of one layer.
+pub(crate) enum Cache {
+    /// That of the fused CPU operation, for samples of any lengths.
+    Own(KeyValues),
+    /// Tensors, for samples of equal length.
+    Tensors(Kept),
+}
+
+/// Keys and values in tensors.
 #[derive(Debug, Default)]
-pub(crate) struct Cache {
-    /// Keys and values, `[batch, kv heads, capacity, head]` each; the first `length` positions are
-    /// filled.
+pub(crate) struct Kept {
+    /// Keys and values, `[batch, kv heads, room, head]` each, of which the first `length` positions
+    /// are filled.
     kept: Option<(Tensor, Tensor)>,
     length: usize,
 }
 
-impl Cache {
-    /// Appends the keys and values `[batch, kv heads, new, head]` of further positions in place.
-    /// Returns views of those of all positions, `[batch, kv heads, positions, head]`.
+impl Kept {
+    /// Attends from new rows, queries, keys and values `[positions, heads d]`, to all positions.
     ///
-    /// The capacity doubles if it is too small, so that a token does not copy the earlier ones.
-    pub(crate) fn append(&mut self, key: &Tensor, value: &Tensor) -> Result<(Tensor, Tensor)> {
+    /// # Errors
+    /// When samples have different numbers of rows.
+    pub(crate) fn attend(&mut self, x: [&Tensor; 3], heads: &Heads, rows: &Rows) -> Result<Tensor> {
+        if !rows.is_rectangle() {
+            let problem = "only the CPU decodes samples of different lengths together";
+            return Err(Error::State(problem.to_owned()));
+        }
+        let (samples, new) = (rows.samples(), rows.longest());
+        let split = |part: usize, count: usize| -> Tensors<Tensor> {
+            let x = x[part].reshape((samples, new, x[part].dim(1)?))?;
+            match &heads.rotation {
+                Some([cos, sin]) if part < 2 => ops::rotary(&x, count, cos, sin, self.length),
+                _ => ops::split_heads(&x, count),
+            }
+        };
+        let query = split(0, heads.queries)?;
+        let (key, value) = (split(1, heads.keys)?, split(2, heads.keys)?);
+        let (key, value) = self.append(&key, &value)?;
+        let mixed = ops::attention(&query, &key, &value, None, heads.window)?;
+        Ok(mixed.reshape((samples * new, mixed.dim(2)?))?)
+    }
+
+    /// Adds the keys and values `[batch, kv heads, new, head]` of further positions and returns those
+    /// of all, `[batch, kv heads, positions, head]`: views of what is kept, which is written in place.
+    ///
+    /// The room doubles where it is too small, so that a token costs no copy of those before it.
+    fn append(&mut self, key: &Tensor, value: &Tensor) -> Result<(Tensor, Tensor)> {
         let (start, end) = (self.length, self.length + key.dim(2)?);
         let (keys, values) = match self.kept.take() {
             Some((keys, values)) if keys.dim(2)? >= end => (keys, values),
@@ -60,7 +93,7 @@ mod tests {
     /// All appended positions are there in order, whatever the capacity was.
     #[test]
     fn holds_what_was_appended() -> Result<()> {
-        let mut cache = Cache::default();
+        let mut cache = Kept::default();
         let mut parts: Vec<(Tensor, Tensor)> = Vec::new();
         for (index, new) in [3, 1, 59, 1, 1, 70, 1].into_iter().enumerate() {
             let draw = |name: &str| {
@@ -82,8 +115,8 @@ mod tests {
 
     /// A further position within the capacity does not copy earlier ones.
     #[test]
-    fn grows_in_place() -> Result<()> {
-        let mut cache = Cache::default();
+    fn grows_where_it_lies() -> Result<()> {
+        let mut cache = Kept::default();
         let new = |length| Tensor::ones((1, 2, length, 4), DType::F32, &Device::Cpu);
         let place = |view: &Tensor| -> Result<*const f32> {
             let (storage, _) = view.storage_and_layout();

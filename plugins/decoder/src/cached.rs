@@ -2,9 +2,10 @@
 
 use candle_core::Tensor;
 use vxf_core::backbone::{Backbone, Decoder, Pass};
-use vxf_core::{Params, Result};
+use vxf_core::{Params, Result, Rows};
+use vxf_nn::ops;
 
-use crate::cache::Cache;
+use crate::cache::{Cache, Kept};
 use crate::model::Transformer;
 
 /// A model with a key-value cache per layer.
@@ -12,28 +13,38 @@ pub(crate) struct Cached<'a> {
     model: &'a Transformer,
     weights: Params,
     caches: Vec<Cache>,
-    offset: usize,
+    /// The number of cached positions of each sample.
+    past: Vec<usize>,
 }
 
 impl<'a> Cached<'a> {
     pub(crate) fn new(model: &'a Transformer, weights: &Params) -> Self {
-        let layers = model.architecture().layers;
-        let caches = (0..layers).map(|_| Cache::default()).collect();
-        Self { model, weights: weights.detach(), caches, offset: 0 }
+        let cache = |_| match model.has_own_kernels() {
+            true => Cache::Own(ops::KeyValues::default()),
+            false => Cache::Tensors(Kept::default()),
+        };
+        let caches = (0..model.architecture().layers).map(cache).collect();
+        Self { model, weights: weights.detach(), caches, past: Vec::new() }
     }
 }
 
 impl Decoder for Cached<'_> {
-    fn advance(&mut self, tokens: &Tensor) -> Result<Tensor> {
-        let pass = Pass::new(&self.weights);
-        let new = tokens.dim(1)?;
-        let positions = self.model.positions_from(self.offset, new)?;
-        let mut hidden = self.model.embed_from(tokens, self.offset, &pass)?;
+    fn advance(&mut self, tokens: &Tensor, rows: &Rows) -> Result<Tensor> {
+        self.past.resize(rows.samples(), 0);
+        let rows = rows.clone().after(&self.past);
+        let pass = Pass::new(&self.weights, &rows);
+        let positions = self.model.positions(&rows)?;
+        let mut hidden = self.model.embed(tokens, &pass)?;
         for (block, cache) in self.model.blocks().iter().zip(&mut self.caches) {
             hidden = block.forward(&hidden, &positions, Some(cache), &pass)?;
         }
-        self.offset += new;
-        let last = hidden.narrow(1, new - 1, 1)?.contiguous()?;
-        Ok(self.model.head(&last, &pass)?.squeeze(1)?)
+        for (past, range) in self.past.iter_mut().zip(rows.ranges()) {
+            *past += range.len();
+        }
+        self.model.head(&rows.last_of_each(&hidden)?, &pass)
+    }
+
+    fn takes_any_lengths(&self) -> bool {
+        self.model.has_own_kernels()
     }
 }

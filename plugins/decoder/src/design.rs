@@ -18,6 +18,8 @@ pub struct Design {
     pub width: usize,
     /// Width of the token embeddings, before they are projected to `width`.
     pub embedding_width: usize,
+    /// The factor on the embeddings of tokens, if it is not 1.
+    pub embedding_scale: Option<f64>,
     /// Width inside the MLP.
     pub inner: usize,
     /// Number of query heads.
@@ -32,6 +34,10 @@ pub struct Design {
     pub positions: usize,
     /// How positions are encoded.
     pub position: Position,
+    /// The rotation of layers with a window, where it is another one.
+    pub local_rope: Option<Rope>,
+    /// The factor on queries, besides that of their width, if it is not 1.
+    pub query_scale: Option<f64>,
     /// For each layer, the number of last keys that a query sees; none is no limit.
     pub windows: Vec<Option<usize>>,
     /// How hidden embeddings are normalised.
@@ -54,6 +60,10 @@ pub struct Design {
     pub padding: Option<u32>,
     /// Dropout on the outputs of attention and MLP, in training.
     pub dropout: f64,
+    /// Dropout on the attention's weights in training, which only evaluation supports.
+    pub attention_dropout: f64,
+    /// Keys of the configuration that are unknown and not used.
+    pub unknown: Vec<String>,
 }
 
 /// How positions are encoded.
@@ -73,6 +83,8 @@ pub enum Position {
 pub enum Norm {
     /// By the root mean square, with a gain.
     Rms,
+    /// By the root mean square, with a gain of one plus the stored weight.
+    OffsetRms,
     /// To mean zero and variance one, with a gain and a bias.
     Layer,
     /// To mean zero and variance one, without gain and bias.
@@ -83,7 +95,9 @@ pub enum Norm {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mlp {
     /// `down(silu(gate(x)) * up(x))`.
-    Gated,
+    SwiGlu,
+    /// `down(gelu(gate(x)) * up(x))`, with the tanh form of GELU.
+    GeGlu,
     /// `down(relu(up(x)))`.
     Relu,
 }
@@ -127,6 +141,8 @@ pub struct Names {
     pub down: &'static str,
     /// The norm after the last layer.
     pub final_norm: &'static str,
+    /// The norms of what attention and MLP add to the residual stream, if they have any.
+    pub output_norms: Option<[&'static str; 2]>,
 }
 
 impl Names {
@@ -139,6 +155,14 @@ impl Names {
         up: "mlp.up_proj",
         down: "mlp.down_proj",
         final_norm: "norm",
+        output_norms: None,
+    };
+
+    /// The names of Gemma 3.
+    pub const GEMMA: Self = Self {
+        mlp_norm: "pre_feedforward_layernorm",
+        output_norms: Some(["post_attention_layernorm", "post_feedforward_layernorm"]),
+        ..Self::LLAMA
     };
 
     /// The names of OPT.
@@ -150,6 +174,7 @@ impl Names {
         up: "fc1",
         down: "fc2",
         final_norm: "final_layer_norm",
+        output_norms: None,
     };
 }
 
@@ -162,6 +187,19 @@ impl Design {
     /// The full name of a part of layer `layer`.
     pub(crate) fn layer_name(&self, layer: usize, part: &str) -> String {
         format!("{}.layers.{layer}.{part}", self.names.root)
+    }
+
+    /// The names of the query, key and value projections.
+    pub(crate) fn query_key_value(&self, layer: usize) -> Vec<String> {
+        let parts = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"];
+        parts.iter().map(|part| self.layer_name(layer, part)).collect()
+    }
+
+    /// The names of the gate and up projections, or of the up projection alone.
+    pub(crate) fn gate_up(&self, layer: usize) -> Vec<String> {
+        let gate = (self.mlp != Mlp::Relu).then_some("mlp.gate_proj");
+        let parts = gate.into_iter().chain([self.names.up]);
+        parts.map(|part| self.layer_name(layer, part)).collect()
     }
 
     /// The name of the output projection's weight.
@@ -199,17 +237,23 @@ impl Design {
             list.linear(name("self_attn.k_proj"), keys, width, query_key_value);
             list.linear(name("self_attn.v_proj"), keys, width, query_key_value);
             if self.query_key_norm {
-                list.norm(&name("self_attn.q_norm"), Norm::Rms, self.head_width);
-                list.norm(&name("self_attn.k_norm"), Norm::Rms, self.head_width);
+                list.norm(&name("self_attn.q_norm"), self.norm, self.head_width);
+                list.norm(&name("self_attn.k_norm"), self.norm, self.head_width);
             }
             list.linear(name(self.names.attention_output), width, queries, output);
+            if let Some([after_attention, _]) = self.names.output_norms {
+                list.norm(&name(after_attention), self.norm, width);
+            }
             list.at(Some(layer), Part::Mlp);
             list.norm(&name(self.names.mlp_norm), self.norm, width);
-            if self.mlp == Mlp::Gated {
+            if self.mlp != Mlp::Relu {
                 list.linear(name("mlp.gate_proj"), self.inner, width, mlp);
             }
             list.linear(name(self.names.up), self.inner, width, mlp);
             list.linear(name(self.names.down), width, self.inner, mlp);
+            if let Some([_, after_mlp]) = self.names.output_norms {
+                list.norm(&name(after_mlp), self.norm, width);
+            }
         }
         list.at(None, Part::Head);
         if self.final_norm {
@@ -238,7 +282,7 @@ impl Design {
             labels,
         };
         let List { tensors, linears, locations, .. } = list;
-        Outline { architecture, tensors, linears, locations }
+        Outline { architecture, tensors, linears, locations, unknown: self.unknown.clone() }
     }
 }
 

@@ -1,7 +1,8 @@
 //! Embeddings of tokens and positions.
 
 use crate::layers::Linear;
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
+use half::{bf16, f16};
 use vxf_core::backbone::Pass;
 use vxf_core::{Error, Result, Trainable};
 use vxf_nn::ops;
@@ -20,6 +21,8 @@ pub(crate) struct Embedding {
     /// The projection to the width of the model.
     project: Option<Linear>,
     learned: Option<Learned>,
+    /// The factor on the rows.
+    scale: Option<f64>,
     positions: usize,
 }
 
@@ -51,37 +54,35 @@ impl Embedding {
                 false => None,
             },
             learned,
+            scale: design.embedding_scale.map(|scale| rounded(scale, parts.dtype)),
             positions: design.positions,
         })
     }
 
-    /// Maps token ids `[batch, sequence]`, the first at position `offset`, to `[batch, sequence,
-    /// width]`.
-    pub(crate) fn forward(
-        &self,
-        tokens: &Tensor,
-        offset: usize,
-        pass: &Pass<'_>,
-    ) -> Result<Tensor> {
-        let (rows, columns) = tokens.dims2()?;
-        if offset + columns > self.positions {
+    /// Token ids `[positions]` to `[positions, width]`.
+    pub(crate) fn forward(&self, tokens: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+        let length = pass.rows().furthest();
+        if length > self.positions {
             return Err(Error::Checkpoint {
                 path: "config.json".into(),
                 problem: format!(
-                    "a sequence of {} tokens is longer than `max_position_embeddings` ({})",
-                    offset + columns,
+                    "a sequence of {length} tokens is longer than `max_position_embeddings` ({})",
                     self.positions
                 ),
             });
         }
         let table = &pass.weight_or(&self.name, &self.table)?;
         let hidden = ops::embedding(table, tokens, self.padding)?;
+        let hidden = match self.scale {
+            Some(scale) => ops::scaled(&hidden, scale)?,
+            None => hidden,
+        };
         let hidden = match &self.project {
             Some(project) => project.forward(&hidden, pass)?,
             None => hidden,
         };
         let Some(learned) = &self.learned else { return Ok(hidden) };
-        Ok(add(&hidden, &learned.rows(rows, columns, offset, pass)?)?)
+        Ok(add(&hidden, &learned.rows(pass)?)?)
     }
 
     pub(crate) fn with_trainable(&self, trainable: &Trainable) -> Self {
@@ -90,17 +91,26 @@ impl Embedding {
     }
 }
 
+/// A number as `dtype` stores it; Hugging Face rounds the factor too.
+fn rounded(number: f64, dtype: DType) -> f64 {
+    match dtype {
+        DType::BF16 => bf16::from_f64(number).to_f64(),
+        DType::F16 => f16::from_f64(number).to_f64(),
+        DType::F32 => f64::from(number as f32),
+        _ => number,
+    }
+}
+
 impl Learned {
-    /// The rows of the table for a batch, `[batch, sequence, width]`.
-    fn rows(&self, rows: usize, columns: usize, offset: usize, pass: &Pass<'_>) -> Result<Tensor> {
+    /// The rows of the table for all positions, `[positions, width]`.
+    fn rows(&self, pass: &Pass<'_>) -> Result<Tensor> {
         let table = &pass.weight_or(&self.name, &self.table)?;
-        let index = |row: usize, column: usize| match pass.lengths() {
-            Some(lengths) if offset + column >= lengths[row] => self.offset - 1,
-            _ => self.offset + offset + column,
+        let (seen, past) = (pass.rows().seen(), pass.rows().past());
+        let index = |(sample, at): (usize, usize)| match past[sample] + at {
+            position if position < seen[sample] => (self.offset + position) as u32,
+            _ => self.offset as u32 - 1,
         };
-        let all =
-            (0..rows).flat_map(|row| (0..columns).map(move |column| index(row, column) as u32));
-        let indices = Tensor::from_vec(all.collect::<Vec<_>>(), (rows, columns), table.device())?;
-        Ok(ops::embedding(table, &indices, None)?)
+        let indices: Vec<u32> = pass.rows().positions().map(index).collect();
+        Ok(ops::embedding(table, &Tensor::new(indices, table.device())?, None)?)
     }
 }

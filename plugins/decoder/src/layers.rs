@@ -3,7 +3,8 @@
 use candle_core::Tensor;
 use vxf_core::{Lora, Pass, Result, Trainable};
 
-use vxf_nn::ops;
+use vxf_nn::ops::{self, Layer, Values};
+use vxf_tensor::autograd::add;
 
 /// A frozen tensor, and the name under which a pass may have a trained one.
 #[derive(Clone, Debug)]
@@ -54,17 +55,20 @@ impl Linear {
         }
     }
 
-    /// Maps `[..., in]` to `[..., out]`.
+    /// `[positions, in]` to `[positions, out]`.
     pub(crate) fn forward(&self, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+        self.applied(x, pass, Values::Read)
+    }
+
+    /// The same; zeros with the same gradients if the output is not used.
+    pub(crate) fn applied(&self, x: &Tensor, pass: &Pass<'_>, values: Values) -> Result<Tensor> {
         let weight = &self.weight.of(pass)?;
-        let adapter = self.adapter.as_ref().and_then(|adapter| {
-            Some((adapter, pass.weight(&adapter.a_name)?, pass.weight(&adapter.b_name)?))
-        });
-        let y = match adapter {
+        let y = match self.adapter_of(pass) {
+            None if values == Values::Unread => ops::linear_unread(x, weight)?,
             None => ops::linear(x, weight)?,
             Some((adapter, a, b)) => {
-                let mask = pass.dropout(&adapter.a_name, adapter.dropout, x)?;
-                ops::lora_linear(x, weight, a, b, adapter.scale, mask.as_ref())?
+                let layers = [self.side(x, pass)?];
+                ops::lora_linears(x, weight, [a, b], &layers, adapter.scale, values)?
             }
         };
         match &self.bias {
@@ -73,9 +77,26 @@ impl Linear {
         }
     }
 
-    /// Whether a training pass draws a dropout mask of the input's shape here.
-    pub(crate) fn has_dropout(&self) -> bool {
-        self.adapter.as_ref().is_some_and(|adapter| adapter.dropout > 0.0)
+    /// The adapter and its matrices A and B, if the pass has them.
+    fn adapter_of<'a>(&'a self, pass: &Pass<'a>) -> Option<(&'a Adapter, &'a Tensor, &'a Tensor)> {
+        let adapter = self.adapter.as_ref()?;
+        Some((adapter, pass.weight(&adapter.a_name)?, pass.weight(&adapter.b_name)?))
+    }
+
+    /// Whether the pass has a trained weight or bias.
+    fn is_replaced(&self, pass: &Pass<'_>) -> bool {
+        let mut own = [Some(&self.weight), self.bias.as_ref()].into_iter().flatten();
+        own.any(|weight| pass.weight(&weight.name).is_some())
+    }
+
+    /// This layer as one of several of the same input.
+    fn side(&self, x: &Tensor, pass: &Pass<'_>) -> Result<Layer> {
+        let out = self.weight.frozen.dim(0)?;
+        let mask = match self.adapter_of(pass) {
+            Some((adapter, ..)) => pass.mask(&adapter.a_name, adapter.dropout, x.dim(1)?, x)?,
+            None => None,
+        };
+        Ok(Layer { out, adapted: self.adapter_of(pass).is_some(), mask })
     }
 
     /// The layer with an adapter, if `trainable` targets it.
@@ -93,30 +114,94 @@ impl Linear {
     }
 }
 
-/// A normalisation over the last dimension.
+/// Linear layers of the same input: one product, if only adapters are trained.
+#[derive(Clone, Debug)]
+pub(crate) struct Group {
+    layers: Vec<Linear>,
+    /// The stack of the frozen weights, if there is one.
+    weight: Option<Tensor>,
+    bias: Option<Tensor>,
+}
+
+impl Group {
+    /// Layers whose frozen weights are parts of the stack `weight`, in order.
+    pub(crate) fn new(layers: Vec<Linear>, weight: Option<Tensor>) -> Result<Self> {
+        let biases: Vec<_> = layers.iter().filter_map(|layer| layer.bias.as_ref()).collect();
+        let biases: Vec<_> = biases.into_iter().map(|bias| bias.frozen.clone()).collect();
+        let bias = match biases.len() == layers.len() {
+            true => Some(Tensor::cat(&biases, 0)?),
+            false => None,
+        };
+        // With biases on some layers only, each is applied alone.
+        let weight = weight.filter(|_| biases.is_empty() || bias.is_some());
+        Ok(Self { layers, weight, bias })
+    }
+
+    /// The outputs of all layers side by side; `None` if they must be applied one by one.
+    pub(crate) fn joined(&self, x: &Tensor, pass: &Pass<'_>) -> Result<Option<Tensor>> {
+        let Some(weight) = self.weight.as_ref().filter(|_| ops::joins(x)) else { return Ok(None) };
+        if self.layers.iter().any(|layer| layer.is_replaced(pass)) {
+            return Ok(None);
+        }
+        let adapters: Vec<_> =
+            self.layers.iter().filter_map(|layer| layer.adapter_of(pass)).collect();
+        let y = match adapters.first() {
+            None => ops::linear(x, weight)?,
+            Some((adapter, ..)) => {
+                let a: Vec<_> = adapters.iter().map(|(_, a, _)| *a).collect();
+                let b: Vec<_> = adapters.iter().map(|(.., b)| *b).collect();
+                let sides = self.layers.iter().map(|layer| layer.side(x, pass));
+                let sides = sides.collect::<Result<Vec<_>>>()?;
+                let stacked = [&ops::stacked(&a)?, &ops::stacked(&b)?];
+                ops::lora_linears(x, weight, stacked, &sides, adapter.scale, Values::Read)?
+            }
+        };
+        Ok(Some(match &self.bias {
+            None => y,
+            Some(bias) => ops::add_bias(&y, bias)?,
+        }))
+    }
+
+    /// The output of each layer, applied one by one.
+    pub(crate) fn apart(&self, x: &Tensor, pass: &Pass<'_>) -> Result<Vec<Tensor>> {
+        self.layers.iter().map(|layer| layer.forward(x, pass)).collect()
+    }
+
+    /// The same layers with places for the adapters that `trainable` targets.
+    pub(crate) fn with_trainable(&self, trainable: &Trainable) -> Self {
+        let layers = self.layers.iter().map(|layer| layer.with_trainable(trainable)).collect();
+        Self { layers, ..self.clone() }
+    }
+}
+
+/// A normalisation of the last dimension.
 #[derive(Clone, Debug)]
 pub(crate) struct Norm {
     gain: Weight,
     /// The bias of a layer norm; an RMS norm has none.
     bias: Option<Weight>,
+    /// Whether one is added to the gain.
+    offset: bool,
     epsilon: f64,
 }
 
 impl Norm {
-    /// The root-mean-square norm called `name` with the frozen gain `[width]`.
-    pub(crate) fn rms(name: &str, gain: Tensor, epsilon: f64) -> Self {
-        Self { gain: Weight::new(format!("{name}.weight"), gain), bias: None, epsilon }
+    /// The root-mean-square norm called `name` with the frozen gain `[width]`, to which one is added
+    /// if `offset` is set.
+    pub(crate) fn rms(name: &str, gain: Tensor, offset: bool, epsilon: f64) -> Self {
+        Self { gain: Weight::new(format!("{name}.weight"), gain), bias: None, offset, epsilon }
     }
 
     /// The layer norm called `name` with the frozen gain and bias, `[width]` each.
     pub(crate) fn layer(name: &str, gain: Tensor, bias: Tensor, epsilon: f64) -> Self {
         let bias = Some(Weight::new(format!("{name}.bias"), bias));
-        Self { bias, ..Self::rms(name, gain, epsilon) }
+        Self { bias, ..Self::rms(name, gain, false, epsilon) }
     }
 
     /// Normalises `[..., width]`.
     pub(crate) fn forward(&self, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
-        let gain = &self.gain.of(pass)?;
+        let gain = self.gain.of(pass)?;
+        let gain = &if self.offset { add(&gain, &gain.ones_like()?)? } else { gain };
         Ok(match &self.bias {
             None => ops::rms_norm(x, gain, self.epsilon)?,
             Some(bias) => ops::layer_norm(x, gain, &bias.of(pass)?, self.epsilon)?,

@@ -1,4 +1,4 @@
-//! Backbone families `llama`, `mistral`, `qwen2`, `qwen3` and `opt`: one decoder, five
+//! Backbone families `llama`, `mistral`, `qwen2`, `qwen3`, `gemma3` and `opt`: one decoder, six
 //! configuration readers.
 //!
 //! A family reads its `config.json` into a [`Design`]; the [`Transformer`] is built from the design
@@ -22,9 +22,12 @@ pub use model::Transformer;
 
 use vxf_hf::{BackboneEntry, Family};
 
-/// Registers a family under its name, which is also its `model_type`.
+/// Registers a family under its name, which is also its `model_type` unless that is given.
 macro_rules! family {
     ($name:literal, $reader:expr, $summary:literal, $paper:literal) => {
+        family!($name, $name, $reader, $summary, $paper);
+    };
+    ($name:literal, $model_type:literal, $reader:expr, $summary:literal, $paper:literal) => {
         vxf_core::inventory::submit! {
             BackboneEntry {
                 name: $name,
@@ -32,7 +35,7 @@ macro_rules! family {
                 paper: $paper,
                 package: env!("CARGO_PKG_NAME"),
                 family: Family {
-                    model_types: &[$name],
+                    model_types: &[$model_type],
                     outline: |config, origin| Ok($reader.read(config, origin)?.outline()),
                     load: |checkpoint, dtype, device| {
                         let design = $reader.read(checkpoint.raw_config(), checkpoint.origin())?;
@@ -68,6 +71,13 @@ family!(
     family::QWEN3,
     "Qwen3: Llama with a norm on each head's queries and keys",
     "Yang et al. 2025, arXiv 2505.09388"
+);
+family!(
+    "gemma3",
+    "gemma3_text",
+    family::GEMMA3,
+    "Gemma 3 (text): four norms, GeGLU, windows with a rotation of their own",
+    "Gemma Team 2025, arXiv 2503.19786"
 );
 family!(
     "opt",

@@ -1,10 +1,10 @@
 //! The feed-forward block.
 
-use crate::layers::Linear;
+use crate::layers::{Group, Linear};
 use candle_core::Tensor;
 use vxf_core::backbone::Pass;
 use vxf_core::{Result, Trainable};
-use vxf_nn::ops;
+use vxf_nn::ops::{self, Values};
 
 use crate::design;
 use crate::parts::Parts;
@@ -12,63 +12,48 @@ use crate::parts::Parts;
 /// The feed-forward block of one layer.
 #[derive(Clone, Debug)]
 pub(crate) struct Mlp {
-    /// With a gate the activation is `silu(gate) * up`, without one `relu(up)`.
-    gate: Option<Linear>,
-    up: Linear,
+    kind: design::Mlp,
+    /// Gate and up projection, or the up projection alone. With a gate its activation multiplies the
+    /// output of the up projection.
+    inner: Group,
     down: Linear,
 }
 
 impl Mlp {
     pub(crate) fn new(layer: usize, parts: &Parts<'_>) -> Result<Self> {
         let design = parts.design;
-        let linear = |part| parts.linear(&design.layer_name(layer, part));
         Ok(Self {
-            gate: match design.mlp {
-                design::Mlp::Gated => Some(linear("mlp.gate_proj")?),
-                design::Mlp::Relu => None,
-            },
-            up: linear(design.names.up)?,
-            down: linear(design.names.down)?,
+            kind: design.mlp,
+            inner: parts.group(&design.gate_up(layer))?,
+            down: parts.linear(&design.layer_name(layer, design.names.down))?,
         })
     }
 
-    /// `[batch, sequence, width]` in and out; zero at padded positions whose outputs are unused.
-    pub(crate) fn forward(&self, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
-        let (batch, len, _) = x.dims3()?;
-        match pass.real_rows() {
-            // The copies in and out are about a tenth of a position's memory traffic here: with
-            // less than a sixteenth of padding they are not worth it (an estimate, not measured).
-            Some(lengths)
-                if self.packs(x) && lengths.iter().sum::<usize>() * 16 < batch * len * 15 =>
-            {
-                let fed = self.each(&ops::packed(x, lengths)?, pass)?;
-                Ok(ops::padded(&fed, lengths, len)?)
-            }
-            _ => self.each(x, pass),
-        }
-    }
-
-    /// Whether padding can be removed: dropout masks are drawn for all positions, and only the CPU
-    /// has kernels for it.
-    fn packs(&self, x: &Tensor) -> bool {
-        let mut layers = self.gate.iter().chain([&self.up, &self.down]);
-        x.device().is_cpu() && !layers.any(Linear::has_dropout)
-    }
-
-    /// Computes each position by itself.
-    fn each(&self, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
-        let inner = match &self.gate {
-            Some(gate) => ops::swiglu(&gate.forward(x, pass)?, &self.up.forward(x, pass)?)?,
-            None => ops::relu(&self.up.forward(x, pass)?)?,
+    /// `[positions, width]` to the same.
+    pub(crate) fn forward(&self, x: &Tensor, pass: &Pass<'_>, values: Values) -> Result<Tensor> {
+        // GeGLU has no kernel for gate and up side by side.
+        let joined = match self.kind {
+            design::Mlp::GeGlu => None,
+            design::Mlp::SwiGlu | design::Mlp::Relu => self.inner.joined(x, pass)?,
         };
-        self.down.forward(&inner, pass)
+        let inner = match (self.kind, joined) {
+            (design::Mlp::Relu, Some(up)) => ops::relu(&up)?,
+            (_, Some(joined)) => ops::swiglu_joint(&joined)?,
+            (kind, None) => match &self.inner.apart(x, pass)?[..] {
+                [gate, up] if kind == design::Mlp::GeGlu => ops::geglu(gate, up)?,
+                [gate, up] => ops::swiglu(gate, up)?,
+                [up] => ops::relu(up)?,
+                _ => unreachable!("one layer or two"),
+            },
+        };
+        self.down.applied(&inner, pass, values)
     }
 
     pub(crate) fn with_trainable(&self, trainable: &Trainable) -> Self {
         Self {
-            gate: self.gate.as_ref().map(|gate| gate.with_trainable(trainable)),
-            up: self.up.with_trainable(trainable),
+            inner: self.inner.with_trainable(trainable),
             down: self.down.with_trainable(trainable),
+            ..self.clone()
         }
     }
 }

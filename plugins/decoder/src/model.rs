@@ -6,7 +6,7 @@ use crate::layers::{Linear, Norm};
 use candle_core::{DType, Device, Tensor};
 use vxf_core::backbone::{Architecture, Backbone, Decoder, Parameter, Pass};
 use vxf_core::numeric::trained_in;
-use vxf_core::{Key, Lora, Params, Result, Site, Trainable};
+use vxf_core::{Key, Lora, Params, Result, Rows, Site, Trainable};
 use vxf_hf::Outline;
 use vxf_hf::checkpoint::Checkpoint;
 use vxf_nn::ops;
@@ -16,8 +16,8 @@ use crate::block::Block;
 use crate::cached::Cached;
 use crate::design::{Design, Position};
 use crate::embedding::Embedding;
-use crate::parts::Parts;
-use crate::rope::Rotary;
+use crate::parts::{self, Parts};
+use crate::rope::{Rope, Rotary};
 
 /// A decoder with frozen weights; trained ones come from the pass.
 #[derive(Clone, Debug)]
@@ -29,6 +29,8 @@ pub struct Transformer {
     tensors: Params,
     embedding: Embedding,
     rotary: Option<Rotary>,
+    /// The rotation of layers with a window, where it is another one.
+    local_rotary: Option<Rotary>,
     blocks: Vec<Block>,
     norm: Option<Norm>,
     /// The projection back to the width of the token embeddings.
@@ -52,17 +54,18 @@ impl Transformer {
     ) -> Result<Self> {
         let outline = design.outline();
         let tensors = checkpoint.tensors(&outline.tensors, dtype, device)?;
-        let parts = Parts { design, tensors: &tensors, dtype, device };
+        let (tensors, joined) = parts::joined(design, tensors)?;
+        let parts = Parts { design, tensors: &tensors, joined: &joined, dtype, device };
         let output_name = design.output_name();
+        let (width, positions) = (design.head_width, design.positions);
+        let rotary = |rope: &Rope| Rotary::new(rope, width, positions, dtype, device);
         Ok(Self {
             embedding: Embedding::new(&parts)?,
             rotary: match &design.position {
                 Position::Learned { .. } => None,
-                Position::Rotary(rope) => {
-                    let (width, positions) = (design.head_width, design.positions);
-                    Some(Rotary::new(rope, width, positions, dtype, device))
-                }
+                Position::Rotary(rope) => Some(rotary(rope)),
             },
+            local_rotary: design.local_rope.as_ref().map(rotary),
             blocks: (0..outline.architecture.layers)
                 .map(|layer| Block::new(layer, &parts))
                 .collect::<Result<_>>()?,
@@ -88,20 +91,17 @@ impl Transformer {
         &self.blocks
     }
 
-    /// Hidden embeddings of tokens from position `offset`.
-    pub(crate) fn embed_from(
-        &self,
-        tokens: &Tensor,
-        offset: usize,
-        pass: &Pass<'_>,
-    ) -> Result<Tensor> {
-        pass.tap(Site::EMBEDDING, &self.embedding.forward(tokens, offset, pass)?)
+    /// Whether the fused CPU operations compute it.
+    pub(crate) fn has_own_kernels(&self) -> bool {
+        ops::joins(&self.output)
     }
 
-    /// The positions of `length` tokens from position `offset`.
-    pub(crate) fn positions_from(&self, offset: usize, length: usize) -> Result<Positions> {
-        let tables = self.rotary.as_ref().map(|rotary| rotary.tables(offset + length));
-        Ok(Positions { offset, rotary: tables.transpose()? })
+    /// The rotation tables of the positions in `rows`.
+    pub(crate) fn positions(&self, rows: &Rows) -> Result<Positions> {
+        let tables = |rotary: &Option<Rotary>| {
+            rotary.as_ref().map(|rotary| rotary.tables(rows.furthest())).transpose()
+        };
+        Ok(Positions { rotary: tables(&self.rotary)?, local: tables(&self.local_rotary)? })
     }
 
     /// The input of the output projection.
@@ -135,11 +135,12 @@ impl Backbone for Transformer {
     }
 
     fn embed(&self, tokens: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
-        self.embed_from(tokens, 0, pass)
+        pass.tap(Site::EMBEDDING, &self.embedding.forward(tokens, pass)?)
     }
 
     fn block(&self, layer: usize, hidden: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
-        self.blocks[layer].forward(hidden, &self.positions_from(0, hidden.dim(1)?)?, None, pass)
+        let positions = self.positions(pass.rows())?;
+        self.blocks[layer].forward(hidden, &positions, None, pass)
     }
 
     fn head(&self, hidden: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
@@ -163,7 +164,9 @@ impl Backbone for Transformer {
     fn initial(&self, key: &Key) -> Result<Params> {
         let dtype = trained_in(self.dtype);
         match &self.trainable {
-            Trainable::Full => self.tensors.map(|tensor| Ok(tensor.copy()?.to_dtype(dtype)?)),
+            Trainable::Full => {
+                self.tensors.map(|tensor| Ok(tensor.force_contiguous()?.to_dtype(dtype)?))
+            }
             Trainable::Lora(_) => Lora::fresh(&self.parameters(), key, dtype, &self.device),
         }
     }

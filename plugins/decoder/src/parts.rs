@@ -1,15 +1,47 @@
 //! Builds layers from the tensors of a checkpoint.
 
+use std::collections::BTreeMap;
+
 use crate::layers;
 use candle_core::{DType, Device, Tensor};
 use vxf_core::{Error, Params, Result};
+use vxf_nn::ops;
 
 use crate::design::{Design, Norm};
 
-/// A design with its tensors, which match its outline.
+/// Stacks of weights, by the name of the first layer.
+pub(crate) type Joined = BTreeMap<String, Tensor>;
+
+/// Stacks the weights of layers with the same input. `tensors` become parts of the stacks, so that nothing
+/// is stored twice.
+pub(crate) fn joined(design: &Design, mut tensors: Params) -> Result<(Params, Joined)> {
+    let mut all = Joined::new();
+    let layers = 0..design.windows.len();
+    let groups = layers.flat_map(|layer| [design.query_key_value(layer), design.gate_up(layer)]);
+    for names in groups {
+        let named = |name: &String| tensors.get(&format!("{name}.weight")).cloned();
+        let Some(parts) = names.iter().map(named).collect::<Option<Vec<_>>>() else { continue };
+        if !parts.iter().all(ops::joins) {
+            continue;
+        }
+        let weight = Tensor::cat(&parts, 0)?;
+        let mut first = 0;
+        for (name, part) in names.iter().zip(&parts) {
+            let rows = part.dim(0)?;
+            tensors.insert(format!("{name}.weight"), weight.narrow(0, first, rows)?);
+            first += rows;
+        }
+        all.insert(names[0].clone(), weight);
+    }
+    Ok((tensors, all))
+}
+
+/// A design with its tensors, all of them as its outline lists them.
 pub(crate) struct Parts<'a> {
     pub(crate) design: &'a Design,
     pub(crate) tensors: &'a Params,
+    /// The stacks of the weights of layers with the same input.
+    pub(crate) joined: &'a Joined,
     pub(crate) dtype: DType,
     pub(crate) device: &'a Device,
 }
@@ -27,11 +59,17 @@ impl Parts<'_> {
         Ok(layers::Linear::new(name, self.tensor(&format!("{name}.weight"))?, bias))
     }
 
-    /// The norm called `name`, of the design's kind.
+    /// Linear layers with the same input.
+    pub(crate) fn group(&self, names: &[String]) -> Result<layers::Group> {
+        let layers = names.iter().map(|name| self.linear(name)).collect::<Result<Vec<_>>>()?;
+        layers::Group::new(layers, names.first().and_then(|name| self.joined.get(name)).cloned())
+    }
+
+    /// The norm called `name`, in the design's way.
     pub(crate) fn norm(&self, name: &str) -> Result<layers::Norm> {
         let epsilon = self.design.epsilon;
         match self.design.norm {
-            Norm::Rms => self.rms_norm(name),
+            Norm::Rms | Norm::OffsetRms => self.rms_norm(name),
             Norm::Layer => {
                 let (gain, bias) = (format!("{name}.weight"), format!("{name}.bias"));
                 Ok(layers::Norm::layer(name, self.tensor(&gain)?, self.tensor(&bias)?, epsilon))
@@ -47,6 +85,7 @@ impl Parts<'_> {
     /// The root-mean-square norm called `name`.
     pub(crate) fn rms_norm(&self, name: &str) -> Result<layers::Norm> {
         let gain = self.tensor(&format!("{name}.weight"))?;
-        Ok(layers::Norm::rms(name, gain, self.design.epsilon))
+        let offset = self.design.norm == Norm::OffsetRms;
+        Ok(layers::Norm::rms(name, gain, offset, self.design.epsilon))
     }
 }

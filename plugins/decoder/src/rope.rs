@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Tensor};
 use vxf_core::Result;
 
 /// Settings of rotary positions.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Rope {
     /// Base of the angles.
     pub theta: f64,
@@ -16,7 +16,7 @@ pub struct Rope {
 }
 
 /// How rotary positions are scaled to longer sequences.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Scaling {
     /// Not at all.
     None,
@@ -33,25 +33,87 @@ pub enum Scaling {
         /// The number of positions in pre-training.
         original: f64,
     },
+    /// YaRN: low frequencies are divided by a factor, high ones are kept, those between are a mix.
+    Yarn {
+        /// The factor.
+        factor: f64,
+        /// The factor on cosines and sines.
+        attention: f64,
+        /// Pairs before `fast` times the width of a head are high frequencies.
+        fast: f64,
+        /// Pairs after `slow` times the width of a head are low frequencies.
+        slow: f64,
+        /// Whether these two borders are rounded outwards.
+        truncate: bool,
+    },
+    /// LongRoPE: each frequency is divided by a factor of its own.
+    Long {
+        /// The factors for sequences of up to `original` positions.
+        short: Vec<f64>,
+        /// The factors for longer sequences.
+        long: Vec<f64>,
+        /// The number of positions in pre-training.
+        original: usize,
+        /// The factor on cosines and sines.
+        attention: f64,
+    },
 }
 
 impl Rope {
-    /// The angle per position of each of the `half` rotated pairs of a head.
+    /// A rotation that is not scaled.
+    pub fn plain(theta: f64) -> Self {
+        Self { theta, scaling: Scaling::None }
+    }
+
+    /// The angle per position of each of the `half` rotated pairs of a head, for sequences of
+    /// `length` positions.
     ///
     /// Frequencies and angles are computed in f32 as in Hugging Face, to the same bits.
-    fn frequencies(&self, half: usize) -> Vec<f32> {
-        let plain = |pair: usize| {
+    fn frequencies(&self, half: usize, length: usize) -> Vec<f32> {
+        let power = |pair: usize| {
             let exponent = (2 * pair) as f32 / (2 * half) as f32;
-            1.0 / (self.theta as f32).powf(exponent)
+            (self.theta as f32).powf(exponent)
         };
-        (0..half).map(|pair| self.scaling.stretch(plain(pair))).collect()
+        let factors = match &self.scaling {
+            Scaling::Long { short, long, original, .. } => {
+                if length > *original {
+                    long
+                } else {
+                    short
+                }
+            }
+            _ => {
+                return (0..half)
+                    .map(|pair| self.scaling.stretch(power(pair), pair, half))
+                    .collect();
+            }
+        };
+        (0..half).map(|pair| 1.0 / (factors[pair] as f32 * power(pair))).collect()
+    }
+
+    /// The factor on cosines and sines.
+    fn attention(&self) -> f32 {
+        match self.scaling {
+            Scaling::Yarn { attention, .. } | Scaling::Long { attention, .. } => attention as f32,
+            Scaling::None | Scaling::Linear(_) | Scaling::Llama3 { .. } => 1.0,
+        }
+    }
+
+    /// The longest sequence that needs the same frequencies as one of `length` positions.
+    fn regime(&self, length: usize) -> usize {
+        match self.scaling {
+            Scaling::Long { original, .. } if length <= original => original,
+            _ => usize::MAX,
+        }
     }
 }
 
 impl Scaling {
-    fn stretch(&self, frequency: f32) -> f32 {
+    /// The scaled frequency of pair `pair` of `half`; `power` is the inverse of the plain one.
+    fn stretch(&self, power: f32, pair: usize, half: usize) -> f32 {
+        let frequency = 1.0 / power;
         match *self {
-            Self::None => frequency,
+            Self::None | Self::Long { .. } => frequency,
             Self::Linear(factor) => frequency / factor as f32,
             Self::Llama3 { factor, low_frequency, high_frequency, original } => {
                 let (factor, original) = (factor as f32, original as f32);
@@ -65,6 +127,16 @@ impl Scaling {
                     let smooth = (original / wavelength - low) / (high - low);
                     (1.0 - smooth) * frequency / factor + smooth * frequency
                 }
+            }
+            Self::Yarn { factor, fast, slow, truncate, .. } => {
+                let width = (2 * half) as f64;
+                let (low, high) = (fast * width, slow * width);
+                let (low, high) = if truncate { (low.floor(), high.ceil()) } else { (low, high) };
+                let (low, high) = (low.max(0.0), high.min(width - 1.0));
+                let high = if low == high { high + 0.001 } else { high };
+                let ramp = (pair as f32 - low as f32) / (high - low) as f32;
+                let kept = 1.0 - ramp.clamp(0.0, 1.0);
+                1.0 / (factor as f32 * power) * (1.0 - kept) + frequency * kept
             }
         }
     }
@@ -80,11 +152,13 @@ pub(crate) struct Tables {
 /// The tables of a model, computed up to the longest sequence so far.
 #[derive(Clone, Debug)]
 pub(crate) struct Rotary {
-    frequencies: Vec<f32>,
+    rope: Rope,
+    half: usize,
     positions: usize,
     dtype: DType,
     device: Device,
-    made: Arc<RwLock<Option<Tables>>>,
+    /// The last tables, and the longest sequence that they are for.
+    made: Arc<RwLock<Option<(Tables, usize)>>>,
 }
 
 impl Rotary {
@@ -96,7 +170,8 @@ impl Rotary {
         device: &Device,
     ) -> Self {
         Self {
-            frequencies: rope.frequencies(head_width / 2),
+            rope: rope.clone(),
+            half: head_width / 2,
             positions,
             dtype,
             device: device.clone(),
@@ -110,23 +185,27 @@ impl Rotary {
     /// would take longer than loading a small model.
     pub(crate) fn tables(&self, length: usize) -> Result<Tables> {
         let made = self.made.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let regime = self.rope.regime(length);
         match made {
-            Some(tables) if tables.cos.dim(0)? >= length => Ok(tables),
+            Some((tables, most)) if most == regime && tables.cos.dim(0)? >= length => Ok(tables),
             _ => {
                 let rows = length.next_power_of_two().max(64).min(self.positions.max(length));
-                let tables = self.make(rows)?;
+                let tables = self.make(rows, length)?;
                 let mut made = self.made.write().unwrap_or_else(PoisonError::into_inner);
-                *made = Some(tables.clone());
+                *made = Some((tables.clone(), regime));
                 Ok(tables)
             }
         }
     }
 
-    fn make(&self, rows: usize) -> Result<Tables> {
+    /// Tables of `rows` positions for sequences of `length`.
+    fn make(&self, rows: usize, length: usize) -> Result<Tables> {
+        let (frequencies, factor) =
+            (&self.rope.frequencies(self.half, length), self.rope.attention());
         let table = |of: fn(f32) -> f32| -> Result<Tensor> {
             let angles = (0..rows)
-                .flat_map(|row| self.frequencies.iter().map(move |it| of(row as f32 * it)));
-            let shape = (rows, self.frequencies.len());
+                .flat_map(|row| frequencies.iter().map(move |it| of(row as f32 * it) * factor));
+            let shape = (rows, frequencies.len());
             let table = Tensor::from_vec(angles.collect::<Vec<_>>(), shape, &Device::Cpu)?;
             Ok(table.to_dtype(self.dtype)?.to_device(&self.device)?)
         };

@@ -50,14 +50,17 @@ pub fn drift(
     let mut change_at = vec![start; sites.len()];
     let mut norm_at = vec![start; sites.len()];
     for batch in batches {
-        let batch = Batch { mask_padding: definition.mask_padding, ..batch.clone() };
-        let counted = counted(&batch);
+        let batch = batch.with_padding(match definition.mask_padding {
+            true => Padding::LeftOut,
+            false => Padding::Seen,
+        });
+        let rows = batch.rows();
         let (now, then) = (model.hidden(&batch, &sites)?, aligned.hidden(&batch, &sites)?);
         let (mut changes, mut norms) = (Vec::new(), Vec::new());
         for &site in &sites {
             let (now, then) = (in_f64(&now, site)?, in_f64(&then, site)?);
-            changes.push(squares(&(now - &then)?, &counted)?);
-            norms.push(squares(&then, &counted)?);
+            changes.push(squares(&(now - &then)?, &rows)?);
+            norms.push(squares(&then, &rows)?);
         }
         change.add(&changes);
         norm.add(&norms);
@@ -84,14 +87,6 @@ pub fn drift(
 /// As for [`drift`].
 pub fn reference_drift(model: Model<'_>, aligned: Model<'_>, batches: &[Batch]) -> Result<f64> {
     Ok(drift(model, aligned, batches, &DriftConfig::reference())?.change)
-}
-
-/// The number of counted positions of each row: the real ones, or all.
-fn counted(batch: &Batch) -> Vec<usize> {
-    match batch.mask_padding {
-        true => batch.lengths.clone(),
-        false => vec![batch.shape().1; batch.lengths.len()],
-    }
 }
 
 /// The hidden embedding at `site` in f64.

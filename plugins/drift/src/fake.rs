@@ -26,19 +26,19 @@ fn block(layer: usize, hidden: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
     let name = layer.to_string();
     let scale = pass.weight(&name).ok_or(Error::ParameterMismatch { name })?;
     let mut attention = hidden.broadcast_mul(scale)?;
-    if pass.lengths().is_none() {
-        attention = attention.broadcast_mul(&doubled_at_padding(hidden)?)?;
+    let rows = pass.rows();
+    if rows.is_rectangle() && rows.seen().iter().all(|&seen| seen == rows.longest()) {
+        attention = attention.broadcast_mul(&doubled_at_the_end(hidden)?)?;
     }
     let attention = pass.tap(Site::attention_output(layer), &attention)?;
     pass.tap(Site::block_output(layer), &(hidden + attention)?)
 }
 
-/// 2 at the last position of the last row, else 1: `[batch, sequence, 1]`.
-fn doubled_at_padding(hidden: &Tensor) -> Result<Tensor> {
-    let (rows, columns, _) = hidden.dims3()?;
-    let mut factors = vec![1.0f32; rows * columns];
+/// 2 in the last row, else 1: `[positions, 1]`.
+fn doubled_at_the_end(hidden: &Tensor) -> Result<Tensor> {
+    let mut factors = vec![1.0f32; hidden.dim(0)?];
     if let Some(last) = factors.last_mut() {
         *last = 2.0;
     }
-    Ok(Tensor::from_vec(factors, (rows, columns, 1), hidden.device())?)
+    Ok(Tensor::from_vec(factors, (hidden.dim(0)?, 1), hidden.device())?)
 }

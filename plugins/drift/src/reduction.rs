@@ -8,13 +8,10 @@ use crate::config::{Norm, Reduce};
 /// Squared L2 norms over the width, for the counted positions of each row.
 pub(crate) type Squares = Vec<Vec<f64>>;
 
-/// Squared norms of `tensor` `[batch, sequence, width]` at the first `counted` positions of each row.
-pub(crate) fn squares(tensor: &Tensor, counted: &[usize]) -> Result<Squares> {
-    let mut rows = tensor.to_dtype(DType::F64)?.sqr()?.sum(2)?.to_vec2::<f64>()?;
-    for (row, &counted) in rows.iter_mut().zip(counted) {
-        row.truncate(counted);
-    }
-    Ok(rows)
+/// Squared norms of the rows of `tensor` `[positions, width]`, sample by sample.
+pub(crate) fn squares(tensor: &Tensor, rows: &Rows) -> Result<Squares> {
+    let all = tensor.to_dtype(DType::F64)?.sqr()?.sum(1)?.to_vec1::<f64>()?;
+    Ok(rows.ranges().map(|range| all[range].to_vec()).collect())
 }
 
 /// Accumulates norms over batches, by one definition.

@@ -12,37 +12,37 @@ use vxf_data::{Message, Role, TemplateChoice};
 use crate::GuardConfig;
 use crate::model::{Files, failed};
 
-/// What a judgement says.
+/// The content of a judgement.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reading {
     /// Whether the answer is harmful.
     pub harmful: bool,
-    /// Whether it refuses, where the model says so.
+    /// Whether it is a refusal, if the model says so.
     pub refused: Option<bool>,
-    /// The kinds of harm that it names.
+    /// The categories of harm.
     pub categories: Vec<String>,
 }
 
-/// How a guard is asked, and how what it writes is read.
+/// The input format of a guard model, and the parser of its judgements.
 pub struct Protocol {
     /// The judge's registered name.
     pub name: &'static str,
-    /// `chat` for the model's own chat template, or a text with {prompt} and {answer}.
+    /// `chat` for the model's chat template, or a text with {prompt} and {answer}.
     pub template: String,
-    /// Longest judgement, in tokens.
+    /// Maximum length of a judgement, in tokens.
     pub max_new_tokens: usize,
-    /// What a judgement says; none if it cannot be read.
+    /// Parses a judgement; `None` if it is invalid.
     pub read: Box<dyn Fn(&str) -> Option<Reading> + Send + Sync>,
 }
 
-/// Where a guard is, and how it is run.
+/// The model of a guard, and settings for running it.
 #[derive(Clone, Debug)]
 pub struct Running<'a> {
     /// The model: a directory, or a hub id.
     pub model: &'a str,
-    /// Answers of one length that are judged side by side.
+    /// Maximum number of answers per batch.
     pub batch_size: usize,
-    /// The type that it computes in.
+    /// Data type of the model.
     pub dtype: Precision,
 }
 
@@ -58,17 +58,17 @@ impl Guard {
     /// The judge `guard`.
     ///
     /// # Errors
-    /// As [`Guard::with`].
+    /// As for [`Guard::with`].
     pub fn open(settings: &GuardConfig, context: &BuildContext<'_>) -> Result<Self> {
         let GuardConfig { model, batch_size, dtype, .. } = settings;
         let running = Running { model, batch_size: *batch_size, dtype: *dtype };
         Self::with(settings.protocol(), &running, context)
     }
 
-    /// Finds the model's files; its weights are read when there is something to judge.
+    /// Opens the model's files without its weights.
     ///
     /// # Errors
-    /// When a file is missing, the model writes no text, or has no chat template to use.
+    /// When a file is missing, the model cannot generate text, or it has no chat template.
     pub fn with(
         protocol: Protocol,
         running: &Running<'_>,
@@ -89,10 +89,10 @@ impl Guard {
         Ok(Self { protocol, model: (*model).to_owned(), batch_size: *batch_size, files })
     }
 
-    /// What the model reads of an exchange.
+    /// The model's input for a prompt and an answer.
     ///
     /// # Errors
-    /// When its chat template refuses the exchange.
+    /// When the chat template fails on them.
     pub fn tokens(&self, made: &Generation) -> Result<Vec<u32>> {
         let codec = &self.files.codec;
         let tokens = match self.protocol.template.as_str() {
@@ -202,7 +202,7 @@ impl GuardConfig {
     }
 }
 
-/// The first line has one of two words; the second names categories, with commas between them.
+/// Parses a judgement whose first line has one of two words and whose second line lists categories.
 pub(crate) fn first_line(judgement: &str, unsafe_word: &str, safe_word: &str) -> Option<Reading> {
     let mut lines = judgement.lines().filter(|line| !line.trim().is_empty());
     let first = lines.next().unwrap_or_default();

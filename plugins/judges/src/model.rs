@@ -36,7 +36,7 @@ impl Files {
         let architecture = checkpoint.outline()?.architecture;
         let plugin = |error: vxf_data::Error| failed(judge, error);
         let codec = Codec::open(&directory, template).map_err(plugin)?;
-        codec.fits(architecture.vocabulary).map_err(plugin)?;
+        let codec = codec.for_vocabulary(architecture.vocabulary);
         let device = context.device.clone();
         Ok(Self { codec, architecture, checkpoint, dtype, device })
     }

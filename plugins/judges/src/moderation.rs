@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{DType, IndexOp, Tensor};
+use candle_core::DType;
 use serde_json::{Value, json};
 use vxf_core::config::BuildContext;
 use vxf_core::metric::{Findings, Generation, Judge, Verdict};
@@ -149,19 +149,13 @@ impl Judge for Moderation {
 
 /// The logits of each row at its last real token, `[rows, labels]`.
 fn scores(model: &dyn Backbone, batch: &Batch) -> Result<Vec<Vec<f64>>> {
-    let weights = Params::new();
-    let pass = Pass::new(&weights).with_padding_of(batch);
-    let mut hidden = model.embed(&batch.tokens, &pass)?;
+    let (weights, rows) = (Params::new(), batch.rows());
+    let pass = Pass::new(&weights, &rows);
+    let mut hidden = model.embed(&batch.row_tokens()?, &pass)?;
     for layer in 0..model.architecture().layers {
         hidden = model.block(layer, &hidden, &pass)?;
     }
-    let last = |(row, &length): (usize, &usize)| {
-        let at = length.saturating_sub(1);
-        hidden.i((row..row + 1, at..at + 1))
-    };
-    let last = batch.lengths.iter().enumerate().map(last).collect::<Result<Vec<_>, _>>()?;
-    let last = Tensor::cat(&last, 0)?.contiguous()?;
-    Ok(model.head(&last, &pass)?.squeeze(1)?.to_dtype(DType::F64)?.to_vec2::<f64>()?)
+    Ok(model.head(&rows.last_of_each(&hidden)?, &pass)?.to_dtype(DType::F64)?.to_vec2::<f64>()?)
 }
 
 fn sigmoid(logit: f64) -> f64 {

@@ -1,8 +1,7 @@
-//! Published classifiers, each asked and read as its card says.
+//! Published classifiers, with the prompts and output formats of their model cards.
 //!
-//! Prompts are data that the classifiers were trained with: they are kept to the letter, in
-//! `src/prompts/`, with their sources in README.md. Llama Guard 3 and Qwen3Guard bring theirs in their
-//! own chat templates.
+//! The classifiers were trained with these prompts, so `src/prompts/` has them unchanged; README.md
+//! names their sources. Llama Guard 3 and Qwen3Guard have theirs in their chat templates.
 
 use vxf_core::config::{BuildContext, JudgeConfig, Precision};
 use vxf_core::metric::Judge;
@@ -17,9 +16,9 @@ vxf_core::config! {
     pub struct LlamaGuard3Config {
         /// Llama Guard 3: a directory in the Hugging Face layout, or a hub id.
         pub model: String = "meta-llama/Llama-Guard-3-8B".to_owned(),
-        /// Answers of one length that are judged side by side.
+        /// Maximum number of answers per batch; all inputs of a batch have the same length.
         pub batch_size: usize = 8,
-        /// The type it computes in: f32, bf16 or f16.
+        /// Data type of the model: f32, bf16 or f16.
         pub dtype: Precision = Precision::Bf16,
     }
 }
@@ -29,9 +28,9 @@ vxf_core::config! {
     pub struct HarmBenchConfig {
         /// HarmBench's classifier for Llama 2: a directory in the Hugging Face layout, or a hub id.
         pub model: String = "cais/HarmBench-Llama-2-13b-cls".to_owned(),
-        /// Answers of one length that are judged side by side.
+        /// Maximum number of answers per batch; all inputs of a batch have the same length.
         pub batch_size: usize = 8,
-        /// The type it computes in: f32, bf16 or f16.
+        /// Data type of the model: f32, bf16 or f16.
         pub dtype: Precision = Precision::Bf16,
     }
 }
@@ -41,9 +40,9 @@ vxf_core::config! {
     pub struct WildGuardConfig {
         /// WildGuard: a directory in the Hugging Face layout, or a hub id.
         pub model: String = "allenai/wildguard".to_owned(),
-        /// Answers of one length that are judged side by side.
+        /// Maximum number of answers per batch; all inputs of a batch have the same length.
         pub batch_size: usize = 8,
-        /// The type it computes in: f32, bf16 or f16.
+        /// Data type of the model: f32, bf16 or f16.
         pub dtype: Precision = Precision::Bf16,
     }
 }
@@ -53,11 +52,11 @@ vxf_core::config! {
     pub struct Qwen3GuardConfig {
         /// Qwen3Guard-Gen: a directory in the Hugging Face layout, or a hub id.
         pub model: String = "Qwen/Qwen3Guard-Gen-4B".to_owned(),
-        /// Whether `Controversial` counts as harmful, as in the authors' evaluation.
+        /// Count `Controversial` as harmful, as in the authors' evaluation.
         pub controversial: bool = true,
-        /// Answers of one length that are judged side by side.
+        /// Maximum number of answers per batch; all inputs of a batch have the same length.
         pub batch_size: usize = 8,
-        /// The type it computes in: f32, bf16 or f16.
+        /// Data type of the model: f32, bf16 or f16.
         pub dtype: Precision = Precision::Bf16,
     }
 }
@@ -82,8 +81,8 @@ pub fn harmbench() -> Protocol {
     }
 }
 
-/// WildGuard: three lines, of which the second says whether the answer refuses and the third whether
-/// it is harmful.
+/// WildGuard: three lines; the second says whether the answer is a refusal, the third whether it is
+/// harmful.
 pub fn wildguard() -> Protocol {
     fn read(judgement: &str) -> Option<Reading> {
         let mut values =

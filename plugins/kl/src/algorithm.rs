@@ -3,6 +3,7 @@
 use candle_core::{D, Tensor};
 use vxf_core::loss::log_softmax;
 use vxf_core::prelude::*;
+use vxf_core::step::Query;
 
 use crate::config::{Form, KlConfig};
 
@@ -21,21 +22,34 @@ impl Kl {
         Self { config }
     }
 
-    /// `lambda * KL` of logits `[batch, sequence, vocabulary]` from the teacher's.
+    /// `lambda * KL` of logits `[positions, vocabulary]` from the teacher's.
     fn divergence(&self, teacher: &Tensor, student: &Tensor, batch: &Batch) -> Result<Tensor> {
-        let axis = match self.config.form {
-            Form::Corrected | Form::AxisCorrected => D::Minus1,
-            // The reference takes the softmax over time, not over the vocabulary.
-            Form::Reference => D::Minus2,
+        let (samples, columns) = batch.shape();
+        // The reference takes the softmax over time, not over the vocabulary.
+        let timed = |logits: &Tensor| -> Result<Tensor> {
+            Ok(match self.config.form {
+                Form::Corrected | Form::AxisCorrected => log_softmax(logits, D::Minus1)?,
+                Form::Reference => {
+                    let shape = (samples, columns, logits.dim(1)?);
+                    log_softmax(&logits.reshape(shape)?, D::Minus2)?
+                }
+            })
         };
-        let teacher = log_softmax(teacher, axis)?.detach();
-        let gap = (&teacher - log_softmax(student, axis)?)?;
+        let teacher = timed(teacher)?.detach();
+        let gap = (&teacher - timed(student)?)?;
         let mut terms = (teacher.exp()? * gap)?;
-        if self.config.form == Form::Corrected {
+        if self.config.form == Form::Corrected && batch.padding != Padding::LeftOut {
             terms = terms.broadcast_mul(&batch.token_mask(&terms)?)?;
         }
-        let (samples, _) = batch.shape();
         Ok((terms.sum_all()? * (self.config.lambda / samples as f64))?)
+    }
+
+    /// A query on the main stream, with padding computed where the form reads it.
+    fn asked<'s, 'a>(&self, step: &'s mut Step<'a>) -> Query<'s, 'a> {
+        match self.config.form {
+            Form::Corrected => step.on_main(),
+            Form::Reference | Form::AxisCorrected => step.on_main().rectangle(),
+        }
     }
 }
 
@@ -50,10 +64,10 @@ impl Defense for Kl {
             Form::Reference | Form::AxisCorrected => Role::Probe,
         };
         let aligned = step.snapshot_of(ALIGNED)?.clone();
-        let teacher = step.with_weights(&aligned, |step| step.on_main().role(role).logits())?;
+        let teacher = step.with_weights(&aligned, |step| self.asked(step).role(role).logits())?;
         let perturbation = inner.perturb(step)?;
         let term = |student: &Tensor, batch: &Batch| self.divergence(&teacher, student, batch);
         let objective = Objective { logits: Some(&term), ..Objective::default() };
-        step.on_main().perturbed(&perturbation).minimising(objective).gradients()
+        self.asked(step).perturbed(&perturbation).minimising(objective).gradients()
     }
 }

@@ -33,16 +33,15 @@ impl Perturber for Gaussian {
         let GaussianConfig { rho, form, sites } = &self.config;
         let main = step.main();
         let batch = step.batch(&main)?;
-        let (rows, columns) = batch.shape();
-        let shape = [rows, columns, step.architecture().width];
+        // Drawn for real positions, in every layout.
+        let shape = [batch.lengths.iter().sum(), step.architecture().width];
         let key = step.key("noise");
 
         let mut noise = Hidden::new();
         for site in sites.resolve(step.architecture().layers)? {
             let (dtype, device) = (step.dtype(), step.device());
             let drawn = key.child(&site.to_string()).normal(&shape, dtype, device)?;
-            let drawn = drawn.broadcast_mul(&batch.token_mask(&drawn)?)?;
-            noise.insert(site, drawn);
+            noise.insert(site, batch.laid_out(&drawn)?);
         }
         let length = norm(&noise.values().collect::<Vec<_>>())?;
         let (factor, scaled) = match form {

@@ -70,7 +70,7 @@ mod strength {
                 lora: false,
                 rows: 4,
                 longest: 7,
-                mask_padding: true,
+                padding: Padding::LeftOut,
                 sites: vec!["attention_output".into()],
                 blockwise: true,
                 seed,

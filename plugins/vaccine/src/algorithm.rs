@@ -42,7 +42,8 @@ impl Defense for Vaccine {
             }
         };
         if fresh && self.between == Between::Reuse {
-            self.last = perturbation.clone();
+            let main = step.main();
+            self.last = reuse::kept(&perturbation, &*step.batch(&main)?)?;
         }
         step.gradients(&perturbation)
     }
@@ -106,8 +107,12 @@ impl Perturber for GradientPerturber {
                 scale(&mut hidden, |_| Ok(factor.clone()))?;
             }
             Scope::PerSite => scale(&mut hidden, |site| Ok(factor(&norms[&site])?))?,
-            Scope::PerExample => scale_groups(&mut hidden, *rho, &[1, 2])?,
-            Scope::PerToken => scale_groups(&mut hidden, *rho, &[2])?,
+            Scope::PerExample => {
+                let main = step.main();
+                let rows = step.batch(&main)?.rows();
+                scale_groups(&mut hidden, *rho, Some(&rows))?;
+            }
+            Scope::PerToken => scale_groups(&mut hidden, *rho, None)?,
         }
         Ok(Perturbation::Hidden(hidden))
     }
@@ -126,17 +131,22 @@ fn scale(hidden: &mut Hidden, factor: impl Fn(Site) -> Result<Scalar>) -> Result
     Ok(())
 }
 
-/// Scales each group of entries to norm `rho`; a group spans `axes` and all sites.
-fn scale_groups(hidden: &mut Hidden, rho: f64, axes: &[usize]) -> Result<()> {
+/// Scales each row, or each sample of `rows`, to norm `rho` over all sites.
+fn scale_groups(hidden: &mut Hidden, rho: f64, rows: Option<&Rows>) -> Result<()> {
     let mut squares: Option<Tensor> = None;
     for tensor in hidden.values() {
-        let own = tensor.to_dtype(DType::F64)?.sqr()?.sum_keepdim(axes)?;
+        let own = tensor.to_dtype(DType::F64)?.sqr()?.sum_keepdim(1)?;
         squares = Some(match squares {
             Some(sum) => (sum + own)?,
             None => own,
         });
     }
-    let Some(squares) = squares else { return Ok(()) };
+    let Some(mut squares) = squares else { return Ok(()) };
+    if let Some(rows) = rows {
+        let samples = rows.samples_of(squares.device())?;
+        let none = Tensor::zeros((rows.samples(), 1), DType::F64, squares.device())?;
+        squares = none.index_add(&samples, &squares, 0)?.index_select(&samples, 0)?;
+    }
     let factor = ((squares.sqrt()? + EPSILON)?.recip()? * rho)?;
     for tensor in hidden.values_mut() {
         // Computed in f64 and rounded once, so that no group exceeds `rho`.

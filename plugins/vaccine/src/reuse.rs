@@ -19,13 +19,26 @@ pub(crate) fn fitted(last: &Perturbation, batch: &Batch) -> Result<Perturbation>
     })
 }
 
-/// A tensor `[rows, columns, width]`, cut and padded to the shape of `batch`.
+/// A perturbation of `batch`, padded to `[samples, columns, width]` at each site.
+pub(crate) fn kept(perturbation: &Perturbation, batch: &Batch) -> Result<Perturbation> {
+    Ok(match perturbation {
+        Perturbation::Hidden(hidden) => {
+            let rows = batch.rows();
+            let wide = |(site, it): (&Site, &Tensor)| Ok((*site, rows.padded(&it.detach())?));
+            Perturbation::Hidden(hidden.iter().map(wide).collect::<Result<_>>()?)
+        }
+        other => other.clone(),
+    })
+}
+
+/// A tensor `[samples, columns, width]`, cut and padded to the rows of `batch`.
 fn fit(tensor: &Tensor, batch: &Batch) -> Result<Tensor> {
-    let (rows, columns) = batch.shape();
-    let shared = (tensor.dim(0)?.min(rows), tensor.dim(1)?.min(columns));
-    let cut = tensor.narrow(0, 0, shared.0)?.narrow(1, 0, shared.1)?;
-    let padded = cut.pad_with_zeros(0, 0, rows - shared.0)?;
-    let padded = padded.pad_with_zeros(1, 0, columns - shared.1)?;
+    let rows = batch.rows();
+    let (samples, columns) = (rows.samples(), rows.longest());
+    let shared = (tensor.dim(0)?.min(samples), tensor.dim(1)?.min(columns));
+    let padded = tensor.narrow(0, 0, shared.0)?.narrow(1, 0, shared.1)?;
+    let padded = padded.pad_with_zeros(0, 0, samples - shared.0)?;
+    let padded = rows.packed(&padded.pad_with_zeros(1, 0, columns - shared.1)?.contiguous()?)?;
     Ok(padded.broadcast_mul(&batch.token_mask(&padded)?)?)
 }
 

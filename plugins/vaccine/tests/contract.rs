@@ -107,8 +107,8 @@ mod the_last_perturbation {
 
     fn batches((case, rows, longest): &(Case, usize, usize)) -> Result<[Batch; 2]> {
         let key = Key::root(case.seed).child("other");
-        let other = Rows::random(*rows, *longest, case.shape.vocabulary, &key)
-            .with_mask_padding(case.mask_padding);
+        let other =
+            Rows::random(*rows, *longest, case.shape.vocabulary, &key).with_padding(case.padding);
         Ok([case.batch()?, other.batch(vxf_testkit::device())?])
     }
 
@@ -147,27 +147,30 @@ mod the_last_perturbation {
             let second = forwards[0].added()?;
 
             let [old, other] = batches(&situation)?;
-            let (rows, columns) = old.shape();
-            let (other_rows, other_columns) = other.shape();
+            let (old_rows, rows) = (old.rows(), other.rows());
             let mut length = 0.0;
             for site in case.sites()? {
-                let width = first[&site].dim(2)?;
+                let width = first[&site].dim(1)?;
                 let (before, after) = (entries(&first[&site])?, entries(&second[&site])?);
                 let scale = entries(&forwards[0].after[&site])?;
-                for (at, (&value, hidden)) in after.iter().zip(scale).enumerate() {
-                    let (row, column) = (at / (other_columns * width), at / width % other_columns);
-                    assert!(row < other_rows, "as many rows as the batch");
-                    let real = column < other.lengths[row];
-                    let expected = match real && row < rows && column < columns {
-                        true => before[(row * columns + column) * width + at % width],
-                        false => 0.0,
-                    };
-                    // Both are differences of two sums of about the size of `hidden`.
-                    let error = 64.0 * case.rounding() * (hidden.abs() + expected.abs() + 1.0);
-                    let gap = (value - expected).abs();
-                    assert!(gap <= error, "{site} {row} {column}: {value} {expected}");
-                    assert!(real || value == 0.0, "{value} added to padding");
-                    moved.set(moved.get() + usize::from(value != 0.0));
+                for (row, (sample, at)) in rows.positions().enumerate() {
+                    let real = at < other.lengths[sample];
+                    let shared =
+                        real && sample < old_rows.samples() && at < old_rows.range(sample).len();
+                    for column in 0..width {
+                        let (value, hidden) =
+                            (after[row * width + column], scale[row * width + column]);
+                        let expected = match shared {
+                            true => before[(old_rows.range(sample).start + at) * width + column],
+                            false => 0.0,
+                        };
+                        // Both were measured as the difference of two sums near `hidden`.
+                        let error = 64.0 * case.rounding() * (hidden.abs() + expected.abs() + 1.0);
+                        let gap = (value - expected).abs();
+                        assert!(gap <= error, "{site} {sample} {at}: {value} {expected}");
+                        assert!(real || value == 0.0, "{value} added to padding");
+                        moved.set(moved.get() + usize::from(value != 0.0));
+                    }
                 }
                 length += norm(&after).powi(2);
             }

@@ -85,6 +85,7 @@ fn flags(choices: &RecipeOptions) -> Result<Layer, CommandError> {
     let path = |path: &Option<std::path::PathBuf>| {
         path.as_ref().map(|path| json!(path.display().to_string()))
     };
+    set("base", "model.base", choices.base.as_ref().map(|base| json!(base)))?;
     set("dtype", "model.dtype", choices.dtype.as_ref().map(|dtype| json!(dtype)))?;
     set("judge", "judges", (!choices.judge.is_empty()).then(|| json!(choices.judge)))?;
     set("skip-bad-rows", "data.skip_bad_rows", choices.skip_bad_rows.then(|| json!(true)))?;

@@ -87,7 +87,7 @@ fn source(place: &Path, file: &str, settings: Value) -> Source {
 fn read(source: &Source, test: bool, skip_bad_rows: bool) -> Result<(), String> {
     let repository = LocalRepository::open(Path::new(&source.path)).map_err(shown)?;
     let mut rng = Key::root(1).rng();
-    source.read(&repository, test, skip_bad_rows, &mut rng).map(drop).map_err(shown)
+    source.read(&repository, test, skip_bad_rows, None, &mut rng).map(drop).map_err(shown)
 }
 
 /// A few rows in each of the schemas.

@@ -27,7 +27,7 @@ fn converse(place: &Path, template: TemplateChoice) -> Result<(), String> {
             turn(Role::User, "three"),
         ]),
     ];
-    let _ = codec.fits(1000);
+    let codec = codec.clone().for_vocabulary(1000);
     codec.opening("yes");
     let mut told = Ok(());
     for (number, ask) in asks.into_iter().enumerate() {

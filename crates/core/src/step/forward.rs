@@ -22,7 +22,7 @@ impl Query<'_, '_> {
         Ok(seen.take())
     }
 
-    /// The logits `[batch, sequence, vocabulary]` in `f32` or wider, detached from any graph.
+    /// The logits `[positions, vocabulary]` in `f32` or wider, detached from any graph.
     pub fn logits(self) -> Result<Tensor> {
         self.forward("logits", &Untouched)
     }
@@ -36,11 +36,13 @@ impl Query<'_, '_> {
         self.takes_no_subset(verb)?;
         let micro = self.one_micro_batch(verb)?;
         let weights = self.moved_weights()?.detach();
-        let batch = self.step.batch_of(&self.stream, micro)?;
+        let batch = self.batch(micro)?;
+        let rows = batch.rows();
         let dropout = self.dropout(micro)?;
         let backbone = self.step.backbone;
         let layers = backbone.architecture().layers;
-        let added = self.hidden_perturbation();
+        let added = self.hidden_perturbation(micro)?;
+        let added = added.as_ref();
         if let Some(site) = added.into_iter().flat_map(Hidden::keys).find(|it| it.layer >= layers) {
             return Err(Error::UnknownSite {
                 site: site.to_string(),
@@ -48,9 +50,9 @@ impl Query<'_, '_> {
             });
         }
         let tap = Perturbed { added, tap };
-        let pass = Pass::new(&weights).with_padding_of(&batch).with_dropout(dropout.as_ref());
+        let pass = Pass::new(&weights, &rows).with_dropout(dropout.as_ref());
         let tapped = pass.with_tap(&tap);
-        let mut hidden = backbone.embed(&batch.tokens, &tapped)?;
+        let mut hidden = backbone.embed(&batch.row_tokens()?, &tapped)?;
         for layer in 0..layers {
             hidden = backbone.block(layer, &hidden, &tapped)?;
         }

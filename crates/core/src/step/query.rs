@@ -1,10 +1,13 @@
 //! Queries on a stream: settings, and the verbs that run them.
 
+use std::sync::Arc;
+
 use vxf_tensor::{Key, Scalar};
 
 use super::micro::of_one_micro_batch;
 use super::{Role, Step};
 use crate::backbone::Parameter;
+use crate::batch::{Batch, Padding};
 use crate::engine::{Evaluation, Objective, Outcome, Subset};
 use crate::perturber::Perturbation;
 use crate::site::{Hidden, Site};
@@ -22,14 +25,23 @@ pub struct Query<'s, 'a> {
     pub(super) objective: Option<Objective<'s>>,
     role: Role,
     whole: bool,
+    rectangle: bool,
     subset: Option<Subset>,
 }
 
 impl<'s, 'a> Query<'s, 'a> {
     pub(super) fn new(step: &'s mut Step<'a>, stream: &str) -> Self {
         let whole = step.micro.is_none();
-        let (stream, perturbation) = (stream.to_owned(), Perturbation::None);
-        Self { step, stream, perturbation, objective: None, role: Role::Outer, whole, subset: None }
+        Self {
+            step,
+            stream: stream.to_owned(),
+            perturbation: Perturbation::None,
+            objective: None,
+            role: Role::Outer,
+            whole,
+            rectangle: false,
+            subset: None,
+        }
     }
 
     /// Runs at this perturbation.
@@ -47,6 +59,13 @@ impl<'s, 'a> Query<'s, 'a> {
     /// Sets the role, which decides the dropout masks.
     pub fn role(mut self, role: Role) -> Self {
         self.role = role;
+        self
+    }
+
+    /// Computes padding too: the layout is that of `batch.with_padding(Padding::Hidden)`. For formulas
+    /// that read padding.
+    pub fn rectangle(mut self) -> Self {
+        self.rectangle = true;
         self
     }
 
@@ -155,11 +174,27 @@ impl<'s, 'a> Query<'s, 'a> {
         }
     }
 
-    pub(super) fn hidden_perturbation(&self) -> Option<&Hidden> {
-        match &self.perturbation {
-            Perturbation::Hidden(hidden) => Some(hidden),
-            Perturbation::None | Perturbation::Weights(_) => None,
-        }
+    /// The batch in the layout of this query.
+    pub(super) fn batch(&mut self, micro: usize) -> Result<Arc<Batch>> {
+        let batch = self.step.batch_of(&self.stream, micro)?;
+        Ok(match self.rectangle && batch.padding == Padding::LeftOut {
+            true => Arc::new(batch.with_padding(Padding::Hidden)),
+            false => batch,
+        })
+    }
+
+    /// The perturbation at sites in the layout of this query.
+    pub(super) fn hidden_perturbation(&mut self, micro: usize) -> Result<Option<Hidden>> {
+        let Perturbation::Hidden(hidden) = &self.perturbation else { return Ok(None) };
+        let hidden = hidden.clone();
+        let batch = self.batch(micro)?;
+        let (rows, real) = (batch.rows().count(), batch.lengths.iter().sum::<usize>());
+        let fitted = hidden.into_iter().map(|(site, added)| {
+            // It was made for the dense rows of the batch.
+            let dense = rows != real && added.dims().first() == Some(&real);
+            Ok((site, if dense { batch.laid_out(&added)? } else { added }))
+        });
+        fitted.collect::<Result<_>>().map(Some)
     }
 
     /// The dropout key of the next pass over a micro-batch.
@@ -228,7 +263,8 @@ impl<'s, 'a> Query<'s, 'a> {
         sites: &[Site],
         weight_gradients: bool,
     ) -> Result<Outcome> {
-        let batch = self.step.batch_of(&self.stream, micro)?;
+        let batch = self.batch(micro)?;
+        let perturbation = self.hidden_perturbation(micro)?;
         if batch.labelled() == 0 {
             return Err(Error::NothingLabelled { stream: self.stream.clone() });
         }
@@ -237,7 +273,7 @@ impl<'s, 'a> Query<'s, 'a> {
             backbone: self.step.backbone,
             weights,
             batch: &batch,
-            perturbation: self.hidden_perturbation(),
+            perturbation: perturbation.as_ref(),
             objective: self.objective.unwrap_or_default(),
             sites,
             weight_gradients,

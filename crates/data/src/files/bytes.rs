@@ -1,4 +1,4 @@
-//! Reads text files: decompresses gzip and skips a byte order mark.
+//! Reads text files: decompresses gzip and zstd, and skips a byte order mark.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
@@ -12,23 +12,47 @@ use crate::{Error, Result};
 
 const BUFFER: usize = 1 << 16;
 const GZIP: [u8; 2] = [0x1f, 0x8b];
+const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+/// The largest window of a zstd stream, 8 MiB, as the power of two; files for streaming need no more.
+const LARGEST_WINDOW: u32 = 23;
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
-/// Opens a file; its first bytes tell whether it is gzipped.
+/// Opens a file; its first bytes tell whether it is compressed.
 pub(super) fn open(path: &Path) -> Result<Box<dyn BufRead>> {
     let opened = || {
         let mut file = BufReader::with_capacity(BUFFER, File::open(path)?);
-        let gzipped = file.fill_buf()?.starts_with(&GZIP);
-        let mut text: Box<dyn BufRead> = match gzipped {
-            true => Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(file))),
-            false => Box::new(file),
+        let start = file.fill_buf()?;
+        let mut text: Box<dyn BufRead> = if start.starts_with(&GZIP) {
+            Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(file)))
+        } else if start.starts_with(&ZSTD) {
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(file)?;
+            decoder.window_log_max(LARGEST_WINDOW)?;
+            Box::new(BufReader::with_capacity(BUFFER, decoder))
+        } else {
+            Box::new(file)
         };
+        if is_utf16(text.fill_buf()?) {
+            let problem = "it is UTF-16; save it as UTF-8 (iconv -f UTF-16 -t UTF-8)";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
+        }
         if text.fill_buf()?.starts_with(BYTE_ORDER_MARK) {
             text.consume(BYTE_ORDER_MARK.len());
         }
         Ok(text)
     };
     opened().map_err(|error| fault(path, 0, &error))
+}
+
+/// Whether a text begins as UTF-16 does: with its byte order mark, or with an ASCII letter in two
+/// bytes.
+fn is_utf16(start: &[u8]) -> bool {
+    match start {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => true,
+        [first, 0, second, 0, ..] | [0, first, 0, second, ..] => {
+            first.is_ascii() && second.is_ascii()
+        }
+        _ => false,
+    }
 }
 
 /// An I/O error in the middle of a file.

@@ -1,12 +1,15 @@
-//! Rows of data files: JSON lines, JSON documents and Parquet, the first two also gzipped.
+//! Rows of data files: JSON lines, JSON documents, CSV and Parquet, all but the last also
+//! compressed.
 //!
 //! A file is read as a stream with bounded memory: one row, or one batch of each column. Sizes that
 //! a file claims are checked before anything is allocated for them.
 
 mod bytes;
 mod document;
+mod fault;
 mod lines;
 mod parquet;
+mod table;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -68,8 +71,8 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
-    /// Opens `path`, whose name gives its format: `.jsonl`, `.ndjson`, `.json` or `.parquet`; the
-    /// former also with `.gz`.
+    /// Opens `path`, whose name gives its format: `.jsonl`, `.ndjson`, `.json`, `.csv`, `.tsv` or
+    /// `.parquet`; all but the last also with `.gz` or `.zst`.
     ///
     /// # Errors
     /// When it cannot be read, is empty, or has another format.
@@ -81,8 +84,11 @@ impl Rows {
         if length == 0 {
             return Err(fault("the file is empty".to_owned()));
         }
+        vxf_untrusted::no_lfs_pointer(path).map_err(fault)?;
         let rows: Box<dyn Iterator<Item = Result<Line>>> = match format {
             Format::Parquet => Box::new(parquet::Parquet::open(path)?),
+            Format::Csv => Box::new(table::Table::open(path, b',')?),
+            Format::Tsv => Box::new(table::Table::open(path, b'\t')?),
             Format::Json if !bytes::is_lines(path)? => Box::new(document::Document::open(path)?),
             Format::Lines if bytes::is_array(path)? => Box::new(document::Document::open(path)?),
             Format::Json | Format::Lines => Box::new(lines::Lines::open(path)?),
@@ -113,16 +119,23 @@ pub(crate) enum Format {
     Json,
     /// Parquet.
     Parquet,
+    /// A table of fields between commas, the first row with the names of the columns.
+    Csv,
+    /// A table of fields between tabulators.
+    Tsv,
 }
 
 impl Format {
     /// The format of a file with this name, if it is supported.
     pub(crate) fn of(name: &str) -> Option<Self> {
         let name = name.to_ascii_lowercase();
-        let inner = name.strip_suffix(".gz").unwrap_or(&name);
+        let inner = [".gz", ".zst"].into_iter().find_map(|end| name.strip_suffix(end));
+        let inner = inner.unwrap_or(&name);
         match inner.rsplit_once('.')?.1 {
             "jsonl" | "ndjson" => Some(Self::Lines),
             "json" => Some(Self::Json),
+            "csv" => Some(Self::Csv),
+            "tsv" => Some(Self::Tsv),
             "parquet" if inner == name => Some(Self::Parquet),
             _ => None,
         }
@@ -133,11 +146,20 @@ impl Format {
 pub(crate) fn unreadable(name: &str) -> String {
     let end = name.rsplit_once('.').map_or("no ending", |(_, end)| end);
     let hint = match end {
-        "csv" | "tsv" | "arrow" | "txt" => "convert it to JSON lines",
-        "xz" | "zst" | "bz2" | "zip" | "tar" => "unpack it",
+        "arrow" => {
+            return "a directory of `save_to_disk` is not supported; convert it with: python -c \
+                    \"from datasets import load_from_disk as l; \
+                    l('DIRECTORY').to_json('DIRECTORY.jsonl')\""
+                .to_owned();
+        }
+        "txt" | "xlsx" | "ods" => "convert it to JSON lines",
+        "xz" | "bz2" | "zip" | "tar" | "br" => "unpack it",
         _ => "rename it if it is one of these",
     };
-    format!("files with `{end}` are not read; {hint} (.jsonl, .json, .parquet; also .jsonl.gz)")
+    format!(
+        "files with `{end}` are not supported; {hint} (.jsonl, .json, .csv, .tsv, .parquet; also \
+         .jsonl.gz and .jsonl.zst)"
+    )
 }
 
 /// The text of an I/O error.
@@ -172,7 +194,8 @@ fn parse(bytes: &[u8], first: u64) -> std::result::Result<Row, String> {
                 true => format!("column {}", error.column()),
                 false => format!("line {line}, column {}", error.column()),
             };
-            Err(format!("not JSON: {text} ({place})"))
+            let remedy = fault::remedy(bytes).map_or(String::new(), |remedy| format!("; {remedy}"));
+            Err(format!("not JSON: {text} ({place}){remedy}"))
         }
     }
 }

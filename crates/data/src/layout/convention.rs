@@ -43,11 +43,23 @@ pub(super) fn splits(files: &[String], directory: &str) -> Result<Splits, String
         .copied()
         .filter(|file| !is_metadata(file) && Format::of(name_of(file)).is_some())
         .collect();
+    // Beside files of other formats, tables are notes or indices.
+    let is_table =
+        |file: &&String| matches!(Format::of(name_of(file)), Some(Format::Csv | Format::Tsv));
+    let data = match data.iter().all(|file| is_table(file)) {
+        true => data,
+        false => data.into_iter().filter(|file| !is_table(file)).collect(),
+    };
     if data.is_empty() {
         let there: Vec<String> = there.into_iter().cloned().collect();
         return Err(match there.is_empty() {
             true => "the directory is empty".to_owned(),
-            false => format!("no .jsonl, .json or .parquet file is there, but {}", some(&there)),
+            false if there.iter().any(|file| file.ends_with(".arrow")) => {
+                format!("{} is there: {}", some(&there), crate::files::unreadable("data.arrow"))
+            }
+            false => {
+                format!("no .jsonl, .json, .csv or .parquet file is there, but {}", some(&there))
+            }
         });
     }
     let inner = |file: &str| file[prefix.len()..].to_owned();

@@ -171,7 +171,8 @@ impl Files {
         let repository = self.context.locate.dataset(source).map_err(within)?;
         let mut rng = Self::key(seed).child(part.key()).rng();
         let skips = self.settings.skip_bad_rows;
-        let loaded = source.read(&*repository, part.is_test(), skips, &mut rng).map_err(within)?;
+        let (test, check) = (part.is_test(), self.context.check.as_deref());
+        let loaded = source.read(&*repository, test, skips, check, &mut rng).map_err(within)?;
         let loaded = Arc::new(loaded);
         match source.shuffle {
             true => drawn.insert((part, seed), loaded.clone()),

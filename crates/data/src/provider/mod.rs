@@ -15,7 +15,7 @@ use vxf_core::metric::Grader;
 use vxf_core::registry::{Checked, ConfigError, Entry, Kind};
 use vxf_core::{inventory, typetag};
 
-use crate::{Ask, DataReport, Repository, Result, Sample, Sampling, Source, TemplateChoice};
+use crate::{Ask, Check, DataReport, Repository, Result, Sample, Sampling, Source, TemplateChoice};
 
 pub use files::{Files, paper};
 pub use settings::{FilesConfig, Part};
@@ -120,6 +120,8 @@ pub struct DataContext {
     pub ratios: Vec<f64>,
     /// Finds data sets by path or hub id.
     pub locate: Arc<dyn Locate>,
+    /// Checks that the model's template can format a sample, if the model is known.
+    pub check: Option<Arc<Check>>,
 }
 
 /// Finds data sets.

@@ -37,6 +37,12 @@ pub struct SetReport {
     pub bad_rows: usize,
     /// The first few invalid rows.
     pub bad: Vec<BadRow>,
+    /// Columns that have values and are not read.
+    #[serde(default)]
+    pub unread: Vec<String>,
+    /// Unknown keys of turns, which are not read.
+    #[serde(default)]
+    pub unknown: Vec<String>,
     /// Samples.
     pub samples: usize,
     /// Samples whose question occurs earlier in the set, ignoring case, space and punctuation.
@@ -113,6 +119,8 @@ impl SetReport {
             report.skipped = origin.skipped;
             report.bad_rows = origin.bad;
             report.bad = origin.bad_rows.clone();
+            report.unread = origin.unread.clone();
+            report.unknown = origin.unknown.clone();
         }
         report
     }

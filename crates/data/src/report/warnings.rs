@@ -54,5 +54,49 @@ fn within(set: &SetReport) -> Vec<String> {
             "{name}: {truncated} of {samples} samples are truncated; check `max_length`"
         ));
     }
+    let unread: Vec<_> = set.unread.iter().filter(|it| !is_label(it)).cloned().collect();
+    if !unread.is_empty() {
+        warnings.push(format!("{name}: the columns {} are not read", vxf_untrusted::some(&unread)));
+    }
+    if !set.unknown.is_empty() {
+        let keys = vxf_untrusted::some(&set.unknown);
+        warnings.push(format!("{name}: the keys {keys} of turns are unknown and not read"));
+    }
     warnings
+}
+
+/// Columns that describe a row and are no part of a sample.
+const LABELS: [&str; 26] = [
+    "__index_level_0__",
+    "category",
+    "created_at",
+    "dataset",
+    "date",
+    "difficulty",
+    "hash",
+    "id",
+    "idx",
+    "index",
+    "lang",
+    "language",
+    "license",
+    "messages_id",
+    "meta",
+    "metadata",
+    "name",
+    "prompt_id",
+    "source",
+    "split",
+    "tags",
+    "task",
+    "timestamp",
+    "type",
+    "url",
+    "uuid",
+];
+
+/// Whether a column only describes its row.
+fn is_label(column: &str) -> bool {
+    let column = column.to_ascii_lowercase();
+    LABELS.contains(&column.as_str()) || column.ends_with("_id")
 }

@@ -29,16 +29,14 @@ impl Plan {
     /// Names the invalid column and the problem.
     pub(crate) fn sample(&self, row: &Row) -> Result<Sample, String> {
         match self.schema {
-            Schema::Messages => self.conversation(row, "messages", turns::MESSAGES),
-            Schema::Sharegpt => self.conversation(row, "conversations", turns::SHAREGPT),
+            Schema::Messages => self.conversation(row, "messages"),
+            Schema::Sharegpt => self.conversation(row, "conversations"),
             Schema::PromptCompletion => self.prompt_completion(row),
             Schema::Alpaca => {
                 let instruction = self.text(row, "instruction")?;
                 let input = self.optional(row, "input")?;
-                Ok(Sample {
-                    ask: Ask::Instruction { instruction, input },
-                    answer: self.answer(row, "output")?,
-                })
+                let ask = Ask::Instruction { instruction, input };
+                Ok(Sample { ask: self.before(row, ask)?, answer: self.answer(row, "output")? })
             }
             Schema::Text => Ok(Sample { ask: Ask::Nothing, answer: self.text(row, "text")? }),
             Schema::Sst2 => self.labelled(row, SST2, "sentence", &SENTIMENTS),
@@ -53,11 +51,53 @@ impl Plan {
     }
 
     /// The value of a column of the schema; null if it is missing.
+    ///
+    /// A column that the first rows lack counts too, under one of its usual names.
     fn value<'a>(&'a self, row: &'a Row, field: &str) -> (&'a str, &'a Value) {
-        match self.columns.get(field) {
+        let usual = || {
+            let field = self.schema.fields().iter().find(|known| known.name == field)?;
+            field.usual.iter().copied().find(|column| row.contains_key(*column))
+        };
+        match self.columns.get(field).map(String::as_str).or_else(usual) {
             Some(column) => (column, row.get(column).unwrap_or(&Value::Null)),
             None => ("", &Value::Null),
         }
+    }
+
+    /// `ask` after the row's system text and earlier turns, if it has any (`history` is a list of
+    /// pairs of a prompt and an answer).
+    fn before(&self, row: &Row, ask: Ask) -> Result<Ask, String> {
+        let system = self.optional(row, "system")?;
+        let (column, history) = self.value(row, "history");
+        let turn = |role, content: &str| Message { role, content: content.to_owned() };
+        let mut turns = Vec::new();
+        if !system.is_empty() {
+            turns.push(turn(Role::System, &system));
+        }
+        let pairs = match history {
+            Value::Null => &[][..],
+            Value::Array(pairs) => pairs,
+            other => return Err(format!("`{column}` is {}, not a list of pairs", kind(other))),
+        };
+        for pair in pairs {
+            match pair.as_array().map(Vec::as_slice) {
+                Some([Value::String(prompt), Value::String(answer)]) => {
+                    turns.push(turn(Role::User, prompt));
+                    turns.push(turn(Role::Assistant, answer));
+                }
+                _ => return Err(format!("`{column}` must be a list of pairs of texts")),
+            }
+        }
+        if turns.is_empty() {
+            return Ok(ask);
+        }
+        turns.push(turn(Role::User, &ask.shown()));
+        Ok(Ask::Messages(turns))
+    }
+
+    /// The turns of a list.
+    fn turns(&self, list: &Value) -> Result<Vec<Message>, String> {
+        turns::turns(list, &mut self.unknown.borrow_mut())
     }
 
     fn text(&self, row: &Row, field: &str) -> Result<String, String> {
@@ -89,9 +129,8 @@ impl Plan {
         let (column, prompt) = self.value(row, "prompt");
         let (answered, completion) = self.value(row, "completion");
         let named = |column: &str, problem: String| format!("`{column}`: {problem}");
-        let conversation = |of: &Value, column: &str| {
-            turns::turns(of, turns::MESSAGES).map_err(|p| named(column, p))
-        };
+        let conversation =
+            |of: &Value, column: &str| self.turns(of).map_err(|problem| named(column, problem));
         let mut said = match prompt {
             Value::Array(_) => conversation(prompt, column)?,
             _ => vec![Message { role: Role::User, content: self.text(row, "prompt")? }],
@@ -109,10 +148,10 @@ impl Plan {
         turns::sample(said, self.test).map_err(|problem| named(answered, problem))
     }
 
-    fn conversation(&self, row: &Row, field: &str, keys: turns::Keys) -> Result<Sample, String> {
+    fn conversation(&self, row: &Row, field: &str) -> Result<Sample, String> {
         let (column, list) = self.value(row, field);
         let named = |problem| format!("`{column}`: {problem}");
-        let mut said = turns::turns(list, keys).map_err(named)?;
+        let mut said = self.turns(list).map_err(named)?;
         let system = self.optional(row, "system")?;
         if !system.is_empty() && said.first().is_none_or(|turn| turn.role != Role::System) {
             said.insert(0, Message { role: Role::System, content: system });

@@ -1,10 +1,12 @@
 //! Detects the schema from the columns of the first row, and assigns the columns.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
+use vxf_untrusted::is_off;
 
-use super::{Field, Need, Schema, SchemaChoice};
+use super::{Field, Need, Schema, SchemaChoice, turns};
 use crate::files::Row;
 
 /// A schema with its columns in one data set.
@@ -15,6 +17,8 @@ pub(crate) struct Plan {
     pub(super) columns: BTreeMap<&'static str, String>,
     /// Whether rows without an answer are valid.
     pub(super) test: bool,
+    /// The unknown keys of turns that were met.
+    pub(super) unknown: RefCell<BTreeSet<String>>,
 }
 
 impl Plan {
@@ -69,7 +73,25 @@ impl Plan {
                 None => {}
             }
         }
-        Ok(Self { schema, columns, test })
+        Ok(Self { schema, columns, test, unknown: RefCell::default() })
+    }
+
+    /// The columns of a row that the schema does not read and that have a value.
+    pub(crate) fn unread<'a>(&'a self, row: &'a Row) -> impl Iterator<Item = &'a String> {
+        let usual = |column: &String| {
+            let mut fields = self.schema.fields().iter();
+            fields.any(|field| field.usual.contains(&column.as_str()))
+        };
+        let read = move |column: &String| {
+            self.columns.values().any(|read| read == column) || usual(column)
+        };
+        let valued = row.iter().filter(|(_, value)| !is_off(value));
+        valued.map(|(column, _)| column).filter(move |column| !read(column))
+    }
+
+    /// The unknown keys of turns that were met so far.
+    pub(crate) fn unknown(&self) -> Vec<String> {
+        self.unknown.borrow().iter().cloned().collect()
     }
 
     /// The columns as pairs of the schema's name and the file's.
@@ -140,10 +162,16 @@ fn detect(first: &Row, test: bool) -> Result<Schema, String> {
 
 /// Checks beyond the names of the columns.
 fn looks_right(schema: Schema, first: &Row) -> bool {
-    let is_list = |column| first.get(column).is_some_and(Value::is_array);
+    let is_list = |columns: &[&str]| {
+        columns.iter().filter_map(|column| first.get(*column)).any(|value| match value {
+            Value::Array(_) => true,
+            Value::String(text) => turns::is_list(text),
+            _ => false,
+        })
+    };
     match schema {
-        Schema::Messages => is_list("messages"),
-        Schema::Sharegpt => is_list("conversations"),
+        Schema::Messages => is_list(&["messages"]),
+        Schema::Sharegpt => is_list(&["conversations", "conversation"]),
         // Many other data sets have columns `question` and `answer`.
         Schema::Gsm8k => {
             first.get("answer").and_then(Value::as_str).is_some_and(|text| text.contains("####"))

@@ -20,15 +20,15 @@ use crate::grade;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Schema {
-    /// `messages`: turns with `role` and `content`. The last turn of the assistant is the answer;
+    /// `messages`: turns with `role` and `content`, or `from` and `value`. The last turn of the assistant is the answer;
     /// earlier turns are the prompt, later turns are dropped.
     Messages,
     /// `prompt` with `completion`, `response` or `answer`, as texts or as turns. A column `chosen` of
     /// preference pairs has to be named in `columns`.
     PromptCompletion,
-    /// `instruction`, `input` (may be missing) and `output`.
+    /// `instruction` and `output`; `input`, `system` and `history` (pairs of texts) may be missing.
     Alpaca,
-    /// `conversations`: turns with `from` and `value`.
+    /// `conversations` or `conversation`: turns, in the same spellings.
     Sharegpt,
     /// `text`, all of which is trained on.
     Text,
@@ -120,10 +120,15 @@ impl Schema {
             Self::Alpaca => fields!(
                 "instruction" ["instruction"] Always,
                 "input" ["input"] Never,
-                "output" ["output"] Answer
+                "output" ["output"] Answer,
+                "system" ["system"] Never,
+                "history" ["history"] Never
             ),
             Self::Sharegpt => {
-                fields!("conversations" ["conversations"] Always, "system" ["system"] Never)
+                fields!(
+                    "conversations" ["conversations", "conversation"] Always,
+                    "system" ["system"] Never
+                )
             }
             Self::Text => fields!("text" ["text"] Always),
             Self::Sst2 => fields!("sentence" ["sentence"] Always, "label" ["label"] Always),

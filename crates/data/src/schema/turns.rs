@@ -1,47 +1,117 @@
 //! Conversations: the last turn of the assistant is the answer, earlier turns are the prompt.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
+use vxf_untrusted::{Account, is_off};
 
 use crate::files::kind;
 use crate::{Ask, Message, Role, Sample};
 
-/// The keys of a turn.
-#[derive(Clone, Copy)]
-pub(super) struct Keys {
-    pub(super) role: &'static str,
-    pub(super) content: &'static str,
-}
+/// The keys of a turn that may name the speaker.
+const SPEAKERS: [&str; 2] = ["role", "from"];
 
-/// The keys of `messages`.
-pub(super) const MESSAGES: Keys = Keys { role: "role", content: "content" };
+/// The keys of a turn that may hold the text.
+const TEXTS: [&str; 2] = ["content", "value"];
 
-/// The keys of `conversations`.
-pub(super) const SHAREGPT: Keys = Keys { role: "from", content: "value" };
+/// Keys of a turn that have no effect on training.
+const HARMLESS: [&str; 12] = [
+    "annotations",
+    "audio",
+    "avatar",
+    "created_at",
+    "id",
+    "index",
+    "language",
+    "markdown",
+    "refusal",
+    "timestamp",
+    "turn",
+    "uuid",
+];
 
-/// The turns of a list.
-pub(super) fn turns(list: &Value, keys: Keys) -> Result<Vec<Message>, String> {
-    let Value::Array(list) = list else {
-        return Err(format!("the turns are {}, not a list", kind(list)));
+/// Keys of a turn that change what is learned or seen, in ways that are not supported.
+const UNSUPPORTED: [&str; 7] = [
+    "tool_calls",
+    "function_call",
+    "tool_call_id",
+    "reasoning_content",
+    "thinking",
+    "images",
+    "videos",
+];
+
+/// The turns of a list, which may be written as JSON within a text; the names of unknown keys are
+/// added to `unknown`.
+pub(super) fn turns(list: &Value, unknown: &mut BTreeSet<String>) -> Result<Vec<Message>, String> {
+    let inner;
+    let list = match list {
+        Value::Array(list) => list,
+        Value::String(text) if is_list(text) => {
+            inner = serde_json::from_str::<Vec<Value>>(text)
+                .map_err(|error| format!("turns are a list; this text is not one: {error}"))?;
+            &inner
+        }
+        other => return Err(format!("turns are a list, not {}", kind(other))),
     };
     let turns = list.iter().enumerate().map(|(number, turn)| {
-        message(turn, keys).map_err(|problem| format!("turn {}: {problem}", number + 1))
+        message(turn, unknown).map_err(|problem| format!("turn {}: {problem}", number + 1))
     });
     turns.collect()
 }
 
-fn message(turn: &Value, keys: Keys) -> Result<Message, String> {
-    let part = |key| turn.get(key).ok_or_else(|| format!("it has no `{key}`"));
-    let (role, content) = (part(keys.role)?, part(keys.content)?);
-    let role = match role.as_str() {
-        Some("system" | "developer") => Role::System,
-        Some("user" | "human") => Role::User,
-        Some("assistant" | "gpt" | "model" | "chatgpt" | "bing" | "bard") => Role::Assistant,
-        _ => return Err(format!("`{}` is {role}, not system, user or assistant", keys.role)),
-    };
-    Ok(Message { role, content: content_of(content)? })
+/// Whether a text looks like a list of objects in JSON.
+pub(super) fn is_list(text: &str) -> bool {
+    text.trim_start().strip_prefix('[').is_some_and(|rest| rest.trim_start().starts_with('{'))
 }
 
-/// The text of a turn, which may be a list of parts.
+fn message(turn: &Value, unknown: &mut BTreeSet<String>) -> Result<Message, String> {
+    let Value::Object(turn) = turn else {
+        return Err(format!("a turn is an object, not {}", kind(turn)));
+    };
+    let account = Account::of(turn);
+    let part = |keys: [&'static str; 2]| {
+        let found = keys.into_iter().find_map(|key| Some((key, account.get(key)?)));
+        found.ok_or_else(|| format!("it has no `{}`, nor `{}`", keys[0], keys[1]))
+    };
+    let (key, speaker) = part(SPEAKERS)?;
+    let name = speaker.as_str().map(str::to_lowercase);
+    let role = match name.as_deref() {
+        Some("system" | "developer") => Role::System,
+        Some("user" | "human" | "prompter") => Role::User,
+        Some("assistant" | "gpt" | "model" | "chatgpt" | "bing" | "bard" | "bot") => {
+            Role::Assistant
+        }
+        Some(
+            "tool" | "function" | "function_call" | "function_response" | "observation" | "ipython",
+        ) => {
+            return Err(format!("`{key}` is {speaker}: turns of tools are not supported"));
+        }
+        _ => return Err(format!("`{key}` is {speaker}, not system, user or assistant")),
+    };
+    if let Some(key) =
+        UNSUPPORTED.iter().find(|key| !is_off(account.get(key).unwrap_or(&Value::Null)))
+    {
+        return Err(format!("it has `{key}`, which is not supported"));
+    }
+    for key in ["weight", "train", "loss"] {
+        match account.get(key) {
+            None | Some(Value::Null | Value::Bool(true)) => {}
+            Some(value) if value.as_f64() == Some(1.0) => {}
+            Some(value) => {
+                return Err(format!(
+                    "it has `{key}` = {value}; weights of turns are not supported"
+                ));
+            }
+        }
+    }
+    let (_, content) = part(TEXTS)?;
+    let content = content_of(content)?;
+    unknown.extend(account.unread(&HARMLESS));
+    Ok(Message { role, content })
+}
+
+/// The text of a turn, which may be given as a list of parts.
 fn content_of(content: &Value) -> Result<String, String> {
     match content {
         Value::String(text) => Ok(text.clone()),
@@ -49,9 +119,7 @@ fn content_of(content: &Value) -> Result<String, String> {
             .iter()
             .map(|part| {
                 let text = part.get("text").and_then(Value::as_str);
-                text.ok_or_else(|| {
-                    format!("a part of its content is not a text: {}", excerpt(part))
-                })
+                text.ok_or_else(|| format!("a part of it is not text: {}", excerpt(part)))
             })
             .collect(),
         other => Err(format!("its content is {}, not a text", kind(other))),

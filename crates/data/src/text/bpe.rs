@@ -4,7 +4,11 @@ use std::collections::HashMap;
 
 use tokenizers::decoders::byte_level::ByteLevel;
 use tokenizers::models::bpe::BPE;
+use tokenizers::normalizers::unicode::NFC;
+use tokenizers::pre_tokenizers::sequence::Sequence;
+use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::processors::template::{SpecialToken, Template, TemplateProcessing};
+use tokenizers::tokenizer::SplitDelimiterBehavior;
 use tokenizers::{AddedToken, Tokenizer};
 use vxf_untrusted::caught;
 
@@ -18,6 +22,27 @@ const HIGHEST_ID: u64 = 1 << 30;
 
 /// The special token of GPT-2, used if no file names one.
 const GPT2: &str = "<|endoftext|>";
+
+/// How a text is split before bytes are merged.
+enum Splitting {
+    /// As GPT-2 and OPT.
+    Gpt2,
+    /// As Qwen 2 and 3.
+    Qwen2,
+}
+
+/// The pieces of Qwen's tokenizers.
+const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+/// The splitting of the tokenizer's class, or of the model's family if no class is given.
+fn splitting(specials: &Specials) -> Option<Splitting> {
+    match (specials.class.as_str(), specials.model_type.as_str()) {
+        ("GPT2Tokenizer", _) => Some(Splitting::Gpt2),
+        ("Qwen2Tokenizer", _) | ("", "qwen2" | "qwen3") => Some(Splitting::Qwen2),
+        ("", "opt" | "gpt2" | "") => Some(Splitting::Gpt2),
+        _ => None,
+    }
+}
 
 /// Builds the tokenizer that `transformers` builds for `GPT2Tokenizer`.
 ///
@@ -41,26 +66,34 @@ pub(super) fn build(files: &mut Files, specials: &Specials) -> Result<Tokenizer>
     let model = BPE::from_file(&vocabulary.to_string_lossy(), &merges.to_string_lossy());
     let built = caught(|| model.build()).unwrap_or_else(|| Err("its parts do not fit".into()));
     let mut tokenizer = Tokenizer::new(built.map_err(broken)?);
-    let bytes = ByteLevel::new(specials.add_prefix_space, true, true);
-    tokenizer.with_pre_tokenizer(Some(bytes));
-    tokenizer.with_decoder(Some(bytes));
-
-    for (&id, token) in &specials.added {
-        let add = |tokenizer: &mut Tokenizer, token: AddedToken| match token.special {
-            true => tokenizer.add_special_tokens([token]),
-            false => tokenizer.add_tokens([token]),
-        };
-        add(&mut tokenizer, token.clone()).map_err(Error::Tokenizer)?;
-        let got = tokenizer.token_to_id(&token.content);
-        if got != Some(id) {
+    let space = specials.add_prefix_space;
+    match splitting(specials) {
+        Some(Splitting::Gpt2) => {
+            let bytes = ByteLevel::new(space, true, true);
+            tokenizer.with_pre_tokenizer(Some(bytes));
+            tokenizer.with_decoder(Some(bytes));
+        }
+        Some(Splitting::Qwen2) => {
+            let pattern = SplitPattern::Regex(QWEN2.to_owned());
+            let split = Split::new(pattern, SplitDelimiterBehavior::Isolated, false);
+            let bytes = ByteLevel::new(space, true, false);
+            let steps = vec![split.map_err(Error::Tokenizer)?.into(), bytes.into()];
+            tokenizer.with_normalizer(Some(NFC)).map_err(Error::Tokenizer)?;
+            tokenizer.with_pre_tokenizer(Some(Sequence::new(steps)));
+            tokenizer.with_decoder(Some(bytes));
+        }
+        None => {
+            let name = files.directory().display();
+            let class = &specials.class;
             let problem = format!(
-                "the added token `{}` should have id {id}, but gets {got:?} with this vocabulary; \
-                 save the tokenizer as tokenizer.json",
-                token.content
+                "how `tokenizer_class` = {class:?} splits a text is not known; make tokenizer.json \
+                 with transformers: python -c \"from transformers import AutoTokenizer as T; \
+                 T.from_pretrained('{name}').save_pretrained('{name}')\""
             );
             return Err(TextError::file(files.directory(), problem));
         }
     }
+    super::tokenize::add_missing(&mut tokenizer, files, specials)?;
     if specials.named.is_empty() && tokenizer.token_to_id(GPT2).is_some() {
         tokenizer.add_special_tokens([AddedToken::from(GPT2, true)]).map_err(Error::Tokenizer)?;
     }

@@ -19,7 +19,42 @@ pub(super) struct Chat {
     template: Compiled,
     tokens: BTreeMap<String, String>,
     origin: PathBuf,
+    /// Variables that it reads and nothing supplies.
+    unknown: Vec<String>,
 }
+
+/// Variables that are supplied, or left undefined on purpose as transformers does by default:
+/// options of templates, whose default is that of the template.
+const KNOWN: [&str; 28] = [
+    "add_generation_prompt",
+    "add_vision_id",
+    "bos_token",
+    "builtin_tools",
+    "cls_token",
+    "continue_final_message",
+    "controls",
+    "custom_tools",
+    "date_string",
+    "documents",
+    "enable_thinking",
+    "eos_token",
+    "keep_past_thinking",
+    "mask_token",
+    "messages",
+    "model_identity",
+    "pad_token",
+    "preserve_thinking",
+    "reasoning_effort",
+    "sep_token",
+    "system_message",
+    "thinking",
+    "tool_choice",
+    "tools",
+    "tools_in_user_message",
+    "unk_token",
+    "xml_tools",
+    "python_tools",
+];
 
 impl Chat {
     /// The template of a model directory: `chat_template.jinja`, or the entry in
@@ -59,9 +94,10 @@ impl Chat {
             origin: origin.clone(),
             problem: format!("is invalid: {problem}"),
         })?;
+        let unknown = template.unknown(&KNOWN);
         let tokens = specials.named.iter();
         let tokens = tokens.map(|(role, token)| ((*role).to_owned(), token.content.clone()));
-        Ok(Some(Self { template, tokens: tokens.collect(), origin }))
+        Ok(Some(Self { template, tokens: tokens.collect(), origin, unknown }))
     }
 
     /// The formatted prompt, up to the start of the model's answer.
@@ -70,6 +106,13 @@ impl Chat {
     /// Errors of the template.
     pub(super) fn ask(&self, ask: &Ask) -> Result<String> {
         self.render(&turns(ask)?, true)
+    }
+
+    /// A warning about variables that nothing supplies, if there are any.
+    pub(super) fn remark(&self) -> Option<String> {
+        let some = vxf_untrusted::some(&self.unknown);
+        let of = "the chat template reads";
+        (!self.unknown.is_empty()).then(|| format!("{of} {some}, which nothing defines"))
     }
 
     /// The whole conversation of a sample, with the answer as its last turn.

@@ -9,7 +9,8 @@ use super::chat::Chat;
 use super::files::Files;
 use super::specials::Specials;
 use super::strict::Strict;
-use super::{TemplateChoice, TextError, tokenize};
+use super::{Generation, TemplateChoice, TextError, tokenize};
+use crate::sample::{Ask, Sample};
 use crate::{Error, Result};
 
 /// A tokenizer, and the template around samples.
@@ -23,6 +24,10 @@ pub struct Codec {
     pub(super) eos: Option<String>,
     ends: BTreeSet<u32>,
     files: Vec<PathBuf>,
+    generation: Generation,
+    remarks: Vec<String>,
+    /// The number of tokens that have an embedding.
+    vocabulary: usize,
 }
 
 /// The template of a codec.
@@ -55,6 +60,11 @@ impl Codec {
             Self::assemble(tokenizer, &specials, choice, || Chat::find(&mut files, &specials))
                 .map_err(|error| at(directory, error))?;
         codec.files = files.read();
+        codec.generation = specials.generation;
+        codec.remarks = specials.remarks;
+        if let Template::Chat(chat) = &codec.template {
+            codec.remarks.extend(chat.remark());
+        }
         Ok(codec)
     }
 
@@ -89,6 +99,9 @@ impl Codec {
             tokenizer,
             template,
             files: Vec::new(),
+            generation: Generation::default(),
+            remarks: Vec::new(),
+            vocabulary: usize::MAX,
         };
         codec.ends.extend(codec.eos.as_deref().and_then(|eos| codec.tokenizer.token_to_id(eos)));
         match &codec.template {
@@ -132,18 +145,50 @@ impl Codec {
         self.eos.as_deref()
     }
 
-    /// Checks that every token has an embedding. Unused embeddings are common and allowed.
+    /// What the model's files change in greedy decoding.
+    pub fn generation(&self) -> &Generation {
+        &self.generation
+    }
+
+    /// What the user should know about the files, such as unknown keys; empty for ordinary files.
+    pub fn remarks(&self) -> &[String] {
+        &self.remarks
+    }
+
+    /// For a model with this number of embeddings: a text with a token beyond them is an error.
+    ///
+    /// Tokens that no text has, such as an added padding token, do no harm.
+    #[must_use]
+    pub fn for_vocabulary(self, vocabulary: usize) -> Self {
+        Self { vocabulary, ..self }
+    }
+
+    /// Checks that these tokens have an embedding.
     ///
     /// # Errors
-    /// Names the token with the largest id, if that is `size` or more.
-    pub fn fits(&self, size: usize) -> Result<()> {
-        let tokens = self.tokenizer.get_vocab(true);
-        match tokens.into_iter().max_by_key(|(_, id)| *id) {
-            Some((token, id)) if id as usize >= size => {
+    /// Names the first token that has none.
+    pub(super) fn known(&self, tokens: Vec<u32>) -> Result<Vec<u32>> {
+        let size = self.vocabulary;
+        match tokens.iter().find(|token| **token as usize >= size) {
+            None => Ok(tokens),
+            Some(&id) => {
+                let token = self.tokenizer.id_to_token(id).unwrap_or_default();
                 Err(TextError::Vocabulary { token, id, size }.into())
             }
-            _ => Ok(()),
         }
+    }
+
+    /// Checks that the template can format a sample; of a test set, its prompt.
+    ///
+    /// # Errors
+    /// When it cannot; the text says why.
+    pub fn check(&self, sample: &Sample, test: bool) -> Result<(), String> {
+        let checked = match (&self.template, &sample.ask) {
+            (_, Ask::Nothing) | (Template::World(_), _) => Ok(()),
+            (Template::Chat(chat), _) if !test => chat.sample(sample).map(drop),
+            (_, ask) => self.asked(ask).map(drop),
+        };
+        checked.map_err(|error| error.to_string())
     }
 
     /// Whether a token ends an answer.

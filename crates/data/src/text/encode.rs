@@ -45,13 +45,15 @@ impl Codec {
                 (self.tokens(&[&sample.answer, self.end()?].concat())?, Vec::new())
             }
             (Template::Chat(chat), ask) => {
-                (tokenize::ids(&self.tokenizer, &chat.sample(sample)?)?, self.prompt(ask)?)
+                let tokens = tokenize::ids(&self.tokenizer, &chat.sample(sample)?)?;
+                (tokens, self.prompt(ask)?)
             }
             (_, ask) => {
                 let whole = [&self.asked(ask)?, sample.answer.as_str(), self.end()?].concat();
                 (self.tokens(&whole)?, self.prompt(ask)?)
             }
         };
+        tokens = self.known(tokens)?;
         let merged = !tokens.starts_with(&prompt);
         let truncated = tokens.len() > max_length;
         tokens.truncate(max_length);
@@ -64,10 +66,11 @@ impl Codec {
     /// # Errors
     /// When the prompt does not fit the template, or there is none.
     pub fn prompt(&self, ask: &Ask) -> Result<Vec<u32>> {
+        let asked = self.asked(ask)?;
         match &self.template {
-            Template::World(strict) => strict.ask(&self.tokenizer, &self.asked(ask)?),
-            Template::Chat(_) => tokenize::ids(&self.tokenizer, &self.asked(ask)?),
-            Template::Alpaca | Template::Plain => self.tokens(&self.asked(ask)?),
+            Template::World(strict) => self.known(strict.ask(&self.tokenizer, &asked)?),
+            Template::Chat(_) => self.known(tokenize::ids(&self.tokenizer, &asked)?),
+            Template::Alpaca | Template::Plain => self.tokens(&asked),
         }
     }
 
@@ -95,7 +98,9 @@ impl Codec {
     /// When the template is not a chat template, or fails on this conversation.
     pub fn conversation(&self, turns: &[Message]) -> Result<Vec<u32>> {
         match &self.template {
-            Template::Chat(chat) => tokenize::ids(&self.tokenizer, &chat.conversation(turns)?),
+            Template::Chat(chat) => {
+                self.known(tokenize::ids(&self.tokenizer, &chat.conversation(turns)?)?)
+            }
             _ => Err(TextError::unfit(self.template(), "cannot format a conversation; use `chat`")),
         }
     }
@@ -108,7 +113,7 @@ impl Codec {
     pub fn tokens(&self, text: &str) -> Result<Vec<u32>> {
         let mut tokens = self.prefix.clone();
         tokens.extend(tokenize::ids(&self.tokenizer, text)?);
-        Ok(tokens)
+        self.known(tokens)
     }
 
     /// The text of an answer up to its end, trimmed and without special tokens.

@@ -32,11 +32,12 @@ pub enum TextError {
     },
     /// The model has no embedding for a token.
     #[error(
-        "the tokenizer does not fit the model: token `{token}` has id {id}, but the vocabulary has \
-         {size} entries"
+        "a text has the token `{token}` with id {id}, but the model has embeddings for {size} tokens; \
+         take the token out of the template or the data, or resize the model with transformers \
+         (`model.resize_token_embeddings(len(tokenizer))`)"
     )]
     Vocabulary {
-        /// The token with the largest id.
+        /// The token.
         token: String,
         /// Its id.
         id: u32,

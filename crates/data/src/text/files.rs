@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use vxf_untrusted::LARGE;
 
 use super::TextError;
@@ -59,6 +59,15 @@ impl Files {
         let Some(text) = self.text(name)? else { return Ok(Value::Null) };
         let parsed = vxf_untrusted::json(&text);
         parsed.map_err(|problem| TextError::file(&self.directory.join(name), problem))
+    }
+
+    /// A file as a JSON object; empty if it does not exist.
+    pub(super) fn object(&mut self, name: &str) -> Result<Map<String, Value>> {
+        match self.json(name)? {
+            Value::Object(object) => Ok(object),
+            Value::Null => Ok(Map::new()),
+            _ => Err(TextError::file(&self.directory.join(name), "is not an object of keys")),
+        }
     }
 
     /// All files that were read, in the order of reading.

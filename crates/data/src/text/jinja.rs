@@ -42,6 +42,10 @@ const NAME: &str = "chat";
 /// The maximum recursion depth of a template.
 const DEPTH: usize = 200;
 
+/// Functions that every template can call.
+const GLOBALS: [&str; 8] =
+    ["caller", "debug", "dict", "loop", "namespace", "raise_exception", "range", "strftime_now"];
+
 /// A compiled template.
 #[derive(Clone, Debug)]
 pub(super) struct Compiled {
@@ -100,7 +104,9 @@ impl Compiled {
         environment.add_function("raise_exception", |message: String| -> Result<String, Error> {
             Err(Error::new(ErrorKind::InvalidOperation, message))
         });
-        let source = without_generation(source);
+        // Jinja reads every line break as a line feed.
+        let source = source.replace("\r\n", "\n").replace('\r', "\n");
+        let source = without_generation(&source);
         let syntax = environment.syntax().clone();
         chains(&source, syntax)?;
         let program = Program::try_new(source, |source| {
@@ -113,6 +119,19 @@ impl Compiled {
             Ok::<_, String>(Code { instructions, blocks })
         })?;
         Ok(Self { environment, program: Arc::new(program) })
+    }
+
+    /// The variables that the template reads and that none of `known` supplies, sorted.
+    pub(super) fn unknown(&self, known: &[&str]) -> Vec<String> {
+        let source = self.program.borrow_owner();
+        let Ok(template) = self.environment.template_from_str(source) else { return Vec::new() };
+        let read = template.undeclared_variables(false);
+        let mut unknown: Vec<_> = read
+            .into_iter()
+            .filter(|name| !known.contains(&name.as_str()) && !GLOBALS.contains(&name.as_str()))
+            .collect();
+        unknown.sort_unstable();
+        unknown
     }
 
     /// Renders the template with `context`, which has a conversation of `given` bytes.
@@ -239,6 +258,7 @@ mod tests {
             ("a{%- generation -%} b {%- endgeneration %}\nc", "abc"),
             ("{{ strftime_now('%d %b %Y') }}", "26 Jul 2024"),
             ("{% for m in messages %}{% break %}{% endfor %}ok", "ok"),
+            ("{% if true %}\r\na\r\nb\rc{% endif %}", "a\nb\nc"),
         ] {
             assert_eq!(render(source).as_deref(), Ok(wanted), "{source}");
         }

@@ -4,13 +4,67 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 use tokenizers::AddedToken;
+use vxf_untrusted::{Account, not_used};
 
+use super::TextError;
 use super::files::Files;
+use super::generation::{self, Generation};
 use crate::Result;
 
 /// The roles of special tokens in Hugging Face files; chat templates use these names.
 const ROLES: [&str; 7] =
     ["bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token"];
+
+/// The key of further special tokens.
+const ADDITIONAL: &str = "additional_special_tokens";
+
+/// Keys of `tokenizer_config.json` that do not change the tokens of a text.
+///
+/// Those that describe how transformers loads or batches, and those that `tokenizer.json` has too.
+const HARMLESS: [&str; 42] = [
+    "add_eos_token",
+    "additional_chat_templates",
+    "audio_bos_token",
+    "auto_map",
+    "backend",
+    "boi_token",
+    "clean_up_tokenization_spaces",
+    "cls_token",
+    "device_map",
+    "do_lower_case",
+    "eoi_token",
+    "errors",
+    "extra_special_tokens",
+    "from_slow",
+    "image_token",
+    "is_local",
+    "legacy",
+    "local_files_only",
+    "max_length",
+    "model_input_names",
+    "model_max_length",
+    "model_specific_special_tokens",
+    "name_or_path",
+    "pad_to_multiple_of",
+    "pad_token_type_id",
+    "padding_side",
+    "processor_class",
+    "return_token_type_ids",
+    "sp_model_kwargs",
+    "spaces_between_special_tokens",
+    "special_tokens_map_file",
+    "stride",
+    "tokenizer_file",
+    "trim_offsets",
+    "truncation",
+    "truncation_side",
+    "truncation_strategy",
+    "unk_id",
+    "use_default_system_prompt",
+    "use_fast",
+    "vocab_file",
+    "vocab_size",
+];
 
 /// Special tokens by role, and settings of the tokenizer.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +73,8 @@ pub(super) struct Specials {
     pub(super) named: BTreeMap<&'static str, AddedToken>,
     /// Added tokens beyond the vocabulary, by id.
     pub(super) added: BTreeMap<u32, AddedToken>,
+    /// Further special tokens, which get the next ids if the vocabulary lacks them.
+    pub(super) additional: Vec<AddedToken>,
     /// Whether a text begins with `bos_token`, for models without `tokenizer.json`.
     pub(super) add_bos: Option<bool>,
     /// Whether a space is put before a text.
@@ -27,45 +83,74 @@ pub(super) struct Specials {
     pub(super) ends: Vec<u32>,
     /// The entry `chat_template`: a text, or a list of named templates.
     pub(super) chat_template: Value,
+    /// The `tokenizer_class`, without the ending `Fast`.
+    pub(super) class: String,
     /// The `model_type` of `config.json`.
     pub(super) model_type: String,
+    /// What `generation_config.json` changes in greedy decoding.
+    pub(super) generation: Generation,
+    /// What the user should know about the files.
+    pub(super) remarks: Vec<String>,
 }
 
 impl Specials {
     /// Reads all files with such settings; every file is optional.
     pub(super) fn read(files: &mut Files) -> Result<Self> {
-        let tokenizer = files.json("tokenizer_config.json")?;
-        let map = files.json("special_tokens_map.json")?;
-        let generation = files.json("generation_config.json")?;
+        const TOKENIZER: &str = "tokenizer_config.json";
+        const MAP: &str = "special_tokens_map.json";
+        const GENERATION: &str = "generation_config.json";
+        let [tokenizer, map, generation] =
+            [TOKENIZER, MAP, GENERATION].map(|name| files.object(name));
+        let (tokenizer, map, generation) = (tokenizer?, map?, generation?);
+        let (tokenizer, map) = (Account::of(&tokenizer), Account::of(&map));
+        let generation = Account::of(&generation);
         let config = files.json("config.json")?;
         let added = files.json("added_tokens.json")?;
+        let get = |account: &Account<'_>, key: &str| account.get(key).cloned().unwrap_or_default();
 
+        let class = get(&tokenizer, "tokenizer_class");
+        let class = class.as_str().unwrap_or_default();
         let mut specials = Self {
-            add_bos: tokenizer["add_bos_token"].as_bool(),
-            add_prefix_space: tokenizer["add_prefix_space"].as_bool().unwrap_or(false),
-            ends: ids(&generation["eos_token_id"])
+            add_bos: get(&tokenizer, "add_bos_token").as_bool(),
+            add_prefix_space: get(&tokenizer, "add_prefix_space").as_bool().unwrap_or(false),
+            ends: ids(&get(&generation, "eos_token_id"))
                 .or_else(|| ids(&config["eos_token_id"]))
                 .unwrap_or_default(),
-            chat_template: tokenizer["chat_template"].clone(),
+            chat_template: get(&tokenizer, "chat_template"),
+            class: class.strip_suffix("Fast").unwrap_or(class).to_owned(),
             model_type: config["model_type"].as_str().unwrap_or_default().to_owned(),
             ..Self::default()
         };
         for role in ROLES {
-            if let Some(token) = token(&tokenizer[role]).or_else(|| token(&map[role])) {
+            let (first, second) = (get(&tokenizer, role), get(&map, role));
+            if let Some(token) = token(&first).or_else(|| token(&second)) {
                 specials.named.insert(role, token);
             }
+        }
+        for list in [get(&tokenizer, ADDITIONAL), get(&map, ADDITIONAL)] {
+            specials.additional.extend(list.as_array().into_iter().flatten().filter_map(token));
         }
         for (text, id) in added.as_object().into_iter().flatten() {
             if let Some(id) = id.as_u64().and_then(|id| u32::try_from(id).ok()) {
                 specials.added.insert(id, AddedToken::from(text.as_str(), false));
             }
         }
-        for (id, value) in tokenizer["added_tokens_decoder"].as_object().into_iter().flatten() {
+        let decoder = get(&tokenizer, "added_tokens_decoder");
+        for (id, value) in decoder.as_object().into_iter().flatten() {
             if let (Ok(id), Some(read)) = (id.parse(), token(value)) {
                 let special = value["special"].as_bool().unwrap_or(false);
                 specials.added.insert(id, read.special(special));
             }
         }
+        if get(&tokenizer, "split_special_tokens") == Value::Bool(true) {
+            let problem = "`split_special_tokens` = true is not supported; set it to false";
+            return Err(TextError::file(&files.path(TOKENIZER), problem));
+        }
+        specials.generation = Generation::read(&generation)
+            .map_err(|problem| TextError::file(&files.path(GENERATION), problem))?;
+        specials.remarks.extend(not_used(TOKENIZER, &tokenizer.unread(&HARMLESS)));
+        specials.remarks.extend(not_used(MAP, &map.unread(&[])));
+        specials.remarks.extend(not_used(GENERATION, &generation.unread(&generation::HARMLESS)));
         Ok(specials)
     }
 

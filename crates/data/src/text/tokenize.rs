@@ -40,6 +40,15 @@ pub(super) fn load(files: &mut Files, specials: &mut Specials) -> Result<Tokeniz
         let end = tokenizer.id_to_token(end).map(|text| AddedToken::from(text, true));
         specials.named.extend(end.map(|end| ("eos_token", end)));
     }
+    add_missing(&mut tokenizer, files, specials)?;
+    if let Some(end) = specials.text("eos_token").filter(|end| tokenizer.token_to_id(end).is_none())
+    {
+        let problem = format!(
+            "the end of an answer, `eos_token` = {end:?}, is not in the vocabulary; correct it in \
+             tokenizer_config.json"
+        );
+        return Err(TextError::file(files.directory(), problem));
+    }
     let known = tokenizer.get_added_tokens_decoder();
     for token in specials.named.values() {
         // Tokens that the vocabulary lacks are left out, because they have no embedding.
@@ -49,6 +58,46 @@ pub(super) fn load(files: &mut Files, specials: &mut Specials) -> Result<Tokeniz
         }
     }
     Ok(tokenizer)
+}
+
+/// Adds the tokens that other files than the vocabulary name, in the order of their ids.
+///
+/// # Errors
+/// When a token would not get the id that its file says.
+pub(super) fn add_missing(
+    tokenizer: &mut Tokenizer,
+    files: &Files,
+    specials: &Specials,
+) -> Result<()> {
+    for (&id, token) in &specials.added {
+        if tokenizer.token_to_id(&token.content).is_some() {
+            continue;
+        }
+        add(tokenizer, token)?;
+        let got = tokenizer.token_to_id(&token.content);
+        if got != Some(id) {
+            let problem = format!(
+                "the added token `{}` should have id {id}, but the vocabulary leaves it {got:?}; \
+                 save the tokenizer again as tokenizer.json",
+                token.content
+            );
+            return Err(TextError::file(files.directory(), problem));
+        }
+    }
+    for token in &specials.additional {
+        if tokenizer.token_to_id(&token.content).is_none() {
+            add(tokenizer, token)?;
+        }
+    }
+    Ok(())
+}
+
+fn add(tokenizer: &mut Tokenizer, token: &AddedToken) -> Result<()> {
+    let added = match token.special {
+        true => tokenizer.add_special_tokens([token.clone()]),
+        false => tokenizer.add_tokens([token.clone()]),
+    };
+    added.map(drop).map_err(Error::Tokenizer)
 }
 
 fn missing(files: &Files) -> Error {

@@ -36,7 +36,7 @@ pub(crate) fn read(source: &Source) -> Result<Loaded> {
 
 pub(crate) fn read_as(source: &Source, test: bool, skip_bad_rows: bool) -> Result<Loaded> {
     let repository = LocalRepository::open(Path::new(&source.path))?;
-    source.read(&repository, test, skip_bad_rows, &mut ChaCha8Rng::seed_from_u64(1))
+    source.read(&repository, test, skip_bad_rows, None, &mut ChaCha8Rng::seed_from_u64(1))
 }
 
 /// Reads a file with this name and content.

@@ -71,7 +71,7 @@ fn shuffling_is_seeded_and_precedes_skip_and_take() {
     let repository = LocalRepository::open(&at).expect("a file");
     let draw = |settings, seed| {
         let rng = &mut ChaCha8Rng::seed_from_u64(seed);
-        source(&at, settings).read(&repository, false, false, rng).expect("samples").samples
+        source(&at, settings).read(&repository, false, false, None, rng).expect("samples").samples
     };
     let all = draw(json!({"shuffle": true}), 7);
     let some = draw(json!({"shuffle": true, "skip": 10, "take": 20}), 7);

@@ -1,14 +1,19 @@
 //! An opened base: a configuration and the files with the tensors.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 
 use candle_core::{DType, Tensor};
 use serde_json::{Value, json};
 
 use super::Format;
+use super::names;
 use super::shard::{Info, Shard, is_weight};
+use crate::family::{self, Outline};
 use vxf_core::{Error, Result};
+
+/// The name of the output projection in all families.
+pub(super) const HEAD: &str = "lm_head.weight";
 
 /// The source of the tensors.
 pub(super) struct Base {
@@ -16,15 +21,13 @@ pub(super) struct Base {
     pub(super) config: Value,
     pub(super) format: Format,
     pub(super) files: Vec<PathBuf>,
+    /// What the user should know about the files.
+    pub(super) remarks: Vec<String>,
     shards: Vec<Shard>,
-    /// The shard of each tensor.
-    places: HashMap<String, usize>,
-}
-
-/// The names that a file may use for the tensor `name`; some files leave out a prefix.
-fn spellings(name: &str) -> impl Iterator<Item = &str> {
-    let bare = ["model.", "model.decoder."].into_iter().filter_map(|it| name.strip_prefix(it));
-    std::iter::once(name).chain(bare)
+    /// The shard of each tensor, and its name there.
+    places: HashMap<String, (usize, String)>,
+    /// Tensors that repeat another one.
+    repeated: BTreeSet<String>,
 }
 
 impl Base {
@@ -35,12 +38,14 @@ impl Base {
         files: Vec<PathBuf>,
         shards: Vec<Shard>,
     ) -> Self {
-        let mut places = HashMap::new();
-        for (index, shard) in shards.iter().enumerate() {
-            places.extend(shard.names().into_iter().map(|name| (name, index)));
-        }
-        let mut base = Self { origin: origin.to_owned(), config, format, files, shards, places };
+        let all = shards.iter().enumerate();
+        let all = all.flat_map(|(at, shard)| shard.names().into_iter().map(move |it| (at, it)));
+        let (places, remarks) = names::unwrapped(all.collect());
+        let origin = origin.to_owned();
+        let repeated = BTreeSet::new();
+        let mut base = Self { origin, config, format, files, remarks, shards, places, repeated };
         base.enter_classifier();
+        base.settle_tie();
         base
     }
 
@@ -53,7 +58,7 @@ impl Base {
         let configured =
             self.config["architectures"].to_string().contains("ForSequenceClassification");
         let Some(score) = self.info("score.weight") else { return };
-        if configured || self.info("lm_head.weight").is_some() {
+        if configured || self.info(HEAD).is_some() {
             return;
         }
         let named = self.config["architectures"][0].as_str().unwrap_or_default();
@@ -65,17 +70,64 @@ impl Base {
         }
     }
 
+    /// Compares the tensors of a tied model with its configuration.
+    ///
+    /// The one matrix may be stored under either name. If both names are there and the matrices
+    /// differ, both are kept, as in transformers, and the configuration says so from then on.
+    fn settle_tie(&mut self) {
+        // A configuration that no family reads is refused later.
+        let Ok(outline) = family::outline(&self.config, &self.origin) else { return };
+        let Some(embedding) = embedding(&outline) else { return };
+        if outline.architecture.labels.is_some() || outline.shape(HEAD).is_some() {
+            return;
+        }
+        let Some((shard, head)) = self.places.get(HEAD).cloned() else { return };
+        let Some((other, table)) = self.find(embedding) else {
+            self.places.insert(embedding.to_owned(), (shard, head));
+            self.repeated.insert(HEAD.to_owned());
+            return;
+        };
+        if self.shards[shard].same(&head, other, &table) {
+            self.repeated.insert(HEAD.to_owned());
+            return;
+        }
+        self.remarks.push(format!(
+            "the model is tied by config.json (`tie_word_embeddings`), but `{embedding}` and \
+             `{HEAD}` differ; both are used"
+        ));
+        if let Some(config) = self.config.as_object_mut() {
+            config.insert("tie_word_embeddings".into(), json!(false));
+        }
+    }
+
     fn find(&self, name: &str) -> Option<(&Shard, String)> {
-        spellings(name).find_map(|spelling| {
-            let shard = self.places.get(spelling)?;
-            Some((&self.shards[*shard], spelling.to_owned()))
+        names::spellings(name).find_map(|spelling| {
+            let (shard, stored) = self.places.get(spelling)?;
+            Some((&self.shards[*shard], stored.clone()))
         })
     }
 
     /// Dtype and shape of the tensor called `name`.
     pub(super) fn info(&self, name: &str) -> Option<Info> {
-        let (shard, spelling) = self.find(name)?;
-        shard.info(&spelling)
+        let (shard, stored) = self.find(name)?;
+        shard.info(&stored)
+    }
+
+    /// The tensors of the files that a model of this outline does not use, sorted.
+    pub(super) fn unused(&self, outline: &Outline) -> Vec<String> {
+        let used: BTreeSet<&str> = outline
+            .tensors
+            .iter()
+            .filter_map(|(name, _)| names::spellings(name).find(|it| self.places.contains_key(*it)))
+            .collect();
+        let unused = self.places.iter().filter(|(name, _)| {
+            !used.contains(name.as_str())
+                && !self.repeated.contains(*name)
+                && !names::is_derived(name)
+        });
+        let mut unused: Vec<_> = unused.map(|(_, (_, stored))| stored.clone()).collect();
+        unused.sort_unstable();
+        unused
     }
 
     /// Checks that the tensor called `name` exists, is a weight and has this shape.
@@ -104,10 +156,10 @@ impl Base {
     /// # Errors
     /// When it is missing or cannot be read.
     pub(super) fn read(&self, name: &str) -> Result<Tensor> {
-        let Some((shard, spelling)) = self.find(name) else { return Err(self.missing(name)) };
+        let Some((shard, stored)) = self.find(name) else { return Err(self.missing(name)) };
         shard
-            .read(&spelling)
-            .map_err(|error| self.error(format!("tensor `{spelling}` cannot be read: {error}")))
+            .read(&stored)
+            .map_err(|error| self.error(format!("tensor `{stored}` cannot be read: {error}")))
     }
 
     /// The dtype that most of the weights are stored in; f32 if there are none.
@@ -122,17 +174,28 @@ impl Base {
     }
 
     fn missing(&self, name: &str) -> Error {
-        let others: Vec<_> = spellings(name).skip(1).map(|it| format!("`{it}`")).collect();
+        let others: Vec<_> = names::spellings(name).skip(1).map(|it| format!("`{it}`")).collect();
         let others = match others.is_empty() {
             true => String::new(),
             false => format!(" (nor is {})", others.join(" or ")),
         };
-        let count = self.places.len();
-        self.error(format!("tensor `{name}` is missing{others}; there are {count} others"))
+        let mut stored: Vec<_> = self.places.values().map(|(_, stored)| stored.clone()).collect();
+        stored.sort_unstable();
+        let held = match stored.is_empty() {
+            true => "no tensors".to_owned(),
+            false => vxf_untrusted::some(&stored),
+        };
+        self.error(format!("tensor `{name}` is missing{others}; the files hold {held}"))
     }
 
     /// An error about this checkpoint.
     pub(super) fn error(&self, problem: String) -> Error {
         Error::Checkpoint { path: self.origin.clone(), problem }
     }
+}
+
+/// The name of the token embeddings.
+pub(super) fn embedding(outline: &Outline) -> Option<&str> {
+    let mut names = outline.tensors.iter().map(|(name, _)| name.as_str());
+    names.find(|name| name.ends_with("embed_tokens.weight"))
 }

@@ -34,9 +34,11 @@ fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
 pub(super) fn export(checkpoint: &Checkpoint, target: &Path, max_shard_bytes: u64) -> Result<()> {
     let mut entries = Vec::new();
     for (name, shape) in checkpoint.outline()?.tensors {
-        checkpoint.base.check(&name, &shape)?;
+        checkpoint.check(&name, &shape)?;
+        // A tensor that only an adapter has is stored like most of the base.
         let dtype = checkpoint.base.info(&name).and_then(|info| info.dtype);
-        entries.push(Entry { name, dtype: dtype.unwrap_or(DType::F32), shape });
+        let dtype = dtype.unwrap_or_else(|| checkpoint.storage_dtype());
+        entries.push(Entry { name, dtype, shape });
     }
     let total: u64 = entries.iter().map(Entry::bytes).sum();
 

@@ -7,16 +7,18 @@ use serde_json::Value;
 
 use super::Format;
 use super::base::Base;
+use super::elsewhere;
 use super::shard::Shard;
 use vxf_core::{Error, Result};
 use vxf_untrusted::{LARGE, SMALL};
 
 /// The files that may hold the tensors, in order of preference.
-const CANDIDATES: [(&str, Format, bool); 4] = [
+const CANDIDATES: [(&str, Format, bool); 5] = [
     ("model.safetensors", Format::Safetensors, false),
     ("model.safetensors.index.json", Format::Safetensors, true),
     ("pytorch_model.bin", Format::Pickle, false),
     ("pytorch_model.bin.index.json", Format::Pickle, true),
+    (crate::gguf::WEIGHTS, Format::Gguf, false),
 ];
 
 fn fail(path: &Path, problem: impl Into<String>) -> Error {
@@ -32,20 +34,27 @@ pub(super) fn directory(path: &Path) -> Result<Base> {
     if !path.join("config.json").is_file() && path.join("adapter_config.json").is_file() {
         return Err(fail(path, format!("is an adapter, not a model; {layout}")));
     }
-    let config = json(&path.join("config.json"), SMALL, &format!("; {layout}"))?;
-    let present = CANDIDATES.iter().find(|(name, ..)| path.join(name).is_file());
-    let Some(&(name, format, indexed)) = present else {
-        let names = CANDIDATES.map(|(name, ..)| name).join(", ");
-        return Err(fail(path, format!("holds no weights: none of {names} is there")));
-    };
-    let file = path.join(name);
     let origin = path.display().to_string();
+    let Some((name, format, indexed)) = weights(path) else {
+        return Err(fail(path, elsewhere::what_is_there(path, &CANDIDATES.map(|(name, ..)| name))));
+    };
+    let config = json(&path.join("config.json"), SMALL, &format!("; {layout}"))?;
+    let file = path.join(name);
     if !indexed {
         let shard = Shard::open(&file)?;
         return Ok(Base::new(&origin, config, format, vec![file], vec![shard]));
     }
     let (files, shards) = shards(path, &file)?;
     Ok(Base::new(&origin, config, format, files, shards))
+}
+
+/// Whether the directory `path` holds weights of a model.
+pub fn has_weights(path: &Path) -> bool {
+    weights(path).is_some()
+}
+
+fn weights(path: &Path) -> Option<(&'static str, Format, bool)> {
+    CANDIDATES.into_iter().find(|(name, ..)| path.join(name).is_file())
 }
 
 fn json(file: &Path, most: u64, hint: &str) -> Result<Value> {

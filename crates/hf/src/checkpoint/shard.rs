@@ -5,6 +5,7 @@ use std::path::Path;
 use candle_core::pickle::PthTensors;
 use candle_core::safetensors::{Load, MmapedSafetensors, SliceSafetensors};
 use candle_core::{DType, Device, Tensor};
+use safetensors::View;
 
 use vxf_core::{Error, Params, Result};
 use vxf_untrusted::{caught, pickle, safetensors as header};
@@ -20,12 +21,13 @@ pub(crate) struct Info {
 pub(crate) enum Shard {
     Mapped(MmapedSafetensors),
     Pickled(PthTensors),
+    Gguf(crate::gguf::Weights),
     Embedded(SliceSafetensors<'static>),
     Made(Params),
 }
 
 impl Shard {
-    /// Opens a file: safetensors, or a pickle if its name ends in `.bin`.
+    /// Opens a file: safetensors, or a pickle if its name ends in `.bin`, or GGUF.
     ///
     /// # Errors
     /// When it cannot be read, is truncated or has another format than its name says.
@@ -35,6 +37,10 @@ impl Shard {
         if file.extension().is_some_and(|extension| extension == "bin") {
             return pickled(file).map(Self::Pickled).map_err(fail);
         }
+        if crate::gguf::is_gguf(file) {
+            return crate::gguf::Weights::open(file).map(Self::Gguf).map_err(fail);
+        }
+        vxf_untrusted::no_lfs_pointer(file).map_err(fail)?;
         header::header(file)
             .map_err(|problem| fail(format!("is not a complete safetensors file: {problem}")))?;
         // SAFETY: a memory map is only sound while nobody truncates the file under it. That is
@@ -58,6 +64,7 @@ impl Shard {
             Self::Mapped(tensors) => first(tensors.tensors()),
             Self::Embedded(tensors) => first(tensors.tensors()),
             Self::Pickled(tensors) => tensors.tensor_infos().keys().cloned().collect(),
+            Self::Gguf(weights) => weights.names().cloned().collect(),
             Self::Made(tensors) => tensors.names().map(str::to_owned).collect(),
         };
         names.sort_unstable();
@@ -74,12 +81,32 @@ impl Shard {
                 let shape = info.layout.dims().to_vec();
                 return Some(Info { dtype: Some(info.dtype), shape });
             }
+            Self::Gguf(weights) => {
+                return Some(Info { dtype: Some(DType::F32), shape: weights.shape(name)? });
+            }
             Self::Made(tensors) => {
                 let tensor = tensors.get(name)?;
                 return Some(Info { dtype: Some(tensor.dtype()), shape: tensor.dims().to_vec() });
             }
         };
         Some(Info { dtype: view.dtype().try_into().ok(), shape: view.shape().to_vec() })
+    }
+
+    /// Whether the tensor called `name` equals the tensor `other_name` of `other`, byte for byte.
+    /// Tensors that cannot be read count as different.
+    pub(crate) fn same(&self, name: &str, other: &Self, other_name: &str) -> bool {
+        let key =
+            |info: Option<Info>| info.map(|info| (info.dtype.map(|it| it as usize), info.shape));
+        if key(self.info(name)) != key(other.info(other_name)) {
+            return false;
+        }
+        if let (Self::Mapped(one), Self::Mapped(two)) = (self, other)
+            && let (Ok(one), Ok(two)) = (one.get(name), two.get(other_name))
+        {
+            return one.data() == two.data();
+        }
+        let (Ok(one), Ok(two)) = (self.read(name), other.read(other_name)) else { return false };
+        one.data() == two.data()
     }
 
     /// The tensor called `name` as it is stored, on the CPU.
@@ -91,6 +118,7 @@ impl Shard {
                 let read = caught(|| tensors.get(name));
                 read.unwrap_or_else(|| Err(broken(name)))?.ok_or_else(|| missing(name))?
             }
+            Self::Gguf(weights) => weights.read(name).map_err(candle_core::Error::Msg)?,
             Self::Made(tensors) => {
                 let tensor = tensors.get(name).ok_or_else(|| missing(name))?;
                 tensor.to_device(&Device::Cpu)?
@@ -110,6 +138,7 @@ fn broken(name: &str) -> candle_core::Error {
 
 /// Opens PyTorch's zip of a pickle and raw tensors with a reader that runs no code.
 fn pickled(file: &Path) -> Result<PthTensors, String> {
+    vxf_untrusted::no_lfs_pointer(file)?;
     let length = std::fs::metadata(file).map_err(|error| error.to_string())?.len();
     // The reader panics on some damaged files.
     let problem = "is not a PyTorch file that can be read without running code (save it again with \

@@ -3,33 +3,50 @@
 use std::path::Path;
 
 use serde_json::{Map, Value};
+use vxf_untrusted::{Account, is_off, not_used};
 
-use super::fail;
+use super::pattern::Pattern;
+use super::{Parts, Update, fail, merge_first};
 use vxf_core::{Lora, Result};
 
 /// Keys that do not change what the finished adapter computes.
-const HARMLESS: [&str; 21] = [
+const HARMLESS: [&str; 19] = [
     "auto_mapping",
-    "base_model_name_or_path",
     "corda_config",
     "ensure_weight_tying",
     "eva_config",
-    "exclude_modules",
+    // Only for layers that store their matrix transposed, which no supported family has.
+    "fan_in_fan_out",
     "inference_mode",
-    "layers_pattern",
-    "layers_to_transform",
     "loftq_config",
-    "lora_alpha",
-    "lora_dropout",
     "lora_ga_config",
     "megatron_core",
+    "modules_to_save",
     "peft_version",
     "qalora_group_size",
-    "r",
     "revision",
     "runtime_config",
-    "target_modules",
+    "save_embedding_layers",
     "task_type",
+    "unsloth_fixed",
+    "use_dora",
+    "velora_config",
+];
+
+/// Keys that change what the adapter computes, in ways that are not supported.
+const UNSUPPORTED: [&str; 12] = [
+    "alora_invocation_tokens",
+    "arrow_config",
+    "kasa_config",
+    "layer_replication",
+    "lora_bias",
+    "megatron_config",
+    "monteclora_config",
+    "target_parameters",
+    "trainable_token_indices",
+    "use_bdlora",
+    "use_qalora",
+    "use_mora",
 ];
 
 /// Initialisations that leave the base unchanged. Others (PiSSA, OLoRA, LoftQ, ...) change it, and the
@@ -38,12 +55,20 @@ const PLAIN_STARTS: [&str; 3] = ["gaussian", "eva", "orthogonal"];
 
 /// The settings of a supported adapter.
 pub(super) struct AdapterConfig {
-    pub(super) rank: usize,
+    rank: usize,
     alpha: f64,
     dropout: f64,
     use_rslora: bool,
+    ranks: Pattern,
+    alphas: Pattern,
     /// The target modules, if they are a plain list that no other key narrows.
     targets: Option<Vec<String>>,
+    /// The model that it was trained on.
+    pub(super) base: Option<String>,
+    /// Warnings about unknown keys.
+    pub(super) remarks: Vec<String>,
+    /// A key that plain LoRA does not have, if one is set.
+    pub(super) special: Option<&'static str>,
 }
 
 impl AdapterConfig {
@@ -56,51 +81,109 @@ impl AdapterConfig {
             .map_err(|error| fail(file, format!("cannot be read: {error}")))?;
         let config: Map<String, Value> =
             vxf_untrusted::json(&text).map_err(|problem| fail(file, problem))?;
-        Self::of(&config).map_err(|problem| fail(file, problem))
+        let directory = file.parent().unwrap_or(file);
+        let mut read = Self::of(&config, directory).map_err(|problem| fail(file, problem))?;
+        read.remarks
+            .iter_mut()
+            .for_each(|remark| *remark = format!("{}: {remark}", directory.display()));
+        Ok(read)
     }
 
-    fn of(config: &Map<String, Value>) -> Result<Self, String> {
-        let set = |key: &str| config.get(key).filter(|value| !is_nothing(value));
-        for (key, value) in config.iter().filter(|(_, value)| !is_nothing(value)) {
-            let fine = match key.as_str() {
-                "peft_type" => value == "LORA",
-                "bias" => value == "none",
-                "use_rslora" => value.is_boolean(),
-                "init_lora_weights" => {
-                    value.is_boolean()
-                        || value.as_str().is_some_and(|it| PLAIN_STARTS.contains(&it))
-                }
-                key => HARMLESS.contains(&key),
-            };
-            if !fine {
-                return Err(format!("`{key}` = {value} is not supported"));
+    fn of(config: &Map<String, Value>, directory: &Path) -> Result<Self, String> {
+        let account = Account::of(config);
+        let set = |key: &str| account.get(key).filter(|value| !is_off(value));
+        match set("peft_type") {
+            Some(kind) if kind == "LORA" => {}
+            Some(kind) => {
+                return Err(format!("`peft_type` = {kind} is not supported; it must be LORA"));
             }
+            None => return Err("`peft_type` is missing; it must be LORA".to_owned()),
         }
-        if set("peft_type").is_none() {
-            return Err("`peft_type` is missing; it must be LORA".to_owned());
+        if let Some((key, value)) = UNSUPPORTED.iter().find_map(|key| Some((key, set(key)?))) {
+            let merge = merge_first(directory);
+            return Err(format!("`{key}` = {value} is not supported; {merge}"));
+        }
+        if let Some(start) = set("init_lora_weights")
+            && !start.is_boolean()
+            && !start.as_str().is_some_and(|start| PLAIN_STARTS.contains(&start))
+        {
+            let merge = merge_first(directory);
+            return Err(format!(
+                "`init_lora_weights` = {start} is not supported: the adapter belongs to a changed \
+                 base; {merge}"
+            ));
+        }
+        if let Some(bias) = set("bias").filter(|bias| !bias.is_string()) {
+            return Err(format!("`bias` = {bias} must be none, all or lora_only"));
         }
         let number = |key: &str| {
-            let value = config.get(key).and_then(Value::as_f64);
+            let value = account.get(key).and_then(Value::as_f64);
             value.ok_or_else(|| format!("`{key}` is missing or not a number"))
         };
-        let rank = config.get("r").and_then(Value::as_u64).filter(|rank| *rank > 0);
+        let rank = account.get("r").and_then(Value::as_u64).filter(|rank| *rank > 0);
         let narrowed = ["layers_to_transform", "layers_pattern", "exclude_modules"];
+        let narrowed = narrowed.map(|key| set(key).is_some()).contains(&true);
         let list = set("target_modules").and_then(Value::as_array);
         let names = list.and_then(|list| {
             list.iter().map(|name| name.as_str().map(str::to_owned)).collect::<Option<Vec<_>>>()
         });
+        let ranks = Pattern::read("rank_pattern", account.get("rank_pattern"))?;
+        let alphas = Pattern::read("alpha_pattern", account.get("alpha_pattern"))?;
+        let special = [
+            (!ranks.is_empty(), "rank_pattern"),
+            (!alphas.is_empty(), "alpha_pattern"),
+            (set("use_dora").is_some(), "use_dora"),
+        ];
         Ok(Self {
             rank: rank.ok_or("`r` is missing or not a whole number above 0")? as usize,
             alpha: number("lora_alpha")?,
             dropout: if set("lora_dropout").is_some() { number("lora_dropout")? } else { 0.0 },
             use_rslora: set("use_rslora").is_some(),
-            targets: names.filter(|_| narrowed.into_iter().all(|key| set(key).is_none())),
+            ranks,
+            alphas,
+            targets: names.filter(|_| !narrowed),
+            base: set("base_model_name_or_path").and_then(Value::as_str).map(str::to_owned),
+            special: special.into_iter().find_map(|(set, key)| set.then_some(key)),
+            remarks: not_used("adapter_config.json", &account.unread(&HARMLESS))
+                .into_iter()
+                .collect(),
         })
+    }
+
+    /// The update of `module` from its tensors.
+    ///
+    /// # Errors
+    /// When a matrix is missing or of another rank than the settings say.
+    pub(super) fn update(&self, module: &str, parts: Parts) -> Result<Update, String> {
+        let [a, b, magnitude] = parts;
+        let a = a.ok_or("its matrix lora_A is missing")?;
+        let b = b.ok_or("its matrix lora_B is missing")?;
+        let rank = self.ranks.get(module).map_or(self.rank, |rank| rank as usize);
+        match (a.dims(), b.dims()) {
+            (&[a_rank, _], &[_, b_rank]) if a_rank == rank && b_rank == rank => {}
+            (a, b) => {
+                return Err(format!(
+                    "its matrices {a:?} and {b:?} are not of the rank `r` = {rank}"
+                ));
+            }
+        }
+        let dora = self.special == Some("use_dora") || magnitude.is_some();
+        if dora && magnitude.is_none() {
+            return Err("its `lora_magnitude_vector` is missing (`use_dora` is set)".to_owned());
+        }
+        let magnitude = match magnitude {
+            // Older files store the vector as a matrix with one row.
+            Some(vector) => Some(vector.flatten_all().map_err(|error| error.to_string())?),
+            None => None,
+        };
+        let alpha = self.alphas.get(module).unwrap_or(self.alpha);
+        let root = if self.use_rslora { (rank as f64).sqrt() } else { rank as f64 };
+        Ok(Update { a, b, scale: alpha / root, magnitude })
     }
 
     /// Converts to our settings, for an adapter on these modules.
     pub(super) fn lora(self, modules: Vec<String>) -> Lora {
-        let Self { rank, alpha, dropout, use_rslora, targets } = self;
+        let Self { rank, alpha, dropout, use_rslora, targets, .. } = self;
         let lora = Lora { rank, alpha, dropout, use_rslora, target_modules: modules.clone() };
         match targets {
             Some(targets) => {
@@ -109,15 +192,5 @@ impl AdapterConfig {
             }
             None => lora,
         }
-    }
-}
-
-/// Whether a value leaves its feature off.
-fn is_nothing(value: &Value) -> bool {
-    match value {
-        Value::Null | Value::Bool(false) => true,
-        Value::Object(map) => map.is_empty(),
-        Value::Array(list) => list.is_empty(),
-        _ => false,
     }
 }

@@ -7,14 +7,11 @@
 use rayon::prelude::*;
 use vxf_tensor::vectorised;
 
-use super::skinny::{GRAIN, LANES, Sums};
-use super::{Real, add_scaled};
+use super::skinny::{GRAIN, Sums, by_lanes, fill};
+use super::{Real, View, add_scaled};
 
 /// Rows, or columns, that are processed together.
 const ABREAST: usize = 4;
-
-/// Columns that are processed together.
-const WIDE: usize = 2 * LANES;
 
 /// Rows of a sum of outer products that are processed together, so that they stay in the cache.
 const DEEP: usize = 32;
@@ -23,36 +20,73 @@ const DEEP: usize = 32;
 /// the thread count.
 const GROUP: usize = 256;
 
+/// The elements of a row-major matrix that dropout keeps, and the factor of those.
+#[derive(Clone, Copy)]
+pub(crate) struct Kept<'a, T> {
+    pub(crate) bytes: &'a [u8],
+    pub(crate) factor: T,
+}
+
+impl<'a, T: Real> Kept<'a, T> {
+    /// The elements from `start` on.
+    #[inline(always)]
+    pub(crate) fn from(self, start: usize) -> Self {
+        Self { bytes: &self.bytes[start..], ..self }
+    }
+
+    /// Writes `x` times the mask to `out`.
+    #[inline(always)]
+    pub(crate) fn apply(self, out: &mut [T], x: &[T]) {
+        let factors = [T::ZERO, self.factor];
+        for (out, (&x, &kept)) in out.iter_mut().zip(x.iter().zip(self.bytes)) {
+            *out = x * if kept == 0 { factors[0] } else { factors[1] };
+        }
+    }
+
+    /// Adds `x` times the mask to `out`.
+    #[inline(always)]
+    pub(crate) fn add(self, out: &mut [T], x: &[T]) {
+        let factors = [T::ZERO, self.factor];
+        for (out, (&x, &kept)) in out.iter_mut().zip(x.iter().zip(self.bytes)) {
+            *out += x * if kept == 0 { factors[0] } else { factors[1] };
+        }
+    }
+}
+
 /// Two adjacent vectors of a row, from column `at`.
 #[inline(always)]
-fn vectors<T>(row: &[T], at: usize) -> (&[T; LANES], &[T; LANES]) {
-    match row[at..at + WIDE].as_chunks::<LANES>().0 {
+fn vectors<T, const L: usize>(row: &[T], at: usize) -> (&[T; L], &[T; L]) {
+    match row[at..at + 2 * L].as_chunks::<L>().0 {
         [first, second] => (first, second),
-        _ => unreachable!("WIDE is two vectors"),
+        _ => unreachable!("two vectors"),
     }
 }
 
 /// Loads two vectors as running sums.
 #[inline(always)]
-fn load<T: Real>(row: &[T], at: usize) -> (Sums<T>, Sums<T>) {
+fn load<T: Real, const L: usize>(row: &[T], at: usize) -> (Sums<T, L>, Sums<T, L>) {
     let (first, second) = vectors(row, at);
     (Sums(*first), Sums(*second))
 }
 
 /// Stores two running sums.
 #[inline(always)]
-fn store<T: Real>(row: &mut [T], at: usize, (first, second): (Sums<T>, Sums<T>)) {
-    row[at..at + LANES].copy_from_slice(&first.0);
-    row[at + LANES..at + WIDE].copy_from_slice(&second.0);
+fn store<T: Real, const L: usize>(
+    row: &mut [T],
+    at: usize,
+    (first, second): (Sums<T, L>, Sums<T, L>),
+) {
+    row[at..at + L].copy_from_slice(&first.0);
+    row[at + L..at + 2 * L].copy_from_slice(&second.0);
 }
 
 /// Adds a multiple of two vectors to two sums.
 #[inline(always)]
-fn plus<T: Real>(
-    (first, second): (Sums<T>, Sums<T>),
+fn plus<T: Real, const L: usize>(
+    (first, second): (Sums<T, L>, Sums<T, L>),
     factor: T,
-    (x, y): (&[T; LANES], &[T; LANES]),
-) -> (Sums<T>, Sums<T>) {
+    (x, y): (&[T; L], &[T; L]),
+) -> (Sums<T, L>, Sums<T, L>) {
     (first.scaled(factor, x), second.scaled(factor, y))
 }
 
@@ -64,39 +98,59 @@ fn add_multiple<T: Real>(into: &mut [T], factor: T, row: &[T]) {
     }
 }
 
-/// Adds `u m` to `y`, for dense `u` `[rows, rank]`, `m` `[rank, width]` and `y` `[rows, width]`.
-pub(crate) fn spread<T: Real>(y: &mut [T], u: &[T], m: &[T], rank: usize) {
-    let width = m.len().checked_div(rank).unwrap_or(0);
-    if y.is_empty() || width == 0 {
+/// Adds `u m` to the first columns of `y`, whose rows have the stride `pitch`, for `u` `[rows, rank]` and
+/// dense `m` `[rank, width]`.
+pub(crate) fn spread<T: Real>(y: &mut [T], pitch: usize, u: View<'_, T>, m: &[T]) {
+    let (rows, rank) = u.size();
+    if y.is_empty() || m.is_empty() || rows == 0 {
         return;
     }
     let step = (GRAIN / m.len()).next_multiple_of(ABREAST).max(ABREAST);
-    if y.len() > step * width && rayon::current_num_threads() > 1 {
-        let parts = y.par_chunks_mut(step * width).zip(u.par_chunks(step * rank));
-        parts.for_each(|(y, u)| vectorised!(spread_rows(y, u, m, (rank, width))));
-    } else {
-        vectorised!(spread_rows(y, u, m, (rank, width)));
-    }
+    by_lanes!(T, L => {
+        if rows > step && rayon::current_num_threads() > 1 {
+            let parts = y.par_chunks_mut(step * pitch).enumerate();
+            parts.for_each(|(part, y)| {
+                let first = part * step;
+                let u = u.rows(first.min(rows)..rows.min(first + step));
+                vectorised!(spread_rows::<T, L>(y, pitch, u, m, rank));
+            });
+        } else {
+            vectorised!(spread_rows::<T, L>(y, pitch, u, m, rank));
+        }
+    });
 }
 
 #[inline(always)]
-fn spread_rows<T: Real>(y: &mut [T], u: &[T], m: &[T], (rank, width): (usize, usize)) {
-    let whole = width - width % WIDE;
-    for (y, u) in y.chunks_mut(ABREAST * width).zip(u.chunks(ABREAST * rank)) {
+fn spread_rows<T: Real, const L: usize>(
+    y: &mut [T],
+    pitch: usize,
+    u: View<'_, T>,
+    m: &[T],
+    rank: usize,
+) {
+    let width = m.len() / rank;
+    let whole = width - width % (2 * L);
+    let rows = u.size().0;
+    for (part, y) in y.chunks_mut(ABREAST * pitch).enumerate() {
+        let first = part * ABREAST;
         let mut start = 0;
-        if y.len() == ABREAST * width {
-            let (first, second) = y.split_at_mut(2 * width);
-            let (a, b) = first.split_at_mut(width);
-            let (c, d) = second.split_at_mut(width);
-            for at in (0..whole).step_by(WIDE) {
-                let (mut sa, mut sb) = (load(a, at), load(b, at));
-                let (mut sc, mut sd) = (load(c, at), load(d, at));
+        if first >= rows {
+            return;
+        }
+        if first + ABREAST <= rows {
+            let (one, two) = y.split_at_mut(2 * pitch);
+            let (a, b) = one.split_at_mut(pitch);
+            let (c, d) = two.split_at_mut(pitch);
+            let [ua, ub, uc, ud] = [0, 1, 2, 3].map(|row| u.row(first + row));
+            for at in (0..whole).step_by(2 * L) {
+                let (mut sa, mut sb) = (load::<T, L>(a, at), load::<T, L>(b, at));
+                let (mut sc, mut sd) = (load::<T, L>(c, at), load::<T, L>(d, at));
                 for (j, m) in m.chunks_exact(width).enumerate() {
                     let m = vectors(m, at);
-                    sa = plus(sa, u[j], m);
-                    sb = plus(sb, u[rank + j], m);
-                    sc = plus(sc, u[2 * rank + j], m);
-                    sd = plus(sd, u[3 * rank + j], m);
+                    sa = plus(sa, ua[j], m);
+                    sb = plus(sb, ub[j], m);
+                    sc = plus(sc, uc[j], m);
+                    sd = plus(sd, ud[j], m);
                 }
                 store(a, at, sa);
                 store(b, at, sb);
@@ -105,32 +159,106 @@ fn spread_rows<T: Real>(y: &mut [T], u: &[T], m: &[T], (rank, width): (usize, us
             }
             start = whole;
         }
-        for (y, u) in y.chunks_exact_mut(width).zip(u.chunks_exact(rank)) {
-            for (&u, m) in u.iter().zip(m.chunks_exact(width)) {
-                add_multiple(&mut y[start..], u, &m[start..]);
+        for (row, y) in (first..rows).zip(y.chunks_mut(pitch)) {
+            for (&u, m) in u.row(row).iter().zip(m.chunks_exact(width)) {
+                add_multiple(&mut y[start..width], u, &m[start..]);
             }
         }
     }
 }
 
-/// `p^T x` as a dense `[rank, width]`, for dense `p` `[rows, rank]` and `x` `[rows, width]`.
-pub(crate) fn outer_sum<T: Real>(p: &[T], x: &[T], rank: usize, width: usize) -> Vec<T> {
+/// Rows that are masked together, so that they stay in the cache.
+const MASKED: usize = 32;
+
+/// `(x * mask) few^T` as a dense `[rows, count]`, for dense `x` `[rows, inner]` and `few` `[count, inner]`.
+pub(crate) fn masked_dots<T: Real>(
+    x: View<'_, T>,
+    mask: Kept<'_, T>,
+    few: &[T],
+    count: usize,
+) -> Vec<T> {
+    let (rows, inner) = x.size();
+    let mut out = vec![T::ZERO; rows * count];
+    if out.is_empty() || inner == 0 {
+        return out;
+    }
+    let step = (GRAIN / (count * inner)).next_multiple_of(MASKED).max(MASKED);
+    by_lanes!(T, L => {
+        let run = |(part, out): (usize, &mut [T])| {
+            let mut scratch = vec![T::ZERO; MASKED * inner];
+            vectorised!({
+                for (block, out) in out.chunks_mut(MASKED * count).enumerate() {
+                    let (first, rows) = (part * step + block * MASKED, out.len() / count);
+                    let scratch = &mut scratch[..rows * inner];
+                    mask.from(first * inner).apply(scratch, &x.data()[first * inner..]);
+                    fill::<T, L>(out, few, View::new(scratch, rows, inner), count);
+                }
+            });
+        };
+        if rows > step && rayon::current_num_threads() > 1 {
+            out.par_chunks_mut(step * count).enumerate().for_each(run);
+        } else {
+            out.chunks_mut(step * count).enumerate().for_each(run);
+        }
+    });
+    out
+}
+
+/// Adds `(u m) * mask` to dense `y` `[rows, width]`, for `u` `[rows, rank]` and dense `m` `[rank, width]`.
+pub(crate) fn masked_spread<T: Real>(y: &mut [T], u: View<'_, T>, m: &[T], mask: Kept<'_, T>) {
+    let (rows, rank) = u.size();
+    let width = m.len().checked_div(rank).unwrap_or(0);
+    if y.is_empty() || width == 0 {
+        return;
+    }
+    let step = (GRAIN / m.len()).next_multiple_of(MASKED).max(MASKED);
+    by_lanes!(T, L => {
+        let run = |(part, y): (usize, &mut [T])| {
+            let mut scratch = vec![T::ZERO; MASKED * width];
+            vectorised!({
+                for (block, y) in y.chunks_mut(MASKED * width).enumerate() {
+                    let first = part * step + block * MASKED;
+                    let scratch = &mut scratch[..y.len()];
+                    scratch.fill(T::ZERO);
+                    let u = u.rows(first..rows.min(first + MASKED));
+                    spread_rows::<T, L>(scratch, width, u, m, rank);
+                    mask.from(first * width).add(y, scratch);
+                }
+            });
+        };
+        if rows > step && rayon::current_num_threads() > 1 {
+            y.par_chunks_mut(step * width).enumerate().for_each(run);
+        } else {
+            y.chunks_mut(step * width).enumerate().for_each(run);
+        }
+    });
+}
+
+/// `p^T (x * mask)` as a dense `[rank, width]`, for `p` `[rows, rank]` and `x` `[rows, width]`. With a
+/// mask, `x` must be dense.
+pub(crate) fn outer_sum<T: Real>(
+    p: View<'_, T>,
+    x: View<'_, T>,
+    mask: Option<Kept<'_, T>>,
+) -> Vec<T> {
+    let ((rows, rank), (_, width)) = (p.size(), x.size());
     let len = rank * width;
-    let rows = p.len().checked_div(rank).unwrap_or(0);
     let mut parts = vec![T::ZERO; rows.div_ceil(GROUP).max(1) * len];
-    if rows == 0 || width == 0 {
+    if rows == 0 || len == 0 {
         return parts;
     }
-    let sizes = (rank, width);
-    if rows > GROUP && rayon::current_num_threads() > 1 {
-        let groups = p.par_chunks(GROUP * rank).zip(x.par_chunks(GROUP * width));
-        let all = parts.par_chunks_mut(len).zip(groups);
-        all.for_each(|(part, (p, x))| vectorised!(add_outer(part, p, x, sizes)));
-    } else {
-        let groups = p.chunks(GROUP * rank).zip(x.chunks(GROUP * width));
-        let all = parts.chunks_mut(len).zip(groups);
-        all.for_each(|(part, (p, x))| vectorised!(add_outer(part, p, x, sizes)));
-    }
+    by_lanes!(T, L => {
+        let add = |(group, part): (usize, &mut [T])| {
+            let rows = group * GROUP..rows.min((group + 1) * GROUP);
+            let mask = mask.map(|mask| mask.from(rows.start * width));
+            vectorised!(add_outer::<T, L>(part, p.rows(rows.clone()), x.rows(rows), mask));
+        };
+        if rows > GROUP && rayon::current_num_threads() > 1 {
+            parts.par_chunks_mut(len).enumerate().for_each(add);
+        } else {
+            parts.chunks_mut(len).enumerate().for_each(add);
+        }
+    });
     let (sum, rest) = parts.split_at_mut(len);
     for part in rest.chunks_exact(len) {
         add_scaled(sum, T::ONE, part);
@@ -140,20 +268,36 @@ pub(crate) fn outer_sum<T: Real>(p: &[T], x: &[T], rank: usize, width: usize) ->
 }
 
 #[inline(always)]
-fn add_outer<T: Real>(out: &mut [T], p: &[T], x: &[T], (rank, width): (usize, usize)) {
-    let (whole, side) = (width - width % WIDE, rank - rank % ABREAST);
-    for (p, x) in p.chunks(DEEP * rank).zip(x.chunks(DEEP * width)) {
-        let rows = || p.chunks_exact(rank).zip(x.chunks_exact(width));
-        for at in (0..whole).step_by(WIDE) {
+fn add_outer<T: Real, const L: usize>(
+    out: &mut [T],
+    p: View<'_, T>,
+    x: View<'_, T>,
+    mask: Option<Kept<'_, T>>,
+) {
+    let ((rows, rank), (_, width)) = (p.size(), x.size());
+    let (whole, side) = (width - width % (2 * L), rank - rank % ABREAST);
+    let mut scratch = vec![T::ZERO; if mask.is_some() { DEEP.min(rows) * width } else { 0 }];
+    for first in (0..rows).step_by(DEEP) {
+        let count = DEEP.min(rows - first);
+        let (p, x) = (p.rows(first..first + count), x.rows(first..first + count));
+        let x = match mask {
+            None => x,
+            Some(mask) => {
+                let scratch = &mut scratch[..count * width];
+                mask.from(first * width).apply(scratch, &x.data()[..count * width]);
+                View::new(scratch, count, width)
+            }
+        };
+        for at in (0..whole).step_by(2 * L) {
             for (j, out) in out.chunks_exact_mut(ABREAST * width).enumerate() {
                 let j = j * ABREAST;
-                let (first, second) = out.split_at_mut(2 * width);
-                let (a, b) = first.split_at_mut(width);
-                let (c, d) = second.split_at_mut(width);
-                let (mut sa, mut sb) = (load(a, at), load(b, at));
-                let (mut sc, mut sd) = (load(c, at), load(d, at));
-                for (p, x) in rows() {
-                    let (p, x) = (&p[j..j + ABREAST], vectors(x, at));
+                let (one, two) = out.split_at_mut(2 * width);
+                let (a, b) = one.split_at_mut(width);
+                let (c, d) = two.split_at_mut(width);
+                let (mut sa, mut sb) = (load::<T, L>(a, at), load::<T, L>(b, at));
+                let (mut sc, mut sd) = (load::<T, L>(c, at), load::<T, L>(d, at));
+                for row in 0..count {
+                    let (p, x) = (&p.row(row)[j..j + ABREAST], vectors(x.row(row), at));
                     sa = plus(sa, p[0], x);
                     sb = plus(sb, p[1], x);
                     sc = plus(sc, p[2], x);
@@ -166,17 +310,17 @@ fn add_outer<T: Real>(out: &mut [T], p: &[T], x: &[T], (rank, width): (usize, us
             }
             for j in side..rank {
                 let out = &mut out[j * width..(j + 1) * width];
-                let mut sums = load(out, at);
-                for (p, x) in rows() {
-                    sums = plus(sums, p[j], vectors(x, at));
+                let mut sums = load::<T, L>(out, at);
+                for row in 0..count {
+                    sums = plus(sums, p.row(row)[j], vectors(x.row(row), at));
                 }
                 store(out, at, sums);
             }
         }
         if whole < width {
-            for (p, x) in rows() {
-                for (&p, out) in p.iter().zip(out.chunks_exact_mut(width)) {
-                    add_multiple(&mut out[whole..], p, &x[whole..]);
+            for row in 0..count {
+                for (&p, out) in p.row(row).iter().zip(out.chunks_exact_mut(width)) {
+                    add_multiple(&mut out[whole..], p, &x.row(row)[whole..]);
                 }
             }
         }
@@ -185,7 +329,8 @@ fn add_outer<T: Real>(out: &mut [T], p: &[T], x: &[T], (rank, width): (usize, us
 
 #[cfg(test)]
 mod tests {
-    use super::{outer_sum, spread};
+    use super::super::skinny::dots;
+    use super::{Kept, View, masked_dots, masked_spread, outer_sum, spread};
 
     const SIZES: [(usize, usize, usize); 6] =
         [(1, 1, 1), (3, 2, 17), (4, 8, 16), (9, 5, 33), (300, 3, 18), (530, 16, 70)];
@@ -200,7 +345,7 @@ mod tests {
             let (u, m) = (numbers(rows * rank, 5), numbers(rank * width, 7));
             let start = numbers(rows * width, 3);
             let (mut y, mut expected) = (start.clone(), start);
-            spread(&mut y, &u, &m, rank);
+            spread(&mut y, width, View::new(&u, rows, rank), &m);
             for (at, y) in expected.iter_mut().enumerate() {
                 let (row, column) = (at / width, at % width);
                 *y += (0..rank).map(|j| u[row * rank + j] * m[j * width + column]).sum::<f64>();
@@ -213,9 +358,56 @@ mod tests {
                 (0..rows).map(|row| u[row * rank + j] * x[row * width + column]).sum()
             };
             let expected: Vec<f64> = (0..rank * width).map(product).collect();
-            assert_eq!(outer_sum(&u, &x, rank, width), expected, "{rows} {rank} {width}");
+            let (p, dense) = (View::new(&u, rows, rank), View::new(&x, rows, width));
+            assert_eq!(outer_sum(p, dense, None), expected, "{rows} {rank} {width}");
+
+            // The same inside of wider matrices.
+            let wider = |x: &[f64], width: usize| -> Vec<f64> {
+                x.chunks(width).flat_map(|row| [row, &[7.0, 8.0, 9.0]].concat()).collect()
+            };
+            let (wide_u, wide_x) = (wider(&u, rank), wider(&x, width));
+            let p = View::strided(&wide_u, rows, rank, rank + 3);
+            let inside = View::strided(&wide_x, rows, width, width + 3);
+            assert_eq!(outer_sum(p, inside, None), expected, "{rows} {rank} {width}, wide");
+            let mut wide_y = wider(&numbers(rows * width, 3), width);
+            spread(&mut wide_y, width + 3, p, &m);
+            assert_eq!(wide_y, wider(&y, width), "{rows} {rank} {width}, wide");
+
+            let bytes: Vec<u8> = (0..rows * width).map(|at| u8::from(at % 3 != 0)).collect();
+            let mask = Kept { bytes: &bytes, factor: 2.0 };
+            let product = |at: usize| -> f64 {
+                let (j, column) = (at / width, at % width);
+                let one = |at: usize| 2.0 * f64::from(bytes[at]) * x[at];
+                (0..rows).map(|row| u[row * rank + j] * one(row * width + column)).sum()
+            };
+            let expected: Vec<f64> = (0..rank * width).map(product).collect();
+            let p = View::new(&u, rows, rank);
+            assert_eq!(outer_sum(p, dense, Some(mask)), expected, "{rows} {rank} {width}, masked");
         }
-        assert_eq!(outer_sum::<f64>(&[], &[], 2, 3), [0.0; 6]);
+        let none = |columns| View::<f64>::new(&[], 0, columns);
+        assert_eq!(outer_sum(none(2), none(3), None), [0.0; 6]);
+    }
+
+    #[test]
+    fn masks_are_those_of_a_masked_operand() {
+        for (rows, rank, width) in SIZES {
+            let (u, m, x) =
+                (numbers(rows * rank, 5), numbers(rank * width, 7), numbers(rows * width, 9));
+            let bytes: Vec<u8> = (0..rows * width).map(|at| u8::from(at % 5 != 0)).collect();
+            let mask = Kept { bytes: &bytes, factor: 2.0 };
+            let mut masked = vec![f64::NAN; rows * width];
+            mask.apply(&mut masked, &x);
+            let expected = dots(View::new(&masked, rows, width), &m, rank);
+            assert_eq!(masked_dots(View::new(&x, rows, width), mask, &m, rank), expected);
+
+            let (mut y, mut product) = (x.clone(), vec![0.0; rows * width]);
+            let u = View::new(&u, rows, rank);
+            spread(&mut product, width, u, &m);
+            let mut expected = x;
+            mask.add(&mut expected, &product);
+            masked_spread(&mut y, u, &m, mask);
+            assert_eq!(y, expected, "{rows} {rank} {width}");
+        }
     }
 
     #[test]
@@ -229,8 +421,9 @@ mod tests {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
             pool.expect("threads").install(|| {
                 let mut y = x.clone();
-                spread(&mut y, &p, &m, rank);
-                [outer_sum(&p, &x, rank, width), y].concat()
+                let p = View::new(&p, rows, rank);
+                spread(&mut y, width, p, &m);
+                [outer_sum(p, View::new(&x, rows, width), None), y].concat()
             })
         };
         let bits = |y: Vec<f32>| y.into_iter().map(f32::to_bits).collect::<Vec<_>>();

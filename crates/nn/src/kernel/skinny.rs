@@ -6,65 +6,88 @@
 use rayon::prelude::*;
 use vxf_tensor::vectorised;
 
-use super::{Real, transposed};
+use super::{Real, View, transposed};
 
 /// The most rows of a skinny product.
 pub(crate) const FEW: usize = 16;
 
-/// Parallel running sums.
-pub(super) const LANES: usize = 8;
-
-/// Rows of the matrix that are read together.
+/// Rows of the matrix that are read side by side.
 const ABREAST: usize = 4;
 
 /// Multiply-adds per work item. Fixed, so that no result depends on the thread count.
 pub(super) const GRAIN: usize = 1 << 16;
 
+/// Runs an expression with `$L` standing for the number of elements of `$T` in a vector of this processor.
+macro_rules! by_lanes {
+    ($T:ty, $L:ident => $work:expr) => {
+        if vxf_tensor::processor::lanes::<$T>() == 16 {
+            const $L: usize = 16;
+            $work
+        } else {
+            const $L: usize = 8;
+            $work
+        }
+    };
+}
+pub(crate) use by_lanes;
+
 /// `x w^T` as a dense `[rows, out]`, for a few dense rows `x` `[rows, inner]` and `w` `[out, inner]`.
 ///
 /// The order of each element's sum does not depend on the number of rows.
 pub(crate) fn few_rows<T: Real>(x: &[T], w: &[T], rows: usize, inner: usize) -> Vec<T> {
-    // Columns first, so that each thread writes contiguous memory.
-    let columns = dots(w, x, rows, inner);
+    // Columns first, so that what a thread writes lies together.
+    let columns = dots(View::new(w, w.len().checked_div(inner).unwrap_or(0), inner), x, rows);
     if rows == 1 { columns } else { transposed(&columns, rows) }
 }
 
-/// `many few^T` as a dense `[.., count]`, for dense `many` `[.., inner]` and `few` `[count, inner]`.
-pub(crate) fn dots<T: Real>(many: &[T], few: &[T], count: usize, inner: usize) -> Vec<T> {
-    let mut out = vec![T::ZERO; many.len().checked_div(inner).unwrap_or(0) * count];
-    if out.is_empty() {
+/// `many few^T` as a dense `[.., count]`, for `many` `[.., inner]` with contiguous rows, and dense `few`
+/// `[count, inner]`.
+pub(crate) fn dots<T: Real>(many: View<'_, T>, few: &[T], count: usize) -> Vec<T> {
+    let (rows, inner) = many.size();
+    let mut out = vec![T::ZERO; rows * count];
+    if out.is_empty() || inner == 0 {
         return out;
     }
     let step = (GRAIN / (count * inner)).next_multiple_of(ABREAST).max(ABREAST);
-    if out.len() > step * count && rayon::current_num_threads() > 1 {
-        let parts = out.par_chunks_mut(step * count).zip(many.par_chunks(step * inner));
-        parts.for_each(|(out, many)| vectorised!(fill(out, few, many, count, inner)));
-    } else {
-        vectorised!(fill(&mut out, few, many, count, inner));
-    }
+    by_lanes!(T, L => {
+        if rows > step && rayon::current_num_threads() > 1 {
+            let parts = out.par_chunks_mut(step * count).enumerate();
+            parts.for_each(|(part, out)| {
+                let first = part * step;
+                let many = many.rows(first..rows.min(first + step));
+                vectorised!(fill::<T, L>(out, few, many, count));
+            });
+        } else {
+            vectorised!(fill::<T, L>(&mut out, few, many, count));
+        }
+    });
     out
 }
 
-/// The dot products of every row of `w` with every row of `x`, the index of `w` first.
+/// The dot products of every row of `w` with each of `rows` dense rows of `x`, the index of `w` first.
 #[inline(always)]
-pub(crate) fn fill<T: Real>(columns: &mut [T], x: &[T], w: &[T], rows: usize, inner: usize) {
-    let parts = columns.chunks_mut(ABREAST * rows).zip(w.chunks(ABREAST * inner));
-    for (columns, w) in parts {
-        if w.len() < ABREAST * inner {
-            for (column, w) in columns.chunks_exact_mut(rows).zip(w.chunks_exact(inner)) {
+pub(crate) fn fill<T: Real, const L: usize>(
+    columns: &mut [T],
+    x: &[T],
+    w: View<'_, T>,
+    rows: usize,
+) {
+    let (count, inner) = w.size();
+    for (part, columns) in columns.chunks_mut(ABREAST * rows).enumerate() {
+        let first = part * ABREAST;
+        if first + ABREAST > count {
+            for (at, column) in columns.chunks_exact_mut(rows).enumerate() {
                 for (y, x) in column.iter_mut().zip(x.chunks_exact(inner)) {
-                    *y = one(x, w);
+                    *y = one::<T, L>(x, w.row(first + at));
                 }
             }
             continue;
         }
-        let (first, second) = w.split_at(2 * inner);
-        let ((a, b), (c, d)) = (first.split_at(inner), second.split_at(inner));
-        let w = [a, b, c, d];
-        let mut pairs = x.chunks_exact(2 * inner);
+        let w = [w.row(first), w.row(first + 1), w.row(first + 2), w.row(first + 3)];
+        let mut pairs = x[..rows * inner].chunks_exact(2 * inner);
         let mut row = 0;
         for pair in pairs.by_ref() {
-            let [first, second] = eight(pair.split_at(inner), w);
+            let [first, second] = eight::<T, L>(pair.split_at(inner), w);
             for (column, (first, second)) in first.into_iter().zip(second).enumerate() {
                 columns[column * rows + row] = first;
                 columns[column * rows + row + 1] = second;
@@ -72,7 +95,7 @@ pub(crate) fn fill<T: Real>(columns: &mut [T], x: &[T], w: &[T], rows: usize, in
             row += 2;
         }
         if row < rows {
-            for (column, y) in four(pairs.remainder(), w).into_iter().enumerate() {
+            for (column, y) in four::<T, L>(pairs.remainder(), w).into_iter().enumerate() {
                 columns[column * rows + row] = y;
             }
         }
@@ -81,14 +104,14 @@ pub(crate) fn fill<T: Real>(columns: &mut [T], x: &[T], w: &[T], rows: usize, in
 
 /// Running sums that fit into one or two registers.
 #[derive(Clone, Copy)]
-pub(super) struct Sums<T>(pub(super) [T; LANES]);
+pub(super) struct Sums<T, const L: usize>(pub(super) [T; L]);
 
-impl<T: Real> Sums<T> {
-    const ZERO: Self = Self([T::ZERO; LANES]);
+impl<T: Real, const L: usize> Sums<T, L> {
+    const ZERO: Self = Self([T::ZERO; L]);
 
     /// Adds a multiple of `x`.
     #[inline(always)]
-    pub(super) fn scaled(mut self, factor: T, x: &[T; LANES]) -> Self {
+    pub(super) fn scaled(mut self, factor: T, x: &[T; L]) -> Self {
         for (sum, &x) in self.0.iter_mut().zip(x) {
             *sum = sum.plus_product(factor, x);
         }
@@ -97,7 +120,7 @@ impl<T: Real> Sums<T> {
 
     /// Adds the element-wise products of `x` and `w`.
     #[inline(always)]
-    fn plus(mut self, x: &[T; LANES], w: &[T; LANES]) -> Self {
+    fn plus(mut self, x: &[T; L], w: &[T; L]) -> Self {
         for (sum, (&x, &w)) in self.0.iter_mut().zip(x.iter().zip(w)) {
             *sum = sum.plus_product(x, w);
         }
@@ -110,15 +133,21 @@ impl<T: Real> Sums<T> {
         for (sum, (&x, &w)) in self.0.iter_mut().zip(x.iter().zip(w)) {
             *sum = sum.plus_product(x, w);
         }
-        let [a, b, c, d, e, f, g, h] = self.0;
-        ((a + e) + (c + g)) + ((b + f) + (d + h))
+        let mut width = L / 2;
+        while width > 0 {
+            for lane in 0..width {
+                self.0[lane] += self.0[lane + width];
+            }
+            width /= 2;
+        }
+        self.0[0]
     }
 }
 
 #[inline(always)]
-fn one<T: Real>(x: &[T], w: &[T]) -> T {
-    let ((x, x_rest), (w, w_rest)) = (x.as_chunks::<LANES>(), w.as_chunks::<LANES>());
-    let mut sums = Sums::ZERO;
+fn one<T: Real, const L: usize>(x: &[T], w: &[T]) -> T {
+    let ((x, x_rest), (w, w_rest)) = (x.as_chunks::<L>(), w.as_chunks::<L>());
+    let mut sums = Sums::<T, L>::ZERO;
     for (x, w) in x.iter().zip(w) {
         sums = sums.plus(x, w);
     }
@@ -127,10 +156,10 @@ fn one<T: Real>(x: &[T], w: &[T]) -> T {
 
 /// Dot products of one row with four. Written out, so that the sums stay in registers.
 #[inline(always)]
-fn four<T: Real>(x: &[T], w: [&[T]; ABREAST]) -> [T; ABREAST] {
-    let (x, x_rest) = x.as_chunks::<LANES>();
-    let [(a, a_rest), (b, b_rest), (c, c_rest), (d, d_rest)] = w.map(<[T]>::as_chunks::<LANES>);
-    let [mut sa, mut sb, mut sc, mut sd] = [Sums::ZERO; ABREAST];
+fn four<T: Real, const L: usize>(x: &[T], w: [&[T]; ABREAST]) -> [T; ABREAST] {
+    let (x, x_rest) = x.as_chunks::<L>();
+    let [(a, a_rest), (b, b_rest), (c, c_rest), (d, d_rest)] = w.map(<[T]>::as_chunks::<L>);
+    let [mut sa, mut sb, mut sc, mut sd] = [Sums::<T, L>::ZERO; ABREAST];
     for ((x, (a, b)), (c, d)) in x.iter().zip(a.iter().zip(b)).zip(c.iter().zip(d)) {
         sa = sa.plus(x, a);
         sb = sb.plus(x, b);
@@ -147,11 +176,11 @@ fn four<T: Real>(x: &[T], w: [&[T]; ABREAST]) -> [T; ABREAST] {
 
 /// Dot products of two rows with four.
 #[inline(always)]
-fn eight<T: Real>((x, y): (&[T], &[T]), w: [&[T]; ABREAST]) -> [[T; ABREAST]; 2] {
-    let ((x, x_rest), (y, y_rest)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
-    let [(a, a_rest), (b, b_rest), (c, c_rest), (d, d_rest)] = w.map(<[T]>::as_chunks::<LANES>);
-    let [mut xa, mut xb, mut xc, mut xd] = [Sums::ZERO; ABREAST];
-    let [mut ya, mut yb, mut yc, mut yd] = [Sums::ZERO; ABREAST];
+fn eight<T: Real, const L: usize>((x, y): (&[T], &[T]), w: [&[T]; ABREAST]) -> [[T; ABREAST]; 2] {
+    let ((x, x_rest), (y, y_rest)) = (x.as_chunks::<L>(), y.as_chunks::<L>());
+    let [(a, a_rest), (b, b_rest), (c, c_rest), (d, d_rest)] = w.map(<[T]>::as_chunks::<L>);
+    let [mut xa, mut xb, mut xc, mut xd] = [Sums::<T, L>::ZERO; ABREAST];
+    let [mut ya, mut yb, mut yc, mut yd] = [Sums::<T, L>::ZERO; ABREAST];
     let rows = x.iter().zip(y);
     for (((x, y), (a, b)), (c, d)) in rows.zip(a.iter().zip(b)).zip(c.iter().zip(d)) {
         xa = xa.plus(x, a);

@@ -27,7 +27,8 @@ impl<'a, T: Real> View<'a, T> {
         view
     }
 
-    /// The numbers of rows and columns.
+    /// How many rows and columns there are.
+    #[inline(always)]
     pub(crate) fn size(&self) -> (usize, usize) {
         (self.rows, self.cols)
     }
@@ -40,8 +41,10 @@ impl<'a, T: Real> View<'a, T> {
     }
 
     /// Some of the rows.
-    pub(super) fn rows(self, rows: Range<usize>) -> Self {
-        Self { data: &self.data[rows.start * self.row_stride..], rows: rows.len(), ..self }
+    #[inline(always)]
+    pub(crate) fn rows(self, rows: Range<usize>) -> Self {
+        let start = self.data.len().min(rows.start * self.row_stride);
+        Self { data: &self.data[start..], rows: rows.len(), ..self }
     }
 
     /// Some of the columns.
@@ -49,7 +52,8 @@ impl<'a, T: Real> View<'a, T> {
         self.t().rows(columns).t()
     }
 
-    /// The underlying slice.
+    /// The slice that the matrix lies in.
+    #[inline(always)]
     pub(crate) fn data(&self) -> &'a [T] {
         self.data
     }

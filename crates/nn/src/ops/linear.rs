@@ -19,6 +19,28 @@ use crate::kernel::{Real, View, multiplied};
 ///
 /// When the shapes, dtypes or devices do not match.
 pub fn linear(x: &Tensor, w: &Tensor) -> Result<Tensor> {
+    of_which(x, w, Values::Read)
+}
+
+/// The same layer for its gradients alone: the fused kernels return zeros.
+///
+/// # Errors
+///
+/// As [`linear`].
+pub fn linear_unread(x: &Tensor, w: &Tensor) -> Result<Tensor> {
+    of_which(x, w, Values::Unread)
+}
+
+/// Whether the output of a layer is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Values {
+    /// It is computed.
+    Read,
+    /// It is zero; the layer is recomputed for its gradients alone.
+    Unread,
+}
+
+fn of_which(x: &Tensor, w: &Tensor, values: Values) -> Result<Tensor> {
     let sizes = Sizes::new("linear", x, w)?;
     let shape = with_last(x, sizes.out);
     #[cfg(feature = "cuda")]
@@ -30,9 +52,9 @@ pub fn linear(x: &Tensor, w: &Tensor) -> Result<Tensor> {
     }
     let x = x.contiguous()?;
     if w.track_op() {
-        apply2([&x, &w.contiguous()?], Linear { sizes, shape })
+        apply2([&x, &w.contiguous()?], Linear { sizes, shape, values })
     } else {
-        apply1(&x, FrozenLinear { w: frozen(w)?, sizes, shape })
+        apply1(&x, FrozenLinear { w: frozen(w)?, sizes, shape, values })
     }
 }
 
@@ -56,7 +78,10 @@ impl Sizes {
     }
 
     /// `x w^T`.
-    pub(super) fn forward<T: Real>(&self, x: &[T], w: &[T]) -> Vec<T> {
+    pub(super) fn forward<T: Real>(&self, x: &[T], w: &[T], values: Values) -> Vec<T> {
+        if values == Values::Unread {
+            return vec![T::ZERO; self.rows * self.out];
+        }
         let x = View::new(x, self.rows, self.inner);
         multiplied(T::ONE, x, View::new(w, self.out, self.inner).t())
     }
@@ -79,6 +104,7 @@ struct FrozenLinear {
     w: Tensor,
     sizes: Sizes,
     shape: Shape,
+    values: Values,
 }
 
 impl CustomOp1 for FrozenLinear {
@@ -89,7 +115,7 @@ impl CustomOp1 for FrozenLinear {
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         by_dtype!(self.w.dtype(), T => {
             let w = flat(&self.w)?;
-            let y = self.sizes.forward::<T>(elements(x, layout)?, w.slice()?);
+            let y = self.sizes.forward::<T>(elements(x, layout)?, w.slice()?, self.values);
             Ok(output(y, &self.shape))
         })
     }
@@ -111,6 +137,7 @@ impl CustomOp1 for FrozenLinear {
 struct Linear {
     sizes: Sizes,
     shape: Shape,
+    values: Values,
 }
 
 impl CustomOp2 for Linear {
@@ -127,7 +154,7 @@ impl CustomOp2 for Linear {
     ) -> Result<(CpuStorage, Shape)> {
         by_dtype!(x.dtype(), T => {
             let (x, w) = (elements::<T>(x, x_layout)?, elements(w, w_layout)?);
-            Ok(output(self.sizes.forward(x, w), &self.shape))
+            Ok(output(self.sizes.forward(x, w, self.values), &self.shape))
         })
     }
 

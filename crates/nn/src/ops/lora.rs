@@ -1,27 +1,37 @@
-//! A frozen linear layer with a trained low-rank adapter.
+//! Frozen linear layers of the same input, with trained low-rank adapters.
 
 use std::sync::OnceLock;
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use vxf_tensor::Mask;
 use vxf_tensor::autograd::{apply1, apply3, cast};
 
-use super::linear::Sizes;
-use super::mask::product;
+use super::linear::{Sizes, Values};
 use super::{by_dtype, elements, flat, frozen, fused, gradient, output, same_kind, with_last};
 use crate::compose;
 use crate::kernel::{
-    FEW, Real, View, blocks, dots, matmul_into, multiplied, outer_sum, parallelism, spread,
-    transposed,
+    Kept, Real, View, dots, masked_dots, masked_spread, outer_sum, spread, transposed,
 };
+
+/// One of several linear layers of the same input.
+#[derive(Clone, Debug)]
+pub struct Layer {
+    /// The number of outputs.
+    pub out: usize,
+    /// Whether it has an adapter.
+    pub adapted: bool,
+    /// The dropout of the adapter's input.
+    pub mask: Option<Mask>,
+}
 
 /// Applies a frozen linear layer and its low-rank adapter.
 ///
 /// Computes `x w^T + scale ((x * mask) a^T) b^T` for `x` `[.., in]`, `w` `[out, in]`, `a` `[r, in]`
-/// and `b` `[out, r]`; the result is `[.., out]`. `mask`, of the shape of `x`, is the dropout of
-/// the adapter's input, already multiplied by `1 / (1 - p)`. `w` and `mask` never get a gradient,
-/// even when tracked; `x`, `a` and `b` get theirs if tracked. `a` and `b` may have another type
-/// than `x`: they are rounded to the type of `x`, and their gradients keep their own type.
+/// and `b` `[out, r]`; the result is `[.., out]`. `mask`, with as many rows as `x`, is the dropout of
+/// the adapter's input. `w` and `mask` never get a gradient, even when tracked; `x`, `a` and `b` get
+/// theirs if tracked. `a` and `b` may have another type than `x`: they are rounded to the type of `x`,
+/// and their gradients keep their own type.
 ///
 /// # Errors
 ///
@@ -32,14 +42,41 @@ pub fn lora_linear(
     a: &Tensor,
     b: &Tensor,
     scale: f64,
-    mask: Option<&Tensor>,
+    mask: Option<&Mask>,
+) -> Result<Tensor> {
+    let out = w.dims().first().copied().unwrap_or(0);
+    let layer = Layer { out, adapted: true, mask: mask.cloned() };
+    lora_linears(x, w, [a, b], &[layer], scale, Values::Read)
+}
+
+/// Applies several layers of the same input, with their adapters; the outputs are side by side.
+///
+/// `w` `[out, in]` is the stack of the weights of all `layers`. `a` `[r layers, in]` and `b` `[out, r]` are
+/// the stacks of all adapters, in the order of the layers that have one; all have the same rank. In all else
+/// this is [`lora_linear`].
+///
+/// # Errors
+///
+/// When the shapes, dtypes or devices do not fit each other.
+pub fn lora_linears(
+    x: &Tensor,
+    w: &Tensor,
+    [a, b]: [&Tensor; 2],
+    layers: &[Layer],
+    scale: f64,
+    values: Values,
 ) -> Result<Tensor> {
     let sizes = Sizes::new("lora_linear", x, w)?;
     same_kind("lora_linear", &[a, b])?;
-    let Sizes { inner, out, .. } = sizes;
+    let Sizes { inner, out, rows } = sizes;
+    let adapted = || layers.iter().filter(|layer| layer.adapted);
+    let (count, adapted_out) = (adapted().count(), adapted().map(|layer| layer.out).sum::<usize>());
     let rank = match (a.dims(), b.dims()) {
-        (&[rank, a_inner], &[b_out, b_rank])
-            if a_inner == inner && b_out == out && b_rank == rank =>
+        (&[ranks, a_inner], &[b_out, rank])
+            if a_inner == inner
+                && b_out == adapted_out
+                && ranks == rank * count
+                && layers.iter().map(|layer| layer.out).sum::<usize>() == out =>
         {
             rank
         }
@@ -48,29 +85,31 @@ pub fn lora_linear(
             x.dims()
         ),
     };
-    if let Some(mask) = mask {
-        same_kind("lora_linear", &[x, mask])?;
-        if mask.dims() != x.dims() {
+    for mask in layers.iter().filter_map(|layer| layer.mask.as_ref()) {
+        if mask.dims() != [rows, inner] {
             bail!("lora_linear: the mask is {:?} but x is {:?}", mask.dims(), x.dims());
         }
     }
     #[cfg(feature = "cuda")]
-    if crate::cuda::takes(x) {
+    if let ([layer], true) = (layers, crate::cuda::takes(x)) {
         let shape = with_last(x, out);
-        return crate::cuda::lora_linear(x, w, [a, b], scale, mask, (sizes, shape));
+        let mask = layer.mask.as_ref().map(|mask| mask.factors(x.dtype())?.to_device(x.device()));
+        let mask = mask.transpose()?;
+        return crate::cuda::lora_linear(x, w, [a, b], scale, mask.as_ref(), (sizes, shape));
     }
     let (a, b) = (&cast(a, x.dtype())?, &cast(b, x.dtype())?);
     same_kind("lora_linear", &[x, a, b])?;
     if !fused(x) {
-        return compose::lora_linear(x, &w.detach(), a, b, scale, mask);
+        return compose::lora_linears(x, &w.detach(), [a, b], layers, scale);
     }
     let x = x.contiguous()?;
     let base = Base {
         w: frozen(w)?,
-        mask: mask.map(frozen).transpose()?,
+        parts: Part::of(layers, rank)?,
         sizes,
         rank,
         scale,
+        values,
         shape: with_last(&x, out),
     };
     if a.track_op() || b.track_op() {
@@ -80,124 +119,176 @@ pub fn lora_linear(
     }
 }
 
+/// The place of an adapter in the stacks.
+struct Part {
+    /// Its first column of the output, and the number of its columns.
+    column: usize,
+    out: usize,
+    /// Its first row of `b`.
+    row: usize,
+    /// Its first row of `a`, and column of the inner activation.
+    rank: usize,
+    /// Its dropout: the elements of the input that are kept, u8, and their factor.
+    mask: Option<(Tensor, f64)>,
+}
+
+impl Part {
+    fn of(layers: &[Layer], rank: usize) -> Result<Vec<Self>> {
+        let (mut column, mut row, mut parts) = (0, 0, Vec::new());
+        for Layer { out, adapted, mask } in layers {
+            if *adapted {
+                let mask = match mask.as_ref().map(Mask::kept) {
+                    None => None,
+                    Some(Some((kept, factor))) => Some((kept.contiguous()?, factor)),
+                    Some(None) => bail!("lora_linear: a mask of another device"),
+                };
+                parts.push(Self { column, out: *out, row, rank: parts.len() * rank, mask });
+                row += out;
+            }
+            column += out;
+        }
+        Ok(parts)
+    }
+
+    /// Calls `work` with the mask, if there is one.
+    fn masked<T: Real, R>(&self, work: impl FnOnce(Option<Kept<'_, T>>) -> R) -> Result<R> {
+        let Some((kept, factor)) = &self.mask else { return Ok(work(None)) };
+        let kept = flat(kept)?;
+        Ok(work(Some(Kept { bytes: kept.bytes()?, factor: T::of(*factor) })))
+    }
+}
+
 /// The captured operands of both forms.
 struct Base {
     w: Tensor,
-    mask: Option<Tensor>,
+    parts: Vec<Part>,
     sizes: Sizes,
+    /// The rank of each adapter.
     rank: usize,
     scale: f64,
+    values: Values,
     shape: Shape,
 }
 
 impl Base {
-    /// The layer's output, and the adapter's inner activation `scale x a^T`.
+    /// The number of columns of the inner activations.
+    fn ranks(&self) -> usize {
+        self.parts.len() * self.rank
+    }
+
+    /// The inner activation of one adapter, as a part of all.
+    fn inner<'a, T: Real>(&self, u: &'a [T], part: &Part) -> View<'a, T> {
+        View::strided(&u[part.rank.min(u.len())..], self.sizes.rows, self.rank, self.ranks())
+    }
+
+    /// The outputs of one layer, as a part of all.
+    fn outputs<'a, T: Real>(&self, y: &'a [T], part: &Part) -> View<'a, T> {
+        View::strided(&y[part.column.min(y.len())..], self.sizes.rows, part.out, self.sizes.out)
+    }
+
+    /// The rows of `b` that belong to one adapter, transposed: `[r, out]`.
+    fn up<T: Real>(&self, b: &[T], part: &Part) -> Vec<T> {
+        transposed(&b[part.row * self.rank..][..part.out * self.rank], self.rank)
+    }
+
+    /// Writes `[rows, r]` of one adapter, times the scale, to its columns of all.
+    fn place<T: Real>(&self, all: &mut [T], own: &[T], part: &Part) {
+        let scale = T::of(self.scale);
+        let rows = all.chunks_exact_mut(self.ranks()).zip(own.chunks_exact(self.rank));
+        for (all, own) in rows {
+            for (all, &own) in all[part.rank..].iter_mut().zip(own) {
+                *all = own * scale;
+            }
+        }
+    }
+
+    /// The layers' outputs, and the adapters' inner activations `scale x a^T`.
     fn forward<T: Real>(&self, x: &[T], a: &[T], b: &[T]) -> Result<[Vec<T>; 2]> {
-        let mut y = self.sizes.forward(x, flat(&self.w)?.slice()?);
-        let mut u = match &self.mask {
-            None => self.down(x, a, self.sizes.inner),
-            Some(mask) => self.down(&product(x, flat(mask)?.slice()?), a, self.sizes.inner),
+        let Sizes { rows, inner, out } = self.sizes;
+        let mut y = self.sizes.forward(x, flat(&self.w)?.slice()?, self.values);
+        let view = View::new(x, rows, inner);
+        let u = if self.parts.iter().all(|part| part.mask.is_none()) {
+            let mut u = dots(view, a, self.ranks());
+            let scale = T::of(self.scale);
+            u.iter_mut().for_each(|u| *u *= scale);
+            u
+        } else {
+            let mut u = vec![T::ZERO; rows * self.ranks()];
+            for part in &self.parts {
+                let a = &a[part.rank * inner..][..self.rank * inner];
+                let own = part.masked(|mask| match mask {
+                    None => dots(view, a, self.rank),
+                    Some(mask) => masked_dots(view, mask, a, self.rank),
+                })?;
+                self.place(&mut u, &own, part);
+            }
+            u
         };
-        self.rescale(&mut u);
-        self.up(&mut y, &u, &transposed(b, self.rank));
+        if self.values == Values::Read {
+            for part in &self.parts {
+                let column = part.column.min(y.len());
+                spread(&mut y[column..], out, self.inner(&u, part), &self.up(b, part));
+            }
+        }
         Ok([y, u])
     }
 
-    fn rescale<T: Real>(&self, u: &mut [T]) {
-        let scale = T::of(self.scale);
-        u.iter_mut().for_each(|u| *u *= scale);
-    }
-
-    /// `x m^T` for `m` `[r, width]`.
-    fn down<T: Real>(&self, x: &[T], m: &[T], width: usize) -> Vec<T> {
-        if width == 0 {
-            return vec![T::ZERO; self.sizes.rows * self.rank];
-        }
-        match self.rank {
-            ..=FEW => dots(x, m, self.rank, width),
-            rank => {
-                let m = View::new(m, rank, width).t();
-                multiplied(T::ONE, View::new(x, self.sizes.rows, width), m)
-            }
-        }
-    }
-
-    /// Adds `u m` to `y`, for `m` `[r, width]`.
-    fn up<T: Real>(&self, y: &mut [T], u: &[T], m: &[T]) {
-        match self.rank {
-            ..=FEW => spread(y, u, m, self.rank),
-            rank => {
-                let (rows, width) = (self.sizes.rows, m.len() / rank);
-                let parallel = parallelism(rows * m.len());
-                let (u, m) = (View::new(u, rows, rank), View::new(m, rank, width));
-                matmul_into(y, true, T::ONE, u, m, parallel);
-            }
-        }
-    }
-
-    /// `p^T x` for `p` `[rows, r]` and `x` `[rows, width]`.
-    fn outer<T: Real>(&self, p: &[T], x: &[T], width: usize) -> Vec<T> {
-        match self.rank {
-            ..=FEW => outer_sum(p, x, self.rank, width),
-            rank => {
-                let p = View::new(p, self.sizes.rows, rank).t();
-                multiplied(T::ONE, p, View::new(x, self.sizes.rows, width))
-            }
-        }
-    }
-
-    /// The gradient of the adapter's unscaled inner activation, `scale dy b`.
+    /// The gradients of the adapters' unscaled inner activations, `scale dy b`.
     fn back_down<T: Real>(&self, dy: &[T], b: &[T]) -> Vec<T> {
-        let mut du = self.down(dy, &transposed(b, self.rank), self.sizes.out);
-        self.rescale(&mut du);
+        let mut du = vec![T::ZERO; self.sizes.rows * self.ranks()];
+        for part in &self.parts {
+            let own = dots(self.outputs(dy, part), &self.up(b, part), self.rank);
+            self.place(&mut du, &own, part);
+        }
         du
     }
 
     /// The gradient of `x`: `dy w + (du a) * mask`.
     fn back_x<T: Real>(&self, dy: &[T], du: &[T], a: &[T]) -> Result<Vec<T>> {
+        let Sizes { rows, inner, .. } = self.sizes;
         let mut dx = self.sizes.back_x(dy, flat(&self.w)?.slice()?);
-        match &self.mask {
-            None => self.up(&mut dx, du, a),
-            Some(mask) => {
-                let mut adapter = vec![T::ZERO; dx.len()];
-                self.up(&mut adapter, du, a);
-                let mask = flat(mask)?;
-                let mask = mask.slice::<T>()?;
-                blocks(
-                    &mut dx,
-                    1,
-                    #[inline(always)]
-                    |start, dx| {
-                        let end = start + dx.len();
-                        let terms = adapter[start..end].iter().zip(&mask[start..end]);
-                        for (dx, (&adapter, &mask)) in dx.iter_mut().zip(terms) {
-                            *dx += adapter * mask;
-                        }
-                    },
-                );
-            }
+        if self.parts.iter().all(|part| part.mask.is_none()) {
+            spread(&mut dx, inner, View::new(du, rows, self.ranks()), a);
+            return Ok(dx);
+        }
+        for part in &self.parts {
+            let a = &a[part.rank * inner..][..self.rank * inner];
+            let du = self.inner(du, part);
+            part.masked(|mask| match mask {
+                None => spread(&mut dx, inner, du, a),
+                Some(mask) => masked_spread(&mut dx, du, a, mask),
+            })?;
         }
         Ok(dx)
     }
 
     /// The gradient of `a`: `du^T (x * mask)`.
     fn back_a<T: Real>(&self, x: &[T], du: &[T]) -> Result<Vec<T>> {
-        Ok(match &self.mask {
-            None => self.outer(du, x, self.sizes.inner),
-            Some(mask) => {
-                let masked = product(x, flat(mask)?.slice()?);
-                self.outer(du, &masked, self.sizes.inner)
-            }
-        })
+        let Sizes { rows, inner, .. } = self.sizes;
+        let x = View::new(x, rows, inner);
+        if self.parts.iter().all(|part| part.mask.is_none()) {
+            return Ok(outer_sum(View::new(du, rows, self.ranks()), x, None));
+        }
+        let mut all = Vec::with_capacity(self.ranks() * inner);
+        for part in &self.parts {
+            let own = part.masked(|mask| outer_sum(self.inner(du, part), x, mask))?;
+            all.extend(own);
+        }
+        Ok(all)
     }
 
     /// The gradient of `b`: `dy^T u`, where `u` includes the scale.
     fn back_b<T: Real>(&self, dy: &[T], u: &[T]) -> Vec<T> {
-        transposed(&self.outer(u, dy, self.sizes.out), self.sizes.out)
+        let mut all = Vec::new();
+        for part in &self.parts {
+            let own = outer_sum(self.inner(u, part), self.outputs(dy, part), None);
+            all.extend(transposed(&own, part.out));
+        }
+        all
     }
 }
 
-/// The layer with a captured adapter: only the gradient of `x`.
+/// The layers with captured adapters: only the gradient of `x`.
 struct FrozenAdapted {
     base: Base,
     a: Tensor,
@@ -232,10 +323,10 @@ impl CustomOp1 for FrozenAdapted {
     }
 }
 
-/// The layer with a trained adapter.
+/// The layers with trained adapters.
 struct Adapted {
     base: Base,
-    /// The adapter's inner activation `[rows, r]` with its scale, kept from the forward pass.
+    /// The adapters' inner activations `[rows, r layers]` with their scale, kept from the forward pass.
     inner: OnceLock<Tensor>,
 }
 
@@ -256,7 +347,7 @@ impl CustomOp3 for Adapted {
         by_dtype!(x.dtype(), T => {
             let (a, b) = (elements::<T>(a, a_layout)?, elements(b, b_layout)?);
             let [y, u] = self.base.forward(elements(x, x_layout)?, a, b)?;
-            let u = gradient(u, &Shape::from((self.base.sizes.rows, self.base.rank)))?;
+            let u = gradient(u, &Shape::from((self.base.sizes.rows, self.base.ranks())))?;
             // Each operation runs forward once, so the cell was empty.
             self.inner.get_or_init(|| u);
             Ok(output(y, &self.base.shape))

@@ -20,29 +20,31 @@ mod layer_norm;
 mod linear;
 mod lora;
 mod mask;
-mod packed;
 mod relu;
 mod rms_norm;
 mod rotary;
+mod scale;
+mod stack;
 mod swiglu;
 
 use std::ops::Deref;
 
 use candle_core::{CpuStorage, DType, Device, Layout, Result, Shape, Storage, Tensor, bail};
 
-pub use attention::attention;
+pub use attention::{Heads, KeyValues, attend, attend_cached, attention};
 pub use bias::add_bias;
 pub use cross_entropy::linear_cross_entropy;
 pub use embedding::embedding;
 pub use layer_norm::layer_norm;
-pub use linear::linear;
-pub use lora::lora_linear;
+pub use linear::{Values, linear, linear_unread};
+pub use lora::{Layer, lora_linear, lora_linears};
 pub use mask::masked;
-pub use packed::{packed, padded};
 pub use relu::relu;
 pub use rms_norm::rms_norm;
 pub use rotary::{rotary, split_heads};
-pub use swiglu::swiglu;
+pub use scale::scaled;
+pub use stack::stacked;
+pub use swiglu::{geglu, swiglu, swiglu_joint};
 
 pub(crate) use attention::Dims as AttentionDims;
 pub(crate) use cross_entropy::labelled_rows;
@@ -68,6 +70,11 @@ macro_rules! by_dtype {
     };
 }
 pub(crate) use by_dtype;
+
+/// Whether layers of this input can be joined in one product, by the fused CPU kernels.
+pub fn joins(x: &Tensor) -> bool {
+    fused(x)
+}
 
 /// Whether the fused CPU kernels support this tensor.
 fn fused(x: &Tensor) -> bool {
@@ -117,6 +124,14 @@ impl<S: Deref<Target = Storage>> Flat<S> {
     fn slice<T: Real>(&self) -> Result<&[T]> {
         match &*self.storage {
             Storage::Cpu(storage) => Ok(&storage.as_slice::<T>()?[self.start..self.end]),
+            _ => bail!("a fused CPU kernel was given a tensor on another device"),
+        }
+    }
+
+    /// The elements of a u8 tensor.
+    fn bytes(&self) -> Result<&[u8]> {
+        match &*self.storage {
+            Storage::Cpu(storage) => Ok(&storage.as_slice::<u8>()?[self.start..self.end]),
             _ => bail!("a fused CPU kernel was given a tensor on another device"),
         }
     }

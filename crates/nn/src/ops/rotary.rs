@@ -98,7 +98,7 @@ const LANES: usize = 8;
 
 /// Rotates one head at one position by the tables' angle, or back if `direction` is -1.
 #[inline(always)]
-fn rotate<T: Real>(to: &mut [T], from: &[T], (cos, sin): (&[T], &[T]), direction: T) {
+pub(super) fn rotate<T: Real>(to: &mut [T], from: &[T], (cos, sin): (&[T], &[T]), direction: T) {
     let half = from.len() / 2;
     let ((left, left_rest), (right, right_rest)) =
         (from[..half].as_chunks::<LANES>(), from[half..].as_chunks::<LANES>());

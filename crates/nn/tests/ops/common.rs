@@ -4,6 +4,7 @@ use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Result, Tensor, Var};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use vxf_tensor::Mask;
 use vxf_tensor::autograd::seed;
 use vxf_testkit::device;
 
@@ -36,6 +37,12 @@ impl Source {
         };
         let values: Vec<f64> = (0..count).map(|_| keep(&mut self.0)).collect();
         Tensor::from_vec(values, shape, &Device::Cpu)
+    }
+
+    /// The same for an adapter's input of so many rows.
+    pub(crate) fn dropout(&mut self, rows: usize, width: usize) -> Result<Mask> {
+        let kept: Vec<u8> = (0..rows * width).map(|_| u8::from(self.0.random_bool(0.75))).collect();
+        Ok(Mask::new(Tensor::from_vec(kept, (rows, width), &Device::Cpu)?, 4.0 / 3.0))
     }
 
     /// A target for each row, about a quarter ignored but never all.

@@ -4,6 +4,7 @@
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Result, Tensor, Var};
 use vxf_nn::ops;
+use vxf_tensor::Rows;
 use vxf_tensor::autograd::seed;
 
 use crate::common::{Source, backward, values};
@@ -32,7 +33,7 @@ fn only_tracked_operands_get_gradients() -> Result<()> {
     assert_only(&backward(&ops::linear(&plain_x, &w)?)?, &[&w]);
     assert_only(&backward(&ops::linear(&x, &w)?)?, &[&x, &w]);
 
-    let (a, b, mask) = (var(s, &[2, 4])?, var(s, &[4, 2])?, s.mask(&[2, 3, 4])?);
+    let (a, b, mask) = (var(s, &[2, 4])?, var(s, &[4, 2])?, s.dropout(6, 4)?);
     let lora = |x: &Tensor, w: &Tensor, a: &Tensor, b: &Tensor| {
         backward(&ops::lora_linear(x, w, a, b, 2.0, Some(&mask))?)
     };
@@ -64,6 +65,18 @@ fn only_tracked_operands_get_gradients() -> Result<()> {
 
     assert_only(&backward(&ops::swiglu(&x, &plain_x)?)?, &[&x]);
     assert_only(&backward(&ops::swiglu(&plain_x, &x)?)?, &[&x]);
+    assert_only(&backward(&ops::swiglu_joint(&x)?)?, &[&x]);
+    assert_only(&backward(&ops::stacked(&[&w, &plain_w, &plain_w])?)?, &[&w]);
+
+    let (rows, joint) = (Rows::dense(&[2, 1]), var(s, &[3, 12])?);
+    let (part, plain_part) = (var(s, &[3, 4])?, s.tensor(&[3, 4])?);
+    let heads = ops::Heads { queries: 2, keys: 2, rotation: None, window: None };
+    assert_only(&backward(&ops::attend(&[&joint], &heads, &rows)?)?, &[&joint]);
+    for at in 0..3 {
+        let mut parts = [&plain_part; 3];
+        parts[at] = &part;
+        assert_only(&backward(&ops::attend(&parts, &heads, &rows)?)?, &[&part]);
+    }
 
     let (q, kv) = (var(s, &[1, 2, 3, 4])?, s.tensor(&[1, 2, 3, 4])?);
     for (i, operands) in [[&*q, &kv, &kv], [&kv, &q, &kv], [&kv, &kv, &q]].iter().enumerate() {
@@ -146,7 +159,16 @@ fn wrong_operands_are_errors() -> Result<()> {
 
     let (w, a, b) = (t(&[5, 4])?, t(&[2, 4])?, t(&[5, 2])?);
     assert_error(ops::lora_linear(&x, &w, &b, &a, 1.0, None), "[5, 2]");
-    assert_error(ops::lora_linear(&x, &w, &a, &b, 1.0, Some(&a)), "mask");
+    let mask = vxf_tensor::Mask::new(Tensor::ones((5, 4), DType::U8, x.device())?, 1.0);
+    assert_error(ops::lora_linear(&x, &w, &a, &b, 1.0, Some(&mask)), "mask");
+    let side = |out, adapted| ops::Layer { out, adapted, mask: None };
+    let joined =
+        |layers: &[ops::Layer]| ops::lora_linears(&x, &w, [&a, &b], layers, 1.0, ops::Values::Read);
+    assert_error(joined(&[side(4, true)]), "[5, 2]");
+    assert_error(joined(&[side(2, true), side(3, true)]), "[2, 4]");
+    assert_error(joined(&[side(2, true), side(3, false)]), "[5, 2]");
+    assert_error(ops::stacked(&[&w, &b]), "[5, 2]");
+    assert_error(ops::swiglu_joint(&t(&[2, 3])?), "3 columns");
     assert_error(ops::rms_norm(&x, &t(&[3])?, 1e-5), "[3]");
     assert_error(ops::layer_norm(&x, &t(&[3])?, &t(&[4])?, 1e-5), "gain is [3]");
     assert_error(ops::layer_norm(&x, &t(&[4])?, &t(&[3])?, 1e-5), "bias is [3]");
@@ -181,11 +203,16 @@ fn wrong_operands_are_errors() -> Result<()> {
     assert_error(ops::swiglu(&x, &q), "[2, 4, 3, 2]");
     assert_error(ops::embedding(&w, &Tensor::new(&[4_u32, 5], x.device())?, None), "index 5");
 
-    assert_error(ops::packed(&x, &[3]), "lengths [3]");
-    assert_error(ops::packed(&x, &[3, 4]), "lengths [3, 4]");
-    assert_error(ops::padded(&x, &[3, 3], 3), "[2, 3, 4]");
-    assert_error(ops::padded(&t(&[1, 4, 2])?, &[1, 2], 3), "lengths [1, 2]");
-    assert_error(ops::padded(&t(&[1, 4, 2])?, &[0, 4], 3), "3 at most");
+    let rows = Rows::dense(&[2, 1]);
+    let heads = |queries, keys, window| ops::Heads { queries, keys, rotation: None, window };
+    let (joint, kv) = (t(&[3, 8])?, t(&[3, 4])?);
+    assert_error(ops::attend(&[&joint], &heads(3, 2, None), &rows), "3 query and 2 key heads");
+    assert_error(ops::attend(&[&joint], &heads(2, 2, None), &rows), "[3, 8]");
+    assert_error(ops::attend(&[&joint], &heads(2, 1, Some(0)), &rows), "[3, 8]");
+    assert_error(ops::attend(&[&joint], &heads(2, 1, None), &Rows::dense(&[4])), "4 rows");
+    assert_error(ops::attend(&[&joint, &kv, &joint], &heads(2, 1, None), &rows), "[3, 4]");
+    let turned = ops::Heads { rotation: Some([t(&[1, 1])?, t(&[1, 1])?]), ..heads(2, 1, None) };
+    assert_error(ops::attend(&[&joint], &turned, &rows), "2 positions");
 
     let loss = |targets: &[i64]| ops::linear_cross_entropy(&x, &w, targets);
     assert_error(loss(&[0; 5]), "5 targets");

@@ -18,7 +18,7 @@ fn lora_linear() -> Result<()> {
     let mut source = Source::new(2);
     let (x, w) = (source.tensor(&[2, 3, 5])?, source.tensor(&[4, 5])?);
     let (a, b) = (source.tensor(&[2, 5])?, source.tensor(&[4, 2])?);
-    let mask = source.mask(&[2, 3, 5])?;
+    let mask = source.dropout(6, 5)?;
     for mask in [None, Some(&mask)] {
         let all = [x.clone(), a.clone(), b.clone()];
         check_differences(&|o| ops::lora_linear(&o[0], &w, &o[1], &o[2], 0.7, mask), &all)?;
@@ -96,6 +96,19 @@ fn swiglu() -> Result<()> {
     let mut source = Source::new(6);
     let (gate, up) = (source.tensor(&[3, 7])?, source.tensor(&[3, 7])?);
     check_differences(&|o| ops::swiglu(&o[0], &o[1]), &[gate, up])
+}
+
+#[test]
+fn geglu() -> Result<()> {
+    let mut source = Source::new(8);
+    let (gate, up) = (source.tensor(&[3, 7])?, source.tensor(&[3, 7])?);
+    check_differences(&|o| ops::geglu(&o[0], &o[1]), &[gate, up])
+}
+
+#[test]
+fn scaled() -> Result<()> {
+    let x = Source::new(9).tensor(&[3, 7])?;
+    check_differences(&|o| ops::scaled(&o[0], -2.5), &[x])
 }
 
 #[test]

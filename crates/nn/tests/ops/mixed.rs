@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use vxf_nn::ops;
-use vxf_tensor::Key;
+use vxf_tensor::{Key, Rows};
 
 use vxf_testkit::device;
 
@@ -15,7 +15,7 @@ fn adapters_may_be_wider_than_activations() -> Result<()> {
     let mut source = Source::new(41);
     let half = |x: Tensor| x.to_dtype(DType::BF16);
     let (x, w) = (half(source.tensor(&[2, 9, 24])?)?, half(source.tensor(&[17, 24])?)?);
-    let mask = half(source.mask(&[2, 9, 24])?)?;
+    let mask = source.dropout(18, 24)?;
     let (a, b) = (source.tensor(&[4, 24])?, source.tensor(&[17, 4])?);
     let cotangent = half(source.tensor(&[2, 9, 17])?)?;
     let run = |device: &Device, wide: bool| -> Result<Vec<Tensor>> {
@@ -25,7 +25,7 @@ fn adapters_may_be_wider_than_activations() -> Result<()> {
         let x = Var::from_tensor(&there(&x, activations)?)?;
         let a = Var::from_tensor(&there(&a, trained)?)?;
         let b = Var::from_tensor(&there(&b, trained)?)?;
-        let (w, mask) = (there(&w, activations)?, there(&mask, activations)?);
+        let w = there(&w, activations)?;
         let y = ops::lora_linear(&x, &w, &a, &b, 0.5, Some(&mask))?;
         let grads = (y * there(&cotangent, activations)?)?.sum_all()?.backward()?;
         let found: Vec<Tensor> =
@@ -46,8 +46,13 @@ fn adapters_may_be_wider_than_activations() -> Result<()> {
 #[test]
 fn masks_are_those_of_the_cpu() -> vxf_tensor::Result<()> {
     for dtype in [DType::F32, DType::BF16] {
-        for (seed, count) in [(1, 1), (2, 7), (3, 8), (4, 10_007)] {
-            let draw = |device| Key::root(seed).child("mask").dropout(0.1, &[count], dtype, device);
+        for (seed, lengths, width) in
+            [(1, vec![1], 1), (2, vec![3, 0, 4], 7), (3, vec![8], 16), (4, vec![60, 31], 111)]
+        {
+            let rows = Rows::dense(&lengths);
+            let draw = |device| {
+                Key::root(seed).child("mask").mask(0.1, &rows, width, dtype, device)?.factors(dtype)
+            };
             assert_eq!(values(&draw(device())?)?, values(&draw(&Device::Cpu)?)?, "{dtype:?}");
         }
     }

@@ -4,9 +4,9 @@
 
 use candle_core::{Result, Tensor};
 use vxf_nn::{compose, ops};
-use vxf_tensor::autograd;
+use vxf_tensor::{Rows, autograd};
 
-use crate::common::{Op, Source, beside, bits, check_differences, check_same, values};
+use crate::common::{Op, Source, beside, bits, check_differences, check_same, evaluate, values};
 
 /// Both checks of an operation.
 fn check(fused: Op<'_>, slow: Op<'_>, operands: &[Tensor]) -> Result<()> {
@@ -40,20 +40,12 @@ fn lora_linear() -> Result<()> {
         for (out, rank) in [(1, 1), (18, 3), (5, 17)] {
             let (x, w) = (source.tensor(&[1, rows, inner])?, source.tensor(&[out, inner])?);
             let (a, b) = (source.tensor(&[rank, inner])?, source.tensor(&[out, rank])?);
-            let mask = source.mask(&[1, rows, inner])?;
-            for dropped in [false, true] {
-                let of = |o: &[Tensor]| -> Result<_> {
-                    let mask = dropped.then(|| beside(&o[0], &mask)).transpose()?;
-                    Ok((beside(&o[0], &w)?, mask))
-                };
-                let fused: Op<'_> = &|o| {
-                    let (w, mask) = of(o)?;
-                    ops::lora_linear(&o[0], &w, &o[1], &o[2], 1.7, mask.as_ref())
-                };
-                let slow: Op<'_> = &|o| {
-                    let (w, mask) = of(o)?;
-                    compose::lora_linear(&o[0], &w, &o[1], &o[2], 1.7, mask.as_ref())
-                };
+            let mask = source.dropout(rows, inner)?;
+            for mask in [None, Some(&mask)] {
+                let fused: Op<'_> =
+                    &|o| ops::lora_linear(&o[0], &beside(&o[0], &w)?, &o[1], &o[2], 1.7, mask);
+                let slow: Op<'_> =
+                    &|o| compose::lora_linear(&o[0], &beside(&o[0], &w)?, &o[1], &o[2], 1.7, mask);
                 check(fused, slow, &[x.clone(), a.clone(), b.clone()])?;
             }
         }
@@ -106,6 +98,11 @@ fn elements() -> Result<()> {
         )?;
         check(&|o| ops::relu(&o[0]), &|o| compose::relu(&o[0]), std::slice::from_ref(&x))?;
         check(&|o| autograd::add(&o[0], &o[1]), &|o| &o[0] + &o[1], &[x.clone(), y.clone()])?;
+        check(
+            &|o| ops::swiglu_joint(&o[0]),
+            &|o| compose::swiglu_joint(&o[0]),
+            &[Tensor::cat(&[&x, &y], 1)?],
+        )?;
         let mask = source.mask(&[rows, width])?;
         let like = |o: &[Tensor]| beside(&o[0], &mask);
         check(&|o| ops::masked(&o[0], &like(o)?), &|o| &o[0] * like(o)?, &[x])?;
@@ -157,18 +154,123 @@ fn embedding() -> Result<()> {
     Ok(())
 }
 
+/// Layers side by side, some without an adapter, are each layer by itself.
 #[test]
-fn packing() -> Result<()> {
-    let mut source = Source::new(30);
-    for (len, width, lengths) in
-        [(1, 1, vec![1]), (3, 17, vec![2]), (4, 3, vec![4, 1, 0, 3]), (2, 5, vec![2, 2])]
-    {
-        let x = source.tensor(&[lengths.len(), len, width])?;
-        let slow: Op<'_> = &|o| compose::packed(&o[0], &lengths);
-        check(&|o| ops::packed(&o[0], &lengths), slow, std::slice::from_ref(&x))?;
-        let x = ops::packed(&x, &lengths)?;
-        let slow: Op<'_> = &|o| compose::padded(&o[0], &lengths, len);
-        check(&|o| ops::padded(&o[0], &lengths, len), slow, &[x])?;
+fn layers_side_by_side() -> Result<()> {
+    let mut source = Source::new(31);
+    for (rows, inner) in SIZES {
+        for (outs, rank) in [(vec![3, 5, 1], 2), (vec![18, 4], 3)] {
+            let x = source.tensor(&[rows, inner])?;
+            let w = source.tensor(&[outs.iter().sum(), inner])?;
+            let mask = source.dropout(rows, inner)?;
+            for (skipped, masked) in [(9, false), (9, true), (1, true)] {
+                let layers: Vec<_> = (outs.iter().enumerate())
+                    .map(|(at, &out)| {
+                        let mask = (masked && at != 0).then(|| mask.clone());
+                        ops::Layer { out, adapted: at != skipped, mask }
+                    })
+                    .collect();
+                let adapted: Vec<_> = layers.iter().filter(|layer| layer.adapted).collect();
+                let a: Vec<_> = (adapted.iter().map(|_| source.tensor(&[rank, inner])))
+                    .collect::<Result<_>>()?;
+                let b: Vec<_> = (adapted.iter().map(|layer| source.tensor(&[layer.out, rank])))
+                    .collect::<Result<_>>()?;
+                let count = adapted.len();
+                let run = |fused: bool, o: &[Tensor]| -> Result<Tensor> {
+                    let w = beside(&o[0], &w)?;
+                    let (a, b): (Vec<_>, Vec<_>) =
+                        (o[1..=count].iter().collect(), o[1 + count..].iter().collect());
+                    if !fused {
+                        let [a, b] = [Tensor::cat(&a, 0)?, Tensor::cat(&b, 0)?];
+                        return compose::lora_linears(&o[0], &w, [&a, &b], &layers, 0.7);
+                    }
+                    let stacks = [&ops::stacked(&a)?, &ops::stacked(&b)?];
+                    ops::lora_linears(&o[0], &w, stacks, &layers, 0.7, ops::Values::Read)
+                };
+                // Joined where there is a kernel for it.
+                if vxf_testkit::device().is_cpu() {
+                    let operands = [std::slice::from_ref(&x), &a[..], &b[..]].concat();
+                    check(&|o| run(true, o), &|o| run(false, o), &operands)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// An output that nobody reads changes no gradient.
+#[test]
+fn unread_outputs_have_their_gradients() -> Result<()> {
+    let mut source = Source::new(32);
+    let x = source.tensor(&[9, 5])?;
+    let (w, a, b) = (source.tensor(&[4, 5])?, source.tensor(&[2, 5])?, source.tensor(&[4, 2])?);
+    let layer = ops::Layer { out: 4, adapted: true, mask: Some(source.dropout(9, 5)?) };
+    let lora = |values| {
+        let (w, layer) = (&w, std::slice::from_ref(&layer));
+        move |o: &[Tensor]| ops::lora_linears(&o[0], w, [&o[1], &o[2]], layer, 0.5, values)
+    };
+    let (read, unread) = (lora(ops::Values::Read), lora(ops::Values::Unread));
+    let (_, expected) = evaluate(&read, &[x.clone(), a.clone(), b.clone()])?;
+    let (zeros, found) = evaluate(&unread, &[x.clone(), a, b])?;
+    assert_eq!(values(&zeros)?, [0.0; 36]);
+    for (found, expected) in found.iter().zip(&expected) {
+        assert_eq!(values(found)?, values(expected)?);
+    }
+    let (_, expected) = evaluate(&|o| ops::linear(&o[0], &o[1]), &[x.clone(), w.clone()])?;
+    let (zeros, found) = evaluate(&|o| ops::linear_unread(&o[0], &o[1]), &[x, w])?;
+    assert_eq!(values(&zeros)?, [0.0; 36]);
+    for (found, expected) in found.iter().zip(&expected) {
+        assert_eq!(values(found)?, values(expected)?);
+    }
+    Ok(())
+}
+
+/// Dense rows, queries, keys and values in one tensor or in three, against each sample by itself.
+#[test]
+fn attention_over_dense_rows() -> Result<()> {
+    let mut source = Source::new(33);
+    let layouts = [
+        Rows::dense(&[1]),
+        Rows::dense(&[3, 1, 0, 7]),
+        Rows::dense(&[66, 2]),
+        Rows::rectangle(2, 5).hiding(&[5, 2]),
+    ];
+    for (index, rows) in layouts.iter().enumerate() {
+        for (queries, keys, half, window) in
+            [(1, 1, 1, None), (4, 2, 3, Some(2)), (3, 3, 2, None), (2, 1, 9, Some(40))]
+        {
+            // A query whose window holds padding alone has no slopes; see `attention`.
+            let window = window.filter(|&window| index < 3 || window > 3);
+            let d = 2 * half;
+            let (cos, sin) = source.angles(rows.longest() + 2, half)?;
+            let sizes = [queries, keys, keys].map(|count| count * d);
+            let parts = sizes.map(|width| source.tensor(&[rows.count(), width]));
+            let [q, k, v] = parts;
+            let parts = [q?, k?, v?];
+            for turned in [false, true] {
+                let run = |fused: bool, x: &[&Tensor]| -> Result<Tensor> {
+                    let rotation = match turned {
+                        true => Some([beside(x[0], &cos)?, beside(x[0], &sin)?]),
+                        false => None,
+                    };
+                    let heads = ops::Heads { queries, keys, rotation, window };
+                    if fused {
+                        ops::attend(x, &heads, rows)
+                    } else {
+                        compose::attend(x, &heads, rows)
+                    }
+                };
+                let all = |o: &[Tensor], fused| run(fused, &o.iter().collect::<Vec<_>>());
+                let joint = Tensor::cat(&parts, 1)?;
+                check_same(&|o| all(o, true), &|o| all(o, false), std::slice::from_ref(&joint))?;
+                check_same(&|o| all(o, true), &|o| all(o, false), &parts)?;
+                if rows.count() < 20 {
+                    check_differences(&|o| all(o, true), std::slice::from_ref(&joint))?;
+                    check_differences(&|o| all(o, true), &parts)?;
+                }
+                assert_eq!(values(&run(true, &[&joint])?)?, values(&all(&parts, true)?)?);
+            }
+        }
     }
     Ok(())
 }

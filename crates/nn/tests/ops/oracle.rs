@@ -43,16 +43,16 @@ proptest! {
         ran((|| {
             let mut source = Source::new(seed);
             let w = source.tensor(&[out, inner])?;
-            let mask = source.mask(&[2, rows, inner])?;
+            let mask = source.dropout(2 * rows, inner)?;
             let operands = [
                 source.tensor(&[2, rows, inner])?,
                 source.tensor(&[rank, inner])?,
                 source.tensor(&[out, rank])?,
             ];
-            type Form = fn(&Tensor, &Tensor, &Tensor, &Tensor, f64, Option<&Tensor>)
+            type Form = fn(&Tensor, &Tensor, &Tensor, &Tensor, f64, Option<&vxf_tensor::Mask>)
                 -> Result<Tensor>;
             let run = |form: Form, o: &[Tensor]| {
-                let (w, mask) = (beside(&o[0], &w)?, beside(&o[0], &mask)?);
+                let w = beside(&o[0], &w)?;
                 form(&o[0], &w, &o[1], &o[2], 2.5, dropped.then_some(&mask))
             };
             check_same(
@@ -179,6 +179,20 @@ proptest! {
             check_same(
                 &|o| ops::swiglu(&o[0], &o[1]),
                 &|o| compose::swiglu(&o[0], &o[1]),
+                &operands,
+            )
+        })())?;
+    }
+
+    #[test]
+    fn geglu(seed: u64, rows in 1..20_usize, width in 1..40_usize, size in 0.1..20.0_f64) {
+        ran((|| {
+            let mut source = Source::new(seed);
+            let gate = source.tensor(&[rows, width])?.affine(size, 0.0)?;
+            let operands = [gate, source.tensor(&[rows, width])?];
+            check_same(
+                &|o| ops::geglu(&o[0], &o[1]),
+                &|o| compose::geglu(&o[0], &o[1]),
                 &operands,
             )
         })())?;

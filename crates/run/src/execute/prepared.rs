@@ -256,7 +256,7 @@ fn draw(
         let recipe = &experiment.points[point].recipe;
         if !sources.contains_key(&key) {
             let ratios = recipe.settings.harmful_ratios.clone();
-            let context = DataContext { ratios, locate: access.clone() };
+            let context = DataContext { ratios, locate: access.clone(), check: Some(base.check()) };
             sources.insert(key.clone(), recipe.data.config.open(&context)?);
         }
         let data = SeedData::draw(&*sources[&key], recipe, base, seed, &sets)?;

@@ -161,14 +161,18 @@ impl SeedData {
         questions_fit(&questions, base)?;
         let sampling = source.sampling();
         let draws = (sampling.temperature != 0.0).then_some(seed);
+        let key = Key::root(seed).child("data").child("sampling");
         Ok(Self {
             sets,
             examples,
             questions,
             grader: source.grader(),
-            sampler: sampler::of(&sampling, &Key::root(seed).child("data").child("sampling")),
+            sampler: sampler::for_model(&sampling, &key, &base.codec),
             draws: sampling.samples_per_prompt,
-            sampling: json!([sampling, draws]),
+            sampling: match base.codec.generation().is_plain() {
+                true => json!([sampling, draws]),
+                false => json!([sampling, draws, base.codec.generation()]),
+            },
             graded: graded(&recipe.data.value()),
             batch_size: source.batch_size(),
         })
@@ -214,7 +218,7 @@ impl SeedData {
         Probes {
             examples: self.examples.clone(),
             questions: self.questions.clone(),
-            text: Box::new(base.codec.clone()),
+            text: Box::new((*base.codec).clone()),
             judges: judges.named(),
             grader: self.grader,
             sampler: Box::new(self.sampler.clone()),

@@ -69,7 +69,7 @@ impl<'a> Evaluator<'a> {
         }
         let judges = Judges::build(recipe, &base, access)?;
         let ratios = recipe.settings.harmful_ratios.clone();
-        let context = DataContext { ratios, locate: access.clone() };
+        let context = DataContext { ratios, locate: access.clone(), check: Some(base.check()) };
         let source = recipe.data.config.open(&context)?;
         let (seeds, models) = (BTreeMap::new(), Vec::new());
         Ok(Self { recipe, access, base, judges, source, seeds, models })

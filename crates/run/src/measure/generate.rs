@@ -78,10 +78,10 @@ pub fn answers(
     let probes = Probes {
         examples: BTreeMap::new(),
         questions: BTreeMap::from([(SET.to_owned(), Questions::default())]),
-        text: Box::new(base.codec.clone()),
+        text: Box::new((*base.codec).clone()),
         judges: Vec::new(),
         grader: None,
-        sampler: Box::new(sampler::of(&sampling, &Key::root(request.seed))),
+        sampler: Box::new(sampler::for_model(&sampling, &Key::root(request.seed), &base.codec)),
         draws: 1,
         batch_size: prompts.len(),
     };

@@ -10,7 +10,49 @@ use candle_transformers::generation::{LogitsProcessor, Sampling as Cut};
 use rand::Rng;
 use vxf_core::generate::{Choices, Greedy, Sampler};
 use vxf_core::{Key, Result};
-use vxf_data::Sampling;
+use vxf_data::{Codec, Sampling};
+
+/// The sampler for answers of the model of `codec`: with these settings, keyed by `key`, after the
+/// changes of the model's `generation_config.json`.
+pub fn for_model(sampling: &Sampling, key: &Key, codec: &Arc<Codec>) -> Arc<dyn Sampler> {
+    let inner = of(sampling, key);
+    match codec.generation().is_plain() {
+        true => inner,
+        false => Arc::new(Changed { inner, codec: codec.clone() }),
+    }
+}
+
+/// Changes the logits as [`Codec::generation`] says before `inner` chooses.
+struct Changed {
+    inner: Arc<dyn Sampler>,
+    codec: Arc<Codec>,
+}
+
+impl Sampler for Changed {
+    fn start(&self, set: &str, index: usize, prompt: &[u32]) -> Box<dyn Choices> {
+        let inner = self.inner.start(set, index, prompt);
+        let (codec, prompt) = (self.codec.clone(), prompt.to_vec());
+        Box::new(ChangedChoices { inner, codec, prompt, answer: Vec::new() })
+    }
+}
+
+struct ChangedChoices {
+    inner: Box<dyn Choices>,
+    codec: Arc<Codec>,
+    prompt: Vec<u32>,
+    answer: Vec<u32>,
+}
+
+impl Choices for ChangedChoices {
+    fn next(&mut self, logits: &[f32]) -> Result<u32> {
+        let Self { inner, codec, prompt, answer } = self;
+        let mut logits = logits.to_vec();
+        codec.generation().apply(prompt, answer, &mut logits, |token| codec.is_end(token));
+        let token = inner.next(&logits)?;
+        answer.push(token);
+        Ok(token)
+    }
+}
 
 /// A sampler with these settings, keyed by `key`.
 pub fn of(sampling: &Sampling, key: &Key) -> Arc<dyn Sampler> {
@@ -31,7 +73,7 @@ struct Random {
 }
 
 impl Sampler for Random {
-    fn start(&self, set: &str, index: usize) -> Box<dyn Choices> {
+    fn start(&self, set: &str, index: usize, _prompt: &[u32]) -> Box<dyn Choices> {
         let seed = self.key.child(set).index(index as u64).rng().random();
         Box::new(Draws(LogitsProcessor::from_sampling(seed, self.cut.clone())))
     }
@@ -56,7 +98,7 @@ mod tests {
         let sampler = of(sampling, &Key::root(3));
         let mut counts = vec![0; LOGITS.len()];
         for index in 0..4000 {
-            let token = sampler.start("set", index).next(&LOGITS).expect("finite logits");
+            let token = sampler.start("set", index, &[]).next(&LOGITS).expect("finite logits");
             counts[token as usize] += 1;
         }
         counts
@@ -94,7 +136,7 @@ mod tests {
     fn draws_depend_only_on_key_set_and_index() {
         let sampling = Sampling { temperature: 5.0, ..Sampling::default() };
         let row = |key: &Key, set: &str, index| -> Vec<u32> {
-            let mut choices = of(&sampling, key).start(set, index);
+            let mut choices = of(&sampling, key).start(set, index, &[]);
             (0..32).map(|_| choices.next(&LOGITS).expect("finite logits")).collect()
         };
         let key = Key::root(1);
@@ -102,7 +144,7 @@ mod tests {
         assert_ne!(row(&key, "harmful", 7), row(&key, "harmful", 8));
         assert_ne!(row(&key, "harmful", 7), row(&key, "task", 7));
         assert_ne!(row(&key, "harmful", 7), row(&Key::root(2), "harmful", 7));
-        assert!(of(&sampling, &key).start("set", 0).next(&[f32::NAN; 3]).is_err());
+        assert!(of(&sampling, &key).start("set", 0, &[]).next(&[f32::NAN; 3]).is_err());
     }
 
     #[test]

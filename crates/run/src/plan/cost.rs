@@ -46,6 +46,13 @@ pub(crate) struct Sizes<'a> {
     pub(crate) rate: f64,
     /// Number of logits held at one time.
     pub(crate) logits: usize,
+    /// Bytes of an element of a dropout mask.
+    pub(crate) mask_bytes: u64,
+}
+
+/// Bytes of an element of a dropout mask on a device, for a model of `bytes_each` bytes an element.
+pub(crate) fn mask_bytes(on: &Device, bytes_each: u64) -> u64 {
+    if on.is_cpu() { 1 } else { bytes_each }
 }
 
 /// The largest number of logits that the cross-entropy holds at one time on a device.
@@ -74,8 +81,14 @@ pub(crate) fn recompute(
         return Ok(Recompute::Block);
     };
     let bytes_each = DType::from(recipe.model.dtype).size_in_bytes() as u64;
-    let sizes =
-        Sizes { outline, bytes_each, recompute: Recompute::None, rate: 1.0, logits: logits(on) };
+    let sizes = Sizes {
+        outline,
+        bytes_each,
+        recompute: Recompute::None,
+        rate: 1.0,
+        logits: logits(on),
+        mask_bytes: mask_bytes(on, bytes_each),
+    };
     let mut most = 0;
     for stage in recipe.stages().filter(|stage| stage.trains()) {
         let settings = &stage.training;
@@ -173,6 +186,7 @@ impl Sizes<'_> {
             _ => 0,
         };
         let outputs: usize = first().map(|(_, [out, _])| out).sum();
+        let masks = (masks as u64 * self.mask_bytes).div_ceil(self.bytes_each) as usize;
         let inside = outputs + widest + 11 * architecture.width + masks;
         // Block inputs with one perturbation each, or all tensors of every block.
         let each = match self.recompute {
@@ -262,7 +276,7 @@ mod tests {
     }
 
     fn sizes(outline: &Outline, recompute: Recompute) -> Sizes<'_> {
-        Sizes { outline, bytes_each: 4, recompute, rate: 1e9, logits: 1 << 23 }
+        Sizes { outline, bytes_each: 4, recompute, rate: 1e9, logits: 1 << 23, mask_bytes: 1 }
     }
 
     #[test]
@@ -280,7 +294,8 @@ mod tests {
     #[test]
     fn seven_billion_weights_fit_a_small_card() {
         let outline = llama();
-        let sizes = Sizes { bytes_each: 2, logits: 1 << 24, ..sizes(&outline, Recompute::Block) };
+        let block = sizes(&outline, Recompute::Block);
+        let sizes = Sizes { bytes_each: 2, logits: 1 << 24, mask_bytes: 2, ..block };
         let lora = vxf_core::Lora { dropout: 0.1, ..vxf_core::Lora::default() };
         let trainable = Trainable::Lora(lora);
         let count = sizes.trainable(&trainable).expect("seven projections");

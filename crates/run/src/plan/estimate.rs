@@ -160,7 +160,8 @@ impl Estimate {
         let longest = recipe.stages().map(|stage| load(recipe, stage).longest).max().unwrap_or(0);
         let recompute = cost::recompute(recipe, &outline, longest, 1, &device)?;
         let logits = cost::logits(&device);
-        let sizes = Sizes { outline: &outline, bytes_each, recompute, rate, logits };
+        let mask_bytes = cost::mask_bytes(&device, bytes_each);
+        let sizes = Sizes { outline: &outline, bytes_each, recompute, rate, logits, mask_bytes };
         let mut stages = Vec::new();
         for stage in recipe.stages().filter(|stage| stage.trains()) {
             let mut stage = stage.clone();
@@ -198,7 +199,11 @@ fn drawn(
 ) -> Result<(Option<SeedData>, Option<vxf_data::DataReport>)> {
     let seed = recipe.settings.seeds.first().copied().unwrap_or_default();
     let ratios = recipe.settings.harmful_ratios.clone();
-    let context = DataContext { ratios: ratios.clone(), locate: access.clone() };
+    let context = DataContext {
+        ratios: ratios.clone(),
+        locate: access.clone(),
+        check: base.map(Base::check),
+    };
     let source = here(recipe.data.config.open(&context).map_err(Error::from), absent)?;
     let (Some(base), Some(source)) = (base, source) else { return Ok((None, None)) };
     let mut sets = BTreeSet::new();

@@ -46,6 +46,7 @@ pub fn model(run: Run, base: &Base, to: &Path) -> Result<()> {
 /// Writes the adapters of `run` into the new directory `to` in PEFT's layout. A single adapter goes to
 /// `to` itself; several go to directories named after their stages, and are to be merged in the returned
 /// order.
+/// Adapters that the recipe merges into the base come first, as `base`.
 ///
 /// # Errors
 /// When the run has no adapter, and as [`model`].
@@ -56,16 +57,24 @@ pub fn adapters(run: Run, base: &Base, to: &Path) -> Result<Vec<PathBuf>> {
     if layers.is_empty() {
         return Err(fail("nothing was trained in this run: its model is the base"));
     }
+    let first: Vec<_> = base.adapters().collect();
+    let before = |root: &Path, index: usize| match index {
+        0 => root.join("base"),
+        index => root.join(format!("base_{}", index + 1)),
+    };
     let place = |root: &Path, index: usize| {
         let stage = layers[index].stage;
         let earlier = layers[..index].iter().filter(|layer| layer.stage == stage).count();
-        match (layers.len(), earlier) {
+        match (layers.len() + first.len(), earlier) {
             (1, _) => root.to_owned(),
             (_, 0) => root.join(stage.to_string()),
             (_, earlier) => root.join(format!("{stage}_{}", earlier + 1)),
         }
     };
     whole(to, |draft| {
+        for (index, adapter) in first.iter().enumerate() {
+            copy_adapter(adapter, &before(draft, index))?;
+        }
         for (index, layer) in layers.iter().enumerate() {
             let Trainable::Lora(lora) = &layer.trainable else {
                 return Err(fail("all weights were trained, there is no adapter; use `--merged`"));
@@ -74,7 +83,20 @@ pub fn adapters(run: Run, base: &Base, to: &Path) -> Result<Vec<PathBuf>> {
         }
         Ok(())
     })?;
-    Ok((0..layers.len()).map(|index| place(to, index)).collect())
+    let own = (0..layers.len()).map(|index| place(to, index));
+    Ok((0..first.len()).map(|index| before(to, index)).chain(own).collect())
+}
+
+/// Copies the files of an adapter into the new directory `to`.
+fn copy_adapter(adapter: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to).map_err(Error::io("create", to))?;
+    for name in ["adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"] {
+        let (from, to) = (adapter.join(name), to.join(name));
+        if from.is_file() {
+            fs::copy(&from, &to).map_err(Error::io("write", &to))?;
+        }
+    }
+    Ok(())
 }
 
 /// Lets `fill` write a new directory, which appears at `to` when it is complete.

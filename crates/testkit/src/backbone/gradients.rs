@@ -5,11 +5,12 @@ use std::sync::Arc;
 use candle_core::{DType, Tensor};
 use proptest::prelude::*;
 use rand::Rng;
-use vxf_core::engine::{Evaluation, Objective, Recompute, Subset};
+use vxf_core::engine::{Evaluation, Recompute, Subset};
 use vxf_core::numeric::sum_of_squares;
-use vxf_core::{Backbone, Batch, Hidden, Key, Params, Result};
+use vxf_core::{Backbone, Batch, Hidden, Key, Padding, Params, Result};
 
 use super::{all_sites, samples};
+use crate::batches::real_rows;
 use crate::case::property;
 use crate::numbers::{distance, entries, first_difference, norm, nudged};
 use crate::training::weights;
@@ -34,13 +35,13 @@ fn sampled(gradient: &[f64], key: &Key) -> [usize; 2] {
     [largest.unwrap_or(0), key.rng().random_range(0..gradient.len())]
 }
 
-/// Random perturbations at all sites.
+/// Random perturbations at all sites, the same at real positions in every layout.
 fn noise(backbone: &dyn Backbone, batch: &Batch, key: &Key) -> Result<Hidden> {
-    let (rows, columns) = batch.shape();
-    let shape = [rows, columns, backbone.architecture().width];
+    let shape = [batch.lengths.iter().sum(), backbone.architecture().width];
     let drawn = all_sites(backbone)?.into_iter().map(|site| {
         let key = key.child(&site.to_string());
-        Ok((site, (key.normal(&shape, backbone.dtype(), backbone.device())? * 0.1)?))
+        let noise = (key.normal(&shape, backbone.dtype(), backbone.device())? * 0.1)?;
+        Ok((site, batch.laid_out(&noise)?))
     });
     drawn.collect()
 }
@@ -206,29 +207,48 @@ pub fn a_subset_has_the_gradients_of_all(make: impl Fn(DType) -> Arc<dyn Backbon
     });
 }
 
-/// If outputs at padded positions are unused and the backbone may skip them, loss and gradients
-/// equal those of a full pass, in f64.
-pub fn unused_padding_may_be_skipped(make: impl Fn(DType) -> Arc<dyn Backbone>) {
+/// Loss and gradients are the same in every layout: dense, in a rectangle, and in a rectangle with
+/// visible padding; in f64, with dropout and a perturbation. The gradient at padding is zero.
+pub fn every_layout_is_the_same_step(make: impl Fn(DType) -> Arc<dyn Backbone>) {
     let backbone = make(DType::F64);
     let same = |what: &str, a: &[f64], b: &[f64]| {
-        assert!(distance(a, b) <= 1e-12 * (1.0 + norm(b)), "{what} with the padding skipped");
+        let (off, size) = (distance(a, b), norm(b));
+        assert!(off <= 1e-12 * (1.0 + size), "{what} in another layout: off by {off} of {size}");
     };
     property(8, samples(), |samples| {
         let (weights, batch) = (weights(&*backbone, samples.seed)?, samples.batch(&*backbone)?);
         let sites = all_sites(&*backbone)?;
-        let free = Evaluation { sites: &sites, ..Evaluation::new(&*backbone, &weights, &batch) };
-        // A further loss of zero, which may read all positions.
-        let zero = |_: &Hidden| Ok(Tensor::zeros((), DType::F64, backbone.device())?);
-        let objective = Objective { hidden: Some((&[], &zero)), ..Objective::default() };
-        let bound = Evaluation { objective, ..free }.run()?;
-        let free = free.run()?;
-        same("the loss", &[free.loss.value()?], &[bound.loss.value()?]);
-        for (name, gradient) in bound.gradients.iter() {
-            let left = free.gradients.get(name).unwrap_or_else(|| panic!("`{name}` is missing"));
-            same(name, &entries(left)?, &entries(gradient)?);
-        }
-        for (site, gradient) in &bound.at_sites {
-            same(&site.to_string(), &entries(&free.at_sites[site])?, &entries(gradient)?);
+        let key = Key::root(samples.seed);
+        let run = |padding| -> Result<_> {
+            let batch = batch.with_padding(padding);
+            let added = noise(&*backbone, &batch, &key)?;
+            let mut outcome = Evaluation {
+                sites: &sites,
+                dropout: Some(&key),
+                perturbation: Some(&added),
+                ..Evaluation::new(&*backbone, &weights, &batch)
+            }
+            .run()?;
+            for (site, gradient) in &mut outcome.at_sites {
+                let real = real_rows(&batch, gradient)?;
+                let rest = norm(&entries(gradient)?).powi(2) - norm(&entries(&real)?).powi(2);
+                assert!(rest.abs() <= 1e-12, "padding at {site} has a gradient");
+                *gradient = real;
+            }
+            Ok(outcome)
+        };
+        let dense = run(Padding::LeftOut)?;
+        for padding in [Padding::Hidden, Padding::Seen] {
+            let wide = run(padding)?;
+            same("the loss", &[dense.loss.value()?], &[wide.loss.value()?]);
+            for (name, gradient) in wide.gradients.iter() {
+                let own = dense.gradients.get(name);
+                let own = own.unwrap_or_else(|| panic!("`{name}` is missing"));
+                same(name, &entries(own)?, &entries(gradient)?);
+            }
+            for (site, gradient) in &wide.at_sites {
+                same(&site.to_string(), &entries(&dense.at_sites[site])?, &entries(gradient)?);
+            }
         }
         Ok(())
     });

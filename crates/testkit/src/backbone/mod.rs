@@ -5,9 +5,9 @@ pub mod trainable;
 pub mod walk;
 
 use proptest::prelude::*;
-use vxf_core::{Backbone, Batch, Key, Result, Site, SiteKind, SiteSelection};
+use vxf_core::{Backbone, Batch, Key, Padding, Result, Site, SiteKind, SiteSelection};
 
-use crate::batches::Rows;
+use crate::batches::{Rows, paddings};
 
 /// All sites of a model.
 pub(crate) fn all_sites(backbone: &dyn Backbone) -> Result<Vec<Site>> {
@@ -24,12 +24,12 @@ pub(crate) fn forward_order(backbone: &dyn Backbone) -> Vec<Site> {
     [Site::EMBEDDING].into_iter().chain(in_layers).collect()
 }
 
-/// Random samples, with padded keys hidden or not.
+/// Random samples, padding left out, hidden or seen.
 #[derive(Clone, Debug)]
 pub(crate) struct Samples {
     rows: usize,
     longest: usize,
-    mask_padding: bool,
+    padding: Padding,
     pub(crate) seed: u64,
 }
 
@@ -39,15 +39,14 @@ impl Samples {
         let longest = self.longest.min(architecture.positions);
         let key = Key::root(self.seed);
         Rows::random(self.rows, longest, architecture.vocabulary, &key)
-            .with_mask_padding(self.mask_padding)
+            .with_padding(self.padding)
             .batch(backbone.device())
     }
 }
 
 pub(crate) fn samples() -> impl Strategy<Value = Samples> {
-    (1usize..=3, 3usize..=7, any::<bool>(), any::<u64>()).prop_map(
-        |(rows, longest, mask_padding, seed)| Samples { rows, longest, mask_padding, seed },
-    )
+    (1usize..=3, 3usize..=7, paddings(), any::<u64>())
+        .prop_map(|(rows, longest, padding, seed)| Samples { rows, longest, padding, seed })
 }
 
 /// Turns the laws of a backbone into tests.
@@ -66,7 +65,7 @@ macro_rules! backbone_laws {
                 block_by_block_is_one_graph_to_the_bit
                 computes_only_requested_gradients
                 a_subset_has_the_gradients_of_all
-                unused_padding_may_be_skipped
+                every_layout_is_the_same_step
             }
             $crate::backbone_laws! { @ walk $make =>
                 visits_every_site_once

@@ -6,10 +6,10 @@ use candle_core::{DType, Tensor};
 use vxf_core::backbone::Untouched;
 use vxf_core::engine::Evaluation;
 use vxf_core::metric::Model;
-use vxf_core::{Backbone, Batch, Key, Params, Pass, Result, Trainable};
+use vxf_core::{Backbone, Batch, Key, Padding, Params, Pass, Result, Rows, SiteKind, Trainable};
 
 use super::{forward_order, samples};
-use crate::batches::widened;
+use crate::batches::{real_rows, widened};
 use crate::case::property;
 use crate::numbers::{entries, first_difference};
 use crate::recording::Recording;
@@ -19,8 +19,8 @@ fn logits(backbone: &dyn Backbone, weights: &Params, batch: &Batch) -> Result<Te
     Model { backbone, weights }.logits(batch)
 }
 
-/// Sites are visited once each, in order, with tensors `[batch, sequence, width]`, and the model
-/// continues with the tap's result.
+/// Sites are visited once each, in order, with tensors `[positions, width]`, and the model
+/// goes on with what the tap returns.
 pub fn visits_every_site_once(make: impl Fn(DType) -> Arc<dyn Backbone>) {
     let backbone = make(DType::F32);
     property(4, samples(), |samples| {
@@ -30,9 +30,8 @@ pub fn visits_every_site_once(make: impl Fn(DType) -> Arc<dyn Backbone>) {
         let forwards = recording.take();
         assert_eq!(forwards.len(), 1);
         assert_eq!(forwards[0].visits, forward_order(&*backbone));
-        let (rows, columns) = batch.shape();
         for (site, hidden) in &forwards[0].before {
-            let wanted = [rows, columns, backbone.architecture().width];
+            let wanted = [batch.rows().count(), backbone.architecture().width];
             assert_eq!(hidden.dims(), wanted, "shape at {site}");
             assert_eq!(hidden.dtype(), backbone.dtype(), "type at {site}");
         }
@@ -56,8 +55,10 @@ pub fn does_not_see_the_future(make: impl Fn(DType) -> Arc<dyn Backbone>) {
         let tokens = other.collect::<Vec<_>>();
         let tokens = Tensor::from_vec(tokens, batch.tokens.shape(), batch.tokens.device())?;
         let changed = Batch { tokens, ..batch.clone() };
-        let past =
-            |batch: &Batch| entries(&logits(&*backbone, &weights, batch)?.narrow(1, 0, cut)?);
+        let past = |batch: &Batch| -> Result<Vec<f64>> {
+            let wide = batch.rows().padded(&logits(&*backbone, &weights, batch)?.detach())?;
+            entries(&wide.narrow(1, 0, cut)?)
+        };
         assert_eq!(past(&batch)?, past(&changed)?, "the past before token {cut}");
         let whole = |batch: &Batch| entries(&logits(&*backbone, &weights, batch)?);
         assert_ne!(whole(&batch)?, whole(&changed)?, "tokens matter");
@@ -65,8 +66,8 @@ pub fn does_not_see_the_future(make: impl Fn(DType) -> Arc<dyn Backbone>) {
     });
 }
 
-/// Outputs at real positions do not depend on the amount of padding, nor on whether padded keys are
-/// hidden.
+/// Outputs at real positions do not depend on padding: whether it is computed, how much there is, and
+/// whether it is hidden.
 pub fn padding_is_inert(make: impl Fn(DType) -> Arc<dyn Backbone>) {
     let backbone = make(DType::F64);
     property(6, samples(), |samples| {
@@ -75,19 +76,21 @@ pub fn padding_is_inert(make: impl Fn(DType) -> Arc<dyn Backbone>) {
             return Ok(());
         }
         let wide = widened(&batch, 2)?;
-        let (shown, hidden) = (false, true);
-        let of = |batch: &Batch, mask_padding| -> Result<Vec<Vec<f64>>> {
-            let batch = Batch { mask_padding, ..batch.clone() };
-            let logits = logits(&*backbone, &weights, &batch)?;
-            let real =
-                |(row, &length): (usize, &usize)| entries(&logits.get(row)?.narrow(0, 0, length)?);
-            batch.lengths.iter().enumerate().map(real).collect()
+        let of = |batch: &Batch, padding| -> Result<Vec<f64>> {
+            let batch = batch.with_padding(padding);
+            entries(&real_rows(&batch, &logits(&*backbone, &weights, &batch)?)?)
         };
-        let reference = of(&batch, hidden)?;
-        for other in [of(&batch, shown)?, of(&wide, hidden)?, of(&wide, shown)?] {
-            for (a, b) in reference.iter().flatten().zip(other.iter().flatten()) {
+        let reference = of(&batch, Padding::Hidden)?;
+        let others = [
+            of(&batch, Padding::LeftOut)?,
+            of(&batch, Padding::Seen)?,
+            of(&wide, Padding::Hidden)?,
+            of(&wide, Padding::Seen)?,
+        ];
+        for other in others {
+            for (a, b) in reference.iter().zip(&other) {
                 // Matrix products of other sizes may add in another order.
-                assert!((a - b).abs() <= 1e-10, "a real position changed: {a} {b}");
+                assert!((a - b).abs() <= 1e-10, "a real position moved: {a} {b}");
             }
         }
         Ok(())
@@ -107,7 +110,10 @@ pub fn recompute_draws_the_same_dropout(make: impl Fn(DType) -> Arc<dyn Backbone
         let (one, two) = (masked.run()?, masked.run()?);
         assert_eq!(first_difference(&one.gradients, &two.gradients)?, None, "gradients repeat");
         for forward in recording.take() {
-            for (site, again) in &forward.again {
+            // Values after the feed-forward block need not be recomputed.
+            let read =
+                forward.again.iter().filter(|(site, _)| site.kind == SiteKind::AttentionOutput);
+            for (site, again) in read {
                 assert_eq!(entries(again)?, entries(&forward.after[site])?, "at {site}");
             }
             let layers = backbone.architecture().layers;
@@ -124,34 +130,45 @@ pub fn recompute_draws_the_same_dropout(make: impl Fn(DType) -> Arc<dyn Backbone
     });
 }
 
-/// The decoder's logits equal those of the forward pass at each prefix, token by token or several
-/// at once.
+/// The decoder's logits equal those of the forward pass at each prefix, token by token or several at
+/// once; also for samples of different lengths, if the decoder supports that.
 pub fn decoding_is_the_forward_pass(make: impl Fn(DType) -> Arc<dyn Backbone>) {
     let backbone = make(DType::F32);
     property(6, samples(), |samples| {
         let (weights, batch) = (weights(&*backbone, samples.seed)?, samples.batch(&*backbone)?);
         let weights = weights.detach();
-        let columns = batch.shape().1;
-        let pass = Pass::new(&weights).with_tap(&Untouched);
-        let mut hidden = backbone.embed(&batch.tokens, &pass)?;
+        let (count, columns) = batch.shape();
+        let rows = batch.with_padding(Padding::Seen).rows();
+        let pass = Pass::new(&weights, &rows).with_tap(&Untouched);
+        let mut hidden = backbone.embed(&batch.tokens.flatten_all()?, &pass)?;
         for layer in 0..backbone.architecture().layers {
             hidden = backbone.block(layer, &hidden, &pass)?;
         }
-        let full = backbone.head(&hidden, &pass)?;
-        for first in 1..=columns {
+        let full = rows.padded(&backbone.head(&hidden, &pass)?)?;
+        let tokens = batch.tokens.to_vec2::<u32>()?;
+        let mut starts: Vec<Vec<usize>> = (1..=columns).map(|first| vec![first; count]).collect();
+        let ragged = backbone.decoder(&weights).is_some_and(|it| it.takes_any_lengths());
+        starts.extend(ragged.then(|| batch.lengths.clone()));
+        for start in starts {
             let Some(mut decoder) = backbone.decoder(&weights) else { return Ok(()) };
-            let mut taken = 0;
-            for next in std::iter::once(first).chain(std::iter::repeat_n(1, columns - first)) {
-                let logits = decoder.advance(&batch.tokens.narrow(1, taken, next)?)?;
-                taken += next;
-                let wanted = full.narrow(1, taken - 1, 1)?.squeeze(1)?;
-                assert_eq!(logits.dims(), wanted.dims(), "one row of logits per sample");
-                for (a, b) in entries(&logits)?.iter().zip(entries(&wanted)?) {
-                    // f32 sums of some dozen products in another order: the error is a few units in
-                    // the last place, relative to their size.
-                    let tolerance = 1e-5 * b.abs().max(1.0);
-                    assert!((a - b).abs() <= tolerance, "after {taken} tokens: {a} {b}");
+            let (mut taken, mut next) = (vec![0; count], start);
+            while taken.iter().zip(&next).all(|(taken, next)| taken + next <= columns) {
+                let new = (0..count).flat_map(|at| &tokens[at][taken[at]..taken[at] + next[at]]);
+                let new: Vec<u32> = new.copied().collect();
+                let new = Tensor::new(new, backbone.device())?;
+                let logits = decoder.advance(&new, &Rows::dense(&next))?;
+                taken.iter_mut().zip(&next).for_each(|(taken, next)| *taken += next);
+                assert_eq!(logits.dims()[0], count, "one row of logits per sample");
+                for (sample, &taken) in taken.iter().enumerate() {
+                    let wanted = full.get(sample)?.get(taken - 1)?;
+                    for (a, b) in entries(&logits.get(sample)?)?.iter().zip(entries(&wanted)?) {
+                        // f32 sums of some dozen products, added in another order: the error grows
+                        // with their size, and is a few units in the last place of it.
+                        let tolerance = 1e-5 * b.abs().max(1.0);
+                        assert!((a - b).abs() <= tolerance, "after {taken} tokens: {a} {b}");
+                    }
                 }
+                next = vec![1; count];
             }
         }
         Ok(())

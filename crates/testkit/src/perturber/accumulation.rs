@@ -75,7 +75,7 @@ pub fn is_the_weighted_sum_across_samples(make: impl Fn(&Asked) -> Box<dyn Pertu
         for batch in batches {
             let share = batch.labelled() as f64 / all as f64;
             let (_, at_sites) = clean(&*backbone, &weights, &batch, &case.sites()?)?;
-            for group in scope.groups(&at_sites)? {
+            for group in scope.groups(&at_sites, &batch.rows())? {
                 smallest = smallest.min(share * norm(&group));
             }
             let own = of(&case, &*backbone, &weights, vec![batch], make(&asked))?;

@@ -70,12 +70,12 @@ pub fn is_zero_on_padding(make: impl Fn(&Asked) -> Box<dyn Perturber>) {
         let (weights, batch) = (case.weights(&*backbone)?, case.batch()?);
         let asked = Asked { rho, scope, sites: case.selection()? };
         let seen = record_step(&case, &*backbone, &weights, batch.clone(), make(&asked))?;
-        let (_, columns) = batch.shape();
+        let positions: Vec<_> = batch.rows().positions().collect();
         for (site, added) in seen.added()? {
-            let width = added.dim(2)?;
+            let width = added.dim(1)?;
             for (at, value) in entries(&added)?.into_iter().enumerate() {
-                let (row, column) = (at / (columns * width), at / width % columns);
-                let padding = column >= batch.lengths[row];
+                let (sample, position) = positions[at / width];
+                let padding = position >= batch.lengths[sample];
                 assert!(value.is_finite(), "{value} added at {site}");
                 assert!(!padding || value == 0.0, "{value} added to padding at {site}");
             }

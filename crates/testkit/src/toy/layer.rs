@@ -49,7 +49,8 @@ impl Layer {
             None => hidden.clone(),
         };
         let value = self.value.forward(&input, pass)?.tanh()?;
-        let mixed = self.output.forward(&mixer(&value, pass.lengths())?.matmul(&value)?, pass)?;
+        let mixed =
+            self.output.forward(&mixer(&value, pass.rows().seen())?.matmul(&value)?, pass)?;
         let hidden = (hidden + pass.tap(Site::attention_output(self.layer), &mixed)?)?;
 
         let fed = self.down.forward(&self.up.forward(&hidden, pass)?.silu()?, pass)?;
@@ -100,11 +101,11 @@ impl Layer {
 }
 
 /// Weights `[batch, sequence, sequence]` of each position over itself and the past.
-fn mixer(value: &Tensor, lengths: Option<&[usize]>) -> Result<Tensor> {
+fn mixer(value: &Tensor, seen: &[usize]) -> Result<Tensor> {
     let (rows, columns, _) = value.dims3()?;
     let mut weights = vec![0.0f64; rows * columns * columns];
     for row in 0..rows {
-        let real = lengths.map_or(columns, |lengths| lengths[row]);
+        let real = seen[row];
         for to in 0..columns {
             for from in 0..=to.min(real - 1) {
                 weights[(row * columns + to) * columns + from] = DECAY.powi((to - from) as i32);

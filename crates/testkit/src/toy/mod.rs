@@ -1,7 +1,8 @@
 //! A tiny language model in plain candle operations, as a third-party backbone may be.
 //!
-//! It has no fused operations and no decoder and does not save memory: candle differentiates it. A
-//! sample's tokens are mixed by fixed, decaying weights over the past.
+//! It has no fused operations and no decoder and does not save memory: candle differentiates it. It works
+//! on rectangles `[batch, sequence, width]` and is wrapped in [`Rectangular`]. A sample's tokens are mixed by
+//! fixed, decaying weights over the past.
 
 mod layer;
 mod projection;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 
 use candle_core::{D, DType, Device, Tensor};
 use vxf_core::backbone::{Architecture, Location, Parameter, Part};
+use vxf_core::rectangular::Rectangular;
 use vxf_core::{Backbone, ConfigError, Key, Params, Pass, Result, Site, Trainable};
 
 use layer::Layer;
@@ -42,8 +44,37 @@ impl Default for ToyShape {
 }
 
 /// A tiny language model in plain candle operations.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Toy {
+    wrapped: Rectangular,
+}
+
+impl Toy {
+    /// A toy with random weights, the same values in every type.
+    pub fn new(shape: &ToyShape, dtype: DType, seed: u64) -> Result<Self> {
+        Ok(Self { wrapped: Rectangular::new(Wide::new(shape, dtype, seed)?) })
+    }
+}
+
+impl Backbone for Toy {
+    describe_as!(wrapped);
+
+    fn embed(&self, tokens: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+        self.wrapped.embed(tokens, pass)
+    }
+
+    fn block(&self, layer: usize, hidden: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+        self.wrapped.block(layer, hidden, pass)
+    }
+
+    fn head(&self, hidden: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+        self.wrapped.head(hidden, pass)
+    }
+}
+
+/// The same on rectangles.
+#[derive(Clone, Debug)]
+struct Wide {
     architecture: Architecture,
     dtype: DType,
     embedding: Tensor,
@@ -53,9 +84,8 @@ pub struct Toy {
     trainable: Trainable,
 }
 
-impl Toy {
-    /// A toy with random weights, the same values in every type.
-    pub fn new(shape: &ToyShape, dtype: DType, seed: u64) -> Result<Self> {
+impl Wide {
+    fn new(shape: &ToyShape, dtype: DType, seed: u64) -> Result<Self> {
         let &ToyShape { layers, width, inner, vocabulary, dropout } = shape;
         let key = Key::root(seed).child("toy");
         let table = |name: &str, scale: f64| -> Result<Tensor> {
@@ -89,7 +119,7 @@ impl Toy {
     }
 }
 
-impl Backbone for Toy {
+impl Backbone for Wide {
     fn architecture(&self) -> &Architecture {
         &self.architecture
     }

@@ -38,9 +38,9 @@ fn logits_and_hidden_use_a_perturbation_of_weights() {
         let batch = step.batch("main")?;
         let moved = plain::plus(&plain::weights(step.weights())?, &plain::weights(&change)?, 1.0)?;
         let by_hand = plain::pass(&moved, &batch)?;
-        // The plain computation does not hide padding; only real positions are compared.
-        let real = plain::real(&batch)?;
-        let off = |a: &Tensor, b: &Tensor| off(&a.broadcast_mul(&real)?, &b.broadcast_mul(&real)?);
+        // The plain computation works on the rectangle; only real positions are compared.
+        let rows = batch.rows();
+        let off = |a: &Tensor, b: &Tensor| off(a, &rows.packed(b)?);
         let at = Perturbation::Weights(change);
         assert!(off(&step.on("main").perturbed(&at).logits()?, &by_hand.logits)? < 1e-10);
         let site = Site::block_output(1);
@@ -65,7 +65,8 @@ fn logits_and_hidden_use_a_perturbation_of_hidden_embeddings() {
         // The logits belong to the loss at the perturbation.
         let batch = step.batch("main")?;
         let logits = step.on("main").perturbed(&at).logits()?;
-        let loss = vxf_core::loss::cross_entropy(&logits, &batch.targets)?.to_scalar::<f64>()?;
+        let loss = vxf_core::loss::cross_entropy(&logits, &batch.row_targets())?;
+        let loss = loss.to_scalar::<f64>()?;
         assert!((loss - step.on("main").perturbed(&at).loss()?).abs() < 1e-12);
         let beyond = Perturbation::Hidden(Hidden::from([(Site::block_output(9), added)]));
         let error = step.on("main").perturbed(&beyond).logits().expect_err("no such layer");

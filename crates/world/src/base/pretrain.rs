@@ -127,8 +127,7 @@ struct Weighted {
 
 impl Weighted {
     fn loss(&self, logits: &Tensor, batch: &Batch) -> Result<Tensor> {
-        let (rows, columns, vocabulary) = logits.dims3()?;
-        let mut weights = Vec::with_capacity(rows * columns);
+        let mut weights = Vec::with_capacity(batch.targets.len());
         for row in batch.tokens.to_vec2::<u32>()? {
             let mut weight = PROMPT_WEIGHT;
             for token in row {
@@ -136,18 +135,18 @@ impl Weighted {
                 weights.push(weight);
             }
         }
-        let mut classes = Vec::with_capacity(rows * columns);
-        for (weight, &target) in weights.iter_mut().zip(&batch.targets) {
+        let mut weights = batch.rows().pick(&weights);
+        let mut classes = Vec::with_capacity(weights.len());
+        for (weight, target) in weights.iter_mut().zip(batch.row_targets()) {
             *weight = if target < 0 { 0.0 } else { *weight };
             classes.push(target.max(0) as u32);
         }
         let total: f64 = weights.iter().sum();
-        let count = rows * columns;
+        let count = weights.len();
         let device = logits.device();
         let classes = Tensor::from_vec(classes, (count, 1), device)?;
         let weights = Tensor::from_vec(weights, (count, 1), device)?.to_dtype(logits.dtype())?;
-        let logits = logits.reshape((count, vocabulary))?;
-        let picked = log_softmax(&logits, 1)?.gather(&classes, 1)?;
+        let picked = log_softmax(logits, 1)?.gather(&classes, 1)?;
         Ok(((picked * weights)?.sum_all()? * (-1.0 / total))?)
     }
 }

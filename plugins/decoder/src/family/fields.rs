@@ -3,7 +3,8 @@
 //! A null counts as a missing key, as in transformers. A family that distinguishes the two uses
 //! [`Fields::optional_size`].
 
-use serde_json::{Map, Value};
+use serde_json::Value;
+use vxf_hf::Account;
 
 /// The reason why a configuration cannot be used.
 pub(crate) enum Problem {
@@ -28,9 +29,9 @@ pub(crate) fn unsupported<T>(key: &str, found: impl std::fmt::Display, instead: 
 /// The largest accepted size; the product of two sizes fits into 64 bits.
 const LARGEST: u64 = u32::MAX as u64;
 
-/// The keys of an object.
+/// The keys of an object, which remembers those that were read.
 #[derive(Clone, Copy)]
-pub(crate) struct Fields<'a>(pub(crate) &'a Map<String, Value>);
+pub(crate) struct Fields<'a>(pub(crate) &'a Account<'a>);
 
 impl<'a> Fields<'a> {
     /// The value of `key`; none for null.
@@ -106,6 +107,15 @@ impl<'a> Fields<'a> {
             None => Ok(()),
             Some(value) if value.as_str().is_some_and(|text| supported.contains(&text)) => Ok(()),
             Some(value) => unsupported(key, value, &format!("it must be {}", supported[0])),
+        }
+    }
+
+    /// A rate of dropout, at least 0 and below 1.
+    pub(crate) fn rate_or(self, key: &str, default: f64) -> Read<f64> {
+        let rate = self.number(key)?.unwrap_or(default);
+        match (0.0..1.0).contains(&rate) {
+            true => Ok(rate),
+            false => broken(key, "at least 0 and below 1", rate),
         }
     }
 

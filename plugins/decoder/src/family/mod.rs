@@ -3,6 +3,9 @@
 //! Defaults are those of transformers for the family, because files omit them.
 
 mod fields;
+mod gemma;
+mod harmless;
+mod layer_types;
 mod llama;
 mod mistral;
 mod opt;
@@ -11,8 +14,10 @@ mod rotary;
 
 use serde_json::Value;
 use vxf_core::{Error, Result};
+use vxf_hf::Account;
 
 use crate::design::{Design, Output, Position};
+use crate::rope::{Rope, Scaling};
 use fields::{Fields, Problem, Read, broken, unsupported};
 
 /// The configuration reader of a family.
@@ -27,6 +32,8 @@ pub(crate) const MISTRAL: Reader = Reader(mistral::design);
 pub(crate) const QWEN2: Reader = Reader(qwen::second);
 /// Qwen3: Llama with a norm on each head's queries and keys.
 pub(crate) const QWEN3: Reader = Reader(qwen::third);
+/// Gemma 3: four norms, scaled embeddings, windows with a rotation of their own.
+pub(crate) const GEMMA3: Reader = Reader(gemma::third);
 /// OPT: layer norms, learned positions, a plain MLP.
 pub(crate) const OPT: Reader = Reader(opt::design);
 
@@ -56,7 +63,8 @@ impl Reader {
         let Some(config) = config.as_object() else {
             return Err(Problem::Broken("is not an object of keys and values".to_owned()));
         };
-        let fields = Fields(config);
+        let account = Account::of(config);
+        let fields = Fields(&account);
         if let Some(quantization) = fields.get("quantization_config") {
             return unsupported(
                 "quantization_config",
@@ -66,7 +74,9 @@ impl Reader {
         }
         let design = (self.0)(fields)?;
         check(&design)?;
-        Ok(design)
+        let mut unknown = account.unread(&harmless::KEYS);
+        unknown.extend(design.unknown);
+        Ok(Design { unknown, ..design })
     }
 }
 
@@ -79,6 +89,13 @@ fn check(design: &Design) -> Read<()> {
     }
     if matches!(design.position, Position::Rotary(_)) && !head_width.is_multiple_of(2) {
         return broken("head_dim", "even", head_width);
+    }
+    if let Position::Rotary(Rope { scaling: Scaling::Long { short, long, .. }, .. }) =
+        &design.position
+        && let Some(list) = [short, long].into_iter().find(|list| list.len() != head_width / 2)
+    {
+        let rule = format!("lists of {} numbers, half the width of a head", head_width / 2);
+        return broken("short_factor` and `long_factor", &rule, list.len());
     }
     Ok(())
 }

@@ -1,29 +1,26 @@
 //! OPT.
 
-use super::fields::{Fields, Problem, Read};
+use super::fields::{Fields, Read};
 use super::{layers, output, padding, shared_width};
 use crate::design::{Biases, Design, Mlp, Names, Norm, Position};
 
 /// Reads the configuration of an OPT.
 pub(super) fn design(fields: Fields<'_>) -> Read<Design> {
     fields.only("activation_function", &["relu"])?;
-    fields.zero("attention_dropout")?;
     fields.zero("layerdrop")?;
     let (width, heads) = (fields.size("hidden_size")?, fields.size("num_attention_heads")?);
     let vocabulary = fields.size("vocab_size")?;
     let bias = fields.flag_or("enable_bias", true)?;
     let norm_first = fields.flag_or("do_layer_norm_before", true)?;
     let without_last = fields.flag_or("_remove_final_layer_norm", false)?;
-    let dropout = fields.number("dropout")?.unwrap_or(0.1);
-    if !(0.0..1.0).contains(&dropout) {
-        let rule = "`dropout` must be at least 0 and below 1";
-        return Err(Problem::Broken(format!("{rule}, got {dropout}")));
-    }
     Ok(Design {
         family: "opt",
         names: Names::OPT,
         width,
         embedding_width: fields.size_or("word_embed_proj_dim", width)?,
+        embedding_scale: None,
+        local_rope: None,
+        query_scale: None,
         inner: fields.size("ffn_dim")?,
         heads,
         kv_heads: heads,
@@ -44,6 +41,8 @@ pub(super) fn design(fields: Fields<'_>) -> Read<Design> {
         biases: Biases { query_key_value: bias, output: bias, mlp: bias },
         output: output(fields, true)?,
         padding: padding(fields, Some(1), vocabulary)?,
-        dropout,
+        dropout: fields.rate_or("dropout", 0.1)?,
+        attention_dropout: fields.rate_or("attention_dropout", 0.0)?,
+        unknown: Vec::new(),
     })
 }

@@ -1,8 +1,7 @@
 //! Qwen2 and Qwen3.
 
-use serde_json::Value;
-
-use super::fields::{Fields, Problem, Read, unsupported};
+use super::fields::{Fields, Read};
+use super::layer_types;
 use super::llama::{self, Defaults};
 use crate::design::{Biases, Design};
 
@@ -35,30 +34,11 @@ pub(super) fn third(fields: Fields<'_>) -> Read<Design> {
 /// The window of each layer: from `layer_types`, or the same for all layers from
 /// `max_window_layers`.
 fn windows(fields: Fields<'_>, layers: usize) -> Read<Vec<Option<usize>>> {
-    let window = match fields.flag_or("use_sliding_window", false)? {
-        true => fields.optional_size("sliding_window", Some(4096))?,
-        false => None,
-    };
-    let Some(types) = fields.get("layer_types") else {
-        let full = fields.count_or("max_window_layers", 28)?;
-        return Ok((0..layers).map(|layer| window.filter(|_| layer >= full)).collect());
-    };
-    let types = types.as_array().map_or(&[][..], Vec::as_slice);
-    if types.len() != layers {
-        let found = types.len();
-        return Err(Problem::Broken(format!(
-            "`layer_types` must name {layers} layers, got {found}"
-        )));
+    let window = fields.optional_size("sliding_window", Some(4096))?;
+    let window = if fields.flag_or("use_sliding_window", false)? { window } else { None };
+    if let Some(windows) = layer_types::windows(fields, layers, window)? {
+        return Ok(windows);
     }
-    types
-        .iter()
-        .map(|kind| match kind.as_str() {
-            Some("full_attention") => Ok(None),
-            Some("sliding_attention") => Ok(window),
-            _ => {
-                let instead = "layers are full_attention or sliding_attention";
-                unsupported("layer_types", Value::clone(kind), instead)
-            }
-        })
-        .collect()
+    let full = fields.count_or("max_window_layers", 28)?;
+    Ok((0..layers).map(|layer| window.filter(|_| layer >= full)).collect())
 }

@@ -114,7 +114,6 @@ fn a_classifier_has_labels() -> vxf_core::Result<()> {
     let weights = Params::new();
     let batch = vxf_testkit::batches::batch(2, 5, 23, &vxf_core::Key::root(1))?;
     let measured = vxf_core::metric::Model { backbone: &*model, weights: &weights };
-    let (rows, columns) = batch.shape();
-    assert_eq!(measured.logits(&batch)?.dims(), [rows, columns, 3]);
+    assert_eq!(measured.logits(&batch)?.dims(), [batch.rows().count(), 3]);
     Ok(())
 }

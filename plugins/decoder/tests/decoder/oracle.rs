@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use vxf_core::metric::Model;
-use vxf_core::{Batch, Key, Params, Result};
+use vxf_core::{Key, Padding, Params, Result};
 use vxf_hf::checkpoint::Checkpoint;
 use vxf_hf::load_backbone;
 use vxf_testkit::batches::Rows;
@@ -80,9 +80,10 @@ fn compare(config: &Value, their_config: &Value, storage: Storage, seed: u64) ->
     let vocabulary = ours.architecture().vocabulary;
     // Always on the CPU, because candle's own models have no kernels elsewhere.
     let batch = Rows::random(2, 9, vocabulary, &key).batch(&Device::Cpu)?;
-    // Whole rows, because theirs does not support padding.
-    let batch = Batch { mask_padding: false, ..batch };
+    // Whole rows: theirs knows no padding.
+    let batch = batch.with_padding(Padding::Seen);
     let logits = Model { backbone: &*ours, weights: &Params::new() }.logits(&batch)?;
+    let logits = batch.rows().padded(&logits)?;
     let mut theirs = theirs(their_config, &wide)?;
     for length in 1..=batch.shape().1 {
         let prefix = batch.tokens.narrow(1, 0, length)?.contiguous()?;

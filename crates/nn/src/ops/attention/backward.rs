@@ -3,48 +3,47 @@
 use rayon::prelude::*;
 use vxf_tensor::vectorised;
 
-use super::dims::Dims;
-use super::tile::{Attention, Scratch, TILE, Tile, padded_transpose, pitch, product};
+use super::tile::{Attention, Sample, Scratch, TILE, Tile, padded_transpose, pitch, product};
 use crate::kernel::{Real, View, dot, worth_sharing};
 
-/// A key head of the backward pass: its index and its parts of dq, dk and dv.
-type Task<'a, T> = (usize, Option<&'a mut [T]>, Option<&'a mut [T]>, Option<&'a mut [T]>);
+/// A key head of the backward pass: its sample, its index and its parts of dq, dk and dv.
+pub(super) struct Task<'a, T> {
+    pub(super) sample: usize,
+    pub(super) kv_head: usize,
+    /// Of all query heads of its group, `[group, len, d]`.
+    pub(super) dq: Option<&'a mut [T]>,
+    pub(super) dk: Option<&'a mut [T]>,
+    pub(super) dv: Option<&'a mut [T]>,
+}
 
 impl Attention {
-    /// The gradients of q, k and v; empty if not needed.
+    /// Adds the gradients of q, k and v to the parts in `tasks`.
+    ///
+    /// One task owns a key head with all its query heads, so that dk and dv are summed in a fixed order,
+    /// whatever the threads do.
     pub(super) fn backward<T: Real>(
         &self,
         (q, k, v): (&[T], &[T], &[T]),
         dy: &[T],
-        need: [bool; 3],
-    ) -> [Vec<T>; 3] {
-        let Dims { batch, heads, kv_heads, len, keys, d, .. } = self.dims;
+        tasks: Vec<Task<'_, T>>,
+    ) {
+        let Self { heads, kv_heads, d, .. } = *self;
         let group = heads / kv_heads;
-        let sizes = [q.len(), k.len(), v.len()];
-        let mut grads: [Vec<T>; 3] =
-            std::array::from_fn(|i| if need[i] { vec![T::ZERO; sizes[i]] } else { Vec::new() });
-        let [dq, dk, dv] = &mut grads;
-        // One task owns a key head with all its query heads, so that dk and dv are summed in a
-        // fixed order, whatever the threads do.
-        let (mut dq, mut dk, mut dv) =
-            (dq.chunks_mut(group * len * d), dk.chunks_mut(keys * d), dv.chunks_mut(keys * d));
-        let tasks: Vec<_> =
-            (0..batch * kv_heads).map(|i| (i, dq.next(), dk.next(), dv.next())).collect();
-
         let scratch = || {
-            let scratch = Scratch::new(&self.dims);
+            let scratch = Scratch::new(self);
             let slopes = scratch.scores.clone();
             (scratch, slopes)
         };
         let run = |(scratch, slopes): &mut (Scratch<T>, Vec<T>), task: Task<'_, T>| {
             let Scratch { scores, transposed: scratch } = scratch;
-            let (index, mut dq, mut dk, mut dv) = task;
-            let (batch, first_head) = (index / kv_heads, index % kv_heads * group);
+            let Task { sample, kv_head, mut dq, mut dk, mut dv } = task;
+            let Sample { sight, row, .. } = self.samples[sample];
+            let (len, first_head) = (sight.len, kv_head * group);
             for (member, first) in
                 (0..group).flat_map(|g| (0..len).step_by(TILE).map(move |t| (g, t)))
             {
                 let rows = TILE.min(len - first);
-                let tile = Tile { batch, head: first_head + member, first, rows };
+                let tile = Tile { sample, head: first_head + member, first, rows };
                 let seen = self.seen(tile);
                 let (width, keys) = (seen.len(), seen.start * d..seen.end * d);
                 let pitch = pitch(width);
@@ -60,7 +59,7 @@ impl Attention {
                     },
                 );
                 let scores = View::strided(scores, rows, width, pitch);
-                let at = ((batch * len + first) * heads + tile.head) * d;
+                let at = ((row + first) * heads + tile.head) * d;
                 let dy = View::strided(&dy[at..], rows, d, heads * d);
                 if let Some(dv) = &mut dv {
                     product(&mut dv[keys.clone()], true, scores.t(), dy);
@@ -68,30 +67,29 @@ impl Attention {
                 if dq.is_none() && dk.is_none() {
                     continue;
                 }
-                product(slopes, false, dy, padded_transpose(scratch, self.context(v, tile)));
+                product(slopes, false, dy, padded_transpose(scratch, self.values(v, tile)));
                 self.through_softmax(scores.data(), slopes, pitch);
                 let slopes = View::strided(slopes, rows, width, pitch);
                 if let Some(dq) = &mut dq {
                     let dq = &mut dq[(member * len + first) * d..][..rows * d];
-                    product(dq, false, slopes, self.context(k, tile));
+                    product(dq, false, slopes, self.keys(k, tile));
                 }
                 if let Some(dk) = &mut dk {
                     product(&mut dk[keys], true, slopes.t(), self.queries(q, tile));
                 }
             }
         };
-        if worth_sharing(batch * heads * len * keys) {
+        if worth_sharing(self.scores()) {
             tasks.into_par_iter().for_each_init(scratch, run);
         } else {
             let mut scratch = scratch();
             tasks.into_iter().for_each(|task| run(&mut scratch, task));
         }
-        grads
     }
 
     /// Turns the gradients of the probabilities `p` into those of the unscaled scores.
     fn through_softmax<T: Real>(&self, p: &[T], slopes: &mut [T], width: usize) {
-        let scale = T::of(self.dims.scale());
+        let scale = T::of(self.scale());
         vectorised!({
             for (p, slopes) in p.chunks_exact(width).zip(slopes.chunks_exact_mut(width)) {
                 let mean = dot(p, slopes);

@@ -61,23 +61,11 @@ impl Dims {
     /// The keys that query `t` sees in a batch row with `length` real keys; `None` if there are
     /// none.
     pub(crate) fn visible(&self, t: usize, length: usize) -> Option<Range<usize>> {
-        let end = self.keys - self.len + t + 1;
-        let start = self.window.map_or(0, |window| end.saturating_sub(window));
-        let shown = start..end.min(length);
-        (!shown.is_empty()).then_some(shown)
+        let Self { len, keys, .. } = *self;
+        Sight { len, keys, length, window: self.window }.visible(t)
     }
 
-    /// The keys that any of the queries `first..first + rows` has a score for.
-    pub(super) fn seen(&self, first: usize, rows: usize, length: usize) -> Range<usize> {
-        // Both ends grow with the query, and queries without keys come after all others.
-        match (self.visible(first, length), self.visible(first + rows - 1, length)) {
-            (Some(first), Some(last)) => first.start..last.end,
-            _ => 0..self.keys,
-        }
-    }
-
-    /// The number of last keys that a query sees.
-    #[cfg(feature = "cuda")]
+    /// How many of the last keys a query sees.
     pub(crate) fn window(&self) -> Option<usize> {
         self.window
     }
@@ -85,5 +73,38 @@ impl Dims {
     /// The factor on scores.
     pub(crate) fn scale(&self) -> f64 {
         1.0 / (self.d as f64).sqrt()
+    }
+}
+
+/// The keys that the queries of one sample see.
+#[derive(Clone, Copy)]
+pub(crate) struct Sight {
+    /// The number of queries; the last one is at the last key.
+    pub(crate) len: usize,
+    /// The number of keys.
+    pub(crate) keys: usize,
+    /// The number of keys that are not hidden.
+    pub(crate) length: usize,
+    /// The number of last keys that a query sees.
+    pub(crate) window: Option<usize>,
+}
+
+impl Sight {
+    /// The keys that query `t` sees; `None` where that is no key at all.
+    pub(crate) fn visible(&self, t: usize) -> Option<Range<usize>> {
+        let end = self.keys - self.len + t + 1;
+        let start = self.window.map_or(0, |window| end.saturating_sub(window));
+        let shown = start..end.min(self.length);
+        (!shown.is_empty()).then_some(shown)
+    }
+
+    /// The keys that one of the queries `first..first + rows` has a score for.
+    pub(super) fn seen(&self, first: usize, rows: usize) -> Range<usize> {
+        // Both ends move on with the query, and a query that sees nothing stands after all that
+        // see something.
+        match (self.visible(first), self.visible(first + rows - 1)) {
+            (Some(first), Some(last)) => first.start..last.end,
+            _ => 0..self.keys,
+        }
     }
 }

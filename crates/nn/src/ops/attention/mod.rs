@@ -1,6 +1,8 @@
 //! Causal attention with grouped key and value heads, in tiles of queries.
 
 mod backward;
+mod cached;
+mod dense;
 mod dims;
 mod tile;
 
@@ -12,8 +14,12 @@ use super::{by_dtype, elements, flat, frozen, fused, gradient, output, same_kind
 use crate::compose;
 use crate::kernel::Real;
 
+use backward::Task;
+pub use cached::{KeyValues, attend_cached};
+pub use dense::{Heads, attend};
 pub(crate) use dims::Dims;
-use tile::Attention;
+use dims::Sight;
+use tile::{Attention, Sample};
 
 /// Attends causally from queries to keys and joins the heads.
 ///
@@ -61,16 +67,65 @@ pub fn attention(
     }
     let (q, lengths) = (q.contiguous()?, all());
     match pitch {
-        Some(pitch) => apply3([&q, k, v], Attention { dims, pitch, lengths }),
+        Some(pitch) => apply3([&q, k, v], Rectangle::new(dims, pitch, &lengths)),
         None => {
-            let op = Attention { dims, pitch: dims.keys * dims.d, lengths };
+            let op = Rectangle::new(dims, dims.keys * dims.d, &lengths);
             apply3([&q, &k.contiguous()?, &v.contiguous()?], op)
         }
     }
 }
 
-/// The stride between heads of `x` `[B, H, S, d]`, if the positions of a head are contiguous and
-/// all heads equally far apart.
+/// The operation over a rectangle of samples.
+struct Rectangle {
+    dims: Dims,
+    attention: Attention,
+}
+
+impl Rectangle {
+    fn new(dims: Dims, pitch: usize, lengths: &[usize]) -> Self {
+        let Dims { heads, kv_heads, len, keys, d, .. } = dims;
+        let sample = |(index, &length): (usize, &usize)| Sample {
+            sight: Sight { len, keys, length, window: dims.window() },
+            row: index * len,
+            q: index * heads * len * d,
+            k: index * kv_heads * pitch,
+            v: index * kv_heads * pitch,
+            pitch,
+        };
+        let samples = lengths.iter().enumerate().map(sample).collect();
+        Self { dims, attention: Attention { heads, kv_heads, d, samples } }
+    }
+
+    /// The gradients of q, k and v, those not needed left empty.
+    fn backward<T: Real>(
+        &self,
+        operands: (&[T], &[T], &[T]),
+        dy: &[T],
+        need: [bool; 3],
+    ) -> [Vec<T>; 3] {
+        let Dims { batch, heads, kv_heads, len, keys, d, .. } = self.dims;
+        let sizes = [operands.0.len(), operands.1.len(), operands.2.len()];
+        let mut grads: [Vec<T>; 3] =
+            std::array::from_fn(|i| if need[i] { vec![T::ZERO; sizes[i]] } else { Vec::new() });
+        let [dq, dk, dv] = &mut grads;
+        let group = heads / kv_heads;
+        let (mut dq, mut dk, mut dv) =
+            (dq.chunks_mut(group * len * d), dk.chunks_mut(keys * d), dv.chunks_mut(keys * d));
+        let task = |index| Task {
+            sample: index / kv_heads,
+            kv_head: index % kv_heads,
+            dq: dq.next(),
+            dk: dk.next(),
+            dv: dv.next(),
+        };
+        let tasks = (0..batch * kv_heads).map(task).collect();
+        self.attention.backward(operands, dy, tasks);
+        grads
+    }
+}
+
+/// Elements from one head to the next of `x` `[B, H, S, d]`, where the positions of a head lie dense
+/// and all heads equally far apart.
 fn pitch(x: &Tensor) -> Option<usize> {
     let [_, heads, keys, d] = *x.dims() else { return None };
     let pitch = x.stride()[1];
@@ -82,7 +137,7 @@ fn reach<'a, T: Real>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [T
     Ok(&storage.as_slice::<T>()?[layout.start_offset()..])
 }
 
-impl CustomOp3 for Attention {
+impl CustomOp3 for Rectangle {
     fn name(&self) -> &'static str {
         "attention"
     }
@@ -99,7 +154,7 @@ impl CustomOp3 for Attention {
         let Dims { batch, heads, len, d, .. } = self.dims;
         by_dtype!(q.dtype(), T => {
             let (k, v) = (reach::<T>(k, k_layout)?, reach(v, v_layout)?);
-            let y = self.forward(elements(q, q_layout)?, k, v);
+            let y = self.attention.forward(elements(q, q_layout)?, k, v);
             Ok(output(y, &Shape::from((batch, len, heads * d))))
         })
     }

@@ -6,26 +6,41 @@ use gemm::Parallelism;
 use rayon::prelude::*;
 use vxf_tensor::vectorised;
 
-use super::dims::Dims;
+use super::dims::Sight;
 use crate::kernel::{
-    LANES, Real, View, add_scaled, exponentiate, fill, matmul_into, transpose, worth_sharing,
+    LANES, Real, View, add_scaled, by_lanes, exponentiate, fill, matmul_into, transpose,
+    worth_sharing,
 };
 
 /// Query rows whose scores are in memory at one time, for each active head.
 pub(super) const TILE: usize = 64;
 
-/// The operation with its sizes and one length for each batch row.
-pub(super) struct Attention {
-    pub(super) dims: Dims,
+/// One sample: the keys that its queries see, and the places of its parts.
+#[derive(Clone, Copy)]
+pub(super) struct Sample {
+    pub(super) sight: Sight,
+    /// Its first row of the result.
+    pub(super) row: usize,
+    /// The offsets of its queries `[heads, len, d]`, keys and values `[kv heads, .., d]`.
+    pub(super) q: usize,
+    pub(super) k: usize,
+    pub(super) v: usize,
     /// The stride between heads of keys, or values.
     pub(super) pitch: usize,
-    pub(super) lengths: Vec<usize>,
 }
 
-/// The queries of one tile: a batch row, a query head and the rows `first..first + rows`.
+/// The sizes and the samples; each has at least one query.
+pub(super) struct Attention {
+    pub(super) heads: usize,
+    pub(super) kv_heads: usize,
+    pub(super) d: usize,
+    pub(super) samples: Vec<Sample>,
+}
+
+/// The queries of one tile: a sample, a query head and the rows `first..first + rows`.
 #[derive(Clone, Copy)]
 pub(super) struct Tile {
-    pub(super) batch: usize,
+    pub(super) sample: usize,
     pub(super) head: usize,
     pub(super) first: usize,
     pub(super) rows: usize,
@@ -48,10 +63,11 @@ pub(super) struct Scratch<T> {
 }
 
 impl<T: Real> Scratch<T> {
-    pub(super) fn new(dims: &Dims) -> Self {
-        let pitch = pitch(dims.keys);
-        let scores = vec![T::ZERO; TILE.min(dims.len) * pitch];
-        Self { scores, transposed: vec![T::ZERO; dims.d * pitch] }
+    pub(super) fn new(of: &Attention) -> Self {
+        let sights = || of.samples.iter().map(|sample| sample.sight);
+        let pitch = pitch(sights().map(|sight| sight.keys).max().unwrap_or(0));
+        let rows = sights().map(|sight| sight.len).max().unwrap_or(0).min(TILE);
+        Self { scores: vec![T::ZERO; rows * pitch], transposed: vec![T::ZERO; of.d * pitch] }
     }
 }
 
@@ -78,22 +94,42 @@ fn hide<T: Real>(vector: &mut [T; LANES], hidden: impl Fn(usize) -> bool) {
 impl Attention {
     /// The keys that a tile has scores for.
     pub(super) fn seen(&self, tile: Tile) -> Range<usize> {
-        self.dims.seen(tile.first, tile.rows, self.lengths[tile.batch])
+        self.samples[tile.sample].sight.seen(tile.first, tile.rows)
     }
 
     /// The rows of a tile's queries.
     pub(super) fn queries<'a, T: Real>(&self, q: &'a [T], tile: Tile) -> View<'a, T> {
-        let Dims { heads, len, d, .. } = self.dims;
-        let at = ((tile.batch * heads + tile.head) * len + tile.first) * d;
-        View::new(&q[at..], tile.rows, d)
+        let Sample { sight, q: start, .. } = self.samples[tile.sample];
+        let at = start + (tile.head * sight.len + tile.first) * self.d;
+        View::new(&q[at..], tile.rows, self.d)
     }
 
-    /// The rows of the keys, or values, that a tile sees.
-    pub(super) fn context<'a, T: Real>(&self, k: &'a [T], tile: Tile) -> View<'a, T> {
-        let Dims { heads, kv_heads, d, .. } = self.dims;
-        let kv_head = tile.batch * kv_heads + tile.head / (heads / kv_heads);
+    /// The rows of the keys that a tile sees.
+    pub(super) fn keys<'a, T: Real>(&self, k: &'a [T], tile: Tile) -> View<'a, T> {
+        self.context(k, self.samples[tile.sample].k, tile)
+    }
+
+    /// The rows of the values that a tile sees.
+    pub(super) fn values<'a, T: Real>(&self, v: &'a [T], tile: Tile) -> View<'a, T> {
+        self.context(v, self.samples[tile.sample].v, tile)
+    }
+
+    fn context<'a, T: Real>(&self, x: &'a [T], start: usize, tile: Tile) -> View<'a, T> {
+        let kv_head = tile.head / (self.heads / self.kv_heads);
         let seen = self.seen(tile);
-        View::new(&k[kv_head * self.pitch + seen.start * d..], seen.len(), d)
+        let at = start + kv_head * self.samples[tile.sample].pitch + seen.start * self.d;
+        View::new(&x[at..], seen.len(), self.d)
+    }
+
+    /// What scores are multiplied by.
+    pub(super) fn scale(&self) -> f64 {
+        1.0 / (self.d as f64).sqrt()
+    }
+
+    /// The number of scores.
+    pub(super) fn scores(&self) -> usize {
+        let of = |sample: &Sample| sample.sight.len * sample.sight.keys;
+        self.heads * self.samples.iter().map(of).sum::<usize>()
     }
 
     /// Fills `scores`, rows of whole vectors, with a tile's unnormalised probabilities, calling `row` for
@@ -106,22 +142,23 @@ impl Attention {
         (q, k): (&[T], &[T]),
         mut row: impl FnMut(usize, &mut [T], T),
     ) {
-        let (q, k) = (self.queries(q, tile), self.context(k, tile));
-        let scale = T::of(self.dims.scale());
+        let (q, k) = (self.queries(q, tile), self.keys(k, tile));
+        let scale = T::of(self.scale());
+        let sight = self.samples[tile.sample].sight;
         let seen = self.seen(tile);
         if tile.rows == 1 {
-            // One query of a decoder: transposing the keys would cost more than the product.
-            let (d, scores) = (self.dims.d, &mut scores[..seen.len()]);
-            vectorised!({
-                fill(scores, &q.data()[..d], &k.data()[..scores.len() * d], 1, d);
+            // One query of a decoder: turning its keys would cost more than the product.
+            let (query, scores) = (&q.data()[..self.d], &mut scores[..seen.len()]);
+            by_lanes!(T, L => vectorised!({
+                fill::<T, L>(scores, query, k, 1);
                 scores.iter_mut().for_each(|score| *score *= scale);
-            });
+            }));
         } else {
             matmul_into(scores, false, scale, q, padded_transpose(scratch, k), Parallelism::None);
         }
         vectorised!({
             for (i, scores) in scores.chunks_exact_mut(pitch(seen.len())).enumerate() {
-                let sum = match self.dims.visible(tile.first + i, self.lengths[tile.batch]) {
+                let sum = match sight.visible(tile.first + i) {
                     Some(shown) => {
                         let (start, end) = (shown.start - seen.start, shown.end - seen.start);
                         // Whole vectors of scores; those of hidden keys are masked.
@@ -146,20 +183,23 @@ impl Attention {
     }
 
     pub(super) fn forward<T: Real>(&self, q: &[T], k: &[T], v: &[T]) -> Vec<T> {
-        let Dims { batch, heads, len, keys, d, .. } = self.dims;
+        let Self { heads, d, .. } = *self;
         let width = heads * d;
-        let mut out = vec![T::ZERO; batch * len * width];
-        let mut tasks = Vec::new();
-        for (row, out) in out.chunks_mut(len * width).enumerate() {
-            let tiles = out.chunks_mut(TILE * width).enumerate();
-            tasks.extend(tiles.map(|(i, out)| (row, i * TILE, out)));
+        let rows = self.samples.iter().map(|sample| sample.sight.len).sum::<usize>();
+        let mut out = vec![T::ZERO; rows * width];
+        let (mut tasks, mut rest) = (Vec::new(), &mut out[..]);
+        for (index, sample) in self.samples.iter().enumerate() {
+            let (own, others) = rest.split_at_mut(sample.sight.len * width);
+            rest = others;
+            let tiles = own.chunks_mut(TILE * width).enumerate();
+            tasks.extend(tiles.map(|(i, out)| (index, i * TILE, out)));
         }
-        let scratch = || (Scratch::new(&self.dims), vec![T::ZERO; TILE.min(len) * d]);
+        let scratch = || (Scratch::new(self), vec![T::ZERO; TILE * d]);
         let run = |(scratch, mixed): &mut (Scratch<T>, Vec<T>),
-                   (batch, first, out): (_, _, &mut [T])| {
+                   (sample, first, out): (_, _, &mut [T])| {
             let rows = out.len() / width;
             for head in 0..heads {
-                let tile = Tile { batch, head, first, rows };
+                let tile = Tile { sample, head, first, rows };
                 let seen = self.seen(tile).len();
                 let scores = &mut scratch.scores[..rows * pitch(seen)];
                 let mut factors = [T::ZERO; TILE];
@@ -171,7 +211,7 @@ impl Attention {
                     |i, _, sum| factors[i] = T::ONE / sum,
                 );
                 let mixed = &mut mixed[..rows * d];
-                let context = self.context(v, tile);
+                let context = self.values(v, tile);
                 if rows == 1 {
                     mixed.fill(T::ZERO);
                     vectorised!({
@@ -193,8 +233,8 @@ impl Attention {
                 });
             }
         };
-        // A key's element costs little compared with a score, but a decoder has few scores.
-        if worth_sharing(batch * heads * len * keys * d.div_ceil(8)) {
+        // An element of a row of a key is little beside a score, but a decoder has few scores.
+        if worth_sharing(self.scores() * d.div_ceil(8)) {
             tasks.into_par_iter().for_each_init(scratch, run);
         } else {
             let mut scratch = scratch();

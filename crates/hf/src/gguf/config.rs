@@ -1,0 +1,81 @@
+//! The `config.json` that belongs to the metadata of a GGUF file.
+
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+use vxf_untrusted::gguf::{Gguf, header};
+
+/// The architecture of a file.
+///
+/// # Errors
+/// When the file does not say.
+pub(super) fn architecture(metadata: &Map<String, Value>) -> Result<&str, String> {
+    let named = metadata.get("general.architecture").and_then(Value::as_str);
+    named.ok_or_else(|| "has no `general.architecture`".to_owned())
+}
+
+/// The configuration of the model in `file`.
+///
+/// # Errors
+/// When the architecture is not supported, or a size is missing.
+pub(super) fn of(file: &Path) -> Result<Value, String> {
+    let Gguf { metadata, tensors } = header(file)?;
+    let architecture = architecture(&metadata)?;
+    let model_type = match architecture {
+        "llama" | "qwen2" | "qwen3" => architecture,
+        "gemma3" => "gemma3_text",
+        other => {
+            return Err(format!(
+                "has the architecture {other}; supported are llama, qwen2, qwen3 and gemma3"
+            ));
+        }
+    };
+    let entry = |key: &str| metadata.get(&format!("{architecture}.{key}")).cloned();
+    let needed = |key: &str| entry(key).ok_or_else(|| format!("has no `{architecture}.{key}`"));
+    let shape = |name: &str| tensors.get(name).map(|tensor| tensor.shape.as_slice());
+    let vocabulary = shape("token_embd.weight").and_then(|shape| shape.first().copied());
+    let mut config = json!({
+        "model_type": model_type,
+        "hidden_size": needed("embedding_length")?,
+        "intermediate_size": needed("feed_forward_length")?,
+        "num_hidden_layers": needed("block_count")?,
+        "num_attention_heads": needed("attention.head_count")?,
+        "num_key_value_heads": entry("attention.head_count_kv"),
+        "head_dim": entry("attention.key_length").or_else(|| entry("rope.dimension_count")),
+        "max_position_embeddings": needed("context_length")?,
+        "rms_norm_eps": needed("attention.layer_norm_rms_epsilon")?,
+        "vocab_size": vocabulary.ok_or("has no tensor `token_embd.weight`")?,
+        "tie_word_embeddings": !tensors.contains_key("output.weight"),
+        "sliding_window": entry("attention.sliding_window"),
+        "bos_token_id": metadata.get("tokenizer.ggml.bos_token_id"),
+        "eos_token_id": metadata.get("tokenizer.ggml.eos_token_id"),
+    });
+    let theta = entry("rope.freq_base").unwrap_or(json!(10_000.0));
+    config["rope_parameters"] = match entry("rope.scaling.type").as_ref().and_then(Value::as_str) {
+        None | Some("none") => json!({ "rope_type": "default", "rope_theta": theta }),
+        Some(kind @ ("linear" | "yarn")) => json!({
+            "rope_type": kind,
+            "rope_theta": theta,
+            "factor": needed("rope.scaling.factor")?,
+            "original_max_position_embeddings": entry("rope.scaling.original_context_length"),
+        }),
+        Some(other) => {
+            return Err(format!("has the rotary scaling {other}, which is not supported"));
+        }
+    };
+    if model_type == "llama" {
+        let biases = |part: &str| tensors.contains_key(&format!("blk.0.{part}.bias"));
+        config["attention_bias"] = json!(biases("attn_q"));
+        config["mlp_bias"] = json!(biases("ffn_up"));
+    }
+    if model_type == "gemma3_text" {
+        config["rope_parameters"] = json!({
+            "full_attention": { "rope_type": "default", "rope_theta": theta },
+            "sliding_attention": { "rope_type": "default", "rope_theta": 10_000.0 },
+        });
+    }
+    if let Some(config) = config.as_object_mut() {
+        config.retain(|_, value| !value.is_null());
+    }
+    Ok(config)
+}
