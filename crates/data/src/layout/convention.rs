@@ -46,7 +46,7 @@ pub(super) fn splits(files: &[String], directory: &str) -> Result<Splits, String
     // Beside files of other formats, tables are notes or indices.
     let is_table =
         |file: &&String| matches!(Format::of(name_of(file)), Some(Format::Csv | Format::Tsv));
-    let data = match data.iter().all(|file| is_table(file)) {
+    let data = match data.iter().all(is_table) {
         true => data,
         false => data.into_iter().filter(|file| !is_table(file)).collect(),
     };
