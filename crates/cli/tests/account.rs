@@ -110,7 +110,8 @@ fn a_variable_of_a_template_that_nothing_defines_is_reported() {
 
 /// An adapter for the model, made by training one.
 fn adapter(place: &Place) {
-    place.vxf(&["run", "recipe.toml", "--stage", "alignment", "--output-dir", "runs/one"]).ok();
+    let run = ["run", "recipe.toml", "--stage", "alignment", "--output-dir", "runs/one"];
+    place.vxf(&[&run[..], &["--defense", "sft"]].concat()).ok();
     place.vxf(&["export", "runs/one/sft/aligned/1", "--adapter", "--output-dir", "adapter"]).ok();
 }
 
@@ -125,7 +126,7 @@ fn an_unknown_key_of_an_adapter_is_reported() {
     };
     let told = generate(&place);
     told.ok();
-    assert!(told.stderr.contains("merged into its base model"), "{}", told.stderr);
+    assert!(told.stderr.contains("merged into its base"), "{}", told.stderr);
     assert!(!told.stderr.contains("warning"), "{}", told.stderr);
     place.edit(&config, |config| config["brand_new"] = json!(3));
     warns(&generate(&place), &["adapter_config.json", "`brand_new`"]);
@@ -142,13 +143,18 @@ fn columns_and_keys_of_turns_that_nothing_reads_are_reported() {
     ];
     let text: String = rows.iter().map(|row| format!("{row}\n")).collect();
     place.write("rows.jsonl", &text);
-    let data = "--set=data.alignment={path = \"rows.jsonl\"}";
-    let told = place.vxf(&["validate", "recipe.toml", data]);
+    // The first set of the recipe, without its choice of a split and of rows.
+    let text = common::RECIPE.lines().map(|line| match line.starts_with("alignment =") {
+        true => "alignment = { path = \"rows.jsonl\" }\n".to_owned(),
+        false => format!("{line}\n"),
+    });
+    place.write("recipe.toml", &text.collect::<String>());
+    let told = place.vxf(&["validate", "recipe.toml"]);
     assert!(told.ok().contains("the columns `is_safe`, `brand_new` are not read"), "{told:?}");
     let turn = |role: &str| json!({ "role": role, "content": "x", "brand_new": 1, "id": 7 });
     let row = json!({ "messages": [turn("user"), turn("assistant")] });
     place.write("rows.jsonl", &format!("{row}\n"));
-    let told = place.vxf(&["validate", "recipe.toml", data]);
+    let told = place.vxf(&["validate", "recipe.toml"]);
     assert!(told.ok().contains("the keys `brand_new` of turns are unknown"), "{told:?}");
 }
 

@@ -63,13 +63,13 @@ impl Outline {
         self.locations.get(module).copied().unwrap_or_default()
     }
 
-    /// Checks that every name in `target_modules` is that of a layer. The default list may name more,
-    /// because it serves several families.
+    /// Checks that every name in `target_modules` is that of a layer, here or in another family: a list
+    /// may serve several.
     fn all_match(&self, lora: &Lora) -> Result<()> {
-        if lora.target_modules == Lora::default().target_modules {
-            return Ok(());
-        }
         let matches = |target: &&String| {
+            if LAYERS.contains(&target.as_str()) {
+                return true;
+            }
             let one = Lora { target_modules: vec![(*target).clone()], ..lora.clone() };
             self.linears.iter().any(|module| one.targets(module))
         };
@@ -126,6 +126,22 @@ impl Outline {
         Ok(all)
     }
 }
+
+/// The names of linear layers in all families.
+const LAYERS: [&str; 12] = [
+    "q_proj",
+    "k_proj",
+    "v_proj",
+    "o_proj",
+    "up_proj",
+    "down_proj",
+    "gate_proj",
+    "out_proj",
+    "fc1",
+    "fc2",
+    "project_in",
+    "project_out",
+];
 
 /// A registered model family.
 pub struct BackboneEntry {

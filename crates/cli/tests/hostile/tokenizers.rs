@@ -226,6 +226,10 @@ pub(crate) fn vocabulary(place: &Path) -> Format {
     llama(place, u64::MAX);
     let whole: Value = serde_json::from_slice(&specimen(place, "tokenizer.json")).expect("JSON");
     std::fs::remove_file(place.join("tokenizer.json")).expect("it was there");
+    let name = "tokenizer_config.json";
+    let mut settings: Value = serde_json::from_slice(&specimen(place, name)).expect("JSON");
+    settings["tokenizer_class"] = json!("GPT2Tokenizer");
+    std::fs::write(place.join(name), settings.to_string()).expect("written");
     std::fs::write(place.join("merges.txt"), "#version: 0.2\na n\ne r\n").expect("written");
     let mut vocabulary = whole["model"]["vocab"].clone();
     (vocabulary["an"], vocabulary["er"]) = (json!(259), json!(260));

@@ -52,7 +52,7 @@ pub(super) fn turns(list: &Value, unknown: &mut BTreeSet<String>) -> Result<Vec<
                 .map_err(|error| format!("turns are a list; this text is not one: {error}"))?;
             &inner
         }
-        other => return Err(format!("turns are a list, not {}", kind(other))),
+        other => return Err(format!("the turns are {}, not a list", kind(other))),
     };
     let turns = list.iter().enumerate().map(|(number, turn)| {
         message(turn, unknown).map_err(|problem| format!("turn {}: {problem}", number + 1))
@@ -66,9 +66,8 @@ pub(super) fn is_list(text: &str) -> bool {
 }
 
 fn message(turn: &Value, unknown: &mut BTreeSet<String>) -> Result<Message, String> {
-    let Value::Object(turn) = turn else {
-        return Err(format!("a turn is an object, not {}", kind(turn)));
-    };
+    let none = serde_json::Map::new();
+    let turn = turn.as_object().unwrap_or(&none);
     let account = Account::of(turn);
     let part = |keys: [&'static str; 2]| {
         let found = keys.into_iter().find_map(|key| Some((key, account.get(key)?)));
@@ -119,7 +118,9 @@ fn content_of(content: &Value) -> Result<String, String> {
             .iter()
             .map(|part| {
                 let text = part.get("text").and_then(Value::as_str);
-                text.ok_or_else(|| format!("a part of it is not text: {}", excerpt(part)))
+                text.ok_or_else(|| {
+                    format!("a part of its content is not a text: {}", excerpt(part))
+                })
             })
             .collect(),
         other => Err(format!("its content is {}, not a text", kind(other))),

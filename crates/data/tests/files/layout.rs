@@ -125,7 +125,7 @@ fn ambiguous_selections_are_errors() {
             json!({}),
             &["more than one format", "train.json, train.jsonl"],
         ),
-        (&["train.csv", "notes.txt"], json!({}), &["no .jsonl", "notes.txt, train.csv"]),
+        (&["train.xlsx", "notes.txt"], json!({}), &["no .jsonl", "notes.txt, train.xlsx"]),
         (&[], json!({}), &["empty"]),
     ] {
         let files: Vec<_> = files.iter().map(|name| (*name, file(0))).collect();

@@ -215,7 +215,7 @@ fn nested_turns_become_lists_of_objects() {
     let problems: Vec<_> = loaded.origin.bad_rows.iter().map(|bad| bad.problem.as_str()).collect();
     assert_says(
         &problems.join("\n"),
-        &["are null", "no answer", "turn 1: it has no `role`", "turn 1: `role` is null"],
+        &["the turns are null", "no answer", "turn 1: it has no `role`", "turn 1: `role` is null"],
     );
     assert_says(&loaded.origin.bad_rows[0].place, &["nulls.parquet, row 1"]);
 }

@@ -103,7 +103,9 @@ fn truncated_or_overlong_documents_are_errors() {
 
 #[test]
 fn errors_of_unsupported_files_say_what_to_do() {
-    assert_says(&fault("a.csv", b"a,b", json!({})), &["`csv`", "convert it", ".jsonl"]);
+    assert_says(&fault("a.xlsx", b"a,b", json!({})), &["`xlsx`", "convert it", ".jsonl"]);
+    assert_says(&fault("a.arrow", b"?", json!({})), &["save_to_disk", "load_from_disk", "to_json"]);
+    assert_says(&fault("a.csv", b"a,b", json!({})), &["there are no rows"]);
     assert_says(&fault("a.jsonl.xz", b"?", json!({})), &["`xz`", "unpack it"]);
     assert_says(&fault("a", b"?", json!({})), &["no ending", "rename it"]);
     assert_says(&fault("a.jsonl", b"", json!({})), &["the file is empty"]);

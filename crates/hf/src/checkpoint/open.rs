@@ -35,10 +35,10 @@ pub(super) fn directory(path: &Path) -> Result<Base> {
         return Err(fail(path, format!("is an adapter, not a model; {layout}")));
     }
     let origin = path.display().to_string();
+    let config = json(&path.join("config.json"), SMALL, &format!("; {layout}"))?;
     let Some((name, format, indexed)) = weights(path) else {
         return Err(fail(path, elsewhere::what_is_there(path, &CANDIDATES.map(|(name, ..)| name))));
     };
-    let config = json(&path.join("config.json"), SMALL, &format!("; {layout}"))?;
     let file = path.join(name);
     if !indexed {
         let shard = Shard::open(&file)?;

@@ -139,19 +139,18 @@ fn unsupported_settings_are_named_with_their_values() {
     for (config, key, value, texts) in [
         (llama(), "hidden_act", json!("gelu"), vec!["hidden_act", "gelu", "silu"]),
         (opt(), "activation_function", json!("gelu"), vec!["activation_function", "gelu", "relu"]),
-        (llama(), "attention_dropout", json!(0.1), vec!["attention_dropout", "0.1"]),
         (opt(), "layerdrop", json!(0.2), vec!["layerdrop", "0.2"]),
         (
             llama(),
             "rope_scaling",
-            json!({ "type": "dynamic", "factor": 2.0 }),
-            vec!["rope_scaling", "dynamic", "llama3"],
+            json!({ "type": "ntk", "factor": 2.0 }),
+            vec!["rope_scaling", "ntk", "llama3", "yarn"],
         ),
         (
             qwen3(),
             "rope_parameters",
-            json!({ "rope_type": "yarn", "factor": 4.0 }),
-            vec!["rope_parameters", "yarn"],
+            json!({ "rope_type": "axial", "factor": 4.0 }),
+            vec!["rope_parameters", "axial"],
         ),
         (
             qwen3(),

@@ -191,17 +191,11 @@ fn unsupported_settings_are_refused_by_name() {
     for (key, value) in [
         ("peft_type", json!("IA3")),
         ("peft_type", json!(null)),
-        ("rank_pattern", json!({ "q_proj": 4 })),
         ("alpha_pattern", json!({ "q_proj": 4 })),
-        ("modules_to_save", json!(["lm_head"])),
-        ("use_dora", json!(true)),
-        ("fan_in_fan_out", json!(true)),
-        ("bias", json!("all")),
         ("lora_bias", json!(true)),
         ("layer_replication", json!([[0, 1]])),
         ("trainable_token_indices", json!([3])),
         ("init_lora_weights", json!("pissa")),
-        ("a_key_of_tomorrow", json!("on")),
         ("r", json!("eight")),
         ("r", json!(0)),
         ("lora_alpha", json!(null)),
@@ -210,6 +204,16 @@ fn unsupported_settings_are_refused_by_name() {
             changed(&on(&["q_proj"]), json!({ key: value }), |name, it| Some((name, it)));
         refusal(&directory, &[key, "adapter_config.json"]);
     }
+    let unknown = changed(&on(&["q_proj"]), json!({ "a_key_of_tomorrow": "on" }), |name, it| {
+        Some((name, it))
+    });
+    let read = peft::Adapter::read(unknown.path(), DType::F32, &Device::Cpu).expect("read");
+    assert!(read.remarks[0].contains("`a_key_of_tomorrow`"), "{:?}", read.remarks);
+    let dora = changed(&on(&["q_proj"]), json!({ "use_dora": true }), |name, it| Some((name, it)));
+    refusal(&dora, &["adapter_model.safetensors", "lora_magnitude_vector", "use_dora"]);
+    let ranks = json!({ "rank_pattern": { "q_proj": 4 } });
+    let ranks = changed(&on(&["q_proj"]), ranks, |name, it| Some((name, it)));
+    refusal(&ranks, &["adapter_model.safetensors", "`r` = 4"]);
     let dropout = json!({ "lora_dropout": 1.5 });
     refusal(&changed(&on(&["q_proj"]), dropout, |name, it| Some((name, it))), &["dropout"]);
 }
@@ -229,8 +233,8 @@ fn tensors_that_do_not_form_an_adapter_are_named() {
     refusal(&changed(&lora, json!({}), |_, _| None), &[file, "no tensors"]);
     let rank = changed(&lora, json!({ "r": 3 }), |name, it| Some((name, it)));
     refusal(&rank, &[file, first, "[2, 12]", "rank `r` = 3"]);
-    let strange = |name: String, it: Tensor| Some((name.replace("lora_A", "lora_embedding_A"), it));
-    refusal(&changed(&lora, json!({}), strange), &[file, "lora_embedding_A"]);
+    let strange = |name: String, it: Tensor| Some((name.replace("lora_A", "lora_strange_A"), it));
+    refusal(&changed(&lora, json!({}), strange), &[file, "lora_strange_A", "merge it with peft"]);
     let whole = |name: String, it: Tensor| Some((name, it.to_dtype(DType::I64).expect("a cast")));
     refusal(&changed(&lora, json!({}), whole), &[file, first, "F32"]);
     let infinite = |name: String, it: Tensor| Some((name, (it / 0.0).expect("a division")));
