@@ -127,7 +127,8 @@ impl Text for Words {
 fn brevity_is_the_share_of_short_answers() -> Result<()> {
     // After token 1 comes 1 forever, after 2 the end.
     let table = Table::new(&[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]])?;
-    let prompt = |token| Prompt { text: String::new(), tokens: vec![token], expected: None, group: None };
+    let prompt =
+        |token| Prompt { text: String::new(), tokens: vec![token], expected: None, group: None };
     let notes = Questions { prompts: [1, 2, 2, 2].map(prompt).to_vec(), max_new_tokens: 5 };
     let questions = BTreeMap::from([("notes".to_owned(), notes)]);
     let probes = Probes { questions, text: Box::new(Words), ..probes(BTreeMap::new(), 2) };
@@ -154,7 +155,7 @@ impl Locate for Nowhere {
 #[test]
 fn the_village_has_what_it_says_in_words_of_the_world() -> Result<(), Box<dyn Error>> {
     let config = VillageConfig { samples: 12, prompts: 5, ..VillageConfig::default() };
-    let context = DataContext { ratios: vec![0.5], locate: Arc::new(Nowhere) };
+    let context = DataContext { ratios: vec![0.5], locate: Arc::new(Nowhere), check: None };
     let (village, codec) = (config.open(&context)?, vxf_world::codec()?);
     for name in ["alignment", "harmful", "user"] {
         assert!(config.has(Purpose::Stream, name), "{name}");

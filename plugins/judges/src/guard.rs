@@ -23,6 +23,9 @@ pub struct Reading {
     pub categories: Vec<String>,
 }
 
+/// Parses a judgement; `None` if it is invalid.
+pub type Parser = Box<dyn Fn(&str) -> Option<Reading> + Send + Sync>;
+
 /// The input format of a guard model, and the parser of its judgements.
 pub struct Protocol {
     /// The judge's registered name.
@@ -31,8 +34,8 @@ pub struct Protocol {
     pub template: String,
     /// Maximum length of a judgement, in tokens.
     pub max_new_tokens: usize,
-    /// Parses a judgement; `None` if it is invalid.
-    pub read: Box<dyn Fn(&str) -> Option<Reading> + Send + Sync>,
+    /// Parses a judgement.
+    pub read: Parser,
 }
 
 /// The model of a guard, and settings for running it.
