@@ -74,8 +74,8 @@ vxf_core::config! {
 
 /// Caveats for readers of results on Vaccine.
 const OF_VACCINE: [&str; 3] = [
-    "Vaccine does not beat EWC or KL in this world: plain alignment with `--fine-tune-defense ewc` \
-     or `kl` holds the harmful score lower still.",
+    "Vaccine does not beat EWC in this world: plain alignment with `--fine-tune-defense ewc` has a \
+     lower harmful score, at some points less accuracy.",
     "Vaccine costs help: before the user's stage it refuses more harmless requests than plain \
      alignment does, and it costs a little accuracy.",
     "Absolute drift (`--full`) compares models of different scale, as Vaccine enlarges activations; \
