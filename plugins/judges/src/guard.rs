@@ -24,7 +24,7 @@ pub struct Reading {
 }
 
 /// Parses a judgement; `None` if it is invalid.
-pub type Parser = Box<dyn Fn(&str) -> Option<Reading> + Send + Sync>;
+pub(crate) type Parser = Box<dyn Fn(&str) -> Option<Reading> + Send + Sync>;
 
 /// The input format of a guard model, and the parser of its judgements.
 pub struct Protocol {
