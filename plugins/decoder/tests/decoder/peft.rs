@@ -36,7 +36,7 @@ fn what_is_written_is_read() -> Result<()> {
         Lora::default(),
         Lora { rank: 3, alpha: 6.5, dropout: 0.0, use_rslora: true, ..Lora::default() },
         on(&["v_proj", "down_proj", "fc1", "out_proj", "project_in"]),
-        on(&["model.layers.1.self_attn.v_proj", "k_proj"]),
+        on(&["layers.1.self_attn.v_proj", "k_proj"]),
     ];
     for (name, config) in shapes::all() {
         for lora in &settings {
