@@ -25,7 +25,7 @@ fn exactly_these_names_are_registered() {
         "perplexity",
     ];
     assert_eq!(names("metrics"), metrics);
-    assert_eq!(names("backbones"), ["llama", "mistral", "opt", "qwen2", "qwen3"]);
+    assert_eq!(names("backbones"), ["gemma3", "llama", "mistral", "opt", "qwen2", "qwen3"]);
     let judges = [
         "file",
         "guard",

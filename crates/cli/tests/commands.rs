@@ -26,7 +26,7 @@ fn the_shipped_program_has_exactly_these() {
         "perplexity",
     ];
     assert_eq!(names("metrics"), metrics);
-    assert_eq!(names("backbones"), ["llama", "mistral", "opt", "qwen2", "qwen3"]);
+    assert_eq!(names("backbones"), ["gemma3", "llama", "mistral", "opt", "qwen2", "qwen3"]);
     let judges = [
         "file",
         "guard",
