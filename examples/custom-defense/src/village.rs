@@ -28,6 +28,7 @@ impl VillageConfig {
         WorldData {
             task: self.task,
             alignment_samples: self.samples,
+            benign_share: 0.0,
             user_samples: self.samples,
             alignment_probe: self.samples,
             harmful_test: self.prompts,
