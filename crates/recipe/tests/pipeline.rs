@@ -210,6 +210,16 @@ fn a_resolved_recipe_resolves_to_itself() {
     }
 }
 
+/// The embedded world is the default source, and can be named like any other.
+#[test]
+fn the_world_can_be_named_as_the_source() {
+    let toml = |text: &str| experiment(text).toml();
+    assert_eq!(toml("[data]\nsource = \"world\"\n"), toml(""));
+    let named = "[data]\nsource = \"world\"\nprofile = \"paper\"\nuser_samples = 40\n";
+    assert_eq!(toml(named), toml("[world]\nprofile = \"paper\"\nuser_samples = 40\n"));
+    assert!(refusal("[data]\nsource = \"world\"\n[world]\nuser_samples = 40\n").contains("data"));
+}
+
 #[test]
 fn a_composition_has_at_most_one_gradient_maker() {
     for (section, stage) in [("defense", "vaccine+sft"), ("fine_tune_defense", "ewc+untouched+kl")]

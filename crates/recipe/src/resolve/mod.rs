@@ -53,7 +53,13 @@ pub fn resolve(layer: Layer) -> Result<Recipe> {
     let layer = layer.spelled_out()?;
     known_version(&layer)?;
     // A source's settings decide other defaults, so it is read before and after they are applied.
-    let defaults = data(&layer)?.config.defaults();
+    let mut defaults = data(&layer)?.config.defaults();
+    // A source that `data` names has its settings there.
+    if layer.get("data").is_some()
+        && let Some(own) = defaults.shift_remove("world")
+    {
+        defaults.insert("data".to_owned(), own);
+    }
     let layer = layer.over(Layer::of(defaults, &Place::Default));
     let data = data(&layer)?;
 
