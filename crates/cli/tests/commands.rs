@@ -8,46 +8,12 @@ use common::Place;
 use serde_json::{Value, json};
 
 #[test]
-fn the_shipped_program_has_exactly_these() {
-    let value = Place::new().vxf(&["list", "--json"]).json();
-    let names = |kind: &str| {
-        let entries = value[kind].as_array().expect("a list").iter();
-        entries.map(|entry| entry["name"].as_str().expect("a name").to_owned()).collect::<Vec<_>>()
-    };
-    assert_eq!(names("defenses"), ["ewc", "kl", "none", "random", "sft", "vaccine"]);
-    assert_eq!(names("perturbers"), ["gaussian", "none", "vaccine"]);
-    let metrics = [
-        "accuracy",
-        "alignment-loss",
-        "drift",
-        "harmful-score",
-        "helpfulness",
-        "over-refusal",
-        "perplexity",
-    ];
-    assert_eq!(names("metrics"), metrics);
-    assert_eq!(names("backbones"), ["gemma3", "llama", "mistral", "opt", "qwen2", "qwen3"]);
-    let judges = [
-        "file",
-        "guard",
-        "harmbench",
-        "llama-guard-3",
-        "moderation",
-        "qwen3guard",
-        "refusal",
-        "wildguard",
-        "world",
-    ];
-    assert_eq!(names("judges"), judges);
-    assert_eq!(value["schema_version"], 2);
-}
-
-#[test]
 fn lists_are_readable() {
     let place = Place::new();
     let told = place.vxf(&["list", "defenses"]);
     assert!(told.ok().contains("vaccine") && !told.stdout.contains("gaussian"), "{}", told.stdout);
     place.vxf(&["list", "everything"]).fails(2, &["everything"]);
+    assert_eq!(place.vxf(&["list", "--json"]).json()["schema_version"], 2);
 }
 
 #[test]

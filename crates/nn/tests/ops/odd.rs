@@ -198,7 +198,7 @@ fn layers_side_by_side() -> Result<()> {
     Ok(())
 }
 
-/// An output that nobody reads changes no gradient.
+/// Gradients do not depend on outputs that are not used.
 #[test]
 fn unread_outputs_have_their_gradients() -> Result<()> {
     let mut source = Source::new(32);
