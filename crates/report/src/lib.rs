@@ -10,6 +10,7 @@ pub mod figures;
 pub mod layout;
 mod record;
 pub mod samples;
+pub mod summary;
 pub mod table;
 #[cfg(test)]
 mod testing;

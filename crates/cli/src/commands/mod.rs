@@ -18,7 +18,7 @@ pub(crate) mod verify;
 
 use vxf_recipe::Experiment;
 use vxf_report::table::Shown;
-use vxf_report::{Layout, Record, detail, doubts, table, verdict};
+use vxf_report::{Layout, Record, detail, doubts, summary, table};
 use vxf_run::measure::health;
 
 /// What an experiment found: the result in a sentence, the table, metrics in full, doubts.
@@ -29,7 +29,7 @@ pub(crate) fn results(
     full: bool,
 ) -> String {
     let found = health::doubts(records);
-    let mut text = verdict::summary(layout, records, &found);
+    let mut text = summary::summary(layout, records, &found);
     if !text.is_empty() {
         text.push('\n');
     }

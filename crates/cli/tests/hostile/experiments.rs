@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use vxf_builtins as _;
 use vxf_recipe::{Experiment, Layer, Place};
 use vxf_report::table::Shown;
-use vxf_report::{RunId, detail, samples, table, verdict};
+use vxf_report::{RunId, detail, samples, summary, table};
 use vxf_run::execute::Silent;
 use vxf_run::measure::health;
 use vxf_run::store::checkpoints::{Checkpoints, Identity};
@@ -123,7 +123,7 @@ fn open(root: &Path, manifest: &Manifest, recipe: &Experiment) -> Result<(), Str
         Err(error) => told(Err(shown(error))),
         Ok(records) => {
             table::comparison(&graph.layout, &records, &Shown::default());
-            verdict::summary(&graph.layout, &records, &[]);
+            summary::summary(&graph.layout, &records, &[]);
             detail::of_metric(&graph.layout, &records, "drift");
             health::doubts(&records);
             // The losses in a record may well be in doubt.
