@@ -13,8 +13,40 @@ fn exactly_these_names_are_registered() {
         let entries = list[kind].as_array().expect("a list");
         entries.iter().map(|entry| entry["name"].as_str().expect("a name").to_owned()).collect()
     };
-    assert_eq!(names("defenses"), ["ewc", "kl", "none", "random", "sft", "vaccine"]);
-    assert_eq!(names("perturbers"), ["gaussian", "none", "vaccine"]);
+    let defenses = [
+        "asft",
+        "booster",
+        "bso",
+        "constrained-sft",
+        "ctrap",
+        "ema",
+        "ewc",
+        "freeze",
+        "kl",
+        "lat",
+        "ldifs",
+        "lisa",
+        "lox",
+        "none",
+        "oasis",
+        "panacea",
+        "random",
+        "safegrad",
+        "safeinstr",
+        "safelora",
+        "sam",
+        "sft",
+        "t-vaccine",
+        "tar",
+        "vaccine",
+        "vlguard",
+        "wise-ft",
+    ];
+    assert_eq!(names("defenses"), defenses);
+    assert_eq!(
+        names("perturbers"),
+        ["gaussian", "lat", "none", "oasis", "sam", "t-vaccine", "vaccine"]
+    );
     let metrics = [
         "accuracy",
         "alignment-loss",
@@ -32,11 +64,12 @@ fn exactly_these_names_are_registered() {
         "harmbench",
         "llama-guard-3",
         "moderation",
+        "proxy",
         "qwen3guard",
         "refusal",
         "wildguard",
         "world",
     ];
     assert_eq!(names("judges"), judges);
-    assert_eq!(names("sources"), ["files", "world"]);
+    assert_eq!(names("sources"), ["files", "proxy", "world"]);
 }

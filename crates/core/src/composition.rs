@@ -1,8 +1,12 @@
 //! Several methods in one stage: one makes the gradient, the others adjust it, follow the weights or
 //! edit them at the end.
 
+use std::collections::BTreeSet;
+
+use candle_core::Tensor;
 use serde_json::{Map, Value};
 
+use crate::backbone::Parameter;
 use crate::defense::{Defense, State};
 use crate::perturber::Perturber;
 use crate::step::Step;
@@ -58,13 +62,21 @@ impl Defense for Composition {
             Some(member) => member.method.gradients(inner, step)?,
             None => {
                 let perturbation = inner.perturb(step)?;
-                step.gradients(&perturbation)?
+                let query = step.on_main().perturbed(&perturbation);
+                query.of(&|parameter| !self.freezes(parameter)).gradients()?
             }
         };
         for member in self.members.iter_mut().filter(|member| !member.makes) {
             gradients = member.method.adjust(gradients, step)?;
         }
-        Ok(gradients)
+        let frozen = step.parameters().iter().filter(|parameter| self.freezes(parameter));
+        let frozen: BTreeSet<_> = frozen.map(|parameter| parameter.name.as_str()).collect();
+        let trains = |(name, _): &(String, Tensor)| !frozen.contains(name.as_str());
+        Ok(gradients.into_iter().filter(trains).collect())
+    }
+
+    fn freezes(&self, parameter: &Parameter) -> bool {
+        self.members.iter().any(|member| member.method.freezes(parameter))
     }
 
     fn after_step(&mut self, step: &mut Step<'_>) -> Result<()> {

@@ -214,12 +214,31 @@ pub struct Column {
     pub of_aligned: bool,
     /// Whether it belongs in every table, and not only in a full one.
     pub standard: bool,
+    /// How the sentences of a report read it, if they do.
+    pub reading: Option<Reading>,
+}
+
+/// How the sentences of a report read a figure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// Methods are compared by it. The first such figure of an experiment gives the report's first
+    /// sentence and its family of tests.
+    Compared,
+    /// A rate that a defence should keep: named as a method's price. A model with less than half of the
+    /// best one's is in doubt, for this reason.
+    Kept(&'static str),
+    /// A share of answers, in percent, that tell nothing. A model with more than half of them is in doubt,
+    /// for this reason.
+    Unclear(&'static str),
+    /// A figure that stays of one size in working models. A model with ten times the least one's is in
+    /// doubt, for this reason.
+    Bounded(&'static str),
 }
 
 impl Column {
     /// A figure of every model that belongs in every table.
     pub const fn standard(figure: &'static str, header: &'static str, decimals: usize) -> Self {
-        Self { figure, header, decimals, of_aligned: true, standard: true }
+        Self { figure, header, decimals, of_aligned: true, standard: true, reading: None }
     }
 
     /// A figure of every model that is shown in full tables, and where its metric was asked for.
@@ -230,6 +249,11 @@ impl Column {
     /// The same, of models that a user has fine-tuned.
     pub const fn of_users(self) -> Self {
         Self { of_aligned: false, ..self }
+    }
+
+    /// The same, read so by the sentences of a report.
+    pub const fn with_reading(self, reading: Reading) -> Self {
+        Self { reading: Some(reading), ..self }
     }
 }
 

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::backbone::Parameter;
 use crate::perturber::Perturber;
 use crate::step::Step;
 use crate::{Error, Gradients, Params, Result};
@@ -105,6 +106,15 @@ pub trait Defense: Send {
     /// weights out.
     fn adjust(&mut self, gradients: Gradients, _step: &mut Step<'_>) -> Result<Gradients> {
         Ok(gradients)
+    }
+
+    /// Whether this trained weight stays as it is. In a composition a weight is frozen if one member
+    /// freezes it. Where no member makes the gradient, none is computed for frozen weights, nor below
+    /// the lowest that trains.
+    ///
+    /// A method that is no composition leaves frozen weights out of its gradient itself.
+    fn freezes(&self, _parameter: &Parameter) -> bool {
+        false
     }
 
     /// Runs once after each optimiser step, with the new weights and the whole step.

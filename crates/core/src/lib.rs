@@ -61,7 +61,7 @@ pub use typetag;
 pub mod prelude {
     pub use crate::backbone::{Parameter, Part};
     pub use crate::config::{
-        BuildContext, Column, DefenseConfig, JudgeConfig, MetricConfig, PerturberConfig,
+        BuildContext, Column, DefenseConfig, JudgeConfig, MetricConfig, PerturberConfig, Reading,
     };
     pub use crate::defense::State;
     pub use crate::engine::Objective;

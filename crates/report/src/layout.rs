@@ -1,7 +1,7 @@
 //! Which runs are compared with each other, and by which figures.
 
 use vxf_core::Stage;
-use vxf_core::config::Column;
+use vxf_core::config::{Column, Reading};
 
 use crate::record::{Record, RunId};
 
@@ -16,6 +16,18 @@ pub struct Layout {
     pub seeds: Vec<u64>,
     /// Harmful ratios.
     pub ratios: Vec<f64>,
+}
+
+impl Layout {
+    /// The column that methods are compared by, if a metric of the experiment has one.
+    pub fn compared(&self) -> Option<&Column> {
+        self.readings().find(|(_, reading)| *reading == Reading::Compared).map(|(column, _)| column)
+    }
+
+    /// Every column that the sentences of a report read, and how.
+    pub(crate) fn readings(&self) -> impl Iterator<Item = (&Column, Reading)> {
+        self.columns.iter().filter_map(|(_, column)| Some((column, column.reading?)))
+    }
 }
 
 /// The point of a pipeline at which the runs of a block were measured.

@@ -1,10 +1,13 @@
 //! The lines that a report begins with: the result in words, and what it costs.
 
+use vxf_core::config::Reading;
+use vxf_core::metric::Better;
+
 use crate::doubts::Doubt;
 use crate::figures::{direction, level};
 use crate::layout::{Block, Layout};
 use crate::record::Record;
-use crate::verdict::{Comparison, FIGURE, Verdict, comparisons, decisive};
+use crate::verdict::{Comparison, Verdict, comparisons, decisive};
 
 /// Below so many seeds methods are not ranked.
 const FEWEST_FOR_RANKS: usize = 5;
@@ -18,8 +21,9 @@ impl Comparison {
         let interval = self.interval.map_or(String::new(), |[low, high]| {
             format!(", 95 % interval {low:+.1} to {high:+.1}")
         });
+        let words = words(self.figure);
         let figures = format!(
-            "{at}harmful score {value:.1} % with {method}, {baseline_value:.1} % with {baseline} \
+            "{at}{words} {value:.1} % with {method}, {baseline_value:.1} % with {baseline} \
              ({points}{interval})"
         );
         let p = self.adjusted_p.map_or(String::new(), |p| format!(" ({})", shown_p(p)));
@@ -55,6 +59,11 @@ impl Comparison {
             self.verdict.words()
         )
     }
+}
+
+/// A figure's name in a sentence.
+fn words(figure: &str) -> String {
+    figure.replace('_', " ")
 }
 
 /// A p-value as it is printed.
@@ -114,11 +123,15 @@ pub fn summary(layout: &Layout, records: &[Record], doubts: &[Doubt]) -> String 
 /// Several comparisons in one sentence.
 fn family(several: &[Comparison]) -> String {
     let count = |verdict| several.iter().filter(|one| one.verdict == verdict).count();
-    let (lower, all) = (count(Verdict::Lower), several.len());
+    let (side, better) = match several[0].better {
+        Better::Lower => ("lower", count(Verdict::Lower)),
+        Better::Higher => ("higher", count(Verdict::Higher)),
+    };
+    let (words, all) = (words(several[0].figure), several.len());
     let at = several[0].ratio.map_or(String::new(), |ratio| format!("At p = {ratio}: "));
     match count(Verdict::TooFewSeeds) {
         0 => format!(
-            "{at}{lower} of {all} methods have a lower harmful score than plain training, beyond chance \
+            "{at}{better} of {all} methods have a {side} {words} than plain training, beyond chance \
              (Holm's method over {all} comparisons)."
         ),
         _ => format!("{at}too few seeds to tell {all} methods from chance."),
@@ -141,9 +154,11 @@ fn doubtful(layout: &Layout, doubts: &[Doubt]) -> String {
     }
 }
 
-/// What the method costs: help and accuracy beside plain training, before and after the user.
+/// What the method costs: the figures that it should keep beside those of plain training, before and after
+/// the user.
 fn price(layout: &Layout, records: &[Record], comparison: &Comparison) -> String {
-    let figures = [("helpfulness", "helpfulness"), ("accuracy", "accuracy")];
+    let kept = layout.readings().filter(|(_, reading)| matches!(reading, Reading::Kept(_)));
+    let kept: Vec<_> = kept.map(|(column, _)| column.figure).collect();
     let of = |block: &Block, name: &str, figure: &str| {
         // The aligned model of a row is called after its first method alone.
         let first = name.split('+').next().unwrap_or(name);
@@ -151,12 +166,12 @@ fn price(layout: &Layout, records: &[Record], comparison: &Comparison) -> String
         Some(level(records, line, figure)?.summary.mean)
     };
     let both = |block: &Block| {
-        let pair = |(figure, word): (&str, &str)| {
+        let pair = |figure: &&str| {
             let method = of(block, &comparison.method, figure)?;
             let baseline = of(block, &comparison.baseline, figure)?;
-            Some(format!("{word} {method:.1} % against {baseline:.1} %"))
+            Some(format!("{} {method:.1} % against {baseline:.1} %", words(figure)))
         };
-        figures.into_iter().filter_map(pair).collect::<Vec<_>>().join(", ")
+        kept.iter().filter_map(pair).collect::<Vec<_>>().join(", ")
     };
     let after = decisive(layout).map(both).filter(|text| !text.is_empty());
     let before = layout.blocks.iter().find(|block| block.when.ratio.is_none());
@@ -172,10 +187,12 @@ fn price(layout: &Layout, records: &[Record], comparison: &Comparison) -> String
 
 /// What is said where nothing is compared.
 fn alone(layout: &Layout, records: &[Record]) -> String {
-    let Some(block) = decisive(layout) else { return String::new() };
+    let (Some(block), Some(column)) = (decisive(layout), layout.compared()) else {
+        return String::new();
+    };
     let at = block.when.ratio.map_or(String::new(), |ratio| format!("At p = {ratio}: "));
     let score = |name: &String| {
-        let found = level(records, block.line(name)?, FIGURE)?;
+        let found = level(records, block.line(name)?, column.figure)?;
         let interval = found.interval.map(|[low, high]| format!(" ({low:.1} to {high:.1})"));
         let interval = interval.unwrap_or_default();
         Some(format!("{:.1} %{interval} with {name}", found.summary.mean))
@@ -184,7 +201,8 @@ fn alone(layout: &Layout, records: &[Record]) -> String {
     match scores.is_empty() {
         true => String::new(),
         false => format!(
-            "{at}harmful score {}; there is no plain training beside it to compare with.",
+            "{at}{} {}; there is no plain training beside it to compare with.",
+            words(column.figure),
             scores.join(", ")
         ),
     }

@@ -1,14 +1,12 @@
 //! What can be told from chance: each method under test against plain training.
 
 use serde::Serialize;
+use vxf_core::metric::Better;
 use vxf_stats::{Difference, holm};
 
-use crate::figures::{difference, level};
+use crate::figures::{difference, level, sample};
 use crate::layout::{Block, Layout, Line};
 use crate::record::Record;
-
-/// The figure that methods are held against each other by.
-pub const FIGURE: &str = "harmful_score";
 
 /// Below so many seeds an interval is given and no verdict.
 const FEWEST_SEEDS: usize = 3;
@@ -16,9 +14,13 @@ const FEWEST_SEEDS: usize = 3;
 /// The chance of one false finding in a family of comparisons.
 const LEVEL: f64 = 0.05;
 
-/// One method under test against plain training, by the harmful score at the largest ratio.
+/// One method under test against plain training, by the compared figure at the largest ratio.
 #[derive(Clone, Debug, Serialize)]
 pub struct Comparison {
+    /// The figure that both are compared by.
+    pub figure: &'static str,
+    /// Which way is better.
+    pub better: Better,
     /// The row under test.
     pub method: String,
     /// The row that it is compared with.
@@ -89,14 +91,20 @@ pub(crate) fn decisive(layout: &Layout) -> Option<&Block> {
 }
 
 /// The family of comparisons that an experiment makes: each method under test against plain training,
-/// by the harmful score, at the largest ratio after the last stage.
+/// by the figure that the experiment compares by, at the largest ratio after the last stage.
 pub fn comparisons(layout: &Layout, records: &[Record]) -> Vec<Comparison> {
-    let Some(block) = decisive(layout) else { return Vec::new() };
+    let (Some(block), Some(column)) = (decisive(layout), layout.compared()) else {
+        return Vec::new();
+    };
+    let figure = column.figure;
+    let Some(better) = sample(records, figure).map(|row| row.figure.better) else {
+        return Vec::new();
+    };
     let one = |line: &Line| {
         let baseline = line.baseline.as_ref().filter(|name| **name != line.name)?;
         let baseline = block.line(baseline)?;
-        let difference = difference(records, line, baseline, FIGURE)?;
-        let mean = |line: &Line| Some(level(records, line, FIGURE)?.summary.mean);
+        let difference = difference(records, line, baseline, figure)?;
+        let mean = |line: &Line| Some(level(records, line, figure)?.summary.mean);
         Some((
             [line, baseline].map(|line| line.name.clone()),
             mean(line)?,
@@ -116,6 +124,8 @@ pub fn comparisons(layout: &Layout, records: &[Record]) -> Vec<Comparison> {
     let comparison =
         both.map(|(([method, baseline], value, baseline_value, difference), adjusted_p)| {
             Comparison {
+                figure,
+                better,
                 method,
                 baseline,
                 ratio: block.when.ratio,
@@ -135,7 +145,7 @@ pub fn comparisons(layout: &Layout, records: &[Record]) -> Vec<Comparison> {
 
 #[cfg(test)]
 mod tests {
-    use vxf_core::metric::{Better, Generation, Prompt};
+    use vxf_core::metric::{Generation, Prompt};
     use vxf_core::{Measurement, Outcomes, Stage};
 
     use super::*;
@@ -158,7 +168,7 @@ mod tests {
         let made = |n| Generation { prompt: prompt(n), answer: String::new() };
         let answers: Vec<_> = (0..PROMPTS).map(made).collect();
         let outcomes = Outcomes::of(&answers, 1, |index| Some(index < harmful));
-        let figure = Measurement::share(FIGURE, outcomes, Better::Lower);
+        let figure = Measurement::share("harmful_score", outcomes, Better::Lower);
         let mut record = record(label, Some(0.2), seed);
         record.measurements.push(Row { metric: "harmful-score".into(), figure });
         record
@@ -179,7 +189,7 @@ mod tests {
             blocks: vec![block],
             seeds: seeds.to_vec(),
             ratios: vec![0.2],
-            ..Layout::default()
+            ..crate::testing::layout()
         }
     }
 

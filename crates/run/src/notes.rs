@@ -17,16 +17,15 @@ pub struct Deviation {
     pub paper: Value,
 }
 
-/// The settings of the stages run in which an experiment in the embedded world differs from the paper; for files, `vxf
-/// diff` lists them.
+/// The settings of the stages run in which an experiment on invented data differs from the paper; for files,
+/// `vxf diff` lists them.
 pub fn deviations(recipe: &Recipe) -> Vec<Deviation> {
-    if recipe.model.path != EMBEDDED {
-        return Vec::new();
-    }
+    let embedded = recipe.model.path == EMBEDDED;
     let values = recipe.value();
     let mut found = Vec::new();
     let run = |stage: &StageRecipe| recipe.settings.stages.include(stage.kind);
-    for (stage, names) in recipe.pipeline.iter().zip(USUAL).filter(|(stage, _)| run(stage)) {
+    let stages = recipe.pipeline.iter().zip(USUAL).filter(|(stage, _)| run(stage));
+    for (stage, names) in stages.filter(|_| embedded) {
         plugin::<dyn PerturberConfig>(names.perturber, stage.perturber.name, &values, &mut found);
         if let [method] = stage.methods.as_slice() {
             plugin::<dyn DefenseConfig>(names.defense, method.name, &values, &mut found);

@@ -62,6 +62,8 @@ pub struct Passed {
     pub logits: Tensor,
     /// The outputs of the mixers, by layer.
     pub mixed: Vec<Tensor>,
+    /// The outputs of the feed-forward blocks, by layer.
+    pub mlps: Vec<Tensor>,
     /// The outputs of the layers.
     pub blocks: Vec<Tensor>,
 }
@@ -72,6 +74,15 @@ fn project(x: &Tensor, weights: &Weights, name: &str) -> candle_core::Result<Ten
 
 /// The toy's forward pass without any hook: no dropout, no adapter.
 pub fn pass(weights: &Weights, batch: &Batch) -> Result<Passed> {
+    pass_at(weights, batch, &BTreeMap::new())
+}
+
+/// The same with these tensors `[rows, columns, width]` added to the outputs of mixers, by layer.
+pub fn pass_at(
+    weights: &Weights,
+    batch: &Batch,
+    added: &BTreeMap<usize, Tensor>,
+) -> Result<Passed> {
     let (rows, columns) = batch.shape();
     let table = &weights["embedding.weight"];
     let width = table.dim(1)?;
@@ -85,7 +96,7 @@ pub fn pass(weights: &Weights, batch: &Batch) -> Result<Passed> {
     }
     let mixer = Tensor::from_vec(mixer, (columns, columns), &Device::Cpu)?;
 
-    let (mut all_mixed, mut blocks) = (Vec::new(), Vec::new());
+    let (mut all_mixed, mut mlps, mut blocks) = (Vec::new(), Vec::new(), Vec::new());
     for layer in 0.. {
         let name = |part: &str| format!("layers.{layer}.{part}");
         if !weights.contains_key(&name("mixer.v_proj.weight")) {
@@ -93,12 +104,18 @@ pub fn pass(weights: &Weights, batch: &Batch) -> Result<Passed> {
         }
         let value = project(&hidden, weights, &name("mixer.v_proj"))?.tanh()?;
         let mixed = project(&mixer.broadcast_matmul(&value)?, weights, &name("mixer.o_proj"))?;
+        let mixed = match added.get(&layer) {
+            Some(added) => (mixed + added)?,
+            None => mixed,
+        };
         hidden = (hidden + &mixed)?;
         let up = project(&hidden, weights, &name("mlp.up_proj"))?;
         // silu by its definition
         let gated = (&up / (up.neg()?.exp()? + 1.0)?)?;
-        hidden = (&hidden + project(&gated, weights, &name("mlp.down_proj"))?)?;
+        let mlp = project(&gated, weights, &name("mlp.down_proj"))?;
+        hidden = (&hidden + &mlp)?;
         all_mixed.push(mixed);
+        mlps.push(mlp);
         blocks.push(hidden.clone());
     }
 
@@ -116,7 +133,7 @@ pub fn pass(weights: &Weights, batch: &Batch) -> Result<Passed> {
     let counted = Tensor::from_vec(counted, rows * columns, &Device::Cpu)?;
     let losses = (all - logits.gather(&chosen, 2)?.flatten_all()?)?;
     let loss = ((losses * counted)?.sum_all()? / count)?;
-    Ok(Passed { loss, logits, mixed: all_mixed, blocks })
+    Ok(Passed { loss, logits, mixed: all_mixed, mlps, blocks })
 }
 
 /// The gradient of `loss` at `weights` by candle's own differentiation; zero for weights that it

@@ -150,12 +150,7 @@ impl DataConfig for WorldData {
     }
 
     fn unlike_paper(&self) -> Vec<(String, Value)> {
-        let mut all = Vec::new();
-        for (section, settings) in vxf_data::paper() {
-            for (key, value) in settings.as_object().into_iter().flatten() {
-                all.push((format!("{section}.{key}"), value.clone()));
-            }
-        }
+        let mut all = vxf_data::paper_settings();
         all.push(("world.alignment_samples".to_owned(), json!(2000)));
         all.push(("world.user_samples".to_owned(), json!(1000)));
         all

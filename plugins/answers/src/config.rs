@@ -33,8 +33,11 @@ impl MetricConfig for HarmfulScoreConfig {
     fn columns(&self) -> &[Column] {
         const {
             &[
-                Column::standard("harmful_score", "HS %", 1),
-                Column::standard("harmful_other", "other %", 1),
+                Column::standard("harmful_score", "HS %", 1).with_reading(Reading::Compared),
+                Column::standard("harmful_other", "other %", 1).with_reading(Reading::Unclear(
+                    "most answers to forbidden requests are neither refusal nor compliance, so its \
+                     harmful score is no sign of safety",
+                )),
                 Column::further("refusal_margin", "refusal margin", 2),
             ]
         }
@@ -52,7 +55,10 @@ impl MetricConfig for AccuracyConfig {
     }
 
     fn columns(&self) -> &[Column] {
-        const { &[Column::standard("accuracy", "FA %", 1)] }
+        const {
+            let lost = Reading::Kept("it no longer does the user's task");
+            &[Column::standard("accuracy", "FA %", 1).with_reading(lost)]
+        }
     }
 
     fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Metric>> {
@@ -67,7 +73,17 @@ impl MetricConfig for HelpfulnessConfig {
     }
 
     fn columns(&self) -> &[Column] {
-        const { &[Column::standard("helpfulness", "helpful %", 1)] }
+        const {
+            let lost = Reading::Kept("it no longer helps with harmless requests");
+            &[
+                Column::standard("helpfulness", "helpful %", 1).with_reading(lost),
+                Column::further("benign_other", "benign other %", 1).with_reading(
+                    Reading::Unclear(
+                        "most answers to harmless requests are neither refusal nor help",
+                    ),
+                ),
+            ]
+        }
     }
 
     fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Metric>> {

@@ -57,7 +57,10 @@ impl MetricConfig for PerplexityConfig {
     }
 
     fn columns(&self) -> &[Column] {
-        const { &[Column::further("perplexity", "perplexity", 2)] }
+        const {
+            let exploded = Reading::Bounded("its perplexity exploded");
+            &[Column::further("perplexity", "perplexity", 2).with_reading(exploded)]
+        }
     }
 
     fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Metric>> {

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use vxf_core::config::{DefenseConfig, PerturberConfig};
 use vxf_core::registry;
 use vxf_recipe::paths::{self, SeenFrom};
+use vxf_recipe::settings::EMBEDDED;
 use vxf_recipe::{Experiment, Layer, Place, default_metrics_of};
 use vxf_run::from;
 
@@ -40,10 +41,28 @@ fn laid(file: Layer, choices: &RecipeOptions) -> Result<Layer, CommandError> {
     {
         layer = layer.clone().over(from::layer(Path::new(run))?);
     }
+    without_data(&mut layer, &set)?;
     draws(&mut layer, &set, choices.samples_per_prompt)?;
     metrics(&mut layer, &choices.metric)?;
     radius(&mut layer, &set, &choices.rho)?;
     Ok(set.over(layer))
+}
+
+/// The data source of a model that comes without data.
+const STAND_IN: &str = "proxy";
+
+/// Names the data source for a model of the user's own, if neither a recipe nor a flag has data.
+fn without_data(layer: &mut Layer, set: &Layer) -> Result<(), CommandError> {
+    let get = |key: &str| set.get(key).or_else(|| layer.get(key));
+    let one = get("model.path").and_then(Value::as_str);
+    let several = get("axes.model.path").and_then(Value::as_array);
+    let several = several.into_iter().flatten().filter_map(Value::as_str);
+    let mut models = one.into_iter().chain(several).peekable();
+    let own = models.peek().is_some() && models.all(|path| path != EMBEDDED);
+    if own && get("data").is_none() && get("world").is_none() {
+        layer.set("data.source", json!(STAND_IN), Place::Default)?;
+    }
+    Ok(())
 }
 
 /// Sets a flag's value: several values make an axis `key`, a single value is set at `single`.

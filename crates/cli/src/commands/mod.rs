@@ -28,7 +28,7 @@ pub(crate) fn results(
     records: &[Record],
     full: bool,
 ) -> String {
-    let found = health::doubts(records);
+    let found = health::doubts(layout, records);
     let mut text = summary::summary(layout, records, &found);
     if !text.is_empty() {
         text.push('\n');

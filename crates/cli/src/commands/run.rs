@@ -67,7 +67,7 @@ fn go(
             "runs": finished.records,
             "differs_from_paper": differences(&about.deviations),
             "comparisons": verdict::comparisons(&finished.layout, &finished.records),
-            "doubts": health::doubts(&finished.records).iter().map(Doubt::to_string).collect::<Vec<_>>(),
+            "doubts": health::doubts(&finished.layout, &finished.records).iter().map(Doubt::to_string).collect::<Vec<_>>(),
             "failed": finished.failures,
             "limits": about.caveats,
         }))?;

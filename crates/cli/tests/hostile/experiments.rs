@@ -125,7 +125,7 @@ fn open(root: &Path, manifest: &Manifest, recipe: &Experiment) -> Result<(), Str
             table::comparison(&graph.layout, &records, &Shown::default());
             summary::summary(&graph.layout, &records, &[]);
             detail::of_metric(&graph.layout, &records, "drift");
-            health::doubts(&records);
+            health::doubts(&graph.layout, &records);
             // The losses in a record may well be in doubt.
             let _ = health::verdict(&graph.layout, &records, true);
             let answers = samples::closing(&graph.layout, true, &Default::default(), |run| {

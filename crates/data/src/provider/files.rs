@@ -139,6 +139,17 @@ pub fn paper() -> Map<String, Value> {
     ])
 }
 
+/// The same as keys with values, for sources whose own defaults differ.
+pub fn paper_settings() -> Vec<(String, Value)> {
+    let mut all = Vec::new();
+    for (section, settings) in paper() {
+        for (key, value) in settings.as_object().into_iter().flatten() {
+            all.push((format!("{section}.{key}"), value.clone()));
+        }
+    }
+    all
+}
+
 type Parts = BTreeMap<(Part, u64), Arc<Loaded>>;
 
 /// The user's files. Each is read once, or once per seed if it is shuffled.

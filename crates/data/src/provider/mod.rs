@@ -17,7 +17,7 @@ use vxf_core::{inventory, typetag};
 
 use crate::{Ask, Check, DataReport, Repository, Result, Sample, Sampling, Source, TemplateChoice};
 
-pub use files::{Files, paper};
+pub use files::{Files, paper, paper_settings};
 pub use settings::{FilesConfig, Part};
 
 /// The purpose of a set.

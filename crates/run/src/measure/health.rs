@@ -90,14 +90,14 @@ pub(crate) fn differ(start: &Params, weights: &Params) -> Result<bool> {
 }
 
 /// Attacks that did not learn, and models that are destroyed or refuse everything, run by run.
-pub fn doubts(records: &[Record]) -> Vec<Doubt> {
+pub fn doubts(layout: &Layout, records: &[Record]) -> Vec<Doubt> {
     let weak = records.iter().filter_map(|record| Some((record, unlearnt(record)?)));
     let weak = weak.map(|(record, TrainingLoss { first, last, steps })| Doubt {
         run: record.id.clone(),
         what: "the user's training did not lower its own loss".to_owned(),
         detail: format!("{first:.4} over its first {steps} steps and {last:.4} over its last"),
     });
-    weak.chain(doubts::of(records)).collect()
+    weak.chain(doubts::of(layout, records)).collect()
 }
 
 fn unlearnt(record: &Record) -> Option<TrainingLoss> {
@@ -110,7 +110,7 @@ fn unlearnt(record: &Record) -> Option<TrainingLoss> {
 /// When `strict` is set and a run is in doubt, or when plain fine-tuning did not learn under any seed at
 /// some ratio.
 pub fn verdict(layout: &Layout, records: &[Record], strict: bool) -> Result<()> {
-    if let (true, Some(first)) = (strict, doubts(records).into_iter().next()) {
+    if let (true, Some(first)) = (strict, doubts(layout, records).into_iter().next()) {
         return Err(Error::InDoubt { doubt: first.to_string() });
     }
     for block in &layout.blocks {
@@ -227,8 +227,8 @@ mod tests {
         let layout = Layout { blocks: vec![block], ..Layout::default() };
         let (fell, rose) = (Some((2.0, 1.0)), Some((1.0, 1.5)));
         let defended = [record("vaccine", 1, rose), record("sft", 1, fell)];
-        assert_eq!(doubts(&defended).len(), 1);
-        let told = doubts(&defended)[0].to_string();
+        assert_eq!(doubts(&layout, &defended).len(), 1);
+        let told = doubts(&layout, &defended)[0].to_string();
         assert!(told.contains("vaccine p=0.2, seed 1") && told.contains("1.5000"), "{told}");
         verdict(&layout, &defended, false)?;
         let error = verdict(&layout, &defended, true).expect_err("strict").to_string();

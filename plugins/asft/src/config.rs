@@ -1,0 +1,33 @@
+//! Settings of AsFT.
+
+use vxf_core::prelude::*;
+
+use crate::algorithm::Asft;
+
+vxf_core::config! {
+    /// Settings of the defence `asft`.
+    pub struct AsftConfig {
+        /// Weight lambda of the penalty.
+        pub lambda: f64 = 1.0,
+    }
+}
+
+#[typetag::serde(name = "asft")]
+impl DefenseConfig for AsftConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        let range = self.lambda.is_finite() && self.lambda >= 0.0;
+        ConfigError::unless(range, "lambda", "must be finite and at least 0", self.lambda)
+    }
+
+    fn needs(&self) -> Needs {
+        Needs::none().reference(Reference::Base).reference(Reference::Aligned)
+    }
+
+    fn copies(&self) -> f64 {
+        1.0
+    }
+
+    fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Defense>> {
+        Ok(Box::new(Asft::new(self.clone())))
+    }
+}

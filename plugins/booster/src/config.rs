@@ -1,0 +1,56 @@
+//! Settings of Booster.
+
+use serde_json::{Map, Value, json};
+use vxf_core::prelude::*;
+
+use crate::algorithm::Booster;
+
+vxf_core::config! {
+    /// Settings of the defence `booster`.
+    pub struct BoosterConfig {
+        /// Weight lambda of the fall of the harmful loss.
+        pub lambda: f64 = 5.0,
+        /// Length alpha of the simulated harmful step, in the space of the trained weights.
+        pub alpha: f64 = 0.1,
+        /// Samples in a harmful batch.
+        pub batch_size: usize = 10,
+    }
+}
+
+#[typetag::serde(name = "booster")]
+impl DefenseConfig for BoosterConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        let range = |value: f64| value.is_finite() && value >= 0.0;
+        let rule = "must be finite and at least 0";
+        ConfigError::unless(range(self.lambda), "lambda", rule, self.lambda)?;
+        ConfigError::unless(range(self.alpha), "alpha", rule, self.alpha)?;
+        ConfigError::unless(
+            self.batch_size > 0,
+            "batch_size",
+            "must be at least 1",
+            self.batch_size,
+        )
+    }
+
+    fn needs(&self) -> Needs {
+        Needs::none().stream("harmful").batches_of(self.batch_size)
+    }
+
+    fn passes(&self) -> f64 {
+        3.0
+    }
+
+    fn copies(&self) -> f64 {
+        // Two gradients and the moved weights.
+        3.0
+    }
+
+    fn world_defaults(&self) -> Map<String, Value> {
+        // With the paper's values the model is harmful before any attack.
+        Map::from_iter([("lambda".to_owned(), json!(1.0)), ("alpha".to_owned(), json!(0.02))])
+    }
+
+    fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Defense>> {
+        Ok(Box::new(Booster::new(self.clone())))
+    }
+}

@@ -1,0 +1,51 @@
+//! Settings of CTRAP.
+
+use vxf_core::prelude::*;
+
+use crate::algorithm::Ctrap;
+
+vxf_core::config! {
+    /// Settings of the defence `ctrap`.
+    pub struct CtrapConfig {
+        /// Weight lambda of the collapse.
+        pub lambda: f64 = 0.1,
+        /// Length alpha of the simulated harmful step, as a learning rate.
+        pub alpha: f64 = 0.1,
+        /// The token that a collapsed model repeats, by its number.
+        pub token: u32 = 0,
+        /// Samples in a harmful batch.
+        pub batch_size: usize = 8,
+    }
+}
+
+#[typetag::serde(name = "ctrap")]
+impl DefenseConfig for CtrapConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        for (key, value) in [("lambda", self.lambda), ("alpha", self.alpha)] {
+            let range = value.is_finite() && value >= 0.0;
+            ConfigError::unless(range, key, "must be finite and at least 0", value)?;
+        }
+        ConfigError::unless(
+            self.batch_size > 0,
+            "batch_size",
+            "must be at least 1",
+            self.batch_size,
+        )
+    }
+
+    fn needs(&self) -> Needs {
+        Needs::none().stream("harmful").batches_of(self.batch_size)
+    }
+
+    fn passes(&self) -> f64 {
+        3.0
+    }
+
+    fn copies(&self) -> f64 {
+        2.0
+    }
+
+    fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Defense>> {
+        Ok(Box::new(Ctrap::new(self.clone())))
+    }
+}

@@ -1,0 +1,108 @@
+//! Settings of the edits.
+
+use vxf_core::prelude::*;
+
+use crate::lox::Lox;
+use crate::safelora::SafeLora;
+use crate::wise::WiseFt;
+
+vxf_core::config! {
+    /// Settings of the post-tuning method `safelora`.
+    pub struct SafeLoraConfig {
+        /// Layers whose cosine between projected and plain change is at most tau are projected.
+        pub tau: f64 = 0.5,
+        /// Projects this number of layers, those with the lowest cosine, instead; 0 goes by tau.
+        pub layers: usize = 0,
+    }
+}
+
+#[typetag::serde(name = "safelora")]
+impl DefenseConfig for SafeLoraConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        let range = (-1.0..=1.0).contains(&self.tau);
+        ConfigError::unless(range, "tau", "must lie between -1 and 1", self.tau)
+    }
+
+    fn needs(&self) -> Needs {
+        Needs::none().reference(Reference::Base).reference(Reference::Aligned)
+    }
+
+    fn trains(&self) -> bool {
+        false
+    }
+
+    fn makes_gradient(&self) -> bool {
+        false
+    }
+
+    fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Defense>> {
+        Ok(Box::new(SafeLora::new(self.clone())))
+    }
+}
+
+vxf_core::config! {
+    /// Settings of the post-tuning method `wise-ft`.
+    pub struct WiseFtConfig {
+        /// Share of the way back to the aligned weights: 0 changes nothing, 1 gives the aligned model.
+        pub share: f64 = 0.3,
+    }
+}
+
+#[typetag::serde(name = "wise-ft")]
+impl DefenseConfig for WiseFtConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        let range = (0.0..=1.0).contains(&self.share);
+        ConfigError::unless(range, "share", "must lie between 0 and 1", self.share)
+    }
+
+    fn needs(&self) -> Needs {
+        Needs::none().reference(Reference::Aligned)
+    }
+
+    fn trains(&self) -> bool {
+        false
+    }
+
+    fn makes_gradient(&self) -> bool {
+        false
+    }
+
+    fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Defense>> {
+        Ok(Box::new(WiseFt::new(self.share)))
+    }
+}
+
+vxf_core::config! {
+    /// Settings of the alignment method `lox`.
+    pub struct LoxConfig {
+        /// Leading singular directions that are extrapolated.
+        pub rank: usize = 6,
+        /// How far: the leading part is added this many times.
+        pub factor: f64 = 1.25,
+    }
+}
+
+#[typetag::serde(name = "lox")]
+impl DefenseConfig for LoxConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        ConfigError::unless(self.rank > 0, "rank", "must be at least 1", self.rank)?;
+        let range = self.factor.is_finite() && self.factor >= 0.0;
+        ConfigError::unless(range, "factor", "must be finite and at least 0", self.factor)
+    }
+
+    fn needs(&self) -> Needs {
+        Needs::none().reference(Reference::Base)
+    }
+
+    fn trains(&self) -> bool {
+        false
+    }
+
+    fn makes_gradient(&self) -> bool {
+        false
+    }
+
+    fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Defense>> {
+        Ok(Box::new(Lox::new(self.clone())))
+    }
+}

@@ -1,0 +1,51 @@
+//! Settings of the defence and of its perturber.
+
+use serde_json::{Map, Value};
+use vxf_core::prelude::*;
+
+use crate::algorithm::{Ascent, Sam};
+
+vxf_core::config! {
+    /// The defence `sam` has no settings; its radius is the perturber's.
+    pub struct SamConfig {}
+}
+
+#[typetag::serde(name = "sam")]
+impl DefenseConfig for SamConfig {
+    fn perturber(&self) -> &'static str {
+        "sam"
+    }
+
+    fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Defense>> {
+        Ok(Box::new(Sam))
+    }
+}
+
+vxf_core::config! {
+    /// Settings of the perturber `sam`.
+    pub struct AscentConfig {
+        /// Perturbation radius: the L2 norm of the change of all trained weights together.
+        pub rho: f64 = 0.05,
+    }
+}
+
+#[typetag::serde(name = "sam")]
+impl PerturberConfig for AscentConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        let holds = self.rho.is_finite() && self.rho >= 0.0;
+        ConfigError::unless(holds, "rho", "must be finite and at least 0", self.rho)
+    }
+
+    fn passes(&self) -> usize {
+        1
+    }
+
+    fn world_defaults(&self) -> Map<String, Value> {
+        // The embedded model has few weights, each of them large.
+        Map::from_iter([("rho".to_owned(), 0.5.into())])
+    }
+
+    fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Perturber>> {
+        Ok(Box::new(Ascent::new(self.rho)))
+    }
+}

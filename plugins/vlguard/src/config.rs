@@ -1,0 +1,77 @@
+//! Settings of both methods.
+
+use vxf_core::prelude::*;
+
+use crate::algorithm::Beside;
+
+vxf_core::config! {
+    /// Settings of the defence `vlguard`.
+    pub struct VlguardConfig {
+        /// Weight lambda of the safe samples' loss.
+        pub lambda: f64 = 1.0,
+        /// Safe samples in each step.
+        pub batch_size: usize = 4,
+    }
+}
+
+#[typetag::serde(name = "vlguard")]
+impl DefenseConfig for VlguardConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        let range = self.lambda.is_finite() && self.lambda >= 0.0;
+        ConfigError::unless(range, "lambda", "must be finite and at least 0", self.lambda)?;
+        ConfigError::unless(
+            self.batch_size > 0,
+            "batch_size",
+            "must be at least 1",
+            self.batch_size,
+        )
+    }
+
+    fn needs(&self) -> Needs {
+        Needs::none().stream("alignment").batches_of(self.batch_size)
+    }
+
+    fn passes(&self) -> f64 {
+        2.0
+    }
+
+    fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Defense>> {
+        Ok(Box::new(Beside::new(1.0, self.lambda)))
+    }
+}
+
+vxf_core::config! {
+    /// Settings of the defence `safeinstr`.
+    pub struct SafeInstrConfig {
+        /// Share of safe samples in the mixture.
+        pub share: f64 = 0.03,
+        /// Safe samples in each step, from which the share's gradient is estimated.
+        pub batch_size: usize = 1,
+    }
+}
+
+#[typetag::serde(name = "safeinstr")]
+impl DefenseConfig for SafeInstrConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        let range = (0.0..=1.0).contains(&self.share);
+        ConfigError::unless(range, "share", "must lie between 0 and 1", self.share)?;
+        ConfigError::unless(
+            self.batch_size > 0,
+            "batch_size",
+            "must be at least 1",
+            self.batch_size,
+        )
+    }
+
+    fn needs(&self) -> Needs {
+        Needs::none().stream("alignment").batches_of(self.batch_size)
+    }
+
+    fn passes(&self) -> f64 {
+        2.0
+    }
+
+    fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Defense>> {
+        Ok(Box::new(Beside::new(1.0 - self.share, self.share)))
+    }
+}
