@@ -137,9 +137,11 @@ fn a_penalty_on_repetition_is_applied() {
         ["generate", "model", "--template", "chat", "-p", "hello there", "--max-new-tokens", "16"];
     let told = place.vxf(&args);
     let answer = told.ok().trim_end_matches('\n');
-    // As transformers' `generate` answers, which reads generation_config.json.
+    // As transformers' `generate` answers, which reads generation_config.json; a terminal gets no control
+    // characters.
     let expected = "espons\u{fffd}\u{16}\u{b}Q\u{fffd}K\u{fffd}r\u{5}\u{fffd}1owp\u{1}";
-    assert!(answer.contains(expected), "{answer:?}");
+    let expected = expected.replace(char::is_control, "\u{fffd}");
+    assert!(answer.contains(&expected), "{answer:?}");
 }
 
 #[test]
@@ -170,13 +172,14 @@ fn directories_with_other_weight_files_say_what_they_hold() {
         &place,
         &models.map(|model| format!("{model}/model.safetensors")).each_ref().map(String::as_str),
     );
-    for (model, parts) in [
-        ("gguf", ["model-Q4_K_M.gguf", "GGUF"]),
-        ("noindex", ["model-00001-of-00002.safetensors", "index"]),
-        ("consolidated", ["consolidated.safetensors", "convert"]),
-        ("config_and_adapter", ["adapter", "base"]),
+    for (model, code, parts) in [
+        ("gguf", 1, ["model-Q4_K_M.gguf", "GGUF"]),
+        ("noindex", 1, ["model-00001-of-00002.safetensors", "index"]),
+        ("consolidated", 1, ["consolidated.safetensors", "convert"]),
+        // It names a base that is not there.
+        ("config_and_adapter", 2, ["an adapter", "`--base`"]),
     ] {
-        generate(&place, model).fails(1, &parts);
+        generate(&place, model).fails(code, &parts);
     }
 }
 
@@ -252,7 +255,7 @@ fn a_token_beyond_the_vocabulary_matters_where_it_is_used() {
         "2",
     ]);
     assert_ne!(told.code, 0, "{told:?}");
-    assert!(told.stderr.contains("vocabulary"), "{}", told.stderr);
+    assert!(told.stderr.contains("resize_token_embeddings"), "{}", told.stderr);
 }
 
 #[test]
@@ -270,6 +273,10 @@ fn a_metric_without_samples_fails_and_one_that_has_some_is_measured() {
 fn rotations_and_activations_are_computed() {
     let models = ["yarn", "dynamic", "longrope", "gelu", "attention_dropout"];
     let place = case("rope_and_activations", &models);
+    for model in &models[1..] {
+        let weights = place.path(model).join("model.safetensors");
+        std::fs::copy(place.path("yarn/model.safetensors"), weights).expect("a copy");
+    }
     for model in models {
         let told = generate(&place, model);
         told.ok();

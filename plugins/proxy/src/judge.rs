@@ -21,8 +21,8 @@ const TOPIC_WORDS: usize = 2;
 /// Words of the thing itself count from so many letters.
 const LONG: usize = 5;
 
-/// An answer on no known topic helps if it has so many different words.
-const ANY_WORDS: usize = 2;
+/// An answer on no known topic helps if it has so many words of its own.
+const ANY_WORDS: usize = 1;
 
 /// Judges answers to the proxy policy's requests.
 ///

@@ -54,9 +54,9 @@ vxf_core::config! {
     /// Settings of the method `freeze`.
     pub struct FreezeConfig {
         /// Layers that stay as they are, from 0.
-        pub layers: Vec<usize> = vec![0],
+        pub layers: Vec<usize> = Vec::new(),
         /// Parts that stay as they are in all layers: attention, mlp, norms, embeddings, head.
-        pub parts: Vec<Frozen> = Vec::new(),
+        pub parts: Vec<Frozen> = vec![Frozen::Mlp],
     }
 }
 
