@@ -4,7 +4,7 @@ use candle_core::{D, Tensor};
 use serde_json::json;
 use vxf_core::lineage::Lineage;
 use vxf_core::optimizer::{AdamW, AdamWConfig};
-use vxf_core::{Reference, Result};
+use vxf_core::{Lora, Reference, Result, Trainable};
 use vxf_testkit::plain::{self, Weights};
 
 use super::*;
@@ -275,4 +275,42 @@ fn asft() -> Result<()> {
         })
     });
     Ok(())
+}
+
+/// With an adapter: what the penalty adds to the gradient is the gradient of the penalty, by candle's own
+/// differentiation.
+#[test]
+fn asft_of_an_adapter() -> Result<()> {
+    let targets = vec!["all-linear".to_owned()];
+    let lora =
+        Lora { rank: 2, alpha: 3.0, dropout: 0.0, target_modules: targets, ..Lora::default() };
+    let backbone = toy().with_trainable(&Trainable::Lora(lora.clone()))?;
+    let references = training::references(&toy(), 5)?;
+    let (base, aligned) = (&references[&Reference::Base], &references[&Reference::Aligned]);
+    let streams = Streams::new(&toy(), &["user"])?;
+    let gradient = |lambda: f64| -> Result<(Params, Params)> {
+        let method = ("asft", json!({ "lambda": lambda }));
+        let mut stage = stage(&*backbone, &streams, method, none())?;
+        stage.session.references = references.clone();
+        let weights = stage.weights.copy()?;
+        Ok((weights, training::gradient(stage)?.1))
+    };
+    let (weights, with) = gradient(0.6)?;
+    let added = with.sub(&gradient(0.0)?.1)?;
+    let expected = plain::gradient(&plain::weights(&weights)?, |weights| {
+        let mut loss = Tensor::zeros((), candle_core::DType::F64, &candle_core::Device::Cpu)?;
+        for (name, b) in weights {
+            let Some(module) = name.strip_suffix(".lora_B") else { continue };
+            let Some(layer) = Some(module).filter(|it| it.starts_with("layers.")) else { continue };
+            let near = Lineage::weight(&**aligned, layer)?;
+            let v = (&near - Lineage::weight(&**base, layer)?)?;
+            let length = v.sqr()?.sum_all()?.to_scalar::<f64>()?.sqrt();
+            let change = (b.matmul(&weights[&format!("{module}.lora_A")])? * lora.scale())?;
+            let within = (v.matmul(&v.t()?)?.matmul(&change)? / length)?;
+            loss = (loss + ((change - within)?.sqr()?.sum_all()? * 0.6)?)?;
+        }
+        Ok(loss)
+    })?;
+    assert!(plain::norm(&expected)? > 0.01);
+    agree(&added, &expected)
 }

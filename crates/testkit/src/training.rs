@@ -10,7 +10,9 @@ use vxf_core::optimizer::{AdamW, AdamWConfig};
 use vxf_core::schedule::{Decay, Schedule};
 use vxf_core::step::Session;
 use vxf_core::stream::{Order, Stream, Streams};
-use vxf_core::{Batch, Defense, Gradients, Key, Params, Perturbation, Perturber, Result, Step};
+use vxf_core::{
+    Batch, Defense, Gradients, Key, Params, Perturbation, Perturber, Result, Step, Trainable,
+};
 
 use crate::batches;
 
@@ -70,25 +72,31 @@ pub fn weights(backbone: &dyn Backbone, seed: u64) -> Result<Params> {
     moved.collect::<Result<Params>>()?.leaves()
 }
 
-/// Reference models: the backbone's own frozen weights for the base, and others near them.
+/// Reference models: the backbone's own frozen weights for the base, and others near them. Below an adapter
+/// the aligned model has the frozen weights, too.
 pub fn references(
     backbone: &dyn Backbone,
     seed: u64,
 ) -> Result<BTreeMap<Reference, Arc<dyn Lineage>>> {
     let key = Key::root(seed).child("references");
-    let base = backbone.tensors();
+    let tensors = backbone.tensors();
     let near = |name: &str| -> Result<Arc<dyn Lineage>> {
         let key = key.child(name);
-        let moved = base.iter().map(|(name, tensor)| {
+        let moved = tensors.iter().map(|(name, tensor)| {
             let (dtype, device) = (tensor.dtype(), tensor.device());
             let noise = key.child(name).normal(tensor.dims(), dtype, device)?;
             Ok((name.to_owned(), (tensor + (noise * 0.1)?)?))
         });
         Ok(Arc::new(moved.collect::<Result<Params>>()?))
     };
+    let base: Arc<dyn Lineage> = Arc::new(tensors.clone());
+    let aligned = match backbone.trainable() {
+        Trainable::Full => near("aligned")?,
+        Trainable::Lora(_) => base.clone(),
+    };
     Ok(BTreeMap::from([
-        (Reference::Base, Arc::new(base.clone()) as Arc<dyn Lineage>),
-        (Reference::Aligned, near("aligned")?),
+        (Reference::Base, base),
+        (Reference::Aligned, aligned),
         (Reference::Parent, near("parent")?),
     ]))
 }
