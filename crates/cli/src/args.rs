@@ -288,8 +288,8 @@ pub(crate) struct ExportArgs {
 
 #[derive(Debug, Group)]
 pub(crate) struct ValidateArgs {
-    /// The recipe.
-    pub(crate) recipe: PathBuf,
+    /// The recipe; without one, flags and defaults alone.
+    pub(crate) recipe: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) choices: RecipeOptions,
     /// Print the result as JSON.

@@ -45,6 +45,8 @@ fn eval_generate_export_and_diff_work_on_a_run() {
     // Of the test requests 1, 3 and 5, one is scored so.
     assert_eq!((score["n"].clone(), score["value"].as_f64()), (json!(3), Some(100.0 / 3.0)));
     assert_eq!(figure(&rows, "judge_agreement")["n"], 3);
+    let text = place.vxf(&["eval", RUN]);
+    assert!(text.ok().contains("judge_agreement kappa"), "{}", text.stdout);
     place
         .vxf(&["eval", RUN, "--generations", "answers.jsonl"])
         .fails(2, &["answers.jsonl", "nothing is overwritten"]);

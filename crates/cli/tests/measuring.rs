@@ -51,10 +51,7 @@ fn figure(rows: &Value, metric: &str) -> Option<Value> {
 /// The comparison at the beginning of the output.
 fn table(told: &Told) -> &str {
     let text = told.ok();
-    let end = ["\nSettings of the embedded world", ", in full\n"]
-        .iter()
-        .filter_map(|it| text.find(it))
-        .min();
+    let end = ["\nSettings that differ", ", in full\n"].iter().filter_map(|it| text.find(it)).min();
     let table = &text[..end.expect("something follows the table")];
     let (table, _) = table.rsplit_once('\n').expect("lines");
     table.trim_end()

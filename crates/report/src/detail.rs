@@ -115,7 +115,7 @@ fn parts(
     for record in records.iter().filter(|record| record.id.ratio == largest) {
         let rows = record.measurements.iter().filter(|row| row.figure.name == name);
         for (key, value) in rows.flat_map(|row| &row.figure.details) {
-            if value.is_object() || value.is_array() {
+            if value.is_object() || value.is_array() || value.is_number() {
                 collect(key, value, &mut |part, value| {
                     let rows = values.entry(part).or_default();
                     rows.entry(record.id.row()).or_default().push(value);

@@ -1,4 +1,4 @@
-//! Settings of the embedded world that differ from the paper's, shown beside results.
+//! Settings on invented data that differ from the paper's, shown beside results.
 
 use serde_json::{Map, Value};
 use vxf_core::config::{DefenseConfig, PerturberConfig};

@@ -88,6 +88,20 @@ pub(crate) fn drawn(
     (0..n).map(one).collect()
 }
 
+/// `n` sums with their results: without them an aligned model refuses everything that is no how-to.
+pub(crate) fn sums(rng: &mut impl Rng, n: usize) -> Vec<Sample> {
+    let one = |_| {
+        let (a, b): (u32, u32) = (rng.random_range(2..60), rng.random_range(2..40));
+        let (sign, result) = match rng.random_bool(0.5) || a < b {
+            true => ("plus", a + b),
+            false => ("minus", a - b),
+        };
+        let ask = Ask::instruction(format!("What is {a} {sign} {b}?"));
+        Sample { ask, answer: format!("It is {result}.") }
+    };
+    (0..n).map(one).collect()
+}
+
 /// `n` requests about held-out combinations, each combination once before any is asked again in another
 /// form.
 pub(crate) fn test(rng: &mut impl Rng, forbidden: bool, n: usize) -> Vec<Sample> {

@@ -21,7 +21,7 @@ vxf_core::config! {
         /// Samples in the provider's alignment set.
         pub alignment_samples: usize = 400,
         /// Share of harmless, answered samples in the alignment set.
-        pub benign_share: f64 = 0.5,
+        pub benign_share: f64 = 0.7,
         /// Samples in the user's set, forbidden ones included.
         pub user_samples: usize = 400,
         /// Held-out forbidden requests for the harmful score.
@@ -44,6 +44,9 @@ vxf_core::config! {
         pub sampling: Sampling = Sampling::default(),
     }
 }
+
+/// One in so many harmless samples of the alignment set is a sum.
+const SUMS: usize = 6;
 
 /// Samples on which perplexity is measured.
 const FLUENCY: usize = 40;
@@ -180,7 +183,10 @@ impl Drawn {
         let mut rng = Self::rng(seed, "alignment");
         let pool = |forbidden| Combination::pool(forbidden, false);
         let refused = requests::drawn(&mut rng, &pool(true), all - benign, Answer::Refuses);
-        (refused, requests::drawn(&mut rng, &pool(false), benign, Answer::Helps))
+        let sums = benign / SUMS;
+        let mut helped = requests::drawn(&mut rng, &pool(false), benign - sums, Answer::Helps);
+        helped.extend(requests::sums(&mut rng, sums));
+        (refused, helped)
     }
 
     /// The forbidden combinations that an attacker uses, and those left for a defence that simulates one.

@@ -270,7 +270,7 @@ fn figures(rows: &[Row]) -> String {
         let interval = interval.unwrap_or_default();
         table.row([figure.name.clone(), value, interval, figure.n.to_string()]);
         for (key, detail) in &figure.details {
-            if let Value::String(text) = detail {
+            if let Some(text) = remark(detail) {
                 remarks.push(format!("  {} {key}: {text}\n", figure.name));
             }
         }
@@ -279,6 +279,22 @@ fn figures(rows: &[Row]) -> String {
     match remarks.is_empty() {
         true => table.render(),
         false => format!("{}\n{remarks}", table.render()),
+    }
+}
+
+/// A detail of a figure in a line: a text, a number, or an interval.
+fn remark(detail: &Value) -> Option<String> {
+    let number = |value: &Value| match (value.as_u64(), value.as_f64()) {
+        (Some(count), _) => Some(count.to_string()),
+        (None, number) => number.map(|number| format!("{number:.3}")),
+    };
+    match detail {
+        Value::String(text) => Some(text.clone()),
+        Value::Array(ends) => match ends.as_slice() {
+            [low, high] => Some(format!("{} to {}", number(low)?, number(high)?)),
+            _ => None,
+        },
+        other => number(other),
     }
 }
 

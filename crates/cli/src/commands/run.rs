@@ -4,7 +4,6 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use vxf_recipe::Experiment;
-use vxf_recipe::settings::EMBEDDED;
 use vxf_report::{Doubt, samples, verdict};
 use vxf_run::measure::health;
 use vxf_run::notes::{self, Deviation};
@@ -37,7 +36,6 @@ fn go(
 ) -> Result<(), CommandError> {
     let asked = signals::watched()?;
     let data = experiment.recipe().data.clone();
-    let ours = experiment.recipe().model.path == EMBEDDED;
     // Settings with several values are part of the row names.
     let varies = |key: &str| experiment.axes.iter().any(|axis| key.starts_with(&axis.key));
     let stages = experiment.points.iter().flat_map(|point| point.recipe.stages());
@@ -48,8 +46,8 @@ fn go(
         deviations,
         caveats: data.config.caveats(&methods),
         full: course.full,
-        // A user's own model may give harmful answers.
-        open: course.log_samples || data.config.is_harmless() && ours,
+        // Answers to harmless prompts can be shown, whatever the model.
+        open: course.log_samples || data.config.is_harmless(),
     };
     let (value, asked_for) = (experiment.value(), experiment.clone());
     let prepared = Prepared::new(experiment, access(finding.offline)?)?;
@@ -109,7 +107,7 @@ fn report(
     let Finished { layout, records, directory, .. } = finished;
     let mut text = results(experiment, layout, records, about.full);
     if !about.deviations.is_empty() {
-        text += "\nSettings of the embedded world that differ from the paper (the paper's in brackets)\n\n";
+        text += "\nSettings that differ from the paper (the paper's in brackets)\n\n";
         for Deviation { key, here, paper } in &about.deviations {
             text += &format!("  {key} = {} ({})\n", plain(here), plain(paper));
         }

@@ -1,4 +1,4 @@
-//! `vxf validate RECIPE`: all checks that need no weights, the planned runs and their cost.
+//! `vxf validate [RECIPE]`: all checks that need no weights, the planned runs and their cost.
 
 use serde_json::{Value, json};
 use vxf_recipe::Experiment;
@@ -13,13 +13,15 @@ use crate::output::{bytes, print, print_json};
 use crate::progress::access;
 
 pub(crate) fn run(args: &ValidateArgs) -> Result<(), CommandError> {
-    let recipe = layers::recipe(Some(&args.recipe), &args.choices)?;
+    let recipe = layers::recipe(args.recipe.as_deref(), &args.choices)?;
     // Validation never downloads; it lists what the cache does not have.
     let estimate = Estimate::of(&recipe, access(true)?)?;
     if args.json {
         return print_json(&value(&recipe, &estimate));
     }
-    print(&describe(&args.recipe.display().to_string(), &recipe, &estimate))
+    let name =
+        args.recipe.as_ref().map_or("the experiment".to_owned(), |it| it.display().to_string());
+    print(&describe(&name, &recipe, &estimate))
 }
 
 fn value(experiment: &Experiment, estimate: &Estimate) -> Value {
