@@ -15,7 +15,7 @@ fn unknown_names_suggest_similar_ones() {
     place.vxf(&["run", "--fine-tune-defense", "ewx"]).fails(2, &["--fine-tune-defense", "`ewx`"]);
     place.vxf(&["run", "--defense", "qqq"]).fails(2, &["registered are", "sft"]);
     place.vxf(&["run", "--task", "sst3"]).fails(2, &["--task", "world.task", "sst3"]);
-    place.vxf(&["show", "vacine"]).fails(2, &["`vacine`", "did you mean vaccine?"]);
+    place.vxf(&["show", "vacine"]).fails(2, &["`vacine`", "did you mean vaccine"]);
     assert!(place.names().is_empty());
 }
 

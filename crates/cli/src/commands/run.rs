@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use vxf_recipe::Experiment;
+use vxf_recipe::settings::EMBEDDED;
 use vxf_report::{Doubt, samples, verdict};
 use vxf_run::measure::health;
 use vxf_run::notes::{self, Deviation};
@@ -36,6 +37,7 @@ fn go(
 ) -> Result<(), CommandError> {
     let asked = signals::watched()?;
     let data = experiment.recipe().data.clone();
+    let ours = experiment.recipe().model.path == EMBEDDED;
     // Settings with several values are part of the row names.
     let varies = |key: &str| experiment.axes.iter().any(|axis| key.starts_with(&axis.key));
     let stages = experiment.points.iter().flat_map(|point| point.recipe.stages());
@@ -46,8 +48,8 @@ fn go(
         deviations,
         caveats: data.config.caveats(&methods),
         full: course.full,
-        // Answers to harmless prompts can be shown, whatever the model.
-        open: course.log_samples || data.config.is_harmless(),
+        // A user's own model may give harmful answers.
+        open: course.log_samples || data.config.is_harmless() && ours,
     };
     let (value, asked_for) = (experiment.value(), experiment.clone());
     let prepared = Prepared::new(experiment, access(finding.offline)?)?;
