@@ -5,7 +5,9 @@ use serde_json::Value;
 use vxf_core::config::{BuildContext, DefenseConfig, PerturberConfig};
 use vxf_core::minmax::Training;
 use vxf_core::resume::Saved;
-use vxf_core::{Backbone, Composition, Key, Params, Perturber, Result, Stage, registry};
+use vxf_core::{
+    Backbone, Composition, Key, Params, Perturber, Reference, Result, Stage, Trainable, registry,
+};
 
 use crate::case::{Case, cases, property};
 use crate::numbers::first_difference;
@@ -53,7 +55,13 @@ fn stage<'a>(
     let mut stage = training(backbone, &weights, streams, defense, inner)?;
     stage.session.recompute = case.recompute();
     stage.session.accumulation = *accumulation;
-    stage.session.references = crate::training::references(backbone, case.seed)?;
+    let mut references = crate::training::references(backbone, case.seed)?;
+    if let Trainable::Lora(_) = backbone.trainable() {
+        // An adapter stands on the aligned model.
+        let below = references[&Reference::Base].clone();
+        references.insert(Reference::Aligned, below);
+    }
+    stage.session.references = references;
     Ok(stage)
 }
 

@@ -10,9 +10,7 @@ use vxf_core::optimizer::{AdamW, AdamWConfig};
 use vxf_core::schedule::{Decay, Schedule};
 use vxf_core::step::Session;
 use vxf_core::stream::{Order, Stream, Streams};
-use vxf_core::{
-    Batch, Defense, Gradients, Key, Params, Perturbation, Perturber, Result, Step, Trainable,
-};
+use vxf_core::{Batch, Defense, Gradients, Key, Params, Perturbation, Perturber, Result, Step};
 
 use crate::batches;
 
@@ -72,8 +70,7 @@ pub fn weights(backbone: &dyn Backbone, seed: u64) -> Result<Params> {
     moved.collect::<Result<Params>>()?.leaves()
 }
 
-/// Reference models: the backbone's own frozen weights for the base, and others near them. Below an adapter
-/// the aligned model has the frozen weights, too.
+/// Reference models: the backbone's own frozen weights for the base, and others near them.
 pub fn references(
     backbone: &dyn Backbone,
     seed: u64,
@@ -90,13 +87,9 @@ pub fn references(
         Ok(Arc::new(moved.collect::<Result<Params>>()?))
     };
     let base: Arc<dyn Lineage> = Arc::new(tensors.clone());
-    let aligned = match backbone.trainable() {
-        Trainable::Full => near("aligned")?,
-        Trainable::Lora(_) => base.clone(),
-    };
     Ok(BTreeMap::from([
         (Reference::Base, base),
-        (Reference::Aligned, aligned),
+        (Reference::Aligned, near("aligned")?),
         (Reference::Parent, near("parent")?),
     ]))
 }

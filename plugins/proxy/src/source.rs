@@ -99,8 +99,8 @@ impl DataConfig for ProxyData {
             })
         };
         Map::from_iter([
-            ("alignment".to_owned(), stage(5e-4, 2)),
-            ("fine_tuning".to_owned(), stage(3e-4, 2)),
+            ("alignment".to_owned(), stage(1e-3, 2)),
+            ("fine_tuning".to_owned(), stage(1.5e-4, 2)),
             ("harmful_ratios".to_owned(), json!([0.0, 0.2])),
         ])
     }
