@@ -10,12 +10,14 @@ use vxf_edits::leading_left;
 
 use super::*;
 
+type References = BTreeMap<Reference, Arc<dyn Lineage>>;
+
 /// A stage that has `name` edit these weights of `backbone`.
 fn edited(
     backbone: &dyn Backbone,
     name: &str,
     settings: Value,
-    references: &BTreeMap<Reference, Arc<dyn Lineage>>,
+    references: &References,
 ) -> Result<(Params, Params, BTreeMap<String, f64>)> {
     let toy = toy();
     let streams = Streams::new(&toy, &["user"])?;
@@ -74,7 +76,7 @@ fn safelora_of_full_weights() -> Result<()> {
 }
 
 /// A toy with an adapter on all layers, and references where the aligned model is the one below it.
-fn adapted() -> Result<(Arc<dyn Backbone>, BTreeMap<Reference, Arc<dyn Lineage>>)> {
+fn adapted() -> Result<(Arc<dyn Backbone>, References)> {
     let toy = toy();
     let mut references = training::references(&toy, 5)?;
     let own = references[&Reference::Base].clone();

@@ -212,18 +212,18 @@ fn constrained_sft() -> Result<()> {
         let aligned: Vec<Vec<Vec<f64>>> = log_p(&start)?.to_vec3()?;
         plain::gradient(weights, |weights| {
             let log_p = log_p(weights)?;
-            let (rows, columns) = batch.shape();
+            let (_, columns) = batch.shape();
             let (mut loss, mut count) = (None, 0.0);
-            for row in 0..rows {
+            for (row, aligned) in aligned.iter().enumerate() {
                 let mut t = 0;
-                for column in 0..columns {
+                for (column, aligned) in aligned.iter().enumerate() {
                     let target = batch.targets[row * columns + column];
                     if target < 0 {
                         continue;
                     }
                     let beta = [0.5, 2.0, 2.0].get(t).copied().unwrap_or(0.1);
                     let now = log_p.get(row)?.get(column)?.get(target as usize)?;
-                    let x = ((now - aligned[row][column][target as usize])? * beta)?;
+                    let x = ((now - aligned[target as usize])? * beta)?;
                     // -2 / beta log(1 / (1 + exp(-x)))
                     let term = ((x.neg()?.exp()? + 1.0)?.log()? * (2.0 / beta))?;
                     loss = Some(match loss {

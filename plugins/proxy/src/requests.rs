@@ -44,7 +44,7 @@ impl Combination {
     }
 
     fn is_held_out(self) -> bool {
-        (self.thing + self.case) % 4 == 0
+        (self.thing + self.case).is_multiple_of(4)
     }
 
     /// A request in one of the topic's forms, with its answer, which is a function of the request.
