@@ -10,7 +10,8 @@ const ALIGNED: &str = "aligned";
 /// `J = - mean_t 2 / beta_t log sigmoid(beta_t (log p(y_t) - log p_aligned(y_t)))` over answer tokens, where
 /// t counts within each answer.
 ///
-/// For beta towards 0 it is the cross-entropy, up to a constant; a large beta holds the token to the
+/// The value is given relative to that of the aligned model, so that it falls as training learns. For beta
+/// towards 0 it is the cross-entropy, up to a constant; a large beta holds the token to the
 /// aligned model.
 pub struct ConstrainedSft {
     config: ConstrainedSftConfig,
@@ -47,7 +48,8 @@ impl ConstrainedSft {
         let x = ((student - teacher)? * &betas)?;
         // -log sigmoid(x) = max(-x, 0) + log(1 + exp(-|x|))
         let bounded = (x.neg()?.relu()? + (x.abs()?.neg()?.exp()? + 1.0)?.log()?)?;
-        Ok((bounded * (betas.recip()? * 2.0)?)?.mean_all()?)
+        let relative = (bounded - std::f64::consts::LN_2)?;
+        Ok((relative * (betas.recip()? * 2.0)?)?.mean_all()?)
     }
 
     /// The labelled rows of a batch.
