@@ -100,7 +100,7 @@ impl DataConfig for ProxyData {
         };
         Map::from_iter([
             ("alignment".to_owned(), stage(1e-3, 2)),
-            ("fine_tuning".to_owned(), stage(1.5e-4, 2)),
+            ("fine_tuning".to_owned(), stage(1.2e-4, 2)),
             ("harmful_ratios".to_owned(), json!([0.0, 0.2])),
         ])
     }
