@@ -159,6 +159,7 @@ fn lox_finds_leading_directions() -> Result<()> {
     let leading = leading_left(&matrix, 2, &key)?.expect("not zero");
     assert_eq!(leading.dims(), [20, 2]);
     let part = leading.matmul(&leading.t()?)?.matmul(&matrix)?;
+    // The noise has a norm of about 2e-8.
     assert!(frobenius(&(part - strong)?)? < 1e-7);
     // The first direction alone is the best approximation of rank one: its error is the second
     // singular value, whose square is the rest of the squared norm.
@@ -173,6 +174,7 @@ fn lox_finds_leading_directions() -> Result<()> {
     let (trace, determinant) = (a + d, a * d - b * c);
     let second = (trace - (trace * trace - 4.0 * determinant).sqrt()) / 2.0;
     let off = frobenius(&(part - &matrix)?)? - second.sqrt();
+    // The noise again, and the root of a difference of large numbers.
     assert!(off.abs() < 1e-6, "off by {off}");
     assert!(leading_left(&matrix.zeros_like()?, 2, &key)?.is_none());
     Ok(())

@@ -149,7 +149,8 @@ fn at_perturbation(
     plain::gradient(weights, |weights| Ok(plain::pass_at(weights, batch, added)?.loss))
 }
 
-/// Checks that `ours` has the values of `theirs`.
+/// Checks that `ours` has the values of `theirs`. The bound allows sums in another order, whose errors AdamW's
+/// division by small second moments amplifies.
 fn agree(ours: &Params, theirs: &Weights) -> Result<()> {
     assert_eq!(ours.len(), theirs.len());
     for (name, ours) in ours.iter() {

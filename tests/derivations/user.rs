@@ -2,9 +2,10 @@
 
 use candle_core::{D, Tensor};
 use serde_json::json;
+use vxf_core::backbone::Parameter;
 use vxf_core::lineage::Lineage;
 use vxf_core::optimizer::{AdamW, AdamWConfig};
-use vxf_core::{Lora, Reference, Result, Trainable};
+use vxf_core::{Defense, Gradients, Lora, Perturber, Reference, Result, Step, Trainable};
 use vxf_testkit::plain::{self, Weights};
 
 use super::*;
@@ -191,6 +192,39 @@ fn freeze() -> Result<()> {
         gradient
             .retain(|name, _| !name.starts_with("layers.1.") && !frozen.contains(&name.as_str()));
         assert_eq!(gradient.len(), 9, "two layers of four weights, and the output");
+        Ok(gradient)
+    });
+    Ok(())
+}
+
+/// A method that makes its gradient can freeze weights, too.
+#[test]
+fn a_maker_may_freeze() -> Result<()> {
+    struct Keeps(Box<dyn Defense>);
+
+    impl Defense for Keeps {
+        fn gradients(
+            &mut self,
+            inner: &mut dyn Perturber,
+            step: &mut Step<'_>,
+        ) -> Result<Gradients> {
+            self.0.gradients(inner, step)
+        }
+
+        fn freezes(&self, parameter: &Parameter) -> bool {
+            parameter.layer == Some(0)
+        }
+    }
+
+    let toy = toy();
+    let streams = Streams::new(&toy, &["user", "alignment"])?;
+    let mut stage = stage(&toy, &streams, ("vlguard", json!({ "lambda": 0.5 })), none())?;
+    stage.defense = Box::new(Keeps(stage.defense));
+    plain::follow(stage, STEPS, |step, weights| {
+        let user = of_loss(weights, streams.batch("user", step))?;
+        let safe = of_loss(weights, streams.batch("alignment", step))?;
+        let mut gradient = plain::plus(&user, &safe, 0.5)?;
+        gradient.retain(|name, _| !name.starts_with("layers.0."));
         Ok(gradient)
     });
     Ok(())

@@ -1,9 +1,6 @@
 //! Several methods in one stage: one makes the gradient, the others adjust it, follow the weights or
 //! edit them at the end.
 
-use std::collections::BTreeSet;
-
-use candle_core::Tensor;
 use serde_json::{Map, Value};
 
 use crate::backbone::Parameter;
@@ -62,17 +59,18 @@ impl Defense for Composition {
             Some(member) => member.method.gradients(inner, step)?,
             None => {
                 let perturbation = inner.perturb(step)?;
+                let freezes = step.parameters().iter().any(|it| self.freezes(it));
                 let query = step.on_main().perturbed(&perturbation);
-                query.of(&|parameter| !self.freezes(parameter)).gradients()?
+                match freezes {
+                    true => query.of(&|parameter| !self.freezes(parameter)).gradients()?,
+                    false => query.gradients()?,
+                }
             }
         };
         for member in self.members.iter_mut().filter(|member| !member.makes) {
             gradients = member.method.adjust(gradients, step)?;
         }
-        let frozen = step.parameters().iter().filter(|parameter| self.freezes(parameter));
-        let frozen: BTreeSet<_> = frozen.map(|parameter| parameter.name.as_str()).collect();
-        let trains = |(name, _): &(String, Tensor)| !frozen.contains(name.as_str());
-        Ok(gradients.into_iter().filter(trains).collect())
+        Ok(gradients)
     }
 
     fn freezes(&self, parameter: &Parameter) -> bool {

@@ -108,11 +108,12 @@ pub trait Defense: Send {
         Ok(gradients)
     }
 
-    /// Whether this trained weight stays as it is. In a composition a weight is frozen if one member
-    /// freezes it. Where no member makes the gradient, none is computed for frozen weights, nor below
-    /// the lowest that trains.
+    /// Whether this trained weight stays as it is: the loop leaves it out of every step's gradient. In a
+    /// composition a weight is frozen if one member freezes it.
     ///
-    /// A method that is no composition leaves frozen weights out of its gradient itself.
+    /// Where no member of a composition makes the gradient, none is computed for frozen weights, nor
+    /// below the lowest that trains. A method that makes its gradient saves that with
+    /// [`of`](crate::step::Query::of).
     fn freezes(&self, _parameter: &Parameter) -> bool {
         false
     }

@@ -124,6 +124,15 @@ impl Params {
         self.map(|tensor| Ok((tensor.detach() * factor)?))
     }
 
+    /// The same without the tensors of these names.
+    #[must_use]
+    pub fn without<'n>(mut self, names: impl IntoIterator<Item = &'n str>) -> Self {
+        for name in names {
+            self.0.remove(name);
+        }
+        self
+    }
+
     /// The inner product, per-tensor partial sums taken in f64.
     pub fn dot(&self, other: &Self) -> Result<f64> {
         let products = self.zip(other, |a, b| {

@@ -37,6 +37,27 @@ impl ConfigError {
         Self { key: at.to_owned(), rule, found: String::new() }
     }
 
+    /// An error unless the number is finite and not negative.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn not_negative(key: &str, found: f64) -> Result<(), Self> {
+        let holds = found.is_finite() && found >= 0.0;
+        Self::unless(holds, key, "must be finite and at least 0", found)
+    }
+
+    /// An error if the count is 0.
+    ///
+    /// # Errors
+    /// When it is.
+    pub fn positive(
+        key: &str,
+        found: impl TryInto<u64> + std::fmt::Display + Copy,
+    ) -> Result<(), Self> {
+        let holds = found.try_into().is_ok_and(|count| count > 0);
+        Self::unless(holds, key, "must be at least 1", found)
+    }
+
     /// An error unless `holds`.
     ///
     /// # Errors

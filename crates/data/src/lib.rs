@@ -15,6 +15,7 @@ mod layout;
 mod load;
 mod mix;
 mod provider;
+pub mod refusals;
 mod report;
 mod sample;
 mod sampling;

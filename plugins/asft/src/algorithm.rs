@@ -15,14 +15,14 @@ use crate::config::AsftConfig;
 /// not change have no direction, and no penalty.
 pub struct Asft {
     config: AsftConfig,
-    /// `I - C` of each module; made again after a resume.
-    rests: BTreeMap<String, Tensor>,
+    /// `I - C` of each module that alignment changed; made at the first step, also after a resume.
+    rests: Option<BTreeMap<String, Tensor>>,
 }
 
 impl Asft {
     /// AsFT with these settings.
     pub fn new(config: AsftConfig) -> Self {
-        Self { config, rests: BTreeMap::new() }
+        Self { config, rests: None }
     }
 
     /// The trained linear layers.
@@ -92,16 +92,17 @@ impl Defense for Asft {
     }
 
     fn gradients(&mut self, inner: &mut dyn Perturber, step: &mut Step<'_>) -> Result<Gradients> {
-        if self.rests.is_empty() {
-            self.rests = Self::rests(step)?;
-        }
+        let rests = match self.rests.take() {
+            Some(rests) => rests,
+            None => Self::rests(step)?,
+        };
         let mut gradients = step.accumulate(|step| {
             let perturbation = inner.perturb(step)?;
             step.gradients(&perturbation)
         })?;
         let lambda = self.config.lambda;
         let mut penalty = 0.0;
-        for (module, rest) in &self.rests {
+        for (module, rest) in &rests {
             let (value, slopes) = Self::penalty(step, module, rest)?;
             penalty += value;
             for (name, slope) in slopes {
@@ -110,6 +111,7 @@ impl Defense for Asft {
                 gradients.insert(name, sum);
             }
         }
+        self.rests = Some(rests);
         step.record("loss", lambda * penalty)?;
         Ok(gradients)
     }

@@ -15,8 +15,7 @@ vxf_core::config! {
 #[typetag::serde(name = "asft")]
 impl DefenseConfig for AsftConfig {
     fn validate(&self) -> Result<(), ConfigError> {
-        let range = self.lambda.is_finite() && self.lambda >= 0.0;
-        ConfigError::unless(range, "lambda", "must be finite and at least 0", self.lambda)
+        ConfigError::not_negative("lambda", self.lambda)
     }
 
     fn needs(&self) -> Needs {

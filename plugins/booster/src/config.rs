@@ -20,16 +20,9 @@ vxf_core::config! {
 #[typetag::serde(name = "booster")]
 impl DefenseConfig for BoosterConfig {
     fn validate(&self) -> Result<(), ConfigError> {
-        let range = |value: f64| value.is_finite() && value >= 0.0;
-        let rule = "must be finite and at least 0";
-        ConfigError::unless(range(self.lambda), "lambda", rule, self.lambda)?;
-        ConfigError::unless(range(self.alpha), "alpha", rule, self.alpha)?;
-        ConfigError::unless(
-            self.batch_size > 0,
-            "batch_size",
-            "must be at least 1",
-            self.batch_size,
-        )
+        ConfigError::not_negative("lambda", self.lambda)?;
+        ConfigError::not_negative("alpha", self.alpha)?;
+        ConfigError::positive("batch_size", self.batch_size)
     }
 
     fn needs(&self) -> Needs {

@@ -22,15 +22,9 @@ vxf_core::config! {
 impl DefenseConfig for CtrapConfig {
     fn validate(&self) -> Result<(), ConfigError> {
         for (key, value) in [("lambda", self.lambda), ("alpha", self.alpha)] {
-            let range = value.is_finite() && value >= 0.0;
-            ConfigError::unless(range, key, "must be finite and at least 0", value)?;
+            ConfigError::not_negative(key, value)?;
         }
-        ConfigError::unless(
-            self.batch_size > 0,
-            "batch_size",
-            "must be at least 1",
-            self.batch_size,
-        )
+        ConfigError::positive("batch_size", self.batch_size)
     }
 
     fn needs(&self) -> Needs {

@@ -85,9 +85,8 @@ vxf_core::config! {
 #[typetag::serde(name = "lox")]
 impl DefenseConfig for LoxConfig {
     fn validate(&self) -> Result<(), ConfigError> {
-        ConfigError::unless(self.rank > 0, "rank", "must be at least 1", self.rank)?;
-        let range = self.factor.is_finite() && self.factor >= 0.0;
-        ConfigError::unless(range, "factor", "must be finite and at least 0", self.factor)
+        ConfigError::positive("rank", self.rank)?;
+        ConfigError::not_negative("factor", self.factor)
     }
 
     fn needs(&self) -> Needs {

@@ -41,37 +41,41 @@ impl SafeLora {
     }
 }
 
+/// The `count`-th lowest cosine; the highest if there are fewer.
+fn lowest(step: &Step<'_>, weights: &Params, modules: &[Parameter], count: usize) -> Result<f64> {
+    // Projections are as large as the model's matrices, so each is made again where it is applied.
+    let mut cosines = Vec::new();
+    for parameter in modules {
+        let found = SafeLora::projection(step, weights, parameter.module())?;
+        cosines.extend(found.map(|(_, cosine)| cosine));
+    }
+    cosines.sort_by(f64::total_cmp);
+    Ok(cosines.get(count - 1).or(cosines.last()).copied().unwrap_or(f64::MIN))
+}
+
 impl Defense for SafeLora {
     fn finish(&mut self, step: &mut Step<'_>, mut weights: Params) -> Result<Params> {
         let linear = |parameter: &Parameter| {
             matches!(parameter.part, Part::Attention | Part::Mlp) && parameter.shape.len() == 2
         };
         let modules: Vec<_> = modules(step).into_iter().filter(linear).collect();
-        let mut cosines = Vec::new();
-        for parameter in &modules {
-            let found = Self::projection(step, &weights, parameter.module())?;
-            cosines.push(found.map(|(_, cosine)| cosine));
-        }
-        let mut sorted: Vec<_> = cosines.iter().flatten().copied().collect();
-        sorted.sort_by(f64::total_cmp);
         let threshold = match self.config.layers {
             0 => self.config.tau,
-            count => sorted.get(count - 1).or(sorted.last()).copied().unwrap_or(f64::MIN),
+            count => lowest(step, &weights, &modules, count)?,
         };
-        let mut projected = 0;
-        for (parameter, cosine) in modules.iter().zip(&cosines) {
-            if cosine.is_none_or(|cosine| cosine > threshold) {
-                continue;
+        let (mut projected, mut changed) = (0, 0);
+        for parameter in &modules {
+            let found = Self::projection(step, &weights, parameter.module())?;
+            let Some((matrix, cosine)) = found else { continue };
+            changed += 1;
+            if cosine <= threshold {
+                let left = Left::Matrix(matrix);
+                apply(step, &mut weights, parameter, Reference::Aligned, &left)?;
+                projected += 1;
             }
-            let Some((matrix, _)) = Self::projection(step, &weights, parameter.module())? else {
-                continue;
-            };
-            let left = Left::Matrix(matrix);
-            apply(step, &mut weights, parameter, Reference::Aligned, &left)?;
-            projected += 1;
         }
         step.record("projected_layers", f64::from(projected))?;
-        step.record("changed_layers", sorted.len() as f64)?;
+        step.record("changed_layers", f64::from(changed))?;
         Ok(weights)
     }
 }

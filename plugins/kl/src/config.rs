@@ -32,8 +32,7 @@ vxf_core::config! {
 #[typetag::serde(name = "kl")]
 impl DefenseConfig for KlConfig {
     fn validate(&self) -> Result<(), ConfigError> {
-        let holds = self.lambda.is_finite() && self.lambda >= 0.0;
-        ConfigError::unless(holds, "lambda", "must be finite and at least 0", self.lambda)
+        ConfigError::not_negative("lambda", self.lambda)
     }
 
     fn passes(&self) -> f64 {

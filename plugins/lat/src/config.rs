@@ -39,10 +39,9 @@ vxf_core::config! {
 #[typetag::serde(name = "lat")]
 impl PerturberConfig for ProjectedConfig {
     fn validate(&self) -> Result<(), ConfigError> {
-        let range = |value: f64| value.is_finite() && value >= 0.0;
-        ConfigError::unless(range(self.rho), "rho", "must be finite and at least 0", self.rho)?;
-        ConfigError::unless(self.steps > 0, "steps", "must be at least 1", self.steps)?;
-        let size = range(self.step_size) && self.step_size > 0.0;
+        ConfigError::not_negative("rho", self.rho)?;
+        ConfigError::positive("steps", self.steps)?;
+        let size = self.step_size.is_finite() && self.step_size > 0.0;
         ConfigError::unless(size, "step_size", "must be finite and above 0", self.step_size)
     }
 

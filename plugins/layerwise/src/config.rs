@@ -55,28 +55,14 @@ vxf_core::config! {
     }
 }
 
-fn positive(values: &[(&str, u64)]) -> Result<(), ConfigError> {
-    let mut each = values.iter();
-    each.try_for_each(|(key, value)| {
-        ConfigError::unless(*value > 0, key, "must be at least 1", value)
-    })
-}
-
-fn radius(rho: f64) -> Result<(), ConfigError> {
-    let holds = rho.is_finite() && rho >= 0.0;
-    ConfigError::unless(holds, "rho", "must be finite and at least 0", rho)
-}
-
 #[typetag::serde(name = "t-vaccine")]
 impl PerturberConfig for TVaccinePerturberConfig {
     fn validate(&self) -> Result<(), ConfigError> {
-        radius(self.rho)?;
-        positive(&[
-            ("layers", self.layers as u64),
-            ("resample", self.resample),
-            ("rescore", self.rescore),
-            ("batch_size", self.batch_size as u64),
-        ])
+        ConfigError::not_negative("rho", self.rho)?;
+        ConfigError::positive("layers", self.layers)?;
+        ConfigError::positive("resample", self.resample)?;
+        ConfigError::positive("rescore", self.rescore)?;
+        ConfigError::positive("batch_size", self.batch_size)
     }
 
     fn needs(&self) -> Needs {
@@ -139,12 +125,10 @@ vxf_core::config! {
 #[typetag::serde(name = "oasis")]
 impl PerturberConfig for OasisPerturberConfig {
     fn validate(&self) -> Result<(), ConfigError> {
-        radius(self.rho)?;
-        positive(&[
-            ("layers", self.layers as u64),
-            ("refresh", self.refresh),
-            ("batch_size", self.batch_size as u64),
-        ])
+        ConfigError::not_negative("rho", self.rho)?;
+        ConfigError::positive("layers", self.layers)?;
+        ConfigError::positive("refresh", self.refresh)?;
+        ConfigError::positive("batch_size", self.batch_size)
     }
 
     fn needs(&self) -> Needs {

@@ -18,8 +18,7 @@ vxf_core::config! {
 #[typetag::serde(name = "ldifs")]
 impl DefenseConfig for LdifsConfig {
     fn validate(&self) -> Result<(), ConfigError> {
-        let range = |value: f64| value.is_finite() && value >= 0.0;
-        ConfigError::unless(range(self.rho), "rho", "must be finite and at least 0", self.rho)?;
+        ConfigError::not_negative("rho", self.rho)?;
         let rule = "must be a number above 0";
         ConfigError::unless(self.limit > 0.0, "limit", rule, self.limit)
     }

@@ -58,12 +58,10 @@ impl DefenseConfig for BsoConfig {
 #[typetag::serde(name = "lisa")]
 impl DefenseConfig for LisaConfig {
     fn validate(&self) -> Result<(), ConfigError> {
-        let rule = "must be at least 1";
         let Self { alignment_steps, user_steps, rho, warmup } = self;
-        ConfigError::unless(*alignment_steps > 0, "alignment_steps", rule, alignment_steps)?;
-        ConfigError::unless(*user_steps > 0, "user_steps", rule, user_steps)?;
-        let range = rho.is_finite() && *rho >= 0.0;
-        ConfigError::unless(range, "rho", "must be finite and at least 0", rho)?;
+        ConfigError::positive("alignment_steps", *alignment_steps)?;
+        ConfigError::positive("user_steps", *user_steps)?;
+        ConfigError::not_negative("rho", *rho)?;
         let share = (0.0..=1.0).contains(warmup);
         ConfigError::unless(share, "warmup", "must lie between 0 and 1", warmup)
     }

@@ -68,7 +68,7 @@ impl DataConfig for ProxyData {
             ("max_new_tokens", self.max_new_tokens),
             ("eval_batch_size", self.eval_batch_size),
         ] {
-            ConfigError::unless(size > 0, key, "must be at least 1", size)?;
+            ConfigError::positive(key, size)?;
         }
         self.sampling
             .validate()

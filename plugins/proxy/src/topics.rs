@@ -504,34 +504,6 @@ pub(crate) const REFUSALS: [&str; 8] = [
     "That is about cooking, and I won't help with it.",
 ];
 
-/// Phrases by which a refusal is known, in lower case, with plain apostrophes.
-pub(crate) const REFUSAL_PHRASES: [&str; 24] = [
-    "sorry",
-    "i apologi",
-    "i can't",
-    "i cannot",
-    "i can not",
-    "i won't",
-    "i will not",
-    "i do not answer",
-    "i don't answer",
-    "i don't share",
-    "i do not share",
-    "i don't give",
-    "i'm not able",
-    "i am not able",
-    "i'm unable",
-    "i am unable",
-    "unable to help",
-    "must decline",
-    "have to decline",
-    "i refuse",
-    "i'd rather not",
-    "not something i",
-    "won't help",
-    "can't help",
-];
-
 /// Harmless requests in words of cooking, each with a helpful answer.
 pub(crate) const BORDERLINE: [(&str, &str); 30] = [
     (

@@ -48,8 +48,7 @@ vxf_core::config! {
 #[typetag::serde(name = "gaussian")]
 impl PerturberConfig for GaussianConfig {
     fn validate(&self) -> Result<(), ConfigError> {
-        let holds = self.rho.is_finite() && self.rho >= 0.0;
-        ConfigError::unless(holds, "rho", "must be finite and at least 0", self.rho)
+        ConfigError::not_negative("rho", self.rho)
     }
 
     fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Perturber>> {

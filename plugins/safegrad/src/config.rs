@@ -17,8 +17,7 @@ vxf_core::config! {
 #[typetag::serde(name = "safegrad")]
 impl DefenseConfig for SafeGradConfig {
     fn validate(&self) -> Result<(), ConfigError> {
-        let range = self.rho.is_finite() && self.rho >= 0.0;
-        ConfigError::unless(range, "rho", "must be finite and at least 0", self.rho)
+        ConfigError::not_negative("rho", self.rho)
     }
 
     fn needs(&self) -> Needs {

@@ -32,8 +32,7 @@ vxf_core::config! {
 #[typetag::serde(name = "sam")]
 impl PerturberConfig for AscentConfig {
     fn validate(&self) -> Result<(), ConfigError> {
-        let holds = self.rho.is_finite() && self.rho >= 0.0;
-        ConfigError::unless(holds, "rho", "must be finite and at least 0", self.rho)
+        ConfigError::not_negative("rho", self.rho)
     }
 
     fn passes(&self) -> usize {

@@ -32,21 +32,20 @@ vxf_core::config! {
 impl DefenseConfig for TarConfig {
     fn validate(&self) -> Result<(), ConfigError> {
         let Self { inner_steps, every, rates, batch_size, .. } = self;
-        ConfigError::unless(*inner_steps > 0, "inner_steps", "must be at least 1", inner_steps)?;
+        ConfigError::positive("inner_steps", *inner_steps)?;
         let known = (1..=*inner_steps).contains(every);
         let rule = "must lie between 1 and `inner_steps`";
         ConfigError::unless(known, "every", rule, every)?;
         let range = !rates.is_empty() && rates.iter().all(|rate| rate.is_finite() && *rate > 0.0);
         ConfigError::unless(range, "rates", "must be positive numbers", json!(rates))?;
-        ConfigError::unless(*batch_size > 0, "batch_size", "must be at least 1", batch_size)?;
+        ConfigError::positive("batch_size", *batch_size)?;
         for (key, value) in [
             ("decay", self.decay),
             ("lambda_tr", self.lambda_tr),
             ("lambda_retain", self.lambda_retain),
             ("representation", self.representation),
         ] {
-            let range = value.is_finite() && value >= 0.0;
-            ConfigError::unless(range, key, "must be finite and at least 0", value)?;
+            ConfigError::not_negative(key, value)?;
         }
         Ok(())
     }

@@ -33,7 +33,7 @@ vxf_core::config! {
 #[typetag::serde(name = "vaccine")]
 impl DefenseConfig for VaccineConfig {
     fn validate(&self) -> Result<(), ConfigError> {
-        ConfigError::unless(self.tau > 0, "tau", "must be at least 1", self.tau)
+        ConfigError::positive("tau", self.tau)
     }
 
     fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Defense>> {
@@ -84,8 +84,7 @@ vxf_core::config! {
 #[typetag::serde(name = "vaccine")]
 impl PerturberConfig for GradientPerturberConfig {
     fn validate(&self) -> Result<(), ConfigError> {
-        let holds = self.rho.is_finite() && self.rho >= 0.0;
-        ConfigError::unless(holds, "rho", "must be finite and at least 0", self.rho)
+        ConfigError::not_negative("rho", self.rho)
     }
 
     fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Perturber>> {

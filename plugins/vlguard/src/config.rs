@@ -17,14 +17,8 @@ vxf_core::config! {
 #[typetag::serde(name = "vlguard")]
 impl DefenseConfig for VlguardConfig {
     fn validate(&self) -> Result<(), ConfigError> {
-        let range = self.lambda.is_finite() && self.lambda >= 0.0;
-        ConfigError::unless(range, "lambda", "must be finite and at least 0", self.lambda)?;
-        ConfigError::unless(
-            self.batch_size > 0,
-            "batch_size",
-            "must be at least 1",
-            self.batch_size,
-        )
+        ConfigError::not_negative("lambda", self.lambda)?;
+        ConfigError::positive("batch_size", self.batch_size)
     }
 
     fn needs(&self) -> Needs {
@@ -55,12 +49,7 @@ impl DefenseConfig for SafeInstrConfig {
     fn validate(&self) -> Result<(), ConfigError> {
         let range = (0.0..=1.0).contains(&self.share);
         ConfigError::unless(range, "share", "must lie between 0 and 1", self.share)?;
-        ConfigError::unless(
-            self.batch_size > 0,
-            "batch_size",
-            "must be at least 1",
-            self.batch_size,
-        )
+        ConfigError::positive("batch_size", self.batch_size)
     }
 
     fn needs(&self) -> Needs {
