@@ -57,6 +57,37 @@ fn table(told: &Told) -> &str {
     table.trim_end()
 }
 
+/// A model of one's own without data, on the proxy policy: run, measured again, and verified.
+#[test]
+fn a_model_without_data_is_run_and_measured_again() {
+    let place = Place::new();
+    place.llama("model", 8_000);
+    let sizes = [
+        "alignment_samples=8",
+        "user_samples=8",
+        "harmful_test=3",
+        "benign_test=3",
+        "task_test=3",
+        "alignment_probe=2",
+        "max_new_tokens=2",
+    ];
+    let sizes = sizes.map(|size| format!("--set=data.{size}"));
+    let mut args = vec!["run", "--model=model", "--defense=sft", "--seed=1", "--output-dir=out"];
+    // A setting names the section, so the source is named with it.
+    args.extend(["--set=data.source=proxy", "--set=fine_tuning.learning_rate=0.01"]);
+    args.push("--set=fine_tuning.epochs=8");
+    args.extend(sizes.iter().map(String::as_str));
+    let run = place.vxf(&args);
+    let table = table(&run);
+    let again = place.vxf(&["eval", "out"]);
+    assert!(again.ok().starts_with(table), "{}\nis not\n{table}", again.stdout);
+    place.vxf(&["eval", "out", "--template", "chat"]).fails(2, &["has its own template"]);
+    place.vxf(&["verify", "out"]).ok();
+    // Without any setting it is the same source.
+    let plan = place.vxf(&["validate", "--model=model", "--json"]).json();
+    assert_eq!(plan["recipe"]["data"]["source"], "proxy");
+}
+
 #[test]
 fn eval_prints_the_table_of_the_run_to_the_digit() {
     let place = Place::new();

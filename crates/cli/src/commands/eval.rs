@@ -4,6 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use vxf_core::registry;
+use vxf_data::DataConfig;
 use vxf_recipe::{Experiment, Layer, Place};
 use vxf_report::{Answer, Failure, Failures, Layout, Record, Row, TextTable};
 use vxf_run::access::check_target;
@@ -228,18 +230,18 @@ fn recipe(
     if !args.metric.is_empty() {
         set.push(format!("metrics={}", json!(args.metric)));
     }
-    let files = below.get("data").is_some();
+    let takes_template = takes_template(&below);
     match &args.template {
-        Some(template) if files => {
+        Some(template) if takes_template => {
             below.set("data.template", json!(template), Place::Flag("--template".into()))?;
         }
         Some(_) => {
-            let message = "--template: the embedded world has its own template";
+            let message = "--template: this data source has its own template";
             return Err(CommandError::usage(message)
                 .hint("`--recipe RECIPE` with a section `data` names data of your own"));
         }
         // For files, the model's own template is the default; a run has the template in its recipe.
-        None if files && below.get("data.template").is_none() => {
+        None if takes_template && below.get("data.template").is_none() => {
             below.set("data.template", json!("auto"), Place::Default)?;
         }
         None => {}
@@ -256,6 +258,14 @@ fn recipe(
         ..RecipeOptions::default()
     };
     layers::upon(below, &choices)
+}
+
+/// Whether the data source has the setting `template`.
+fn takes_template(layer: &Layer) -> bool {
+    let Some(data) = layer.get("data") else { return false };
+    let source = data.get("source").and_then(Value::as_str).unwrap_or("files");
+    registry::find::<dyn DataConfig>(source)
+        .is_ok_and(|entry| (entry.settings)().iter().any(|setting| setting.name == "template"))
 }
 
 /// Every figure with its interval and details.
