@@ -16,6 +16,7 @@ mod finite;
 pub mod generate;
 pub mod lineage;
 pub mod loss;
+mod measurement;
 pub mod metric;
 pub mod minmax;
 pub mod needs;
