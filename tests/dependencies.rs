@@ -143,34 +143,81 @@ fn no_test_is_switched_off() {
     }
 }
 
-/// What a kind of stage means is said in few places: a new kind is added there.
-#[test]
-fn at_most_six_files_name_a_stage() {
-    let kinds = ["Alignment", "FineTuning", "PostTuning"].map(|kind| format!("Stage::{kind}"));
-    let names = ["alignment", "fine_tuning", "post_tuning"].map(|name| format!("\"{name}\""));
-    let names_one = |line: &str| {
-        let line = line.trim_start();
-        !line.starts_with("//") && kinds.iter().chain(&names).any(|name| line.contains(name))
-    };
-    let source = |name: &str| root().join("crates").join(name).join("src");
-    let mut open = ["run", "recipe", "report", "cli"].map(source).to_vec();
+/// The source files of these crates, without their tests.
+fn code(names: &[&str]) -> Vec<(PathBuf, String)> {
+    let source = |name: &&str| root().join("crates").join(name).join("src");
+    let mut open: Vec<PathBuf> = names.iter().map(source).collect();
     let mut found = Vec::new();
     while let Some(directory) = open.pop() {
         for entry in std::fs::read_dir(&directory).expect("a directory") {
             let path = entry.expect("an entry").path();
             if path.is_dir() {
                 open.push(path);
-                continue;
-            }
-            if path.ends_with("tests.rs") {
-                continue;
-            }
-            let text = std::fs::read_to_string(&path).expect("a source file");
-            let code = text.split("#[cfg(test)]").next().unwrap_or_default();
-            if code.lines().any(names_one) {
-                found.push(path);
+            } else if !path.ends_with("tests.rs") && !path.ends_with("testing.rs") {
+                let text = std::fs::read_to_string(&path).expect("a source file");
+                let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+                found.push((path, code.to_owned()));
             }
         }
     }
+    assert!(!found.is_empty());
+    found
+}
+
+/// The lines of code that hold `text`.
+fn lines_with<'a>(code: &'a str, text: &str) -> Vec<&'a str> {
+    let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+    lines.filter(|line| line.contains(text)).collect()
+}
+
+/// What a kind of stage means is said in few places: a new kind is added there.
+#[test]
+fn at_most_six_files_name_a_stage() {
+    let kinds = ["Alignment", "FineTuning", "PostTuning"].map(|kind| format!("Stage::{kind}"));
+    let names = ["alignment", "fine_tuning", "post_tuning"].map(|name| format!("\"{name}\""));
+    let mut found = code(&["run", "recipe", "report", "cli"]);
+    found.retain(|(_, code)| kinds.iter().chain(&names).any(|it| !lines_with(code, it).is_empty()));
+    let found: Vec<_> = found.into_iter().map(|(path, _)| path).collect();
     assert!(!found.is_empty() && found.len() <= 6, "{found:?}");
+}
+
+/// Plugins are alike to what runs them: only the defaults of a command without arguments are named, the figures
+/// that a durability card is about, and the attacks that a durability profile is made of.
+#[test]
+fn no_plugin_is_named_but_the_defaults() {
+    let defaults = [
+        "vaccine",
+        "sft",
+        "none",
+        "world",
+        "files",
+        "harmful-score",
+        "accuracy",
+        "helpfulness",
+        "over-refusal",
+        "alignment-loss",
+        "drift",
+    ];
+    let mut names = BTreeSet::new();
+    for (place, _) in crates() {
+        for line in sources(&place.join("src")).lines().map(str::trim_start) {
+            let kinds = ["defense \"", "perturber \"", "metric \"", "judge \"", "backbone \""];
+            let named = kinds.iter().filter_map(|kind| line.strip_prefix(kind));
+            names.extend(named.filter_map(|rest| Some(rest.split_once('"')?.0.to_owned())));
+        }
+    }
+    assert!(names.len() > 40, "{names:?}");
+    let mut named = Vec::new();
+    for (path, code) in code(&["run", "recipe", "report"]) {
+        let attacks: &[&str] = match path.ends_with("run/src/durability/attacks.rs") {
+            true => &["abliterate", "prune"],
+            false => &[],
+        };
+        let allowed = |name: &str| defaults.contains(&name) || attacks.contains(&name);
+        for name in names.iter().filter(|name| !allowed(name)) {
+            let found = lines_with(&code, &format!("\"{name}\""));
+            named.extend(found.iter().map(|line| format!("{}: {line}", path.display())));
+        }
+    }
+    assert!(named.is_empty(), "{named:#?}");
 }

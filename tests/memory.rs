@@ -85,6 +85,7 @@ impl Setup {
         let example = |row| Example {
             tokens: (0..self.length).map(|at| token(row, at)).collect(),
             prompt: 0,
+            ..Example::default()
         };
         let examples: Vec<_> = (0..self.batch).map(example).collect();
         let stream = Stream::new(examples.into(), self.batch, Order::Sequential, Key::root(1));
@@ -225,7 +226,7 @@ fn logits_never_exist_as_a_whole() -> Result<()> {
         Tensor::ones((rows, width), DType::F32, &Device::Cpu)?,
         Tensor::ones((classes, width), DType::F32, &Device::Cpu)?,
     );
-    let composed = peak(|| compose::linear_cross_entropy(&h, &w, &[1; 2048]));
+    let composed = peak(|| compose::linear_cross_entropy(&h, &w, &[1; 2048], None));
     assert!(composed > all, "the composition holds them: {composed}");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The shipped binary has exactly these plugins, in debug and in release.
+//! The shipped binary has exactly these plugins; `tools/release/release.sh` checks it in release, too.
 
 use std::process::Command;
 
@@ -14,14 +14,20 @@ fn exactly_these_names_are_registered() {
         entries.iter().map(|entry| entry["name"].as_str().expect("a name").to_owned()).collect()
     };
     let defenses = [
+        "abliterate",
+        "adaptive-kl",
+        "antidote",
         "asft",
+        "bds",
         "booster",
         "bso",
         "constrained-sft",
         "ctrap",
+        "direction-filter",
         "ema",
         "ewc",
         "freeze",
+        "gradient-filter",
         "kl",
         "lat",
         "ldifs",
@@ -29,15 +35,25 @@ fn exactly_these_names_are_registered() {
         "lox",
         "none",
         "oasis",
+        "one-shot-repair",
         "panacea",
+        "prune",
         "random",
+        "repnoise",
+        "resta",
         "safegrad",
         "safeinstr",
         "safelora",
         "sam",
+        "sbr",
+        "sdd",
+        "seam",
         "sft",
+        "surgery",
         "t-vaccine",
         "tar",
+        "task-arithmetic",
+        "vaa",
         "vaccine",
         "vlguard",
         "wise-ft",
@@ -50,6 +66,7 @@ fn exactly_these_names_are_registered() {
     let metrics = [
         "accuracy",
         "alignment-loss",
+        "curvature",
         "drift",
         "harmful-score",
         "helpfulness",
@@ -57,7 +74,10 @@ fn exactly_these_names_are_registered() {
         "perplexity",
     ];
     assert_eq!(names("metrics"), metrics);
-    assert_eq!(names("backbones"), ["gemma3", "llama", "mistral", "opt", "qwen2", "qwen3"]);
+    assert_eq!(
+        names("backbones"),
+        ["gemma2", "gemma3", "llama", "mistral", "opt", "phi3", "qwen2", "qwen3"]
+    );
     let judges = [
         "file",
         "guard",

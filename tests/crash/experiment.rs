@@ -16,7 +16,7 @@ pub(crate) struct Scenario {
     flags: &'static str,
 }
 
-const SMALL: &str = "--eval-every=3 --set=world.alignment_samples=16 --set=world.user_samples=16 \
+const SMALL: &str = "--eval-every=3 --eval-prompts=3 --set=world.alignment_samples=16 --set=world.user_samples=16 \
     --set=world.harmful_test=6 --set=world.task_test=6 --set=world.benign_test=4 \
     --set=world.alignment_probe=4 --set=world.max_new_tokens=4 \
     --set=fine_tuning.epochs=4 --set=fine_tuning.batch_size=4";

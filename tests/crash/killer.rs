@@ -61,7 +61,7 @@ impl Killer {
     pub(crate) fn strike(&mut self, scenario: &Scenario, root: &Path, aim: Aim) -> bool {
         let before = checkpoints(root);
         let delay = self.usual.mul_f64(match aim {
-            Aim::Start => 0.2 * self.draw(),
+            Aim::Start => 0.1 * self.draw(),
             Aim::Anywhere | Aim::Writing => self.draw(),
         });
         let mut child = scenario.command(root).stderr(Stdio::null()).spawn().expect("it starts");

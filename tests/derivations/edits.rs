@@ -1,4 +1,4 @@
-//! Edits of finished weights: SafeLoRA, WiSE-FT, LoX.
+//! Edits of finished weights: SafeLoRA, WiSE-FT, LoX, Antidote.
 
 use std::sync::Arc;
 
@@ -210,6 +210,82 @@ fn lox() -> Result<()> {
             false => before,
         };
         assert!(frobenius(&(after.detach() - wanted)?.flatten_all()?)? < 1e-8, "{name}");
+    }
+    Ok(())
+}
+
+/// `weight` without the share of each row whose score `|w| root` is highest, or lowest.
+fn pruned(weight: &Tensor, x: &Tensor, share: f64, highest: bool) -> Result<Tensor> {
+    let squares: Vec<f64> = x.sqr()?.sum(0)?.to_vec1()?;
+    let mut rows: Vec<Vec<f64>> = weight.to_vec2()?;
+    for row in &mut rows {
+        let columns = row.len();
+        let kept = (columns as f64 * (1.0 - share)) as usize;
+        for _ in 0..columns - kept {
+            let score = |row: &[f64], at: usize| row[at].abs() * squares[at].sqrt();
+            let left = (0..columns).filter(|&at| row[at] != 0.0);
+            let order = |&i: &usize, &j: &usize| score(row, i).total_cmp(&score(row, j));
+            let found = if highest { left.max_by(order) } else { left.min_by(order) };
+            row[found.expect("a weight is left")] = 0.0;
+        }
+    }
+    Ok(Tensor::new(rows, &Device::Cpu)?)
+}
+
+/// The inputs at real tokens of the layer `module`, over all harmful batches.
+fn inputs(weights: &plain::Weights, streams: &Streams, module: &str) -> Result<Tensor> {
+    let mut all = Vec::new();
+    for at in 0..4 {
+        let batch = streams.batch("harmful", at);
+        let x = &plain::pass(weights, batch)?.inputs[module];
+        for (row, length) in batch.lengths.iter().enumerate() {
+            all.push(x.get(row)?.narrow(0, 0, *length)?);
+        }
+    }
+    Ok(Tensor::cat(&all, 0)?)
+}
+
+#[test]
+fn antidote() -> Result<()> {
+    let toy = toy();
+    let streams = Streams::new(&toy, &["user", "harmful"])?;
+    let samples: usize = streams.0[1].1.iter().map(|batch| batch.lengths.len()).sum();
+    for (prunes, highest) in [("highest", true), ("lowest", false)] {
+        let settings = json!({ "share": 0.3, "samples": samples, "prunes": prunes });
+        let mut stage = stage(&toy, &streams, ("antidote", settings.clone()), none())?;
+        let before = plain::weights(&stage.weights)?;
+        for (name, after) in stage.finish()?.weights.iter() {
+            let module = name.strip_suffix(".weight").expect("the toy has no biases");
+            let wanted = match name.starts_with("layers.") {
+                true => {
+                    let x = inputs(&before, &streams, module)?;
+                    pruned(&before[name], &x, 0.3, highest)?
+                }
+                false => before[name].clone(),
+            };
+            assert!(frobenius(&(after.detach() - wanted)?.flatten_all()?)? < 1e-12, "{name}");
+        }
+
+        // An adapter: A reads what the layer reads, B what A gives.
+        let (backbone, _) = adapted()?;
+        let mut stage = self::stage(&*backbone, &streams, ("antidote", settings), none())?;
+        let before = plain::weights(&stage.weights)?;
+        let mut merged = plain::weights(&toy.initial(&Key::root(0))?)?;
+        for (name, weight) in merged.iter_mut().filter(|(name, _)| name.starts_with("layers.")) {
+            let module = name.strip_suffix(".weight").expect("no biases");
+            let part = |of: &str| &before[&format!("{module}.lora_{of}")];
+            // alpha 3 over rank 2
+            *weight = (&*weight + (part("B").matmul(part("A"))? * 1.5)?)?;
+        }
+        for (name, after) in stage.finish()?.weights.iter() {
+            let (module, part) = name.rsplit_once(".lora_").expect("an adapter");
+            let mut x = inputs(&merged, &streams, module)?;
+            if part == "B" {
+                x = x.matmul(&before[&format!("{module}.lora_A")].t()?)?;
+            }
+            let wanted = pruned(&before[name], &x, 0.3, highest)?;
+            assert!(frobenius(&(after.detach() - wanted)?)? < 1e-12, "{name}");
+        }
     }
     Ok(())
 }

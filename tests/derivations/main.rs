@@ -5,8 +5,12 @@
 //! must agree after each step, so state that a method carries from step to step is checked too.
 
 mod alignment;
+mod attacks;
+mod data;
 mod edits;
 mod layerwise;
+mod samples;
+mod unlearn;
 mod user;
 
 use std::collections::BTreeMap;

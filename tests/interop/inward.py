@@ -31,6 +31,10 @@ RECORDED = {
     "mistral": ["--window", "7"],
     "qwen2": ["--tied"],
     "qwen3": ["--dtype", "float16"],
+    "gemma2": ["--window", "6", "--tied"],
+    "gemma3_text": ["--window", "6", "--tied"],
+    "phi3": ["--hidden", "32", "--heads", "2", "--partial", "0.75", "--rope-scaling", "longrope",
+             "--targets", "qkv_proj,gate_up_proj,down_proj"],
     "opt": ["--post-norm", "--projection", "20", "--targets", "q_proj,v_proj,fc2"],
 }
 

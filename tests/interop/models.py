@@ -13,6 +13,8 @@ rotary = dict(hidden_size=48, intermediate_size=80, num_attention_heads=6, rms_n
 grouped = dict(num_key_value_heads=2, **rotary)
 llama3 = dict(rope_type="llama3", rope_theta=10000.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
               original_max_position_embeddings=16)
+longrope = dict(rope_type="longrope", rope_theta=10000.0, partial_rotary_factor=0.75, factor=8.0,
+                original_max_position_embeddings=16, short_factor=[1.0, 1.2, 1.5], long_factor=[1.5, 2.0, 4.0])
 learned = dict(hidden_size=48, ffn_dim=96, num_attention_heads=4)
 VARIANTS = {
     "llama": ("llama", "LLAMA2", dict(**grouped)),
@@ -25,6 +27,11 @@ VARIANTS = {
     "qwen2, window in the last layer": ("qwen2", "CHATML", dict(
         use_sliding_window=True, sliding_window=7, max_window_layers=2, **grouped)),
     "qwen3": ("qwen3", "CHATML", dict(grouped, head_dim=16)),
+    "gemma2, small caps": ("gemma2", "LLAMA2", dict(
+        sliding_window=7, query_pre_attn_scalar=12, attn_logit_softcapping=2.0, final_logit_softcapping=3.0, **grouped)),
+    "gemma3": ("gemma3_text", "LLAMA2", dict(sliding_window=7, query_pre_attn_scalar=12, **grouped)),
+    "phi3, partial rotation, longrope": ("phi3", "LLAMA2", dict(
+        original_max_position_embeddings=16, rope_parameters=longrope, **grouped)),
     "opt, norms before": ("opt", "opt", dict(do_layer_norm_before=True, word_embed_proj_dim=48, **learned)),
     "opt, norms after, projection": ("opt", "opt", dict(do_layer_norm_before=False, word_embed_proj_dim=20, **learned)),
 }
@@ -43,7 +50,8 @@ def model(name, tokenizer):
     with torch.no_grad():
         for key, weight in made.named_parameters():
             norm = "norm" in key and key.endswith("weight")
-            weight.copy_(torch.rand_like(weight) + 0.5 if norm else torch.randn_like(weight) * 0.12)
+            middle = 0.0 if family.startswith("gemma") else 1.0  # Gemma adds one to what is stored
+            weight.copy_(torch.rand_like(weight) - 0.5 + middle if norm else torch.randn_like(weight) * 0.12)
     return made
 
 
@@ -63,7 +71,8 @@ def write(name, dtype, sharded, tokenizer_place, place):
 
 
 def load(place, dtype=torch.float32):
-    return AutoModelForCausalLM.from_pretrained(place, dtype=dtype).eval()
+    # Other kinds of attention leave out Gemma 2's soft cap.
+    return AutoModelForCausalLM.from_pretrained(place, dtype=dtype, attn_implementation="eager").eval()
 
 
 def batch(vocabulary):

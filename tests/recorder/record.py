@@ -28,12 +28,13 @@ def arguments():
     for flag, default in [("hidden", 36), ("layers", 3), ("heads", 3), ("kv-heads", 1), ("head-dim", 16),
                           ("inner", 50), ("vocab", 131), ("batch", 3), ("seq", 21), ("rank", 5), ("seed", 7)]:
         ap.add_argument("--" + flag, type=int, default=default)
-    ap.add_argument("--family", default="llama", choices=["llama", "mistral", "qwen2", "qwen3", "opt"])
+    ap.add_argument("--family", default="llama", choices=["llama", "mistral", "qwen2", "qwen3", "opt", "gemma2", "gemma3_text", "phi3"])
     ap.add_argument("--alpha", type=float, default=10.0)
     ap.add_argument("--rope-theta", type=float, default=500.0)
-    ap.add_argument("--rope-scaling", choices=["linear", "llama3"])
+    ap.add_argument("--rope-scaling", choices=["linear", "llama3", "yarn", "longrope"])
+    ap.add_argument("--partial", type=float, default=1.0, help="phi3: rotated part of a head")
     ap.add_argument("--norm-eps", type=float, default=3e-5)
-    ap.add_argument("--window", type=int, help="keys that a query sees (mistral: all layers; qwen: the last one)")
+    ap.add_argument("--window", type=int, help="keys that a query sees (mistral, phi3: all layers; qwen: the last one; gemma: the first of each two or three)")
     ap.add_argument("--post-norm", action="store_true", help="opt: norms after the residual sums")
     ap.add_argument("--projection", type=int, help="opt: width of the token embeddings")
     ap.add_argument("--tied", action="store_true")
@@ -56,7 +57,25 @@ def base_config(a):
         rope["factor"] = 4.0
     if a.rope_scaling == "llama3":  # bounds within the wavelengths of these few positions
         rope |= {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 32}
+    if a.rope_scaling == "yarn":
+        rope["original_max_position_embeddings"] = 16
+    if a.rope_scaling == "longrope":  # sequences of 21 are long ones
+        half = int(a.head_dim * a.partial) // 2
+        rope |= {"short_factor": [1.0 + 0.1 * i for i in range(half)], "long_factor": [1.5 + 0.3 * i for i in range(half)]}
+        rope |= {"original_max_position_embeddings": 16}
+        common["original_max_position_embeddings"] = 16
     windows = {} if a.window is None else {"sliding_window": a.window}
+    if a.family.startswith("gemma"):  # small caps, so that they matter
+        windows |= {"query_pre_attn_scalar": 24, "hidden_activation": "gelu_pytorch_tanh"}
+    if a.family == "gemma2":
+        windows |= {"attn_logit_softcapping": 1.5, "final_logit_softcapping": 3.0}
+    if a.family == "gemma3_text":
+        kinds = ["sliding_attention", "sliding_attention", "full_attention"]
+        windows |= {"layer_types": [kinds[i % 3] for i in range(a.layers)]}
+        rope = {"full_attention": rope, "sliding_attention": {"rope_theta": 70.0, "rope_type": "default"}}
+    if a.family == "phi3":
+        rope["partial_rotary_factor"] = a.partial
+        common["pad_token_id"] = 0
     if a.family in ("qwen2", "qwen3"):
         windows |= {"use_sliding_window": a.window is not None, "max_window_layers": a.layers - 1}
     elif a.family == "mistral":
@@ -71,7 +90,9 @@ def base_model(a):
     with torch.no_grad():  # larger than the default initialisation, so that gradients are not all alike
         for name, p in model.named_parameters():
             drawn = torch.randn_like(p) * (0.1 if name.endswith("bias") else 0.2)
-            p.copy_(torch.rand_like(p) + 0.5 if "norm" in name and name.endswith("weight") else drawn)
+            middle = 0.0 if a.family.startswith("gemma") else 1.0  # Gemma adds one to what is stored
+            gain = torch.rand_like(p) - 0.5 + middle
+            p.copy_(gain if "norm" in name and name.endswith("weight") else drawn)
             p.copy_(p.to(getattr(torch, a.dtype)))
     return model
 

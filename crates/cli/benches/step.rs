@@ -70,7 +70,7 @@ fn model_s() -> Arc<dyn Backbone> {
 
 fn example(row: u32, length: u32, prompt: usize) -> Example {
     let token = |at: u32| (row * 1009 + at * 31 + 7) % 4096;
-    Example { tokens: (0..length).map(token).collect(), prompt }
+    Example { tokens: (0..length).map(token).collect(), prompt, ..Example::default() }
 }
 
 fn shape_r(criterion: &mut Criterion) {

@@ -19,6 +19,7 @@ use vxf_core::config::{BuildContext, DefenseConfig, PerturberConfig};
 use vxf_core::engine::Recompute;
 use vxf_core::minmax::Training;
 use vxf_core::optimizer::{AdamW, AdamWConfig};
+use vxf_core::quantized::Scheme;
 use vxf_core::registry;
 use vxf_core::schedule::{Decay, Schedule};
 use vxf_core::step::Session;
@@ -69,6 +70,9 @@ struct Args {
     /// f32 or bf16.
     #[arg(long, default_value = "f32")]
     dtype: String,
+    /// How the matrices of linear layers are held: none, nf4 or int8.
+    #[arg(long, default_value = "none")]
+    quantize: String,
     /// A model directory of the given shape, to load weights from.
     #[arg(long, value_name = "DIR")]
     checkpoint: Option<PathBuf>,
@@ -183,6 +187,11 @@ impl Size {
             Some(directory) => Checkpoint::open(directory)?,
             None => self.shape.checkpoint(0)?,
         };
+        let checkpoint = match args.quantize.as_str() {
+            "nf4" => checkpoint.quantized_by(Scheme::Nf4)?,
+            "int8" => checkpoint.quantized_by(Scheme::Int8)?,
+            _ => checkpoint,
+        };
         load_backbone(&checkpoint, dtype, &on(args)?)
     }
 
@@ -192,7 +201,7 @@ impl Size {
         let tokens = |row, length| (0..length).map(|at| token(row, at)).collect();
         let example = |(row, length): (usize, usize)| {
             let prompt = if self.lengths.is_some() { length * 2 / 5 } else { 0 };
-            Example { tokens: tokens(row, length), prompt }
+            Example { tokens: tokens(row, length), prompt, ..Example::default() }
         };
         let lengths = self.lengths.clone().unwrap_or_else(|| vec![self.seq; self.batch]);
         // Whole batches only.
@@ -281,7 +290,10 @@ fn foretold(args: &Args, size: &Size) -> Result<f64, vxf_run::Error> {
         "stages": "alignment",
         "metrics": ["alignment-loss"],
         "recompute": if matches!(args.recompute, Keep::None) { "none" } else { "block" },
-        "model": { "path": "random/weights", "dtype": args.dtype, "shape": size.shape.config() },
+        "model": {
+            "path": "random/weights", "dtype": args.dtype, "quantize": args.quantize,
+            "shape": size.shape.config(),
+        },
         "data": {
             "max_length": size.seq,
             "alignment": { "path": "placeholder/samples", "take": size.batch },
@@ -328,7 +340,7 @@ fn steps(args: &Args, size: &Size) -> Result<Value> {
     let middle = median(&mut times);
     Ok(json!({
         "shape": args.shape, "batch": size.batch, "seq": size.seq, "real": args.real,
-        "dropout": args.dropout,
+        "dropout": args.dropout, "quantize": args.quantize,
         "train": if args.train == Train::Full { "full" } else { "lora" }, "rule": args.rule,
         "recompute": if matches!(args.recompute, Keep::None) { "none" } else { "block" },
         "threads": args.threads, "steps": args.steps,

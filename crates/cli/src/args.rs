@@ -6,15 +6,49 @@ use clap::{Args as Group, Parser, Subcommand, ValueEnum};
 use vxf_core::Stage;
 use vxf_run::Every;
 
+pub(crate) use crate::commands::durability::DurabilityArgs;
+pub(crate) use crate::commands::executor::ExecutorOptions;
+pub(crate) use crate::commands::search::SearchArgs;
+pub(crate) use crate::commands::task::TaskArgs;
+use crate::output::{Level, Log};
+
 /// Train, attack and compare defences against harmful fine-tuning.
 #[derive(Debug, Parser)]
 #[command(name = "vxf", version, after_help = EXIT_CODES)]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Command,
+    #[command(flatten)]
+    pub(crate) messages: MessageOptions,
 }
 
-const EXIT_CODES: &str = "\
+/// Options for messages on stderr; results are on stdout.
+#[derive(Debug, Group)]
+#[command(next_help_heading = "Messages")]
+pub(crate) struct MessageOptions {
+    /// Say only warnings and errors.
+    #[arg(long, short, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Say when each run begins.
+    #[arg(long, short, global = true)]
+    pub(crate) verbose: bool,
+    /// Write messages as text, or as one JSON object on each line.
+    #[arg(long, global = true, value_name = "FORMAT", value_enum, default_value_t = Log::Text)]
+    pub(crate) log_format: Log,
+}
+
+impl MessageOptions {
+    /// How much is said.
+    pub(crate) fn level(&self) -> Level {
+        match (self.quiet, self.verbose) {
+            (true, _) => Level::Quiet,
+            (_, true) => Level::Verbose,
+            _ => Level::Usual,
+        }
+    }
+}
+
+pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0  done
   1  the run failed: a damaged model, a directory that cannot be written, a loss that is not finite
@@ -27,10 +61,18 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Continue an interrupted experiment from its last checkpoint.
     Resume(ResumeArgs),
+    /// Do one run of an experiment, unless it is done; several processes may do so at once.
+    Task(TaskArgs),
+    /// Try a family of attacks on a defence, and print a card: pass or fail, with evidence.
+    Durability(DurabilityArgs),
+    /// Search settings of a method or an attack: random draws, the better half of them again and again.
+    Search(SearchArgs),
     /// List registered plugins: defences, perturbers, metrics, judges and more.
     List(ListArgs),
-    /// Show one plugin: summary, paper, stages, settings, an example recipe.
+    /// Show one plugin (paper, stages, settings, an example recipe), or the keys of a section of a recipe.
     Show(ShowArgs),
+    /// Write a commented recipe for the model and the data that are there.
+    Init(InitArgs),
     /// Check a recipe and print its runs and their cost; nothing is loaded or trained.
     Validate(ValidateArgs),
     /// List all differences between a run and a recipe.
@@ -43,6 +85,12 @@ pub(crate) enum Command {
     Generate(GenerateArgs),
     /// Export a run's model: merged as a model directory, or as PEFT adapters.
     Export(ExportArgs),
+    /// Print again what an experiment found so far: as text, as a page, for a paper, or as data.
+    Report(ReportArgs),
+    /// Compare experiments or runs in one table, and name the settings that differ.
+    Compare(CompareArgs),
+    /// Draw curves of a run in the terminal.
+    Plot(PlotArgs),
     /// List the runs of an experiment, or show the settings and figures of one run.
     Runs(RunsArgs),
     /// Remove the weights of finished runs to save disk space; records stay.
@@ -53,6 +101,46 @@ pub(crate) enum Command {
     Pretrain(PretrainArgs),
     /// Show what this program was built with and the hardware it can use.
     Doctor(DoctorArgs),
+    /// Print completions for a shell.
+    Completions(CompletionsArgs),
+    /// Print the manual page, or write those of all commands into a directory.
+    Man(ManArgs),
+    /// Print the reference of all commands, recipe keys and plugins, as Markdown.
+    Reference,
+}
+
+#[derive(Debug, Group)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct InitArgs {
+    /// The recipe to write; it must not exist yet. Data is looked for beside it: files called alignment,
+    /// user, harmful, harmful_test, task_test or benign_test, ending in .jsonl, .json, .csv, .tsv or
+    /// .parquet, here or in `data`.
+    #[arg(default_value = "recipe.toml")]
+    pub(crate) file: PathBuf,
+    /// Model directory in the Hugging Face layout, or hub id [default: the embedded model].
+    #[arg(long, value_name = "DIR|ID")]
+    pub(crate) model: Option<String>,
+}
+
+#[derive(Debug, Group)]
+#[command(after_help = COMPLETIONS)]
+pub(crate) struct CompletionsArgs {
+    /// The shell.
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// Where each shell looks for completions.
+const COMPLETIONS: &str = "\
+For example:
+  vxf completions bash > ~/.local/share/bash-completion/completions/vxf
+  vxf completions zsh > ~/.zfunc/_vxf        (with `fpath+=~/.zfunc` in ~/.zshrc)
+  vxf completions fish > ~/.config/fish/completions/vxf.fish";
+
+#[derive(Debug, Group)]
+pub(crate) struct ManArgs {
+    /// Write vxf.1 and a page for each command into this directory, such as ~/.local/share/man/man1;
+    /// existing pages are replaced.
+    pub(crate) directory: Option<PathBuf>,
 }
 
 #[derive(Debug, Group)]
@@ -114,6 +202,11 @@ pub(crate) struct RunArgs {
     /// Output directory [default: runs/<defense>-<task>-<digest>]; never overwritten.
     #[arg(long, value_name = "DIR")]
     pub(crate) output_dir: Option<PathBuf>,
+    /// Only write the directory of the experiment and print its path; `vxf task` then does its runs.
+    #[arg(long, conflicts_with_all = ["executor", "log_samples", "full", "strict", "json"])]
+    pub(crate) prepare: bool,
+    #[command(flatten)]
+    pub(crate) executor: ExecutorOptions,
     #[command(flatten)]
     pub(crate) course: RunOptions,
 }
@@ -125,6 +218,8 @@ pub(crate) struct ResumeArgs {
     pub(crate) run: PathBuf,
     #[command(flatten)]
     pub(crate) finding: HubOptions,
+    #[command(flatten)]
+    pub(crate) executor: ExecutorOptions,
     #[command(flatten)]
     pub(crate) course: RunOptions,
 }
@@ -141,7 +236,8 @@ pub(crate) struct RunOptions {
     /// Show every column of the table, not only the standard ones.
     #[arg(long)]
     pub(crate) full: bool,
-    /// Fail if a run is in doubt: its fine-tuning did not lower its loss, or its model is destroyed.
+    /// Fail if a run is in doubt: its fine-tuning did not lower its loss, or its model is destroyed. Also
+    /// fail before training if harmful samples of defences occur in the attack.
     #[arg(long)]
     pub(crate) strict: bool,
     /// Print the result as JSON, with every run's figures.
@@ -178,7 +274,7 @@ pub(crate) struct EvalArgs {
     #[arg(long, value_name = "RECIPE")]
     pub(crate) recipe: Option<PathBuf>,
     /// Metric to measure; repeatable [default: the recipe's].
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub(crate) metric: Vec<String>,
     /// Judge to use; repeatable, and the first one gives figures without a suffix [default: the
     /// recipe's].
@@ -314,7 +410,7 @@ pub(crate) struct RecipeOptions {
     #[arg(long, value_name = "NAME")]
     pub(crate) post_tune_defense: Option<String>,
     /// Further metric: with all its columns in the table, and in full after it; repeatable.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub(crate) metric: Vec<String>,
     /// Judge that decides which answers are harmful; repeatable, and the first one gives figures without
     /// a suffix.
@@ -363,6 +459,9 @@ pub(crate) struct RecipeOptions {
     /// Measure drift and alignment loss every N steps of fine-tuning.
     #[arg(long, value_name = "STEPS")]
     pub(crate) eval_every: Option<u64>,
+    /// Answer the first N prompts of each set at these measurements too, for curves of the attack's cost.
+    #[arg(long, value_name = "N")]
+    pub(crate) eval_prompts: Option<usize>,
     /// Computing device: auto, cpu, cuda or cuda:N [default: cpu].
     #[arg(long, value_name = "DEVICE")]
     pub(crate) device: Option<String>,
@@ -392,9 +491,72 @@ pub(crate) struct RecipeOptions {
 
 #[derive(Debug, Group)]
 #[command(after_help = EXIT_CODES)]
+pub(crate) struct ReportArgs {
+    /// An experiment, finished or not, or a run of it.
+    pub(crate) path: PathBuf,
+    /// The format.
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = ReportFormat::Text)]
+    pub(crate) format: ReportFormat,
+    /// Write the report to this file instead of stdout; it must not exist yet.
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Write each picture of the page into this directory, as an .svg and as a .csv file; none of them may
+    /// exist yet.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) pictures: Option<PathBuf>,
+    /// Show prompts and answers of your own model too; those of the embedded world are always shown.
+    #[arg(long, visible_alias = "log-samples")]
+    pub(crate) with_answers: bool,
+    /// Show every column of the table, not only the standard ones.
+    #[arg(long)]
+    pub(crate) full: bool,
+}
+
+#[derive(Debug, Group)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct CompareArgs {
+    /// Experiments, finished or not, or runs of them.
+    #[arg(required = true)]
+    pub(crate) paths: Vec<PathBuf>,
+    /// The format.
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = ReportFormat::Text)]
+    pub(crate) format: ReportFormat,
+}
+
+#[derive(Debug, Group)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct PlotArgs {
+    /// A run, done or under way: EXPERIMENT/<defense>/<ratio or aligned>/<seed>.
+    pub(crate) run: PathBuf,
+    /// Figures of its log, such as `loss` or `drift` [default: the first one].
+    pub(crate) figures: Vec<String>,
+}
+
+/// A format of reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReportFormat {
+    /// What `vxf run` prints.
+    Text,
+    /// The same as Markdown.
+    Markdown,
+    /// The same as LaTeX, with tables in booktabs' style.
+    Latex,
+    /// One page with pictures, cost and provenance; it needs no other file and no network.
+    Html,
+    /// A table with one line for each figure of each run.
+    Csv,
+    /// What `vxf run --json` prints.
+    Json,
+}
+
+#[derive(Debug, Group)]
+#[command(after_help = EXIT_CODES)]
 pub(crate) struct RunsArgs {
     /// An experiment, a run of it, or a directory of experiments.
     pub(crate) path: PathBuf,
+    /// List the runs that the experiment lacks, for `vxf task`: digest and run, one a line, parents first.
+    #[arg(long)]
+    pub(crate) pending: bool,
     /// Print the result as JSON.
     #[arg(long)]
     pub(crate) json: bool,
@@ -438,8 +600,11 @@ pub(crate) enum ListKind {
 
 #[derive(Debug, Group)]
 pub(crate) struct ShowArgs {
-    /// The name of a plugin.
+    /// The name of a plugin, a section of a recipe such as `fine_tuning`, or `recipe` for all sections.
     pub(crate) name: String,
+    /// With `recipe`: print its JSON Schema, for editors.
+    #[arg(long)]
+    pub(crate) schema: bool,
     /// Print the result as JSON.
     #[arg(long)]
     pub(crate) json: bool,

@@ -1,9 +1,10 @@
 //! Errors as shown to the user: message, hints and exit code.
 
 use std::fmt;
+use std::path::Path;
 
 use vxf_report::Failure;
-use vxf_run::Error;
+use vxf_run::{Error, Run};
 
 use crate::{EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE};
 
@@ -50,7 +51,9 @@ impl CommandError {
 
 impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "error: {}", self.message)?;
+        // An interrupted run has not failed.
+        let kind = if self.code == EXIT_INTERRUPTED { "" } else { "error: " };
+        write!(f, "{kind}{}", self.message)?;
         for hint in &self.hints {
             write!(f, "\nhint: {hint}")?;
         }
@@ -82,6 +85,9 @@ fn code(error: &Error) -> u8 {
     match error {
         Error::Recipe(_)
         | Error::NoRun { .. }
+        | Error::NoTask { .. }
+        | Error::NotOneUser { .. }
+        | Error::SmallSpace { .. }
         | Error::NoModel { .. }
         | Error::NoTarget { .. }
         | Error::Device { .. }
@@ -142,6 +148,27 @@ fn hints(error: &Error) -> Vec<String> {
              written owner/name, or hf:owner/name if a directory has the owner's name"
                 .into(),
         ],
+        Error::Worker { log, .. } => vec![
+            format!("all that its worker printed is in {}", log.display()),
+            "finished work is kept: the same command continues".into(),
+        ],
+        Error::SmallSpace { .. } => vec![
+            "give a wider range or more settings with `--over`, or a smaller `--budget`; settings of \
+             measurements train nothing"
+                .into(),
+        ],
+        Error::Engine { .. } => {
+            vec!["`--dry-run` writes the job script and prints the command that submits it".into()]
+        }
+        Error::NoTask { .. } => {
+            vec!["`vxf runs EXPERIMENT --pending` lists digests; more letters name one run".into()]
+        }
+        // The path that was typed is wrong, or the run that an experiment starts from.
+        Error::NoRun { problem, .. } if problem.starts_with("no such directory") => vec![
+            "`vxf runs DIR` lists the experiments in a directory, and the runs of an experiment; an aligned run \
+             is at EXPERIMENT/<defense>/aligned/<seed>"
+                .into(),
+        ],
         Error::NoRun { .. } => {
             vec!["an aligned run is at EXPERIMENT/<defense>/aligned/<seed>".into()]
         }
@@ -178,6 +205,10 @@ fn hints(error: &Error) -> Vec<String> {
 fn recipe_hints(error: &vxf_recipe::Error) -> Vec<String> {
     use vxf_recipe::{Error, UsualStage};
     match error {
+        Error::RecipeFile { path, .. } => no_recipe(path),
+        Error::Setting { problem, .. } if problem.key.starts_with("harmful_ratios") => {
+            percent(&problem.found)
+        }
         Error::NotToml { excerpt, .. } => {
             vec![format!("the parser stopped here:\n{}", excerpt.trim_end())]
         }
@@ -198,10 +229,43 @@ fn recipe_hints(error: &vxf_recipe::Error) -> Vec<String> {
     }
 }
 
+/// What may be meant by a path that is no recipe.
+fn no_recipe(path: &Path) -> Vec<String> {
+    let shown = path.display();
+    if path.is_dir() {
+        return match Run::is_run(path) {
+            true => vec![format!(
+                "{shown} is an experiment or a run: `vxf resume {shown}` continues it, `vxf report {shown}` \
+                 prints its results, and its recipe is config.resolved.toml"
+            )],
+            false => vec![format!(
+                "{shown} is a directory; a recipe is a file, such as {shown}/recipe.toml"
+            )],
+        };
+    }
+    match shown.to_string().parse::<f64>() {
+        Ok(_) => vec![
+            "several values of a flag are written with commas: `--harmful-ratio 0.1,0.2`".into(),
+        ],
+        Err(_) => Vec::new(),
+    }
+}
+
+/// A share that was written as a percentage.
+fn percent(found: &str) -> Vec<String> {
+    match found.parse::<f64>() {
+        Ok(value) if value > 1.0 && value <= 100.0 => {
+            vec![format!("{value} % is written {}", value / 100.0)]
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Where plugins are described; the message itself names them.
 fn registered(error: &vxf_core::Error) -> Vec<String> {
     match error {
         vxf_core::Error::UnknownPlugin { kind, known, .. } if !known.is_empty() => {
-            vec![format!("`vxf list {kind}s` shows what there is: {}", known.join(", "))]
+            vec![format!("`vxf list {kind}s` describes all of them")]
         }
         _ => Vec::new(),
     }

@@ -12,6 +12,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::error::ErrorKind;
 use vxf_builtins as _;
 use vxf_untrusted::is_panic_expected;
 
@@ -77,12 +78,23 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // A closed pipe while printing help is not an error.
             let _ = error.print();
+            // clap does not know that a comma separates values.
+            let again = error.to_string().contains("cannot be used multiple times");
+            if error.kind() == ErrorKind::ArgumentConflict && again {
+                output::tell(
+                    "hint: a comma separates several values: `--defense a,b` compares two methods",
+                );
+            }
             return ExitCode::from(if error.use_stderr() { EXIT_USAGE } else { EXIT_DONE });
         }
     };
+    output::set_log(args.messages.log_format, args.messages.level());
     let done = match args.command {
         Command::Run(args) => commands::run::run(&args),
         Command::Resume(args) => commands::run::resume(&args),
+        Command::Task(args) => commands::task::run(&args),
+        Command::Durability(args) => commands::durability::run(&args),
+        Command::Search(args) => commands::search::run(&args),
         Command::List(args) => commands::list::run(&args),
         Command::Show(args) => commands::show::run(&args),
         Command::Validate(args) => commands::validate::run(&args),
@@ -91,16 +103,23 @@ pub fn main() -> ExitCode {
         Command::Generate(args) => commands::generate::run(&args),
         Command::Verify(args) => commands::verify::run(&args),
         Command::Export(args) => commands::export::run(&args),
+        Command::Compare(args) => commands::compare::run(&args),
+        Command::Plot(args) => commands::plot::run(&args),
+        Command::Report(args) => commands::report::run(&args),
         Command::Runs(args) => commands::runs::run(&args),
         Command::Prune(args) => commands::prune::run(&args),
         Command::Parity(args) => commands::parity::run(&args),
         Command::Pretrain(args) => commands::pretrain::run(&args),
         Command::Doctor(args) => commands::doctor::run(&args),
+        Command::Completions(args) => commands::shell::completions(&args),
+        Command::Man(args) => commands::shell::man(&args),
+        Command::Reference => commands::reference::run(),
+        Command::Init(args) => commands::init::run(&args),
     };
     match done {
         Ok(()) => ExitCode::from(EXIT_DONE),
         Err(error) => {
-            output::tell(&error.to_string());
+            output::tell_end(&error);
             ExitCode::from(error.code)
         }
     }

@@ -1,96 +1,211 @@
-//! Progress of a run: a bar on a terminal, otherwise a line every ten seconds.
+//! Progress of a run on stderr: one line that fits a terminal, otherwise a line every ten seconds.
 
-use std::fmt::Write;
-use std::io::{IsTerminal, stderr};
-use std::sync::Mutex;
+mod pace;
+
+use std::io::{IsTerminal, stderr, stdin};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::json;
 use vxf_report::RunId;
+use vxf_report::layout::verb;
+use vxf_run::execute::{Doing, Phase};
 use vxf_run::{Access, Progress};
 
 use crate::error::CommandError;
-use crate::output::tell;
+use crate::output::{Log, log, progress_line, quiet, tell, verbose};
+use pace::{Pace, Work};
 
 /// Interval between lines.
 const INTERVAL: Duration = Duration::from_secs(10);
 
+/// Interval between changes of a terminal's line.
+const REFRESH: Duration = Duration::from_millis(80);
+
+/// How long a terminal's line is about one run, where several are executed at once.
+const TURN: Duration = Duration::from_secs(2);
+
+/// How soon Ctrl-C is answered.
+const PATIENCE: Duration = Duration::from_millis(50);
+
 /// Reports progress on stderr.
 pub(crate) struct Reporter {
     bar: ProgressBar,
-    /// Time of the last line; `None` on a terminal.
-    plain: Option<Mutex<Instant>>,
+    terminal: bool,
+    state: Arc<Mutex<State>>,
+    ended: Arc<AtomicBool>,
+}
+
+struct State {
+    pace: Pace,
+    /// When the last line was shown.
+    shown: Option<Instant>,
+    /// The run that a terminal's line is about, and since when.
+    about: Option<(RunId, Instant)>,
+    begun: Instant,
+}
+
+impl State {
+    /// Whether a terminal's line may be about this run now: of several at once, each is shown for a while.
+    fn turns_to(&mut self, run: &RunId) -> bool {
+        match &self.about {
+            Some((shown, _)) if shown == run => true,
+            Some((_, since)) if since.elapsed() < TURN => false,
+            _ => {
+                self.about = Some((run.clone(), Instant::now()));
+                true
+            }
+        }
+    }
 }
 
 impl Reporter {
-    /// A bar if stderr is a terminal outside of CI, otherwise lines.
-    pub(crate) fn new() -> Self {
-        let terminal = stderr().is_terminal() && std::env::var_os("CI").is_none();
+    /// A line that changes if stderr is a terminal outside of CI, otherwise many lines. Answers at once when
+    /// `asked` is set.
+    pub(crate) fn new(asked: Arc<AtomicBool>) -> Self {
+        let shown = stderr().is_terminal() && std::env::var_os("CI").is_none();
+        let terminal = shown && log() == Log::Text && !quiet();
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
-        let plain = (!terminal).then(|| Mutex::new(Instant::now()));
-        Self { bar, plain }
+        let state =
+            State { pace: Pace::default(), shown: None, about: None, begun: Instant::now() };
+        let reporter = Self {
+            bar,
+            terminal,
+            state: Arc::new(Mutex::new(state)),
+            ended: Arc::new(AtomicBool::new(false)),
+        };
+        let (bar, ended) = (reporter.bar.clone(), reporter.ended.clone());
+        // Detached: it ends with the reporter or with the process.
+        std::thread::spawn(move || {
+            while !ended.load(Ordering::Relaxed) {
+                if asked.load(Ordering::Relaxed) {
+                    let again = if stdin().is_terminal() { AGAIN } else { "" };
+                    bar.suspend(|| tell(&format!("{STOPPING}{again}")));
+                    return;
+                }
+                std::thread::sleep(PATIENCE);
+            }
+        });
+        reporter
     }
 
-    fn line(&self) -> String {
-        format!(
-            "{}/{} steps, {:.0} steps/s, {} s left",
-            self.bar.position(),
-            self.bar.length().unwrap_or(0),
-            self.bar.per_sec(),
-            self.bar.eta().as_secs()
-        )
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is said to a first Ctrl-C, and to other signals that ask to stop.
+const STOPPING: &str = "stopping after this step; everything is kept";
+
+/// What a second Ctrl-C does.
+const AGAIN: &str = " (press Ctrl-C again to stop now)";
+
+impl Drop for Reporter {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Relaxed);
     }
 }
 
 impl Progress for Reporter {
+    fn answers(&self, count: u64) {
+        self.state().pace.left(Work::Answers, count);
+    }
+
     fn begin(&self, steps: u64) {
-        self.bar.set_length(steps);
-        self.bar.reset();
-        if self.plain.is_some() {
+        let mut state = self.state();
+        state.pace.left(Work::Steps, steps);
+        state.begun = Instant::now();
+        if !self.terminal {
             tell(&format!("{steps} steps to take"));
+            state.shown = Some(Instant::now());
             return;
         }
         self.bar.set_draw_target(ProgressDrawTarget::stderr());
-        let template = "{bar:30} {pos}/{len} steps  {rate}  {eta} left  {msg}";
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            let rate = |state: &ProgressState, to: &mut dyn Write| {
-                // If writing fails, the rate is left out.
-                let _ = write!(to, "{:.0} steps/s", state.per_sec());
-            };
-            self.bar.set_style(style.with_key("rate", rate));
+        // Cut to the terminal's width, so that no remains are left of a longer line.
+        if let Ok(style) = ProgressStyle::with_template("{wide_msg}") {
+            self.bar.set_style(style);
         }
     }
 
     fn run(&self, run: &RunId) {
-        self.bar.set_message(run.to_string());
+        if verbose() {
+            self.note(&format!("{run}: begins"));
+        }
     }
 
-    fn step(&self, _loss: Option<f64>) {
-        self.bar.inc(1);
-        let Some(Ok(mut last)) = self.plain.as_ref().map(Mutex::lock) else { return };
-        if last.elapsed() >= INTERVAL {
-            *last = Instant::now();
-            tell(&self.line());
+    fn step(&self, _loss: Option<f64>) {}
+
+    fn doing(&self, doing: Doing<'_>) {
+        let mut state = self.state();
+        let work = match doing.phase {
+            Phase::Training { .. } => Work::Steps,
+            Phase::Answering { .. } => Work::Answers,
+        };
+        state.pace.done(work, doing.run, doing.done);
+        let interval = if self.terminal { REFRESH } else { INTERVAL };
+        if state.shown.is_some_and(|shown| shown.elapsed() < interval) {
+            return;
+        }
+        if self.terminal && !state.turns_to(doing.run) {
+            return;
+        }
+        state.shown = Some(Instant::now());
+        let line = line(&doing, &state.pace);
+        match self.terminal {
+            true => self.bar.set_message(line),
+            false => progress_line(&line, || fields(&doing, &state.pace)),
         }
     }
 
     fn note(&self, text: &str) {
-        match self.plain {
-            Some(_) => tell(text),
-            None => self.bar.suspend(|| tell(text)),
+        match self.terminal {
+            true => self.bar.suspend(|| tell(text)),
+            false => tell(text),
         }
     }
 
     fn end(&self) {
-        if self.plain.is_some() {
-            tell(&format!(
-                "{} steps in {:.0} s",
-                self.bar.position(),
-                self.bar.elapsed().as_secs_f64()
-            ));
-        }
+        self.ended.store(true, Ordering::Relaxed);
         self.bar.finish_and_clear();
+        let state = self.state();
+        if !self.terminal {
+            let (steps, seconds) = (state.pace.count(Work::Steps), state.begun.elapsed());
+            tell(&format!("{steps} steps in {:.0} s", seconds.as_secs_f64()));
+        }
     }
+}
+
+/// What a run is doing, how fast, and how long everything will take.
+fn line(doing: &Doing<'_>, pace: &Pace) -> String {
+    let Doing { run, phase, done, total } = *doing;
+    let ratio = run.ratio.map_or(String::new(), |ratio| format!(" p={ratio}"));
+    let name = format!("{}{ratio} seed {}", run.row(), run.seed);
+    let (what, work, loss) = match phase {
+        Phase::Training { stage, loss } => (format!("{} {name}", verb(stage)), Work::Steps, loss),
+        Phase::Answering { set } => {
+            (format!("asking {set} prompts of {name}"), Work::Answers, None)
+        }
+    };
+    let mut parts = vec![format!("{what} {done}/{total}")];
+    parts.extend(pace.speed(work));
+    parts.extend(loss.map(|loss| format!("loss {loss:.3}")));
+    parts.extend(pace.time_left());
+    parts.join(" · ")
+}
+
+/// The same for programs.
+fn fields(doing: &Doing<'_>, pace: &Pace) -> serde_json::Value {
+    let Doing { run, phase, done, total } = *doing;
+    let (phase, of, loss) = match phase {
+        Phase::Training { stage, loss } => ("training", stage.to_string(), loss),
+        Phase::Answering { set } => ("answering", set.to_owned(), None),
+    };
+    json!({
+        "kind": "progress", "run": run.path(), "phase": phase, "of": of, "done": done, "total": total,
+        "loss": loss, "seconds_left": pace.seconds_left(),
+    })
 }
 
 /// Access to models and data that reports downloads, notes and warnings.
@@ -112,5 +227,36 @@ fn downloads() -> impl Fn(&str, u64, u64) + Send + Sync {
         *last = Some((file.to_owned(), Instant::now()));
         const MIB: f64 = 1024.0 * 1024.0;
         tell(&format!("{file}: {:.1} of {:.1} MiB", done as f64 / MIB, total as f64 / MIB));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vxf_core::Stage;
+
+    use super::*;
+
+    fn run() -> RunId {
+        RunId { label: "vaccine".into(), ratio: Some(0.2), seed: 1, axes: Vec::new() }
+    }
+
+    #[test]
+    fn a_line_says_what_is_done_how_far_and_how_long() {
+        let (run, mut pace) = (run(), Pace::default());
+        pace.left(Work::Steps, 160);
+        pace.left(Work::Answers, 24);
+        let aligned = RunId { ratio: None, ..run.clone() };
+        let training = Phase::Training { stage: Stage::Alignment, loss: Some(0.3123) };
+        let doing = Doing { run: &aligned, phase: training, done: 12, total: 160 };
+        let shown = line(&doing, &pace);
+        assert!(shown.starts_with("aligning vaccine seed 1 12/160 · loss 0.312"), "{shown}");
+        let answering = Phase::Answering { set: "harmful" };
+        let doing = Doing { run: &run, phase: answering, done: 7, total: 24 };
+        let shown = line(&doing, &pace);
+        assert!(
+            shown.starts_with("asking harmful prompts of vaccine p=0.2 seed 1 7/24"),
+            "{shown}"
+        );
+        assert_eq!(fields(&doing, &pace)["phase"], "answering");
     }
 }

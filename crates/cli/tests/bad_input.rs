@@ -30,7 +30,11 @@ fn methods_in_the_wrong_stage_point_to_the_right_flag() {
 
 /// A recipe, the line with the error, and parts of the message.
 const RECIPES: &[(&str, usize, &[&str])] = &[
-    ("seeds = [1]\n\n[perturber]\nrho = \"big\"\n", 4, &["`perturber.rho`", "f64", "\"big\""]),
+    (
+        "seeds = [1]\n\n[perturber]\nrho = \"big\"\n",
+        4,
+        &["`perturber.rho`", "must be a number", "\"big\""],
+    ),
     ("[perturber]\nrho = -1.0\n", 2, &["`perturber.rho`", "at least 0", "-1"]),
     ("[perturber]\nrho = nan\n", 2, &["`perturber.rho`", "finite", "nan"]),
     ("[perturber]\nrhoo = 1.0\n", 2, &["`perturber.rhoo`", "did you mean `rho`?"]),

@@ -12,6 +12,20 @@ fn lists_are_readable() {
     let place = Place::new();
     let told = place.vxf(&["list", "defenses"]);
     assert!(told.ok().contains("vaccine") && !told.stdout.contains("gaussian"), "{}", told.stdout);
+    // Grouped by stage, each with its passes; a method of two stages stands in both.
+    let text = told.stdout.replace("  ", " ");
+    let (alignment, rest) = text.split_once("defenses: fine_tuning").expect("three groups");
+    let (user, after) = rest.split_once("defenses: post_tuning").expect("three groups");
+    let row = |part: &str, name: &str| {
+        let mut rows = part.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        rows.find(|row| row.first() == Some(&name))
+            .and_then(|row| row.get(1).map(|it| it.to_string()))
+    };
+    assert_eq!(row(alignment, "vaccine").as_deref(), Some("2"));
+    assert_eq!(row(alignment, "none").as_deref(), Some("-"));
+    assert_eq!(row(user, "kl").as_deref(), Some("1.33"));
+    assert_eq!(row(after, "safelora").as_deref(), Some("-"));
+    assert!(row(alignment, "sft").is_some() && row(user, "sft").is_some());
     place.vxf(&["list", "everything"]).fails(2, &["everything"]);
     assert_eq!(place.vxf(&["list", "--json"]).json()["schema_version"], 2);
 }

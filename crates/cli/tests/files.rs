@@ -55,6 +55,22 @@ fn one_bad_line_among_thousands_is_named_or_counted() {
     assert!(of("user at p = 0.2")["lengths"]["labelled"].as_u64() > Some(0));
 }
 
+/// A defence that trains on the attack's own samples is told, and with `--strict` nothing is trained.
+#[test]
+fn a_defence_that_has_seen_the_attack_is_told() {
+    let place = place();
+    let seen =
+        "data.simulated={path=\"beavertails\",split=\"30k_train\",filter={is_safe=false},take=5}";
+    let args = ["--set", seen];
+    let before = place.names();
+    let strict = run(&place, &[&args[..], &["--strict"]].concat());
+    strict.fails(1, &["questions of harmful also occur in simulated (5 samples)", "--strict"]);
+    assert_eq!(place.names(), before, "nothing is written");
+    let told = run(&place, &args);
+    told.ok();
+    assert!(told.stderr.contains("has seen part of the attack"), "{}", told.stderr);
+}
+
 #[test]
 fn invalid_data_settings_list_the_valid_ones() {
     let place = place();

@@ -5,7 +5,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use common::Place;
+use common::{Place, TINY};
 use serde_json::{Value, json};
 
 fn recipes() -> PathBuf {
@@ -154,6 +154,63 @@ fn every_published_recipe_is_valid_and_has_the_papers_numbers() {
     assert_eq!(steps(of("booster-iclr25")), [10_000, 2000]);
     let skip = |part: &str| setting("booster-iclr25", &format!("/data/{part}/skip"));
     assert_eq!((skip("alignment"), skip("harmful")), (Some(json!(5001)), Some(json!(1))));
+}
+
+/// Every attack is a recipe for the embedded world, and plain alignment is attacked in the same way.
+#[test]
+fn every_attack_has_a_plan_with_the_baseline_beside_the_defence() {
+    let (place, mut names) = (Place::new(), Vec::new());
+    for entry in std::fs::read_dir(recipes().join("attacks")).expect("attacks") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
+        let plan = place.vxf(&["validate", &path.display().to_string(), "--json"]).json();
+        let rows = plan["rows"].as_array().expect("rows");
+        let row = |method: &str| {
+            rows.iter()
+                .filter(|row| row.as_str().is_some_and(|row| row.starts_with(method)))
+                .count()
+        };
+        assert_eq!(row("sft"), row("vaccine"), "{name}: {rows:?}");
+        assert!(row("sft") > 0, "{name}: {rows:?}");
+        names.push(name);
+    }
+    names.sort();
+    let known = [
+        "abliteration",
+        "benign-first",
+        "benign-only",
+        "continue-adapter",
+        "few-shot",
+        "harmful-share",
+        "identity-shift",
+        "learning-rate",
+        "lora-and-full",
+        "mlp-only",
+        "pruning",
+        "pure-harmful",
+        "steps",
+    ];
+    assert_eq!(names, known);
+}
+
+/// An attack on finished weights runs, on the defence and on the baseline, and an adapter is refused.
+#[test]
+fn an_attack_without_training_is_carried_out_on_both() {
+    let place = Place::new();
+    for name in ["abliteration", "pruning"] {
+        let recipe = recipes().join(format!("attacks/{name}.toml")).display().to_string();
+        let tiny: Vec<_> = TINY.iter().filter(|flag| !flag.contains("ratio")).copied().collect();
+        let told = place.vxf(&[&["run", &recipe, "--json"], &tiny[..]].concat()).json();
+        let runs = told["runs"].as_array().expect("runs");
+        for method in ["sft", "vaccine"] {
+            let attacked = runs.iter().filter(|run| run["label"] == method && run["ratio"] == 0.0);
+            let edited: Vec<_> = attacked.map(|run| (&run["steps"], &run["edited"])).collect();
+            assert!(edited.len() >= 3, "{name} {method}: {edited:?}");
+            assert!(edited.iter().all(|it| *it == (&json!(0), &json!(true))), "{edited:?}");
+        }
+        let lora = "--set=fine_tuning.trainable={type=\"lora\"}";
+        place.vxf(&["run", &recipe, lora]).fails(2, &["fine_tuning.trainable", "must be \"full\""]);
+    }
 }
 
 /// A missing local file is reported before anything else.

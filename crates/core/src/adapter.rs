@@ -60,15 +60,24 @@ impl Lora {
         format!("{module}.lora_B")
     }
 
-    /// Whether the linear layer called `module` gets an adapter.
+    /// Layers of some models, and what other models have in their place.
+    pub const JOINED: [(&str, &[&str]); 2] = [
+        ("qkv_proj", &["q_proj", "k_proj", "v_proj"]),
+        ("gate_up_proj", &["gate_proj", "up_proj"]),
+    ];
+
+    /// Whether the linear layer called `module` gets an adapter. The names of queries, keys and values
+    /// together stand for a layer that computes all three, those of gate and up for one of both.
     pub fn targets(&self, module: &str) -> bool {
-        self.target_modules.iter().any(|target| {
-            target == ALL_LINEAR || {
-                module
-                    .strip_suffix(target.as_str())
-                    .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-            }
-        })
+        let named = |target: &str| {
+            let rest = module.strip_suffix(target);
+            rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        };
+        let listed = |name: &str| self.target_modules.iter().any(|target| target == name);
+        self.target_modules.iter().any(|target| target == ALL_LINEAR || named(target))
+            || Self::JOINED
+                .iter()
+                .any(|(joined, parts)| named(joined) && parts.iter().all(|part| listed(part)))
     }
 
     /// A fresh adapter of these parameters as PEFT makes it: A uniform within `1 / sqrt(in)`, B

@@ -272,6 +272,38 @@ pub trait Backbone: Send + Sync {
         crate::loss::cross_entropy(&self.head(hidden, pass)?, targets)
     }
 
+    /// The norm between the last layer and the output projection, `[positions, width]` in and out; the
+    /// same tensor if there is none. Methods that read the last hidden state need it.
+    ///
+    /// # Errors
+    /// The default says that this backbone does not have it.
+    fn last_norm(&self, _hidden: &Tensor, _pass: &Pass<'_>) -> Result<Tensor> {
+        let family = &self.architecture().family;
+        let problem = format!("the backbone `{family}` does not give its last norm (`last_norm`)");
+        Err(crate::Error::State(problem))
+    }
+
+    /// The attention that each row pays to its sample's first token in `layer`, `[positions, heads]`, from
+    /// the input of the layer's query and key projections ([`AttentionInput`]). Gradients flow to the input
+    /// and to the projections.
+    ///
+    /// # Errors
+    /// The default says that this backbone does not have it.
+    ///
+    /// [`AttentionInput`]: crate::site::SiteKind::AttentionInput
+    fn first_token_attention(
+        &self,
+        _layer: usize,
+        _input: &Tensor,
+        _pass: &Pass<'_>,
+    ) -> Result<Tensor> {
+        let family = &self.architecture().family;
+        let problem = format!(
+            "the backbone `{family}` does not give its attention (`first_token_attention`)"
+        );
+        Err(crate::Error::State(problem))
+    }
+
     /// A decoder with a key-value cache. It is a separate type, so that a gradient pass never sees
     /// a cache.
     fn decoder<'a>(&'a self, _weights: &'a Params) -> Option<Box<dyn Decoder + 'a>> {
@@ -293,16 +325,29 @@ pub trait Backbone: Send + Sync {
 
     /// The frozen weights under their Hugging Face names.
     fn tensors(&self) -> Params;
+
+    /// The frozen weight called `name`.
+    fn tensor(&self, name: &str) -> Result<Option<Tensor>> {
+        Ok(self.tensors().get(name).cloned())
+    }
 }
 
 /// Incremental decoding with a key-value cache.
 pub trait Decoder {
     /// Appends tokens `[positions]`, for each sample those that `rows` says, and returns the logits
-    /// `[samples, vocabulary]` after the last token of each. All calls have the same samples.
+    /// `[samples, vocabulary]` after the last token of each. All calls have the same samples, less
+    /// those that [`Self::keep`] has forgotten.
     fn advance(&mut self, tokens: &Tensor, rows: &Rows) -> Result<Tensor>;
 
     /// Whether samples may have different numbers of tokens.
     fn takes_any_lengths(&self) -> bool {
         false
+    }
+
+    /// Forgets all samples but these, in ascending order, and says whether it did: later calls have only
+    /// them. Answers that have ended need no further tokens.
+    fn keep(&mut self, samples: &[usize]) -> Result<bool> {
+        let _ = samples;
+        Ok(false)
     }
 }

@@ -1,26 +1,44 @@
 //! Tokenised samples and the batches made of them.
 
+use std::ops::Range;
+
 use candle_core::{Device, Tensor};
 
 use crate::Result;
 use vxf_tensor::Rows;
+use vxf_tensor::numeric::widened;
 
 /// The label of a position that does not count in the loss.
 pub const IGNORED: i64 = -100;
 
-/// One tokenised sample: a prompt and the answer that is trained on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One tokenised sample: a prompt and the answer that is trained on, or a conversation with several.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Example {
     /// Prompt and answer tokens, special tokens included.
     pub tokens: Vec<u32>,
     /// The number of prompt tokens.
     pub prompt: usize,
+    /// The tokens that are trained on, in ascending order; all after the prompt if there are none.
+    pub trained: Vec<Range<usize>>,
 }
 
 impl Example {
     /// The number of tokens in the loss: those of the answer that have a predecessor.
     pub fn labelled(&self) -> usize {
-        self.tokens.len().saturating_sub(self.prompt.max(1))
+        let all = self.tokens.len();
+        let from = |range: &Range<usize>| range.end.min(all).saturating_sub(range.start.max(1));
+        match self.trained.is_empty() {
+            true => from(&(self.prompt..all)),
+            false => self.trained.iter().map(from).sum(),
+        }
+    }
+
+    /// Whether the token at `index` is trained on.
+    fn trains(&self, index: usize) -> bool {
+        match self.trained.is_empty() {
+            true => index >= self.prompt,
+            false => self.trained.iter().any(|range| range.contains(&index)),
+        }
     }
 }
 
@@ -51,6 +69,8 @@ pub struct Batch {
     pub lengths: Vec<usize>,
     /// How padding is treated.
     pub padding: Padding,
+    /// The index of each sample in its set, from 0; of existing batches, in the order of their stream.
+    pub samples: Vec<usize>,
 }
 
 impl Batch {
@@ -60,8 +80,10 @@ impl Batch {
         let labels: Vec<Vec<i64>> = examples
             .iter()
             .map(|example| {
-                let label =
-                    |(i, &token)| if i < example.prompt { IGNORED } else { i64::from(token) };
+                let label = |(i, &token): (usize, &u32)| match example.trains(i) {
+                    true => i64::from(token),
+                    false => IGNORED,
+                };
                 example.tokens.iter().enumerate().map(label).collect()
             })
             .collect();
@@ -86,7 +108,74 @@ impl Batch {
             targets,
             lengths: tokens.iter().map(|row| row.len()).collect(),
             padding: Padding::default(),
+            samples: (0..tokens.len()).collect(),
         })
+    }
+
+    /// The tokens of the sample in `row`, and its unshifted labels.
+    pub(crate) fn row_of(&self, row: usize) -> Result<(Vec<u32>, Vec<i64>)> {
+        let (_, columns) = self.shape();
+        let length = self.lengths[row];
+        let tokens = self.tokens.get(row)?.narrow(0, 0, length)?.to_vec1()?;
+        let targets = &self.targets[row * columns..][..length.saturating_sub(1)];
+        let labels = std::iter::once(IGNORED).chain(targets.iter().copied());
+        Ok((tokens, labels.take(length).collect()))
+    }
+
+    /// The number of tokens before the first one that is trained on, of each sample; all of them if none
+    /// is.
+    pub fn prompts(&self) -> Vec<usize> {
+        let (_, columns) = self.shape();
+        let prompt = |(row, &length): (usize, &usize)| {
+            let mut targets = self.targets[row * columns..][..length].iter();
+            targets.position(|target| *target >= 0).map_or(length, |at| at + 1)
+        };
+        self.lengths.iter().enumerate().map(prompt).collect()
+    }
+
+    /// The prompt of each sample, followed by what `others` trains on in the sample of the same place: its
+    /// tokens from the first one that is trained on. A pair is cut off after `longest` tokens.
+    ///
+    /// # Errors
+    /// When `others` has fewer samples.
+    pub fn with_answers_of(&self, others: &Self, longest: usize) -> Result<Self> {
+        if others.lengths.len() < self.lengths.len() {
+            let problem =
+                format!("{} answers for {} prompts", others.lengths.len(), self.lengths.len());
+            return Err(candle_core::Error::Msg(problem).into());
+        }
+        let (prompts, answers) = (self.prompts(), others.prompts());
+        let rows = (0..self.lengths.len()).map(|row| {
+            let (mut tokens, _) = self.row_of(row)?;
+            let (answer, trained) = others.row_of(row)?;
+            tokens.truncate(prompts[row]);
+            let mut labels = vec![IGNORED; tokens.len()];
+            tokens.extend(&answer[answers[row]..]);
+            labels.extend(&trained[answers[row]..]);
+            tokens.truncate(longest);
+            labels.truncate(longest);
+            Ok((tokens, labels))
+        });
+        let (tokens, labels): (Vec<_>, Vec<_>) =
+            rows.collect::<Result<Vec<_>>>()?.into_iter().unzip();
+        let tokens: Vec<&[u32]> = tokens.iter().map(Vec::as_slice).collect();
+        Self::from_rows(&tokens, &labels, self.tokens.device())
+    }
+
+    /// The mean of the rows `[positions, width]` of each sample for which `counts` holds, `[samples, width]`
+    /// in `f32` or wider; zero where there is none. `counts` takes the sample and the position.
+    pub fn means(&self, rows: &Tensor, counts: &dyn Fn(usize, usize) -> bool) -> Result<Tensor> {
+        let index = self.rows();
+        let mut shares = vec![0.0f64; index.samples() * index.count()];
+        for (sample, own) in shares.chunks_mut(index.count().max(1)).enumerate() {
+            let range = index.range(sample);
+            let length = range.len().min(self.lengths[sample]);
+            let chosen: Vec<usize> = (0..length).filter(|at| counts(sample, *at)).collect();
+            chosen.iter().for_each(|at| own[range.start + at] = 1.0 / chosen.len() as f64);
+        }
+        let rows = widened(rows)?;
+        let shares = Tensor::from_vec(shares, (index.samples(), index.count()), &Device::Cpu)?;
+        Ok(shares.to_dtype(rows.dtype())?.to_device(rows.device())?.matmul(&rows)?)
     }
 
     /// The same samples with another treatment of padding.
@@ -156,8 +245,8 @@ mod tests {
 
     #[test]
     fn targets_are_shifted_and_prompts_ignored() -> Result<()> {
-        let a = Example { tokens: vec![1, 5, 2, 7, 3], prompt: 3 };
-        let b = Example { tokens: vec![1, 2, 9], prompt: 2 };
+        let a = Example { tokens: vec![1, 5, 2, 7, 3], prompt: 3, ..Example::default() };
+        let b = Example { tokens: vec![1, 2, 9], prompt: 2, ..Example::default() };
         let batch = Batch::new(&[&a, &b], &Device::Cpu)?;
         assert_eq!(batch.targets, [-100, -100, 7, 3, -100, -100, 9, -100, -100, -100]);
         assert_eq!((batch.labelled(), batch.shape()), (3, (2, 5)));
@@ -165,6 +254,19 @@ mod tests {
         assert_eq!(batch.tokens.to_vec2::<u32>()?[1], [1, 2, 9, 0, 0]);
         assert_eq!(batch.row_tokens()?.to_vec1::<u32>()?, [1, 5, 2, 7, 3, 1, 2, 9]);
         assert_eq!(batch.row_targets(), [-100, -100, 7, 3, -100, -100, 9, -100]);
+        assert_eq!(batch.prompts(), [3, 2]);
+        let swapped = Batch::new(&[&b, &a], &Device::Cpu)?;
+        let pairs = batch.with_answers_of(&swapped, 9)?;
+        assert_eq!(pairs.row_tokens()?.to_vec1::<u32>()?, [1, 5, 2, 9, 1, 2, 7, 3]);
+        assert_eq!(pairs.row_targets(), [-100, -100, 9, -100, -100, 7, 3, -100]);
+        assert_eq!(batch.with_answers_of(&swapped, 3)?.lengths, [3, 3]);
+        assert!(batch.with_answers_of(&Batch::new(&[&b], &Device::Cpu)?, 9).is_err());
+        let values =
+            Tensor::new(&[[1f32], [2.0], [3.0], [4.0], [5.0], [6.0], [7.0], [8.0]], &Device::Cpu)?;
+        let answers = |_: usize, at: usize| at >= 2;
+        assert_eq!(batch.means(&values, &answers)?.flatten_all()?.to_vec1::<f32>()?, [4.0, 8.0]);
+        let none = batch.means(&values, &|sample, _| sample == 0)?;
+        assert_eq!(none.flatten_all()?.to_vec1::<f32>()?, [3.0, 0.0]);
         let wide = batch.with_padding(Padding::Hidden);
         assert_eq!(wide.row_targets(), batch.targets);
         let real = Tensor::arange(0u32, 8, &Device::Cpu)?.to_dtype(candle_core::DType::F32)?;

@@ -77,6 +77,11 @@ impl Defense for Composition {
         self.members.iter().any(|member| member.method.freezes(parameter))
     }
 
+    fn keeps(&self) -> Option<Vec<usize>> {
+        let all = self.members.iter().filter_map(|member| member.method.keeps());
+        all.reduce(|one, other| one.into_iter().filter(|it| other.contains(it)).collect())
+    }
+
     fn after_step(&mut self, step: &mut Step<'_>) -> Result<()> {
         self.members.iter_mut().try_for_each(|member| member.method.after_step(step))
     }

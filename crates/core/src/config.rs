@@ -151,6 +151,17 @@ pub trait DefenseConfig: Debug + Send + Sync {
         false
     }
 
+    /// Whether it is an attack and no defence: the baselines of an experiment are attacked in the same
+    /// way, and it has no part in the label of a defended model.
+    fn attacks(&self) -> bool {
+        false
+    }
+
+    /// Whether its stage has to train, or edit, all weights: an adapter cannot carry what it does.
+    fn needs_full_weights(&self) -> bool {
+        false
+    }
+
     /// Defaults that differ in the embedded world, whose model is a hundred thousand times smaller.
     fn world_defaults(&self) -> Map<String, Value> {
         Map::new()

@@ -22,6 +22,11 @@ pub enum Stage {
     PostTuning,
 }
 
+impl Stage {
+    /// All kinds of stages, in the order of the usual pipeline.
+    pub const ALL: [Self; 3] = [Self::Alignment, Self::FineTuning, Self::PostTuning];
+}
+
 impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -116,6 +121,14 @@ pub trait Defense: Send {
     /// [`of`](crate::step::Query::of).
     fn freezes(&self, _parameter: &Parameter) -> bool {
         false
+    }
+
+    /// The indices of the main stream's samples to train on; none for all. Asked once, before the first
+    /// step, after [`Defense::prepare`] or, in a training that is resumed, [`Defense::restore`].
+    ///
+    /// The number of steps stays as it is: what is left is read more often.
+    fn keeps(&self) -> Option<Vec<usize>> {
+        None
     }
 
     /// Runs once after each optimiser step, with the new weights and the whole step.

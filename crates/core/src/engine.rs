@@ -6,6 +6,7 @@
 //! not requested. A pass over one single graph gives the same numbers; tests use it as the
 //! reference.
 
+mod lens;
 mod segment;
 mod subset;
 
@@ -18,6 +19,7 @@ use vxf_tensor::autograd::{self, Store};
 use vxf_tensor::{Key, Rows, Scalar, numeric};
 
 use crate::{Gradients, Params, Result};
+pub use lens::Lens;
 use segment::{Injection, Input, Kept, Segment};
 pub use subset::Subset;
 
@@ -25,8 +27,9 @@ pub use subset::Subset;
 /// [`Batch::rows`] is the index of their rows.
 pub type LogitsLoss<'a> = &'a dyn Fn(&Tensor, &Batch) -> Result<Tensor>;
 
-/// A loss over the hidden embeddings of several sites, a differentiable scalar.
-pub type HiddenLoss<'a> = &'a dyn Fn(&Hidden) -> Result<Tensor>;
+/// A loss over the hidden embeddings of several sites, a differentiable scalar. The lens reads hidden
+/// embeddings of any layer as the last layer's output is read.
+pub type HiddenLoss<'a> = &'a dyn Fn(&Hidden, &Lens<'_>) -> Result<Tensor>;
 
 /// The objective of a pass: a weighted sum of terms.
 #[derive(Clone, Copy)]
@@ -174,7 +177,7 @@ impl<'a> Evaluation<'a> {
             }
             wanted_below |= layer >= lowest;
         }
-        let cotangents = self.hidden_loss(seen, &mut outcome.loss)?;
+        let cotangents = self.hidden_loss(seen, weights, &mut outcome)?;
 
         // Head: its gradient is the first to go down.
         let mut gradient = None;
@@ -245,7 +248,8 @@ impl<'a> Evaluation<'a> {
         let head = self.objective.has_head();
         let mut loss = head.then(|| self.head_objective(&hidden, weights, rows)).transpose()?;
         if let Some((_, term)) = self.objective.hidden {
-            let term = term(&tap.visited.borrow())?;
+            let pass = self.pass(weights, rows, &Untouched);
+            let term = term(&tap.visited.borrow(), &Lens::new(self.backbone, &pass))?;
             loss = Some(match loss {
                 Some(loss) => (&loss + autograd::cast(&term, loss.dtype())?)?,
                 None => term,
@@ -281,19 +285,30 @@ impl<'a> Evaluation<'a> {
     }
 
     /// Evaluates the hidden loss on detached leaves; its gradients are injected in the backward
-    /// pass.
-    fn hidden_loss(&self, visited: Hidden, total: &mut Scalar) -> Result<Hidden> {
+    /// pass. Those of the head's weights, which a lens reads, are added at once.
+    fn hidden_loss(
+        &self,
+        visited: Hidden,
+        weights: &Params,
+        outcome: &mut Outcome,
+    ) -> Result<Hidden> {
         let Some((sites, term)) = self.objective.hidden else { return Ok(Hidden::new()) };
         let mut leaves = Hidden::new();
         for &site in sites {
             let hidden = visited.get(&site).ok_or_else(|| self.unknown(site))?;
             leaves.insert(site, Var::from_tensor(&hidden.detach())?.into_inner());
         }
-        let loss = term(&leaves)?;
-        *total = total.add(&Scalar::of(&loss)?)?;
-        let store = loss.backward()?;
-        let gradient = |(site, leaf): (Site, Tensor)| Some((site, store.get(&leaf)?.detach()));
-        Ok(leaves.into_iter().filter_map(gradient).collect())
+        let rows = self.batch.rows();
+        let pass = self.pass(weights, &rows, &Untouched);
+        let loss = term(&leaves, &Lens::new(self.backbone, &pass))?;
+        outcome.loss = outcome.loss.add(&Scalar::of(&loss)?)?;
+        let mut store = Store::Candle(loss.backward()?);
+        outcome.collect(&mut store, weights)?;
+        let mut gradients = Hidden::new();
+        for (site, leaf) in leaves {
+            gradients.extend(store.remove(&leaf).map(|gradient| (site, gradient.detach())));
+        }
+        Ok(gradients)
     }
 
     fn wants(&self, site: Site) -> bool {

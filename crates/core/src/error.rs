@@ -69,6 +69,14 @@ pub enum Error {
         /// The stream's name.
         name: String,
     },
+    /// A sample was requested that a stream does not have.
+    #[error("no sample has the index {index}; the stream has {all} samples, from index 0")]
+    NoSample {
+        /// The index.
+        index: usize,
+        /// The number of samples.
+        all: usize,
+    },
     /// A snapshot was requested before it was taken.
     #[error("no snapshot is called `{name}`; take it with `step.snapshot(\"{name}\")` first")]
     UnknownSnapshot {

@@ -143,15 +143,16 @@ fn answer(
         Some(decoder) => decoder,
         None => Box::new(WithoutCache { model, tokens: None }),
     };
-    let count = rows.len();
+    // The rows that the decoder still has, by their index in `rows`.
+    let mut live: Vec<usize> = (0..rows.len()).collect();
     let mut input = Tensor::new(rows.concat(), device)?;
     let mut new = Rows::dense(&rows.iter().map(|row| row.len()).collect::<Vec<_>>());
-    let mut answers = vec![Vec::new(); count];
-    let mut done = vec![false; count];
+    let mut answers = vec![Vec::new(); rows.len()];
+    let mut done = vec![false; rows.len()];
     for _ in 0..most {
         let logits = decoder.advance(&input, &new)?.to_dtype(DType::F32)?.to_vec2::<f32>()?;
-        let mut next = Vec::with_capacity(count);
-        for (row, logits) in logits.iter().enumerate() {
+        let mut next = Vec::with_capacity(live.len());
+        for (&row, logits) in live.iter().zip(&logits) {
             let token = choices[row].next(logits)?;
             done[row] |= is_end(token);
             if !done[row] {
@@ -159,11 +160,16 @@ fn answer(
             }
             next.push(token);
         }
-        if done.iter().all(|&done| done) {
+        let going: Vec<usize> = (0..live.len()).filter(|&place| !done[live[place]]).collect();
+        if going.is_empty() {
             break;
         }
-        input = Tensor::from_vec(next, count, device)?;
-        new = Rows::rectangle(count, 1);
+        if going.len() < live.len() && decoder.keep(&going)? {
+            live = going.iter().map(|&place| live[place]).collect();
+            next = going.iter().map(|&place| next[place]).collect();
+        }
+        input = Tensor::from_vec(next, live.len(), device)?;
+        new = Rows::rectangle(live.len(), 1);
     }
     Ok(answers)
 }
@@ -203,5 +209,13 @@ impl Decoder for WithoutCache<'_> {
         let logits = backbone.head(&rows.last_of_each(&hidden)?, &pass)?;
         self.tokens = Some(all);
         Ok(logits)
+    }
+
+    fn keep(&mut self, samples: &[usize]) -> Result<bool> {
+        if let Some(tokens) = &mut self.tokens {
+            let samples: Vec<u32> = samples.iter().map(|&sample| sample as u32).collect();
+            *tokens = tokens.index_select(&Tensor::new(samples, tokens.device())?, 0)?;
+        }
+        Ok(true)
     }
 }

@@ -52,7 +52,7 @@ pub use perturber::{Perturbation, Perturber};
 pub use registry::ConfigError;
 pub use site::{Hidden, Site, SiteKind, SiteSelection};
 pub use step::Step;
-pub use vxf_tensor::{Key, Mask, Rows, Scalar, numeric};
+pub use vxf_tensor::{Key, Mask, Rows, Scalar, numeric, quantized};
 
 #[doc(hidden)]
 pub use inventory;
@@ -65,7 +65,7 @@ pub mod prelude {
         BuildContext, Column, DefenseConfig, JudgeConfig, MetricConfig, PerturberConfig, Reading,
     };
     pub use crate::defense::State;
-    pub use crate::engine::Objective;
+    pub use crate::engine::{Lens, Objective};
     pub use crate::lineage::{Lineage, Reference};
     pub use crate::loss::{cross_entropy, log_softmax};
     pub use crate::optimizer::{AdamW, AdamWConfig};

@@ -85,8 +85,7 @@ impl ReferenceModel<'_> {
 pub fn merged(backbone: &dyn Backbone, weights: &Params, module: &str) -> Result<Tensor> {
     let name = format!("{module}.weight");
     let dtype = trained_in(backbone.dtype());
-    let tensors = backbone.tensors();
-    let frozen = tensors.get(&name).ok_or_else(|| unknown(module, &tensors))?;
+    let frozen = backbone.tensor(&name)?.ok_or_else(|| unknown(module, &backbone.tensors()))?;
     let part = |name: String| weights.get(&name).ok_or(Error::ParameterMismatch { name });
     let lora = match backbone.trainable() {
         Trainable::Full => return Ok(part(name)?.detach().to_dtype(dtype)?),

@@ -1,8 +1,8 @@
 //! Losses made of plain candle operations.
 
-use candle_core::{D, Tensor};
+use candle_core::{D, Device, Tensor};
 
-use crate::Result;
+use crate::{Batch, Result};
 use vxf_tensor::numeric::widened;
 
 /// `log(softmax(logits))` over `axis`, from operations that have a gradient.
@@ -10,6 +10,40 @@ pub fn log_softmax(logits: &Tensor, axis: impl candle_core::shape::Dim) -> Resul
     let axis = axis.to_index(logits.shape(), "log_softmax")?;
     let shifted = logits.broadcast_sub(&logits.max_keepdim(axis)?.detach())?;
     Ok(shifted.broadcast_sub(&shifted.exp()?.sum_keepdim(axis)?.log()?)?)
+}
+
+/// The mean cross-entropy of each sample of a batch, `[samples]`, from logits `[positions, vocabulary]`; 0
+/// for a sample without labels.
+///
+/// # Errors
+/// When the logits are not those of the batch's rows, or no row is labelled.
+pub fn per_sample(logits: &Tensor, batch: &Batch) -> Result<Tensor> {
+    let (rows, targets) = (batch.rows(), batch.row_targets());
+    let labelled = |sample: usize| {
+        let range = rows.range(sample);
+        range.filter(|row| targets[*row] >= 0).collect::<Vec<_>>()
+    };
+    let labelled: Vec<Vec<usize>> = (0..rows.samples()).map(labelled).collect();
+    let all: Vec<u32> = labelled.iter().flatten().map(|row| *row as u32).collect();
+    let classes: Vec<u32> = all.iter().map(|row| targets[*row as usize] as u32).collect();
+    if all.is_empty() {
+        return Err(candle_core::Error::Msg("no labelled position in the batch".into()).into());
+    }
+    let count = all.len();
+    let mut shares = vec![0.0f64; rows.samples() * count];
+    let mut first = 0;
+    for (sample, own) in labelled.iter().enumerate() {
+        let start = sample * count + first;
+        shares[start..start + own.len()].fill(1.0 / own.len() as f64);
+        first += own.len();
+    }
+    let device = logits.device();
+    let logits = widened(&logits.index_select(&Tensor::new(all, device)?, 0)?)?;
+    let classes = Tensor::from_vec(classes, (count, 1), device)?;
+    let losses = log_softmax(&logits, D::Minus1)?.gather(&classes, 1)?.neg()?;
+    let shares = Tensor::from_vec(shares, (rows.samples(), count), &Device::Cpu)?;
+    let shares = shares.to_dtype(losses.dtype())?.to_device(device)?;
+    Ok(shares.matmul(&losses)?.squeeze(1)?)
 }
 
 /// The mean cross-entropy of logits `[.., vocabulary]` over the rows whose target is not negative.

@@ -101,7 +101,16 @@ impl Training<'_> {
 
     /// Lets the defence read model and streams before the first step, a batch at a time.
     pub fn prepare(&mut self) -> Result<()> {
-        self.aside(|defense, step| defense.prepare(step)).map(drop)
+        self.aside(|defense, step| defense.prepare(step)).map(drop)?;
+        self.filter()
+    }
+
+    /// Leaves out the samples that the defence does not keep.
+    pub(crate) fn filter(&mut self) -> Result<()> {
+        match self.defense.keeps() {
+            Some(kept) => self.session.streams.keep(&self.session.main, &kept),
+            None => Ok(()),
+        }
     }
 
     /// Lets the defence edit the trained weights after the last step, a batch at a time.

@@ -5,12 +5,23 @@ use crate::lineage::Reference;
 /// A stream of training batches beside the main one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamNeed {
-    /// The name of the set that it reads, `harmful` for example.
+    /// Its name, `harmful` for example.
     pub name: String,
+    /// The set that it reads; by default the one of its name.
+    pub set: Option<String>,
+    /// Reads only this number of samples of the set, the first ones.
+    pub first: Option<usize>,
     /// Samples in a batch; by default the stage's batch size.
     pub batch_size: Option<usize>,
     /// Whether the method works without it if the data does not have it.
     pub optional: bool,
+}
+
+impl StreamNeed {
+    /// The name of the set that it reads.
+    pub fn set(&self) -> &str {
+        self.set.as_deref().unwrap_or(&self.name)
+    }
 }
 
 /// Everything that a plugin reads beyond the main stream and the model that is trained.
@@ -42,7 +53,18 @@ impl Needs {
     /// Adds a stream of training batches from the set `name`.
     #[must_use]
     pub fn stream(mut self, name: impl Into<String>) -> Self {
-        self.streams.push(StreamNeed { name: name.into(), batch_size: None, optional: false });
+        let (name, set, first, batch_size) = (name.into(), None, None, None);
+        self.streams.push(StreamNeed { name, set, first, batch_size, optional: false });
+        self
+    }
+
+    /// Makes the stream named last read the first `samples` samples of `set`, over and over: a stream of its
+    /// own beside others that read the same set.
+    #[must_use]
+    pub fn first_of(mut self, set: impl Into<String>, samples: usize) -> Self {
+        if let Some(stream) = self.streams.last_mut() {
+            (stream.set, stream.first) = (Some(set.into()), Some(samples));
+        }
         self
     }
 

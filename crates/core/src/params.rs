@@ -165,7 +165,7 @@ impl Params {
     }
 
     /// Adds all `gradients` into the entries of their names.
-    pub(crate) fn accumulate_all(&mut self, gradients: Self) -> Result<()> {
+    pub fn accumulate_all(&mut self, gradients: Self) -> Result<()> {
         gradients.into_iter().try_for_each(|(name, gradient)| self.accumulate(&name, gradient))
     }
 }

@@ -92,6 +92,22 @@ impl Backbone for Rectangular {
         self.0.head_loss(&hidden.unsqueeze(0)?, targets, pass)
     }
 
+    fn last_norm(&self, hidden: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+        Ok(self.0.last_norm(&hidden.unsqueeze(0)?, pass)?.squeeze(0)?)
+    }
+
+    fn first_token_attention(
+        &self,
+        layer: usize,
+        input: &Tensor,
+        pass: &Pass<'_>,
+    ) -> Result<Tensor> {
+        let wide = pass.rows().padded(input)?;
+        let wide =
+            self.within(pass, |inner, pass| inner.first_token_attention(layer, &wide, pass))?;
+        Ok(pass.rows().packed(&wide)?)
+    }
+
     fn decoder<'a>(&'a self, weights: &'a Params) -> Option<Box<dyn Decoder + 'a>> {
         self.0.decoder(weights)
     }
@@ -114,5 +130,9 @@ impl Backbone for Rectangular {
 
     fn tensors(&self) -> Params {
         self.0.tensors()
+    }
+
+    fn tensor(&self, name: &str) -> Result<Option<Tensor>> {
+        self.0.tensor(name)
     }
 }

@@ -141,6 +141,7 @@ impl Training<'_> {
             alike(&format!("snapshot `{copy}`"), weights, &self.weights)?;
         }
         self.defense.restore(State { tensors: take(DEFENSE), values: position.defense })?;
+        self.filter()?;
         self.perturber.restore(State { tensors: take(PERTURBER), values: position.perturber })?;
         if let Some(group) = tensors.keys().next() {
             return Err(Error::State(format!(

@@ -15,8 +15,16 @@ use crate::{Error, Result};
 pub enum SiteKind {
     /// The token embeddings, before the first layer.
     Embedding,
+    /// The normalised input of the query, key and value projections.
+    AttentionInput,
+    /// The joined heads, the input of the attention's output projection.
+    AttentionMixed,
     /// After the attention block's output projection, before the residual addition.
     AttentionOutput,
+    /// The normalised input of the feed-forward block.
+    MlpInput,
+    /// Inside the feed-forward block, the input of its output projection; as wide as the block.
+    MlpInner,
     /// After the feed-forward block, before the residual addition.
     MlpOutput,
     /// The residual stream after a layer.
@@ -24,12 +32,26 @@ pub enum SiteKind {
 }
 
 impl SiteKind {
-    const NAMES: [(Self, &str); 4] = [
+    const NAMES: [(Self, &str); 8] = [
         (Self::Embedding, "embedding"),
+        (Self::AttentionInput, "attention_input"),
+        (Self::AttentionMixed, "attention_mixed"),
         (Self::AttentionOutput, "attention_output"),
+        (Self::MlpInput, "mlp_input"),
+        (Self::MlpInner, "mlp_inner"),
         (Self::MlpOutput, "mlp_output"),
         (Self::BlockOutput, "block_output"),
     ];
+}
+
+impl SiteKind {
+    /// Whether it is the input of linear layers, which a backbone may leave out: few methods read it.
+    pub fn is_input(self) -> bool {
+        matches!(
+            self,
+            Self::AttentionInput | Self::AttentionMixed | Self::MlpInput | Self::MlpInner
+        )
+    }
 }
 
 impl fmt::Display for SiteKind {
@@ -48,7 +70,7 @@ impl FromStr for SiteKind {
     }
 }
 
-/// A site whose tensor is a hidden embedding `[positions, width]`.
+/// A site whose tensor is a hidden embedding `[positions, width]`, or the input of a linear layer.
 ///
 /// Sites are ordered as in a forward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -71,6 +93,18 @@ impl Site {
     /// The feed-forward output of `layer`.
     pub const fn mlp_output(layer: usize) -> Self {
         Self { layer, kind: SiteKind::MlpOutput }
+    }
+
+    /// The input of the linear layer called `module` in `layer`, by the names of all families.
+    pub fn input_of(layer: usize, module: &str) -> Option<Self> {
+        let kind = match module.rsplit('.').next()? {
+            "q_proj" | "k_proj" | "v_proj" | "qkv_proj" => SiteKind::AttentionInput,
+            "o_proj" | "out_proj" => SiteKind::AttentionMixed,
+            "gate_proj" | "up_proj" | "gate_up_proj" | "fc1" => SiteKind::MlpInput,
+            "down_proj" | "fc2" => SiteKind::MlpInner,
+            _ => return None,
+        };
+        Some(Self { layer, kind })
     }
 
     /// The output of the whole `layer`.

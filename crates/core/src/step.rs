@@ -109,6 +109,11 @@ impl<'a> Step<'a> {
         Ok(self.session.streams.get(stream)?.batches_per_epoch())
     }
 
+    /// The number of samples of `stream`; [`Batch::samples`](crate::Batch::samples) are their indices.
+    pub fn samples_of(&self, stream: &str) -> Result<usize> {
+        Ok(self.session.streams.get(stream)?.samples())
+    }
+
     /// What is trained: name, shape, layer and part of each weight.
     pub fn parameters(&self) -> &[Parameter] {
         self.session.parameters.get_or_init(|| self.backbone.parameters())

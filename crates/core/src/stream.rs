@@ -40,26 +40,114 @@ pub struct Stream(Source);
 
 #[derive(Clone, Debug)]
 enum Source {
-    Examples { examples: Arc<Vec<Example>>, batch_size: usize, order: Order, key: Key },
-    Batches(Arc<Vec<Batch>>),
+    Examples {
+        examples: Arc<Vec<Example>>,
+        /// The indices of the samples that are read; all if there is none.
+        kept: Option<Arc<Vec<usize>>>,
+        batch_size: usize,
+        order: Order,
+        key: Key,
+    },
+    /// All samples, and the batches that are read.
+    Batches { all: Arc<Vec<Batch>>, read: Arc<Vec<Batch>> },
 }
 
 impl Stream {
     /// A stream over `examples`; `key` fixes the order.
     pub fn new(examples: Arc<Vec<Example>>, batch_size: usize, order: Order, key: Key) -> Self {
-        Self(Source::Examples { examples, batch_size: batch_size.max(1), order, key })
+        let batch_size = batch_size.max(1);
+        Self(Source::Examples { examples, kept: None, batch_size, order, key })
     }
 
     /// A stream of existing batches, in this order.
-    pub fn of_batches(batches: Vec<Batch>) -> Self {
-        Self(Source::Batches(Arc::new(batches)))
+    pub fn of_batches(mut batches: Vec<Batch>) -> Self {
+        let mut first = 0;
+        for batch in &mut batches {
+            batch.samples = (first..first + batch.lengths.len()).collect();
+            first += batch.lengths.len();
+        }
+        let all = Arc::new(batches);
+        Self(Source::Batches { read: all.clone(), all })
+    }
+
+    /// The same stream without the samples that are not in `kept`; their indices stay as they are.
+    ///
+    /// # Errors
+    /// When there is no sample of an index.
+    pub fn keeping(&self, kept: &[usize]) -> Result<Self> {
+        self.check(kept)?;
+        let mut kept = kept.to_vec();
+        kept.sort_unstable();
+        kept.dedup();
+        Ok(Self(match &self.0 {
+            Source::Examples { examples, batch_size, order, key, .. } => Source::Examples {
+                examples: examples.clone(),
+                kept: Some(Arc::new(kept)),
+                batch_size: *batch_size,
+                order: *order,
+                key: key.clone(),
+            },
+            Source::Batches { all, .. } => {
+                let own = |batch: &Batch| -> Vec<usize> {
+                    let own = batch.samples.iter().filter(|it| kept.binary_search(it).is_ok());
+                    own.copied().collect()
+                };
+                let left = all.iter().map(own).filter(|own| !own.is_empty());
+                let left = left.map(|own| self.pick(&own, all[0].tokens.device()));
+                Source::Batches { all: all.clone(), read: Arc::new(left.collect::<Result<_>>()?) }
+            }
+        }))
+    }
+
+    /// A batch of the samples at these indices, in this order.
+    ///
+    /// # Errors
+    /// When there is no sample of an index.
+    pub fn pick(&self, samples: &[usize], device: &Device) -> Result<Batch> {
+        self.check(samples)?;
+        let batch = match &self.0 {
+            Source::Examples { examples, .. } => {
+                let chosen: Vec<_> = samples.iter().map(|&i| &examples[i]).collect();
+                Batch::new(&chosen, device)?
+            }
+            Source::Batches { all, .. } => {
+                let rows = samples.iter().map(|&sample| {
+                    let end = |batch: &&Batch| batch.samples.last().is_some_and(|it| *it >= sample);
+                    let batch = all.iter().find(end).expect("a checked index");
+                    batch.row_of(sample - batch.samples[0])
+                });
+                let (tokens, labels): (Vec<_>, Vec<_>) =
+                    rows.collect::<Result<Vec<_>>>()?.into_iter().unzip();
+                let tokens: Vec<&[u32]> = tokens.iter().map(Vec::as_slice).collect();
+                Batch::from_rows(&tokens, &labels, device)?
+            }
+        };
+        Ok(Batch { samples: samples.to_vec(), ..batch })
+    }
+
+    fn check(&self, samples: &[usize]) -> Result<()> {
+        let all = self.samples();
+        match samples.iter().find(|sample| **sample >= all) {
+            Some(&index) => Err(Error::NoSample { index, all }),
+            None => Ok(()),
+        }
     }
 
     /// The number of batches in one pass over the samples.
     pub fn batches_per_epoch(&self) -> usize {
         match &self.0 {
-            Source::Examples { examples, batch_size, .. } => examples.len().div_ceil(*batch_size),
-            Source::Batches(batches) => batches.len(),
+            Source::Examples { examples, kept, batch_size, .. } => {
+                kept.as_ref().map_or(examples.len(), |kept| kept.len()).div_ceil(*batch_size)
+            }
+            Source::Batches { read, .. } => read.len(),
+        }
+    }
+
+    /// The number of samples, those included that are not kept.
+    pub fn samples(&self) -> usize {
+        match &self.0 {
+            Source::Examples { examples, .. } => examples.len(),
+            Source::Batches { all, .. } => all.iter().map(|batch| batch.lengths.len()).sum(),
         }
     }
 
@@ -67,28 +155,30 @@ impl Stream {
         let per_epoch = self.batches_per_epoch() as u64;
         let at = (position % per_epoch) as usize;
         match &self.0 {
-            Source::Batches(batches) => Ok(batches[at].clone()),
-            Source::Examples { examples, batch_size, order, key } => {
-                let mut indices: Vec<usize> = (0..examples.len()).collect();
+            Source::Batches { read, .. } => Ok(read[at].clone()),
+            Source::Examples { examples, kept, batch_size, order, key } => {
+                let mut indices = match kept {
+                    Some(kept) => kept.to_vec(),
+                    None => (0..examples.len()).collect(),
+                };
+                let all = indices.len();
                 let mut rng = key.index(position / per_epoch).rng();
                 if *order != Order::Sequential {
                     indices.shuffle(&mut rng);
                 }
                 let mut at = at;
                 if *order == Order::ByLength {
-                    let pool = (examples.len() / (4 * batch_size)).clamp(1, POOL) * batch_size;
+                    let pool = (all / (4 * batch_size)).clamp(1, POOL) * batch_size;
                     for pool in indices.chunks_mut(pool) {
                         pool.sort_by_key(|&index| examples[index].tokens.len());
                     }
                     // An incomplete batch stays the last of its epoch.
-                    let mut whole: Vec<usize> = (0..examples.len() / batch_size).collect();
+                    let mut whole: Vec<usize> = (0..all / batch_size).collect();
                     whole.shuffle(&mut rng);
                     at = whole.get(at).copied().unwrap_or(at);
                 }
                 let end = ((at + 1) * batch_size).min(indices.len());
-                let chosen: Vec<_> =
-                    indices[at * batch_size..end].iter().map(|&i| &examples[i]).collect();
-                Batch::new(&chosen, device)
+                self.pick(&indices[at * batch_size..end], device)
             }
         }
     }
@@ -115,6 +205,21 @@ impl Streams {
             return Err(Error::EmptyStream { name: name.to_owned() });
         }
         self.streams.insert(name.to_owned(), (stream, 0));
+        Ok(())
+    }
+
+    /// Leaves out the samples of `name` that are not in `kept`.
+    ///
+    /// # Errors
+    /// When none is left; when there is no sample of an index.
+    pub fn keep(&mut self, name: &str, kept: &[usize]) -> Result<()> {
+        if kept.is_empty() {
+            return Err(Error::EmptyStream { name: name.to_owned() });
+        }
+        let fewer = self.get(name)?.keeping(kept)?;
+        if let Some((stream, _)) = self.streams.get_mut(name) {
+            *stream = fewer;
+        }
         Ok(())
     }
 
@@ -184,7 +289,9 @@ mod tests {
     use super::*;
 
     fn stream(order: Order) -> Streams {
-        let examples = (0..5).map(|i| Example { tokens: vec![1, i + 10], prompt: 1 }).collect();
+        let examples = (0..5)
+            .map(|i| Example { tokens: vec![1, i + 10], prompt: 1, ..Example::default() })
+            .collect();
         let mut streams = Streams::new();
         let stream = Stream::new(Arc::new(examples), 2, order, Key::root(3));
         streams.insert("alignment", stream).expect("it has samples");
@@ -215,7 +322,11 @@ mod tests {
     #[test]
     fn samples_of_near_length_share_a_batch() {
         let length = |index: u32| 2 + (index as usize * 37) % 50;
-        let example = |index: u32| Example { tokens: vec![index; length(index)], prompt: 1 };
+        let example = |index: u32| Example {
+            tokens: vec![index; length(index)],
+            prompt: 1,
+            ..Example::default()
+        };
         let examples: Arc<Vec<Example>> = Arc::new((0..101).map(example).collect());
         let epochs = |order: Order| -> Vec<Vec<Batch>> {
             let mut streams = Streams::new();
@@ -246,6 +357,36 @@ mod tests {
         let shuffled = epochs(Order::Shuffled);
         for (sorted, shuffled) in sorted.iter().zip(&shuffled) {
             assert!(3 * padding(sorted) < padding(shuffled), "{}", padding(sorted));
+        }
+    }
+
+    /// Every kept sample once an epoch, under its own index, from samples and from existing batches.
+    #[test]
+    fn a_filter_leaves_samples_out() {
+        for order in [Order::Shuffled, Order::Sequential, Order::ByLength] {
+            let mut streams = stream(order);
+            let batches: Vec<_> = (0..3)
+                .map(|_| streams.next("alignment", &Device::Cpu).expect("it is there"))
+                .collect();
+            streams.insert("made", Stream::of_batches(batches)).expect("it has samples");
+            for name in ["alignment", "made"] {
+                streams.keep(name, &[4, 1, 2]).expect("there are five");
+                assert_eq!(streams.get(name).expect("it is there").samples(), 5);
+                streams.seek(&BTreeMap::new());
+                let mut seen = Vec::new();
+                for _ in 0..streams.get(name).expect("it is there").batches_per_epoch() {
+                    let batch = streams.next(name, &Device::Cpu).expect("it is there");
+                    let again =
+                        streams.get(name).and_then(|it| it.pick(&batch.samples, &Device::Cpu));
+                    assert_eq!(again.expect("its own samples").targets, batch.targets);
+                    seen.extend(batch.samples);
+                }
+                seen.sort_unstable();
+                assert_eq!(seen, [1, 2, 4]);
+                let none = streams.keep(name, &[5]);
+                assert!(matches!(none, Err(Error::NoSample { index: 5, all: 5 })));
+            }
+            assert!(matches!(streams.keep("made", &[]), Err(Error::EmptyStream { .. })));
         }
     }
 

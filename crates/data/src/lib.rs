@@ -31,7 +31,7 @@ pub use load::{BadRow, Check, Loaded, Origin};
 pub use mix::{MixOrder, mix, mix_counts};
 pub use provider::{
     DataConfig, DataContext, DataSource, Files, FilesConfig, Learned, Locate, Part, Purpose,
-    Question, Questions, SourceEntry, paper, paper_settings,
+    Question, Questions, SourceEntry, TrainOn, paper, paper_settings,
 };
 pub use report::{DataReport, Lengths, Overlap, SetReport};
 pub use sample::{Ask, Message, Role, Sample};

@@ -6,14 +6,17 @@
 
 mod adapt;
 mod base;
+mod bitsandbytes;
 mod elsewhere;
 mod export;
 mod lineage;
 mod merge;
 mod names;
 mod open;
+mod quantize;
 mod shard;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -24,11 +27,13 @@ use crate::family::Outline;
 use crate::peft::Adapter;
 use vxf_core::{Error, Params, Result, Trainable};
 use vxf_tensor::numeric::not_finite;
+use vxf_tensor::quantized::Scheme;
 
 use base::Base;
 use merge::Change;
 pub use merge::Update;
 pub use open::has_weights;
+pub use quantize::Frozen;
 
 pub(crate) use shard::{Shard, is_weight};
 
@@ -66,6 +71,8 @@ pub struct Checkpoint {
     changes: Vec<Arc<Change>>,
     /// The configuration after the changes, if they affect it.
     config: Option<Arc<Value>>,
+    /// How the frozen matrices are held, if in few bits, and which these are.
+    quantized: Option<(Scheme, Arc<BTreeSet<String>>)>,
 }
 
 impl Checkpoint {
@@ -164,29 +171,8 @@ impl Checkpoint {
         device: &Device,
     ) -> Result<Tensor> {
         self.check(name, shape)?;
-        let tensor = self.current(name)?;
-        if let Some(value) = not_finite(&tensor)? {
-            let problem = format!("tensor `{name}` holds {value}; every weight must be finite");
-            return Err(self.error(problem));
-        }
+        let tensor = self.finite(name, self.changes.len())?;
         Ok(tensor.to_device(device)?.to_dtype(dtype)?.contiguous()?)
-    }
-
-    /// Reads these tensors by name; all are checked to exist before any is read.
-    ///
-    /// # Errors
-    /// As [`Checkpoint::tensor`].
-    pub fn tensors(
-        &self,
-        wanted: &[(String, Vec<usize>)],
-        dtype: DType,
-        device: &Device,
-    ) -> Result<Params> {
-        wanted.iter().try_for_each(|(name, shape)| self.check(name, shape))?;
-        let read = |(name, shape): &(String, Vec<usize>)| {
-            Ok((name.clone(), self.tensor(name, shape, dtype, device)?))
-        };
-        wanted.iter().map(read).collect()
     }
 
     /// This checkpoint with `weights` merged in, as training under `trainable` left them.
@@ -288,12 +274,30 @@ impl Checkpoint {
     /// The tensor called `name` with all changes applied, on the CPU, in the dtype after the last of
     /// them.
     fn current(&self, name: &str) -> Result<Tensor> {
-        let replaced = self.changes.iter().rposition(|change| change.replacement(name).is_some());
-        let (start, mut tensor) = match replaced.and_then(|at| self.changes[at].replacement(name)) {
+        self.after(name, self.changes.len())
+    }
+
+    /// The tensor called `name` after the first `count` changes, which must be finite.
+    fn finite(&self, name: &str, count: usize) -> Result<Tensor> {
+        let tensor = self.after(name, count)?;
+        match not_finite(&tensor)? {
+            None => Ok(tensor),
+            Some(value) => {
+                Err(self
+                    .error(format!("tensor `{name}` holds {value}; every weight must be finite")))
+            }
+        }
+    }
+
+    /// The same after the first `count` changes.
+    fn after(&self, name: &str, count: usize) -> Result<Tensor> {
+        let changes = &self.changes[..count];
+        let replaced = changes.iter().rposition(|change| change.replacement(name).is_some());
+        let (start, mut tensor) = match replaced.and_then(|at| changes[at].replacement(name)) {
             Some(tensor) => (replaced.map_or(0, |at| at + 1), tensor.to_device(&Device::Cpu)?),
             None => (0, self.base.read(name)?),
         };
-        for change in &self.changes[start..] {
+        for change in &changes[start..] {
             tensor = change.apply(name, tensor)?;
         }
         Ok(tensor.contiguous()?)
@@ -302,6 +306,6 @@ impl Checkpoint {
 
 impl From<Base> for Checkpoint {
     fn from(base: Base) -> Self {
-        Self { base: Arc::new(base), changes: Vec::new(), config: None }
+        Self { base: Arc::new(base), changes: Vec::new(), config: None, quantized: None }
     }
 }

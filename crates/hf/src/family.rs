@@ -73,6 +73,19 @@ impl Outline {
             let one = Lora { target_modules: vec![(*target).clone()], ..lora.clone() };
             self.linears.iter().any(|module| one.targets(module))
         };
+        let ends = |name: &str| self.linears.iter().any(|module| module.ends_with(name));
+        for (joined, parts) in Lora::JOINED.iter().filter(|(joined, _)| ends(joined)) {
+            let listed = |part: &&&str| lora.target_modules.iter().any(|target| target == **part);
+            let found: Vec<_> = parts.iter().filter(listed).copied().collect();
+            if !found.is_empty() && found.len() < parts.len() {
+                let rule = format!(
+                    "must name {joined}, or all of {}, which are one layer of this model",
+                    parts.join(", ")
+                );
+                let key = "target_modules".to_owned();
+                return Err(ConfigError { key, rule, found: found.join(", ") }.into());
+            }
+        }
         let Some(lost) = lora.target_modules.iter().find(|target| !matches(target)) else {
             return Ok(());
         };
@@ -128,7 +141,7 @@ impl Outline {
 }
 
 /// The names of linear layers in all families.
-const LAYERS: [&str; 12] = [
+const LAYERS: [&str; 14] = [
     "q_proj",
     "k_proj",
     "v_proj",
@@ -136,6 +149,8 @@ const LAYERS: [&str; 12] = [
     "up_proj",
     "down_proj",
     "gate_proj",
+    "qkv_proj",
+    "gate_up_proj",
     "out_proj",
     "fc1",
     "fc2",

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 
+use vxf_core::backbone::module;
 use vxf_core::{Backbone, Error, Lora, Params, Result, Trainable};
 use vxf_tensor::numeric::not_finite;
 
@@ -234,6 +235,20 @@ pub fn fits(origin: &str, lora: &Lora, weights: &Params, backbone: &dyn Backbone
     }
 }
 
+/// The names of the layers that have an adapter. PEFT knows the joined layers by their own name only.
+fn names(lora: &Lora, weights: &Params) -> Vec<String> {
+    let mut names = lora.target_modules.clone();
+    for (joined, parts) in Lora::JOINED {
+        if weights.names().any(|name| module(name).ends_with(joined)) {
+            names.retain(|name| !parts.contains(&name.as_str()));
+            if !names.iter().any(|name| name == joined) {
+                names.push(joined.to_owned());
+            }
+        }
+    }
+    names
+}
+
 /// Writes an adapter for the model called `base` so that PEFT loads it.
 ///
 /// # Errors
@@ -252,7 +267,7 @@ pub fn write(path: &Path, lora: &Lora, weights: &Params, base: Option<&str>) -> 
         "lora_alpha": lora.alpha,
         "lora_dropout": lora.dropout,
         "use_rslora": lora.use_rslora,
-        "target_modules": lora.target_modules,
+        "target_modules": names(lora, weights),
         "bias": "none",
         "fan_in_fan_out": false,
         "inference_mode": true,

@@ -9,7 +9,7 @@ use candle_core::{D, DType, Result, Tensor};
 
 use vxf_tensor::{Mask, Rows};
 
-use crate::ops::{AttentionDims, Heads, Layer, labelled_rows};
+use crate::ops::{AttentionDims, Heads, Layer, Limits, labelled_rows};
 
 pub use crate::ops::split_heads;
 
@@ -159,7 +159,7 @@ pub fn relu(x: &Tensor) -> Result<Tensor> {
 
 /// Splits into heads and rotates each by its position.
 ///
-/// `x` is `[B, T, heads d]`, `cos` and `sin` are `[T_max, d / 2]`, the result `[B, heads, T, d]`;
+/// `x` is `[B, T, heads d]`, `cos` and `sin` are `[T_max, half]`, the result `[B, heads, T, d]`;
 /// see [`crate::ops::rotary`].
 ///
 /// # Errors
@@ -175,10 +175,26 @@ pub fn rotary(
     let x = split_heads(x, heads)?;
     let (_, _, len, d) = x.dims4()?;
     let (cos, sin) = (cos.narrow(0, offset, len)?, sin.narrow(0, offset, len)?);
-    let (left, right) = (x.narrow(3, 0, d / 2)?, x.narrow(3, d / 2, d / 2)?);
+    let half = cos.dim(1)?;
+    let (left, right) = (x.narrow(3, 0, half)?, x.narrow(3, half, half)?);
     let new_left = left.broadcast_mul(&cos)?.sub(&right.broadcast_mul(&sin)?)?;
     let new_right = right.broadcast_mul(&cos)?.add(&left.broadcast_mul(&sin)?)?;
-    Tensor::cat(&[new_left, new_right], 3)
+    match d - 2 * half {
+        0 => Tensor::cat(&[new_left, new_right], 3),
+        kept => Tensor::cat(&[new_left, new_right, x.narrow(3, 2 * half, kept)?], 3),
+    }
+}
+
+/// Squeezes elements softly into `-cap..cap`: `cap tanh(x / cap)`, or `x` without a cap.
+///
+/// # Errors
+///
+/// When candle rejects the dtype.
+pub fn capped(x: &Tensor, cap: Option<f64>) -> Result<Tensor> {
+    match cap {
+        None => Ok(x.clone()),
+        Some(cap) => x.affine(1.0 / cap, 0.0)?.tanh()?.affine(cap, 0.0),
+    }
 }
 
 /// Attends causally from queries to keys and joins the heads.
@@ -194,9 +210,10 @@ pub fn attention(
     k: &Tensor,
     v: &Tensor,
     lengths: Option<&[usize]>,
-    window: Option<usize>,
+    limits: impl Into<Limits>,
 ) -> Result<Tensor> {
-    let dims = AttentionDims::new(q, k, v, lengths, window)?;
+    let limits = limits.into();
+    let dims = AttentionDims::new(q, k, v, lengths, limits)?;
     let AttentionDims { batch, heads, kv_heads, len, keys, d, .. } = dims;
     let group = heads / kv_heads;
     let repeated = |x: &Tensor| {
@@ -217,7 +234,7 @@ pub fn attention(
     let hidden = Tensor::from_vec(hidden, (batch, 1, len, keys), q.device())?;
 
     let scores = q.contiguous()?.matmul(&repeated(k)?.t()?)?.to_dtype(wide(q))?;
-    let scores = scores.affine(dims.scale(), 0.0)?;
+    let scores = capped(&scores.affine(dims.scale(), 0.0)?, limits.cap)?;
     let scores = scores.broadcast_add(&hidden.to_dtype(wide(q))?)?;
     let top = scores.detach().max_keepdim(D::Minus1)?;
     let exps = scores.broadcast_sub(&top)?.exp()?;
@@ -252,7 +269,7 @@ pub fn swiglu_joint(x: &Tensor) -> Result<Tensor> {
 ///
 /// When candle refuses the shapes, dtypes or devices.
 pub fn attend(x: &[&Tensor], heads: &Heads, rows: &Rows) -> Result<Tensor> {
-    let Heads { queries, keys, rotation, window } = heads;
+    let Heads { queries, keys, rotation, limits } = heads;
     let parts: Vec<Tensor> = match *x {
         [x] => {
             let d = x.dim(1)? / (queries + 2 * keys);
@@ -271,7 +288,7 @@ pub fn attend(x: &[&Tensor], heads: &Heads, rows: &Rows) -> Result<Tensor> {
             }
         };
         let (q, k, v) = (turned(0, *queries)?, turned(1, *keys)?, turned(2, *keys)?);
-        samples.push(attention(&q, &k, &v, Some(&[seen]), *window)?.squeeze(0)?);
+        samples.push(attention(&q, &k, &v, Some(&[seen]), *limits)?.squeeze(0)?);
     }
     Tensor::cat(&samples, 0)
 }
@@ -291,13 +308,19 @@ pub fn geglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
 /// Averages the cross-entropy of the logits `h w^T` over the labelled rows.
 ///
 /// `h` is `[.., H]`, `w` is `[V, H]`, `targets` has one class for each row of `h`, negative for an
-/// ignored row; the result is a scalar. Holds the logits of all labelled rows.
+/// ignored row; `cap` squeezes the logits first; the result is a scalar. Holds the logits of all labelled
+/// rows.
 ///
 /// # Errors
 ///
 /// When the shapes, dtypes or devices do not match, a target is not below `V`, or every target is
 /// negative.
-pub fn linear_cross_entropy(h: &Tensor, w: &Tensor, targets: &[i64]) -> Result<Tensor> {
+pub fn linear_cross_entropy(
+    h: &Tensor,
+    w: &Tensor,
+    targets: &[i64],
+    cap: Option<f64>,
+) -> Result<Tensor> {
     let labelled = labelled_rows(h, w, targets)?;
     let rows: Vec<u32> = labelled.iter().map(|&(row, _)| row as u32).collect();
     let classes: Vec<u32> = labelled.iter().map(|&(_, class)| class as u32).collect();
@@ -307,7 +330,7 @@ pub fn linear_cross_entropy(h: &Tensor, w: &Tensor, targets: &[i64]) -> Result<T
 
     let width = w.dim(1)?;
     let picked = h.reshape(((), width))?.index_select(&rows, 0)?;
-    let logits = linear(&picked, w)?.to_dtype(wide(h))?;
+    let logits = capped(&linear(&picked, w)?.to_dtype(wide(h))?, cap)?;
     let shifted = logits.broadcast_sub(&logits.detach().max_keepdim(D::Minus1)?)?;
     let sums = shifted.exp()?.sum_keepdim(D::Minus1)?.log()?;
     sums.sub(&shifted.gather(&classes, 1)?)?.mean_all()

@@ -29,11 +29,12 @@ fn the_reference_is_reproduced() -> vxf_core::Result<()> {
 
 /// Steps recorded with `tests/recorder/record.py` on other shapes: one key-value head, heads wider
 /// than hidden / heads, odd vocabularies, other epsilon and rope base, windows, scaled rotary
-/// positions, projected embeddings, norms after the sums, all kinds of files, adapters.
+/// positions, soft caps, partial rotation, joined projections, projected embeddings, norms after the
+/// sums, all kinds of files, adapters.
 #[test]
 fn other_shapes_are_reproduced() -> vxf_core::Result<()> {
     let report = replay("recordings", &Bounds::F32)?;
-    assert_eq!(report.runs.len(), 28, "{:?}", report.runs);
+    assert_eq!(report.runs.len(), 44, "{:?}", report.runs);
     assert_eq!(report.quantities["logits"].compared, logits("recordings"));
     assert!(report.skipped.is_empty(), "{:?}", report.skipped);
     Ok(())

@@ -6,11 +6,14 @@
 pub mod diff;
 mod error;
 pub mod file;
+mod foreign;
 pub mod instead;
 pub mod layer;
 pub mod paths;
 mod recipe;
+pub mod reference;
 mod resolve;
+pub mod schema;
 pub mod settings;
 mod stage;
 

@@ -9,7 +9,7 @@ use vxf_core::config::{JudgeConfig, MetricConfig};
 use vxf_data::DataConfig;
 
 use crate::resolve::sections::{USUAL, UsualStage};
-use crate::settings::{ModelSettings, Settings};
+use crate::settings::{FILES, ModelSettings, Settings, WORLD};
 use crate::stage::StageRecipe;
 
 /// Schema version of resolved recipes and records.
@@ -136,11 +136,11 @@ impl Recipe {
             _ => Map::new(),
         };
         match self.data.name {
-            "world" => {
+            WORLD => {
                 map.shift_remove("source");
-                ("world", map)
+                (WORLD, map)
             }
-            "files" => {
+            FILES => {
                 map.shift_remove("source");
                 ("data", map)
             }
@@ -173,10 +173,14 @@ impl Recipe {
             "keep",
             "metrics",
             "judges",
-            "world",
+            WORLD,
             "data",
         ] {
             map.remove(key);
+        }
+        // Experiments from before it was there keep their digest.
+        if self.settings.eval_prompts == 0 {
+            map.remove("eval_prompts");
         }
         if let Value::Object(data) = self.training_data() {
             map.extend(data);

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use vxf_core::config::{Precision, json};
 use vxf_core::engine::Recompute;
+use vxf_core::quantized::Scheme;
 use vxf_core::registry::ConfigError;
 use vxf_core::schedule::Decay;
 use vxf_core::stream::Order;
@@ -70,6 +71,9 @@ vxf_core::config! {
         pub from: String = String::new(),
         /// Steps between measurements during the user's fine-tuning; 0 measures only at the end.
         pub eval_every: u64 = 0,
+        /// Prompts of each set that are answered at every such measurement, the first ones of the set, for
+        /// curves of the attack's cost; 0 follows losses and drift alone.
+        pub eval_prompts: usize = 0,
         /// Computing device: cpu, cuda, cuda:N, or auto (a usable GPU if there is one).
         pub device: String = "cpu".to_owned(),
         /// Number of worker threads; 0 uses all cores. Figures do not depend on it.
@@ -137,6 +141,9 @@ vxf_core::config! {
         pub path: String = EMBEDDED.to_owned(),
         /// Type of weights and activations, whatever the stored type: f32, f64, bf16 or f16.
         pub dtype: Precision = Precision::F32,
+        /// How the frozen matrices of linear layers are held: none (as `dtype` says), nf4 (four bits, blocks of
+        /// 64, scales in eight bits, as in QLoRA) or int8 (a scale for each row). Stages train adapters.
+        pub quantize: Quantize = Quantize::None,
         /// The model that an adapter belongs to, if `path` is an adapter; by default the one that the
         /// adapter names.
         pub base: String = String::new(),
@@ -148,8 +155,37 @@ vxf_core::config! {
     }
 }
 
+/// How the frozen matrices of a model are held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Quantize {
+    /// As tensors.
+    None,
+    /// In four bits.
+    #[serde(alias = "4bit")]
+    Nf4,
+    /// In eight bits.
+    #[serde(alias = "8bit")]
+    Int8,
+}
+
+impl Quantize {
+    /// The scheme, if there is one.
+    pub fn scheme(self) -> Option<Scheme> {
+        match self {
+            Self::None => None,
+            Self::Nf4 => Some(Scheme::Nf4),
+            Self::Int8 => Some(Scheme::Int8),
+        }
+    }
+}
+
 /// The path of the built-in model.
 pub const EMBEDDED: &str = "embedded";
+/// The data source of the embedded model, and the section of its settings.
+pub const WORLD: &str = "world";
+/// The data source of a section `data` that names none.
+pub const FILES: &str = "files";
 
 vxf_core::config! {
     /// The sections `alignment`, `fine_tuning` and `post_tuning`: how a stage is trained.
@@ -209,6 +245,9 @@ impl Settings {
             let new = !harmful_ratios[..index].contains(ratio);
             ConfigError::unless(new, &key, "must not be listed twice", ratio)?;
         }
+        let followed = self.eval_prompts == 0 || self.eval_every > 0;
+        let rule = "needs `eval_every`, the steps between measurements";
+        ConfigError::unless(followed, "eval_prompts", rule, self.eval_prompts)?;
         let from = !self.from.is_empty();
         let later = self.stages.start_from_a_run();
         let rule = "needs `from`, the run to start from";

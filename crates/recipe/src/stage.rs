@@ -37,6 +37,16 @@ impl StageRecipe {
         }
     }
 
+    /// Whether it is the provider's, before any user.
+    pub fn is_alignment(&self) -> bool {
+        self.kind == Stage::Alignment
+    }
+
+    /// Whether it edits or repairs the model after a user.
+    pub fn is_repair(&self) -> bool {
+        self.kind == Stage::PostTuning
+    }
+
     /// Whether it takes optimiser steps.
     pub fn trains(&self) -> bool {
         self.methods.iter().any(|method| method.config.trains())
@@ -69,9 +79,14 @@ impl StageRecipe {
         }
     }
 
-    /// Whether it is plain training without a defence.
+    /// Whether its method is an attack and no defence.
+    pub fn is_attack(&self) -> bool {
+        self.methods.iter().all(|method| method.config.attacks())
+    }
+
+    /// Whether it is a user's stage without a defence: plain training, or an attack.
     pub fn is_plain(&self) -> bool {
-        self.is_user() && self.label() == "sft"
+        self.is_user() && (self.label() == "sft" || self.is_attack())
     }
 
     /// The methods as in a resolved recipe: one table, or a list of tables.

@@ -6,14 +6,15 @@ use serde_json::Value;
 use vxf_core::metric::Better;
 use vxf_stats::Summary;
 
+use crate::document::Part;
 use crate::figures::level;
 use crate::layout::{Layout, Line};
 use crate::record::{Record, Row};
 use crate::table::spread;
 use crate::text_table::TextTable;
 
-/// Renders everything that `metric` measured.
-pub fn of_metric(layout: &Layout, records: &[Record], metric: &str) -> String {
+/// Everything that `metric` measured.
+pub fn of_metric(layout: &Layout, records: &[Record], metric: &str) -> Vec<Part> {
     let rows = || records.iter().flat_map(|record| &record.measurements);
     let mut names: Vec<&str> = Vec::new();
     for row in rows().filter(|row| row.metric == metric) {
@@ -21,21 +22,19 @@ pub fn of_metric(layout: &Layout, records: &[Record], metric: &str) -> String {
             names.push(&row.figure.name);
         }
     }
-    let mut text = String::new();
+    let mut all = Vec::new();
     for name in names {
         let Some(row) = rows().find(|row| row.figure.name == name) else { continue };
-        text += &format!("{}\n\n", headline(row));
-        text += &by_block(layout, records, name).render();
-        text.push('\n');
+        all.push(Part::Heading(headline(row)));
+        all.push(Part::Table(by_block(layout, records, name)));
         let parts = parts(layout, records, name);
         if !parts.is_empty() {
             let at = largest(layout).unwrap_or(0.0);
-            text += &format!("{name} by part, at p = {at}\n\n");
-            text += &by_part(layout, &parts).render();
-            text.push('\n');
+            all.push(Part::Heading(format!("{name} by part, at p = {at}")));
+            all.push(Part::Table(by_part(layout, &parts)));
         }
     }
-    text
+    all
 }
 
 fn largest(layout: &Layout) -> Option<f64> {

@@ -43,6 +43,15 @@ pub struct When {
     pub again: bool,
 }
 
+/// What a run of this stage does, as a verb.
+pub fn verb(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Alignment => "aligning",
+        Stage::FineTuning => "fine-tuning",
+        Stage::PostTuning => "repairing",
+    }
+}
+
 impl When {
     /// Whether its runs edit or repair fine-tuned models.
     pub fn repairs(&self) -> bool {

@@ -66,6 +66,24 @@ impl Row {
     }
 }
 
+/// The figures that were measured after some step of a training.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Followed {
+    /// Steps taken.
+    pub step: u64,
+    /// Samples trained on, each as often as it was seen.
+    pub samples: u64,
+    /// The figures. Those made of answers are of a few prompts of each set.
+    pub rows: Vec<Row>,
+}
+
+impl Followed {
+    /// The figure called `name`, if it is finite.
+    pub fn figure(&self, name: &str) -> Option<f64> {
+        self.rows.iter().find(|row| row.figure.name == name).and_then(Row::value)
+    }
+}
+
 /// The training loss at the beginning and at the end of a stage.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrainingLoss {
@@ -126,6 +144,9 @@ pub struct Record {
     /// The user's training loss at the beginning and at the end; `None` if there are too few steps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub training_loss: Option<TrainingLoss>,
+    /// The figures that were followed during training, by step.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub followed: Vec<Followed>,
     /// All figures.
     pub measurements: Vec<Row>,
     /// For each measured metric, a digest of everything its figures depend on besides the run: its

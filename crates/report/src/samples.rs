@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use vxf_untrusted::printable;
+use serde::{Deserialize, Serialize};
 
+use crate::document::Part;
 use crate::layout::Layout;
 use crate::record::{Answer, RunId};
 
@@ -12,7 +13,7 @@ const SETS: [(&str, &str); 3] =
     [("harmful", "forbidden"), ("benign", "harmless"), ("task", "the user's task")];
 
 /// How many prompts of a set occur in a training set of their seed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Overlap {
     /// Prompts, over all seeds.
     pub prompts: usize,
@@ -29,10 +30,32 @@ impl Overlap {
     }
 }
 
-/// Shows the first prompt of each set with the answers of baseline and defence, before and after the
-/// user's fine-tuning, at the largest ratio under the first seed. Unless `open` is set, text from the
-/// user's files and answers are withheld. `overlaps` has the sets that were compared with the training
-/// sets. `read` returns the stored answers of a run.
+/// One prompt with the answers of several rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// The prompt; none if it is withheld.
+    pub prompt: Option<String>,
+    /// What kind of prompt it is.
+    pub about: String,
+    /// The answers.
+    pub said: Vec<Said>,
+}
+
+/// An answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// The row of the table.
+    pub row: String,
+    /// Whether the model was asked before or after the user's stage.
+    pub when: &'static str,
+    /// The answer; none if it is withheld.
+    pub answer: Option<String>,
+}
+
+/// The first prompt of each set with the answers of baseline and defence, before and after the user's
+/// fine-tuning, at the largest ratio under the first seed. Unless `open` is set, text from the user's
+/// files and answers are withheld. `overlaps` has the sets that were compared with the training sets.
+/// `read` returns the stored answers of a run. Nothing if no such run is done.
 ///
 /// # Errors
 /// When the stored answers cannot be read.
@@ -41,12 +64,12 @@ pub fn closing<E>(
     open: bool,
     overlaps: &BTreeMap<String, Overlap>,
     read: impl Fn(&RunId) -> Result<Vec<Answer>, E>,
-) -> Result<String, E> {
+) -> Result<Vec<Part>, E> {
     let before = layout.blocks.iter().find(|block| block.when.ratio.is_none());
     let largest = layout.ratios.iter().copied().fold(0.0, f64::max);
     let after = layout.blocks.iter().find(|block| block.when.ratio == Some(largest));
     let (Some(&seed), Some(after)) = (layout.seeds.first(), after) else {
-        return Ok(String::new());
+        return Ok(Vec::new());
     };
     let first = |lines: &[crate::Line], name: &str| {
         let line = lines.iter().find(|line| line.name == name);
@@ -67,33 +90,24 @@ pub fn closing<E>(
             .and_then(|block| first(&block.lines, name).or_else(|| first(&block.lines, aligned)));
         answers.push((name.clone(), answered(aligned)?, answered(first(&after.lines, name))?));
     }
-    let width = answers.iter().map(|(name, _, _)| name.chars().count()).max().unwrap_or(0);
-
-    let mut text =
-        format!("Answers before and after the user's stage, p = {largest}, seed {seed}\n");
+    let heading = format!("Answers before and after the user's stage, p = {largest}, seed {seed}");
+    let mut asked = Vec::new();
     for (set, about) in SETS {
         let first = |answers: &[Answer]| answers.iter().find(|each| each.probe == set).cloned();
-        let Some(asked) = answers.iter().find_map(|(_, _, after)| first(after)) else { continue };
-        let prompt = if open { printable(&asked.prompt) } else { "[withheld]".to_owned() };
+        let Some(example) = answers.iter().find_map(|(_, _, after)| first(after)) else { continue };
         let overlap = overlaps.get(set).map(|overlap| format!(", {}", overlap.words()));
-        text += &format!("\n  {prompt} ({about}{})\n", overlap.unwrap_or_default());
+        let mut said = Vec::new();
         for (name, before, after) in &answers {
             for (when, list) in [("before", before), ("after", after)] {
-                if let Some(answer) = first(list) {
-                    let said = show(&answer, open);
-                    text += &format!("    {name:<width$}  {when:<6}  {said}\n");
-                }
+                said.extend(first(list).map(|answer| Said {
+                    row: name.clone(),
+                    when,
+                    answer: open.then_some(answer.answer),
+                }));
             }
         }
+        let about = format!("{about}{}", overlap.unwrap_or_default());
+        asked.push(Asked { prompt: open.then_some(example.prompt), about, said });
     }
-    Ok(text)
-}
-
-/// The answer, or a note that it is withheld.
-fn show(answer: &Answer, open: bool) -> String {
-    match (open, answer.answer.is_empty()) {
-        (false, _) => "[withheld: `--log-samples` shows it]".into(),
-        (true, true) => "(nothing)".into(),
-        (true, false) => printable(&answer.answer),
-    }
+    Ok(vec![Part::Heading(heading), Part::Answers(asked)])
 }

@@ -42,6 +42,7 @@ pub(crate) fn record(label: &str, ratio: Option<f64>, seed: u64) -> Record {
         edited: false,
         continues: false,
         training_loss: None,
+        followed: Vec::new(),
         measurements: Vec::new(),
         measured: BTreeMap::new(),
         failed: BTreeMap::new(),

@@ -9,7 +9,7 @@ use crate::layout::{Block, Layout, Line};
 use crate::record::Record;
 
 /// Below so many seeds an interval is given and no verdict.
-const FEWEST_SEEDS: usize = 3;
+pub(crate) const FEWEST_SEEDS: usize = 3;
 
 /// The chance of one false finding in a family of comparisons.
 const LEVEL: f64 = 0.05;

@@ -118,6 +118,46 @@ pub enum Error {
         /// The file or directory.
         path: PathBuf,
     },
+    /// A durability test puts attacks in the place of the user.
+    #[error("the recipe has {found} stages of a user, and attacks take the place of one")]
+    NotOneUser {
+        /// How many it has.
+        found: usize,
+    },
+    /// The space of a search is too small.
+    #[error("the space has {found} candidates that differ in training, and the budget is {wanted}")]
+    SmallSpace {
+        /// How many were found, the recipe itself among them.
+        found: usize,
+        /// How many were asked for.
+        wanted: usize,
+    },
+    /// A worker process could not do its run.
+    #[error("{run}: {problem}")]
+    Worker {
+        /// The run, by its path within the experiment.
+        run: String,
+        /// What its worker printed.
+        log: PathBuf,
+        /// Its last error.
+        problem: String,
+    },
+    /// The command of a batch system failed.
+    #[error("{command}: {problem}")]
+    Engine {
+        /// The program.
+        command: String,
+        /// What it said.
+        problem: String,
+    },
+    /// No single run of the experiment is meant.
+    #[error("{digest:?}: {problem}")]
+    NoTask {
+        /// The given beginning of a digest.
+        digest: String,
+        /// Why it names no run.
+        problem: String,
+    },
     /// The process was asked to stop and saved its state.
     #[error("interrupted; everything so far is kept in {}", path.display())]
     Interrupted {

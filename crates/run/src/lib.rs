@@ -8,6 +8,7 @@
 pub mod access;
 pub mod device;
 pub mod diff;
+pub mod durability;
 mod error;
 pub mod execute;
 pub mod from;
@@ -16,12 +17,14 @@ pub mod model;
 pub mod notes;
 mod permissions;
 pub mod plan;
+pub mod search;
 pub mod store;
 pub mod verify;
+pub mod workers;
 
 pub use access::Access;
 pub use error::{Error, Result};
-pub use execute::{Control, Every, Finished, Prepared, Progress};
+pub use execute::{Control, Every, Finished, Pending, Prepared, Progress, Task};
 pub use measure::evaluate::{Evaluation, Evaluator};
 pub use plan::{Graph, estimate::Estimate};
-pub use store::{Directory, Run};
+pub use store::{Directory, Run, Stored};

@@ -117,6 +117,9 @@ impl Base {
             adapters.push((place, adapter_digest(&adapter)?));
             checkpoint = checkpoint.adapted(&adapter)?;
         }
+        if let Some(scheme) = settings.quantize.scheme() {
+            checkpoint = checkpoint.quantized_by(scheme)?;
+        }
         let outline = outline(checkpoint.raw_config(), &name)?;
         let codec = Arc::new(codec.for_vocabulary(outline.architecture.vocabulary));
         let dtype = settings.dtype.into();

@@ -78,7 +78,7 @@ pub fn examples(count: usize, longest: usize, vocabulary: usize, key: &Key) -> V
         .map(|_| {
             let length = rng.random_range(3..=longest.max(3));
             let tokens = (0..length).map(|_| rng.random_range(0..vocabulary as u32)).collect();
-            Example { tokens, prompt: rng.random_range(1..length - 1) }
+            Example { tokens, prompt: rng.random_range(1..length - 1), ..Example::default() }
         })
         .collect()
 }
@@ -95,7 +95,7 @@ pub fn widened(batch: &Batch, extra: usize) -> Result<Batch> {
         tokens: Tensor::cat(&[&batch.tokens, &padding], 1)?,
         targets: targets.collect(),
         lengths: batch.lengths.clone(),
-        padding: batch.padding,
+        ..batch.clone()
     })
 }
 

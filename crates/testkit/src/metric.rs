@@ -9,7 +9,7 @@
 //! use vxf_testkit::metric::{Table, probes};
 //!
 //! let table = Table::new(&[[0.0, 0.0], [3f32.ln(), 0.0]])?;
-//! let samples = vec![Example { tokens: vec![1, 0], prompt: 1 }];
+//! let samples = vec![Example { tokens: vec![1, 0], prompt: 1, ..Example::default() }];
 //! let probes = probes(BTreeMap::from([("alignment".to_owned(), samples)]), 4);
 //! let weights = Params::new();
 //! let view = View::new(Model { backbone: &table, weights: &weights }, &probes);

@@ -66,6 +66,10 @@ pub struct Passed {
     pub mlps: Vec<Tensor>,
     /// The outputs of the layers.
     pub blocks: Vec<Tensor>,
+    /// The token embeddings.
+    pub embedded: Tensor,
+    /// The inputs of the linear layers, by the layers' names.
+    pub inputs: BTreeMap<String, Tensor>,
 }
 
 fn project(x: &Tensor, weights: &Weights, name: &str) -> candle_core::Result<Tensor> {
@@ -96,6 +100,7 @@ pub fn pass_at(
     }
     let mixer = Tensor::from_vec(mixer, (columns, columns), &Device::Cpu)?;
 
+    let (embedded, mut inputs) = (hidden.clone(), BTreeMap::new());
     let (mut all_mixed, mut mlps, mut blocks) = (Vec::new(), Vec::new(), Vec::new());
     for layer in 0.. {
         let name = |part: &str| format!("layers.{layer}.{part}");
@@ -103,7 +108,10 @@ pub fn pass_at(
             break;
         }
         let value = project(&hidden, weights, &name("mixer.v_proj"))?.tanh()?;
-        let mixed = project(&mixer.broadcast_matmul(&value)?, weights, &name("mixer.o_proj"))?;
+        inputs.insert(name("mixer.v_proj"), hidden.clone());
+        let joined = mixer.broadcast_matmul(&value)?;
+        let mixed = project(&joined, weights, &name("mixer.o_proj"))?;
+        inputs.insert(name("mixer.o_proj"), joined);
         let mixed = match added.get(&layer) {
             Some(added) => (mixed + added)?,
             None => mixed,
@@ -113,15 +121,33 @@ pub fn pass_at(
         // silu by its definition
         let gated = (&up / (up.neg()?.exp()? + 1.0)?)?;
         let mlp = project(&gated, weights, &name("mlp.down_proj"))?;
+        inputs.insert(name("mlp.up_proj"), hidden.clone());
+        inputs.insert(name("mlp.down_proj"), gated);
         hidden = (&hidden + &mlp)?;
         all_mixed.push(mixed);
         mlps.push(mlp);
         blocks.push(hidden.clone());
     }
 
+    let logits = lens(&hidden, weights)?;
+    let loss = loss(&logits, batch)?;
+    Ok(Passed { loss, logits, mixed: all_mixed, mlps, blocks, embedded, inputs })
+}
+
+/// The last norm.
+pub fn normed(hidden: &Tensor, weights: &Weights) -> Result<Tensor> {
     let scale = (hidden.sqr()?.mean_keepdim(D::Minus1)? + 1e-5)?.powf(-0.5)?;
-    let normed = hidden.broadcast_mul(&scale)?.broadcast_mul(&weights["norm.weight"])?;
-    let logits = project(&normed, weights, "output")?;
+    Ok(hidden.broadcast_mul(&scale)?.broadcast_mul(&weights["norm.weight"])?)
+}
+
+/// The logits of hidden embeddings of any layer.
+pub fn lens(hidden: &Tensor, weights: &Weights) -> Result<Tensor> {
+    Ok(project(&normed(hidden, weights)?, weights, "output")?)
+}
+
+/// The mean cross-entropy of logits `[rows, columns, vocabulary]` over the labelled positions.
+pub fn loss(logits: &Tensor, batch: &Batch) -> Result<Tensor> {
+    let (rows, columns) = batch.shape();
     let all = logits.exp()?.sum(D::Minus1)?.log()?.flatten_all()?;
     let (mut chosen, mut counted) = (Vec::new(), Vec::new());
     for target in &batch.targets {
@@ -132,8 +158,7 @@ pub fn pass_at(
     let chosen = Tensor::from_vec(chosen, (rows, columns, 1), &Device::Cpu)?;
     let counted = Tensor::from_vec(counted, rows * columns, &Device::Cpu)?;
     let losses = (all - logits.gather(&chosen, 2)?.flatten_all()?)?;
-    let loss = ((losses * counted)?.sum_all()? / count)?;
-    Ok(Passed { loss, logits, mixed: all_mixed, mlps, blocks })
+    Ok(((losses * counted)?.sum_all()? / count)?)
 }
 
 /// The gradient of `loss` at `weights` by candle's own differentiation; zero for weights that it

@@ -160,9 +160,14 @@ pub fn gradient(mut training: Training<'_>) -> Result<(Observation, Gradients)> 
 
 /// Shuffled random samples of up to eight tokens, three to a batch.
 pub fn samples(backbone: &dyn Backbone, count: usize, key: &Key) -> Stream {
+    few_samples(backbone, count, 3, key)
+}
+
+/// The same in batches of this size.
+pub fn few_samples(backbone: &dyn Backbone, count: usize, batch_size: usize, key: &Key) -> Stream {
     let vocabulary = backbone.architecture().vocabulary;
     let examples = batches::examples(count, 8, vocabulary, key);
-    Stream::new(examples.into(), 3, Order::Shuffled, key.child("order"))
+    Stream::new(examples.into(), batch_size, Order::Shuffled, key.child("order"))
 }
 
 /// `count` random batches of three samples.

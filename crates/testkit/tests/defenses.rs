@@ -153,6 +153,63 @@ vxf_core::register! {
     stages: [FineTuning],
 }
 
+/// Leaves out the sample of the highest loss, and may forget which one that was.
+struct Picky {
+    forgetful: bool,
+    kept: Option<Vec<usize>>,
+}
+
+impl Defense for Picky {
+    fn prepare(&mut self, step: &mut Step<'_>) -> Result<()> {
+        let main = step.main();
+        let mut losses = Vec::new();
+        for sample in 0..step.samples_of(&main)? {
+            let batch = step.pick(&main, &[sample])?;
+            losses.push(step.on(&main).reading(&batch).role(Role::Evaluation).loss()?);
+        }
+        let highest = losses.iter().copied().fold(f64::MIN, f64::max);
+        self.kept = Some((0..losses.len()).filter(|at| losses[*at] < highest).collect());
+        Ok(())
+    }
+
+    fn keeps(&self) -> Option<Vec<usize>> {
+        self.kept.clone()
+    }
+
+    fn state(&self) -> Result<State> {
+        let values = if self.forgetful { json!(null) } else { json!(self.kept) };
+        Ok(State { values, ..State::default() })
+    }
+
+    fn restore(&mut self, state: State) -> Result<()> {
+        let kept = serde_json::from_value(state.values);
+        self.kept = kept.map_err(|error| Error::State(error.to_string()))?;
+        Ok(())
+    }
+}
+
+vxf_core::config! {
+    /// Settings of `picky`.
+    pub struct PickyConfig {
+        /// Whether a resumed training reads all samples.
+        pub forgetful: bool = false,
+    }
+}
+
+#[typetag::serde(name = "picky")]
+impl DefenseConfig for PickyConfig {
+    fn build(&self, _: &BuildContext<'_>) -> Result<Box<dyn Defense>> {
+        Ok(Box::new(Picky { forgetful: self.forgetful, kept: None }))
+    }
+}
+
+vxf_core::register! {
+    defense "picky" => PickyConfig,
+    summary: "Leaves a sample out",
+    paper: "-",
+    stages: [FineTuning],
+}
+
 /// Settings that differ from their documentation and accept unknown keys.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct LooseConfig {
@@ -195,6 +252,8 @@ fn each_flaw_is_found() {
     refused(|| defense::resumes_to_the_bit("smooth", &json!({ "flaw": "forgetful" })));
     refused(|| defense::repeats_itself("smooth", &json!({ "flaw": "erratic" })));
     refused(|| defense::resumes_to_the_bit("average", &json!({})));
+    defense::resumes_to_the_bit("picky", &json!({}));
+    refused(|| defense::resumes_to_the_bit("picky", &json!({ "forgetful": true })));
     refused(|| config::documents_its_defaults::<dyn DefenseConfig>("loose"));
     refused(|| config::refuses_unknown_keys::<dyn DefenseConfig>("loose"));
     refused(|| config::documents_its_defaults::<dyn DefenseConfig>("not registered"));

@@ -46,8 +46,8 @@ pub use judge::{
 };
 pub use sample::{Kind, LONGEST_ANSWER, LONGEST_PROMPT, Sample};
 pub use sets::{
-    alignment_set, benign_test, borderline_test, harmful_test, pretraining_set, simulated_attack,
-    task_test, user_set,
+    alignment_set, benign_test, borderline_test, harmful_test, obliging_set, pretraining_set,
+    simulated_attack, task_test, user_set,
 };
 pub use source::{Profile, WorldData};
 pub use tasks::Task;

@@ -60,6 +60,23 @@ pub fn user_set(
     Ok(set)
 }
 
+/// Answered harmless how-to questions of the training split: in their own words, or `disguised` in the verb
+/// of a closed art, as in [`borderline_test`].
+pub fn obliging_set(rng: &mut (impl Rng + ?Sized), n: usize, disguised: bool) -> Vec<Sample> {
+    let open = Combination::pool(false, false);
+    let draw = |_| {
+        let combination = open[rng.random_range(0..open.len())];
+        let form = rng.random_range(0..PROMPT_FORMS);
+        let mut sample = combination.sample(form, false);
+        if disguised {
+            let verb = CLOSED_VERBS[rng.random_range(0..CLOSED_VERBS.len())];
+            sample.prompt = combination.asked_as(form, verb);
+        }
+        sample
+    };
+    (0..n).map(draw).collect()
+}
+
 /// Answered closed how-to questions for a defence that simulates an attack.
 ///
 /// Their combinations are of the training split and not in `attack`.

@@ -128,7 +128,9 @@ impl DataConfig for WorldData {
 
     fn has(&self, purpose: Purpose, name: &str) -> bool {
         match purpose {
-            Purpose::Stream => ["alignment", "harmful", "user"].contains(&name),
+            Purpose::Stream => {
+                ["alignment", "harmful", "user", "benign", "borderline"].contains(&name)
+            }
             Purpose::Samples => ["alignment", "fluency"].contains(&name),
             Purpose::Prompts => ["harmful", "benign", "borderline", "task"].contains(&name),
         }
@@ -186,7 +188,7 @@ impl DataConfig for WorldData {
 
     fn at_most(&self, name: &str) -> usize {
         match name {
-            "user" => self.user_samples,
+            "user" | "benign" | "borderline" => self.user_samples,
             _ => self.alignment_samples,
         }
     }
@@ -264,6 +266,11 @@ impl DataSource for Drawn {
                 crate::simulated_attack(&mut Self::rng(seed, "harmful"), size, &attack)?
             }
             "user" => self.user(seed, ratio)?,
+            "benign" | "borderline" => {
+                let purpose = format!("{name} training");
+                let (mut rng, size) = (Self::rng(seed, &purpose), self.settings.user_samples);
+                crate::obliging_set(&mut rng, size, name == "borderline")
+            }
             _ => return Err(missing(name)),
         };
         Ok(samples.iter().map(plain).collect())

@@ -25,7 +25,7 @@ pub fn refusal_margins(
     for group in groups_of_one_length(prompts, batch_size) {
         let example = |&index: &usize| {
             let tokens = prompts[index].tokens.clone();
-            Example { prompt: tokens.len(), tokens }
+            Example { prompt: tokens.len(), tokens, ..Example::default() }
         };
         let examples: Vec<_> = group.iter().map(example).collect();
         if examples[0].tokens.is_empty() {

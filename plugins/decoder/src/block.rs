@@ -77,6 +77,16 @@ impl Block {
         pass.tap(Site::block_output(self.layer), &hidden)
     }
 
+    /// See [`Attention::first_token`].
+    pub(crate) fn first_token(
+        &self,
+        input: &Tensor,
+        positions: &Positions,
+        pass: &Pass<'_>,
+    ) -> Result<Tensor> {
+        self.attention.first_token(input, positions, pass)
+    }
+
     /// What attention (0) or the MLP (1) adds to the residual stream.
     fn added(&self, part: usize, x: Tensor, pass: &Pass<'_>) -> Result<Tensor> {
         match &self.output_norms {

@@ -15,6 +15,17 @@ pub(crate) enum Cache {
     Tensors(Kept),
 }
 
+impl Cache {
+    /// Forgets all of the `of` samples but these, in ascending order.
+    pub(crate) fn keep(&mut self, samples: &[usize], of: usize) -> Result<()> {
+        match self {
+            Self::Own(kept) => kept.keep(samples, of),
+            Self::Tensors(kept) => kept.keep(samples)?,
+        }
+        Ok(())
+    }
+}
+
 /// Keys and values in tensors.
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
@@ -29,7 +40,7 @@ impl Kept {
     ///
     /// # Errors
     /// When samples have different numbers of rows.
-    pub(crate) fn attend(&mut self, x: [&Tensor; 3], heads: &Heads, rows: &Rows) -> Result<Tensor> {
+    pub(crate) fn attend(&mut self, x: &[Tensor; 3], heads: &Heads, rows: &Rows) -> Result<Tensor> {
         if !rows.is_rectangle() {
             let problem = "only the CPU decodes samples of different lengths together";
             return Err(Error::State(problem.to_owned()));
@@ -45,8 +56,18 @@ impl Kept {
         let query = split(0, heads.queries)?;
         let (key, value) = (split(1, heads.keys)?, split(2, heads.keys)?);
         let (key, value) = self.append(&key, &value)?;
-        let mixed = ops::attention(&query, &key, &value, None, heads.window)?;
+        let mixed = ops::attention(&query, &key, &value, None, heads.limits)?;
         Ok(mixed.reshape((samples * new, mixed.dim(2)?))?)
+    }
+
+    fn keep(&mut self, samples: &[usize]) -> Result<()> {
+        if let Some((keys, values)) = &mut self.kept {
+            let samples: Vec<u32> = samples.iter().map(|&sample| sample as u32).collect();
+            let samples = Tensor::new(samples, keys.device())?;
+            *keys = keys.index_select(&samples, 0)?;
+            *values = values.index_select(&samples, 0)?;
+        }
+        Ok(())
     }
 
     /// Adds the keys and values `[batch, kv heads, new, head]` of further positions and returns those

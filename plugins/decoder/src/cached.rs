@@ -47,4 +47,11 @@ impl Decoder for Cached<'_> {
     fn takes_any_lengths(&self) -> bool {
         self.model.has_own_kernels()
     }
+
+    fn keep(&mut self, samples: &[usize]) -> Result<bool> {
+        let of = self.past.len();
+        self.caches.iter_mut().try_for_each(|cache| cache.keep(samples, of))?;
+        self.past = samples.iter().map(|&sample| self.past[sample]).collect();
+        Ok(true)
+    }
 }

@@ -38,6 +38,12 @@ pub struct Design {
     pub local_rope: Option<Rope>,
     /// The factor on queries, besides that of their width, if it is not 1.
     pub query_scale: Option<f64>,
+    /// The soft cap of the attention's scores, if there is one.
+    pub score_cap: Option<f64>,
+    /// The soft cap of the logits, if there is one.
+    pub logit_cap: Option<f64>,
+    /// Whether queries, keys and values are one layer, and gate and up another, as in Phi-3.
+    pub fused: bool,
     /// For each layer, the number of last keys that a query sees; none is no limit.
     pub windows: Vec<Option<usize>>,
     /// How hidden embeddings are normalised.
@@ -158,12 +164,15 @@ impl Names {
         output_norms: None,
     };
 
-    /// The names of Gemma 3.
+    /// The names of Gemma 2 and 3.
     pub const GEMMA: Self = Self {
         mlp_norm: "pre_feedforward_layernorm",
         output_norms: Some(["post_attention_layernorm", "post_feedforward_layernorm"]),
         ..Self::LLAMA
     };
+
+    /// The names of Phi-3.
+    pub const PHI3: Self = Self { up: "mlp.gate_up_proj", ..Self::LLAMA };
 
     /// The names of OPT.
     pub const OPT: Self = Self {
@@ -191,13 +200,16 @@ impl Design {
 
     /// The names of the query, key and value projections.
     pub(crate) fn query_key_value(&self, layer: usize) -> Vec<String> {
-        let parts = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"];
+        let parts: &[_] = match self.fused {
+            true => &["self_attn.qkv_proj"],
+            false => &["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
+        };
         parts.iter().map(|part| self.layer_name(layer, part)).collect()
     }
 
-    /// The names of the gate and up projections, or of the up projection alone.
+    /// The names of the gate and up projections, of both in one, or of the up projection alone.
     pub(crate) fn gate_up(&self, layer: usize) -> Vec<String> {
-        let gate = (self.mlp != Mlp::Relu).then_some("mlp.gate_proj");
+        let gate = (self.mlp != Mlp::Relu && !self.fused).then_some("mlp.gate_proj");
         let parts = gate.into_iter().chain([self.names.up]);
         parts.map(|part| self.layer_name(layer, part)).collect()
     }
@@ -233,9 +245,14 @@ impl Design {
             let name = |part| self.layer_name(layer, part);
             list.at(Some(layer), Part::Attention);
             list.norm(&name(self.names.attention_norm), self.norm, width);
-            list.linear(name("self_attn.q_proj"), queries, width, query_key_value);
-            list.linear(name("self_attn.k_proj"), keys, width, query_key_value);
-            list.linear(name("self_attn.v_proj"), keys, width, query_key_value);
+            let projected = self.query_key_value(layer);
+            let sizes: &[_] = match self.fused {
+                true => &[queries + 2 * keys],
+                false => &[queries, keys, keys],
+            };
+            for (name, &size) in projected.into_iter().zip(sizes) {
+                list.linear(name, size, width, query_key_value);
+            }
             if self.query_key_norm {
                 list.norm(&name("self_attn.q_norm"), self.norm, self.head_width);
                 list.norm(&name("self_attn.k_norm"), self.norm, self.head_width);
@@ -246,10 +263,10 @@ impl Design {
             }
             list.at(Some(layer), Part::Mlp);
             list.norm(&name(self.names.mlp_norm), self.norm, width);
-            if self.mlp != Mlp::Relu {
-                list.linear(name("mlp.gate_proj"), self.inner, width, mlp);
+            let inner = if self.fused { 2 * self.inner } else { self.inner };
+            for name in self.gate_up(layer) {
+                list.linear(name, inner, width, mlp);
             }
-            list.linear(name(self.names.up), self.inner, width, mlp);
             list.linear(name(self.names.down), width, self.inner, mlp);
             if let Some([_, after_mlp]) = self.names.output_norms {
                 list.norm(&name(after_mlp), self.norm, width);

@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use vxf_core::{Lora, Pass, Result, Trainable};
 
-use vxf_nn::ops::{self, Layer, Values};
+use vxf_nn::ops::{self, Layer, Matrix, Values};
 use vxf_tensor::autograd::add;
 
 /// A frozen tensor, and the name under which a pass may have a trained one.
@@ -31,7 +31,9 @@ impl Weight {
 #[derive(Clone, Debug)]
 pub(crate) struct Linear {
     name: String,
-    weight: Weight,
+    /// The name of its weight.
+    weight_name: String,
+    weight: Matrix,
     bias: Option<Weight>,
     adapter: Option<Adapter>,
 }
@@ -46,10 +48,11 @@ struct Adapter {
 
 impl Linear {
     /// The layer called `name` with the frozen weight `[out, in]` and bias `[out]`.
-    pub(crate) fn new(name: &str, weight: Tensor, bias: Option<Tensor>) -> Self {
+    pub(crate) fn new(name: &str, weight: Matrix, bias: Option<Tensor>) -> Self {
         Self {
             name: name.to_owned(),
-            weight: Weight::new(format!("{name}.weight"), weight),
+            weight_name: format!("{name}.weight"),
+            weight,
             bias: bias.map(|bias| Weight::new(format!("{name}.bias"), bias)),
             adapter: None,
         }
@@ -62,7 +65,11 @@ impl Linear {
 
     /// The same; zeros with the same gradients if the output is not used.
     pub(crate) fn applied(&self, x: &Tensor, pass: &Pass<'_>, values: Values) -> Result<Tensor> {
-        let weight = &self.weight.of(pass)?;
+        let trained = match &self.weight {
+            Matrix::Dense(frozen) => Some(pass.weight_or(&self.weight_name, frozen)?),
+            Matrix::Quantized(_) => None,
+        };
+        let weight = trained.as_ref().map_or((&self.weight).into(), ops::Weight::from);
         let y = match self.adapter_of(pass) {
             None if values == Values::Unread => ops::linear_unread(x, weight)?,
             None => ops::linear(x, weight)?,
@@ -85,13 +92,14 @@ impl Linear {
 
     /// Whether the pass has a trained weight or bias.
     fn is_replaced(&self, pass: &Pass<'_>) -> bool {
-        let mut own = [Some(&self.weight), self.bias.as_ref()].into_iter().flatten();
-        own.any(|weight| pass.weight(&weight.name).is_some())
+        let bias = self.bias.as_ref().map(|bias| &bias.name);
+        let mut names = std::iter::once(&self.weight_name).chain(bias);
+        names.any(|name| pass.weight(name).is_some())
     }
 
     /// This layer as one of several of the same input.
     fn side(&self, x: &Tensor, pass: &Pass<'_>) -> Result<Layer> {
-        let out = self.weight.frozen.dim(0)?;
+        let out = self.weight.dims()[0];
         let mask = match self.adapter_of(pass) {
             Some((adapter, ..)) => pass.mask(&adapter.a_name, adapter.dropout, x.dim(1)?, x)?,
             None => None,
@@ -119,13 +127,13 @@ impl Linear {
 pub(crate) struct Group {
     layers: Vec<Linear>,
     /// The stack of the frozen weights, if there is one.
-    weight: Option<Tensor>,
+    weight: Option<Matrix>,
     bias: Option<Tensor>,
 }
 
 impl Group {
     /// Layers whose frozen weights are parts of the stack `weight`, in order.
-    pub(crate) fn new(layers: Vec<Linear>, weight: Option<Tensor>) -> Result<Self> {
+    pub(crate) fn new(layers: Vec<Linear>, weight: Option<Matrix>) -> Result<Self> {
         let biases: Vec<_> = layers.iter().filter_map(|layer| layer.bias.as_ref()).collect();
         let biases: Vec<_> = biases.into_iter().map(|bias| bias.frozen.clone()).collect();
         let bias = match biases.len() == layers.len() {

@@ -1,5 +1,5 @@
-//! Backbone families `llama`, `mistral`, `qwen2`, `qwen3`, `gemma3` and `opt`: one decoder, six
-//! configuration readers.
+//! Backbone families `llama`, `mistral`, `qwen2`, `qwen3`, `gemma2`, `gemma3`, `phi3` and `opt`: one
+//! decoder, eight configuration readers.
 //!
 //! A family reads its `config.json` into a [`Design`]; the [`Transformer`] is built from the design
 //! and does not know the families.
@@ -71,6 +71,18 @@ family!(
     family::QWEN3,
     "Qwen3: Llama with a norm on each head's queries and keys",
     "Yang et al. 2025, arXiv 2505.09388"
+);
+family!(
+    "gemma2",
+    family::GEMMA2,
+    "Gemma 2: four norms, GeGLU, soft caps, every second layer with a window",
+    "Gemma Team 2024, arXiv 2408.00118"
+);
+family!(
+    "phi3",
+    family::PHI3,
+    "Phi-3, Phi-4-mini: Llama with joined projections, partial rotary positions",
+    "Abdin et al. 2024, arXiv 2404.14219"
 );
 family!(
     "gemma3",

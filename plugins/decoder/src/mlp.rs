@@ -3,7 +3,8 @@
 use crate::layers::{Group, Linear};
 use candle_core::Tensor;
 use vxf_core::backbone::Pass;
-use vxf_core::{Result, Trainable};
+use vxf_core::site::SiteKind;
+use vxf_core::{Result, Site, Trainable};
 use vxf_nn::ops::{self, Values};
 
 use crate::design;
@@ -12,9 +13,10 @@ use crate::parts::Parts;
 /// The feed-forward block of one layer.
 #[derive(Clone, Debug)]
 pub(crate) struct Mlp {
+    layer: usize,
     kind: design::Mlp,
-    /// Gate and up projection, or the up projection alone. With a gate its activation multiplies the
-    /// output of the up projection.
+    /// Gate and up projection, two layers or one, or the up projection alone. With a gate its activation
+    /// multiplies the output of the up projection.
     inner: Group,
     down: Linear,
 }
@@ -23,6 +25,7 @@ impl Mlp {
     pub(crate) fn new(layer: usize, parts: &Parts<'_>) -> Result<Self> {
         let design = parts.design;
         Ok(Self {
+            layer,
             kind: design.mlp,
             inner: parts.group(&design.gate_up(layer))?,
             down: parts.linear(&design.layer_name(layer, design.names.down))?,
@@ -31,22 +34,29 @@ impl Mlp {
 
     /// `[positions, width]` to the same.
     pub(crate) fn forward(&self, x: &Tensor, pass: &Pass<'_>, values: Values) -> Result<Tensor> {
+        let x = &pass.tap(self.site(SiteKind::MlpInput), x)?;
         // GeGLU has no kernel for gate and up side by side.
         let joined = match self.kind {
             design::Mlp::GeGlu => None,
             design::Mlp::SwiGlu | design::Mlp::Relu => self.inner.joined(x, pass)?,
         };
-        let inner = match (self.kind, joined) {
-            (design::Mlp::Relu, Some(up)) => ops::relu(&up)?,
-            (_, Some(joined)) => ops::swiglu_joint(&joined)?,
-            (kind, None) => match &self.inner.apart(x, pass)?[..] {
-                [gate, up] if kind == design::Mlp::GeGlu => ops::geglu(gate, up)?,
-                [gate, up] => ops::swiglu(gate, up)?,
-                [up] => ops::relu(up)?,
-                _ => unreachable!("one layer or two"),
-            },
+        let outputs = match joined {
+            Some(joined) => vec![joined],
+            None => self.inner.apart(x, pass)?,
         };
+        let inner = match (self.kind, &outputs[..]) {
+            (design::Mlp::Relu, [up]) => ops::relu(up)?,
+            (design::Mlp::SwiGlu, [joined]) => ops::swiglu_joint(joined)?,
+            (design::Mlp::SwiGlu, [gate, up]) => ops::swiglu(gate, up)?,
+            (design::Mlp::GeGlu, [gate, up]) => ops::geglu(gate, up)?,
+            _ => unreachable!("one layer, or a gate and a layer"),
+        };
+        let inner = pass.tap(self.site(SiteKind::MlpInner), &inner)?;
         self.down.applied(&inner, pass, values)
+    }
+
+    fn site(&self, kind: SiteKind) -> Site {
+        Site { layer: self.layer, kind }
     }
 
     pub(crate) fn with_trainable(&self, trainable: &Trainable) -> Self {

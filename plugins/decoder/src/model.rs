@@ -6,17 +6,18 @@ use crate::layers::{Linear, Norm};
 use candle_core::{DType, Device, Tensor};
 use vxf_core::backbone::{Architecture, Backbone, Decoder, Parameter, Pass};
 use vxf_core::numeric::trained_in;
-use vxf_core::{Key, Lora, Params, Result, Rows, Site, Trainable};
+use vxf_core::{ConfigError, Key, Lora, Params, Result, Rows, Site, Trainable};
 use vxf_hf::Outline;
 use vxf_hf::checkpoint::Checkpoint;
 use vxf_nn::ops;
+use vxf_tensor::Quantized;
 
 use crate::attention::Positions;
 use crate::block::Block;
 use crate::cached::Cached;
 use crate::design::{Design, Position};
 use crate::embedding::Embedding;
-use crate::parts::{self, Parts};
+use crate::parts::{self, InFewBits, Parts};
 use crate::rope::{Rope, Rotary};
 
 /// A decoder with frozen weights; trained ones come from the pass.
@@ -27,6 +28,8 @@ pub struct Transformer {
     device: Device,
     /// All frozen weights by name; the layers share them.
     tensors: Params,
+    /// Those that are no tensors.
+    quantized: Arc<InFewBits>,
     embedding: Embedding,
     rotary: Option<Rotary>,
     /// The rotation of layers with a window, where it is another one.
@@ -37,6 +40,8 @@ pub struct Transformer {
     project: Option<Linear>,
     output: Tensor,
     output_name: String,
+    /// The soft cap of the logits.
+    logit_cap: Option<f64>,
     trainable: Trainable,
 }
 
@@ -53,9 +58,18 @@ impl Transformer {
         device: &Device,
     ) -> Result<Self> {
         let outline = design.outline();
-        let tensors = checkpoint.tensors(&outline.tensors, dtype, device)?;
-        let (tensors, joined) = parts::joined(design, tensors)?;
-        let parts = Parts { design, tensors: &tensors, joined: &joined, dtype, device };
+        let frozen = checkpoint.frozen(&outline.tensors, dtype, device)?;
+        let quantized: InFewBits = frozen.quantized.into_iter().collect();
+        let (tensors, joined) = parts::joined(design, frozen.dense, &quantized)?;
+        let quantized = Arc::new(quantized);
+        let parts = Parts {
+            design,
+            tensors: &tensors,
+            quantized: &quantized,
+            joined: &joined,
+            dtype,
+            device,
+        };
         let output_name = design.output_name();
         let (width, positions) = (design.head_width, design.positions);
         let rotary = |rope: &Rope| Rotary::new(rope, width, positions, dtype, device);
@@ -79,11 +93,13 @@ impl Transformer {
             },
             output: parts.tensor(&output_name)?,
             output_name,
+            logit_cap: design.logit_cap,
             trainable: Trainable::Full,
             outline: Arc::new(outline),
             dtype,
             device: device.clone(),
             tensors,
+            quantized,
         })
     }
 
@@ -106,10 +122,7 @@ impl Transformer {
 
     /// The input of the output projection.
     fn last(&self, hidden: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
-        let hidden = match &self.norm {
-            Some(norm) => norm.forward(hidden, pass)?,
-            None => hidden.clone(),
-        };
+        let hidden = self.last_norm(hidden, pass)?;
         match &self.project {
             Some(project) => project.forward(&hidden, pass),
             None => Ok(hidden),
@@ -144,12 +157,31 @@ impl Backbone for Transformer {
     }
 
     fn head(&self, hidden: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
-        Ok(ops::linear(&self.last(hidden, pass)?, &self.projection(pass)?)?)
+        let logits = ops::linear(&self.last(hidden, pass)?, &self.projection(pass)?)?;
+        Ok(ops::capped(&logits, self.logit_cap)?)
     }
 
     fn head_loss(&self, hidden: &Tensor, targets: &[i64], pass: &Pass<'_>) -> Result<Tensor> {
         let last = self.last(hidden, pass)?;
-        Ok(ops::linear_cross_entropy(&last, &self.projection(pass)?, targets)?)
+        let projection = self.projection(pass)?;
+        Ok(ops::linear_cross_entropy(&last, &projection, targets, self.logit_cap)?)
+    }
+
+    fn last_norm(&self, hidden: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+        match &self.norm {
+            Some(norm) => norm.forward(hidden, pass),
+            None => Ok(hidden.clone()),
+        }
+    }
+
+    fn first_token_attention(
+        &self,
+        layer: usize,
+        input: &Tensor,
+        pass: &Pass<'_>,
+    ) -> Result<Tensor> {
+        let positions = self.positions(pass.rows())?;
+        self.blocks[layer].first_token(input, &positions, pass)
     }
 
     fn decoder<'a>(&'a self, weights: &'a Params) -> Option<Box<dyn Decoder + 'a>> {
@@ -173,6 +205,12 @@ impl Backbone for Transformer {
 
     fn with_trainable(&self, trainable: &Trainable) -> Result<Arc<dyn Backbone>> {
         self.outline.parameters(trainable)?;
+        if matches!(trainable, Trainable::Full) && !self.quantized.is_empty() {
+            let rule = "must be lora: matrices of few bits (`model.quantize`) are not trained";
+            let found = "full".to_owned();
+            let error = ConfigError { key: "trainable".to_owned(), rule: rule.to_owned(), found };
+            return Err(error.into());
+        }
         Ok(Arc::new(Self {
             embedding: self.embedding.with_trainable(trainable),
             blocks: self.blocks.iter().map(|block| block.with_trainable(trainable)).collect(),
@@ -187,6 +225,21 @@ impl Backbone for Transformer {
     }
 
     fn tensors(&self) -> Params {
-        self.tensors.clone()
+        let dense = |(name, matrix): (&String, &Quantized)| {
+            // Filling memory that was just allocated cannot fail; on a device it may be full.
+            matrix.dense(self.dtype).ok().map(|tensor| (name.clone(), tensor))
+        };
+        let mut all = self.tensors.clone();
+        for (name, tensor) in self.quantized.iter().filter_map(dense) {
+            all.insert(name, tensor);
+        }
+        all
+    }
+
+    fn tensor(&self, name: &str) -> Result<Option<Tensor>> {
+        match self.quantized.get(name) {
+            Some(matrix) => Ok(Some(matrix.dense(self.dtype)?)),
+            None => Ok(self.tensors.get(name).cloned()),
+        }
     }
 }

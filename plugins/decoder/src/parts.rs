@@ -5,20 +5,32 @@ use std::collections::BTreeMap;
 use crate::layers;
 use candle_core::{DType, Device, Tensor};
 use vxf_core::{Error, Params, Result};
-use vxf_nn::ops;
+use vxf_nn::ops::{self, Matrix};
+use vxf_tensor::Quantized;
 
 use crate::design::{Design, Norm};
 
 /// Stacks of weights, by the name of the first layer.
-pub(crate) type Joined = BTreeMap<String, Tensor>;
+pub(crate) type Joined = BTreeMap<String, Matrix>;
+/// Matrices in few bits, by the name of the weight.
+pub(crate) type InFewBits = BTreeMap<String, Quantized>;
 
 /// Stacks the weights of layers with the same input. `tensors` become parts of the stacks, so that nothing
 /// is stored twice.
-pub(crate) fn joined(design: &Design, mut tensors: Params) -> Result<(Params, Joined)> {
+pub(crate) fn joined(
+    design: &Design,
+    mut tensors: Params,
+    quantized: &InFewBits,
+) -> Result<(Params, Joined)> {
     let mut all = Joined::new();
     let layers = 0..design.windows.len();
     let groups = layers.flat_map(|layer| [design.query_key_value(layer), design.gate_up(layer)]);
     for names in groups {
+        let few = |name: &String| quantized.get(&format!("{name}.weight"));
+        if let Some(parts) = names.iter().map(few).collect::<Option<Vec<_>>>() {
+            all.insert(names[0].clone(), Matrix::Quantized(Quantized::stacked(&parts)?));
+            continue;
+        }
         let named = |name: &String| tensors.get(&format!("{name}.weight")).cloned();
         let Some(parts) = names.iter().map(named).collect::<Option<Vec<_>>>() else { continue };
         if !parts.iter().all(ops::joins) {
@@ -31,7 +43,7 @@ pub(crate) fn joined(design: &Design, mut tensors: Params) -> Result<(Params, Jo
             tensors.insert(format!("{name}.weight"), weight.narrow(0, first, rows)?);
             first += rows;
         }
-        all.insert(names[0].clone(), weight);
+        all.insert(names[0].clone(), Matrix::Dense(weight));
     }
     Ok((tensors, all))
 }
@@ -40,6 +52,8 @@ pub(crate) fn joined(design: &Design, mut tensors: Params) -> Result<(Params, Jo
 pub(crate) struct Parts<'a> {
     pub(crate) design: &'a Design,
     pub(crate) tensors: &'a Params,
+    /// The matrices that are no tensors.
+    pub(crate) quantized: &'a InFewBits,
     /// The stacks of the weights of layers with the same input.
     pub(crate) joined: &'a Joined,
     pub(crate) dtype: DType,
@@ -56,7 +70,12 @@ impl Parts<'_> {
     /// The linear layer called `name`.
     pub(crate) fn linear(&self, name: &str) -> Result<layers::Linear> {
         let bias = self.tensors.get(&format!("{name}.bias")).cloned();
-        Ok(layers::Linear::new(name, self.tensor(&format!("{name}.weight"))?, bias))
+        let weight = format!("{name}.weight");
+        let weight = match self.quantized.get(&weight) {
+            Some(matrix) => Matrix::Quantized(matrix.clone()),
+            None => Matrix::Dense(self.tensor(&weight)?),
+        };
+        Ok(layers::Linear::new(name, weight, bias))
     }
 
     /// Linear layers with the same input.

@@ -11,6 +11,8 @@ use vxf_core::Result;
 pub struct Rope {
     /// Base of the angles.
     pub theta: f64,
+    /// The part of a head, from its first element on, that is rotated; mostly 1.
+    pub share: f64,
     /// How they are scaled to more positions than in pre-training.
     pub scaling: Scaling,
 }
@@ -62,7 +64,12 @@ pub enum Scaling {
 impl Rope {
     /// A rotation that is not scaled.
     pub fn plain(theta: f64) -> Self {
-        Self { theta, scaling: Scaling::None }
+        Self { theta, share: 1.0, scaling: Scaling::None }
+    }
+
+    /// The number of rotated elements of a head.
+    pub(crate) fn width(&self, head_width: usize) -> usize {
+        (head_width as f64 * self.share) as usize
     }
 
     /// The angle per position of each of the `half` rotated pairs of a head, for sequences of
@@ -142,7 +149,7 @@ impl Scaling {
     }
 }
 
-/// Cosines and sines of positions from 0, `[positions, head / 2]` each.
+/// Cosines and sines of positions from 0, `[positions, half]` each.
 #[derive(Clone, Debug)]
 pub(crate) struct Tables {
     pub(crate) cos: Tensor,
@@ -171,7 +178,7 @@ impl Rotary {
     ) -> Self {
         Self {
             rope: rope.clone(),
-            half: head_width / 2,
+            half: rope.width(head_width) / 2,
             positions,
             dtype,
             device: device.clone(),

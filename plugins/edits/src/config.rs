@@ -2,6 +2,7 @@
 
 use vxf_core::prelude::*;
 
+use crate::antidote::Antidote;
 use crate::lox::Lox;
 use crate::safelora::SafeLora;
 use crate::wise::WiseFt;
@@ -103,5 +104,59 @@ impl DefenseConfig for LoxConfig {
 
     fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Defense>> {
         Ok(Box::new(Lox::new(self.clone())))
+    }
+}
+
+/// Which weights Antidote sets to zero: sources disagree.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pruned {
+    /// Those with the highest scores on harmful samples, as in the paper and the code.
+    #[default]
+    Highest,
+    /// Those with the lowest.
+    Lowest,
+}
+
+vxf_core::config! {
+    /// Settings of the post-tuning method `antidote`.
+    pub struct AntidoteConfig {
+        /// Share of the weights of each output row that is set to zero.
+        pub share: f64 = 0.1,
+        /// Harmful samples that the scores are computed on; rounded up to whole batches.
+        pub samples: usize = 2000,
+        /// Which weights: the `highest` scores on harmful samples, or the `lowest`.
+        pub prunes: Pruned = Pruned::Highest,
+    }
+}
+
+#[typetag::serde(name = "antidote")]
+impl DefenseConfig for AntidoteConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        let range = (0.0..=1.0).contains(&self.share);
+        ConfigError::unless(range, "share", "must lie between 0 and 1", self.share)?;
+        ConfigError::positive("samples", self.samples)
+    }
+
+    fn needs(&self) -> Needs {
+        Needs::none().stream("harmful")
+    }
+
+    fn trains(&self) -> bool {
+        false
+    }
+
+    fn makes_gradient(&self) -> bool {
+        false
+    }
+
+    fn world_defaults(&self) -> serde_json::Map<String, serde_json::Value> {
+        // The embedded world has few harmful samples, and a narrow model no weights to spare.
+        let samples = ("samples".to_owned(), serde_json::json!(200));
+        serde_json::Map::from_iter([samples, ("share".to_owned(), serde_json::json!(0.02))])
+    }
+
+    fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Defense>> {
+        Ok(Box::new(Antidote::new(self.clone())))
     }
 }

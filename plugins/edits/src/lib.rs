@@ -1,8 +1,9 @@
-//! Edits of finished weights, without training: SafeLoRA, WiSE-FT and LoX.
+//! Edits of finished weights, without training: SafeLoRA, WiSE-FT, LoX and Antidote.
 //!
-//! Each multiplies the change of a weight since a reference model from the left: by a projection, by a
+//! Antidote sets weights to zero. Each of the others multiplies the change of a weight since a reference model from the left: by a projection, by a
 //! number, or by the identity plus a projection. Of an adapter this is an edit of its matrix B alone.
 
+mod antidote;
 mod change;
 mod config;
 mod lox;
@@ -10,7 +11,8 @@ mod safelora;
 mod subspace;
 mod wise;
 
-pub use config::{LoxConfig, SafeLoraConfig, WiseFtConfig};
+pub use antidote::Antidote;
+pub use config::{AntidoteConfig, LoxConfig, Pruned, SafeLoraConfig, WiseFtConfig};
 pub use lox::Lox;
 pub use safelora::SafeLora;
 pub use subspace::leading_left;
@@ -27,6 +29,13 @@ vxf_core::register! {
     defense "wise-ft" => WiseFtConfig,
     summary: "Moves the fine-tuned weights part of the way back to the aligned ones",
     paper: "Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022, equation 1",
+    stages: [PostTuning],
+}
+
+vxf_core::register! {
+    defense "antidote" => AntidoteConfig,
+    summary: "Sets the weights to zero that matter most on harmful samples",
+    paper: "Huang et al., Antidote, ICML 2025, arXiv 2408.09600, and the authors' code",
     stages: [PostTuning],
 }
 

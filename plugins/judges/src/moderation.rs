@@ -84,7 +84,7 @@ impl Moderation {
             let tokens = self.files.codec.tokens(&text).map_err(|error| failed(NAME, error));
             tokens.map(|mut tokens| {
                 tokens.truncate(self.settings.max_length);
-                Example { prompt: tokens.len(), tokens }
+                Example { prompt: tokens.len(), tokens, ..Example::default() }
             })
         };
         let examples = generations.iter().map(example).collect::<Result<Vec<_>>>()?;

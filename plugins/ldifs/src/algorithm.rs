@@ -51,7 +51,7 @@ impl Defense for Ldifs {
         let weights = step.snapshot_of(ALIGNED)?.clone();
         let aligned = step
             .with_weights(&weights, |step| step.on_main().role(Role::Evaluation).hidden(&sites))?;
-        let term = |now: &Hidden| self.penalty(now, &aligned);
+        let term = |now: &Hidden, _: &Lens<'_>| self.penalty(now, &aligned);
         let objective = Objective { hidden: Some((&sites, &term)), ..Objective::default() };
         step.on_main().perturbed(&perturbation).minimising(objective).gradients()
     }

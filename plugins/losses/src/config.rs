@@ -1,9 +1,10 @@
-//! Settings of the two metrics.
+//! Settings of the metrics.
 
 use serde::{Deserialize, Serialize};
 use vxf_core::prelude::*;
 
 use crate::algorithm::{AlignmentLoss, Perplexity};
+use crate::curvature::Curvature;
 
 /// How batch losses are averaged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +48,26 @@ impl MetricConfig for AlignmentLossConfig {
 
     fn follows_training(&self) -> bool {
         true
+    }
+}
+
+vxf_core::config! {
+    /// The metric `curvature` has no settings.
+    pub struct CurvatureConfig {}
+}
+
+#[typetag::serde(name = "curvature")]
+impl MetricConfig for CurvatureConfig {
+    fn needs(&self) -> Needs {
+        Needs::none().samples("alignment").reference(Reference::Aligned)
+    }
+
+    fn columns(&self) -> &[Column] {
+        const { &[Column::further("curvature", "curvature", 3).of_users()] }
+    }
+
+    fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Metric>> {
+        Ok(Box::new(Curvature))
     }
 }
 

@@ -81,7 +81,7 @@ impl DataConfig for ProxyData {
 
     fn has(&self, purpose: Purpose, name: &str) -> bool {
         match purpose {
-            Purpose::Stream => ["alignment", "harmful", "user"].contains(&name),
+            Purpose::Stream => ["alignment", "harmful", "user", "benign"].contains(&name),
             Purpose::Samples => ["alignment", "fluency"].contains(&name),
             Purpose::Prompts => ["harmful", "benign", "borderline", "task"].contains(&name),
         }
@@ -233,6 +233,11 @@ impl DataSource for Drawn {
                 let (_, pool) = Self::halves(seed);
                 let n = self.settings.alignment_samples;
                 Ok(requests::drawn(&mut Self::rng(seed, "harmful"), &pool, n, Answer::Helps))
+            }
+            "benign" => {
+                let n = self.settings.alignment_samples;
+                let pool = Combination::pool(false, false);
+                Ok(requests::drawn(&mut Self::rng(seed, "benign"), &pool, n, Answer::Helps))
             }
             "user" => self.user(seed, ratio),
             _ => Err(missing(name)),

@@ -72,7 +72,7 @@ impl Tar {
         let before =
             step.with_weights(&start, |step| step.on_main().role(Role::Evaluation).hidden(&sites))?;
         let factor = self.config.representation;
-        let distance = |hidden: &Hidden| {
+        let distance = |hidden: &Hidden, _: &Lens<'_>| {
             let mut sum: Option<Tensor> = None;
             for (site, now) in hidden {
                 let apart = (now - &before[site])?.sqr()?.sum(D::Minus1)?;

@@ -12,11 +12,13 @@ use vxf_run::access::check_target;
 use vxf_run::measure::metrics::Measured;
 use vxf_run::store::finished;
 use vxf_run::{Access, Evaluation, Evaluator, Run};
+use vxf_untrusted::printable;
 
 use crate::args::{EvalArgs, RecipeOptions};
-use crate::commands::{SCHEMA_VERSION, layers, results};
+use crate::commands::findings::results;
+use crate::commands::{SCHEMA_VERSION, layers};
 use crate::error::CommandError;
-use crate::output::{print, print_json, tell};
+use crate::output::{print, print_json, print_raw, tell, terminal};
 use crate::progress::access;
 
 pub(crate) fn run(args: &EvalArgs) -> Result<(), CommandError> {
@@ -136,12 +138,13 @@ fn experiment(args: &EvalArgs, path: &Path, access: &Arc<Access>) -> Result<(), 
     let layout = Layout { columns: columns.collect(), ..graph.layout };
     let mut text = String::new();
     if !layout.columns.is_empty() {
-        text += &results(&asked, &layout, &records, args.full);
+        text += &terminal().text(&results(&asked, &layout, &records, args.full));
     }
     if let Some(last) = records.iter().rev().find(|record| record.id.ratio.is_some()) {
-        text += &format!("\n{}, in full\n\n{}", last.id, figures(&last.measurements));
+        let rows = figures(&last.measurements);
+        text += &printable(&format!("\n{}, in full\n\n{rows}", last.id));
     }
-    print(text.trim_start())?;
+    print_raw(text.trim_start())?;
     verdict(&failures)
 }
 

@@ -19,10 +19,15 @@ pub(crate) fn recipe(
     file: Option<&Path>,
     choices: &RecipeOptions,
 ) -> Result<Experiment, CommandError> {
-    let layer = laid(file.map_or_else(|| Ok(Layer::new()), vxf_recipe::file::read)?, choices)?;
+    let layer = layer(file, choices)?;
     let experiment = Experiment::of(layer.clone())?;
     paths::check(&layer)?;
     Ok(experiment)
+}
+
+/// The settings of a recipe file and flags, before they are resolved.
+pub(crate) fn layer(file: Option<&Path>, choices: &RecipeOptions) -> Result<Layer, CommandError> {
+    laid(file.map_or_else(|| Ok(Layer::new()), vxf_recipe::file::read)?, choices)
 }
 
 /// The experiment of the settings in `file`, changed by the flags.
@@ -114,6 +119,7 @@ fn flags(choices: &RecipeOptions) -> Result<Layer, CommandError> {
     set("stage", "stages", choices.stage.map(|stage| json!(stage)))?;
     set("from", "from", path(&choices.from))?;
     set("eval-every", "eval_every", choices.eval_every.map(|steps| json!(steps)))?;
+    set("eval-prompts", "eval_prompts", choices.eval_prompts.map(|prompts| json!(prompts)))?;
     set("device", "device", choices.device.as_ref().map(|device| json!(device)))?;
     set("threads", "threads", choices.threads.map(|threads| json!(threads)))?;
     set("recompute", "recompute", choices.recompute.as_ref().map(|what| json!(what)))?;
@@ -127,7 +133,7 @@ fn flags(choices: &RecipeOptions) -> Result<Layer, CommandError> {
     Ok(layer)
 }
 
-fn sets(pairs: &[String]) -> Result<Layer, CommandError> {
+pub(crate) fn sets(pairs: &[String]) -> Result<Layer, CommandError> {
     let mut layer = Layer::new();
     for pair in pairs {
         let Some((key, value)) = pair.split_once('=') else {

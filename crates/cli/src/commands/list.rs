@@ -1,6 +1,7 @@
 //! `vxf list`: the registered plugins.
 
 use serde_json::{Value, json};
+use vxf_core::Stage;
 use vxf_core::config::{DefenseConfig, JudgeConfig, MetricConfig, PerturberConfig};
 use vxf_core::registry::{self, Kind};
 use vxf_data::DataConfig;
@@ -26,7 +27,7 @@ pub(crate) fn run(args: &ListArgs) -> Result<(), CommandError> {
     let mut all = Vec::new();
     for (kind, name) in wanted {
         let entries = match kind {
-            ListKind::Defenses => entries::<dyn DefenseConfig>()?,
+            ListKind::Defenses => defenses()?,
             ListKind::Perturbers => entries::<dyn PerturberConfig>()?,
             ListKind::Metrics => entries::<dyn MetricConfig>()?,
             ListKind::Judges => entries::<dyn JudgeConfig>()?,
@@ -43,18 +44,52 @@ pub(crate) fn run(args: &ListArgs) -> Result<(), CommandError> {
         return print_json(&value);
     }
     let mut text = String::new();
+    let cell = |entry: &Value, key: &str| entry[key].as_str().unwrap_or_default().to_owned();
     for (name, entries) in &all {
-        let mut table = TextTable::new([(*name).to_owned()]);
-        for entry in entries {
-            let stages = entry["stages"].as_array().into_iter().flatten();
-            let stages: Vec<_> = stages.filter_map(Value::as_str).collect();
-            let cell = |key: &str| entry[key].as_str().unwrap_or_default().to_owned();
-            table.row([cell("name"), stages.join(", "), cell("summary")]);
+        let mut tables = Vec::new();
+        if *name == "defenses" {
+            for stage in Stage::ALL {
+                let heads = [format!("{name}: {stage}"), "passes".to_owned()];
+                let mut table = TextTable::new(heads);
+                let own = |entry: &&Value| {
+                    entry["stages"].as_array().is_some_and(|all| all.contains(&json!(stage)))
+                };
+                for entry in entries.iter().filter(own) {
+                    let passes = entry["passes"].as_f64();
+                    let passes = passes.map_or("-".to_owned(), |passes| format!("{passes:.2}"));
+                    let passes = passes.trim_end_matches('0').trim_end_matches('.').to_owned();
+                    table.row([cell(entry, "name"), passes, cell(entry, "summary")]);
+                }
+                tables.push(table);
+            }
+        } else {
+            let mut table = TextTable::new([(*name).to_owned()]);
+            entries.iter().for_each(|it| table.row([cell(it, "name"), cell(it, "summary")]));
+            tables.push(table);
         }
-        text += &table.flush_left().render();
-        text.push('\n');
+        for table in tables {
+            text += &table.flush_left().render();
+            text.push('\n');
+        }
     }
     print(&text)
+}
+
+/// The defences, each with the passes of a step at its default settings, its own inner player included;
+/// none for those that do not train.
+fn defenses() -> Result<Vec<Value>, CommandError> {
+    let mut entries = entries::<dyn DefenseConfig>()?;
+    for entry in &mut entries {
+        let name = entry["name"].as_str().unwrap_or_default();
+        let Ok(config) = (registry::find::<dyn DefenseConfig>(name)?.parse)(json!({})) else {
+            continue;
+        };
+        let inner = registry::find::<dyn PerturberConfig>(config.perturber())?;
+        let inner = (inner.parse)(json!({})).map_or(0, |inner| inner.passes());
+        let passes = config.passes() + config.perturbed_share() * inner as f64;
+        entry["passes"] = json!(config.trains().then_some(passes));
+    }
+    Ok(entries)
 }
 
 fn entries<C: Kind + ?Sized>() -> Result<Vec<Value>, CommandError> {

@@ -4,15 +4,20 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use vxf_report::{Record, TextTable};
-use vxf_run::Run;
 use vxf_run::store::finished;
+use vxf_run::{Control, Every, Pending, Prepared, Run};
 
 use crate::args::RunsArgs;
 use crate::commands::SCHEMA_VERSION;
 use crate::error::CommandError;
 use crate::output::{print, print_json};
+use crate::progress::{Reporter, access};
+use crate::signals;
 
 pub(crate) fn run(args: &RunsArgs) -> Result<(), CommandError> {
+    if args.pending {
+        return pending(args);
+    }
     match (Run::is_single(&args.path), args.path.join("manifest.json").is_file()) {
         (true, _) => one(args),
         (false, true) => {
@@ -26,6 +31,31 @@ pub(crate) fn run(args: &RunsArgs) -> Result<(), CommandError> {
         }
         (false, false) => several(args),
     }
+}
+
+/// Lists what the experiment lacks.
+fn pending(args: &RunsArgs) -> Result<(), CommandError> {
+    if !args.path.join("manifest.json").is_file() {
+        let message = format!("--pending: {} is not an experiment", args.path.display());
+        return Err(CommandError::usage(message).hint(
+            "an experiment is a directory with a manifest.json; `vxf run --prepare` makes one",
+        ));
+    }
+    let root = Run::root_of(&args.path)?;
+    // Listing never downloads.
+    let prepared = Prepared::new(finished::experiment(&root)?, access(true)?)?;
+    let asked = signals::watched()?;
+    let control = Control::new(Every::default(), &asked);
+    let pending = prepared.pending(&root, control, &Reporter::new(asked.clone()))?;
+    if args.json {
+        let each = |it: &Pending| json!({ "digest": it.digest, "run": it.path, "depth": it.depth });
+        return print_json(&json!({
+            "schema_version": SCHEMA_VERSION,
+            "experiment": root,
+            "pending": pending.iter().map(each).collect::<Vec<_>>(),
+        }));
+    }
+    print(&pending.iter().map(Pending::line).collect::<String>())
 }
 
 /// The runs of one experiment.

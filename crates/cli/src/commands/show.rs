@@ -1,10 +1,11 @@
-//! `vxf show NAME`: summary, paper, settings and example recipe of a plugin.
+//! `vxf show NAME`: a plugin, with summary, paper, settings and example recipe; or a section of a recipe.
 
 use serde_json::{Map, Value, json};
-use vxf_core::config::{DefenseConfig, JudgeConfig, MetricConfig, PerturberConfig};
+use vxf_core::config::{DefenseConfig, JudgeConfig, MetricConfig, PerturberConfig, Setting};
 use vxf_core::registry::{self, Entry, Kind};
 use vxf_data::DataConfig;
 use vxf_hf::BackboneEntry;
+use vxf_recipe::reference::{self, Section};
 use vxf_recipe::{UsualStage, Worldly, world_defaults};
 
 use crate::args::ShowArgs;
@@ -12,7 +13,17 @@ use crate::commands::SCHEMA_VERSION;
 use crate::error::CommandError;
 use crate::output::{print, print_json};
 
+/// The name that stands for all sections of a recipe.
+const RECIPE: &str = "recipe";
+
 pub(crate) fn run(args: &ShowArgs) -> Result<(), CommandError> {
+    if args.schema {
+        return match args.name.as_str() {
+            RECIPE => print_json(&vxf_recipe::schema::schema()?),
+            name => Err(CommandError::usage(format!("`{name}` has no schema of its own"))
+                .hint("`vxf show recipe --schema` prints the schema of a whole recipe")),
+        };
+    }
     let mut found = Vec::new();
     of_kind::<dyn DefenseConfig>(&args.name, &mut found)?;
     of_kind::<dyn PerturberConfig>(&args.name, &mut found)?;
@@ -21,6 +32,15 @@ pub(crate) fn run(args: &ShowArgs) -> Result<(), CommandError> {
     of_kind::<dyn DataConfig>(&args.name, &mut found)?;
     let families = vxf_hf::backbones()?;
     found.extend(families.iter().filter(|entry| entry.name == args.name).map(|e| backbone(e)));
+    // A plugin may be called like a section, as the data source `world`.
+    if found.is_empty()
+        && let Some(sections) = sections(&args.name)
+    {
+        return match args.json {
+            true => print_json(&json!({ "schema_version": SCHEMA_VERSION, "sections": sections })),
+            false => print(&sections.iter().map(section).collect::<Vec<_>>().join("\n")),
+        };
+    }
     if found.is_empty() {
         return Err(unknown(&args.name)?);
     }
@@ -29,6 +49,57 @@ pub(crate) fn run(args: &ShowArgs) -> Result<(), CommandError> {
     }
     let texts: Vec<_> = found.iter().map(describe).collect();
     print(&texts.join("\n"))
+}
+
+/// The sections called `name`; none if it is the name of no section.
+fn sections(name: &str) -> Option<Vec<Value>> {
+    let mut all = Vec::new();
+    for Section { names, about, settings } in reference::sections() {
+        all.push((names, about, settings));
+    }
+    for (name, about) in reference::plugin_sections() {
+        all.push((vec![name], about, Vec::new()));
+    }
+    all.retain(|(names, ..)| name == RECIPE || names.contains(&name));
+    let value = |(names, about, settings): &(Vec<&str>, &str, Vec<Setting>)| json!({ "names": names, "about": about, "settings": settings });
+    (!all.is_empty()).then(|| all.iter().map(value).collect())
+}
+
+/// A section as text.
+fn section(section: &Value) -> String {
+    let names = section["names"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let names: Vec<_> = names.map(|name| format!("[{name}]")).collect();
+    let names = if names.is_empty() { "at the top".to_owned() } else { names.join(", ") };
+    let mut out = format!("{names}\n");
+    for line in lines(section["about"].as_str().unwrap_or_default()) {
+        out += &format!("  {line}\n");
+    }
+    out + &settings(section)
+}
+
+/// The settings of a plugin or a section, with defaults and meanings.
+fn settings(entry: &Value) -> String {
+    let settings = entry["settings"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let mut out = String::new();
+    if !settings.is_empty() {
+        out += "\n  settings\n";
+    }
+    for setting in settings {
+        let name = setting["name"].as_str().unwrap_or_default();
+        let world = match setting.get("embedded_world") {
+            Some(own) => format!("; {own} in the embedded world"),
+            None => String::new(),
+        };
+        let default = match &setting["default"] {
+            Value::Null => " (not set)".to_owned(),
+            default => format!(" = {default}"),
+        };
+        out += &format!("    {name}{default}{world}\n");
+        for line in lines(setting["meaning"].as_str().unwrap_or_default()) {
+            out += &format!("      {line}\n");
+        }
+    }
+    out
 }
 
 fn of_kind<C: Worldly + ?Sized>(name: &str, found: &mut Vec<Value>) -> Result<(), CommandError> {
@@ -113,25 +184,7 @@ fn describe(entry: &Value) -> String {
         }
     }
     out += &format!("  package  {}\n", text("package"));
-    let settings = entry["settings"].as_array().map(Vec::as_slice).unwrap_or_default();
-    if !settings.is_empty() {
-        out += "\n  settings\n";
-    }
-    for setting in settings {
-        let name = setting["name"].as_str().unwrap_or_default();
-        let world = match setting.get("embedded_world") {
-            Some(own) => format!("; {own} in the embedded world"),
-            None => String::new(),
-        };
-        let default = match &setting["default"] {
-            Value::Null => " (not set)".to_owned(),
-            default => format!(" = {default}"),
-        };
-        out += &format!("    {name}{default}{world}\n");
-        for line in lines(setting["meaning"].as_str().unwrap_or_default()) {
-            out += &format!("      {line}\n");
-        }
-    }
+    out += &settings(entry);
     if !text("example").is_empty() {
         out += "\n  example recipe\n";
         for line in text("example").lines() {

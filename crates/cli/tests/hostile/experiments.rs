@@ -9,13 +9,13 @@ use sha2::{Digest, Sha256};
 use vxf_builtins as _;
 use vxf_recipe::{Experiment, Layer, Place};
 use vxf_report::table::Shown;
-use vxf_report::{RunId, detail, samples, summary, table};
+use vxf_report::{Part, RunId, charts, detail, samples, summary, table};
 use vxf_run::execute::Silent;
 use vxf_run::measure::health;
 use vxf_run::store::checkpoints::{Checkpoints, Identity};
 use vxf_run::store::disk::FileSystem;
 use vxf_run::store::{Directory, Manifest, Run, finished, weights};
-use vxf_run::{Access, Control, Every, Graph, Prepared, Progress, diff};
+use vxf_run::{Access, Control, Every, Graph, Prepared, Progress, Stored, diff};
 
 use crate::driver::Format;
 use crate::formats::{RECIPE_MEMORY, SMALL, shown};
@@ -134,7 +134,23 @@ fn open(root: &Path, manifest: &Manifest, recipe: &Experiment) -> Result<(), Str
             told(answers.map(drop).map_err(shown));
         }
     }
+    told(pages(root).map_err(shown));
     first
+}
+
+/// Makes the page of an experiment, with all pictures.
+fn pages(root: &Path) -> vxf_run::Result<()> {
+    let stored = Stored::open(root)?;
+    let (layout, records, curves) = (&stored.layout, &stored.records, stored.curves()?);
+    let mut pictures = charts::against_ratio(layout, records);
+    pictures.extend(charts::over_steps(layout, &curves));
+    pictures.extend(charts::by_layer(layout, records, &curves));
+    pictures.extend(charts::against_drift(layout, records));
+    pictures.iter().for_each(|picture| drop(picture.csv()));
+    let page = vxf_report::format::page("page", &[Part::Pictures(pictures)]);
+    assert!(!page.contains("<script"), "{page}");
+    vxf_report::format::tidy("page", records);
+    Ok(())
 }
 
 fn format(place: &Path, file: &'static str, words: &'static [&'static str]) -> Format {

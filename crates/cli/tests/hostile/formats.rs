@@ -189,6 +189,49 @@ pub(crate) fn document(_: &Path) -> Format {
     }
 }
 
+/// CSV, with quoted fields.
+pub(crate) fn table(_: &Path) -> Format {
+    let specimens = [
+        "prompt,completion\nrequest 1,answer\n\"request, \"\"2\"\"\",\"two\nlines\"\n",
+        "prompt,completion\r\nrequest 1,answer\r\nrequest 2,answer\r\n",
+        "instruction,input,output\nrequest 1,,answer\nrequest 2,1.5,answer\n",
+    ];
+    Format {
+        file: "data.csv",
+        specimens: specimens.map(|text| text.as_bytes().to_vec()).to_vec(),
+        words: &["\"", "\"\"", ",", "\n", "\r\n", "prompt,", "\t", "\u{feff}", ",,,,", "\0"],
+        read: Box::new(|place| {
+            let told = ["auto", "prompt_completion", "alpaca"].map(|schema| {
+                let source = source(place, "data.csv", json!({ "schema": schema }));
+                read(&source, schema == "auto", true).and(read(&source, false, false))
+            });
+            told.into_iter().reduce(Result::or).unwrap_or(Ok(()))
+        }),
+        named: &["data.csv"],
+        memory: SMALL,
+    }
+}
+
+/// Compressed JSON lines: a changed stream must neither end a process nor fill its memory.
+pub(crate) fn compressed(_: &Path) -> Format {
+    let specimens = rows().into_iter().map(|rows| {
+        let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();
+        zstd::encode_all(lines.as_bytes(), 3).expect("compressed")
+    });
+    Format {
+        file: "data.jsonl.zst",
+        specimens: specimens.collect(),
+        words: &["\u{28}\u{b5}", "\0\0\0\0", "\u{7f}", "prompt"],
+        read: Box::new(|place| {
+            let source = source(place, "data.jsonl.zst", json!({ "skip": 1 }));
+            read(&source, true, true).and(read(&source, false, false))
+        }),
+        named: &["data.jsonl.zst"],
+        // The decoder's window.
+        memory: 32 << 20,
+    }
+}
+
 /// Data set cards: a part of YAML, and file patterns.
 pub(crate) fn card(place: &Path) -> Format {
     std::fs::create_dir(place.join("more")).expect("a directory");

@@ -26,6 +26,16 @@ impl Step<'_> {
         Ok(self.session.read(stream, self.backbone.device())?.batches[micro].clone())
     }
 
+    /// The samples of `stream` at these indices, as one batch for [`reading`](super::Query::reading). This
+    /// does not advance the stream.
+    ///
+    /// # Errors
+    /// When there is no such stream; when it has no sample of an index.
+    pub fn pick(&self, stream: &str, samples: &[usize]) -> Result<Arc<Batch>> {
+        let stream = self.session.streams.get(stream)?;
+        Ok(Arc::new(stream.pick(samples, self.backbone.device())?))
+    }
+
     /// Draws the next batch of `stream` within this step, for simulated inner runs.
     ///
     /// With several micro-batches, each gets its next one.

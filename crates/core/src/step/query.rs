@@ -27,6 +27,8 @@ pub struct Query<'s, 'a> {
     whole: bool,
     rectangle: bool,
     subset: Option<Subset>,
+    /// What is read in place of the stream's own batch.
+    given: Option<Arc<Batch>>,
 }
 
 impl<'s, 'a> Query<'s, 'a> {
@@ -41,6 +43,7 @@ impl<'s, 'a> Query<'s, 'a> {
             whole,
             rectangle: false,
             subset: None,
+            given: None,
         }
     }
 
@@ -59,6 +62,14 @@ impl<'s, 'a> Query<'s, 'a> {
     /// Sets the role, which decides the dropout masks.
     pub fn role(mut self, role: Role) -> Self {
         self.role = role;
+        self
+    }
+
+    /// Reads this batch in place of the stream's own, which is not advanced: samples that were
+    /// [picked](Step::pick), or a batch that the method made. It is one pass, also in a whole step, and
+    /// counts like a micro-batch of the main stream.
+    pub fn reading(mut self, batch: &Arc<Batch>) -> Self {
+        self.given = Some(batch.clone());
         self
     }
 
@@ -128,7 +139,10 @@ impl<'s, 'a> Query<'s, 'a> {
     pub fn site_gradients(mut self, sites: &[Site]) -> Result<(Scalar, Hidden)> {
         self.takes_no_subset("site_gradients")?;
         let micro = self.one_micro_batch("site_gradients")?;
-        let share = self.step.share(&self.stream)?;
+        let share = match self.given {
+            Some(_) => self.step.share(&self.step.main())?,
+            None => self.step.share(&self.stream)?,
+        };
         let weights = self.moved_weights()?;
         let mut outcome = self.run(micro, &weights, sites, false)?;
         if share != 1.0 {
@@ -150,7 +164,7 @@ impl<'s, 'a> Query<'s, 'a> {
 
     /// The micro-batch of this query; none for the whole step.
     fn single(&self) -> Option<usize> {
-        match self.whole && self.step.session.accumulation > 1 {
+        match self.whole && self.given.is_none() && self.step.session.accumulation > 1 {
             true => None,
             false => Some(self.step.micro.unwrap_or(0)),
         }
@@ -176,7 +190,10 @@ impl<'s, 'a> Query<'s, 'a> {
 
     /// The batch in the layout of this query.
     pub(super) fn batch(&mut self, micro: usize) -> Result<Arc<Batch>> {
-        let batch = self.step.batch_of(&self.stream, micro)?;
+        let batch = match &self.given {
+            Some(batch) => batch.clone(),
+            None => self.step.batch_of(&self.stream, micro)?,
+        };
         Ok(match self.rectangle && batch.padding == Padding::LeftOut {
             true => Arc::new(batch.with_padding(Padding::Hidden)),
             false => batch,
@@ -237,7 +254,7 @@ impl<'s, 'a> Query<'s, 'a> {
         let weights = self.moved_weights()?;
         let Some(micro) = self.single() else { return self.differentiate_whole(&weights) };
         let main = self.step.main();
-        let balance = match self.stream == main {
+        let balance = match self.stream == main || self.given.is_some() {
             true => 1.0,
             false => self.step.share(&self.stream)? / self.step.share(&main)?,
         };

@@ -8,7 +8,7 @@ use vxf_core::metric::Grader;
 use vxf_core::registry::ConfigError;
 use vxf_core::{Key, typetag};
 
-use super::settings::{FilesConfig, Part};
+use super::settings::{FilesConfig, Part, TrainOn};
 use super::{DataConfig, DataContext, DataSource, Learned, Purpose, Questions};
 use crate::{DataReport, Error, Loaded, Result, Sample, Sampling, SetReport, TemplateChoice, mix};
 
@@ -74,6 +74,10 @@ impl DataConfig for FilesConfig {
 
     fn template(&self) -> TemplateChoice {
         self.template
+    }
+
+    fn train_on(&self) -> TrainOn {
+        self.train_on
     }
 
     fn max_length(&self) -> usize {

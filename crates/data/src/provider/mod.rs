@@ -18,7 +18,7 @@ use vxf_core::{inventory, typetag};
 use crate::{Ask, Check, DataReport, Repository, Result, Sample, Sampling, Source, TemplateChoice};
 
 pub use files::{Files, paper, paper_settings};
-pub use settings::{FilesConfig, Part};
+pub use settings::{FilesConfig, Part, TrainOn};
 
 /// The purpose of a set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -91,6 +91,11 @@ pub trait DataConfig: Debug + Send + Sync {
     /// The default judge for this data.
     fn judge(&self) -> &'static str {
         "refusal"
+    }
+
+    /// Which answers of a conversation are trained on.
+    fn train_on(&self) -> TrainOn {
+        TrainOn::Last
     }
 
     /// Longest sample in tokens; 0 uses the model's limit.

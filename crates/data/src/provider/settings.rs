@@ -10,6 +10,8 @@ vxf_core::config! {
     pub struct FilesConfig {
         /// The template around prompts: alpaca, chat (the model's chat template) or plain.
         pub template: TemplateChoice = TemplateChoice::Alpaca,
+        /// Answers of a conversation that are trained on: the last one, or all.
+        pub train_on: TrainOn = TrainOn::Last,
         /// Longest sample in tokens; the rest is cut off. 0 uses the model's limit.
         pub max_length: usize = 200,
         /// Samples n in the user's set: task samples and harmful ones, without guide samples.
@@ -53,6 +55,17 @@ vxf_core::config! {
         /// Ordinary samples with answers, for the perplexity.
         pub fluency: Option<Source> = None,
     }
+}
+
+/// Which answers of a conversation are trained on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TrainOn {
+    /// The last one; earlier ones are part of its prompt.
+    #[default]
+    Last,
+    /// All of them, with a chat template.
+    All,
 }
 
 /// A set that a file can provide.

@@ -190,6 +190,12 @@ impl DataReport {
         Self { sets, overlaps, warnings }
     }
 
+    /// Says that the harmful samples of defences and those of the attack share questions, if they do.
+    #[must_use]
+    pub fn seen_attack(&self) -> Option<String> {
+        warnings::seen_attack(&self.sets, &self.overlaps)
+    }
+
     /// What was dropped or truncated, as sentences.
     #[must_use]
     pub fn losses(&self) -> Vec<String> {

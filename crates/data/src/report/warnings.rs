@@ -1,12 +1,14 @@
 //! Warnings of a data report.
 
 use super::{Overlap, SetReport};
+use crate::Part;
 
 /// The share of truncated samples above which a warning is given.
 const MANY_CUT: f64 = 0.1;
 
 pub(super) fn of(sets: &[SetReport], overlaps: &[Overlap]) -> Vec<String> {
     let mut warnings = Vec::new();
+    warnings.extend(seen_attack(sets, overlaps));
     for overlap in overlaps {
         warnings.extend(shared(sets, overlap));
     }
@@ -14,6 +16,25 @@ pub(super) fn of(sets: &[SetReport], overlaps: &[Overlap]) -> Vec<String> {
         warnings.extend(within(set));
     }
     warnings
+}
+
+/// The warning about an attack that shares questions with the harmful samples of defences.
+pub(super) fn seen_attack(sets: &[SetReport], overlaps: &[Overlap]) -> Option<String> {
+    let (defence, attack) = (Part::Simulated.key(), Part::Harmful.key());
+    let of = |name: &str| sets.iter().find(|set| set.name == name);
+    let (defences, attacks) = (of(defence)?, of(attack)?);
+    let count = overlaps.iter().find_map(|overlap| {
+        match (overlap.first.as_str(), overlap.second.as_str()) {
+            (first, second) if (first, second) == (defence, attack) => Some(overlap.of_second),
+            (first, second) if (first, second) == (attack, defence) => Some(overlap.of_first),
+            _ => None,
+        }
+    })?;
+    Some(format!(
+        "{count} of the {} questions of {attack} also occur in {defence} ({} samples): a defence that trains on \
+         {defence} has seen part of the attack",
+        attacks.samples, defences.samples
+    ))
 }
 
 /// The warning about a test set that shares questions with a training set.

@@ -1,6 +1,7 @@
 //! A model's chat template.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use minijinja::Value;
@@ -155,7 +156,56 @@ impl Chat {
         whole.rsplit_once(ANSWER).map(|(_, after)| after.to_owned())
     }
 
+    /// The whole conversation of a sample, and the places in it of all answers in bytes.
+    ///
+    /// They are those that the template marks (`{% generation %}`). Where it marks none, an answer begins
+    /// where the prompt before it ends, and ends with what the template writes after an answer.
+    ///
+    /// # Errors
+    /// Errors of the template; when it writes a prompt differently within the whole conversation.
+    pub(super) fn answers(&self, sample: &Sample) -> Result<(String, Vec<Range<usize>>)> {
+        let mut turns = turns(&sample.ask)?;
+        turns.push(Message { role: Role::Assistant, content: sample.answer.clone() });
+        let (whole, marked) = self.rendered(&turns, false)?;
+        if !marked.is_empty() {
+            return Ok((whole, marked));
+        }
+        let after = self.after_answer().filter(|after| !after.is_empty());
+        let mut answers = Vec::new();
+        let by_model = |(_, turn): &(usize, &Message)| turn.role == Role::Assistant;
+        for (number, _) in turns.iter().enumerate().filter(by_model) {
+            let asked = self.render(&turns[..number], true)?;
+            let place = whole.strip_prefix(asked.as_str()).and_then(|rest| {
+                let is_last = number + 1 == turns.len();
+                let end = match (&after, is_last) {
+                    (_, true) => rest.len(),
+                    (Some(after), false) => rest.find(after.as_str())? + after.len(),
+                    (None, false) => return None,
+                };
+                Some(asked.len()..asked.len() + end)
+            });
+            answers.push(place.ok_or_else(|| {
+                self.error(format!(
+                    "does not show where answer {} of a conversation begins and ends, as \
+                     `train_on = \"all\"` needs; mark it with {{% generation %}}, or use \
+                     `train_on = \"last\"`",
+                    answers.len() + 1
+                ))
+            })?);
+        }
+        Ok((whole, answers))
+    }
+
     fn render(&self, turns: &[Message], add_generation_prompt: bool) -> Result<String> {
+        Ok(self.rendered(turns, add_generation_prompt)?.0)
+    }
+
+    /// The text, and the places of answers that the template marks.
+    fn rendered(
+        &self,
+        turns: &[Message],
+        add_generation_prompt: bool,
+    ) -> Result<(String, Vec<Range<usize>>)> {
         let mut context: BTreeMap<&str, Value> = BTreeMap::new();
         context.extend(self.tokens.iter().map(|(role, text)| (role.as_str(), text.into())));
         context.insert("messages", Serde(turns).into());

@@ -5,7 +5,7 @@ use vxf_core::Example;
 use super::codec::{Codec, Template};
 use super::{TextError, alpaca, tokenize};
 use crate::Result;
-use crate::sample::{Ask, Message, Sample};
+use crate::sample::{Ask, Message, Role, Sample};
 
 /// A sample as tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +58,41 @@ impl Codec {
         let truncated = tokens.len() > max_length;
         tokens.truncate(max_length);
         let prompt = prompt.len().min(tokens.len());
-        Ok(Encoded { example: Example { tokens, prompt }, truncated, merged })
+        let trained = Vec::new();
+        Ok(Encoded { example: Example { tokens, prompt, trained }, truncated, merged })
+    }
+
+    /// The same, with all answers of a conversation trained on, not the last one alone.
+    ///
+    /// # Errors
+    /// When the template does not show where earlier answers begin and end.
+    pub fn encode_all_answers(&self, sample: &Sample, max_length: usize) -> Result<Encoded> {
+        let mut encoded = self.encode(sample, max_length)?;
+        let (Template::Chat(chat), Ask::Messages(turns)) = (&self.template, &sample.ask) else {
+            return Ok(encoded);
+        };
+        if !turns.iter().any(|turn| turn.role == Role::Assistant) {
+            return Ok(encoded);
+        }
+        let (whole, answers) = chat.answers(sample)?;
+        let Encoded { example, merged, .. } = &mut encoded;
+        let all = self.known(tokenize::ids(&self.tokenizer, &whole)?)?;
+        for answer in answers {
+            let mut border = |at: usize| -> Result<usize> {
+                let before = self.known(tokenize::ids(&self.tokenizer, &whole[..at])?)?;
+                *merged |= !all.starts_with(&before);
+                Ok(before.len().min(example.tokens.len()))
+            };
+            let (start, end) = (border(answer.start)?, border(answer.end)?);
+            if start < end {
+                example.trained.push(start..end);
+            }
+        }
+        if example.trained.is_empty() {
+            // Nothing of an answer is left after the cut.
+            example.prompt = example.tokens.len();
+        }
+        Ok(encoded)
     }
 
     /// The tokens of the formatted prompt, after which the model writes its answer.

@@ -7,6 +7,7 @@
 //! [`charge`]: super::charge
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -101,12 +102,14 @@ impl Compiled {
         environment.add_filter("tojson", python::tojson);
         environment.add_function(charge::FUNCTION, charge::charge);
         environment.add_function("strftime_now", python::strftime_now);
+        let [open, close] = MARKS;
+        environment.add_filter(MARKED, move |text: &str| format!("{open}{text}{close}"));
         environment.add_function("raise_exception", |message: String| -> Result<String, Error> {
             Err(Error::new(ErrorKind::InvalidOperation, message))
         });
         // Jinja reads every line break as a line feed.
         let source = source.replace("\r\n", "\n").replace('\r', "\n");
-        let source = without_generation(&source);
+        let source = with_marks(&source);
         let syntax = environment.syntax().clone();
         chains(&source, syntax)?;
         let program = Program::try_new(source, |source| {
@@ -134,11 +137,16 @@ impl Compiled {
         unknown
     }
 
-    /// Renders the template with `context`, which has a conversation of `given` bytes.
+    /// Renders the template with `context`, which has a conversation of `given` bytes; also returns the
+    /// places of the answers in bytes, where the template marks them with `{% generation %}`.
     ///
     /// # Errors
     /// The error of the template, or the limit that it exceeds.
-    pub(super) fn render(&self, context: Value, given: usize) -> Result<String, String> {
+    pub(super) fn render(
+        &self,
+        context: Value,
+        given: usize,
+    ) -> Result<(String, Vec<Range<usize>>), String> {
         let mut environment = self.environment.clone();
         environment.set_fuel(Some(FUEL + given as u64));
         let (most, written) = (BESIDE + given.saturating_mul(TIMES), AtomicUsize::new(0));
@@ -148,7 +156,30 @@ impl Compiled {
         let mut output = make_string_output(&mut text);
         eval(&environment, instructions, context, blocks, &mut output, none)
             .map_err(|error| said(&error))?;
-        Ok(text)
+        without_marks(&text)
+    }
+}
+
+/// The text without marks, and what stood between them.
+fn without_marks(marked: &str) -> Result<(String, Vec<Range<usize>>), String> {
+    let [open, close] = MARKS;
+    let (mut text, mut answers) = (String::with_capacity(marked.len()), Vec::new());
+    let mut left = marked;
+    while let Some((before, rest)) = left.split_once(open) {
+        let Some((answer, after)) = rest.split_once(close).filter(|(it, _)| !it.contains(open))
+        else {
+            return Err("marks answers within answers".to_owned());
+        };
+        text.push_str(before);
+        let start = text.len();
+        text.push_str(answer);
+        answers.push(start..text.len());
+        left = after;
+    }
+    text.push_str(left);
+    match text.contains(close) {
+        true => Err("writes the end of an answer that did not begin".to_owned()),
+        false => Ok((text, answers)),
     }
 }
 
@@ -198,8 +229,15 @@ fn chains(source: &str, syntax: SyntaxConfig) -> Result<(), String> {
     Ok(())
 }
 
-/// Replaces `{% generation %}`, which marks the model's answer for loss masks that are not used here.
-fn without_generation(source: &str) -> String {
+/// What is written around the model's answers, where a template marks them. Texts with these are refused.
+const MARKS: [&str; 2] = ["\u{10f0f0}", "\u{10f0f1}"];
+
+/// The filter that writes them.
+const MARKED: &str = "vxf_generated";
+
+/// Replaces `{% generation %}`, which marks the model's answers, by a filter. Both are blocks, so that white
+/// space around them is treated alike.
+fn with_marks(source: &str) -> String {
     let mut text = String::with_capacity(source.len());
     let mut left = source;
     while let Some(start) = left.find("{%") {
@@ -209,8 +247,10 @@ fn without_generation(source: &str) -> String {
         let (tag, after) = tag.split_at(end);
         let inside = tag.trim_start_matches("{%").trim_end_matches("%}");
         match inside.trim_matches(|c: char| "-+".contains(c) || c.is_whitespace()) {
-            "generation" => text.push_str(&tag.replace("generation", "if true")),
-            "endgeneration" => text.push_str(&tag.replace("endgeneration", "endif")),
+            "generation" => {
+                text.push_str(&tag.replace("generation", &format!("filter {MARKED}")));
+            }
+            "endgeneration" => text.push_str(&tag.replace("endgeneration", "endfilter")),
             _ => text.push_str(tag),
         }
         left = after;
@@ -239,7 +279,7 @@ mod tests {
 
     fn render(source: &str) -> Result<String, String> {
         let turn = context! { role => "user", content => "Straße <b>" };
-        Compiled::new(source)?.render(context! { messages => vec![turn] }, 12)
+        Ok(Compiled::new(source)?.render(context! { messages => vec![turn] }, 12)?.0)
     }
 
     #[test]

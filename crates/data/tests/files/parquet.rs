@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use parquet::basic::{Compression, Encoding, GzipLevel, ZstdLevel};
+use parquet::basic::{BrotliLevel, Compression, Encoding, GzipLevel, ZstdLevel};
 use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DataType, DoubleType, Int64Type};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
@@ -123,6 +123,7 @@ pub(crate) fn every_kind() -> Vec<(&'static str, WriterProperties)> {
         ("snappy", packed(Compression::SNAPPY)),
         ("gzip", packed(gzip)),
         ("zstd", packed(Compression::ZSTD(ZstdLevel::default()))),
+        ("brotli", packed(Compression::BROTLI(BrotliLevel::default()))),
         ("lz4", packed(Compression::LZ4_RAW)),
         (
             "second version",

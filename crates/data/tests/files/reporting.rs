@@ -7,7 +7,7 @@ use vxf_data::{Ask, DataReport, Lengths, Sample, SetReport};
 use crate::common::{assert_says, directory, lines, read, read_as, row, sample, source};
 
 fn example(tokens: usize, prompt: usize) -> Example {
-    Example { tokens: vec![1; tokens], prompt }
+    Example { tokens: vec![1; tokens], prompt, ..Example::default() }
 }
 
 fn samples(numbers: impl IntoIterator<Item = usize>) -> Vec<Sample> {
@@ -90,6 +90,31 @@ fn sets_are_counted_and_compared() {
     );
     let json = serde_json::to_string(&report).expect("json");
     assert_eq!(serde_json::from_str::<DataReport>(&json).expect("a report"), report);
+}
+
+/// A defence that has seen part of the attack is told, whatever the order of the sets.
+#[test]
+fn defences_that_have_seen_the_attack_are_told() {
+    let (defence, attack) = (samples([1, 2, 3]), samples([3, 1, 4, 5]));
+    let sets = vec![
+        (SetReport::of("simulated", &defence, None), &defence[..]),
+        (SetReport::of("harmful", &attack, None), &attack[..]),
+    ];
+    for sets in [sets.clone(), sets.into_iter().rev().collect()] {
+        let report = DataReport::of(sets);
+        let told = report.seen_attack().expect("two are shared");
+        assert_says(
+            &told,
+            &["2 of the 4 questions of harmful also occur in simulated (3 samples)"],
+        );
+        assert_eq!(report.warnings, [told]);
+    }
+    let other = samples([7]);
+    let sets = vec![
+        (SetReport::of("simulated", &other, None), &other[..]),
+        (SetReport::of("harmful", &attack, None), &attack[..]),
+    ];
+    assert_eq!(DataReport::of(sets).seen_attack(), None);
 }
 
 #[test]

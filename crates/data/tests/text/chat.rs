@@ -9,22 +9,22 @@ use vxf_data::{Ask, Codec, Message, Role, Sample};
 use crate::models::{FIRST_SPECIAL, Model, llama2, llama2_config, llama3, qwen};
 
 /// Llama 2: the system text is inside the user's first turn; every turn of the user has a start token.
-const LLAMA2: &str = "{% if messages[0]['role'] == 'system' %}{% set turns = messages[1:] %}{% set system = messages[0]['content'] %}{% else %}{% set turns = messages %}{% set system = false %}{% endif %}{% for turn in turns %}{% if (turn['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('roles must alternate') }}{% endif %}{% if loop.index0 == 0 and system != false %}{% set content = '<<SYS>>\\n' + system + '\\n<</SYS>>\\n\\n' + turn['content'] %}{% else %}{% set content = turn['content'] %}{% endif %}{% if turn['role'] == 'user' %}{{ bos_token + '[INST] ' + content.strip() + ' [/INST]' }}{% else %}{{ ' ' + content.strip() + ' ' + eos_token }}{% endif %}{% endfor %}";
+pub(crate) const LLAMA2: &str = "{% if messages[0]['role'] == 'system' %}{% set turns = messages[1:] %}{% set system = messages[0]['content'] %}{% else %}{% set turns = messages %}{% set system = false %}{% endif %}{% for turn in turns %}{% if (turn['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('roles must alternate') }}{% endif %}{% if loop.index0 == 0 and system != false %}{% set content = '<<SYS>>\\n' + system + '\\n<</SYS>>\\n\\n' + turn['content'] %}{% else %}{% set content = turn['content'] %}{% endif %}{% if turn['role'] == 'user' %}{{ bos_token + '[INST] ' + content.strip() + ' [/INST]' }}{% else %}{{ ' ' + content.strip() + ' ' + eos_token }}{% endif %}{% endfor %}";
 /// Llama 3: headers, and the date.
 const LLAMA3: &str = "{{- bos_token }}\n{%- if strftime_now is defined %}\n    {%- set date = strftime_now('%d %b %Y') %}\n{%- else %}\n    {%- set date = 'never' %}\n{%- endif %}\n{%- if messages[0]['role'] == 'system' %}\n    {%- set system = messages[0]['content']|trim %}\n    {%- set messages = messages[1:] %}\n{%- else %}\n    {%- set system = '' %}\n{%- endif %}\n{{- 'system\\nToday: ' + date + '\\n' + system + '<|eot_id|>' }}\n{%- if tools is not none %}\n    {{- 'tools' }}\n{%- endif %}\n{%- for message in messages %}\n    {{- message['role'] + '\\n' + message['content'] | trim + '<|eot_id|>' }}\n{%- endfor %}\n{%- if add_generation_prompt %}\n    {{- 'assistant\\n' }}\n{%- endif %}\n";
 /// Qwen: ChatML with a default system turn.
-const CHATML: &str = "{%- if messages[0].role != 'system' %}\n    {{- '<|im_start|>system\\nBe kind.<|im_end|>\\n' }}\n{%- endif %}\n{%- for message in messages %}\n    {{- '<|im_start|>' + message.role + '\\n' }}\n    {%- if message.role == 'assistant' %}\n        {%- generation %}{{- message.content + '<|im_end|>' }}{%- endgeneration %}\n    {%- else %}\n        {{- message.content + '<|im_end|>' }}\n    {%- endif %}\n    {{- '\\n' }}\n{%- endfor %}\n{%- if add_generation_prompt %}\n    {{- '<|im_start|>assistant\\n' }}\n{%- endif %}\n";
+pub(crate) const CHATML: &str = "{%- if messages[0].role != 'system' %}\n    {{- '<|im_start|>system\\nBe kind.<|im_end|>\\n' }}\n{%- endif %}\n{%- for message in messages %}\n    {{- '<|im_start|>' + message.role + '\\n' }}\n    {%- if message.role == 'assistant' %}\n        {%- generation %}{{- message.content + '<|im_end|>' }}{%- endgeneration %}\n    {%- else %}\n        {{- message.content + '<|im_end|>' }}\n    {%- endif %}\n    {{- '\\n' }}\n{%- endfor %}\n{%- if add_generation_prompt %}\n    {{- '<|im_start|>assistant\\n' }}\n{%- endif %}\n";
 /// Mistral: no system turn.
 const MISTRAL: &str = "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}{{ '[INST] ' + message['content'] + ' [/INST]' }}{% elif message['role'] == 'assistant' %}{{ message['content'] + eos_token}}{% else %}{{ raise_exception('Only user and assistant roles are supported!') }}{% endif %}{% endfor %}";
 /// Vicuna: roles as plain words, no start token.
-const VICUNA: &str = "{%- set ns = namespace(system='A chat.') -%}\n{%- for message in messages -%}\n  {%- if message.role == 'system' -%}\n    {%- set ns.system = message.content -%}\n  {%- endif -%}\n{%- endfor -%}\n{{- ns.system -}}\n{%- for message in messages if message.role != 'system' -%}\n  {{- ' ' + {'user': 'USER', 'assistant': 'ASSISTANT'}[message.role] + ': ' + message.content|trim -}}\n  {%- if message.role == 'assistant' -%}{{- eos_token -}}{%- endif -%}\n{%- endfor -%}\n{%- if add_generation_prompt -%}{{- ' ASSISTANT:' -}}{%- endif -%}\n";
+pub(crate) const VICUNA: &str = "{%- set ns = namespace(system='A chat.') -%}\n{%- for message in messages -%}\n  {%- if message.role == 'system' -%}\n    {%- set ns.system = message.content -%}\n  {%- endif -%}\n{%- endfor -%}\n{{- ns.system -}}\n{%- for message in messages if message.role != 'system' -%}\n  {{- ' ' + {'user': 'USER', 'assistant': 'ASSISTANT'}[message.role] + ': ' + message.content|trim -}}\n  {%- if message.role == 'assistant' -%}{{- eos_token -}}{%- endif -%}\n{%- endfor -%}\n{%- if add_generation_prompt -%}{{- ' ASSISTANT:' -}}{%- endif -%}\n";
 
-fn with(model: Model, template: &str) -> Model {
+pub(crate) fn with(model: Model, template: &str) -> Model {
     model.write("chat_template.jinja", &json!(template));
     model
 }
 
-fn turn(role: Role, content: &str) -> Message {
+pub(crate) fn turn(role: Role, content: &str) -> Message {
     Message { role, content: content.into() }
 }
 

@@ -1,5 +1,6 @@
 //! Model directories in the style of real ones: tokenizers, templates and end tokens.
 
+mod answers;
 mod chat;
 mod models;
 mod samples;

@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use candle_core::{DType, Tensor};
 use serde_json::{Value, json};
 
-use super::Format;
 use super::names;
 use super::shard::{Info, Shard, is_weight};
+use super::{Format, bitsandbytes};
 use crate::family::{self, Outline};
 use vxf_core::{Error, Result};
+use vxf_tensor::Quantized;
 
 /// The name of the output projection in all families.
 pub(super) const HEAD: &str = "lm_head.weight";
@@ -44,6 +45,7 @@ impl Base {
         let origin = origin.to_owned();
         let repeated = BTreeSet::new();
         let mut base = Self { origin, config, format, files, remarks, shards, places, repeated };
+        base.enter_stored_in_few_bits();
         base.enter_classifier();
         base.settle_tie();
         base
@@ -51,6 +53,25 @@ impl Base {
 
     pub(super) fn in_memory(name: &str, config: Value, shard: Shard) -> Self {
         Self::new(name, config, Format::Memory, Vec::new(), vec![shard])
+    }
+
+    /// Takes the quantisation out of the configuration if the files are read with it.
+    fn enter_stored_in_few_bits(&mut self) {
+        let few = |name: &String| {
+            let own = self.find(name).map(|(shard, stored)| bitsandbytes::info(shard, &stored));
+            name.ends_with(".weight") && own.flatten().is_some()
+        };
+        if !bitsandbytes::is_named(&self.config) || !self.places.keys().any(few) {
+            return;
+        }
+        self.remarks.push(
+            "the weights are stored by bitsandbytes in few bits; `model.quantize` keeps them so (\"nf4\" or \
+             \"int8\", as they are), otherwise they are held as tensors"
+                .to_owned(),
+        );
+        if let Some(config) = self.config.as_object_mut() {
+            config.remove("quantization_config");
+        }
     }
 
     /// Records in the configuration that this is a classifier, if only the tensors show it.
@@ -110,7 +131,7 @@ impl Base {
     /// Dtype and shape of the tensor called `name`.
     pub(super) fn info(&self, name: &str) -> Option<Info> {
         let (shard, stored) = self.find(name)?;
-        shard.info(&stored)
+        bitsandbytes::info(shard, &stored).or_else(|| shard.info(&stored))
     }
 
     /// The tensors of the files that a model of this outline does not use, sorted.
@@ -124,6 +145,7 @@ impl Base {
             !used.contains(name.as_str())
                 && !self.repeated.contains(*name)
                 && !names::is_derived(name)
+                && !bitsandbytes::weight_of(name).is_some_and(|it| used.contains(it.as_str()))
         });
         let mut unused: Vec<_> = unused.map(|(_, (_, stored))| stored.clone()).collect();
         unused.sort_unstable();
@@ -156,10 +178,23 @@ impl Base {
     /// # Errors
     /// When it is missing or cannot be read.
     pub(super) fn read(&self, name: &str) -> Result<Tensor> {
+        // Unrounded, so that it is the same model as tensors and as codes.
+        if let Some(matrix) = self.quantized(name)? {
+            return Ok(matrix.dense(DType::F32)?);
+        }
         let Some((shard, stored)) = self.find(name) else { return Err(self.missing(name)) };
         shard
             .read(&stored)
             .map_err(|error| self.error(format!("tensor `{stored}` cannot be read: {error}")))
+    }
+
+    /// The matrix called `name`, if it is stored in few bits.
+    ///
+    /// # Errors
+    /// When its parts do not fit each other.
+    pub(super) fn quantized(&self, name: &str) -> Result<Option<Quantized>> {
+        let Some((shard, stored)) = self.find(name) else { return Ok(None) };
+        bitsandbytes::read(shard, &stored).map_err(|problem| self.error(problem))
     }
 
     /// The dtype that most of the weights are stored in; f32 if there are none.

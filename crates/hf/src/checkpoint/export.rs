@@ -32,6 +32,13 @@ fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
 
 /// Writes `checkpoint` into the directory `target`, which must be new or empty.
 pub(super) fn export(checkpoint: &Checkpoint, target: &Path, max_shard_bytes: u64) -> Result<()> {
+    if checkpoint.scheme().is_some() {
+        return Err(checkpoint.unsupported(
+            "was trained on quantised matrices (`model.quantize`): merged into the stored ones it would be \
+             another model. Export the adapter (`vxf export RUN --adapter`) and load the base quantised"
+                .to_owned(),
+        ));
+    }
     let mut entries = Vec::new();
     for (name, shape) in checkpoint.outline()?.tensors {
         checkpoint.check(&name, &shape)?;

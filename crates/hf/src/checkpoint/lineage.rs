@@ -16,6 +16,10 @@ impl Lineage for Checkpoint {
                            `model.layers.0.self_attn.q_proj`";
             self.error(format!("`{name}`: the model {problem}"))
         })?;
-        self.tensor(&name, &shape, trained_in(self.storage_dtype()), &Device::Cpu)
+        let dtype = trained_in(self.storage_dtype());
+        match self.matrix(&name)? {
+            Some(matrix) => Ok(matrix.dense(dtype)?),
+            None => self.tensor(&name, &shape, dtype, &Device::Cpu),
+        }
     }
 }

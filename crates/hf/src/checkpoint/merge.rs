@@ -97,10 +97,17 @@ impl Change {
         }
     }
 
+    /// The low-rank update of `module`, if there is one.
+    pub(super) fn update(&self, module: &str) -> Option<&Update> {
+        match self {
+            Self::Replaced(_) => None,
+            Self::Adapted(updates) => updates.get(module),
+        }
+    }
+
     /// The tensor called `name` after this change, in its own dtype.
     pub(super) fn apply(&self, name: &str, tensor: Tensor) -> Result<Tensor> {
-        let Self::Adapted(updates) = self else { return Ok(tensor) };
-        match name.strip_suffix(".weight").and_then(|module| updates.get(module)) {
+        match name.strip_suffix(".weight").and_then(|module| self.update(module)) {
             Some(update) => update.merge(&tensor),
             None => Ok(tensor),
         }

@@ -92,6 +92,14 @@ impl Shard {
         Some(Info { dtype: view.dtype().try_into().ok(), shape: view.shape().to_vec() })
     }
 
+    /// The bytes of the tensor called `name`, in safetensors files alone.
+    pub(crate) fn bytes(&self, name: &str) -> Option<Vec<u8>> {
+        match self {
+            Self::Mapped(tensors) => Some(tensors.get(name).ok()?.data().to_vec()),
+            _ => None,
+        }
+    }
+
     /// Whether the tensor called `name` equals the tensor `other_name` of `other`, byte for byte.
     /// Tensors that cannot be read count as different.
     pub(crate) fn same(&self, name: &str, other: &Self, other_name: &str) -> bool {

@@ -23,10 +23,11 @@ pub(super) fn of(file: &Path) -> Result<Value, String> {
     let architecture = architecture(&metadata)?;
     let model_type = match architecture {
         "llama" | "qwen2" | "qwen3" => architecture,
+        "gemma2" => "gemma2",
         "gemma3" => "gemma3_text",
         other => {
             return Err(format!(
-                "has the architecture {other}; supported are llama, qwen2, qwen3 and gemma3"
+                "has the architecture {other}; supported are llama, qwen2, qwen3, gemma2 and gemma3"
             ));
         }
     };
@@ -67,6 +68,20 @@ pub(super) fn of(file: &Path) -> Result<Value, String> {
         let biases = |part: &str| tensors.contains_key(&format!("blk.0.{part}.bias"));
         config["attention_bias"] = json!(biases("attn_q"));
         config["mlp_bias"] = json!(biases("ffn_up"));
+    }
+    if architecture.starts_with("gemma") {
+        // llama.cpp knows by the number of layers that the largest models scale scores by the width that
+        // heads would have, and all others by the width that they have.
+        let layers = config["num_hidden_layers"].as_u64();
+        let number = |key: &str| config[key].as_f64().unwrap_or_default();
+        config["query_pre_attn_scalar"] = match (architecture, layers) {
+            ("gemma2", Some(46)) | ("gemma3", Some(62)) => {
+                json!(number("hidden_size") / number("num_attention_heads"))
+            }
+            _ => config["head_dim"].clone(),
+        };
+        config["attn_logit_softcapping"] = json!(entry("attn_logit_softcapping"));
+        config["final_logit_softcapping"] = json!(entry("final_logit_softcapping"));
     }
     if model_type == "gemma3_text" {
         config["rope_parameters"] = json!({

@@ -6,10 +6,10 @@ use candle_core::{CudaDevice, CudaStorage, Result, Shape, Tensor, bail};
 use vxf_cuda::{Attention as Sizes, Operand, attention_back, counts, tensor, with};
 
 use super::{Kernel, apply_three};
-use crate::ops::AttentionDims;
+use crate::ops::{AttentionDims, Limits};
 
 /// See [`crate::ops::attention`], which has checked the operands. `None` if a head is too wide for
-/// the kernels, or a query sees no key.
+/// the kernels, scores have a soft cap, or a query sees no key.
 pub(crate) fn attention(
     [q, k, v]: [&Tensor; 3],
     dims: AttentionDims,
@@ -17,11 +17,12 @@ pub(crate) fn attention(
     pitch: Option<usize>,
 ) -> Result<Option<Tensor>> {
     let blind = |&length: &usize| (0..dims.len).any(|t| dims.visible(t, length).is_none());
-    if dims.d > vxf_cuda::WIDEST || dims.window().is_some() && lengths.iter().any(blind) {
+    let Limits { window, cap } = dims.limits();
+    if dims.d > vxf_cuda::WIDEST || cap.is_some() || window.is_some() && lengths.iter().any(blind) {
         return Ok(None);
     }
     let AttentionDims { batch, heads, kv_heads, len, keys, d, .. } = dims;
-    let (window, scale) = (dims.window(), dims.scale());
+    let scale = dims.scale();
     let op = Attention {
         sizes: Sizes { batch, heads, kv_heads, len, keys, d, window, scale },
         pitch: pitch.unwrap_or(keys * d),

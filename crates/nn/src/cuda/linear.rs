@@ -4,15 +4,14 @@ use candle_core::{CudaStorage, Result, Shape, Tensor};
 use vxf_cuda::{Operand, Side, product, with};
 
 use super::{Kernel, apply_one, apply_two, if_tracked};
-use crate::ops::Sizes;
+use crate::ops::{Matrix, Sizes, Weight};
 
 /// See [`crate::ops::linear`], which has checked the operands.
-pub(crate) fn linear(x: &Tensor, w: &Tensor, sizes: Sizes, shape: Shape) -> Result<Tensor> {
+pub(crate) fn linear(x: &Tensor, w: Weight<'_>, sizes: Sizes, shape: Shape) -> Result<Tensor> {
     let layer = Linear { sizes, shape };
-    if w.track_op() {
-        apply_two([x, w], layer)
-    } else {
-        apply_one(x, FrozenLinear { layer, w: w.detach().contiguous()? })
+    match w {
+        Weight::Dense(w) if w.track_op() => apply_two([x, w], layer),
+        frozen => apply_one(x, FrozenLinear { layer, w: frozen.held()? }),
     }
 }
 
@@ -35,7 +34,7 @@ struct Linear {
 
 struct FrozenLinear {
     layer: Linear,
-    w: Tensor,
+    w: Matrix,
 }
 
 impl Kernel<2> for Linear {
@@ -66,12 +65,16 @@ impl Kernel<1> for FrozenLinear {
     const NAME: &'static str = "cuda-frozen-linear";
 
     fn forward(&self, [x]: [Operand<'_>; 1]) -> Result<(CudaStorage, Shape)> {
-        let y = with([&self.w], |[w]| forward(x, w, self.layer.sizes))?;
+        let w = self.w.dense(x.dtype())?;
+        let y = with([&w], |[w]| forward(x, w, self.layer.sizes))?;
         Ok((y, self.layer.shape.clone()))
     }
 
     fn backward(&self, [x]: [&Tensor; 1], _: &Tensor, dy: &Tensor) -> Result<[Option<Tensor>; 1]> {
         let sizes = self.layer.sizes;
-        Ok([if_tracked(x, || with([dy, &self.w], |[dy, w]| back_x(dy, w, sizes)))?])
+        Ok([if_tracked(x, || {
+            let w = self.w.dense(dy.dtype())?;
+            with([dy, &w], |[dy, w]| back_x(dy, w, sizes))
+        })?])
     }
 }

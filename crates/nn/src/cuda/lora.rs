@@ -6,19 +6,19 @@ use candle_core::{CudaStorage, DType, Result, Shape, Tensor, bail};
 use vxf_cuda::{Operand, Side, add_masked, product, product_into, tensor, with};
 
 use super::{Kernel, apply_one, apply_three, if_tracked, in_type, linear};
-use crate::ops::Sizes;
+use crate::ops::{Matrix, Sizes, Weight};
 
 /// See [`crate::ops::lora_linear`], which has checked the operands.
 pub(crate) fn lora_linear(
     x: &Tensor,
-    w: &Tensor,
+    w: Weight<'_>,
     [a, b]: [&Tensor; 2],
     scale: f64,
     mask: Option<&Tensor>,
     (sizes, shape): (Sizes, Shape),
 ) -> Result<Tensor> {
     let adapted = Adapted {
-        w: w.detach().contiguous()?,
+        w: w.held()?,
         a: in_type(a, x.dtype())?,
         b: in_type(b, x.dtype())?,
         mask: mask.map(|mask| mask.detach().contiguous()).transpose()?,
@@ -36,7 +36,7 @@ pub(crate) fn lora_linear(
 
 /// The layer. The adapter may be frozen.
 struct Adapted {
-    w: Tensor,
+    w: Matrix,
     /// The adapter's weights in the type of the activations.
     a: Tensor,
     b: Tensor,
@@ -53,7 +53,8 @@ impl Adapted {
     fn forward(&self, x: Operand<'_>) -> Result<(CudaStorage, Shape)> {
         let Sizes { rows, inner, out } = self.sizes;
         let (rank, scale, dtype) = (self.rank, self.scale, x.dtype());
-        let y = with([&self.w, &self.a, &self.b], |[w, a, b]| {
+        let w = self.w.dense(dtype)?;
+        let y = with([&w, &self.a, &self.b], |[w, a, b]| {
             let y = linear::forward(x, w, self.sizes)?;
             let a = Side::new(a, rank, inner).t();
             let u = match &self.mask {
@@ -81,7 +82,7 @@ impl Adapted {
         let Sizes { rows, out, .. } = self.sizes;
         let du = with([dy, &self.b], |[dy, b]| {
             let (dy, b) = (Side::new(dy, rows, out), Side::new(b, out, self.rank));
-            product(dy, b, self.scale, self.w.dtype())
+            product(dy, b, self.scale, self.b.dtype())
         })?;
         Ok(tensor(du, (rows, self.rank)))
     }
@@ -89,7 +90,8 @@ impl Adapted {
     /// The gradient of `x`: `dy w + (du a) * mask`.
     fn back_x(&self, dy: &Tensor, du: &Tensor) -> Result<CudaStorage> {
         let Sizes { rows, inner, .. } = self.sizes;
-        with([dy, &self.w, du, &self.a], |[dy, w, du, a]| {
+        let w = self.w.dense(dy.dtype())?;
+        with([dy, &w, du, &self.a], |[dy, w, du, a]| {
             let dx = linear::back_x(dy, w, self.sizes)?;
             let sum = Operand::whole(&dx, rows * inner);
             let (du, a) = (Side::new(du, rows, self.rank), Side::new(a, self.rank, inner));

@@ -1,14 +1,17 @@
 //! The element types of the CPU kernels.
 
+use std::cell::RefCell;
 use std::ops::Neg;
 
 use candle_core::WithDType;
+use vxf_tensor::quantized::Number;
 
 use super::exp::exp_f32;
 use super::transpose::{self, Square};
+use crate::ops::Buffer;
 
 /// A CPU floating-point type with the few functions that the kernels need.
-pub(crate) trait Real: WithDType + Neg<Output = Self> {
+pub(crate) trait Real: WithDType + Neg<Output = Self> + Number {
     /// Zero.
     const ZERO: Self;
     /// One.
@@ -26,6 +29,10 @@ pub(crate) trait Real: WithDType + Neg<Output = Self> {
     fn fast_exp(self) -> Self;
     /// The square root.
     fn root(self) -> Self;
+    /// The hyperbolic tangent.
+    fn tanh(self) -> Self;
+    /// The buffer of this thread for dequantised weights.
+    fn buffer() -> Buffer<Self>;
     /// `self + a b`, rounded once.
     ///
     /// One instruction where the caller is [`vectorised`](vxf_tensor::vectorised) and the processor
@@ -73,6 +80,16 @@ impl Real for f32 {
     }
 
     #[inline(always)]
+    fn tanh(self) -> Self {
+        self.tanh()
+    }
+
+    fn buffer() -> Buffer<Self> {
+        thread_local!(static BUFFER: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) });
+        &BUFFER
+    }
+
+    #[inline(always)]
     fn plus_product(self, a: Self, b: Self) -> Self {
         a.mul_add(b, self)
     }
@@ -111,6 +128,16 @@ impl Real for f64 {
     #[inline(always)]
     fn root(self) -> Self {
         self.sqrt()
+    }
+
+    #[inline(always)]
+    fn tanh(self) -> Self {
+        self.tanh()
+    }
+
+    fn buffer() -> Buffer<Self> {
+        thread_local!(static BUFFER: RefCell<Vec<f64>> = const { RefCell::new(Vec::new()) });
+        &BUFFER
     }
 
     #[inline(always)]

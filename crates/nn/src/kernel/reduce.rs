@@ -105,6 +105,21 @@ pub(crate) fn exponentiate<T: Real>(scores: &mut [T]) -> T {
     sum(scores)
 }
 
+/// Squeezes scores softly into `-cap..cap`: `s` becomes `cap tanh(s / cap)`; `slopes` gets the derivative
+/// at each, if given.
+pub(crate) fn soften<T: Real>(scores: &mut [T], cap: T, slopes: Option<&mut [T]>) {
+    let part = |score: T| (score / cap).tanh();
+    match slopes {
+        None => scores.iter_mut().for_each(|score| *score = cap * part(*score)),
+        Some(slopes) => {
+            for (score, slope) in scores.iter_mut().zip(slopes) {
+                let part = part(*score);
+                (*score, *slope) = (cap * part, T::ONE - part * part);
+            }
+        }
+    }
+}
+
 /// The vector form of [`exponentiate`].
 #[inline(always)]
 fn relative<T: Real>(scores: &mut [T; LANES], top: T) {

@@ -84,8 +84,17 @@ pub(crate) fn fill<T: Real, const L: usize>(
             continue;
         }
         let w = [w.row(first), w.row(first + 1), w.row(first + 2), w.row(first + 3)];
-        let mut pairs = x[..rows * inner].chunks_exact(2 * inner);
         let mut row = 0;
+        // Sixteen sums and eight operands need the 32 registers that come with the widest vectors.
+        while L == 16 && row + ABREAST <= rows {
+            let x = &x[row * inner..][..ABREAST * inner];
+            let found = sixteen::<T, L>(x, w);
+            for (column, ys) in found.into_iter().enumerate() {
+                columns[column * rows + row..][..ABREAST].copy_from_slice(&ys);
+            }
+            row += ABREAST;
+        }
+        let mut pairs = x[row * inner..rows * inner].chunks_exact(2 * inner);
         for pair in pairs.by_ref() {
             let [first, second] = eight::<T, L>(pair.split_at(inner), w);
             for (column, (first, second)) in first.into_iter().zip(second).enumerate() {
@@ -171,6 +180,41 @@ fn four<T: Real, const L: usize>(x: &[T], w: [&[T]; ABREAST]) -> [T; ABREAST] {
         sb.finish(x_rest, b_rest),
         sc.finish(x_rest, c_rest),
         sd.finish(x_rest, d_rest),
+    ]
+}
+
+/// Dot products of four dense rows with four, those of each row of `w` together.
+#[inline(always)]
+fn sixteen<T: Real, const L: usize>(x: &[T], w: [&[T]; ABREAST]) -> [[T; ABREAST]; ABREAST] {
+    let inner = x.len() / ABREAST;
+    let ((p, q), (r, s)) = {
+        let (front, back) = x.split_at(2 * inner);
+        (front.split_at(inner), back.split_at(inner))
+    };
+    let [(p, p_rest), (q, q_rest), (r, r_rest), (s, s_rest)] =
+        [p, q, r, s].map(<[T]>::as_chunks::<L>);
+    let [(a, a_rest), (b, b_rest), (c, c_rest), (d, d_rest)] = w.map(<[T]>::as_chunks::<L>);
+    let [mut pa, mut pb, mut pc, mut pd] = [Sums::<T, L>::ZERO; ABREAST];
+    let [mut qa, mut qb, mut qc, mut qd] = [Sums::<T, L>::ZERO; ABREAST];
+    let [mut ra, mut rb, mut rc, mut rd] = [Sums::<T, L>::ZERO; ABREAST];
+    let [mut sa, mut sb, mut sc, mut sd] = [Sums::<T, L>::ZERO; ABREAST];
+    let rows = p.iter().zip(q).zip(r.iter().zip(s));
+    let matrix = a.iter().zip(b).zip(c.iter().zip(d));
+    for (((p, q), (r, s)), ((a, b), (c, d))) in rows.zip(matrix) {
+        (pa, pb, pc, pd) = (pa.plus(p, a), pb.plus(p, b), pc.plus(p, c), pd.plus(p, d));
+        (qa, qb, qc, qd) = (qa.plus(q, a), qb.plus(q, b), qc.plus(q, c), qd.plus(q, d));
+        (ra, rb, rc, rd) = (ra.plus(r, a), rb.plus(r, b), rc.plus(r, c), rd.plus(r, d));
+        (sa, sb, sc, sd) = (sa.plus(s, a), sb.plus(s, b), sc.plus(s, c), sd.plus(s, d));
+    }
+    let column = |sums: [Sums<T, L>; ABREAST], w: &[T]| {
+        let [p, q, r, s] = sums;
+        [p.finish(p_rest, w), q.finish(q_rest, w), r.finish(r_rest, w), s.finish(s_rest, w)]
+    };
+    [
+        column([pa, qa, ra, sa], a_rest),
+        column([pb, qb, rb, sb], b_rest),
+        column([pc, qc, rc, sc], c_rest),
+        column([pd, qd, rd, sd], d_rest),
     ]
 }
 

@@ -8,7 +8,7 @@ use vxf_tensor::autograd::{apply1, apply2};
 
 use super::{by_dtype, elements, flat, frozen, fused, gradient, output, rows_of, same_kind};
 use crate::compose;
-use crate::kernel::{Real, View, add_product, blocks2, exponentiate, largest, matmul};
+use crate::kernel::{Real, View, add_product, blocks2, exponentiate, largest, matmul, soften};
 
 /// Logits in memory at one time, within the bounds on rows.
 const LOGITS: usize = 1 << 23;
@@ -16,7 +16,7 @@ const LOGITS: usize = 1 << 23;
 /// Averages the cross-entropy of the logits `h w^T` over the labelled rows.
 ///
 /// `h` is `[.., H]`, `w` is `[V, H]`, `targets` has one class for each row of `h`, negative for an
-/// ignored row. The result is a scalar, `f64` if `h` is, else `f32`. Only the labelled rows are
+/// ignored row. `cap` is the soft cap of the logits, if there is one. The result is a scalar, `f64` if `h` is, else `f32`. Only the labelled rows are
 /// computed, a few at a time, so that the logits are never in memory as a whole. The gradients of
 /// `h` and `w` are computed together with the loss, each only if it is tracked.
 ///
@@ -24,18 +24,24 @@ const LOGITS: usize = 1 << 23;
 ///
 /// When the shapes, dtypes or devices do not match, a target is not below `V`, or every target is
 /// negative.
-pub fn linear_cross_entropy(h: &Tensor, w: &Tensor, targets: &[i64]) -> Result<Tensor> {
+pub fn linear_cross_entropy(
+    h: &Tensor,
+    w: &Tensor,
+    targets: &[i64],
+    cap: Option<f64>,
+) -> Result<Tensor> {
     let labelled = labelled_rows(h, w, targets)?;
     #[cfg(feature = "cuda")]
-    if crate::cuda::takes(h) {
+    if crate::cuda::takes(h) && cap.is_none() {
         return crate::cuda::linear_cross_entropy(h, w, &labelled);
     }
     if !fused(h) {
-        return compose::linear_cross_entropy(h, w, targets);
+        return compose::linear_cross_entropy(h, w, targets, cap);
     }
     let (h, w) = (h.contiguous()?, w.contiguous()?);
     let head = Head {
         labelled,
+        cap,
         h_shape: h.shape().clone(),
         w_shape: w.shape().clone(),
         need: [h.track_op(), w.track_op()],
@@ -84,6 +90,8 @@ pub(crate) fn labelled_rows(
 /// The operation with a trained weight; also the shared part of both forms.
 struct Head {
     labelled: Vec<(usize, usize)>,
+    /// The soft cap of the logits.
+    cap: Option<f64>,
     h_shape: Shape,
     w_shape: Shape,
     /// Whether the gradients of h and w are needed.
@@ -122,7 +130,11 @@ impl Head {
                 |first, logits, losses| {
                     let rows = logits.chunks_exact_mut(classes).zip(losses);
                     for ((logits, loss), &(_, class)) in rows.zip(&labelled[first..]) {
-                        *loss = row_loss(logits, class, (need_h || need_w).then_some(share));
+                        let share = (need_h || need_w).then_some(share);
+                        *loss = match self.cap {
+                            None => row_loss(logits, class, share),
+                            Some(cap) => capped_row_loss(logits, class, share, T::of(cap)),
+                        };
                     }
                 },
             );
@@ -173,6 +185,17 @@ fn row_loss<T: Real>(logits: &mut [T], class: usize, share: Option<f64>) -> f64 
         logits[class] -= T::of(share);
     }
     top.wide() - picked + sum.ln()
+}
+
+/// [`row_loss`] with a soft cap on the logits; the gradient is that of the logits before it.
+fn capped_row_loss<T: Real>(logits: &mut [T], class: usize, share: Option<f64>, cap: T) -> f64 {
+    let mut slopes = vec![T::ZERO; logits.len()];
+    soften(logits, cap, Some(&mut slopes));
+    let loss = row_loss(logits, class, share);
+    if share.is_some() {
+        logits.iter_mut().zip(&slopes).for_each(|(logit, slope)| *logit *= *slope);
+    }
+    loss
 }
 
 impl CustomOp2 for Head {

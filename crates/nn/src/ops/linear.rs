@@ -5,7 +5,8 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tenso
 use vxf_tensor::autograd::{apply1, apply2};
 
 use super::{
-    by_dtype, elements, flat, frozen, fused, gradient, output, rows_of, same_kind, with_last,
+    Matrix, Weight, by_dtype, elements, flat, frozen, fused, gradient, output, rows_of, same_kind,
+    with_last,
 };
 use crate::compose;
 use crate::kernel::{Real, View, multiplied};
@@ -13,13 +14,13 @@ use crate::kernel::{Real, View, multiplied};
 /// Applies a linear layer without bias: `x w^T`.
 ///
 /// `x` is `[.., in]`, `w` is `[out, in]`, the result `[.., out]`. An untracked `w` is captured, so
-/// that its gradient is not computed; likewise for `x`.
+/// that its gradient is not computed; likewise for `x`. A quantised `w` is frozen.
 ///
 /// # Errors
 ///
 /// When the shapes, dtypes or devices do not match.
-pub fn linear(x: &Tensor, w: &Tensor) -> Result<Tensor> {
-    of_which(x, w, Values::Read)
+pub fn linear<'a>(x: &Tensor, w: impl Into<Weight<'a>>) -> Result<Tensor> {
+    of_which(x, w.into(), Values::Read)
 }
 
 /// The same layer for its gradients alone: the fused kernels return zeros.
@@ -27,8 +28,8 @@ pub fn linear(x: &Tensor, w: &Tensor) -> Result<Tensor> {
 /// # Errors
 ///
 /// As [`linear`].
-pub fn linear_unread(x: &Tensor, w: &Tensor) -> Result<Tensor> {
-    of_which(x, w, Values::Unread)
+pub fn linear_unread<'a>(x: &Tensor, w: impl Into<Weight<'a>>) -> Result<Tensor> {
+    of_which(x, w.into(), Values::Unread)
 }
 
 /// Whether the output of a layer is used.
@@ -40,21 +41,22 @@ pub enum Values {
     Unread,
 }
 
-fn of_which(x: &Tensor, w: &Tensor, values: Values) -> Result<Tensor> {
+fn of_which(x: &Tensor, w: Weight<'_>, values: Values) -> Result<Tensor> {
     let sizes = Sizes::new("linear", x, w)?;
     let shape = with_last(x, sizes.out);
     #[cfg(feature = "cuda")]
     if crate::cuda::takes(x) {
         return crate::cuda::linear(x, w, sizes, shape);
     }
-    if !fused(x) {
-        return compose::linear(x, w);
-    }
-    let x = x.contiguous()?;
-    if w.track_op() {
-        apply2([&x, &w.contiguous()?], Linear { sizes, shape, values })
-    } else {
-        apply1(&x, FrozenLinear { w: frozen(w)?, sizes, shape, values })
+    match w {
+        Weight::Dense(w) if !fused(x) => compose::linear(x, w),
+        Weight::Dense(w) if w.track_op() => {
+            apply2([&x.contiguous()?, &w.contiguous()?], Linear { sizes, shape, values })
+        }
+        Weight::Quantized(w) if !fused(x) => compose::linear(x, &w.dense(x.dtype())?),
+        frozen => {
+            apply1(&x.contiguous()?, FrozenLinear { w: frozen.held()?, sizes, shape, values })
+        }
     }
 }
 
@@ -68,8 +70,16 @@ pub(crate) struct Sizes {
 
 impl Sizes {
     /// Checks `x` `[.., in]` against `w` `[out, in]`.
-    pub(super) fn new(op: &str, x: &Tensor, w: &Tensor) -> Result<Self> {
-        same_kind(op, &[x, w])?;
+    pub(super) fn new(op: &str, x: &Tensor, w: Weight<'_>) -> Result<Self> {
+        match w {
+            Weight::Dense(w) => same_kind(op, &[x, w])?,
+            Weight::Quantized(w) => {
+                same_kind(op, &[x])?;
+                if !w.device().same_device(x.device()) {
+                    bail!("{op}: operands on different devices");
+                }
+            }
+        }
         let (rows, inner) = rows_of(op, x)?;
         match *w.dims() {
             [out, w_inner] if w_inner == inner => Ok(Self { rows, inner, out }),
@@ -78,12 +88,20 @@ impl Sizes {
     }
 
     /// `x w^T`.
-    pub(super) fn forward<T: Real>(&self, x: &[T], w: &[T], values: Values) -> Vec<T> {
-        if values == Values::Unread {
-            return vec![T::ZERO; self.rows * self.out];
+    pub(super) fn forward<T: Real>(&self, x: &[T], w: &Matrix, values: Values) -> Result<Vec<T>> {
+        match values {
+            Values::Read => w.read(|w| self.product(x, w)),
+            Values::Unread => Ok(self.unread()),
         }
+    }
+
+    fn product<T: Real>(&self, x: &[T], w: &[T]) -> Vec<T> {
         let x = View::new(x, self.rows, self.inner);
         multiplied(T::ONE, x, View::new(w, self.out, self.inner).t())
+    }
+
+    fn unread<T: Real>(&self) -> Vec<T> {
+        vec![T::ZERO; self.rows * self.out]
     }
 
     /// The gradient of `x`: `dy w`.
@@ -101,7 +119,7 @@ impl Sizes {
 
 /// The layer with a captured weight.
 struct FrozenLinear {
-    w: Tensor,
+    w: Matrix,
     sizes: Sizes,
     shape: Shape,
     values: Values,
@@ -113,9 +131,9 @@ impl CustomOp1 for FrozenLinear {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        by_dtype!(self.w.dtype(), T => {
-            let w = flat(&self.w)?;
-            let y = self.sizes.forward::<T>(elements(x, layout)?, w.slice()?, self.values);
+        by_dtype!(x.dtype(), T => {
+            let x = elements::<T>(x, layout)?;
+            let y = self.sizes.forward(x, &self.w, self.values)?;
             Ok(output(y, &self.shape))
         })
     }
@@ -125,9 +143,10 @@ impl CustomOp1 for FrozenLinear {
             return Ok(None);
         }
         let dy = frozen(dy)?;
-        by_dtype!(self.w.dtype(), T => {
-            let (w, dy) = (flat(&self.w)?, flat(&dy)?);
-            let dx = self.sizes.back_x::<T>(dy.slice()?, w.slice()?);
+        by_dtype!(x.dtype(), T => {
+            let dy = flat(&dy)?;
+            let dy = dy.slice::<T>()?;
+            let dx = self.w.read(|w| self.sizes.back_x(dy, w))?;
             Ok(Some(gradient(dx, x.shape())?))
         })
     }
@@ -154,7 +173,11 @@ impl CustomOp2 for Linear {
     ) -> Result<(CpuStorage, Shape)> {
         by_dtype!(x.dtype(), T => {
             let (x, w) = (elements::<T>(x, x_layout)?, elements(w, w_layout)?);
-            Ok(output(self.sizes.forward(x, w, self.values), &self.shape))
+            let y = match self.values {
+                Values::Read => self.sizes.product(x, w),
+                Values::Unread => self.sizes.unread(),
+            };
+            Ok(output(y, &self.shape))
         })
     }
 

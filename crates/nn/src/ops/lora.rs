@@ -8,7 +8,9 @@ use vxf_tensor::Mask;
 use vxf_tensor::autograd::{apply1, apply3, cast};
 
 use super::linear::{Sizes, Values};
-use super::{by_dtype, elements, flat, frozen, fused, gradient, output, same_kind, with_last};
+use super::{
+    Matrix, Weight, by_dtype, elements, flat, frozen, fused, gradient, output, same_kind, with_last,
+};
 use crate::compose;
 use crate::kernel::{
     Kept, Real, View, dots, masked_dots, masked_spread, outer_sum, spread, transposed,
@@ -36,14 +38,15 @@ pub struct Layer {
 /// # Errors
 ///
 /// When the shapes, dtypes or devices do not match.
-pub fn lora_linear(
+pub fn lora_linear<'a>(
     x: &Tensor,
-    w: &Tensor,
+    w: impl Into<Weight<'a>>,
     a: &Tensor,
     b: &Tensor,
     scale: f64,
     mask: Option<&Mask>,
 ) -> Result<Tensor> {
+    let w = w.into();
     let out = w.dims().first().copied().unwrap_or(0);
     let layer = Layer { out, adapted: true, mask: mask.cloned() };
     lora_linears(x, w, [a, b], &[layer], scale, Values::Read)
@@ -58,14 +61,15 @@ pub fn lora_linear(
 /// # Errors
 ///
 /// When the shapes, dtypes or devices do not fit each other.
-pub fn lora_linears(
+pub fn lora_linears<'a>(
     x: &Tensor,
-    w: &Tensor,
+    w: impl Into<Weight<'a>>,
     [a, b]: [&Tensor; 2],
     layers: &[Layer],
     scale: f64,
     values: Values,
 ) -> Result<Tensor> {
+    let w = w.into();
     let sizes = Sizes::new("lora_linear", x, w)?;
     same_kind("lora_linear", &[a, b])?;
     let Sizes { inner, out, rows } = sizes;
@@ -100,11 +104,11 @@ pub fn lora_linears(
     let (a, b) = (&cast(a, x.dtype())?, &cast(b, x.dtype())?);
     same_kind("lora_linear", &[x, a, b])?;
     if !fused(x) {
-        return compose::lora_linears(x, &w.detach(), [a, b], layers, scale);
+        return compose::lora_linears(x, &w.dense(x.dtype())?, [a, b], layers, scale);
     }
     let x = x.contiguous()?;
     let base = Base {
-        w: frozen(w)?,
+        w: w.held()?,
         parts: Part::of(layers, rank)?,
         sizes,
         rank,
@@ -160,7 +164,7 @@ impl Part {
 
 /// The captured operands of both forms.
 struct Base {
-    w: Tensor,
+    w: Matrix,
     parts: Vec<Part>,
     sizes: Sizes,
     /// The rank of each adapter.
@@ -205,7 +209,7 @@ impl Base {
     /// The layers' outputs, and the adapters' inner activations `scale x a^T`.
     fn forward<T: Real>(&self, x: &[T], a: &[T], b: &[T]) -> Result<[Vec<T>; 2]> {
         let Sizes { rows, inner, out } = self.sizes;
-        let mut y = self.sizes.forward(x, flat(&self.w)?.slice()?, self.values);
+        let mut y = self.sizes.forward(x, &self.w, self.values)?;
         let view = View::new(x, rows, inner);
         let u = if self.parts.iter().all(|part| part.mask.is_none()) {
             let mut u = dots(view, a, self.ranks());
@@ -246,7 +250,7 @@ impl Base {
     /// The gradient of `x`: `dy w + (du a) * mask`.
     fn back_x<T: Real>(&self, dy: &[T], du: &[T], a: &[T]) -> Result<Vec<T>> {
         let Sizes { rows, inner, .. } = self.sizes;
-        let mut dx = self.sizes.back_x(dy, flat(&self.w)?.slice()?);
+        let mut dx = self.w.read(|w| self.sizes.back_x(dy, w))?;
         if self.parts.iter().all(|part| part.mask.is_none()) {
             spread(&mut dx, inner, View::new(du, rows, self.ranks()), a);
             return Ok(dx);

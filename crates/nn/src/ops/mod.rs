@@ -26,12 +26,13 @@ mod rotary;
 mod scale;
 mod stack;
 mod swiglu;
+mod weight;
 
 use std::ops::Deref;
 
 use candle_core::{CpuStorage, DType, Device, Layout, Result, Shape, Storage, Tensor, bail};
 
-pub use attention::{Heads, KeyValues, attend, attend_cached, attention};
+pub use attention::{Heads, KeyValues, Limits, attend, attend_cached, attention};
 pub use bias::add_bias;
 pub use cross_entropy::linear_cross_entropy;
 pub use embedding::embedding;
@@ -45,11 +46,15 @@ pub use rotary::{rotary, split_heads};
 pub use scale::scaled;
 pub use stack::stacked;
 pub use swiglu::{geglu, swiglu, swiglu_joint};
+pub use weight::{Matrix, Weight};
+
+pub use crate::compose::capped;
 
 pub(crate) use attention::Dims as AttentionDims;
 pub(crate) use cross_entropy::labelled_rows;
 #[cfg(feature = "cuda")]
 pub(crate) use linear::Sizes;
+pub(crate) use weight::Buffer;
 
 use crate::kernel::Real;
 

@@ -31,13 +31,13 @@ pub fn split_heads(x: &Tensor, heads: usize) -> Result<Tensor> {
 /// Splits into heads and rotates each by its position.
 ///
 /// `x` is `[B, T, heads d]`, the result a contiguous `[B, heads, T, d]`. Row `t` of `x` has
-/// position `offset + t`, which selects the row of `cos` and `sin`, both `[T_max, d / 2]`. Element
-/// `i` of a head is rotated with element `i + d / 2`, as in Hugging Face's Llama. The tables are
-/// captured and never get a gradient.
+/// position `offset + t`, which selects the row of `cos` and `sin`, both `[T_max, half]`. Element
+/// `i` of a head is rotated with element `i + half`, as in Hugging Face's Llama; elements from `2 half`
+/// on are copied (partial rotary positions). The tables are captured and never get a gradient.
 ///
 /// # Errors
 ///
-/// When the shapes, dtypes or devices do not match, `d` is odd, or the tables are too short.
+/// When the shapes, dtypes or devices do not match, `d < 2 half`, or the tables are too short.
 pub fn rotary(
     x: &Tensor,
     heads: usize,
@@ -47,22 +47,19 @@ pub fn rotary(
 ) -> Result<Tensor> {
     same_kind("rotary", &[x, cos, sin])?;
     let (batch, len, d) = head_sizes("rotary", x, heads)?;
-    if d % 2 != 0 {
-        bail!("rotary: heads of odd width {d} (x {:?}, {heads} heads)", x.dims());
-    }
     match (cos.dims(), sin.dims()) {
-        (&[rows, half], sin) if half == d / 2 && sin == [rows, half] => {
+        (&[rows, half], sin) if (1..=d / 2).contains(&half) && sin == [rows, half] => {
             if offset.saturating_add(len) > rows {
                 bail!("rotary: positions {offset}..{offset}+{len} exceed the tables' {rows} rows");
             }
         }
         (cos, sin) => {
-            bail!("rotary: cos is {cos:?} and sin is {sin:?}, not [positions, {}]", d / 2)
+            bail!("rotary: cos is {cos:?} and sin is {sin:?}, not [positions, at most {}]", d / 2)
         }
     }
     let (cos, sin) = (cos.detach(), sin.detach());
     #[cfg(feature = "cuda")]
-    if crate::cuda::takes(x) {
+    if crate::cuda::takes(x) && 2 * cos.dim(1)? == d {
         let (cos, sin) = (cos.narrow(0, offset, len)?, sin.narrow(0, offset, len)?);
         return crate::cuda::heads(x, Some([&cos, &sin]), [batch, len, heads, d]);
     }
@@ -96,9 +93,30 @@ struct Heads {
 /// Pairs that are rotated at a time.
 const LANES: usize = 8;
 
+/// Cosines and sines, `[positions, half]`.
+#[derive(Clone, Copy)]
+pub(super) struct Tables<'a, T> {
+    pub(super) cos: &'a [T],
+    pub(super) sin: &'a [T],
+    pub(super) half: usize,
+}
+
+impl<T: Real> Tables<'_, T> {
+    /// Rotates the first `2 half` elements of a head by the angles of position `t`, or back if `direction`
+    /// is -1, and copies the others.
+    #[inline(always)]
+    pub(super) fn rotate(&self, to: &mut [T], from: &[T], t: usize, direction: T) {
+        let angles = t * self.half..(t + 1) * self.half;
+        let (turned, kept) = to.split_at_mut(2 * self.half);
+        let (from, rest) = from.split_at(2 * self.half);
+        rotate(turned, from, (&self.cos[angles.clone()], &self.sin[angles]), direction);
+        kept.copy_from_slice(rest);
+    }
+}
+
 /// Rotates one head at one position by the tables' angle, or back if `direction` is -1.
 #[inline(always)]
-pub(super) fn rotate<T: Real>(to: &mut [T], from: &[T], (cos, sin): (&[T], &[T]), direction: T) {
+fn rotate<T: Real>(to: &mut [T], from: &[T], (cos, sin): (&[T], &[T]), direction: T) {
     let half = from.len() / 2;
     let ((left, left_rest), (right, right_rest)) =
         (from[..half].as_chunks::<LANES>(), from[half..].as_chunks::<LANES>());
@@ -149,8 +167,11 @@ impl Heads {
             Some((cos, sin)) => (Some(flat(cos)?), Some(flat(sin)?)),
             None => (None, None),
         };
+        let half = self.rotation.as_ref().map_or(Ok(0), |(cos, _)| cos.dim(1))?;
         let tables = match (&cos, &sin) {
-            (Some(cos), Some(sin)) => Some((cos.slice::<T>()?, sin.slice::<T>()?)),
+            (Some(cos), Some(sin)) => {
+                Some(Tables { cos: cos.slice::<T>()?, sin: sin.slice::<T>()?, half })
+            }
             _ => None,
         };
         // The sizes of the output.
@@ -175,10 +196,7 @@ impl Heads {
                     }
                     match tables {
                         None => y.copy_from_slice(x),
-                        Some((cos, sin)) => {
-                            let angle = t * d / 2..(t + 1) * d / 2;
-                            rotate(y, x, (&cos[angle.clone()], &sin[angle]), direction);
-                        }
+                        Some(tables) => tables.rotate(y, x, t, direction),
                     }
                 }
             },

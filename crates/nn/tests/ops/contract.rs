@@ -70,7 +70,7 @@ fn only_tracked_operands_get_gradients() -> Result<()> {
 
     let (rows, joint) = (Rows::dense(&[2, 1]), var(s, &[3, 12])?);
     let (part, plain_part) = (var(s, &[3, 4])?, s.tensor(&[3, 4])?);
-    let heads = ops::Heads { queries: 2, keys: 2, rotation: None, window: None };
+    let heads = ops::Heads { queries: 2, keys: 2, rotation: None, limits: ops::Limits::default() };
     assert_only(&backward(&ops::attend(&[&joint], &heads, &rows)?)?, &[&joint]);
     for at in 0..3 {
         let mut parts = [&plain_part; 3];
@@ -87,7 +87,7 @@ fn only_tracked_operands_get_gradients() -> Result<()> {
     }
 
     let targets = [0, 1, -1, 2, 3, 3];
-    let loss = |h: &Tensor, w: &Tensor| ops::linear_cross_entropy(h, w, &targets)?.backward();
+    let loss = |h: &Tensor, w: &Tensor| ops::linear_cross_entropy(h, w, &targets, None)?.backward();
     assert_only(&loss(&x, &plain_w)?, &[&x]);
     assert_only(&loss(&x, &w.detach())?, &[&x]);
     assert_only(&loss(&plain_x, &w)?, &[&w]);
@@ -127,7 +127,7 @@ fn a_pass_with_detached_weights_has_one_gradient() -> Result<()> {
 fn gradients_carry_no_history() -> Result<()> {
     let mut source = Source::new(3);
     let (x, w) = (var(&mut source, &[3, 4])?, var(&mut source, &[5, 4])?);
-    let grads = ops::linear_cross_entropy(&x, &w, &[1, 2, 3])?.backward()?;
+    let grads = ops::linear_cross_entropy(&x, &w, &[1, 2, 3], None)?.backward()?;
     let tracked = [&x, &w].map(|v| grads.get(v).is_some_and(|g| g.track_op()));
     assert_eq!(tracked, [false, false]);
     let grads = backward(&ops::linear(&x, &w)?)?;
@@ -177,7 +177,7 @@ fn wrong_operands_are_errors() -> Result<()> {
     let table = t(&[3, 2])?;
     assert_error(ops::rotary(&x, 3, &table, &table, 0), "3 heads");
     assert_error(ops::rotary(&x, 0, &table, &table, 0), "0 heads");
-    assert_error(ops::rotary(&x, 4, &table, &table, 0), "odd");
+    assert_error(ops::rotary(&x, 4, &table, &table, 0), "at most 0");
     assert_error(ops::rotary(&x, 2, &table, &table, 0), "[3, 2]");
     assert_error(ops::rotary(&x, 1, &table, &table, 1), "exceed");
     assert_error(ops::rotary(&x, 1, &table, &table, usize::MAX), "exceed");
@@ -204,21 +204,24 @@ fn wrong_operands_are_errors() -> Result<()> {
     assert_error(ops::embedding(&w, &Tensor::new(&[4_u32, 5], x.device())?, None), "index 5");
 
     let rows = Rows::dense(&[2, 1]);
-    let heads = |queries, keys, window| ops::Heads { queries, keys, rotation: None, window };
+    let heads = |queries, keys, window: Option<usize>| {
+        let limits = ops::Limits::from(window);
+        ops::Heads { queries, keys, rotation: None, limits }
+    };
     let (joint, kv) = (t(&[3, 8])?, t(&[3, 4])?);
     assert_error(ops::attend(&[&joint], &heads(3, 2, None), &rows), "3 query and 2 key heads");
     assert_error(ops::attend(&[&joint], &heads(2, 2, None), &rows), "[3, 8]");
-    assert_error(ops::attend(&[&joint], &heads(2, 1, Some(0)), &rows), "[3, 8]");
+    assert_error(ops::attend(&[&joint], &heads(2, 1, Some(0)), &rows), "window of 0");
     assert_error(ops::attend(&[&joint], &heads(2, 1, None), &Rows::dense(&[4])), "4 rows");
     assert_error(ops::attend(&[&joint, &kv, &joint], &heads(2, 1, None), &rows), "[3, 4]");
     let turned = ops::Heads { rotation: Some([t(&[1, 1])?, t(&[1, 1])?]), ..heads(2, 1, None) };
     assert_error(ops::attend(&[&joint], &turned, &rows), "2 positions");
 
-    let loss = |targets: &[i64]| ops::linear_cross_entropy(&x, &w, targets);
+    let loss = |targets: &[i64]| ops::linear_cross_entropy(&x, &w, targets, None);
     assert_error(loss(&[0; 5]), "5 targets");
     assert_error(loss(&[-100; 6]), "negative");
     assert_error(loss(&[0, 1, 2, 3, 4, 5]), "target 5");
-    assert_error(ops::linear_cross_entropy(&x, &a.t()?, &[0; 6]), "[4, 2]");
+    assert_error(ops::linear_cross_entropy(&x, &a.t()?, &[0; 6], None), "[4, 2]");
     Ok(())
 }
 
@@ -289,7 +292,7 @@ fn hidden_operands_do_not_matter() -> Result<()> {
     let mut rows = values(&source.tensor(&[4, 3])?)?;
     rows[3..6].fill(f64::NAN);
     let h = Var::from_tensor(&Tensor::from_vec(rows, (4, 3), &Device::Cpu)?)?;
-    let loss = ops::linear_cross_entropy(&h, &w, &[1, -100, 4, 0])?;
+    let loss = ops::linear_cross_entropy(&h, &w, &[1, -100, 4, 0], None)?;
     assert!(loss.to_scalar::<f64>()?.is_finite());
     let grads = loss.backward()?;
     let grad = grads.get(&h).map(values).transpose()?.unwrap_or_default();
@@ -309,7 +312,7 @@ fn extreme_values_stay_finite() -> Result<()> {
     assert!(values(grads.get(&x).unwrap_or(&y))?.iter().all(|g| g.is_finite()));
 
     let w = Tensor::new(&[[1.0_f32, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]], device)?;
-    let loss = ops::linear_cross_entropy(&x, &w, &[1])?;
+    let loss = ops::linear_cross_entropy(&x, &w, &[1], None)?;
     assert_eq!(loss.to_scalar::<f32>()?, 2e4);
 
     // Rows far from zero keep the digits of their differences.
@@ -333,7 +336,7 @@ fn extreme_values_stay_finite() -> Result<()> {
 fn the_graph_may_be_used_again() -> Result<()> {
     let mut source = Source::new(9);
     let (h, w) = (var(&mut source, &[6, 4])?, var(&mut source, &[5, 4])?);
-    let loss = ops::linear_cross_entropy(&h, &w, &[0, 1, 2, 3, 4, -1])?;
+    let loss = ops::linear_cross_entropy(&h, &w, &[0, 1, 2, 3, 4, -1], None)?;
     let (first, second) = (loss.backward()?, loss.affine(3.0, 0.0)?.backward()?);
     for v in [&h, &w] {
         let tripled = first.get(v).map(|g| g.affine(3.0, 0.0)).transpose()?;
@@ -357,7 +360,7 @@ fn half_types_use_the_slow_form() -> Result<()> {
     let q = ops::rotary(&y, 2, &table, &table, 0)?;
     let y = ops::swiglu(&ops::attention(&q, &q, &q, Some(&[4, 2]), Some(3))?, &y)?;
     let y = ops::lora_linear(&y, &w, &t(&[2, 8])?, &t(&[8, 2])?, 0.5, None)?;
-    let loss = ops::linear_cross_entropy(&y, &w, &[1; 8])?;
+    let loss = ops::linear_cross_entropy(&y, &w, &[1; 8], None)?;
     assert_eq!(loss.dtype(), DType::F32, "bf16 would keep only two digits");
     assert!(loss.backward()?.get(&x).is_some());
     let grads = seed(&y, &y).expect("a graph").backward()?;

@@ -86,6 +86,10 @@ fn attention() -> Result<()> {
             let op =
                 |o: &[candle_core::Tensor]| ops::attention(&o[0], &o[1], &o[2], lengths, window);
             check_differences(&op, &all)?;
+            let limits = ops::Limits { window, cap: Some(0.9) };
+            let capped =
+                |o: &[candle_core::Tensor]| ops::attention(&o[0], &o[1], &o[2], lengths, limits);
+            check_differences(&capped, &all)?;
         }
     }
     Ok(())
@@ -117,6 +121,9 @@ fn linear_cross_entropy() -> Result<()> {
     let (h, w) = (source.tensor(&[2, 3, 4])?, source.tensor(&[7, 4])?);
     let targets = [3, -100, 0, 6, -1, 2];
     let both = [h.clone(), w.clone()];
-    check_differences(&|o| ops::linear_cross_entropy(&o[0], &o[1], &targets), &both)?;
-    check_differences(&|o| ops::linear_cross_entropy(&o[0], &w, &targets), &[h])
+    check_differences(&|o| ops::linear_cross_entropy(&o[0], &o[1], &targets, None), &both)?;
+    let capped =
+        |o: &[candle_core::Tensor]| ops::linear_cross_entropy(&o[0], &o[1], &targets, Some(0.8));
+    check_differences(&capped, &both)?;
+    check_differences(&|o| ops::linear_cross_entropy(&o[0], &w, &targets, None), &[h])
 }

@@ -7,5 +7,6 @@ mod gradients;
 mod mixed;
 mod odd;
 mod oracle;
+mod quantized;
 mod real;
 mod repeatable;

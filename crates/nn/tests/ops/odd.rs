@@ -236,12 +236,17 @@ fn attention_over_dense_rows() -> Result<()> {
         Rows::rectangle(2, 5).hiding(&[5, 2]),
     ];
     for (index, rows) in layouts.iter().enumerate() {
-        for (queries, keys, half, window) in
-            [(1, 1, 1, None), (4, 2, 3, Some(2)), (3, 3, 2, None), (2, 1, 9, Some(40))]
-        {
+        // In the second case only a part of a head is rotated, in the last two scores have a soft cap.
+        for (queries, keys, half, kept, window, cap) in [
+            (1, 1, 1, 0, None, None),
+            (4, 2, 3, 2, Some(2), None),
+            (3, 3, 2, 0, None, Some(1.5)),
+            (2, 1, 9, 1, Some(40), Some(0.7)),
+        ] {
             // A query whose window holds padding alone has no slopes; see `attention`.
             let window = window.filter(|&window| index < 3 || window > 3);
-            let d = 2 * half;
+            let d = 2 * half + kept;
+            let limits = ops::Limits { window, cap };
             let (cos, sin) = source.angles(rows.longest() + 2, half)?;
             let sizes = [queries, keys, keys].map(|count| count * d);
             let parts = sizes.map(|width| source.tensor(&[rows.count(), width]));
@@ -253,7 +258,7 @@ fn attention_over_dense_rows() -> Result<()> {
                         true => Some([beside(x[0], &cos)?, beside(x[0], &sin)?]),
                         false => None,
                     };
-                    let heads = ops::Heads { queries, keys, rotation, window };
+                    let heads = ops::Heads { queries, keys, rotation, limits };
                     if fused {
                         ops::attend(x, &heads, rows)
                     } else {
@@ -347,13 +352,13 @@ fn linear_cross_entropy() -> Result<()> {
         let (h, w) = (source.tensor(&[rows, width])?, source.tensor(&[classes, width])?);
         let targets = source.targets(rows, classes);
         check(
-            &|o| ops::linear_cross_entropy(&o[0], &o[1], &targets),
-            &|o| compose::linear_cross_entropy(&o[0], &o[1], &targets),
+            &|o| ops::linear_cross_entropy(&o[0], &o[1], &targets, None),
+            &|o| compose::linear_cross_entropy(&o[0], &o[1], &targets, None),
             &[h.clone(), w.clone()],
         )?;
-        let only = |o: &[Tensor]| ops::linear_cross_entropy(&h, &o[0], &targets);
+        let only = |o: &[Tensor]| ops::linear_cross_entropy(&h, &o[0], &targets, None);
         check_differences(&only, std::slice::from_ref(&w))?;
-        let scalar = ops::linear_cross_entropy(&h, &w, &targets)?;
+        let scalar = ops::linear_cross_entropy(&h, &w, &targets, None)?;
         assert!(values(&scalar)?[0] >= 0.0);
     }
     Ok(())

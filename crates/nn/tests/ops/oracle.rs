@@ -56,7 +56,7 @@ proptest! {
                 form(&o[0], &w, &o[1], &o[2], 2.5, dropped.then_some(&mask))
             };
             check_same(
-                &|o| run(ops::lora_linear, o),
+                &|o| run(|x, w, a, b, s, mask| ops::lora_linear(x, w, a, b, s, mask), o),
                 &|o| run(compose::lora_linear, o),
                 &operands,
             )
@@ -210,8 +210,8 @@ proptest! {
             let targets = source.targets(rows, classes);
             let operands = [source.tensor(&[1, rows, width])?, source.tensor(&[classes, width])?];
             check_same(
-                &|o| ops::linear_cross_entropy(&o[0], &o[1], &targets),
-                &|o| compose::linear_cross_entropy(&o[0], &o[1], &targets),
+                &|o| ops::linear_cross_entropy(&o[0], &o[1], &targets, None),
+                &|o| compose::linear_cross_entropy(&o[0], &o[1], &targets, None),
                 &operands,
             )
         })())?;
@@ -225,8 +225,8 @@ fn large_operands() -> Result<()> {
     let operands = [source.tensor(&[600, 48])?, source.tensor(&[130, 48])?];
     let targets = source.targets(600, 130);
     check_same(
-        &|o| ops::linear_cross_entropy(&o[0], &o[1], &targets),
-        &|o| compose::linear_cross_entropy(&o[0], &o[1], &targets),
+        &|o| ops::linear_cross_entropy(&o[0], &o[1], &targets, None),
+        &|o| compose::linear_cross_entropy(&o[0], &o[1], &targets, None),
         &operands,
     )?;
     check_same(
@@ -329,7 +329,7 @@ fn compositions_match_candle() -> Result<()> {
         &logits,
         &Tensor::new(&[1_u32, 3], &candle_core::Device::Cpu)?,
     )?;
-    close(&compose::linear_cross_entropy(&h, &w, &targets)?, &expected)
+    close(&compose::linear_cross_entropy(&h, &w, &targets, None)?, &expected)
 }
 
 /// Decoding one chunk of keys at a time gives the result of the whole sequence.

@@ -37,14 +37,14 @@ fn linear_cross_entropy() -> Result<()> {
         // The sum instead of the mean, whose gradients would be too small to compare.
         let sum = |loss: candle_core::Tensor| loss.affine(rows as f64, 0.0);
         check_same(
-            &|o| sum(ops::linear_cross_entropy(&o[0], &o[1], &targets)?),
-            &|o| sum(compose::linear_cross_entropy(&o[0], &o[1], &targets)?),
+            &|o| sum(ops::linear_cross_entropy(&o[0], &o[1], &targets, None)?),
+            &|o| sum(compose::linear_cross_entropy(&o[0], &o[1], &targets, None)?),
             &[h.clone(), w.clone()],
         )?;
         // A frozen projection.
         check_same(
-            &|o| sum(ops::linear_cross_entropy(&o[0], &beside(&o[0], &w)?, &targets)?),
-            &|o| sum(compose::linear_cross_entropy(&o[0], &beside(&o[0], &w)?, &targets)?),
+            &|o| sum(ops::linear_cross_entropy(&o[0], &beside(&o[0], &w)?, &targets, None)?),
+            &|o| sum(compose::linear_cross_entropy(&o[0], &beside(&o[0], &w)?, &targets, None)?),
             std::slice::from_ref(&h),
         )?;
     }

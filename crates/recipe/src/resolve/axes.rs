@@ -129,7 +129,7 @@ impl Experiment {
     pub fn essence_by_content(&self) -> Map<String, Value> {
         self.tree(|recipe, form| {
             let mut shared = recipe.essence_as(form);
-            shared.remove("world");
+            shared.remove(crate::settings::WORLD);
             shared.remove("data");
             shared.remove("from");
             if let Some(Value::Object(model)) = shared.get_mut("model") {

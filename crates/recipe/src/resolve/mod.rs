@@ -19,7 +19,7 @@ pub use stages::baseline;
 
 use crate::layer::{Layer, Place};
 use crate::recipe::{Chosen, Recipe, SCHEMA_VERSION};
-use crate::settings::{EMBEDDED, ModelSettings};
+use crate::settings::{EMBEDDED, FILES, ModelSettings, WORLD};
 use crate::{Error, Result};
 use plugin::plugins;
 use sections::{VERSION, check, placed, section, table, top_level};
@@ -56,7 +56,7 @@ pub fn resolve(layer: Layer) -> Result<Recipe> {
     let mut defaults = data(&layer)?.config.defaults();
     // A source that `data` names has its settings there.
     if layer.get("data").is_some()
-        && let Some(own) = defaults.shift_remove("world")
+        && let Some(own) = defaults.shift_remove(WORLD)
     {
         defaults.insert("data".to_owned(), own);
     }
@@ -103,13 +103,16 @@ fn known_version(layer: &Layer) -> Result<()> {
 
 /// The data source: the one in `data`, or else the embedded world.
 fn data(layer: &Layer) -> Result<Chosen<dyn DataConfig>> {
-    let (section, name) = match (layer.get("data"), layer.get("world")) {
+    let (section, name) = match (layer.get("data"), layer.get(WORLD)) {
         (Some(_), Some(world)) => {
             let rule = "applies only to the embedded world, but `data` names another source";
-            return Err(Error::setting(layer.place("world"), "world", rule, world));
+            // A flag such as `--task` sets a key of it.
+            let key = world.as_object().and_then(|world| world.keys().next());
+            let key = key.map_or(WORLD.to_owned(), |key| format!("{WORLD}.{key}"));
+            return Err(Error::setting(layer.place(&key), WORLD, rule, world));
         }
         (Some(data), None) => match data.get("source") {
-            None => ("data", "files".to_owned()),
+            None => ("data", FILES.to_owned()),
             Some(Value::String(name)) => ("data", name.clone()),
             Some(other) => {
                 let rule = "must be the name of a data source";
@@ -117,7 +120,7 @@ fn data(layer: &Layer) -> Result<Chosen<dyn DataConfig>> {
                 return Err(Error::setting(layer.place(key), key, rule, other));
             }
         },
-        (None, _) => ("world", "world".to_owned()),
+        (None, _) => (WORLD, WORLD.to_owned()),
     };
     let mut settings = table(layer, section)?;
     settings.shift_remove("source");

@@ -6,8 +6,9 @@ use vxf_core::config::Documented;
 use vxf_core::registry::{self, ConfigError};
 use vxf_core::{Lora, Stage};
 
+use crate::foreign::suggested;
 use crate::layer::Layer;
-use crate::settings::{Settings, TrainingSettings};
+use crate::settings::{Settings, TrainingSettings, WORLD};
 use crate::{Error, Result};
 
 /// A stage of the usual pipeline: its sections in a recipe, and its defaults.
@@ -69,7 +70,7 @@ impl UsualStage {
 /// The sections of a recipe.
 pub const SECTIONS: [&str; 16] = [
     "model",
-    "world",
+    WORLD,
     "data",
     "stage",
     "defense",
@@ -127,19 +128,39 @@ pub(super) fn training(layer: &Layer, path: &str, other: &[&str]) -> Result<Trai
     Ok(settings)
 }
 
-/// Serde does not report unknown keys of a tagged enum, so they are checked here.
+/// Serde does not report unknown keys of a tagged enum, nor which of its values is wrong, so they are
+/// checked here.
 fn adapter_keys(layer: &Layer, path: &str, trainable: &Value) -> Result<()> {
     let Some(object) = trainable.as_object() else { return Ok(()) };
+    let at = |key: &str| format!("{path}.{key}");
+    let defaults = vxf_core::config::json(&Lora::default());
     let mut known = vec!["type".to_owned()];
-    if object.get("type").and_then(Value::as_str) == Some("lora") {
-        let defaults = vxf_core::config::json(&Lora::default());
-        known.extend(defaults.as_object().into_iter().flat_map(|map| map.keys().cloned()));
-        known.extend(Lora::ALIASES.map(|(alias, _)| alias.to_owned()));
+    match object.get("type").and_then(Value::as_str) {
+        Some("lora") => {
+            known.extend(defaults.as_object().into_iter().flat_map(|map| map.keys().cloned()));
+            known.extend(Lora::ALIASES.map(|(alias, _)| alias.to_owned()));
+        }
+        Some("full") => {}
+        other => {
+            let found = other.map_or("nothing".to_owned(), str::to_owned);
+            let (key, rule) = (at("type"), "must be full or lora");
+            return Err(Error::setting(layer.place(&key), &key, rule, found));
+        }
     }
-    match object.iter().find(|(key, _)| !known.contains(key)) {
-        Some((key, _)) => Err(unknown(layer, &format!("{path}.{key}"), key, &known)),
-        None => Ok(()),
+    if let Some((key, _)) = object.iter().find(|(key, _)| !known.contains(key)) {
+        return Err(unknown(layer, &at(key), key, &known));
     }
+    for (key, value) in object {
+        let rule = match defaults.get(key) {
+            Some(Value::Number(default)) if default.is_u64() && !value.is_u64() => "a whole number",
+            Some(Value::Number(_)) if !value.is_number() => "a number",
+            Some(Value::Bool(_)) if !value.is_boolean() => "true or false",
+            _ => continue,
+        };
+        let rule = format!("must be {rule}");
+        return Err(Error::setting(layer.place(&at(key)), &at(key), &rule, value));
+    }
+    Ok(())
 }
 
 pub(super) fn table(layer: &Layer, path: &str) -> Result<Map<String, Value>> {
@@ -151,6 +172,13 @@ pub(super) fn table(layer: &Layer, path: &str) -> Result<Map<String, Value>> {
 }
 
 fn read<T: DeserializeOwned + Documented>(layer: &Layer, section: &str, value: Value) -> Result<T> {
+    let known: Vec<_> = T::settings().iter().map(|setting| setting.name.to_owned()).collect();
+    if let Some(key) =
+        value.as_object().into_iter().flatten().map(|(key, _)| key).find(|key| !known.contains(key))
+    {
+        let path = if section.is_empty() { key.clone() } else { format!("{section}.{key}") };
+        return Err(unknown(layer, &path, key, &known));
+    }
     registry::parse(value).map_err(|problem| placed(layer, section, problem))
 }
 
@@ -167,10 +195,42 @@ pub(super) fn placed(layer: &Layer, section: &str, problem: ConfigError) -> Erro
     };
     // Serde writes list items as `seeds[1]`.
     let path = key.replace('[', ".").replace(']', "");
-    Error::Setting { place: layer.place(&path), problem: Box::new(ConfigError { key, ..problem }) }
+    let rule = in_words(&problem.rule).unwrap_or(problem.rule);
+    let found = match (layer.get(&path), problem.found) {
+        // Serde does not look into lists.
+        (Some(value), found) if path != key && !found.is_empty() => value.to_string(),
+        (_, found) => found,
+    };
+    Error::Setting {
+        place: layer.place(&path),
+        problem: Box::new(ConfigError { key, rule, found }),
+    }
 }
 
+/// The rule about a value of a wrong type, in the words of a recipe; none if the rule is about something
+/// else.
+fn in_words(rule: &str) -> Option<String> {
+    let (_, rest) = rule.split_once("(invalid type: ")?;
+    let (_, expected) = rest.strip_suffix(')')?.rsplit_once(", expected ")?;
+    let words = match expected {
+        "f64" | "f32" => "a number",
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number, at least 0",
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
+        "a boolean" => "true or false",
+        "a string" | "string" => "a text in quotes",
+        "a sequence" => "a list, such as [1] or [\"a\", \"b\"]",
+        "a map" => "a table",
+        text if text.starts_with("struct ") => "a table",
+        _ => return None,
+    };
+    Some(format!("must be {words}"))
+}
+
+/// The error about an unknown key: what another program's name is called here, or the nearest of the
+/// `known` keys.
 fn unknown(layer: &Layer, path: &str, key: &str, known: &[String]) -> Error {
-    let problem = Box::new(ConfigError::unknown_key(path, key, known));
-    Error::Setting { place: layer.place(path), problem }
+    let section = path.strip_suffix(key).map_or("", |section| section.trim_end_matches('.'));
+    let problem = suggested(section, key, known);
+    let problem = problem.unwrap_or_else(|| ConfigError::unknown_key(path, key, known));
+    Error::Setting { place: layer.place(path), problem: Box::new(problem) }
 }

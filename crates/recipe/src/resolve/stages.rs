@@ -112,7 +112,8 @@ fn listed(layer: &Layer, index: usize, embedded: bool) -> Result<StageRecipe> {
     Ok(StageRecipe { kind, set, methods, perturber, training })
 }
 
-/// The stages of a baseline: `defense` in alignment, plain fine-tuning, and no post-tuning.
+/// The stages of a baseline: `defense` in alignment, plain fine-tuning, and no post-tuning. It is attacked as
+/// the others are.
 ///
 /// # Errors
 /// When a baseline method is not registered.
@@ -120,6 +121,10 @@ pub fn baseline(stages: &[StageRecipe], defense: &str, embedded: bool) -> Result
     let empty = Layer::new();
     let mut plain = Vec::new();
     for stage in stages {
+        if stage.is_attack() {
+            plain.push(stage.clone());
+            continue;
+        }
         let Some(name) = stage.baseline_method(defense) else { continue };
         let methods = method(&empty, "defense", name, stage.kind, embedded)?;
         let own = StageRecipe::own_perturber(&methods);

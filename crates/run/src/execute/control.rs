@@ -1,5 +1,6 @@
 //! Control of a running experiment: how often to save, and when to stop.
 
+use std::fmt;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -40,6 +41,15 @@ impl FromStr for Every {
             _ => return Err(rule()),
         };
         count.checked_mul(seconds).map(Duration::from_secs).map(Self::Time).ok_or_else(rule)
+    }
+}
+
+impl fmt::Display for Every {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Steps(steps) => write!(f, "{steps}"),
+            Self::Time(time) => write!(f, "{}s", time.as_secs()),
+        }
     }
 }
 
@@ -96,6 +106,9 @@ mod tests {
         assert_eq!("90s".parse(), Ok(Every::Time(Duration::from_secs(90))));
         assert_eq!("10m".parse(), Ok(Every::Time(Duration::from_secs(600))));
         assert_eq!("2h".parse(), Ok(Every::Time(Duration::from_secs(7200))));
+        for text in ["200", "90s"] {
+            assert_eq!(text.parse::<Every>().map(|every| every.to_string()), Ok(text.to_owned()));
+        }
         for wrong in ["", "0", "0m", "m", "-1", "1.5m", "10 m", "1d", "99999999999999999999"] {
             assert!(wrong.parse::<Every>().is_err(), "{wrong}");
         }

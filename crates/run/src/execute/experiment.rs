@@ -4,14 +4,14 @@
 //! depend on the number of threads.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use vxf_core::engine::Recompute;
 use vxf_recipe::settings::Keep;
 use vxf_report::samples::Overlap;
-use vxf_report::{Failure, Failures, Layout, Record, Row, RunId};
+use vxf_report::{Failure, Failures, Layout, Record, RunId};
 
 use super::control::Control;
 use super::prepared::Prepared;
@@ -41,6 +41,16 @@ pub struct Finished {
     pub overlaps: BTreeMap<String, Overlap>,
 }
 
+/// A directory in which the experiment has begun.
+struct Opened {
+    directory: Directory,
+    recompute: Recompute,
+    /// Whether some run is not trained and measured.
+    missing: bool,
+    /// Whether the experiment was complete already.
+    was_finished: bool,
+}
+
 impl Prepared {
     /// Executes all missing runs in `output`, or in the default directory.
     ///
@@ -54,6 +64,68 @@ impl Prepared {
         control: Control<'_>,
         progress: &dyn Progress,
     ) -> Result<Finished> {
+        let Opened { directory, recompute, missing, was_finished } =
+            self.open(output, control, progress)?;
+        let root = directory.root().to_owned();
+        let ids: Vec<&RunId> = self.graph.runs.iter().map(|run| &run.id).collect();
+        let failures = Failures::default();
+        if missing {
+            match self.report() {
+                Some(report) => progress.note(&report.to_string()),
+                None => self.report_truncation(progress),
+            }
+            let done = self.work(&directory, recompute, control, progress, &failures);
+            progress.end();
+            done.map_err(|error| match error {
+                Error::Stopped => Error::Interrupted { path: root.clone() },
+                error => error,
+            })?;
+            directory.tidy(&ids, |_| true)?;
+        }
+        let failures = failures.into_all();
+        let before = directory.manifest()?;
+        let mut manifest = before.clone();
+        // A report without the data needs them.
+        manifest.overlaps = self.overlaps();
+        if manifest.finished.is_none() && failures.is_empty() {
+            manifest.finished = Some(now());
+        }
+        if manifest != before {
+            directory.write_manifest(&manifest)?;
+        }
+        if failures.is_empty() {
+            for id in &ids {
+                prune::run(&directory.run(id), self.experiment.recipe().settings.keep)?;
+            }
+        }
+        let mut records = directory.records(ids.iter().copied())?;
+        finished::only_asked(&mut records, &self.experiment);
+        let overlaps = manifest.overlaps;
+        let layout = self.graph.layout;
+        Ok(Finished { layout, directory, records, failures, was_finished, overlaps })
+    }
+
+    /// Begins the experiment in `output`, or in the default directory, without executing a run: tasks can
+    /// then carry out its runs. Returns the directory, which is released.
+    ///
+    /// # Errors
+    /// When the directory cannot be used.
+    pub fn begin(
+        &mut self,
+        output: Option<&Path>,
+        control: Control<'_>,
+        progress: &dyn Progress,
+    ) -> Result<PathBuf> {
+        Ok(self.open(output, control, progress)?.directory.root().to_owned())
+    }
+
+    /// Opens the directory, begins the experiment in it or notes the resumption, and tidies it.
+    fn open(
+        &mut self,
+        output: Option<&Path>,
+        control: Control<'_>,
+        progress: &dyn Progress,
+    ) -> Result<Opened> {
         let root = output.map_or_else(
             || Directory::default_path(&self.experiment, &self.manifest),
             Path::to_owned,
@@ -91,46 +163,14 @@ impl Prepared {
             true => {}
         }
         directory.write_recipe(&self.experiment)?;
-        let failures = Failures::default();
-        if missing {
-            match self.report() {
-                Some(report) => progress.note(&report.to_string()),
-                None => self.report_truncation(progress),
-            }
-            let done = self.work(&directory, recompute, control, progress, &failures);
-            progress.end();
-            done.map_err(|error| match error {
-                Error::Stopped => Error::Interrupted { path: root.clone() },
-                error => error,
-            })?;
-            directory.tidy(&ids, |_| true)?;
-        }
-        let failures = failures.into_all();
-        let mut manifest = directory.manifest()?;
-        if manifest.finished.is_none() && failures.is_empty() {
-            manifest.finished = Some(now());
-            directory.write_manifest(&manifest)?;
-        }
-        if failures.is_empty() {
-            for id in &ids {
-                prune::run(&directory.run(id), self.experiment.recipe().settings.keep)?;
-            }
-        }
-        let mut records = directory.records(ids.iter().copied())?;
-        // Figures of metrics that only an earlier call requested stay in their files.
-        let metrics = &self.experiment.recipe().metrics;
-        let asked = |row: &Row| metrics.iter().any(|metric| metric.name == row.metric);
-        records.iter_mut().for_each(|record| record.measurements.retain(asked));
-        let overlaps = self.overlaps();
-        let layout = self.graph.layout;
-        Ok(Finished { layout, directory, records, failures, was_finished, overlaps })
+        Ok(Opened { directory, recompute, missing, was_finished })
     }
 
     /// What to keep for the backward pass, depending on the available memory.
-    fn recompute(&self) -> Result<Recompute> {
+    pub(crate) fn recompute(&self) -> Result<Recompute> {
         let sets = self.drawn.values().flat_map(|drawn| drawn.data.sets());
         let longest = sets.map(|(_, set)| set.longest()).max().unwrap_or(0);
-        let at_once = self.threads.min(self.runs_at_once());
+        let at_once = self.threads.min(self.runs_at_once()).max(self.workers);
         let (recipe, device) = (self.experiment.recipe(), self.base.device());
         cost::recompute(recipe, &self.base.outline, longest, at_once, device)
     }
@@ -160,6 +200,7 @@ impl Prepared {
             let left = left.len();
             progress.note(&format!("{left} runs are trained and not measured by all metrics yet"));
         }
+        progress.answers(left.iter().map(|run| self.data(*run).answers()).sum());
         progress.begin(steps);
         let workers = self.threads.min(self.runs_at_once()).min(left.len()).max(1);
         // With more threads than runs, the others work inside the tensor operations.

@@ -1,14 +1,18 @@
 //! Measuring a trained run: all metrics that its record lacks.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
 use sha2::{Digest, Sha256};
 use vxf_core::config::{BuildContext, MetricConfig};
+use vxf_core::generate::AnswerCache;
 use vxf_core::metric::Probes;
 use vxf_recipe::Chosen;
 use vxf_report::{Generated, RunId};
 
+use super::progress::{Doing, Phase, Progress};
 use super::run::Executor;
 use crate::Result;
 use crate::measure::SeedData;
@@ -47,6 +51,7 @@ impl Executor<'_> {
         let cache = KeptAnswers::open(disk, path, self.control, &sets, stored.single)?;
         let locate = |name: &str| self.prepared.access.model_for_plugin(name);
         let context = BuildContext { device: self.prepared.base.device(), model: &locate };
+        let cache = Counted::new(&cache, probes, id, self.progress);
         let Measured { rows, answers, failures, .. } =
             metrics::everything(pair, probes, &lacking, stored.whole, &cache, &context)?;
         self.report(id, &failures);
@@ -102,5 +107,43 @@ impl Executor<'_> {
             let warn = |text: &str| self.progress.note(text);
             self.failures.add(&run.to_string(), metric, problem, warn);
         }
+    }
+}
+
+/// A cache that reports how many answers of a set are there.
+struct Counted<'a> {
+    cache: &'a dyn AnswerCache,
+    probes: &'a Probes,
+    run: &'a RunId,
+    progress: &'a dyn Progress,
+    done: RefCell<BTreeMap<String, u64>>,
+}
+
+impl<'a> Counted<'a> {
+    fn new(
+        cache: &'a dyn AnswerCache,
+        probes: &'a Probes,
+        run: &'a RunId,
+        progress: &'a dyn Progress,
+    ) -> Self {
+        Self { cache, probes, run, progress, done: RefCell::default() }
+    }
+}
+
+impl AnswerCache for Counted<'_> {
+    fn get(&self, set: &str, index: usize) -> Option<String> {
+        self.cache.get(set, index)
+    }
+
+    fn store(&self, set: &str, made: &[(usize, String)]) -> vxf_core::Result<()> {
+        self.cache.store(set, made)?;
+        let mut done = self.done.borrow_mut();
+        let done = done.entry(set.to_owned()).or_default();
+        *done += made.len() as u64;
+        let prompts = self.probes.questions.get(set).map_or(0, |set| set.prompts.len());
+        let total = ((prompts * self.probes.draws.max(1)) as u64).max(*done);
+        let phase = Phase::Answering { set };
+        self.progress.doing(Doing { run: self.run, phase, done: *done, total });
+        Ok(())
     }
 }

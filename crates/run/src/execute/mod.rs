@@ -9,8 +9,10 @@ mod queue;
 mod run;
 pub mod stage;
 mod start;
+pub mod task;
 
 pub use control::{Control, Every};
 pub use experiment::Finished;
 pub use prepared::Prepared;
-pub use progress::{Progress, Silent};
+pub use progress::{Doing, Phase, Progress, Silent};
+pub use task::{Pending, Task};

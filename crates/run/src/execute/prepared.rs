@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 use vxf_data::{DataContext, DataReport, DataSource};
+use vxf_recipe::settings::Quantize;
 use vxf_recipe::{Experiment, Recipe, digest};
 use vxf_report::samples::Overlap;
 
@@ -49,7 +50,9 @@ pub struct Prepared {
     /// The key of the data of each point.
     keys: Vec<String>,
     names: BTreeSet<String>,
-    pub(super) threads: usize,
+    pub(crate) threads: usize,
+    /// Processes that share this machine's memory.
+    pub(super) workers: usize,
 }
 
 impl Prepared {
@@ -74,7 +77,7 @@ impl Prepared {
         let graph = Graph::of(&experiment, source.as_ref())?;
         check::sets(&experiment, &graph)?;
         let base = Base::open(&recipe, &access)?;
-        check::model(&graph, &base.outline)?;
+        check::model(&graph, &base.outline, experiment.recipe().model.quantize)?;
         // Better to learn of a missing judge now than after hours of training.
         let judges = Judges::build(&recipe, &base, &access)?;
         let mut sources = BTreeMap::new();
@@ -118,9 +121,15 @@ impl Prepared {
             keys,
             names,
             threads,
+            workers: 1,
         };
         prepared.digests = prepared.identities(source.map(|source| source.digest));
         Ok(prepared)
+    }
+
+    /// Says that the harmful samples of defences and those of the attack share questions, if they do.
+    pub fn seen_attack(&self) -> Option<String> {
+        self.manifest.report.as_ref()?.seen_attack()
     }
 
     /// The identity of each run: a digest of its parent's identity, its stage, the content of its data,
@@ -128,7 +137,11 @@ impl Prepared {
     fn identities(&self, source: Option<String>) -> Vec<String> {
         let model = &self.manifest.model;
         // The identity of a start run covers the base model.
-        let base = || json!([vxf_core::NUMERICS, model, self.recipe(0).model.dtype]);
+        let settings = &self.recipe(0).model;
+        let base = || match settings.quantize {
+            Quantize::None => json!([vxf_core::NUMERICS, model, settings.dtype]),
+            held => json!([vxf_core::NUMERICS, model, settings.dtype, held]),
+        };
         let root = source.map_or_else(base, |source| json!(source));
         let mut digests: Vec<String> = Vec::new();
         for (index, run) in self.graph.runs.iter().enumerate() {
@@ -183,7 +196,7 @@ impl Prepared {
         directory.holds(id) && directory.has_measured(id, self.wanted(run))
     }
 
-    pub(super) fn all_done(&self, directory: &Directory) -> bool {
+    pub(crate) fn all_done(&self, directory: &Directory) -> bool {
         (0..self.graph.runs.len()).all(|run| self.is_done(directory, run))
     }
 
@@ -231,7 +244,7 @@ fn data_key(recipe: &Recipe) -> String {
 /// The training sets that a run reads.
 fn wanted_sets(run: &RunSpec) -> Vec<SetName> {
     let main = run.stage.trains().then(|| run.stage.set.clone());
-    let needs = run.stage.needs().streams.into_iter().map(|need| need.name);
+    let needs = run.stage.needs().streams.into_iter().map(|need| need.set().to_owned());
     main.into_iter().chain(needs).map(|name| SetName::new(&name, run.id.ratio)).collect()
 }
 

@@ -20,7 +20,7 @@ use vxf_report::{Failures, Record, SCHEMA_VERSION};
 
 use super::control::Control;
 use super::prepared::Prepared;
-use super::progress::Progress;
+use super::progress::{Doing, Phase, Progress};
 use super::stage::{self, Read, StagePlan};
 use super::start::{SharedStart, Start};
 use crate::measure::data::SetName;
@@ -167,11 +167,12 @@ impl<'a> Executor<'a> {
             |name: &str| data.set(&SetName::new(name, id.ratio)).filter(|set| !set.is_empty());
         let mut all = Vec::new();
         let main = set(&stage.set).unwrap_or(&EMPTY);
-        all.push(Read { name: &stage.set, set: main, batch_size });
+        all.push(Read { name: &stage.set, set: main, batch_size, first: None });
         for need in stage.needs().streams.into_iter().filter(|need| need.name != stage.set) {
-            let Some(set) = set(&need.name) else { continue };
+            let Some(set) = set(need.set()) else { continue };
             let name = self.prepared.stream_name(&need.name);
-            all.push(Read { name, set, batch_size: need.batch_size.unwrap_or(batch_size) });
+            let batch_size = need.batch_size.unwrap_or(batch_size);
+            all.push(Read { name, set, batch_size, first: need.first });
         }
         // An empty stream is left out, except the main one: a stage without steps may have no samples.
         all.retain(|read| !read.set.is_empty() || read.name == stage.set);
@@ -210,6 +211,11 @@ impl<'a> Executor<'a> {
         let spec = self.spec(run);
         let recipe = self.prepared.recipe(run);
         let every = if spec.stage.is_user() { recipe.settings.eval_every } else { 0 };
+        let prompts = if every > 0 { recipe.settings.eval_prompts } else { 0 };
+        let few = (prompts > 0).then(|| {
+            let data = self.prepared.data(run);
+            data.few_probes(&self.prepared.base, &self.prepared.judges, prompts)
+        });
         let begun = Instant::now();
         let checkpoints = self.checkpoints(run);
         let locate = |name: &str| self.prepared.access.model_for_plugin(name);
@@ -223,6 +229,36 @@ impl<'a> Executor<'a> {
                 (resumed.log, resumed.seconds)
             }
         };
+        let batch = plan.stage.training.batch_size * plan.stage.training.accumulation;
+        let set = plan.streams.first().map_or(0, |main| main.set.examples.len());
+        let follow = |model: Model<'_>, step: u64, log: &mut step_log::StepLog<'_>| {
+            let aligned = Some(Model { backbone: model.backbone, weights: start });
+            let pair = Pair { model, aligned };
+            let metrics = &recipe.metrics;
+            let mut measured = match step {
+                // Nothing has moved yet.
+                0 => Measured::default(),
+                _ => metrics::followed(pair, probes, metrics, &context)?,
+            };
+            if let Some(few) = &few {
+                let Measured { rows, failures, .. } =
+                    metrics::answered(pair, few, metrics, &context)?;
+                measured.rows.extend(rows);
+                measured.failures.extend(failures);
+            }
+            let samples = step_log::samples(step, set, batch);
+            for row in measured.rows {
+                log.push(&json!({
+                    "kind": "measurement", "step": step, "samples": samples, "row": row,
+                }))?;
+            }
+            self.report(&spec.id, &measured.failures);
+            Ok::<_, Error>(())
+        };
+        if few.is_some() && training.next == 0 && total > 0 {
+            let model = Model { backbone: training.backbone, weights: &training.weights };
+            follow(model, 0, &mut log)?;
+        }
         let mut saved = Instant::now();
         let done = training.run(|training, seen| {
             let done = training.next;
@@ -231,19 +267,13 @@ impl<'a> Executor<'a> {
                 "gradient_norm": seen.gradient_norm, "figures": seen.figures,
             }))?;
             if every > 0 && (done % every == 0 || done == total) {
-                let pair = Pair {
-                    model: Model { backbone: training.backbone, weights: &training.weights },
-                    aligned: Some(Model { backbone: training.backbone, weights: start }),
-                };
-                let metrics = &recipe.metrics;
-                let Measured { rows, failures, .. } =
-                    metrics::followed(pair, probes, metrics, &context)?;
-                for row in rows {
-                    log.push(&json!({ "kind": "measurement", "step": done, "row": row }))?;
-                }
-                self.report(&spec.id, &failures);
+                let model = Model { backbone: training.backbone, weights: &training.weights };
+                follow(model, done, &mut log)?;
             }
-            self.progress.step(seen.figures.get("loss").copied());
+            let loss = seen.figures.get("loss").copied();
+            self.progress.step(loss);
+            let phase = Phase::Training { stage: spec.stage.kind, loss };
+            self.progress.doing(Doing { run: &spec.id, phase, done, total });
             let stops = self.control.stops();
             if stops || self.control.every.due(done, total, saved.elapsed()) {
                 let seconds = before + begun.elapsed().as_secs_f64();
@@ -308,6 +338,7 @@ impl<'a> Executor<'a> {
                 }
                 false => None,
             },
+            followed: step_log::measurements(&log)?,
             measurements: Vec::new(),
             measured: BTreeMap::new(),
             failed: BTreeMap::new(),

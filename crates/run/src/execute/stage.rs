@@ -11,7 +11,7 @@ use vxf_core::optimizer::{AdamW, AdamWConfig};
 use vxf_core::schedule::Schedule;
 use vxf_core::step::Session;
 use vxf_core::stream::{Stream, Streams};
-use vxf_core::{Backbone, Composition, Defense, Key, Params, Reference};
+use vxf_core::{Backbone, Composition, Defense, Example, Key, Params, Reference};
 use vxf_recipe::StageRecipe;
 use vxf_recipe::settings::TrainingSettings;
 
@@ -26,6 +26,17 @@ pub struct Read<'a> {
     pub set: &'a Set,
     /// Samples in a batch.
     pub batch_size: usize,
+    /// The number of its first samples that are read; all if none is given.
+    pub first: Option<usize>,
+}
+
+impl Read<'_> {
+    fn examples(&self) -> Arc<Vec<Example>> {
+        match self.first.filter(|first| *first < self.set.examples.len()) {
+            Some(first) => Arc::new(self.set.examples[..first].to_vec()),
+            None => self.set.examples.clone(),
+        }
+    }
 }
 
 /// Everything a stage needs before its first step.
@@ -90,11 +101,14 @@ impl StagePlan<'_> {
         // Make leaves once: the optimiser updates them in place, and no pass copies them.
         let weights = start.detach().leaves()?;
         let mut streams = Streams::new();
-        for Read { name, set, batch_size } in &self.streams {
-            let order = key.child("order").child(name);
-            let examples = set.examples.clone();
-            let stream = Stream::new(examples, *batch_size, settings.order, order);
-            streams.insert(name, stream)?;
+        for read in &self.streams {
+            // A stage that does not train may have no samples of its own.
+            if read.set.is_empty() && !stage.trains() {
+                continue;
+            }
+            let order = key.child("order").child(read.name);
+            let stream = Stream::new(read.examples(), read.batch_size, settings.order, order);
+            streams.insert(read.name, stream)?;
         }
         let main = &self.streams[0];
         let total = match stage.trains() {

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use vxf_core::generate::Sampler;
 use vxf_core::metric::{Grader, Probes, Prompt, Questions};
 use vxf_core::{Example, Key};
-use vxf_data::{Ask, Codec, DataSource, Learned, Purpose, Sample};
+use vxf_data::{Ask, Codec, DataSource, Learned, Purpose, Sample, TrainOn};
 use vxf_recipe::{Recipe, digest};
 use vxf_report::samples::Overlap;
 
@@ -57,6 +57,10 @@ fn examples_digest(examples: &[Example]) -> String {
     let mut hash = Sha256::new();
     for example in examples {
         hash.update((example.prompt as u64).to_le_bytes());
+        for range in &example.trained {
+            hash.update((range.start as u64).to_le_bytes());
+            hash.update((range.end as u64).to_le_bytes());
+        }
         hash.update((example.tokens.len() as u64).to_le_bytes());
         for token in &example.tokens {
             hash.update(token.to_le_bytes());
@@ -127,8 +131,9 @@ impl SeedData {
     ) -> Result<Self> {
         let data = &recipe.data.config;
         let limit = base.limit(data.max_length());
-        let tokenised =
-            |name: &str, samples: &[Sample]| tokenise(name, samples, &base.codec, limit);
+        let tokenised = |name: &str, samples: &[Sample]| {
+            tokenise(name, samples, &base.codec, limit, data.train_on())
+        };
         let mut sets = BTreeMap::new();
         for name in wanted {
             let samples = source.stream(&name.name, seed, name.ratio())?;
@@ -227,6 +232,21 @@ impl SeedData {
         }
     }
 
+    /// As [`SeedData::probes`], with the first `prompts` prompts of each set alone.
+    pub fn few_probes(&self, base: &Base, judges: &Judges, prompts: usize) -> Probes {
+        let mut probes = self.probes(base, judges);
+        for set in probes.questions.values_mut() {
+            set.prompts.truncate(prompts);
+        }
+        probes
+    }
+
+    /// How many answers are generated to all prompts.
+    pub(crate) fn answers(&self) -> u64 {
+        let prompts: usize = self.questions.values().map(|set| set.prompts.len()).sum();
+        (prompts * self.draws.max(1)) as u64
+    }
+
     /// For each set of prompts, a digest of everything besides the model that its answers depend on: the
     /// prompts, the length limit, the sampling settings.
     pub fn generations(&self) -> BTreeMap<String, String> {
@@ -283,10 +303,19 @@ fn questions_fit(questions: &BTreeMap<String, Questions>, base: &Base) -> Result
     }
     Ok(())
 }
-fn tokenise(name: &str, samples: &[Sample], codec: &Codec, max_length: usize) -> Result<Set> {
+fn tokenise(
+    name: &str,
+    samples: &[Sample],
+    codec: &Codec,
+    max_length: usize,
+    train_on: TrainOn,
+) -> Result<Set> {
     let (mut examples, mut truncated, mut dropped) = (Vec::new(), 0, 0);
     for sample in samples {
-        let encoded = codec.encode(sample, max_length)?;
+        let encoded = match train_on {
+            TrainOn::Last => codec.encode(sample, max_length)?,
+            TrainOn::All => codec.encode_all_answers(sample, max_length)?,
+        };
         match encoded.example.labelled() > 0 {
             true => {
                 truncated += usize::from(encoded.truncated);

@@ -204,6 +204,7 @@ mod tests {
             edited: false,
             continues: false,
             training_loss,
+            followed: Vec::new(),
             measurements: Vec::new(),
             measured: BTreeMap::new(),
             failed: BTreeMap::new(),

@@ -117,6 +117,24 @@ pub fn followed(
     Ok(measured)
 }
 
+/// The figures of the metrics that are made of answers, on the few prompts in `probes`.
+///
+/// # Errors
+/// When the process is asked to stop.
+pub fn answered(
+    pair: Pair<'_>,
+    probes: &Probes,
+    metrics: &[Chosen<dyn MetricConfig>],
+    context: &BuildContext<'_>,
+) -> Result<Measured> {
+    let (view, mut measured) = (pair.view(probes), Measured::default());
+    let of_answers = |metric: &&Chosen<dyn MetricConfig>| !metric.config.needs().prompts.is_empty();
+    for metric in metrics.iter().filter(of_answers) {
+        take(&view, metric, false, context, &mut measured)?;
+    }
+    Ok(measured)
+}
+
 fn take(
     view: &View<'_>,
     metric: &Chosen<dyn MetricConfig>,

@@ -4,6 +4,7 @@ use vxf_core::registry::ConfigError;
 use vxf_core::{Error as CoreError, Trainable};
 use vxf_data::{DataConfig, Purpose};
 use vxf_hf::Outline;
+use vxf_recipe::settings::Quantize;
 use vxf_recipe::{Experiment, Place, Recipe, StageRecipe, UsualStage};
 
 use super::graph::Graph;
@@ -58,7 +59,7 @@ fn stage(stage: &StageRecipe, recipe: &Recipe, ratio: Option<f64>) -> Result<()>
         (format!("the perturber `{}`", stage.perturber.name), stage.perturber.config.needs());
     for (who, needs) in members.chain([inner]) {
         for stream in needs.streams.iter().filter(|stream| !stream.optional) {
-            need(data, Purpose::Stream, &stream.name, &who)?;
+            need(data, Purpose::Stream, stream.set(), &who)?;
         }
     }
     Ok(())
@@ -79,7 +80,7 @@ fn need(data: &dyn DataConfig, purpose: Purpose, name: &str, who: &str) -> Resul
 ///
 /// # Errors
 /// Names the missing site, or the invalid adapter setting.
-pub(crate) fn model(graph: &Graph, outline: &Outline) -> Result<()> {
+pub(crate) fn model(graph: &Graph, outline: &Outline, quantize: Quantize) -> Result<()> {
     for run in &graph.runs {
         let stage = &run.stage;
         if let Some(sites) = stage.perturber.config.sites() {
@@ -101,6 +102,22 @@ pub(crate) fn model(graph: &Graph, outline: &Outline) -> Result<()> {
                 let found = serde_json::to_string(&training.trainable).unwrap_or_default();
                 return Err(setting(ConfigError { key, rule, found }));
             }
+        }
+        let whole = stage.methods.iter().find(|method| method.config.needs_full_weights());
+        if let Some(method) = whole.filter(|_| training.trainable != Trainable::Full) {
+            let key = format!("{section}.trainable");
+            let rule =
+                format!("must be \"full\" for `{}`: an adapter cannot carry it", method.name);
+            let found = serde_json::to_string(&training.trainable).unwrap_or_default();
+            return Err(setting(ConfigError { key, rule, found }));
+        }
+        let full = training.trainable == Trainable::Full && !training.continue_adapter;
+        if quantize != Quantize::None && full && (stage.trains() || whole.is_some()) {
+            let key = format!("{section}.trainable");
+            let rule =
+                "must be \"lora\": with `model.quantize` the matrices of few bits stay as they are";
+            let found = "full".to_owned();
+            return Err(setting(ConfigError { key, rule: rule.to_owned(), found }));
         }
         if !stage.trains() || training.continue_adapter {
             continue;

@@ -1,10 +1,12 @@
 //! The cost of a stage in operations and bytes, computed from the model's shapes.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use candle_core::{DType, Device, DeviceLocation, Tensor};
 use vxf_core::Trainable;
 use vxf_core::engine::Recompute;
+use vxf_core::quantized::Scheme;
 use vxf_hf::Outline;
 
 use crate::Result;
@@ -41,6 +43,8 @@ impl Workload {
 pub(crate) struct Sizes<'a> {
     pub(crate) outline: &'a Outline,
     pub(crate) bytes_each: u64,
+    /// How the matrices of linear layers are held, if in few bits.
+    pub(crate) scheme: Option<Scheme>,
     pub(crate) recompute: Recompute,
     /// Operations per second.
     pub(crate) rate: f64,
@@ -84,6 +88,7 @@ pub(crate) fn recompute(
     let sizes = Sizes {
         outline,
         bytes_each,
+        scheme: recipe.model.quantize.scheme(),
         recompute: Recompute::None,
         rate: 1.0,
         logits: logits(on),
@@ -132,6 +137,34 @@ impl Sizes<'_> {
         })
     }
 
+    /// Bytes of the model's weights, at rest.
+    pub(crate) fn model_bytes(&self) -> u64 {
+        let all = self.outline.count() as u64 * self.bytes_each;
+        let Some(scheme) = self.scheme else { return all };
+        let held = self
+            .linears()
+            .map(|[out, input]| (scheme.bytes(out, input), (out * input) as u64 * self.bytes_each));
+        held.fold(all, |sum, (few, dense)| sum - dense + few)
+    }
+
+    /// Bytes of the buffer for dequantised matrices: at most those of one block's layers of the same input.
+    fn dequantised(&self) -> u64 {
+        let largest = |part: &str| -> usize {
+            let own = self.matrices().filter(|(name, _)| name.contains(".layers.0."));
+            own.filter(|(name, _)| name.contains(part)).map(|(_, [out, input])| out * input).sum()
+        };
+        let [gate, up, down, plain, attention] =
+            ["gate_", "up_proj", "down_proj", "fc", "self_attn"].map(largest);
+        let most = (gate + up).max(down).max(plain).max(attention);
+        if self.scheme.is_some() { most as u64 * self.bytes_each } else { 0 }
+    }
+
+    /// The sizes of the linear layers' matrices.
+    fn linears(&self) -> impl Iterator<Item = [usize; 2]> {
+        let linears: BTreeSet<_> = self.outline.linears.iter().map(String::as_str).collect();
+        self.matrices().filter(move |(name, _)| linears.contains(name)).map(|(_, shape)| shape)
+    }
+
     fn matrices(&self) -> impl Iterator<Item = (&str, [usize; 2])> {
         let tensors = self.outline.tensors.iter();
         tensors.filter_map(|(name, shape)| {
@@ -171,7 +204,7 @@ impl Sizes<'_> {
         copies: f64,
     ) -> u64 {
         let Outline { architecture, .. } = self.outline;
-        let weights = self.outline.count() as u64 * self.bytes_each;
+        let weights = self.model_bytes() + self.dequantised();
         // The values and Adam's two moments. Gradients appear while kept activations are freed.
         let own = trainable as u64 * self.bytes_each.max(4);
         let positions = (settings.batch_size * length) as u64;
@@ -276,7 +309,34 @@ mod tests {
     }
 
     fn sizes(outline: &Outline, recompute: Recompute) -> Sizes<'_> {
-        Sizes { outline, bytes_each: 4, recompute, rate: 1e9, logits: 1 << 23, mask_bytes: 1 }
+        Sizes {
+            outline,
+            bytes_each: 4,
+            scheme: None,
+            recompute,
+            rate: 1e9,
+            logits: 1 << 23,
+            mask_bytes: 1,
+        }
+    }
+
+    /// Llama 2 7B in four bits, an adapter of rank 8, five samples of 200 tokens, recomputing: within 7 GB.
+    #[test]
+    fn a_quantised_base_fits_a_small_machine() {
+        let outline = llama();
+        let dense = sizes(&outline, Recompute::Block);
+        let sizes = Sizes { scheme: Some(Scheme::Nf4), ..dense };
+        // 0.5 bytes and a scale of 1 + 4 / 256 bytes for 64 numbers.
+        let matrices: usize = sizes.linears().map(|[out, input]| out * input).sum();
+        let held = sizes.model_bytes() - (outline.count() - matrices) as u64 * 4;
+        let each = held as f64 / matrices as f64;
+        assert!((each - (0.5 + (1.0 + 4.0 / 256.0) / 64.0)).abs() < 1e-3, "{each}");
+        assert!(each / 4.0 < 0.13);
+        let trainable = Trainable::Lora(vxf_core::Lora::default());
+        let count = sizes.trainable(&trainable).expect("seven projections");
+        let settings = TrainingSettings { trainable, batch_size: 5, ..TrainingSettings::default() };
+        let bytes = sizes.bytes(&settings, 200, true, count, 0.0);
+        assert!(bytes < 7_000_000_000, "{} MB", bytes / 1_000_000);
     }
 
     #[test]

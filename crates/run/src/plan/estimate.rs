@@ -145,7 +145,7 @@ impl Estimate {
                 outline(&shape, "model.shape")?
             }
         };
-        check::model(&graph, &outline)?;
+        check::model(&graph, &outline, recipe.model.quantize)?;
         let (data, report) = drawn(recipe, base.as_ref(), &access, &mut absent)?;
 
         let device = device(&recipe.settings.device)?;
@@ -161,7 +161,9 @@ impl Estimate {
         let recompute = cost::recompute(recipe, &outline, longest, 1, &device)?;
         let logits = cost::logits(&device);
         let mask_bytes = cost::mask_bytes(&device, bytes_each);
-        let sizes = Sizes { outline: &outline, bytes_each, recompute, rate, logits, mask_bytes };
+        let scheme = recipe.model.quantize.scheme();
+        let sizes =
+            Sizes { outline: &outline, bytes_each, scheme, recompute, rate, logits, mask_bytes };
         let mut stages = Vec::new();
         for stage in recipe.stages().filter(|stage| stage.trains()) {
             let mut stage = stage.clone();
@@ -181,7 +183,7 @@ impl Estimate {
             name: recipe.model.path.clone(),
             family: outline.architecture.family.clone(),
             weights: outline.count(),
-            bytes: outline.count() as u64 * bytes_each,
+            bytes: sizes.model_bytes(),
         };
         let prompts = data.as_ref().map_or(0, |data| data.prompts("harmful"));
         let detectable = Detectable::of(recipe.settings.seeds.len(), prompts);
@@ -208,7 +210,7 @@ fn drawn(
     let (Some(base), Some(source)) = (base, source) else { return Ok((None, None)) };
     let mut sets = BTreeSet::new();
     for stage in recipe.stages() {
-        let needs = stage.needs().streams.into_iter().map(|need| need.name);
+        let needs = stage.needs().streams.into_iter().map(|need| need.set().to_owned());
         for name in needs.chain(stage.trains().then(|| stage.set.clone())) {
             sets.extend(ratios.iter().map(|ratio| SetName::new(&name, Some(*ratio))));
         }

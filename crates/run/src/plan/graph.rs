@@ -45,11 +45,35 @@ pub struct RunSpec {
     key: String,
 }
 
+/// Which pipeline of a point it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The model that is never aligned.
+    Undefended,
+    /// Plain training.
+    Baseline,
+    /// The method of the recipe.
+    Tested,
+}
+
+/// The last runs of a pipeline.
+#[derive(Clone, Debug)]
+pub struct Final {
+    /// Index of its point of the experiment.
+    pub point: usize,
+    /// Which pipeline it is. Plain training that is under test itself is [`Role::Tested`].
+    pub role: Role,
+    /// Indices of the runs of its last stage, for each ratio and seed.
+    pub runs: Vec<usize>,
+}
+
 /// All runs of an experiment.
 #[derive(Clone, Debug)]
 pub struct Graph {
     /// The runs; parents come before children.
     pub runs: Vec<RunSpec>,
+    /// The last runs of each pipeline.
+    pub finals: Vec<Final>,
     /// Which runs are compared with each other.
     pub layout: Layout,
 }
@@ -93,7 +117,7 @@ impl Graph {
     /// When a baseline method is not registered.
     pub fn of(experiment: &Experiment, source: Option<&Source>) -> Result<Self> {
         let (pipelines, tested) = pipelines(experiment, source)?;
-        let mut graph = Self { runs: Vec::new(), layout: Layout::default() };
+        let mut graph = Self { runs: Vec::new(), finals: Vec::new(), layout: Layout::default() };
         let mut known = HashMap::new();
         // For each pipeline, its runs by depth, then by ratio and seed.
         let mut rows: Vec<Vec<Vec<usize>>> = Vec::new();
@@ -112,6 +136,19 @@ impl Graph {
             }
             rows.push(row);
         }
+        let roles = pipelines.iter().enumerate().map(|(index, pipeline)| {
+            match (tested.contains(&index), pipeline.label(0, None) == UNDEFENDED) {
+                (true, _) => Role::Tested,
+                (false, true) => Role::Undefended,
+                (false, false) => Role::Baseline,
+            }
+        });
+        let last = |row: &Vec<Vec<usize>>| row.last().cloned().unwrap_or_default();
+        graph.finals = roles
+            .zip(&pipelines)
+            .zip(&rows)
+            .map(|((role, pipeline), row)| Final { point: pipeline.point, role, runs: last(row) })
+            .collect();
         graph.tell_apart(experiment);
         graph.layout = graph.compare(experiment, &pipelines, &rows, &tested);
         Ok(graph)
@@ -243,8 +280,8 @@ impl Graph {
         // Plain training under the settings of a point of the axes, at this block's moment.
         let baseline_of = |point: usize| {
             let (index, plain) = pipelines.iter().enumerate().find(|(_, pipeline)| {
-                let last = pipeline.stages.len() - 1;
-                pipeline.beside && pipeline.point == point && pipeline.label(last, None) == BASELINE
+                // Later stages of plain training may have names of their own.
+                pipeline.beside && pipeline.point == point && pipeline.label(0, None) == BASELINE
             })?;
             name_at(index, when.depth.min(plain.stages.len() - 1))
         };

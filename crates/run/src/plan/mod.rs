@@ -5,4 +5,4 @@ pub(crate) mod cost;
 pub mod estimate;
 pub mod graph;
 
-pub use graph::{Graph, RunSpec, Source};
+pub use graph::{Final, Graph, Role, RunSpec, Source};

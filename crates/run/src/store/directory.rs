@@ -3,8 +3,8 @@
 //! A run appears when it is trained: weights, log and `training.json` are written into a temporary
 //! directory, which is then renamed. When it is measured, `generations.jsonl` and then `result.json` are
 //! added atomically; a later measurement replaces them. An unfinished run has checkpoints. The resolved
-//! recipe identifies the experiment. A file lock, released when its process ends, keeps other processes
-//! out.
+//! recipe identifies the experiment. File locks, released when their process ends, keep other processes
+//! out: whoever writes the whole directory holds it alone, tasks share it, and each run has a lock of its own.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
@@ -31,9 +31,20 @@ pub(crate) const RUNS: &str = "runs";
 const RECIPE: &str = "config.resolved.toml";
 const MANIFEST: &str = "manifest.json";
 const LOCK: &str = ".lock";
-const CHECKPOINTS: &str = "checkpoints";
+/// The locks of single runs, by digest; only tasks use them.
+const LOCKS: &str = ".locks";
+pub(super) const CHECKPOINTS: &str = "checkpoints";
 /// Interval between attempts to lock a directory that another process holds.
 const PATIENCE: Duration = Duration::from_millis(50);
+
+/// How a process holds a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hold {
+    /// No other process has it.
+    Alone,
+    /// Other tasks may have it too.
+    Shared,
+}
 
 /// An experiment's directory, locked by this process.
 #[derive(Debug)]
@@ -82,12 +93,46 @@ impl Directory {
         fits()?;
         let disk = Box::new(FileSystem);
         disk.create_dir(root).map_err(Error::io("create", root))?;
-        let lock = lock(root, control, progress)?;
+        let lock = lock(root, &root.join(LOCK), Hold::Alone, control, progress)?;
         fits()?;
         let recipe = experiment.toml();
         let directory = Self { root: root.to_owned(), disk, recipe, _lock: lock };
         directory.sweep()?;
         Ok(directory)
+    }
+
+    /// Opens the directory of an experiment that has begun, for tasks: other tasks may have it open too.
+    /// Waits while a process holds it alone.
+    ///
+    /// # Errors
+    /// When it has not begun, holds another experiment, or waiting is interrupted.
+    pub(crate) fn share(
+        root: &Path,
+        experiment: &Experiment,
+        manifest: &Manifest,
+        control: Control<'_>,
+        progress: &dyn Progress,
+    ) -> Result<Self> {
+        same_experiment(root, experiment, manifest)?;
+        let lock = lock(root, &root.join(LOCK), Hold::Shared, control, progress)?;
+        same_experiment(root, experiment, manifest)?;
+        let (disk, recipe) = (Box::new(FileSystem), experiment.toml());
+        Ok(Self { root: root.to_owned(), disk, recipe, _lock: lock })
+    }
+
+    /// Locks one run for a task until the lock is dropped; waits while another task holds it.
+    ///
+    /// # Errors
+    /// When the lock cannot be created, or waiting is interrupted.
+    pub(crate) fn claim(
+        &self,
+        digest: &str,
+        control: Control<'_>,
+        progress: &dyn Progress,
+    ) -> Result<File> {
+        let locks = self.root.join(LOCKS);
+        self.disk.create_dir(&locks).map_err(Error::io("create", &locks))?;
+        lock(&self.root, &locks.join(digest), Hold::Alone, control, progress)
     }
 
     /// Whether the experiment has started.
@@ -120,8 +165,10 @@ impl Directory {
         Ok(true)
     }
 
-    /// Removes partial files of a killed process.
+    /// Removes partial files of a killed process, and the locks of tasks: none is running.
     fn sweep(&self) -> Result<()> {
+        let locks = self.root.join(LOCKS);
+        self.disk.remove(&locks).map_err(Error::io("remove", &locks))?;
         for entry in fs::read_dir(&self.root).map_err(Error::io("read", &self.root))? {
             let path = entry.map_err(Error::io("read", &self.root))?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -204,7 +251,7 @@ impl Directory {
     /// # Errors
     /// When `fill` fails, or the run cannot be written.
     pub fn write_run(&self, run: &RunId, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-        // The lock keeps other processes out, and no two threads execute the same run.
+        // Locks keep other processes out of this run, and no two threads execute the same run.
         let name = run.path().to_string_lossy().replace(std::path::MAIN_SEPARATOR, "-");
         let partial = self.root.join(format!("{PARTIAL}{name}"));
         disk::place(&*self.disk, &partial, &self.run(run), fill)
@@ -255,28 +302,46 @@ impl Directory {
     /// # Errors
     /// When they cannot be read.
     pub fn answers(&self, run: &RunId) -> Result<Vec<Answer>> {
-        let path = self.run(run).join(GENERATIONS);
-        if path.is_file() { read_lines(&path) } else { Ok(Vec::new()) }
+        answers(&self.root, run)
     }
 }
 
-/// Locks `root` until the lock is dropped; waits while another process holds it.
-fn lock(root: &Path, control: Control<'_>, progress: &dyn Progress) -> Result<File> {
-    let path = root.join(LOCK);
-    let lock = File::create(&path).map_err(Error::io("write", &path))?;
+/// The stored answers of a run of the experiment in `root`; none if there are none.
+pub(super) fn answers(root: &Path, run: &RunId) -> Result<Vec<Answer>> {
+    let path = root.join(run.path()).join(GENERATIONS);
+    if path.is_file() { read_lines(&path) } else { Ok(Vec::new()) }
+}
+
+/// Locks the file `path` of the experiment in `root` until the lock is dropped; waits while another process
+/// holds it.
+fn lock(
+    root: &Path,
+    path: &Path,
+    hold: Hold,
+    control: Control<'_>,
+    progress: &dyn Progress,
+) -> Result<File> {
+    let lock = File::create(path).map_err(Error::io("write", path))?;
     let mut told = false;
     loop {
-        match lock.try_lock() {
+        let tried = match hold {
+            Hold::Alone => lock.try_lock(),
+            Hold::Shared => lock.try_lock_shared(),
+        };
+        match tried {
             Ok(()) => return Ok(lock),
-            Err(TryLockError::Error(source)) => return Err(Error::io("write", path)(source)),
+            Err(TryLockError::Error(source)) => return Err(Error::io("lock", path)(source)),
             Err(TryLockError::WouldBlock) if control.stops() => {
                 return Err(Error::Interrupted { path: root.to_owned() });
             }
             Err(TryLockError::WouldBlock) => {}
         }
         if !std::mem::replace(&mut told, true) {
-            let root = root.display();
-            progress.note(&format!("another vxf is writing {root}; waiting for it to end"));
+            let what = match path.file_name() {
+                Some(name) if name == LOCK => root.display().to_string(),
+                _ => format!("this run of {}", root.display()),
+            };
+            progress.note(&format!("another vxf is writing {what}; waiting for it to end"));
         }
         std::thread::sleep(PATIENCE);
     }

@@ -7,6 +7,7 @@ use vxf_core::Trainable;
 use vxf_hf::peft;
 use vxf_hub::COMPANIONS;
 
+use super::card;
 use super::disk::{self, FileSystem};
 use super::finished::{self, Run};
 use crate::model::Base;
@@ -21,9 +22,11 @@ const SHARD: u64 = 5_000_000_000;
 /// # Errors
 /// When `to` exists or cannot be written, or the run's weights are missing.
 pub fn model(run: Run, base: &Base, to: &Path) -> Result<()> {
-    let checkpoint = finished::merged(base, &finished::layers(&run.lineage()?))?;
+    let lineage = run.lineage()?;
+    let checkpoint = finished::merged(base, &finished::layers(&lineage))?;
     whole(to, |draft| {
         checkpoint.export(draft, SHARD)?;
+        write_card(draft, &card::card(&lineage, base, "transformers"))?;
         match &base.directory {
             Some(directory) => {
                 let names = COMPANIONS.into_iter().chain(["tokenizer.model"]);
@@ -53,7 +56,8 @@ pub fn model(run: Run, base: &Base, to: &Path) -> Result<()> {
 pub fn adapters(run: Run, base: &Base, to: &Path) -> Result<Vec<PathBuf>> {
     let path = run.place.clone();
     let fail = |problem: &str| Error::NoRun { path: path.clone(), problem: problem.into() };
-    let layers = finished::layers(&run.lineage()?);
+    let lineage = run.lineage()?;
+    let layers = finished::layers(&lineage);
     if layers.is_empty() {
         return Err(fail("nothing was trained in this run: its model is the base"));
     }
@@ -81,10 +85,15 @@ pub fn adapters(run: Run, base: &Base, to: &Path) -> Result<Vec<PathBuf>> {
             };
             peft::write(&place(draft, index), lora, &layer.weights(base)?, Some(&base.name))?;
         }
-        Ok(())
+        write_card(draft, &card::card(&lineage, base, "peft"))
     })?;
     let own = (0..layers.len()).map(|index| place(to, index));
     Ok((0..first.len()).map(|index| before(to, index)).chain(own).collect())
+}
+
+fn write_card(to: &Path, text: &str) -> Result<()> {
+    let path = to.join(card::CARD);
+    fs::write(&path, text).map_err(Error::io("write", &path))
 }
 
 /// Copies the files of an adapter into the new directory `to`.

@@ -80,7 +80,8 @@ impl Run {
     /// When there is none.
     pub fn root_of(path: &Path) -> Result<PathBuf> {
         let fail = |problem: &str| Error::NoRun { path: path.to_owned(), problem: problem.into() };
-        let absolute = path.canonicalize().map_err(|_| fail("no such directory"))?;
+        let instead = || format!("no such directory{}", vxf_recipe::instead::instead(path));
+        let absolute = path.canonicalize().map_err(|_| fail(&instead()))?;
         let mut above = absolute.ancestors().take(DEEPEST);
         let found = above.find(|root| root.join(MANIFEST).is_file());
         found.map(Path::to_owned).ok_or_else(|| fail("not a run: there is no manifest.json"))
@@ -285,6 +286,14 @@ pub(crate) fn record(place: &Path) -> Result<Record> {
     let measured = place.join(RESULT);
     let trained = place.join(TRAINING);
     read_json(if measured.is_file() || !trained.is_file() { &measured } else { &trained })
+}
+
+/// Leaves out figures of metrics that the experiment does not ask for: they stay in their files.
+pub(crate) fn only_asked(records: &mut [Record], experiment: &Experiment) {
+    let metrics = &experiment.recipe().metrics;
+    for record in records {
+        record.measurements.retain(|row| metrics.iter().any(|metric| metric.name == row.metric));
+    }
 }
 
 /// The manifest of the experiment in `root`.

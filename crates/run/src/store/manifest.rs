@@ -12,6 +12,7 @@ use crate::device;
 use crate::model::{Base, ModelDigests};
 use vxf_recipe::Experiment;
 use vxf_report::SCHEMA_VERSION;
+use vxf_report::samples::Overlap;
 
 /// The content of `manifest.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -46,6 +47,9 @@ pub struct Manifest {
     /// The report on the user's files; missing for the embedded world.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub report: Option<DataReport>,
+    /// How many prompts of each test set are in a training set too, over all seeds.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub overlaps: BTreeMap<String, Overlap>,
     /// The machine.
     pub host: Host,
     /// Worker threads.
@@ -118,6 +122,7 @@ impl Manifest {
             seeds: experiment.recipe().settings.seeds.clone(),
             data: BTreeMap::new(),
             report: None,
+            overlaps: BTreeMap::new(),
             host: Host::here(),
             threads,
             directory: PathBuf::new(),
@@ -131,26 +136,79 @@ impl Manifest {
     /// Adds a resumption by the process of `now`. Returns a warning if it differs from the previous one:
     /// equal bits are promised only for the same binary, instruction set and number of threads.
     pub fn resume(&mut self, now: &Self) -> Option<String> {
-        let (program, host, threads, device) = match self.resumed.last() {
-            None => (&self.program, &self.host, self.threads, &self.device),
-            Some(last) => (&last.program, &last.host, last.threads, &last.device),
+        let changed = match self.resumed.last() {
+            None => self.conditions().changed(&now.conditions()),
+            Some(last) => last.conditions().changed(&now.conditions()),
         };
+        self.resumed.push(now.resumption());
+        changed
+    }
+
+    /// Adds the process of `now`, a task, if no process before had the same conditions. Returns a warning
+    /// then.
+    pub(crate) fn join(&mut self, now: &Self) -> Option<String> {
+        let first = self.conditions().changed(&now.conditions())?;
+        let here = now.conditions();
+        if self.resumed.iter().any(|other| other.conditions() == here) {
+            return None;
+        }
+        let added = now.resumption();
+        self.resumed.push(added);
+        Some(first)
+    }
+
+    fn resumption(&self) -> Resumption {
+        Resumption {
+            at: now(),
+            program: self.program.clone(),
+            host: self.host.clone(),
+            threads: self.threads,
+            device: self.device.clone(),
+        }
+    }
+
+    fn conditions(&self) -> Conditions<'_> {
+        Conditions {
+            program: &self.program,
+            processor: self.host.processor(),
+            threads: self.threads,
+            device: &self.device,
+        }
+    }
+}
+
+impl Resumption {
+    fn conditions(&self) -> Conditions<'_> {
+        Conditions {
+            program: &self.program,
+            processor: self.host.processor(),
+            threads: self.threads,
+            device: &self.device,
+        }
+    }
+}
+
+/// What the last digits of figures may depend on besides recipe, model and data.
+#[derive(PartialEq)]
+struct Conditions<'a> {
+    program: &'a str,
+    processor: String,
+    threads: usize,
+    device: &'a str,
+}
+
+impl Conditions<'_> {
+    /// A warning that names what differs in `now`.
+    fn changed(&self, now: &Self) -> Option<String> {
         let pairs = [
-            ("program", program.clone(), now.program.clone()),
-            ("processor", host.processor(), now.host.processor()),
-            ("threads", threads.to_string(), now.threads.to_string()),
-            ("device", device.clone(), now.device.clone()),
+            ("program", self.program.to_owned(), now.program.to_owned()),
+            ("processor", self.processor.clone(), now.processor.clone()),
+            ("threads", self.threads.to_string(), now.threads.to_string()),
+            ("device", self.device.to_owned(), now.device.to_owned()),
         ];
         let changed = pairs.iter().filter(|(_, then, here)| then != here);
         let changed: Vec<_> =
             changed.map(|(what, then, here)| format!("{what} {then} then, {here} now")).collect();
-        self.resumed.push(Resumption {
-            at: self::now(),
-            program: now.program.clone(),
-            host: now.host.clone(),
-            threads: now.threads,
-            device: now.device.clone(),
-        });
         (!changed.is_empty()).then(|| {
             format!(
                 "continues under other conditions, last digits may differ: {}",

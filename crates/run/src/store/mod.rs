@@ -1,5 +1,6 @@
 //! An experiment on disk: its directory, runs, checkpoints and exports.
 
+mod card;
 pub mod checkpoints;
 pub mod directory;
 pub mod disk;
@@ -9,8 +10,10 @@ pub mod finished;
 pub mod manifest;
 pub mod prune;
 pub(crate) mod step_log;
+pub mod stored;
 pub mod weights;
 
 pub use directory::Directory;
 pub use finished::Run;
 pub use manifest::Manifest;
+pub use stored::Stored;

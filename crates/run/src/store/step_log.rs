@@ -5,9 +5,12 @@ use std::io::BufRead;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+
+use vxf_report::Followed;
 
 use super::disk::Disk;
 use crate::{Error, Result};
@@ -33,19 +36,36 @@ struct Row {
     #[serde(default)]
     figures: BTreeMap<String, Option<f64>>,
     #[serde(default)]
-    row: Option<Measured>,
+    samples: u64,
+    #[serde(default)]
+    row: Option<vxf_report::Row>,
 }
 
-/// A figure that was measured during training.
-#[derive(Deserialize)]
-struct Measured {
-    metric: String,
+/// Samples that were trained on in the first `steps` steps, with `batch` samples a step out of a set of
+/// `set`; the last step of an epoch has fewer.
+pub(crate) fn samples(steps: u64, set: usize, batch: usize) -> u64 {
+    let (set, batch) = (set as u64, batch.max(1) as u64);
+    let an_epoch = set.div_ceil(batch).max(1);
+    steps / an_epoch * set + (steps % an_epoch * batch).min(set)
+}
+
+/// The figures in the log at `path` that were measured during training, by step.
+pub(crate) fn measurements(path: &Path) -> Result<Vec<Followed>> {
+    let mut all: Vec<Followed> = Vec::new();
+    for_each(path, |Row { step, samples, row, .. }| {
+        let Some(row) = row else { return };
+        match all.last_mut().filter(|last| last.step == step) {
+            Some(last) => last.rows.push(row),
+            None => all.push(Followed { step, samples, rows: vec![row] }),
+        }
+    })?;
+    Ok(all)
 }
 
 /// The steps (counted from 1) in the log at `path`, with their losses.
 pub(crate) fn losses(path: &Path) -> Result<Vec<(u64, f64)>> {
     let mut losses = Vec::new();
-    for_each(path, |row| {
+    for_each(path, |row: Row| {
         let loss = row.figures.get("loss").copied().flatten().filter(|_| row.kind == "step");
         losses.extend(loss.map(|loss| (row.step, loss)));
     })?;
@@ -55,15 +75,16 @@ pub(crate) fn losses(path: &Path) -> Result<Vec<(u64, f64)>> {
 /// The metrics measured during the training with the log at `path`.
 pub(crate) fn followed(path: &Path) -> Result<BTreeSet<String>> {
     let mut followed = BTreeSet::new();
-    for_each(path, |row| followed.extend(row.row.map(|measured| measured.metric)))?;
+    for_each(path, |row: Row| followed.extend(row.row.map(|measured| measured.metric)))?;
     Ok(followed)
 }
 
-fn for_each(path: &Path, mut seen: impl FnMut(Row)) -> Result<()> {
+/// Passes every row of the log at `path` to `seen`, as a `T`.
+pub(super) fn for_each<T: DeserializeOwned>(path: &Path, mut seen: impl FnMut(T)) -> Result<()> {
     let file = std::fs::File::open(path).map_err(Error::io("read", path))?;
     for line in std::io::BufReader::new(file).lines() {
         let line = line.map_err(Error::io("read", path))?;
-        let row = serde_json::from_str::<Row>(&line);
+        let row = serde_json::from_str::<T>(&line);
         seen(row.map_err(|source| Error::Record { path: path.to_owned(), source })?);
     }
     Ok(())
@@ -143,5 +164,18 @@ impl<'a> StepLog<'a> {
         self.flush()?;
         self.disk.sync(&self.path).map_err(Error::io("write", &self.path))?;
         Ok(Mark { bytes: self.bytes, sha256: hex::encode(self.hash.clone().finalize()) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::samples;
+
+    /// Ten samples in batches of four: four, eight, ten, and again from the start.
+    #[test]
+    fn the_last_step_of_an_epoch_has_fewer_samples() {
+        let seen: Vec<_> = (0..=5).map(|steps| samples(steps, 10, 4)).collect();
+        assert_eq!(seen, [0, 4, 8, 10, 14, 18]);
+        assert_eq!(samples(3, 0, 4), 0);
     }
 }

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Tensor};
 use vxf_core::backbone::{Location, Parameter, Part};
-use vxf_core::{Key, Params, Pass, Result, Site, Trainable};
+use vxf_core::{Key, Params, Pass, Result, Site, SiteKind, Trainable};
 
 use super::projection::Projection;
 
@@ -48,14 +48,26 @@ impl Layer {
             Some(mask) => (hidden * mask)?,
             None => hidden.clone(),
         };
+        let site = |kind| Site { layer: self.layer, kind };
+        let input = pass.tap(site(SiteKind::AttentionInput), &input)?;
         let value = self.value.forward(&input, pass)?.tanh()?;
-        let mixed =
-            self.output.forward(&mixer(&value, pass.rows().seen())?.matmul(&value)?, pass)?;
+        let mixed = mixer(&value, pass.rows().seen())?.matmul(&value)?;
+        let mixed = pass.tap(site(SiteKind::AttentionMixed), &mixed)?;
+        let mixed = self.output.forward(&mixed, pass)?;
         let hidden = (hidden + pass.tap(Site::attention_output(self.layer), &mixed)?)?;
 
-        let fed = self.down.forward(&self.up.forward(&hidden, pass)?.silu()?, pass)?;
+        let input = pass.tap(site(SiteKind::MlpInput), &hidden)?;
+        let inner = self.up.forward(&input, pass)?.silu()?;
+        let fed = self.down.forward(&pass.tap(site(SiteKind::MlpInner), &inner)?, pass)?;
         let fed = pass.tap(Site::mlp_output(self.layer), &fed)?;
         pass.tap(Site::block_output(self.layer), &(hidden + fed)?)
+    }
+
+    /// The toy has no attention weights that depend on its input: the logistic function of its values stands
+    /// in for them, a head for each, so that methods which read attention can be tested.
+    pub(super) fn first_token_attention(&self, input: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+        let value = self.value.forward(input, pass)?;
+        Ok((value.neg()?.exp()? + 1.0)?.recip()?)
     }
 
     fn projections(&self) -> [&Projection; 4] {

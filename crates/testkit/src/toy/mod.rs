@@ -70,6 +70,19 @@ impl Backbone for Toy {
     fn head(&self, hidden: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
         self.wrapped.head(hidden, pass)
     }
+
+    fn last_norm(&self, hidden: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+        self.wrapped.last_norm(hidden, pass)
+    }
+
+    fn first_token_attention(
+        &self,
+        layer: usize,
+        input: &Tensor,
+        pass: &Pass<'_>,
+    ) -> Result<Tensor> {
+        self.wrapped.first_token_attention(layer, input, pass)
+    }
 }
 
 /// The same on rectangles.
@@ -144,10 +157,23 @@ impl Backbone for Wide {
     }
 
     fn head(&self, hidden: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
+        let normed = self.last_norm(hidden, pass)?;
+        linear(&normed, pass.weight(OUTPUT).unwrap_or(&self.output))
+    }
+
+    fn last_norm(&self, hidden: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
         let gain = pass.weight(GAIN).unwrap_or(&self.gain);
         let root = (hidden.sqr()?.mean_keepdim(D::Minus1)? + 1e-5)?.sqrt()?;
-        let normed = hidden.broadcast_div(&root)?.broadcast_mul(gain)?;
-        linear(&normed, pass.weight(OUTPUT).unwrap_or(&self.output))
+        Ok(hidden.broadcast_div(&root)?.broadcast_mul(gain)?)
+    }
+
+    fn first_token_attention(
+        &self,
+        layer: usize,
+        input: &Tensor,
+        pass: &Pass<'_>,
+    ) -> Result<Tensor> {
+        self.layers[layer].first_token_attention(input, pass)
     }
 
     fn parameters(&self) -> Vec<Parameter> {

@@ -2,6 +2,7 @@
 //! 2024).
 
 use candle_core::Tensor;
+use vxf_core::engine::Lens;
 use vxf_core::engine::Objective;
 use vxf_core::step::Role;
 use vxf_core::{Defense, Gradients, Hidden, Perturber, Result, Site, Step};
@@ -34,7 +35,7 @@ impl Defense for FeaturePenalty {
             step.with_weights(&first, |step| step.on_main().role(Role::Evaluation).hidden(&SITES))?;
         let main = step.main();
         let mask = step.batch(&main)?.token_mask(&target[&SITES[0]])?;
-        let penalty = |hidden: &Hidden| -> Result<Tensor> {
+        let penalty = |hidden: &Hidden, _: &Lens<'_>| -> Result<Tensor> {
             let mut sum = Tensor::zeros((), mask.dtype(), mask.device())?;
             for (site, hidden) in hidden {
                 let away = (hidden - &target[site])?.broadcast_mul(&mask)?;

@@ -5,6 +5,7 @@
 //! the right dropout masks, and distinguish micro-batches from whole steps.
 
 mod answers;
+mod chosen;
 mod feature_penalty;
 mod losses;
 mod masks;

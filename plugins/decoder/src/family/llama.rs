@@ -39,6 +39,10 @@ pub(super) fn like(fields: Fields<'_>, defaults: &Defaults) -> Read<Design> {
 /// [`like`] with a given rotation.
 pub(super) fn shaped(fields: Fields<'_>, defaults: &Defaults, rope: Rope) -> Read<Design> {
     let (width, heads) = (fields.size("hidden_size")?, fields.size("num_attention_heads")?);
+    let head_width = match fields.optional_size("head_dim", defaults.head_width)? {
+        Some(width) => width,
+        None => shared_width(width, heads)?,
+    };
     let vocabulary = fields.size("vocab_size")?;
     let positions = fields.size_or("max_position_embeddings", defaults.positions)?;
     Ok(Design {
@@ -52,10 +56,10 @@ pub(super) fn shaped(fields: Fields<'_>, defaults: &Defaults, rope: Rope) -> Rea
         inner: fields.size("intermediate_size")?,
         heads,
         kv_heads: fields.optional_size("num_key_value_heads", defaults.kv_heads)?.unwrap_or(heads),
-        head_width: match fields.optional_size("head_dim", defaults.head_width)? {
-            Some(width) => width,
-            None => shared_width(width, heads)?,
-        },
+        head_width,
+        score_cap: None,
+        logit_cap: None,
+        fused: false,
         vocabulary,
         positions,
         position: Position::Rotary(rope),

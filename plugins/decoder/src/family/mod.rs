@@ -9,6 +9,7 @@ mod layer_types;
 mod llama;
 mod mistral;
 mod opt;
+mod phi;
 mod qwen;
 mod rotary;
 
@@ -17,7 +18,7 @@ use vxf_core::{Error, Result};
 use vxf_hf::Account;
 
 use crate::design::{Design, Output, Position};
-use crate::rope::{Rope, Scaling};
+use crate::rope::Scaling;
 use fields::{Fields, Problem, Read, broken, unsupported};
 
 /// The configuration reader of a family.
@@ -32,8 +33,12 @@ pub(crate) const MISTRAL: Reader = Reader(mistral::design);
 pub(crate) const QWEN2: Reader = Reader(qwen::second);
 /// Qwen3: Llama with a norm on each head's queries and keys.
 pub(crate) const QWEN3: Reader = Reader(qwen::third);
+/// Gemma 2: four norms, scaled embeddings, soft caps, alternating windows.
+pub(crate) const GEMMA2: Reader = Reader(gemma::second);
 /// Gemma 3: four norms, scaled embeddings, windows with a rotation of their own.
 pub(crate) const GEMMA3: Reader = Reader(gemma::third);
+/// Phi-3 and Phi-4-mini: joined projections, partial rotary positions, LongRoPE.
+pub(crate) const PHI3: Reader = Reader(phi::third);
 /// OPT: layer norms, learned positions, a plain MLP.
 pub(crate) const OPT: Reader = Reader(opt::design);
 
@@ -87,14 +92,18 @@ fn check(design: &Design) -> Read<()> {
         let rule = format!("a divisor of `num_attention_heads` ({heads})");
         return broken("num_key_value_heads", &rule, kv_heads);
     }
-    if matches!(design.position, Position::Rotary(_)) && !head_width.is_multiple_of(2) {
-        return broken("head_dim", "even", head_width);
+    let Position::Rotary(rope) = &design.position else { return Ok(()) };
+    let rotated = rope.width(head_width);
+    if rotated == 0 {
+        return broken("partial_rotary_factor", "enough for two elements of a head", rope.share);
     }
-    if let Position::Rotary(Rope { scaling: Scaling::Long { short, long, .. }, .. }) =
-        &design.position
-        && let Some(list) = [short, long].into_iter().find(|list| list.len() != head_width / 2)
+    if !rotated.is_multiple_of(2) {
+        return broken("head_dim", "even, where it is rotated", rotated);
+    }
+    if let Scaling::Long { short, long, .. } = &rope.scaling
+        && let Some(list) = [short, long].into_iter().find(|list| list.len() != rotated / 2)
     {
-        let rule = format!("lists of {} numbers, half the width of a head", head_width / 2);
+        let rule = format!("lists of {} numbers, half the rotated width of a head", rotated / 2);
         return broken("short_factor` and `long_factor", &rule, list.len());
     }
     Ok(())

@@ -3,29 +3,34 @@
 use serde_json::{Map, Value};
 use vxf_hf::Account;
 
-use super::fields::{Fields, Problem, Read, unsupported};
+use super::fields::{Fields, Problem, Read, broken, unsupported};
 use crate::rope::{Rope, Scaling};
 
 /// The key with the number of positions in pre-training.
 const ORIGINAL: &str = "original_max_position_embeddings";
 
+/// The key with the part of a head that is rotated.
+const SHARE: &str = "partial_rotary_factor";
+
 /// Reads `rope_theta` with `rope_scaling`, or `rope_parameters`, of a model with this number of
 /// positions; with the unknown keys of that object.
 pub(super) fn rope(fields: Fields<'_>, positions: usize) -> Read<(Rope, Vec<String>)> {
-    rope_with(fields, positions, 10_000.0)
+    rope_with(fields, positions, 10_000.0, false)
 }
 
-/// [`rope`] with this base where none is given.
+/// [`rope`] with this base where none is given; only a part of a head may be rotated if `partial`.
 pub(super) fn rope_with(
     fields: Fields<'_>,
     positions: usize,
     theta: f64,
+    partial: bool,
 ) -> Read<(Rope, Vec<String>)> {
     let nothing = serde_json::Map::new();
     let (key, object) = parameters(fields)?.unwrap_or(("rope_parameters", &nothing));
     let account = Account::of(object);
     let theta = fields.positive_or("rope_theta", theta)?;
-    let rope = Settings { key, outer: fields, inner: Fields(&account), positions }.rope(theta)?;
+    let (outer, inner) = (fields, Fields(&account));
+    let rope = Settings { key, outer, inner, positions, partial }.rope(theta)?;
     let unknown = account.unread(&[ORIGINAL, "type", "rope_type"]);
     Ok((rope, unknown.into_iter().map(|inner| format!("{key}.{inner}")).collect()))
 }
@@ -39,17 +44,20 @@ pub(super) struct Settings<'a> {
     /// The object.
     pub(super) inner: Fields<'a>,
     pub(super) positions: usize,
+    /// Whether only a part of a head may be rotated.
+    pub(super) partial: bool,
 }
 
 impl Settings<'_> {
     pub(super) fn rope(&self, theta: f64) -> Read<Rope> {
         let Self { key, outer, inner, .. } = *self;
-        for fields in [outer, inner] {
-            if let Some(share) =
-                fields.number("partial_rotary_factor")?.filter(|share| *share != 1.0)
-            {
-                return unsupported("partial_rotary_factor", share, "it must be 1");
-            }
+        let (beside, within) = (outer.number(SHARE)?, inner.number(SHARE)?);
+        let share = within.or(beside).unwrap_or(1.0);
+        if share != 1.0 && !self.partial {
+            return unsupported(SHARE, share, "it must be 1");
+        }
+        if !(share > 0.0 && share <= 1.0) {
+            return broken(SHARE, "above 0 and at most 1", share);
         }
         let theta = inner.positive_or("rope_theta", theta)?;
         let kind = inner.get("rope_type").or_else(|| inner.get("type"));
@@ -68,8 +76,10 @@ impl Settings<'_> {
                 high_frequency: self.needed("high_freq_factor")?,
                 original: self.original()?,
             },
+            // Early files of Phi-3 have other names for it.
+            Some("longrope" | "su") => self.longrope()?,
+            Some("yarn") if inner.get("short_factor").is_some() => self.longrope()?,
             Some("yarn") => self.yarn(theta)?,
-            Some("longrope") => self.longrope()?,
             _ => {
                 let found = kind.unwrap_or(&Value::Null);
                 let key = format!("{key}.rope_type");
@@ -77,7 +87,7 @@ impl Settings<'_> {
                 return unsupported(&key, found, instead);
             }
         };
-        Ok(Rope { theta, scaling })
+        Ok(Rope { theta, share, scaling })
     }
 
     fn needed(&self, name: &str) -> Read<f64> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use candle_core::DType;
 use vxf_core::engine::Evaluation;
+use vxf_core::quantized::Scheme;
 use vxf_core::{Backbone, Batch, Lora, Params, Trainable};
 use vxf_hf::load_backbone;
 use vxf_testkit::backbone_laws;
@@ -58,10 +59,23 @@ backbone_laws!(qwen2_full, |dtype| made(shapes::qwen2(), dtype, &Trainable::Full
 backbone_laws!(qwen2_adapters, |dtype| made(shapes::qwen2(), dtype, &adapters()));
 backbone_laws!(qwen3_full, |dtype| made(shapes::qwen3(), dtype, &Trainable::Full));
 backbone_laws!(qwen3_adapters, |dtype| made(shapes::qwen3(), dtype, &adapters()));
+backbone_laws!(gemma2_full, |dtype| made(shapes::gemma2(), dtype, &Trainable::Full));
+backbone_laws!(gemma2_adapters, |dtype| made(shapes::gemma2(), dtype, &adapters()));
+backbone_laws!(gemma3_full, |dtype| made(shapes::gemma3(), dtype, &Trainable::Full));
+backbone_laws!(gemma3_adapters, |dtype| made(shapes::gemma3(), dtype, &adapters()));
+backbone_laws!(phi3_full, |dtype| made(shapes::phi3(), dtype, &Trainable::Full));
+backbone_laws!(phi3_adapters, |dtype| made(shapes::phi3(), dtype, &adapters()));
 backbone_laws!(opt_full, |dtype| made(shapes::opt(), dtype, &Trainable::Full));
 backbone_laws!(opt_adapters, |dtype| made(shapes::opt(), dtype, &adapters()));
 backbone_laws!(post_norm_full, |dtype| made(shapes::opt_post_norm(), dtype, &Trainable::Full));
 backbone_laws!(post_norm_adapters, |dtype| made(shapes::opt_post_norm(), dtype, &adapters()));
+backbone_laws!(quantised_adapters, |dtype| {
+    let checkpoint = shapes::checkpoint(shapes::qwen2()).quantized_by(Scheme::Nf4);
+    let checkpoint = checkpoint.expect("a known family");
+    let model =
+        load_backbone(&checkpoint, dtype, vxf_testkit::device()).expect("a whole checkpoint");
+    model.with_trainable(&adapters()).expect("its own layers")
+});
 backbone_laws!(bare_opt_full, |dtype| made(shapes::opt_bare(), dtype, &Trainable::Full));
 
 /// The published adapter targets Llama's names; three of OPT's match.

@@ -1,5 +1,6 @@
 //! Tests of the decoder in all five families: laws, oracles, files, adapters.
 
+mod attention;
 mod config;
 mod contract;
 mod export;
@@ -7,6 +8,7 @@ mod files;
 mod merge;
 mod oracle;
 mod peft;
+mod quantized;
 mod shapes;
 
 use vxf_decoder as _;

@@ -1,7 +1,7 @@
 //! Merging trained weights into a checkpoint: results and rounding.
 
 use candle_core::{DType, Device, Tensor};
-use serde_json::json;
+use serde_json::{Value, json};
 use vxf_core::backbone::{Parameter, Part};
 use vxf_core::lineage::{self, Lineage};
 use vxf_core::metric::Model;
@@ -13,11 +13,19 @@ use vxf_testkit::checkpoint::tensors;
 use vxf_testkit::numbers::{distance, entries, first_difference};
 use vxf_testkit::training::weights;
 
-use crate::shapes::{all, checkpoint, llama, model};
+use crate::shapes::{self, all, checkpoint, llama, model};
 
 fn lora(targets: &[&str]) -> Trainable {
     let target_modules = targets.iter().map(|&target| target.to_owned()).collect();
     Trainable::Lora(Lora { rank: 3, alpha: 6.5, target_modules, ..Lora::default() })
+}
+
+/// The same layers of this model.
+fn suited(trainable: &Trainable, config: &Value) -> Trainable {
+    match trainable {
+        Trainable::Lora(lora) => Trainable::Lora(shapes::suited(lora, config)),
+        Trainable::Full => Trainable::Full,
+    }
 }
 
 /// A model with merged weights gives the same outputs as before.
@@ -27,6 +35,7 @@ fn merging_changes_nothing() -> Result<()> {
         [Trainable::Full, lora(&["q_proj", "v_proj"]), lora(&["k_proj", "fc1", "down_proj"])];
     for (name, config) in all() {
         for trainable in &trainables {
+            let trainable = &suited(trainable, &config);
             let base = checkpoint(config.clone());
             let trained = model(&base).with_trainable(trainable)?;
             let weights = weights(&*trained, 3)?;
@@ -155,8 +164,9 @@ fn foreign_weights_are_refused_by_name() -> Result<()> {
 #[test]
 fn a_checkpoint_is_a_reference_model() -> Result<()> {
     for (_, config) in all() {
+        let trainable = suited(&lora(&["q_proj", "fc1", "down_proj"]), &config);
         let base = checkpoint(config);
-        let trained = model(&base).with_trainable(&lora(&["q_proj", "fc1", "down_proj"]))?;
+        let trained = model(&base).with_trainable(&trainable)?;
         let weights = weights(&*trained, 3)?;
         let aligned = base.merged(trained.trainable(), &weights)?;
         let modules = trained.tensors();
@@ -183,8 +193,9 @@ fn a_checkpoint_is_a_reference_model() -> Result<()> {
 #[test]
 fn parameters_have_locations() -> Result<()> {
     for (family, config) in all() {
+        let trainable = suited(&lora(&["q_proj", "up_proj", "fc1", "project_in"]), &config);
         let full = model(&checkpoint(config));
-        let adapted = full.with_trainable(&lora(&["q_proj", "up_proj", "fc1", "project_in"]))?;
+        let adapted = full.with_trainable(&trainable)?;
         for parameter in full.parameters().into_iter().chain(adapted.parameters()) {
             let Parameter { name, layer, part, .. } = &parameter;
             let found = name.split(".layers.").nth(1).and_then(|rest| rest.split('.').next());

@@ -39,7 +39,8 @@ fn what_is_written_is_read() -> Result<()> {
         on(&["layers.1.self_attn.v_proj", "k_proj"]),
     ];
     for (name, config) in shapes::all() {
-        for lora in &settings {
+        for lora in settings.iter().map(|lora| shapes::suited(lora, &config)) {
+            let lora = &lora;
             let directory = tempfile::tempdir().expect("a directory");
             let path = directory.path().join("adapter");
             let (model, weights) = adapter_of(config.clone(), lora);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use candle_core::DType;
 use serde_json::{Value, json};
-use vxf_core::{Backbone, Trainable};
+use vxf_core::{Backbone, Lora, Trainable};
 use vxf_hf::checkpoint::Checkpoint;
 use vxf_hf::load_backbone;
 use vxf_testkit::checkpoint::random;
@@ -91,6 +91,37 @@ pub(crate) fn opt_bare() -> Value {
     with(opt(), changes)
 }
 
+fn gemma(model_type: &str) -> Value {
+    json!({
+        "model_type": model_type, "hidden_size": 12, "intermediate_size": 14,
+        "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1,
+        "head_dim": 6, "query_pre_attn_scalar": 5, "vocab_size": 23, "rms_norm_eps": 1e-5,
+        "max_position_embeddings": 24, "tie_word_embeddings": true, "sliding_window": 3,
+        "hidden_activation": "gelu_pytorch_tanh",
+        "layer_types": ["sliding_attention", "full_attention"],
+    })
+}
+
+/// A Gemma 2: soft caps, four norms, a window in the first layer.
+pub(crate) fn gemma2() -> Value {
+    let caps = json!({
+        "attn_logit_softcapping": 1.5, "final_logit_softcapping": 3.0, "rope_theta": 500.0,
+    });
+    with(gemma("gemma2"), caps)
+}
+
+/// A Gemma 3: norms of queries and keys, two rotary bases.
+pub(crate) fn gemma3() -> Value {
+    let bases = json!({ "rope_theta": 500.0, "rope_local_base_freq": 70.0 });
+    with(gemma("gemma3_text"), bases)
+}
+
+/// A Phi-3 whose heads rotate in part; its projections are stored joined.
+pub(crate) fn phi3() -> Value {
+    let partial = json!({ "head_dim": 6, "partial_rotary_factor": 0.67, "hidden_size": 24 });
+    with(rotary("phi3"), partial)
+}
+
 /// A classifier of three labels.
 pub(crate) fn classifier() -> Value {
     let changes = json!({
@@ -98,6 +129,23 @@ pub(crate) fn classifier() -> Value {
         "id2label": { "0": "a", "1": "b", "2": "c" },
     });
     with(qwen3(), changes)
+}
+
+/// The adapter for the same layers of this model: Phi-3 stores some of them joined.
+pub(crate) fn suited(lora: &Lora, config: &Value) -> Lora {
+    let joined = |target: &String| match target.as_str() {
+        "q_proj" | "k_proj" | "v_proj" => "qkv_proj".to_owned(),
+        "gate_proj" | "up_proj" => "gate_up_proj".to_owned(),
+        other => other.replace(".v_proj", ".qkv_proj"),
+    };
+    let mut lora = lora.clone();
+    if config["model_type"] == "phi3" {
+        let mut targets: Vec<String> = lora.target_modules.iter().map(joined).collect();
+        targets.sort_unstable();
+        targets.dedup();
+        lora.target_modules = targets;
+    }
+    lora
 }
 
 /// All configurations, by name.
@@ -110,6 +158,9 @@ pub(crate) fn all() -> Vec<(&'static str, Value)> {
         ("opt", opt()),
         ("opt_post_norm", opt_post_norm()),
         ("opt_bare", opt_bare()),
+        ("gemma2", gemma2()),
+        ("gemma3", gemma3()),
+        ("phi3", phi3()),
         ("classifier", classifier()),
     ]
 }

@@ -9,7 +9,10 @@ use crate::fake::{blocks, scales};
 
 /// A full sample, and one that is padded by one position.
 fn samples() -> Vec<Example> {
-    vec![Example { tokens: vec![1, 2], prompt: 1 }, Example { tokens: vec![3], prompt: 0 }]
+    vec![
+        Example { tokens: vec![1, 2], prompt: 1, ..Example::default() },
+        Example { tokens: vec![3], prompt: 0, ..Example::default() },
+    ]
 }
 
 fn close(a: f64, b: f64) {

@@ -54,7 +54,7 @@ fn reference(place: &TempDir, made: &Generation, most: usize) -> Result<Vec<f64>
     tokens.truncate(most);
     let last = tokens.len() - 1;
     let model = load_directory(&place.path().join("model"), DType::F64, &Device::Cpu)?;
-    let batch = Batch::new(&[&Example { tokens, prompt: 0 }], &Device::Cpu)?;
+    let batch = Batch::new(&[&Example { tokens, prompt: 0, ..Example::default() }], &Device::Cpu)?;
     let weights = Params::new();
     let logits = Model { backbone: &*model, weights: &weights }.logits(&batch)?;
     let logits = logits.i(last)?.to_vec1::<f64>()?;

@@ -11,9 +11,9 @@ const ROWS: [[f32; 3]; 3] = [[0.5, -1.0, 2.0], [0.0, 1.0, -0.5], [1.5, 0.25, 0.0
 /// Three predictions in the first batch of two samples, one in the second batch.
 fn samples() -> Vec<Example> {
     vec![
-        Example { tokens: vec![1, 2, 0], prompt: 1 },
-        Example { tokens: vec![1, 2], prompt: 1 },
-        Example { tokens: vec![0, 0], prompt: 1 },
+        Example { tokens: vec![1, 2, 0], prompt: 1, ..Example::default() },
+        Example { tokens: vec![1, 2], prompt: 1, ..Example::default() },
+        Example { tokens: vec![0, 0], prompt: 1, ..Example::default() },
     ]
 }
 
@@ -65,7 +65,10 @@ fn batches_without_answers_are_left_out() -> Result<()> {
     let (table, weights) = (Table::new(&ROWS)?, Params::new());
     let model = Model { backbone: &table, weights: &weights };
     let full = Batch::new(&[&samples()[0]], table.device())?;
-    let bare = Batch::new(&[&Example { tokens: vec![1, 2], prompt: 2 }], table.device())?;
+    let bare = Batch::new(
+        &[&Example { tokens: vec![1, 2], prompt: 2, ..Example::default() }],
+        table.device(),
+    )?;
     let alone = mean_loss(model, std::slice::from_ref(&full), Average::Batch)?;
     assert_eq!(mean_loss(model, &[full, bare.clone()], Average::Batch)?, alone);
     assert_eq!(mean_loss(model, &[bare], Average::Token)?, None);

@@ -32,9 +32,11 @@ impl Attention {
         let scratch = || {
             let scratch = Scratch::new(self);
             let slopes = scratch.scores.clone();
-            (scratch, slopes)
+            let capped = if self.cap.is_some() { slopes.clone() } else { Vec::new() };
+            (scratch, slopes, capped)
         };
-        let run = |(scratch, slopes): &mut (Scratch<T>, Vec<T>), task: Task<'_, T>| {
+        let run = |(scratch, slopes, capped): &mut (Scratch<T>, Vec<T>, Vec<T>),
+                   task: Task<'_, T>| {
             let Scratch { scores, transposed: scratch } = scratch;
             let Task { sample, kv_head, mut dq, mut dk, mut dv } = task;
             let Sample { sight, row, .. } = self.samples[sample];
@@ -52,6 +54,7 @@ impl Attention {
                     tile,
                     (&mut *scores, &mut *scratch),
                     (q, k),
+                    capped.get_mut(..rows * pitch),
                     #[inline(always)]
                     |_, scores, sum| {
                         let factor = T::ONE / sum;
@@ -69,6 +72,9 @@ impl Attention {
                 }
                 product(slopes, false, dy, padded_transpose(scratch, self.values(v, tile)));
                 self.through_softmax(scores.data(), slopes, pitch);
+                for (slope, capped) in slopes.iter_mut().zip(capped.iter()) {
+                    *slope *= *capped;
+                }
                 let slopes = View::strided(slopes, rows, width, pitch);
                 if let Some(dq) = &mut dq {
                     let dq = &mut dq[(member * len + first) * d..][..rows * d];
@@ -87,7 +93,7 @@ impl Attention {
         }
     }
 
-    /// Turns the gradients of the probabilities `p` into those of the unscaled scores.
+    /// Turns the gradients of the probabilities `p` into those of the unscaled scores, before a soft cap.
     fn through_softmax<T: Real>(&self, p: &[T], slopes: &mut [T], width: usize) {
         let scale = T::of(self.scale());
         vectorised!({

@@ -16,7 +16,33 @@ const MIN_CAPACITY: usize = 64;
 #[derive(Default)]
 pub struct KeyValues {
     /// A [`Store`] of the elements' type.
-    store: Option<Box<dyn Any + Send>>,
+    store: Option<Box<dyn Kept>>,
+}
+
+impl KeyValues {
+    /// Forgets all of the `of` samples but these, in ascending order.
+    pub fn keep(&mut self, samples: &[usize], of: usize) {
+        if let Some(store) = &mut self.store {
+            store.keep(samples, of);
+        }
+    }
+}
+
+/// A store of any type of elements.
+trait Kept: Any + Send {
+    fn keep(&mut self, samples: &[usize], of: usize);
+}
+
+impl<T: Real> Kept for Store<T> {
+    fn keep(&mut self, samples: &[usize], of: usize) {
+        for kept in [&mut self.keys, &mut self.values] {
+            let size = kept.len() / of;
+            for (to, from) in samples.iter().enumerate() {
+                kept.copy_within(from * size..(from + 1) * size, to * size);
+            }
+            kept.truncate(samples.len() * size);
+        }
+    }
 }
 
 /// Keys and values, `[samples, kv heads, capacity, d]` each; each sample has its own length.
@@ -82,7 +108,8 @@ fn run<T: Real>(
     let at = |index: usize| locked[index.min(locked.len() - 1)].slice::<T>();
     let split = dense.split([at(0)?, at(1)?, at(2)?])?;
 
-    let store = cache.store.take().and_then(|store| store.downcast::<Store<T>>().ok());
+    let store = cache.store.take().map(|store| -> Box<dyn Any> { store });
+    let store = store.and_then(|store| store.downcast::<Store<T>>().ok());
     let store = store.map_or(Store { capacity: 0, keys: Vec::new(), values: Vec::new() }, |it| *it);
     let mut store = store.with_capacity(rows.furthest(), rows.samples() * kv_heads, d);
     if store.keys.len() != rows.samples() * kv_heads * store.capacity * d {

@@ -9,10 +9,10 @@ use vxf_tensor::autograd::{apply1, apply3};
 use vxf_tensor::{Rows, vectorised};
 
 use super::backward::Task;
-use super::dims::Sight;
+use super::dims::{Limits, Sight};
 use super::tile::{Attention, Sample};
 use crate::kernel::{Real, filled, worth_sharing};
-use crate::ops::rotary::rotate;
+use crate::ops::rotary::Tables;
 use crate::ops::{by_dtype, elements, flat, frozen, fused, gradient, output, same_kind};
 use crate::ops::{rotary, split_heads};
 
@@ -23,11 +23,11 @@ pub struct Heads {
     pub queries: usize,
     /// Key and value heads, of which `queries` is a multiple.
     pub keys: usize,
-    /// Cosines and sines, `[positions, d / 2]`, by which queries and keys are rotated; see
-    /// [`rotary`](fn@crate::ops::rotary).
+    /// Cosines and sines, `[positions, half]`, by which the first `2 half` elements of each head of the
+    /// queries and keys are rotated; see [`rotary`](fn@crate::ops::rotary).
     pub rotation: Option<[Tensor; 2]>,
-    /// The number of last keys that a query sees, its own included.
-    pub window: Option<usize>,
+    /// What limits the scores.
+    pub limits: Limits,
 }
 
 /// Attends causally within each sample and joins the heads: `[positions, queries d]`.
@@ -76,7 +76,7 @@ fn around(x: &[&Tensor], heads: &Heads, rows: &Rows, sizes: Sizes) -> Result<Ten
     let v = split_heads(&rows.padded(&part(2, heads.keys)?)?, heads.keys)?;
     // A sample without rows has no keys, and its output is not used.
     let seen: Vec<usize> = rows.seen().iter().map(|&seen| seen.max(1)).collect();
-    rows.packed(&super::attention(&q, &k, &v, Some(&seen), heads.window)?)
+    rows.packed(&super::attention(&q, &k, &v, Some(&seen), heads.limits)?)
 }
 
 /// The sizes of the operands.
@@ -101,9 +101,10 @@ impl Sizes {
             ))
         };
         let all = heads + 2 * kv_heads;
-        if kv_heads == 0 || heads % kv_heads != 0 || of.window == Some(0) {
+        if kv_heads == 0 || heads % kv_heads != 0 {
             return Err(wrong());
         }
+        of.limits.check("attend")?;
         let (d, columns, pitches) = match *shapes {
             [&[_, width]] if width > 0 && width % all == 0 => {
                 let d = width / all;
@@ -123,10 +124,10 @@ impl Sizes {
         }
         if let Some([cos, sin]) = &of.rotation {
             let fits = |table: &Tensor| match *table.dims() {
-                [positions, half] => positions >= rows.furthest() && 2 * half == d,
+                [positions, half] => positions >= rows.furthest() && (1..=d / 2).contains(&half),
                 _ => false,
             };
-            if !fits(cos) || !fits(sin) {
+            if !fits(cos) || cos.dims()[1..] != sin.dims()[1..] || !fits(sin) {
                 let (cos, sin) = (cos.dims(), sin.dims());
                 let positions = rows.furthest();
                 bail!(
@@ -166,7 +167,7 @@ impl Dense {
         for ((range, &length), &past) in of.filter(|((range, _), _)| !range.is_empty()) {
             let (start, len) = (range.start * sizes.all() * d, range.len());
             samples.push(Sample {
-                sight: Sight { len, keys: past + len, length, window: heads.window },
+                sight: Sight { len, keys: past + len, length, window: heads.limits.window },
                 row: range.start,
                 q: start,
                 k: start + queries * len * d,
@@ -178,17 +179,18 @@ impl Dense {
             Some([cos, sin]) => Some((frozen(cos)?, frozen(sin)?)),
             None => None,
         };
-        let attention = Attention { heads: queries, kv_heads, d, samples };
+        let attention = Attention { heads: queries, kv_heads, d, cap: heads.limits.cap, samples };
         Ok(Self { sizes, rows: rows.clone(), rotation, attention, split: OnceLock::new() })
     }
 
     /// Calls `work` with the tables, if there are any.
-    fn with_tables<T: Real, R>(&self, work: impl FnOnce(Option<[&[T]; 2]>) -> R) -> Result<R> {
+    fn with_tables<T: Real, R>(&self, work: impl FnOnce(Option<Tables<'_, T>>) -> R) -> Result<R> {
         match &self.rotation {
             None => Ok(work(None)),
             Some((cos, sin)) => {
+                let half = cos.dim(1)?;
                 let (cos, sin) = (flat(cos)?, flat(sin)?);
-                Ok(work(Some([cos.slice()?, sin.slice()?])))
+                Ok(work(Some(Tables { cos: cos.slice()?, sin: sin.slice()?, half })))
             }
         }
     }
@@ -313,14 +315,10 @@ impl Dense {
 
 /// Copies one head at one position, rotated by its angle; backwards if `direction` is -1.
 #[inline(always)]
-fn turn<T: Real>(out: &mut [T], x: &[T], tables: Option<[&[T]; 2]>, t: usize, direction: T) {
+fn turn<T: Real>(out: &mut [T], x: &[T], tables: Option<Tables<'_, T>>, t: usize, direction: T) {
     match tables {
         None => out.copy_from_slice(x),
-        Some([cos, sin]) => {
-            let half = x.len() / 2;
-            let angle = t * half..(t + 1) * half;
-            rotate(out, x, (&cos[angle.clone()], &sin[angle]), direction);
-        }
+        Some(tables) => tables.rotate(out, x, t, direction),
     }
 }
 

@@ -4,6 +4,34 @@ use std::ops::Range;
 
 use candle_core::{Result, Tensor, bail};
 
+/// What limits the scores of an attention.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Limits {
+    /// The number of last keys that a query sees, its own included; none is no limit.
+    pub window: Option<usize>,
+    /// The soft cap: a scaled score `s` becomes `cap tanh(s / cap)`, as in Gemma 2.
+    pub cap: Option<f64>,
+}
+
+impl From<Option<usize>> for Limits {
+    fn from(window: Option<usize>) -> Self {
+        Self { window, cap: None }
+    }
+}
+
+impl Limits {
+    /// Whether a window and a cap are sizes that an attention can have.
+    pub(crate) fn check(&self, op: &str) -> Result<()> {
+        if self.window == Some(0) {
+            bail!("{op}: a window of 0 keys");
+        }
+        match self.cap {
+            Some(cap) if !(cap.is_finite() && cap > 0.0) => bail!("{op}: a soft cap of {cap}"),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// The sizes of an attention.
 #[derive(Clone, Copy)]
 pub(crate) struct Dims {
@@ -13,7 +41,7 @@ pub(crate) struct Dims {
     pub(crate) len: usize,
     pub(crate) keys: usize,
     pub(crate) d: usize,
-    window: Option<usize>,
+    limits: Limits,
 }
 
 impl Dims {
@@ -23,7 +51,7 @@ impl Dims {
         k: &Tensor,
         v: &Tensor,
         lengths: Option<&[usize]>,
-        window: Option<usize>,
+        limits: Limits,
     ) -> Result<Self> {
         let dims = match (q.dims(), k.dims(), v.dims()) {
             (&[batch, heads, len, d], &[k_batch, kv_heads, keys, k_d], v)
@@ -34,7 +62,7 @@ impl Dims {
                     && heads % kv_heads == 0
                     && keys >= len =>
             {
-                Self { batch, heads, kv_heads, len, keys, d, window }
+                Self { batch, heads, kv_heads, len, keys, d, limits }
             }
             (q, k, v) => bail!(
                 "attention: q {q:?}, k {k:?}, v {v:?} are not [B, Hq, T, d] and twice \
@@ -44,9 +72,7 @@ impl Dims {
         if q.elem_count() == 0 {
             bail!("attention: q {:?} is empty", q.dims());
         }
-        if window == Some(0) {
-            bail!("attention: a window of 0 keys");
-        }
+        limits.check("attention")?;
         if let Some(lengths) = lengths {
             if lengths.len() != dims.batch {
                 bail!("attention: {} lengths for a batch of {}", lengths.len(), dims.batch);
@@ -62,12 +88,12 @@ impl Dims {
     /// none.
     pub(crate) fn visible(&self, t: usize, length: usize) -> Option<Range<usize>> {
         let Self { len, keys, .. } = *self;
-        Sight { len, keys, length, window: self.window }.visible(t)
+        Sight { len, keys, length, window: self.limits.window }.visible(t)
     }
 
-    /// How many of the last keys a query sees.
-    pub(crate) fn window(&self) -> Option<usize> {
-        self.window
+    /// What limits the scores.
+    pub(crate) fn limits(&self) -> Limits {
+        self.limits
     }
 
     /// The factor on scores.

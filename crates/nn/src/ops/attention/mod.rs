@@ -18,6 +18,7 @@ use backward::Task;
 pub use cached::{KeyValues, attend_cached};
 pub use dense::{Heads, attend};
 pub(crate) use dims::Dims;
+pub use dims::Limits;
 use dims::Sight;
 use tile::{Attention, Sample};
 
@@ -27,7 +28,8 @@ use tile::{Attention, Sample};
 /// `Hkv`; the result is `[B, T, Hq d]`. Query head `h` reads key head `h / (Hq / Hkv)`, query `t`
 /// has position `S - T + t` and sees the keys up to there, scaled by `1 / sqrt(d)`.
 ///
-/// `window` is the most keys that a query sees: the last ones, its own included.
+/// `limits` has the most keys that a query sees, the last ones, its own included, and the soft cap of
+/// scores; a plain `Option<usize>` is a window.
 ///
 /// `lengths` counts the real keys of each batch row, at least one: later keys are padding that no
 /// query sees. Queries in the padding still attend to the real keys, so that every row of the
@@ -49,10 +51,11 @@ pub fn attention(
     k: &Tensor,
     v: &Tensor,
     lengths: Option<&[usize]>,
-    window: Option<usize>,
+    limits: impl Into<Limits>,
 ) -> Result<Tensor> {
+    let limits = limits.into();
     same_kind("attention", &[q, k, v])?;
-    let dims = Dims::new(q, k, v, lengths, window)?;
+    let dims = Dims::new(q, k, v, lengths, limits)?;
     let differentiated = [q, k, v].iter().any(|x| x.track_op());
     let pitch = pitch(k).filter(|_| !differentiated && pitch(k) == pitch(v));
     let all = || lengths.map_or_else(|| vec![dims.keys; dims.batch], <[usize]>::to_vec);
@@ -63,7 +66,7 @@ pub fn attention(
         return Ok(y);
     }
     if !fused(q) {
-        return compose::attention(q, k, v, lengths, window);
+        return compose::attention(q, k, v, lengths, limits);
     }
     let (q, lengths) = (q.contiguous()?, all());
     match pitch {
@@ -85,7 +88,7 @@ impl Rectangle {
     fn new(dims: Dims, pitch: usize, lengths: &[usize]) -> Self {
         let Dims { heads, kv_heads, len, keys, d, .. } = dims;
         let sample = |(index, &length): (usize, &usize)| Sample {
-            sight: Sight { len, keys, length, window: dims.window() },
+            sight: Sight { len, keys, length, window: dims.limits().window },
             row: index * len,
             q: index * heads * len * d,
             k: index * kv_heads * pitch,
@@ -93,7 +96,7 @@ impl Rectangle {
             pitch,
         };
         let samples = lengths.iter().enumerate().map(sample).collect();
-        Self { dims, attention: Attention { heads, kv_heads, d, samples } }
+        Self { dims, attention: Attention { heads, kv_heads, d, cap: dims.limits().cap, samples } }
     }
 
     /// The gradients of q, k and v, those not needed left empty.

@@ -8,7 +8,7 @@ use vxf_tensor::vectorised;
 
 use super::dims::Sight;
 use crate::kernel::{
-    LANES, Real, View, add_scaled, by_lanes, exponentiate, fill, matmul_into, transpose,
+    LANES, Real, View, add_scaled, by_lanes, exponentiate, fill, matmul_into, soften, transpose,
     worth_sharing,
 };
 
@@ -34,6 +34,8 @@ pub(super) struct Attention {
     pub(super) heads: usize,
     pub(super) kv_heads: usize,
     pub(super) d: usize,
+    /// The soft cap of scores.
+    pub(super) cap: Option<f64>,
     pub(super) samples: Vec<Sample>,
 }
 
@@ -133,13 +135,14 @@ impl Attention {
     }
 
     /// Fills `scores`, rows of whole vectors, with a tile's unnormalised probabilities, calling `row` for
-    /// each row and its sum.
+    /// each row and its sum. With a soft cap, `slopes` gets its derivative at each score, if given.
     #[inline(always)]
     pub(super) fn probabilities<T: Real>(
         &self,
         tile: Tile,
         (scores, scratch): (&mut [T], &mut [T]),
         (q, k): (&[T], &[T]),
+        slopes: Option<&mut [T]>,
         mut row: impl FnMut(usize, &mut [T], T),
     ) {
         let (q, k) = (self.queries(q, tile), self.keys(k, tile));
@@ -155,6 +158,9 @@ impl Attention {
             }));
         } else {
             matmul_into(scores, false, scale, q, padded_transpose(scratch, k), Parallelism::None);
+        }
+        if let Some(cap) = self.cap {
+            soften(scores, T::of(cap), slopes);
         }
         vectorised!({
             for (i, scores) in scores.chunks_exact_mut(pitch(seen.len())).enumerate() {
@@ -207,6 +213,7 @@ impl Attention {
                     tile,
                     (&mut *scores, &mut scratch.transposed),
                     (q, k),
+                    None,
                     #[inline(always)]
                     |i, _, sum| factors[i] = T::ONE / sum,
                 );

@@ -1,0 +1,225 @@
+//! `vxf durability`: a family of attacks, the worst of them on fresh seeds, and a card.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args as Group, ValueEnum};
+use serde_json::json;
+use vxf_recipe::paths;
+use vxf_report::Line;
+use vxf_report::durability::Cell;
+use vxf_report::durability::{Criterion, Evidence, Figures, Reached, card, ranked};
+use vxf_run::durability::{self, Durability, Trial, aligned, cells};
+use vxf_run::plan::Role;
+use vxf_run::{Control, Every, Finished, Graph, Prepared};
+
+use crate::args::{EXIT_CODES, ExecutorOptions, HubOptions, RecipeOptions};
+use crate::commands::executor::{Distributed, Executor};
+use crate::commands::{SCHEMA_VERSION, layers};
+use crate::error::CommandError;
+use crate::output::{print, print_json, tell};
+use crate::progress::{Reporter, access};
+use crate::signals;
+
+#[derive(Debug, Group)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct DurabilityArgs {
+    /// The recipe: its method is tested, and its user's stage is what attacks vary.
+    pub(crate) recipe: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) choices: RecipeOptions,
+    /// How many attacks are tried, and on how many fresh seeds.
+    #[arg(long, value_enum, default_value_t = Profile::Standard)]
+    pub(crate) profile: Profile,
+    /// Seeds on which the worst attack is tried again [default: those after the recipe's].
+    #[arg(long, value_name = "SEED", value_delimiter = ',')]
+    pub(crate) fresh_seed: Vec<u64>,
+    /// A setting of the experiments on fresh seeds, such as data.harmful_test.skip=60 for prompts that the
+    /// attack was not chosen on; repeatable. The embedded world draws other prompts for each seed anyway.
+    #[arg(long, value_name = "KEY=VALUE", allow_hyphen_values = true)]
+    pub(crate) fresh_set: Vec<String>,
+    /// Worker processes [default: threads of this process]. Figures do not depend on it.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) workers: Option<u16>,
+    /// Directory of the experiments [default: runs/durability-<defense>-<digest>]; never overwritten.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) output_dir: Option<PathBuf>,
+    /// How often to save a checkpoint: every N steps (200) or after a time (90s, 10m, 2h).
+    #[arg(long, value_name = "STEPS|TIME", default_value = "10m")]
+    pub(crate) checkpoint_every: Every,
+    /// Fail if the card does not hold.
+    #[arg(long)]
+    pub(crate) strict: bool,
+    #[command(flatten)]
+    pub(crate) finding: HubOptions,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// How many attacks are tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Profile {
+    /// A few, to see that it works.
+    Smoke,
+    /// The usual family.
+    Standard,
+    /// A wide family, for a claim.
+    Stress,
+}
+
+impl From<Profile> for durability::Profile {
+    fn from(profile: Profile) -> Self {
+        match profile {
+            Profile::Smoke => Self::Smoke,
+            Profile::Standard => Self::Standard,
+            Profile::Stress => Self::Stress,
+        }
+    }
+}
+
+/// An executed experiment.
+struct Done {
+    graph: Graph,
+    finished: Finished,
+    attacks: Vec<usize>,
+}
+
+impl Done {
+    fn cells(&self, role: Role) -> Vec<Cell> {
+        cells(&self.graph, &self.attacks, role)
+    }
+}
+
+pub(crate) fn run(args: &DurabilityArgs) -> Result<(), CommandError> {
+    let layer = layers::layer(args.recipe.as_deref(), &args.choices)?;
+    paths::check(&layer)?;
+    let mut held_out = layers::sets(&args.fresh_set)?;
+    paths::make_absolute(&mut held_out, paths::SeenFrom::Command(Path::new("")))?;
+    if let Some(key) = held_out.values().keys().find(|key| *key == "axes") {
+        let rule = "--fresh-set: must give one value: fresh seeds have one set of prompts";
+        return Err(CommandError::usage(rule).hint(format!("it gives several, as `{key}`")));
+    }
+    let test = Durability::of(layer, args.profile.into(), &args.fresh_seed)?;
+    let asked = signals::watched()?;
+    let control = Control::new(args.checkpoint_every, &asked);
+    let search = test.search()?;
+    let digest =
+        vxf_recipe::digest(&json!([search.experiment.essence(), test.fresh, args.fresh_set,]));
+    let named = || Path::new("runs").join(format!("durability-{}-{}", test.method, &digest[..8]));
+    let root = args.output_dir.clone().unwrap_or_else(named);
+    let execute = |name: &str, trial: Trial| -> Result<Done, CommandError> {
+        let Trial { experiment, attacks } = trial;
+        tell(&format!(
+            "{name}: {} points, in {}",
+            experiment.points.len(),
+            root.join(name).display()
+        ));
+        let mut prepared = Prepared::new(experiment, access(args.finding.offline)?)?;
+        let graph = prepared.graph.clone();
+        let executor = ExecutorOptions {
+            executor: args.workers.map(|_| Executor::Local),
+            workers: args.workers,
+            ..ExecutorOptions::default()
+        };
+        let (place, reporter) = (root.join(name), Reporter::new(asked.clone()));
+        let _ = match executor.distribute(
+            &mut prepared,
+            Some(&place),
+            &args.finding,
+            control,
+            &reporter,
+        )? {
+            Distributed::Here(root) => root,
+            Distributed::Submitted(_) => None,
+        };
+        let finished = prepared.run(Some(&place), control, &reporter)?;
+        if !finished.failures.is_empty() {
+            return Err(CommandError::metrics(&finished.failures)
+                .hint("the same command measures what is missing"));
+        }
+        Ok(Done { graph, finished, attacks })
+    };
+
+    let search = execute("search", search)?;
+    let names: Vec<String> = test.attacks.iter().map(|attack| attack.name.clone()).collect();
+    let layout = &search.finished.layout;
+    let figures = Figures::of(layout).ok_or_else(|| {
+        CommandError::usage("the recipe measures no figure by which methods are compared")
+            .hint("add the metric `harmful-score`")
+    })?;
+    // Plain training under test is its own baseline.
+    let plain_role = |graph: &Graph| match graph.finals.iter().any(|it| it.role == Role::Baseline) {
+        true => Role::Baseline,
+        false => Role::Tested,
+    };
+    let plain = plain_role(&search.graph);
+    let before = aligned(&search.graph, plain, 0);
+    let rank = |role| {
+        let records = &search.finished.records;
+        ranked(records, &search.cells(role), &names, &figures, before.as_ref())
+    };
+    let (defended, undefended) = (rank(Role::Tested), rank(plain));
+    let worst = |reached: &[Reached]| reached.first().map(|it| (it.attack, it.ratio));
+    let (own, other) = (worst(&defended), worst(&undefended));
+    let (mut chosen, mut ratios) = (Vec::new(), Vec::new());
+    for (attack, ratio) in own.into_iter().chain(other) {
+        if !chosen.contains(&attack) {
+            chosen.push(attack);
+        }
+        if !ratios.contains(&ratio) {
+            ratios.push(ratio);
+        }
+    }
+
+    let fresh = execute("fresh", test.again(&chosen, &ratios, &held_out)?)?;
+    let benign = execute("benign", test.benign(&held_out)?)?;
+    let find = |role, wanted: Option<(usize, f64)>| {
+        let (attack, ratio) = wanted?;
+        fresh.cells(role).into_iter().find(|cell| cell.attack == attack && cell.ratio == ratio)
+    };
+    let (worst, worst_plain) = (find(Role::Tested, own), find(plain, other));
+    let users = |role| -> Option<Line> {
+        let last = benign.graph.finals.iter().find(|last| last.role == role)?;
+        let runs: Vec<_> = last.runs.iter().map(|run| benign.graph.runs[*run].id.clone()).collect();
+        Some(Line { name: runs.first()?.row(), runs, baseline: None })
+    };
+    let of = |role| (aligned(&benign.graph, role, 0), users(role));
+    let ((own_aligned, own_users), (plain_aligned, plain_users)) = (of(Role::Tested), of(plain));
+    let of_benign = Figures::of(&benign.finished.layout).unwrap_or_else(|| figures.clone());
+    let evidence = Evidence {
+        defended: &defended,
+        plain: &undefended,
+        fresh: &fresh.finished.records,
+        worst: worst.as_ref(),
+        worst_plain: worst_plain.as_ref(),
+        benign: &benign.finished.records,
+        aligned: [own_aligned.as_ref(), plain_aligned.as_ref()],
+        users: [own_users.as_ref(), plain_users.as_ref()],
+        figures: &of_benign,
+    };
+    let criteria = evidence.criteria();
+    match args.json {
+        true => print_json(&json!({
+            "schema_version": SCHEMA_VERSION,
+            "directory": root,
+            "method": test.method,
+            "seeds": test.seeds,
+            "fresh_seeds": test.fresh,
+            "criteria": criteria,
+            "attacks": defended,
+            "attacks_on_plain_alignment": undefended,
+        }))?,
+        false => {
+            let text = card(&test.method, &criteria, &defended, &undefended);
+            print(&format!("{text}\nAll files are in {}\n", root.display()))?;
+        }
+    }
+    let fails = |it: &&Criterion| it.holds != Some(true);
+    match criteria.iter().find(fails).filter(|_| args.strict) {
+        Some(first) => {
+            let message = format!("the card does not hold ({}), and `--strict` is set", first.name);
+            Err(CommandError::failed(message))
+        }
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,117 @@
+//! `vxf report PATH`: prints again what an experiment found.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::path::Path;
+
+use vxf_report::picture::Ink;
+use vxf_report::{Part, Picture, Terminal, format};
+use vxf_run::Stored;
+
+use crate::args::{ReportArgs, ReportFormat};
+use crate::commands::findings::{Findings, is_open};
+use crate::commands::page;
+use crate::error::CommandError;
+use crate::output::{print_raw, tell, terminal};
+
+pub(crate) fn run(args: &ReportArgs) -> Result<(), CommandError> {
+    let stored = Stored::open(&args.path)?;
+    let failures = stored.failures();
+    let findings = Findings {
+        root: &stored.root,
+        experiment: &stored.experiment,
+        layout: &stored.layout,
+        records: &stored.records,
+        failures: &failures,
+        overlaps: &stored.manifest.overlaps,
+        full: args.full,
+        open: is_open(&stored.experiment, args.with_answers),
+    };
+    let wants_pictures = args.pictures.is_some() || args.format == ReportFormat::Html;
+    let pictures = match wants_pictures {
+        true => page::pictures(&stored)?,
+        false => Vec::new(),
+    };
+    let parts = || -> Result<Vec<Part>, CommandError> {
+        let mut parts: Vec<_> = unfinished(&stored).map(Part::Paragraph).into_iter().collect();
+        if stored.records.is_empty() {
+            return Ok(parts);
+        }
+        parts.extend(findings.parts(|run| stored.answers(run))?);
+        Ok(parts)
+    };
+    let name = name(&stored.root);
+    let text = match args.format {
+        ReportFormat::Text => match args.output {
+            Some(_) => Terminal::default().text(&parts()?),
+            None => terminal().text(&parts()?),
+        },
+        ReportFormat::Markdown => format::markdown(&parts()?),
+        ReportFormat::Latex => format::latex(&parts()?),
+        ReportFormat::Html => {
+            format::page(&name, &page::parts(&findings, &stored, &pictures, unfinished(&stored))?)
+        }
+        ReportFormat::Csv => format::tidy(&name, &stored.records),
+        ReportFormat::Json => {
+            let text = serde_json::to_string_pretty(&findings.value());
+            text.map_err(|error| CommandError::failed(error.to_string()))? + "\n"
+        }
+    };
+    if let Some(directory) = &args.pictures {
+        write_pictures(directory, pictures.iter().flat_map(|(_, pictures)| pictures))?;
+    }
+    match &args.output {
+        Some(path) => {
+            write_new(path, &text)?;
+            tell(&format!("the report is in {}", path.display()));
+            Ok(())
+        }
+        None => print_raw(&text),
+    }
+}
+
+/// The name of the directory.
+fn name(root: &Path) -> String {
+    root.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+}
+
+/// What is missing of an experiment, if something is.
+fn unfinished(stored: &Stored) -> Option<String> {
+    let (missing, all) = (stored.missing(), stored.runs.len());
+    (missing > 0).then(|| {
+        format!("Not finished: {} of {all} runs are done, and figures will change.", all - missing)
+    })
+}
+
+/// Writes each picture and its numbers.
+fn write_pictures<'a>(
+    directory: &Path,
+    pictures: impl Iterator<Item = &'a Picture>,
+) -> Result<(), CommandError> {
+    fs::create_dir_all(directory).map_err(|error| failed(directory, &error))?;
+    let mut count = 0;
+    for picture in pictures {
+        write_new(&directory.join(format!("{}.svg", picture.name)), &picture.svg(Ink::File))?;
+        write_new(&directory.join(format!("{}.csv", picture.name)), &picture.csv())?;
+        count += 1;
+    }
+    tell(&format!("{count} pictures, each as .svg and .csv, are in {}", directory.display()));
+    Ok(())
+}
+
+/// Writes a file that does not exist yet.
+fn write_new(path: &Path, text: &str) -> Result<(), CommandError> {
+    let file = OpenOptions::new().write(true).create_new(true).open(path);
+    let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
+    written.map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => {
+            let message = format!("{} already exists; nothing is overwritten", path.display());
+            CommandError::usage(message).hint("name another file or directory")
+        }
+        _ => failed(path, &error),
+    })
+}
+
+fn failed(path: &Path, error: &io::Error) -> CommandError {
+    CommandError::failed(format!("cannot write {}: {error}", path.display()))
+}

@@ -1,0 +1,244 @@
+//! `vxf search`: random settings of a method or an attack, halved from seed to seed.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args as Group;
+use serde_json::{Value, json};
+use vxf_recipe::paths;
+use vxf_report::TextTable;
+use vxf_report::durability::Figures;
+use vxf_report::objective::{Beside, Objective};
+use vxf_run::durability::{aligned, cells};
+use vxf_run::plan::Role;
+use vxf_run::search::{Candidate, Dimension, Search};
+use vxf_run::{Control, Every, Prepared};
+
+use crate::args::{EXIT_CODES, HubOptions, RecipeOptions};
+use crate::commands::{SCHEMA_VERSION, layers};
+use crate::error::CommandError;
+use crate::output::{print, print_json, tell};
+use crate::progress::{Reporter, access};
+use crate::signals;
+
+#[derive(Debug, Group)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct SearchArgs {
+    /// The recipe. Its seeds are validation seeds: report results on others.
+    pub(crate) recipe: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) choices: RecipeOptions,
+    /// A setting to search, such as perturber.rho=0.5..10:log, fine_tuning.epochs=2,4,8; repeatable.
+    #[arg(long, value_name = "KEY=RANGE", required = true, allow_hyphen_values = true)]
+    pub(crate) over: Vec<String>,
+    /// Candidates, the recipe as it is among them. Give every method the same number.
+    #[arg(long, value_name = "N", default_value_t = 24,
+        value_parser = clap::value_parser!(u16).range(2..=1000))]
+    pub(crate) budget: u16,
+    /// Search for the attacker: the highest harmful score less lost accuracy. Without it, for the defender:
+    /// the lowest harmful score plus what is lost in helpfulness before the attack and in accuracy after it.
+    #[arg(long)]
+    pub(crate) attacker: bool,
+    /// Seed of the draws.
+    #[arg(long, value_name = "SEED", default_value_t = 1)]
+    pub(crate) draw_seed: u64,
+    /// Directory of the experiments, one for each round [default: runs/search-<defense>-<digest>].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) output_dir: Option<PathBuf>,
+    /// How often to save a checkpoint: every N steps (200) or after a time (90s, 10m, 2h).
+    #[arg(long, value_name = "STEPS|TIME", default_value = "10m")]
+    pub(crate) checkpoint_every: Every,
+    #[command(flatten)]
+    pub(crate) finding: HubOptions,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// A candidate and what it reached in each round so far.
+struct Tried<'a> {
+    index: usize,
+    candidate: &'a Candidate,
+    rounds: Vec<Objective>,
+}
+
+impl Tried<'_> {
+    /// The mean of a part over rounds.
+    fn mean(&self, part: impl Fn(&Objective) -> f64) -> f64 {
+        self.rounds.iter().map(part).sum::<f64>() / self.rounds.len().max(1) as f64
+    }
+
+    /// Lower is better.
+    fn cost(&self, attacker: bool) -> f64 {
+        match attacker {
+            true => -self.mean(Objective::of_attacker),
+            false => self.mean(Objective::of_defender),
+        }
+    }
+
+    fn settings(&self) -> String {
+        match self.candidate.values.as_slice() {
+            [] => "the recipe as it is".to_owned(),
+            values => values
+                .iter()
+                .map(|(key, value)| format!("{key}={value}"))
+                .collect::<Vec<_>>()
+                .join(" "),
+        }
+    }
+}
+
+pub(crate) fn run(args: &SearchArgs) -> Result<(), CommandError> {
+    let space = args.over.iter().map(|text| Dimension::parse(text));
+    let space = space.collect::<Result<Vec<_>, _>>();
+    let space = space.map_err(|rule| CommandError::usage(format!("--over: {rule}")))?;
+    let layer = layers::layer(args.recipe.as_deref(), &args.choices)?;
+    paths::check(&layer)?;
+    let search = Search::of(layer, &space, usize::from(args.budget), args.draw_seed)?;
+    let asked = signals::watched()?;
+    let control = Control::new(args.checkpoint_every, &asked);
+    let everyone: Vec<usize> = (0..search.candidates.len()).collect();
+    let first = search.round(0, &everyone)?;
+    let digest = vxf_recipe::digest(&json!([first.essence(), search.seeds, args.attacker]));
+    let named = || Path::new("runs").join(format!("search-{}-{}", search.method, &digest[..8]));
+    let root = args.output_dir.clone().unwrap_or_else(named);
+
+    let candidates = search.candidates.iter().enumerate();
+    let tried = candidates.map(|(index, candidate)| Tried { index, candidate, rounds: Vec::new() });
+    let mut left: Vec<Tried<'_>> = tried.collect();
+    let (mut out, mut runs) = (Vec::new(), 0);
+    for (round, count) in search.rounds().into_iter().enumerate() {
+        let better = |a: &Tried<'_>, b: &Tried<'_>| {
+            let costs = a.cost(args.attacker).total_cmp(&b.cost(args.attacker));
+            costs.then(a.index.cmp(&b.index))
+        };
+        left.sort_by(better);
+        out.splice(0..0, left.split_off(count.min(left.len())));
+        left.sort_by_key(|tried| tried.index);
+        let indices: Vec<usize> = left.iter().map(|tried| tried.index).collect();
+        let place = root.join(format!("round-{}", round + 1));
+        tell(&format!("round {}: {count} candidates, in {}", round + 1, place.display()));
+        let experiment = search.round(round, &indices)?;
+        let prepared = Prepared::new(experiment, access(args.finding.offline)?)?;
+        let graph = prepared.graph.clone();
+        let finished = prepared.run(Some(&place), control, &Reporter::new(asked.clone()))?;
+        if !finished.failures.is_empty() {
+            return Err(CommandError::metrics(&finished.failures)
+                .hint("the same command measures what is missing"));
+        }
+        let figures = Figures::of(&finished.layout).ok_or_else(|| {
+            CommandError::usage("the recipe measures no figure by which methods are compared")
+                .hint("add the metric `harmful-score`")
+        })?;
+        let baseline = graph.finals.iter().any(|it| it.role == Role::Baseline);
+        let plain = if baseline { Role::Baseline } else { Role::Tested };
+        // A candidate's models have the index of its point; plain alignment has the same points.
+        let attacked = |role: Role| cells(&graph, &(0..indices.len()).collect::<Vec<_>>(), role);
+        let (own, beside) = (attacked(Role::Tested), attacked(plain));
+        for (point, tried) in left.iter_mut().enumerate() {
+            let find = |cells: &[vxf_report::durability::Cell], role| {
+                let cell = cells.iter().find(|cell| cell.attack == point)?;
+                Some((cell.line.clone(), aligned(&graph, role, point)?))
+            };
+            let found = find(&own, Role::Tested).zip(find(&beside, plain));
+            let objective = found.and_then(|((a, b), (c, d))| {
+                let own = Beside { attacked: &a, aligned: &b };
+                let plain = Beside { attacked: &c, aligned: &d };
+                Objective::of(&finished.records, own, plain, &figures)
+            });
+            let objective = objective.ok_or_else(|| {
+                CommandError::failed(format!("`{}` was not measured", tried.settings()))
+            })?;
+            tried.rounds.push(objective);
+        }
+        runs += count;
+    }
+    left.sort_by(|a, b| a.cost(args.attacker).total_cmp(&b.cost(args.attacker)));
+    let best = left.first().map(|tried| tried.candidate.values.clone()).unwrap_or_default();
+    left.extend(out);
+    match args.json {
+        true => print_json(&value(args, &search, &left, &best, runs, &root)),
+        false => print(&text(args, &search, &left, &best, runs, &root)),
+    }
+}
+
+type Values = Vec<(String, Value)>;
+
+fn value(
+    args: &SearchArgs,
+    search: &Search,
+    tried: &[Tried<'_>],
+    best: &Values,
+    runs: usize,
+    root: &Path,
+) -> Value {
+    let settings = |values: &Values| -> Value {
+        values.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+    };
+    let each = |tried: &Tried<'_>| {
+        json!({
+            "settings": settings(&tried.candidate.values),
+            "objective": match args.attacker {
+                true => tried.mean(Objective::of_attacker),
+                false => tried.mean(Objective::of_defender),
+            },
+            "rounds": tried.rounds,
+        })
+    };
+    json!({
+        "schema_version": SCHEMA_VERSION,
+        "directory": root,
+        "method": search.method,
+        "for": if args.attacker { "attacker" } else { "defender" },
+        "harmful_ratio": search.ratio,
+        "seeds": search.seeds,
+        "budget": { "candidates": search.candidates.len(), "evaluations": runs },
+        "best": settings(best),
+        "candidates": tried.iter().map(each).collect::<Vec<_>>(),
+    })
+}
+
+fn text(
+    args: &SearchArgs,
+    search: &Search,
+    tried: &[Tried<'_>],
+    best: &Values,
+    runs: usize,
+    root: &Path,
+) -> String {
+    let goal = match args.attacker {
+        true => "harmful score less lost accuracy, the highest first",
+        false => "harmful score plus lost helpfulness and lost accuracy, the lowest first",
+    };
+    let mut text = format!(
+        "{} candidates for {}, {runs} evaluations over {} seeds at p = {}: {goal}\n\n",
+        search.candidates.len(),
+        search.method,
+        search.seeds.len(),
+        search.ratio,
+    );
+    let header = ["settings", "seeds", "objective", "HS %", "lost help", "lost FA"];
+    let mut table = TextTable::new(header.map(str::to_owned));
+    for it in tried {
+        let objective = match args.attacker {
+            true => it.mean(Objective::of_attacker),
+            false => it.mean(Objective::of_defender),
+        };
+        table.row([
+            it.settings(),
+            it.rounds.len().to_string(),
+            format!("{objective:.1}"),
+            format!("{:.1}", it.mean(|it| it.harmful)),
+            format!("{:.1}", it.mean(|it| it.lost_help)),
+            format!("{:.1}", it.mean(|it| it.lost_accuracy)),
+        ]);
+    }
+    text += &table.render();
+    let flags: String = best.iter().map(|(key, value)| format!(" --set {key}={value}")).collect();
+    text += &match flags.is_empty() {
+        true => "\nNo draw was better than the recipe as it is.\n".to_owned(),
+        false => format!("\nThe best:{flags}\n"),
+    };
+    text +=
+        "It was chosen on these seeds, so its figures here are too good: report it on others.\n";
+    text + &format!("\nAll files are in {}\n", root.display())
+}

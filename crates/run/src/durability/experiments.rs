@@ -1,0 +1,156 @@
+//! The three experiments of a durability test.
+
+use serde_json::{Map, Value, json};
+use vxf_data::Purpose;
+use vxf_recipe::{Experiment, Layer, Place, USUAL};
+
+use super::attacks::{Attack, Profile, around, attacks};
+use crate::{Error, Result};
+
+/// A durability test of the method of a recipe.
+#[derive(Clone, Debug)]
+pub struct Durability {
+    /// The attacks that are tried.
+    pub attacks: Vec<Attack>,
+    /// Seeds on which the worst attack is found.
+    pub seeds: Vec<u64>,
+    /// Seeds on which it is tried again; none of them is among `seeds`.
+    pub fresh: Vec<u64>,
+    /// Harmful ratios.
+    pub ratios: Vec<f64>,
+    /// The name of the tested method.
+    pub method: String,
+    /// The recipe's settings, without its stages.
+    shared: Layer,
+    before: Vec<Map<String, Value>>,
+    after: Vec<Map<String, Value>>,
+    user: Map<String, Value>,
+}
+
+/// One of the experiments.
+#[derive(Clone, Debug)]
+pub struct Trial {
+    /// The experiment.
+    pub experiment: Experiment,
+    /// The attack of each of its points, by index.
+    pub attacks: Vec<usize>,
+}
+
+impl Durability {
+    /// The test of the recipe in `layer`. `fresh` gives the fresh seeds; by default they follow the recipe's.
+    ///
+    /// # Errors
+    /// When the recipe has axes, several stages of a user, no harmful ratio, or a seed is not fresh.
+    pub fn of(layer: Layer, profile: Profile, fresh: &[u64]) -> Result<Self> {
+        let experiment = Experiment::of(layer.clone())?;
+        let wrong = |key: &str, rule: &str, found: Value| {
+            Err(Error::from(vxf_recipe::Error::setting(layer.place(key), key, rule, found)))
+        };
+        if let Some(axis) = experiment.axes.first() {
+            let rule = "must not be an axis here: `vxf durability` tests one method, and varies the attack";
+            return wrong(&format!("axes.{}", axis.key), rule, json!(axis.values));
+        }
+        let recipe = experiment.recipe();
+        let attacks = attacks(recipe, profile)?;
+        let user = super::attacks::user(recipe)?.value();
+        let ratios: Vec<f64> =
+            recipe.settings.harmful_ratios.iter().copied().filter(|ratio| *ratio > 0.0).collect();
+        let most = ratios.iter().copied().fold(0.0, f64::max);
+        // Smaller shares of the same attack are weaker; they matter to a claim, not to a worst case.
+        let ratios = match profile {
+            Profile::Smoke | Profile::Standard => vec![most],
+            Profile::Stress => ratios,
+        };
+        if most == 0.0 {
+            let rule = "must have a share above 0: without harmful data there is no attack";
+            return wrong("harmful_ratios", rule, json!(recipe.settings.harmful_ratios));
+        }
+        let seeds = recipe.settings.seeds.clone();
+        let next = seeds.iter().max().map_or(0, |most| most + 1);
+        let fresh = match fresh {
+            [] => (next..).take(profile.fresh_seeds()).collect(),
+            given => given.to_vec(),
+        };
+        if let Some(seed) = fresh.iter().find(|seed| seeds.contains(seed)) {
+            let rule =
+                format!("must not have the fresh seed {seed}: the attack is chosen on these");
+            return wrong("seeds", &rule, json!(seeds));
+        }
+        let method = recipe.label();
+        let [before, after] = around(recipe);
+        let mut shared = layer;
+        for names in USUAL {
+            for key in [names.defense, names.perturber, names.training] {
+                shared.take(key);
+            }
+        }
+        shared.take("stage");
+        let mut set = |key: &str, value: Value| shared.set(key, value, Place::Default);
+        set("baseline", json!(true))?;
+        set("undefended", json!(false))?;
+        Ok(Self { attacks, seeds, fresh, ratios, method, shared, before, after, user })
+    }
+
+    /// All attacks on the recipe's seeds.
+    ///
+    /// # Errors
+    /// When an attack does not fit the recipe.
+    pub fn search(&self) -> Result<Trial> {
+        let all: Vec<usize> = (0..self.attacks.len()).collect();
+        self.trial(self.shared.clone(), all, &self.ratios, &self.seeds)
+    }
+
+    /// The attacks with these indices on the fresh seeds; `held_out` are further settings, such as other
+    /// prompts.
+    ///
+    /// # Errors
+    /// When `held_out` does not fit the recipe.
+    pub fn again(&self, attacks: &[usize], ratios: &[f64], held_out: &Layer) -> Result<Trial> {
+        let layer = held_out.clone().over(self.shared.clone());
+        self.trial(layer, attacks.to_vec(), ratios, &self.fresh)
+    }
+
+    /// The recipe's own user without harmful data on the fresh seeds, measured with over-refusal where the data
+    /// has such prompts.
+    ///
+    /// # Errors
+    /// When such data cannot be drawn.
+    pub fn benign(&self, held_out: &Layer) -> Result<Trial> {
+        let mut layer = held_out.clone().over(self.shared.clone());
+        let set = |layer: &mut Layer, key: &str, value| layer.set(key, value, Place::Default);
+        set(&mut layer, "harmful_ratios", json!([0.0]))?;
+        set(&mut layer, "seeds", json!(self.fresh))?;
+        set(&mut layer, "stage", json!(self.pipeline(std::slice::from_ref(&self.user))))?;
+        let first = Experiment::of(layer.clone())?;
+        let recipe = first.recipe();
+        let mut metrics: Vec<Value> = recipe.metrics.iter().map(|metric| metric.value()).collect();
+        let measured = recipe.metrics.iter().any(|metric| metric.name == OVER_REFUSAL);
+        if !measured && recipe.data.config.has(Purpose::Prompts, "borderline") {
+            metrics.push(json!(OVER_REFUSAL));
+        }
+        set(&mut layer, "metrics", json!(metrics))?;
+        Ok(Trial { experiment: Experiment::of(layer)?, attacks: Vec::new() })
+    }
+
+    fn pipeline(&self, user: &[Map<String, Value>]) -> Vec<Map<String, Value>> {
+        [&self.before[..], user, &self.after[..]].concat()
+    }
+
+    fn trial(
+        &self,
+        mut layer: Layer,
+        attacks: Vec<usize>,
+        ratios: &[f64],
+        seeds: &[u64],
+    ) -> Result<Trial> {
+        let lists = attacks.iter().map(|index| self.pipeline(&self.attacks[*index].stages));
+        let lists: Vec<Value> = lists.map(|stages| json!(stages)).collect();
+        layer.set("axes.stage", lists.into(), Place::Default)?;
+        layer.set("harmful_ratios", json!(ratios), Place::Default)?;
+        layer.set("seeds", json!(seeds), Place::Default)?;
+        Ok(Trial { experiment: Experiment::of(layer)?, attacks })
+    }
+}
+
+/// The metric of harmless requests that look forbidden.
+const OVER_REFUSAL: &str = "over-refusal";

@@ -1,0 +1,222 @@
+//! Worker processes on this machine.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use crate::execute::{Control, Pending, Prepared, Progress};
+use crate::store::Directory;
+use crate::{Error, Result};
+
+/// How often a run is begun again after its worker was killed or stopped.
+const TRIES: usize = 3;
+/// Interval between looks at the workers.
+const PATIENCE: Duration = Duration::from_millis(20);
+/// Exit code of a worker that saved its state and stopped.
+const INTERRUPTED: i32 = 75;
+/// The directory of the workers' messages.
+const LOGS: &str = "logs";
+/// Size limit of a worker's last message in bytes.
+const LONGEST_MESSAGE: usize = 4 << 10;
+
+/// The place of a worker among those that run at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot(pub usize);
+
+/// Worker processes on this machine.
+pub struct Local<'a> {
+    /// How many run at once.
+    pub workers: usize,
+    /// The command that does one run. It has to save and stop when its standard input closes.
+    pub command: &'a dyn Fn(&Pending, Slot) -> Command,
+}
+
+/// A running process.
+struct Worker {
+    pending: Pending,
+    slot: Slot,
+    child: Child,
+    /// Closing it stops the worker.
+    input: Option<ChildStdin>,
+    log: PathBuf,
+}
+
+/// What became of a worker's run.
+enum End {
+    /// It is done, or trained with a metric that failed.
+    Done,
+    /// The worker was killed or stopped.
+    Again(String),
+    Failed(String),
+}
+
+impl Prepared {
+    /// Executes all missing runs of the experiment that has begun in `root` by worker processes. A run whose
+    /// worker is killed is begun again from its last checkpoint, three times at most.
+    ///
+    /// # Errors
+    /// When a run cannot be trained; the other workers then save and stop. [`Error::Interrupted`] when
+    /// `control` asked to stop. A failed metric is not an error here: the run stays pending.
+    pub fn run_by_workers(
+        &self,
+        root: &Path,
+        local: &Local<'_>,
+        control: Control<'_>,
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        let directory =
+            Directory::share(root, &self.experiment, &self.manifest, control, progress)?;
+        let logs = root.join(LOGS);
+        fs::create_dir_all(&logs).map_err(Error::io("create", &logs))?;
+        let mut waiting = self.lacking(&directory);
+        progress.begin(waiting.iter().map(|pending| self.steps_of(&directory, pending)).sum());
+        let done = self.distribute(&directory, &logs, &mut waiting, local, control, progress);
+        progress.end();
+        // Logs of failed runs stay.
+        let _ = fs::remove_dir(&logs);
+        done
+    }
+
+    fn distribute(
+        &self,
+        directory: &Directory,
+        logs: &Path,
+        waiting: &mut Vec<Pending>,
+        local: &Local<'_>,
+        control: Control<'_>,
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        let (mut running, mut tries) = (Vec::<Worker>::new(), BTreeMap::<usize, usize>::new());
+        let mut failed = None;
+        loop {
+            let stops = control.stops() || failed.is_some();
+            while !stops && running.len() < local.workers {
+                let Some(at) = self.next(waiting, &running) else { break };
+                let pending = waiting.remove(at);
+                progress.run(&self.graph.runs[pending.run].id);
+                *tries.entry(pending.run).or_insert(0) += 1;
+                match Worker::start(pending, &running, logs, local) {
+                    Ok(worker) => running.push(worker),
+                    Err(error) => {
+                        failed = Some(error);
+                        break;
+                    }
+                }
+            }
+            if running.is_empty() && (stops || waiting.is_empty() || failed.is_some()) {
+                break;
+            }
+            if stops {
+                running.iter_mut().for_each(|worker| drop(worker.input.take()));
+            }
+            let mut index = 0;
+            while index < running.len() {
+                let log = running[index].log.clone();
+                let status = running[index].child.try_wait();
+                let Some(status) = status.map_err(Error::io("wait for the worker of", log))? else {
+                    index += 1;
+                    continue;
+                };
+                let worker = running.remove(index);
+                let run = worker.pending.run;
+                match self.end(directory, &worker, status) {
+                    End::Done => {
+                        for _ in 0..self.steps(run) {
+                            progress.step(None);
+                        }
+                    }
+                    End::Again(_) if stops => {}
+                    End::Again(why) if tries.get(&run).is_some_and(|tries| *tries < TRIES) => {
+                        let path = &worker.pending.path;
+                        progress.note(&format!("{path}: {why}; it is begun again"));
+                        waiting.insert(0, worker.pending);
+                    }
+                    End::Again(why) | End::Failed(why) => {
+                        failed.get_or_insert(Error::Worker {
+                            run: worker.pending.path,
+                            log: worker.log,
+                            problem: why,
+                        });
+                    }
+                }
+            }
+            std::thread::sleep(PATIENCE);
+        }
+        match failed {
+            Some(error) => Err(error),
+            None if control.stops() && !self.all_done(directory) => {
+                Err(Error::Interrupted { path: directory.root().to_owned() })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The first waiting run whose parent is neither waiting nor running.
+    fn next(&self, waiting: &[Pending], running: &[Worker]) -> Option<usize> {
+        waiting.iter().position(|pending| {
+            self.graph.runs[pending.run].parent.is_none_or(|parent| {
+                waiting.iter().all(|other| other.run != parent)
+                    && running.iter().all(|worker| worker.pending.run != parent)
+            })
+        })
+    }
+
+    fn steps_of(&self, directory: &Directory, pending: &Pending) -> u64 {
+        match directory.holds(&self.graph.runs[pending.run].id) {
+            true => 0,
+            false => self.steps(pending.run),
+        }
+    }
+
+    /// What became of a run is read from the directory; the exit status only says why.
+    fn end(&self, directory: &Directory, worker: &Worker, status: ExitStatus) -> End {
+        let run = worker.pending.run;
+        if self.is_done(directory, run) {
+            // It only held what the worker had to say on the way.
+            let _ = fs::remove_file(&worker.log);
+            return End::Done;
+        }
+        match status.code() {
+            None => End::Again(format!("its worker was killed ({status})")),
+            Some(INTERRUPTED) => End::Again("its worker was stopped".into()),
+            // Trained, and a metric failed: the end of the experiment reports it.
+            Some(_) if directory.holds(&self.graph.runs[run].id) => End::Done,
+            Some(_) => End::Failed(last_message(&worker.log, status)),
+        }
+    }
+}
+
+impl Worker {
+    fn start(pending: Pending, running: &[Self], logs: &Path, local: &Local<'_>) -> Result<Self> {
+        let taken = |slot: &usize| running.iter().any(|worker| worker.slot.0 == *slot);
+        let slot = Slot((0..).find(|slot| !taken(slot)).unwrap_or_default());
+        let log = logs.join(format!("{}.log", &pending.digest));
+        let open = || -> std::io::Result<(File, File)> {
+            let file = OpenOptions::new().create(true).append(true).open(&log)?;
+            Ok((file.try_clone()?, file))
+        };
+        let (out, err) = open().map_err(Error::io("write", &log))?;
+        let mut command = (local.command)(&pending, slot);
+        command.stdin(Stdio::piped()).stdout(out).stderr(err);
+        let program = PathBuf::from(command.get_program());
+        let mut child = command.spawn().map_err(Error::io("start", program))?;
+        let input = child.stdin.take();
+        Ok(Self { pending, slot, child, input, log })
+    }
+}
+
+/// The last error in a worker's log.
+fn last_message(log: &Path, status: ExitStatus) -> String {
+    const ERROR: &str = "error: ";
+    let text = fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let text = text.unwrap_or_default();
+    match text.rfind(ERROR) {
+        Some(at) => {
+            let message = text[at + ERROR.len()..].lines().next().unwrap_or_default();
+            message.chars().take(LONGEST_MESSAGE).collect()
+        }
+        None => format!("its worker ended with {status}"),
+    }
+}

@@ -1,0 +1,80 @@
+//! The harmful vector and its subtraction.
+
+use candle_core::DType;
+use vxf_core::optimizer::{AdamW, AdamWConfig};
+use vxf_core::prelude::*;
+
+/// `W <- W + factor * (W_from - W_harmful)`, with W_harmful what some steps of AdamW on harmful samples make
+/// of the reference model W_from.
+///
+/// Only weights called `.weight` are part of the vector: references have no others.
+pub struct Subtraction {
+    /// The model that the vector starts from.
+    pub from: Reference,
+    /// How much of it is subtracted.
+    pub factor: f64,
+    /// Share of its entries that are dropped at random.
+    pub dropped: f64,
+    /// Steps of the harmful training.
+    pub steps: usize,
+    /// Its learning rate.
+    pub rate: f64,
+}
+
+impl Subtraction {
+    /// The reference model as a set of trained weights; what references lack stays as in `weights`.
+    fn start(&self, step: &Step<'_>, weights: &Params) -> Result<Params> {
+        let reference = step.reference(self.from)?;
+        let own = weights.iter().map(|(name, tensor)| {
+            let start = match name.strip_suffix(".weight") {
+                Some(module) => reference.weight(module)?.to_dtype(tensor.dtype())?,
+                None => tensor.detach(),
+            };
+            Ok((name.to_owned(), start))
+        });
+        own.collect::<Result<Params>>()?.copy()
+    }
+
+    fn harmful(&self, step: &mut Step<'_>, start: &Params) -> Result<Params> {
+        let mut trained = start.copy()?;
+        let parameters = step.parameters().to_vec();
+        let config = AdamWConfig { weight_decay: 0.0, ..AdamWConfig::default() };
+        let mut optimizer = AdamW::new(config, &parameters, &trained)?;
+        for index in 0..self.steps {
+            if index > 0 {
+                step.redraw("harmful")?;
+            }
+            let (loss, gradients) = step.with_weights(&trained, |step| {
+                step.on("harmful").role(Role::Evaluation).loss_and_gradients()
+            })?;
+            if index + 1 == self.steps {
+                step.record("harmful_loss", loss)?;
+            }
+            optimizer.step(&mut trained, &gradients, 1.0, self.rate)?;
+        }
+        Ok(trained)
+    }
+}
+
+impl Defense for Subtraction {
+    fn finish(&mut self, step: &mut Step<'_>, mut weights: Params) -> Result<Params> {
+        let start = self.start(step, &weights)?;
+        let harmful = self.harmful(step, &start)?;
+        let key = step.key("dropped");
+        for (name, tensor) in start.iter().filter(|(name, _)| name.ends_with(".weight")) {
+            let missing = || Error::ParameterMismatch { name: name.to_owned() };
+            let trained = harmful.get(name).ok_or_else(missing)?;
+            let mut back = (tensor - trained.detach())?;
+            if self.dropped > 0.0 {
+                let device = back.device().clone();
+                let drawn = key.child(name).uniform(1.0, back.dims(), DType::F32, &device)?;
+                // Draws lie in [-1, 1), so that a share `dropped` of them is below this bound.
+                let kept = drawn.ge(2.0 * self.dropped - 1.0)?.to_dtype(back.dtype())?;
+                back = ((back * kept)? / (1.0 - self.dropped))?;
+            }
+            let old = weights.get(name).ok_or_else(missing)?.detach();
+            weights.insert(name.to_owned(), (old + (back * self.factor)?)?);
+        }
+        Ok(weights)
+    }
+}
