@@ -25,7 +25,8 @@ fn parsed<C: Kind + Serialize + ?Sized>(name: &str, settings: &Value) -> (Box<C>
 /// The registry's entry has a summary, and documented defaults are the real ones.
 pub fn documents_its_defaults<C: Kind + Serialize + ?Sized>(name: &str) {
     let entry = entry::<C>(name);
-    assert!(!entry.summary.is_empty() && entry.summary.len() < 80, "a summary under 80 characters");
+    assert!(!entry.summary.is_empty(), "`{name}` needs a summary");
+    assert!(entry.summary.len() < 80, "`{name}`: a summary under 80 characters: {}", entry.summary);
     let mut documented = serde_json::Map::new();
     documented.insert(C::TAG.into(), json!(name));
     for setting in (entry.settings)() {

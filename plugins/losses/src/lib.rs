@@ -26,6 +26,6 @@ vxf_core::register! {
 
 vxf_core::register! {
     metric "curvature" => CurvatureConfig,
-    summary: "How the alignment loss bends on the way from the aligned model to the fine-tuned one",
+    summary: "How the alignment loss bends from the aligned model to the fine-tuned one",
     paper: "none: a second difference",
 }
