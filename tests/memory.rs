@@ -4,7 +4,7 @@
 //! sequence, and only by its block inputs with depth; neither attention scores nor logits ever exist as a
 //! whole. Each check is also run on something that breaks it.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use candle_core::{DType, Device, Result, Tensor};
 use peak_alloc::PeakAlloc;
@@ -21,15 +21,17 @@ use vxf_testkit::training::training;
 #[global_allocator]
 static ALLOCATED: PeakAlloc = PeakAlloc;
 
-/// The counter is process-wide, so one measurement runs at a time.
-static ALONE: Mutex<()> = Mutex::new(());
+/// The counter is process-wide, and building a model allocates too: every test holds this from its first line to its last.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 const RULES: [&str; 2] = ["sft", "vaccine"];
 
 /// Runs `work` twice on one thread and returns the peak of the second time, in bytes beyond those held
 /// before. The first time fills caches: tables, and the matrix product's own buffers.
 fn peak<R>(mut work: impl FnMut() -> R + Send) -> usize {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a thread");
     pool.install(|| {
         drop(work());
@@ -130,6 +132,7 @@ const STRAIGHT: f64 = 0.03;
 
 #[test]
 fn memory_grows_linearly_with_the_batch() {
+    let _alone = alone();
     for (rule, lora) in RULES.iter().flat_map(|rule| [(rule, true), (rule, false)]) {
         let figures = Setup::new(rule, lora).series([4, 8, 12], |setup, size| setup.batch = size);
         assert!(bend(figures) < STRAIGHT, "{rule}, adapter {lora}: {figures:?}");
@@ -138,6 +141,7 @@ fn memory_grows_linearly_with_the_batch() {
 
 #[test]
 fn memory_grows_linearly_with_the_sequence() {
+    let _alone = alone();
     for (rule, lora) in RULES.iter().flat_map(|rule| [(rule, true), (rule, false)]) {
         let figures =
             Setup::new(rule, lora).series([128, 256, 384], |setup, size| setup.length = size);
@@ -157,6 +161,7 @@ fn memory_grows_linearly_with_the_sequence() {
 /// weights. Nothing else of it is kept.
 #[test]
 fn a_layer_adds_its_input_and_its_perturbation() {
+    let _alone = alone();
     for (rule, lora) in RULES.iter().flat_map(|rule| [(rule, true), (rule, false)]) {
         let setup = Setup::new(rule, lora);
         let grow = |setup: &Setup| setup.series([2, 4, 6], |setup, size| setup.shape.layers = size);
@@ -186,6 +191,7 @@ fn a_layer_adds_its_input_and_its_perturbation() {
 
 #[test]
 fn scores_never_exist_as_a_whole() -> Result<()> {
+    let _alone = alone();
     let (heads, length) = (8, 1024);
     let all = heads * length * length * size_of::<f32>();
     for rule in RULES {
@@ -206,6 +212,7 @@ fn scores_never_exist_as_a_whole() -> Result<()> {
 
 #[test]
 fn logits_never_exist_as_a_whole() -> Result<()> {
+    let _alone = alone();
     let (rows, classes, width) = (2048, 8192, 16);
     let all = rows * classes * size_of::<f32>();
     for rule in RULES {
