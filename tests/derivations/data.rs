@@ -160,7 +160,7 @@ fn sdd() -> Result<()> {
     Ok(())
 }
 
-/// AdamW at a constant rate with PyTorch's default decay, without clipping.
+/// AdamW at a constant rate, without decay and clipping.
 fn simulate(
     weights: &mut Weights,
     steps: usize,

@@ -109,6 +109,11 @@ impl<'a> Step<'a> {
         Ok(self.session.streams.get(stream)?.batches_per_epoch())
     }
 
+    /// The number of samples in a batch of `stream`; the last batch of an epoch may have fewer.
+    pub fn batch_size(&self, stream: &str) -> Result<usize> {
+        Ok(self.session.streams.get(stream)?.batch_size())
+    }
+
     /// The number of samples of `stream`; [`Batch::samples`](crate::Batch::samples) are their indices.
     pub fn samples_of(&self, stream: &str) -> Result<usize> {
         Ok(self.session.streams.get(stream)?.samples())

@@ -143,6 +143,16 @@ impl Stream {
         }
     }
 
+    /// The number of samples in a batch; the last batch of an epoch may have fewer.
+    pub fn batch_size(&self) -> usize {
+        match &self.0 {
+            Source::Examples { batch_size, .. } => *batch_size,
+            Source::Batches { all, .. } => {
+                all.iter().map(|batch| batch.lengths.len()).max().unwrap_or(0)
+            }
+        }
+    }
+
     /// The number of samples, those included that are not kept.
     pub fn samples(&self) -> usize {
         match &self.0 {

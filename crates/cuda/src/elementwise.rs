@@ -5,14 +5,14 @@ use candle_core::{CudaDevice, CudaStorage, DType, Result, bail};
 use half::bf16;
 
 use crate::buffer::{Operand, allocate};
-use crate::launch::{ELEMENTWISE, File, HEADS, Launch, SWIGLU, THREADS};
+use crate::launch::{ELEMENTWISE, ENOUGH, File, HEADS, Launch, RUN, SWIGLU, THREADS};
 
 fn of_two(file: File, name: &str, x: Operand<'_>, y: Operand<'_>) -> Result<CudaStorage> {
     let z = allocate(x.device(), x.dtype(), x.count())?;
     Launch::of(x.device(), file, name, x.dtype())?
         .buffers([x, y, Operand::whole(&z, x.count())])?
         .count(x.count())
-        .over(x.count())?;
+        .over_runs(x.count())?;
     Ok(z)
 }
 
@@ -40,7 +40,46 @@ pub fn add_masked(y: Operand<'_>, x: Operand<'_>, mask: Operand<'_>) -> Result<(
     Launch::of(x.device(), ELEMENTWISE, "add_masked", x.dtype())?
         .buffers([y, x, mask])?
         .count(x.count())
-        .over(x.count())
+        .over_runs(x.count())
+}
+
+/// `x` `[rows, width]` with `row` `[width]` added to each row.
+///
+/// # Errors
+/// When a launch fails.
+pub fn add_row(x: Operand<'_>, row: Operand<'_>) -> Result<CudaStorage> {
+    /// The most rows of blocks that a grid can have.
+    const MOST: usize = 65_535;
+    let y = allocate(x.device(), x.dtype(), x.count())?;
+    let width = row.count();
+    let rows = x.count() / width;
+    let across = width.div_ceil(RUN * THREADS);
+    Launch::of(x.device(), ELEMENTWISE, "add_row", x.dtype())?
+        .buffers([x, row, Operand::whole(&y, x.count())])?
+        .sizes([rows, width])?
+        .grid([across, rows.min(MOST).min(ENOUGH.div_ceil(across)), 1], THREADS, 0)?;
+    Ok(y)
+}
+
+/// `x` where it is above zero or `NaN`, else 0.
+///
+/// # Errors
+/// When a launch fails.
+pub fn relu(x: Operand<'_>) -> Result<CudaStorage> {
+    let y = allocate(x.device(), x.dtype(), x.count())?;
+    Launch::of(x.device(), ELEMENTWISE, "relu", x.dtype())?
+        .buffers([x, Operand::whole(&y, x.count())])?
+        .count(x.count())
+        .over_runs(x.count())?;
+    Ok(y)
+}
+
+/// `dy` where `x` is above zero or `NaN`, else 0.
+///
+/// # Errors
+/// When a launch fails.
+pub fn relu_back(x: Operand<'_>, dy: Operand<'_>) -> Result<CudaStorage> {
+    of_two(ELEMENTWISE, "relu_back", x, dy)
 }
 
 /// `x` times the single `f64` in `factor`, rounded once.
@@ -70,7 +109,7 @@ pub fn cast(x: Operand<'_>, dtype: DType) -> Result<CudaStorage> {
     Launch::new(x.device(), ELEMENTWISE, name)?
         .buffers([x, Operand::whole(&y, x.count())])?
         .count(x.count())
-        .over(x.count())?;
+        .over_runs(x.count())?;
     Ok(y)
 }
 
@@ -96,7 +135,7 @@ pub fn swiglu_back(
     Launch::of(device, SWIGLU, "swiglu_back", dtype)?
         .buffers([gate, up, dy, Operand::whole(&dgate, count), Operand::whole(&dup, count)])?
         .count(count)
-        .over(count)?;
+        .over_runs(count)?;
     Ok([dgate, dup])
 }
 
@@ -156,6 +195,6 @@ pub fn dropout(
         .buffer(Operand::whole(&mask, rows * width))?
         .sizes([width, least as usize])?
         .single(keep)
-        .grid([blocks.div_ceil(THREADS).min(1 << 14), samples, 1], THREADS, 0)?;
+        .grid([blocks.div_ceil(THREADS).min(ENOUGH), samples, 1], THREADS, 0)?;
     Ok(mask)
 }

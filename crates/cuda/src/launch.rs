@@ -29,12 +29,18 @@ pub(crate) const ATTENTION: File = File { name: "vxf-attention", ptx: ptx::ATTEN
 pub(crate) const CROSS_ENTROPY: File = File { name: "vxf-cross-entropy", ptx: ptx::CROSS_ENTROPY };
 pub(crate) const ELEMENTWISE: File = File { name: "vxf-elementwise", ptx: ptx::ELEMENTWISE };
 pub(crate) const HEADS: File = File { name: "vxf-heads", ptx: ptx::HEADS };
+pub(crate) const NORM: File = File { name: "vxf-norm", ptx: ptx::NORM };
 pub(crate) const REDUCE: File = File { name: "vxf-reduce", ptx: ptx::REDUCE };
-pub(crate) const RMS_NORM: File = File { name: "vxf-rms-norm", ptx: ptx::RMS_NORM };
 pub(crate) const SWIGLU: File = File { name: "vxf-swiglu", ptx: ptx::SWIGLU };
 
 /// The default number of threads in a block.
 pub(crate) const THREADS: usize = 256;
+
+/// Elements that a thread of an element-wise kernel moves at a time, `RUN` of `common.cuh`.
+pub(crate) const RUN: usize = 4;
+
+/// More than enough blocks to fill any device.
+pub(crate) const ENOUGH: usize = 1 << 14;
 
 /// Shared memory of a block that needs no opt-in.
 const SHARED_BY_DEFAULT: usize = 48 << 10;
@@ -131,9 +137,12 @@ impl Launch {
 
     /// Launches a thread for each of `count` elements, or fewer that loop over several.
     pub(crate) fn over(self, count: usize) -> Result<()> {
-        /// More than enough blocks to fill any device.
-        const MOST: usize = 1 << 14;
-        self.grid([count.div_ceil(THREADS).min(MOST), 1, 1], THREADS, 0)
+        self.grid([count.div_ceil(THREADS).min(ENOUGH), 1, 1], THREADS, 0)
+    }
+
+    /// As [`over`](Self::over), for kernels whose threads move [`RUN`] elements at a time.
+    pub(crate) fn over_runs(self, count: usize) -> Result<()> {
+        self.over(count.div_ceil(RUN))
     }
 
     /// Launches `grid` blocks of `threads` with `shared` bytes of shared memory each.

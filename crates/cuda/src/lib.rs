@@ -25,11 +25,15 @@ pub use attention::{Attention, WIDEST, attention, attention_back, counts};
 pub use buffer::{Operand, tensor, with, zeros};
 pub use device::{Facts, LOWEST, enter, facts, open};
 pub use elementwise::{
-    add, add_masked, cast, dropout, heads, masked, scaled_by, swiglu, swiglu_back,
+    add, add_masked, add_row, cast, dropout, heads, masked, relu, relu_back, scaled_by, swiglu,
+    swiglu_back,
 };
 pub use entropy::{cross_entropy, gathered, mean, scattered};
 pub use gemm::{Side, product, product_into};
 pub use memory::{free, free_and_total, out_of_memory, peak};
-pub use norm::{rms_norm, rms_norm_back_gain, rms_norm_back_x};
-pub use reduce::{squares, total};
+pub use norm::{
+    layer_norm, layer_norm_back_gain, layer_norm_back_x, rms_norm, rms_norm_back_gain,
+    rms_norm_back_x,
+};
+pub use reduce::{row_sum, squares, total};
 pub use update::{AdamW, adamw};

@@ -1,6 +1,6 @@
-//! Sums of squares.
+//! Sums of squares, and sums over rows.
 
-use candle_core::{DType, Result, Tensor, bail};
+use candle_core::{CudaStorage, DType, Result, Tensor, bail};
 
 use crate::buffer::{Operand, allocate, tensor, with};
 use crate::launch::{Launch, REDUCE, THREADS};
@@ -50,4 +50,33 @@ pub fn total(numbers: &Tensor) -> Result<Tensor> {
             .grid([1, 1, 1], THREADS, 0)
     })?;
     Ok(tensor(sum, ()))
+}
+
+/// Rows per partial sum.
+pub(crate) const ROWS: usize = 32;
+
+/// The sum of the rows of `x` `[rows, width]`, in `x`'s type.
+///
+/// # Errors
+/// When a launch fails.
+pub fn row_sum(x: Operand<'_>, width: usize) -> Result<CudaStorage> {
+    let rows = x.count() / width;
+    let blocks = rows.div_ceil(ROWS);
+    let partial = allocate(x.device(), DType::F32, blocks * width)?;
+    let partial = Operand::whole(&partial, blocks * width);
+    Launch::of(x.device(), REDUCE, "row_sums", x.dtype())?
+        .buffers([x, partial])?
+        .sizes([rows, width, ROWS])?
+        .grid([width.div_ceil(THREADS), blocks, 1], THREADS, 0)?;
+    column_sums(partial, width, x.dtype())
+}
+
+/// The sum of the rows of `partial` `[rows, width]`, `f32`, in the given type.
+pub(crate) fn column_sums(partial: Operand<'_>, width: usize, dtype: DType) -> Result<CudaStorage> {
+    let sum = allocate(partial.device(), dtype, width)?;
+    Launch::of(partial.device(), REDUCE, "column_sums", dtype)?
+        .buffers([partial, Operand::whole(&sum, width)])?
+        .sizes([partial.count() / width, width])?
+        .grid([width.div_ceil(THREADS), 1, 1], THREADS, 0)?;
+    Ok(sum)
 }

@@ -37,7 +37,9 @@ impl SafeLora {
         let projected = projection.matmul(&moved)?;
         let product = scalar(&(&projected * &moved)?.sum_all()?)?;
         let lengths = (sum_of_squares(&projected)? * sum_of_squares(&moved)?).sqrt();
-        Ok(Some((projection, product / lengths)))
+        // Nothing of the change is left: it has no part along what alignment changed.
+        let cosine = if lengths == 0.0 { 0.0 } else { product / lengths };
+        Ok(Some((projection, cosine)))
     }
 }
 

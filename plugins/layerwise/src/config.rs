@@ -112,7 +112,7 @@ vxf_core::config! {
     /// Settings of the perturber `oasis`.
     pub struct OasisPerturberConfig {
         /// Perturbation radius, before the harmful component is removed.
-        pub rho: f64 = 2.0,
+        pub rho: f64 = 3.0,
         /// Layers perturbed; all of them if the model has fewer.
         pub layers: usize = 20,
         /// Steps between choices of the layers and their directions.

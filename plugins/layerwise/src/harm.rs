@@ -11,8 +11,15 @@ pub(crate) fn harmful_gradients(step: &mut Step<'_>) -> Result<(Hidden, Vec<f64>
     let layers = step.architecture().layers;
     let sites: Vec<_> = (0..layers).map(Site::attention_output).collect();
     let harmful = step.on("harmful").role(Role::Probe);
-    let (loss, hidden) = harmful.site_gradients(&sites)?;
+    let (loss, mut hidden) = harmful.site_gradients(&sites)?;
     step.record("harmful_loss", loss)?;
+    // Those of the micro-batch by itself: OASIS compares their square with a constant.
+    let share = step.share("harmful")?;
+    if share != 1.0 && share > 0.0 {
+        for tensor in hidden.values_mut() {
+            *tensor = (&*tensor / share)?;
+        }
+    }
     let norms = squares(&hidden.values().collect::<Vec<_>>())?;
     let norms: vxf_core::Result<Vec<f64>> =
         norms.iter().map(|square| Ok(square.sqrt()?.value()?)).collect();

@@ -2,7 +2,7 @@
 
 use vxf_core::prelude::*;
 
-/// Keeps the division defined at a gradient of zero, as in the authors' code.
+/// Keeps the division defined at a gradient of zero; the authors' code has nothing in its place.
 const EPSILON: f64 = 1e-12;
 
 /// The min-max step, once per optimiser step: the norm is that of the large batch's gradient.

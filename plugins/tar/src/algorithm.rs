@@ -16,7 +16,7 @@ const EPSILON: f64 = 1e-12;
 /// `g = lambda_tr sum_i w_i grad L_tr(w_i) + lambda_retain grad L_retain(w)`.
 ///
 /// `w_i` is the model after i steps of a simulated attacker, AdamW on harmful data. L_tr is the negative
-/// entropy of the predictions on harmful samples that the attacker has not seen, L_retain the loss on
+/// entropy of the predictions on harmful batches that the attacker skips, L_retain the loss on
 /// alignment data plus the mean distance of hidden embeddings from those of the start model.
 pub struct Tar {
     config: TarConfig,

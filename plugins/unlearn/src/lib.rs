@@ -20,6 +20,6 @@ vxf_core::register! {
 vxf_core::register! {
     defense "seam" => SeamConfig,
     summary: "Opposes harmful and benign gradients: harmful training breaks the model",
-    paper: "Wang et al., Self-Degraded Defense (SEAM), 2025, arXiv 2505.12186, equation 8",
+    paper: "Wang et al., Self-Destructive Language Models, 2025, arXiv 2505.12186, equation 8",
     stages: [Alignment],
 }

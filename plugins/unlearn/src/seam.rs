@@ -64,6 +64,10 @@ impl Defense for Seam {
         step.record("harmful_loss", harmful_loss)?;
         step.record("gradient_cosine", cosine)?;
 
+        if beta == 0.0 || length_a == 0.0 || length_b == 0.0 {
+            // A gradient of zero has no direction that could be opposed.
+            return unlearned.add_scaled(&aligned, alpha);
+        }
         let towards = |to: &Gradients, along: &Gradients, lengths: (f64, f64)| -> Result<Params> {
             to.scale(epsilon / lengths.0)?.add_scaled(along, -epsilon * cosine / lengths.1)
         };

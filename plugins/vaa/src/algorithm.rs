@@ -30,12 +30,6 @@ impl Vaa {
         Self { config, groups: Groups::default() }
     }
 
-    /// The size of the main stream's batches.
-    fn batch_size(step: &Step<'_>) -> Result<usize> {
-        let main = step.main();
-        Ok(step.samples_of(&main)?.div_ceil(step.batches_per_epoch(&main)?.max(1)))
-    }
-
     /// Simulated steps on random batches of a stream.
     fn simulate(
         &self,
@@ -44,7 +38,7 @@ impl Vaa {
         steps: usize,
         weights: &mut Params,
     ) -> Result<()> {
-        let (size, all) = (Self::batch_size(step)?, step.samples_of(stream)?);
+        let (size, all) = (step.batch_size(&step.main())?, step.samples_of(stream)?);
         let parameters = step.parameters().to_vec();
         let mut optimizer = AdamW::new(AdamWConfig::default(), &parameters, weights)?;
         for number in 0..steps {
@@ -113,7 +107,7 @@ impl Defense for Vaa {
         let vulnerable = rng.random::<f64>() < self.groups.probability;
         let changed =
             rng.random::<f64>() > 1.0 - ascent * step.index() as f64 / step.total() as f64;
-        let size = Self::batch_size(step)? * step.micro_batches();
+        let size = step.batch_size(&step.main())? * step.micro_batches();
         let drawn = self.groups.next(vulnerable, size, &step.key("order"));
         let batch = step.pick(&step.main(), &drawn)?;
         let (mut loss, mut gradients) = step.on_main().reading(&batch).loss_and_gradients()?;

@@ -58,9 +58,11 @@ impl Groups {
     /// The step of exponentiated gradient on the probability, with the loss of the drawn group divided by
     /// its probability.
     pub(crate) fn learn(&mut self, vulnerable: bool, loss: f64, rate: f64) {
+        /// `exp` of more is infinite, and a quotient of two infinities no number.
+        const STEEPEST: f64 = 700.0;
         let mut odds = [self.probability, 1.0 - self.probability];
         let own = usize::from(!vulnerable);
-        odds[own] *= (rate * loss / odds[own]).exp();
+        odds[own] *= (rate * loss / odds[own]).min(STEEPEST).exp();
         self.probability = (odds[0] / (odds[0] + odds[1])).clamp(BOUNDS.0, BOUNDS.1);
     }
 }

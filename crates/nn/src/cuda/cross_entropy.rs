@@ -7,8 +7,16 @@ use vxf_cuda::{Operand, Side, product, product_into, tensor, with};
 
 use super::{Kernel, apply_one, apply_two};
 
-/// Logits in memory at one time, within the bounds on rows.
+/// Logits in memory at one time, within the bounds on rows; the estimate in `run/src/plan/cost.rs` has the
+/// same numbers.
 const LOGITS: usize = 1 << 24;
+
+/// Rows of a chunk: whole tiles of the matrix product, and enough of them that a large output projection is
+/// not read again too often.
+fn rows_at_once(classes: usize) -> usize {
+    const TILE: usize = 128;
+    (LOGITS / classes / TILE * TILE).clamp(1024, 4096)
+}
 
 /// See [`crate::ops::linear_cross_entropy`], which has checked the operands. The loss is `f32`.
 pub(crate) fn linear_cross_entropy(
@@ -65,7 +73,7 @@ impl Head {
         let losses = Tensor::zeros(self.count, DType::F32, device)?;
         let gradients = (need_h || need_w).then(|| (dtype, 1.0 / self.count as f64));
 
-        let chunk = (LOGITS / classes).clamp(32, 4096);
+        let chunk = rows_at_once(classes);
         let weights = Side::new(w, classes, width);
         for first in (0..self.count).step_by(chunk) {
             let count = chunk.min(self.count - first);

@@ -1,7 +1,8 @@
-//! Element-wise operations: the gated activation, the product with a mask, the split into heads.
+//! Element-wise operations: activations, the addition of a bias, the product with a mask, the split into
+//! heads.
 
 use candle_core::{CudaStorage, Result, Shape, Tensor};
-use vxf_cuda::{Operand, swiglu_back, tensor, with};
+use vxf_cuda::{Operand, relu_back, row_sum, swiglu_back, tensor, with};
 
 use super::{Kernel, apply_one, apply_two, if_tracked};
 
@@ -28,6 +29,71 @@ impl Kernel<2> for Swiglu {
         let made = with([gate, up, dy], |[gate, up, dy]| swiglu_back(gate, up, dy))?;
         let [dgate, dup] = made.map(|gradient| tensor(gradient, &self.0));
         Ok([gate.track_op().then_some(dgate), up.track_op().then_some(dup)])
+    }
+}
+
+/// See [`crate::ops::relu`].
+pub(crate) fn relu(x: &Tensor) -> Result<Tensor> {
+    apply_one(x, Relu(x.shape().clone()))
+}
+
+struct Relu(Shape);
+
+impl Kernel<1> for Relu {
+    const NAME: &'static str = "cuda-relu";
+
+    fn forward(&self, [x]: [Operand<'_>; 1]) -> Result<(CudaStorage, Shape)> {
+        Ok((vxf_cuda::relu(x)?, self.0.clone()))
+    }
+
+    fn backward(&self, [x]: [&Tensor; 1], _: &Tensor, dy: &Tensor) -> Result<[Option<Tensor>; 1]> {
+        Ok([if_tracked(x, || with([x, dy], |[x, dy]| relu_back(x, dy)))?])
+    }
+}
+
+/// See [`crate::ops::add_bias`], which has checked the operands.
+pub(crate) fn add_bias(x: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    let shape = x.shape().clone();
+    if bias.track_op() {
+        apply_two([x, bias], Bias(shape))
+    } else {
+        apply_one(x, FrozenBias(Bias(shape), bias.detach().contiguous()?))
+    }
+}
+
+struct Bias(Shape);
+
+struct FrozenBias(Bias, Tensor);
+
+impl Kernel<2> for Bias {
+    const NAME: &'static str = "cuda-bias";
+
+    fn forward(&self, [x, bias]: [Operand<'_>; 2]) -> Result<(CudaStorage, Shape)> {
+        Ok((vxf_cuda::add_row(x, bias)?, self.0.clone()))
+    }
+
+    fn backward(
+        &self,
+        [x, bias]: [&Tensor; 2],
+        _: &Tensor,
+        dy: &Tensor,
+    ) -> Result<[Option<Tensor>; 2]> {
+        let width = bias.elem_count();
+        let dbias = if_tracked(bias, || with([dy], |[dy]| row_sum(dy, width)))?;
+        Ok([x.track_op().then(|| dy.clone()), dbias])
+    }
+}
+
+impl Kernel<1> for FrozenBias {
+    const NAME: &'static str = "cuda-frozen-bias";
+
+    fn forward(&self, [x]: [Operand<'_>; 1]) -> Result<(CudaStorage, Shape)> {
+        let y = with([&self.1], |[bias]| vxf_cuda::add_row(x, bias))?;
+        Ok((y, self.0.0.clone()))
+    }
+
+    fn backward(&self, [x]: [&Tensor; 1], _: &Tensor, dy: &Tensor) -> Result<[Option<Tensor>; 1]> {
+        Ok([x.track_op().then(|| dy.clone())])
     }
 }
 

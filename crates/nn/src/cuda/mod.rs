@@ -7,6 +7,7 @@
 mod attention;
 mod cross_entropy;
 mod elementwise;
+mod layer_norm;
 mod linear;
 mod lora;
 mod rms_norm;
@@ -20,7 +21,8 @@ use vxf_tensor::autograd::{apply1, apply2, apply3};
 
 pub(crate) use attention::attention;
 pub(crate) use cross_entropy::linear_cross_entropy;
-pub(crate) use elementwise::{heads, masked, swiglu};
+pub(crate) use elementwise::{add_bias, heads, masked, relu, swiglu};
+pub(crate) use layer_norm::layer_norm;
 pub(crate) use linear::linear;
 pub(crate) use lora::lora_linear;
 pub(crate) use rms_norm::rms_norm;

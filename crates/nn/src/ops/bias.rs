@@ -21,6 +21,10 @@ pub fn add_bias(x: &Tensor, bias: &Tensor) -> Result<Tensor> {
     if bias.dims() != [width] {
         bail!("add_bias: x is {:?} but the bias is {:?}, not [{width}]", x.dims(), bias.dims());
     }
+    #[cfg(feature = "cuda")]
+    if crate::cuda::takes(x) {
+        return crate::cuda::add_bias(x, bias);
+    }
     if !fused(x) {
         return compose::add_bias(x, bias);
     }

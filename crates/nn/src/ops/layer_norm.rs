@@ -26,6 +26,10 @@ pub fn layer_norm(x: &Tensor, gain: &Tensor, bias: &Tensor, eps: f64) -> Result<
             bail!("layer_norm: x is {x:?} but the {name} is {found:?}, not [{width}]");
         }
     }
+    #[cfg(feature = "cuda")]
+    if crate::cuda::takes(x) {
+        return crate::cuda::layer_norm(x, gain, bias, eps);
+    }
     if !fused(x) {
         return compose::layer_norm(x, gain, bias, eps);
     }

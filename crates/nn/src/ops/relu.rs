@@ -14,6 +14,10 @@ use crate::kernel::{Real, filled};
 /// When `x` is not of a floating-point dtype.
 pub fn relu(x: &Tensor) -> Result<Tensor> {
     same_kind("relu", &[x])?;
+    #[cfg(feature = "cuda")]
+    if crate::cuda::takes(x) {
+        return crate::cuda::relu(x);
+    }
     if !fused(x) {
         return compose::relu(x);
     }

@@ -65,3 +65,28 @@ fn elements() -> Result<()> {
     let product: Op<'_> = &|o| o[0].mul(&beside(&o[0], &mask)?);
     check_same(masked, product, std::slice::from_ref(&gate))
 }
+
+/// Rows of several blocks of threads, of whole runs of elements and not.
+#[test]
+fn rows() -> Result<()> {
+    let mut source = Source::new(53);
+    for (rows, width) in [(70, 2560), (3, 4099)] {
+        let x = source.tensor(&[rows, width])?;
+        let (gain, bias) = (source.tensor(&[width])?, source.tensor(&[width])?);
+        let both = [x.clone(), gain.clone()];
+        check_same(
+            &|o| ops::rms_norm(&o[0], &o[1], 1e-5),
+            &|o| compose::rms_norm(&o[0], &o[1], 1e-5),
+            &both,
+        )?;
+        check_same(
+            &|o| ops::layer_norm(&o[0], &o[1], &o[2], 1e-5),
+            &|o| compose::layer_norm(&o[0], &o[1], &o[2], 1e-5),
+            &[x.clone(), gain, bias],
+        )?;
+        let slow: Op<'_> = &|o| compose::add_bias(&o[0], &o[1]);
+        check_same(&|o| ops::add_bias(&o[0], &o[1]), slow, &both)?;
+        check_same(&|o| ops::relu(&o[0]), &|o| compose::relu(&o[0]), &[x])?;
+    }
+    Ok(())
+}

@@ -59,9 +59,14 @@ pub(crate) fn mask_bytes(on: &Device, bytes_each: u64) -> u64 {
     if on.is_cpu() { 1 } else { bytes_each }
 }
 
-/// The largest number of logits that the cross-entropy holds at one time on a device.
-pub(crate) fn logits(on: &Device) -> usize {
-    if on.is_cpu() { 1 << 23 } else { 1 << 24 }
+/// The largest number of logits that the cross-entropy holds at one time on a device: about so many on a
+/// CPU, whole rows on a GPU.
+pub(crate) fn logits(on: &Device, vocabulary: usize) -> usize {
+    if on.is_cpu() {
+        return 1 << 23;
+    }
+    let rows = ((1 << 24) / vocabulary.max(1) / 128 * 128).clamp(1024, 4096);
+    rows * vocabulary
 }
 
 /// What to keep for the backward pass: the recipe's choice, or what fits the free memory of the device,
@@ -91,7 +96,7 @@ pub(crate) fn recompute(
         scheme: recipe.model.quantize.scheme(),
         recompute: Recompute::None,
         rate: 1.0,
-        logits: logits(on),
+        logits: logits(on, outline.architecture.vocabulary),
         mask_bytes: mask_bytes(on, bytes_each),
     };
     let mut most = 0;
@@ -355,7 +360,7 @@ mod tests {
     fn seven_billion_weights_fit_a_small_card() {
         let outline = llama();
         let block = sizes(&outline, Recompute::Block);
-        let sizes = Sizes { bytes_each: 2, logits: 1 << 24, mask_bytes: 2, ..block };
+        let sizes = Sizes { bytes_each: 2, logits: 1024 * 32_000, mask_bytes: 2, ..block };
         let lora = vxf_core::Lora { dropout: 0.1, ..vxf_core::Lora::default() };
         let trainable = Trainable::Lora(lora);
         let count = sizes.trainable(&trainable).expect("seven projections");

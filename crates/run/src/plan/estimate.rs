@@ -159,7 +159,7 @@ impl Estimate {
         };
         let longest = recipe.stages().map(|stage| load(recipe, stage).longest).max().unwrap_or(0);
         let recompute = cost::recompute(recipe, &outline, longest, 1, &device)?;
-        let logits = cost::logits(&device);
+        let logits = cost::logits(&device, outline.architecture.vocabulary);
         let mask_bytes = cost::mask_bytes(&device, bytes_each);
         let scheme = recipe.model.quantize.scheme();
         let sizes =
