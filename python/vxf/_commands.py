@@ -44,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="TRACKER[,TRACKER]",
         help=f"where to: {', '.join(_trackers.NAMES)}",
     )
+    track.add_argument("--quiet", action="store_true", help="tell only what failed")
     track.add_argument("--follow", action="store_true", help="go on until everything is measured")
     track.add_argument("--project", default="vxf", metavar="NAME", help="project of the tracker (default: vxf)")
     track.add_argument("--with-samples", action="store_true", help="send prompts and answers too; they can be harmful")
@@ -98,17 +99,26 @@ def _track_runs(chosen: argparse.Namespace) -> int:
             stack.enter_context(relay.alone())
             stack.callback(relay.close)
         if chosen.follow:
-            problems = _track.follow(relays, chosen.interval, chosen.patience, _report)
+            say = _report_tries if chosen.quiet else _report
+            problems = _track.follow(relays, chosen.interval, chosen.patience, say)
         else:
             for relay in relays:
                 try:
-                    _report(relay.tracker.name, relay.forward())
+                    counts = relay.forward()
+                    if not chosen.quiet:
+                        _report(relay.tracker.name, counts)
                 except TrackerError as error:
                     # One tracker that is away does not keep the others from their values.
                     problems.append(str(error))
     for problem in problems:
         _say(f"error: {problem}")
     return 1 if problems else 0
+
+
+def _report_tries(text: str, counts: dict[str, int]) -> None:
+    # Without counts it is a tracker that does not answer, and is tried again.
+    if not counts:
+        _say(text)
 
 
 def _report(tracker: str, counts: dict[str, int]) -> None:

@@ -38,7 +38,7 @@ class Target:
         except ModuleNotFoundError:  # not on Windows
             return False
         try:
-            with (self.root / _LOCK).open("rb") as lock:
+            with (self.root / _LOCK).open("r+b") as lock:  # NFS locks a file alone only if it is open for writing
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return True

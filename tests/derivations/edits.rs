@@ -75,6 +75,37 @@ fn safelora_of_full_weights() -> Result<()> {
     Ok(())
 }
 
+/// A change that has no part along what alignment changed goes back to the aligned weight.
+#[test]
+fn safelora_of_a_change_outside_of_alignment() -> Result<()> {
+    let toy = toy();
+    let before = training::weights(&toy, 3)?;
+    let name = before.names().find(|name| name.starts_with("layers.")).expect("a layer").to_owned();
+    // Alignment changed the first row of one matrix, the user the second.
+    let row = |row: usize, of: &Params| -> Result<Params> {
+        let mut other = of.copy()?;
+        let old = of.get(&name).expect("the same names").detach();
+        let (rows, width) = old.dims2()?;
+        let shift: Vec<f64> =
+            (0..rows * width).map(|at| f64::from(u8::from(at / width == row))).collect();
+        other.insert(name.clone(), (&old - Tensor::from_vec(shift, (rows, width), old.device())?)?);
+        Ok(other)
+    };
+    let aligned = row(1, &before)?;
+    let mut references = training::references(&toy, 5)?;
+    references.insert(Reference::Base, Arc::new(row(0, &aligned)?));
+    references.insert(Reference::Aligned, Arc::new(aligned.copy()?));
+    for settings in [json!({ "tau": 0.0 }), json!({ "layers": 1 })] {
+        let (_, after, figures) = edited(&toy, "safelora", settings, &references)?;
+        assert_eq!((figures["projected_layers"], figures["changed_layers"]), (1.0, 1.0));
+        for (name, after) in after.iter() {
+            let wanted = aligned.get(name).expect("the same names").detach();
+            assert!(frobenius(&(after.detach() - wanted)?)? < 1e-12, "{name}");
+        }
+    }
+    Ok(())
+}
+
 /// A toy with an adapter on all layers, and references where the aligned model is the one below it.
 fn adapted() -> Result<(Arc<dyn Backbone>, References)> {
     let toy = toy();

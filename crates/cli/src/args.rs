@@ -10,6 +10,7 @@ pub(crate) use crate::commands::durability::DurabilityArgs;
 pub(crate) use crate::commands::executor::ExecutorOptions;
 pub(crate) use crate::commands::search::SearchArgs;
 pub(crate) use crate::commands::task::TaskArgs;
+use crate::commands::track::TrackOptions;
 use crate::output::{Level, Log};
 
 /// Train, attack and compare defences against harmful fine-tuning.
@@ -203,7 +204,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "DIR")]
     pub(crate) output_dir: Option<PathBuf>,
     /// Only write the directory of the experiment and print its path; `vxf task` then does its runs.
-    #[arg(long, conflicts_with_all = ["executor", "log_samples", "full", "strict", "json"])]
+    #[arg(long, conflicts_with_all = ["executor", "log_samples", "full", "strict", "json", "track"])]
     pub(crate) prepare: bool,
     #[command(flatten)]
     pub(crate) executor: ExecutorOptions,
@@ -243,6 +244,8 @@ pub(crate) struct RunOptions {
     /// Print the result as JSON, with every run's figures.
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) track: TrackOptions,
 }
 
 #[derive(Debug, Group)]

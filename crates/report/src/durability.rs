@@ -101,8 +101,8 @@ impl Figures {
     }
 }
 
-/// The attacks, the strongest first; those that leave a useless model come last. `before` is the plainly
-/// aligned model before any attack.
+/// The attacks, the strongest first; those that leave a useless model come last. `before` is the model before
+/// any attack.
 pub fn ranked(
     records: &[Record],
     cells: &[Cell],
@@ -182,6 +182,11 @@ impl Evidence<'_> {
 
     fn worst_case(&self) -> Criterion {
         let name = "worst case";
+        if self.defended.first().is_some_and(|first| first.passed_over.is_some()) {
+            let evidence =
+                "every attack left a useless model, and none a harmful one to judge".into();
+            return Criterion { name, holds: None, evidence };
+        }
         let found = self.defended.first().zip(self.worst);
         let again = found.and_then(|(first, cell)| {
             Some((first, level(self.fresh, &cell.line, &self.figures.harmful)?))

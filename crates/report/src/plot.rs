@@ -21,12 +21,12 @@ pub fn plot(values: &[(u64, f64)], width: usize, height: usize) -> Option<String
     let margin = labels.iter().map(|label| label.chars().count()).max().unwrap_or(0);
     let (columns, lines) = (width.saturating_sub(margin + 2).max(4), height.max(2));
     let mut dots = Dots::new(columns, lines);
-    let span = (last - first).max(1) as f64;
+    let span = last.saturating_sub(first).max(1) as f64;
     let across = (columns * ACROSS - 1) as f64;
     let down = (lines * DOWN - 1) as f64;
     let range = if most > least { most - least } else { 1.0 };
     let place = |(step, value): &(u64, f64)| {
-        let x = (step - first) as f64 / span * across;
+        let x = step.saturating_sub(first).min(last.saturating_sub(first)) as f64 / span * across;
         let y = (most - value) / range * down;
         (x.round() as usize, y.round() as usize)
     };

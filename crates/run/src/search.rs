@@ -129,6 +129,17 @@ impl Search {
         }
         let recipe = own.recipe();
         let key = Key::root(seed).child("search");
+        for (index, Dimension { key, .. }) in space.iter().enumerate() {
+            let rule = if space[..index].iter().any(|other| other.key == *key) {
+                "must be searched in one range"
+            } else if !decides_a_stage(&layer, &space[index])? {
+                "must be a setting of a stage, its method or its perturber: nothing else is searched"
+            } else {
+                continue;
+            };
+            let place = Place::Flag(format!("--over {key}"));
+            return Err(vxf_recipe::Error::setting(place, key, rule, json!("a range")).into());
+        }
         let mut candidates = vec![Candidate { values: Vec::new(), stages: stages(&own) }];
         // Draws that fall together are drawn again, a limited number of times: a space of choices is finite.
         let mut draw = 0_u64;
@@ -165,6 +176,7 @@ impl Search {
         shared.take("stage");
         shared.set("harmful_ratios", json!([ratio]), Place::Default)?;
         shared.set("undefended", json!(false), Place::Default)?;
+        shared.set("baseline", json!(true), Place::Default)?;
         Ok(Self { candidates, seeds, ratio, method, shared })
     }
 
@@ -189,6 +201,17 @@ impl Search {
         layer.set("seeds", json!([self.seeds[round]]), Place::Default)?;
         Ok(Experiment::of(layer)?)
     }
+}
+
+/// Whether the two ends of a range give other stages.
+fn decides_a_stage(layer: &Layer, dimension: &Dimension) -> Result<bool> {
+    let at = |share: f64| -> Result<Vec<Map<String, Value>>> {
+        let mut layer = layer.clone();
+        let place = Place::Flag(format!("--over {}", dimension.key));
+        layer.set(&dimension.key, dimension.at(share), place)?;
+        Ok(stages(&Experiment::of(layer)?))
+    };
+    Ok(at(0.0)? != at(1.0)?)
 }
 
 fn stages(experiment: &Experiment) -> Vec<Map<String, Value>> {

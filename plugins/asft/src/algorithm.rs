@@ -71,12 +71,13 @@ impl Asft {
                 let slope = (rest.t()?.matmul(&outside)? * 2.0)?;
                 Ok((sum_of_squares(&outside)?, vec![(name, slope)]))
             }
-            Trainable::Lora(lora) => {
+            // Without the adapter's scale, as in the authors' code.
+            Trainable::Lora(_) => {
                 let (a_name, b_name) = (Lora::a_of(module), Lora::b_of(module));
                 let (a, b) = (part(a_name.clone())?, part(b_name.clone())?);
-                let change = (b.matmul(&a)? * lora.scale())?;
+                let change = b.matmul(&a)?;
                 let outside = rest.matmul(&change)?;
-                let slope = (rest.t()?.matmul(&outside)? * (2.0 * lora.scale()))?;
+                let slope = (rest.t()?.matmul(&outside)? * 2.0)?;
                 let of_a = b.t()?.matmul(&slope)?;
                 let of_b = slope.matmul(&a.t()?)?;
                 Ok((sum_of_squares(&outside)?, vec![(a_name, of_a), (b_name, of_b)]))

@@ -9,6 +9,6 @@ pub use config::AsftConfig;
 vxf_core::register! {
     defense "asft" => AsftConfig,
     summary: "Penalises changes orthogonal to what alignment changed",
-    paper: "Yang et al., AsFT, 2025, arXiv 2506.08473; second hand",
+    paper: "Yang et al., AsFT, 2025, arXiv 2506.08473, and the authors' code",
     stages: [FineTuning],
 }

@@ -34,7 +34,7 @@ impl Abliterate {
                 step.redraw(stream)?;
             }
             let batch = step.batch(stream)?;
-            let hidden = step.on(stream).hidden(&[site])?;
+            let hidden = step.on(stream).role(Role::Evaluation).hidden(&[site])?;
             let Some(hidden) = hidden.get(&site) else { continue };
             let left = self.config.samples - count;
             let (part, read) = mean_at_last_prompt_token(&batch, hidden, left)?;
@@ -55,12 +55,26 @@ impl Abliterate {
         }
     }
 
-    fn writes(&self, parameter: &Parameter) -> bool {
-        let last = parameter.module().rsplit('.').next().unwrap_or_default();
+    /// Whether the named modules include this weight, and it writes to a stream of this width. A narrower
+    /// embedding (OPT 350M) does not: a projection behind it does.
+    fn writes(&self, parameter: &Parameter, width: usize) -> bool {
+        let last = last_name(parameter);
+        let written = parameter.shape.get(usize::from(is_table(parameter)));
         parameter.shape.len() == 2
+            && written == Some(&width)
             && parameter.name.ends_with(".weight")
             && self.config.modules.iter().any(|module| module == last)
     }
+}
+
+fn last_name(parameter: &Parameter) -> &str {
+    parameter.module().rsplit('.').next().unwrap_or_default()
+}
+
+/// Whether a weight is a table with a row for each token or position; the projection behind a narrow
+/// embedding is none.
+fn is_table(parameter: &Parameter) -> bool {
+    parameter.part == Part::Embedding && last_name(parameter) != "project_in"
 }
 
 fn failed(problem: String) -> Error {
@@ -130,17 +144,19 @@ impl Defense for Abliterate {
             return Err(failed(problem));
         }
         let direction = (difference / length)?;
-        let written: Vec<Parameter> =
-            step.parameters().iter().filter(|parameter| self.writes(parameter)).cloned().collect();
+        let width = direction.elem_count();
+        let writes = |parameter: &&Parameter| self.writes(parameter, width);
+        let written: Vec<Parameter> = step.parameters().iter().filter(writes).cloned().collect();
         if written.is_empty() {
             let names = self.config.modules.join(", ");
-            return Err(failed(format!("the model has no weight called {names}: set `modules`")));
+            let problem = format!("no weight called {names} writes {width} numbers: set `modules`");
+            return Err(failed(problem));
         }
         for parameter in &written {
             let name = parameter.name.as_str();
             let missing = || Error::ParameterMismatch { name: name.to_owned() };
             let weight = weights.get(name).ok_or_else(missing)?.detach();
-            let edited = without(&weight, &direction, parameter.part == Part::Embedding)?;
+            let edited = without(&weight, &direction, is_table(parameter))?;
             weights.insert(name, edited);
         }
         step.record("direction_length", length)?;

@@ -5,6 +5,10 @@ use vxf_core::prelude::*;
 use crate::abliterate::Abliterate;
 use crate::prune::Prune;
 
+/// The modules of all families that write to the residual stream.
+const WRITERS: [&str; 7] =
+    ["o_proj", "out_proj", "down_proj", "fc2", "embed_tokens", "embed_positions", "project_in"];
+
 vxf_core::config! {
     /// Settings of the attack `abliterate`.
     pub struct AbliterateConfig {
@@ -20,9 +24,7 @@ vxf_core::config! {
         pub depth: f64 = 0.6,
         /// The weights that write to the residual stream, by the last part of their module's name. The
         /// direction is removed from their output.
-        pub modules: Vec<String> = ["o_proj", "out_proj", "down_proj", "fc2", "embed_tokens"]
-            .map(str::to_owned)
-            .to_vec(),
+        pub modules: Vec<String> = WRITERS.map(str::to_owned).to_vec(),
     }
 }
 

@@ -46,8 +46,10 @@ impl ConstrainedSft {
         let (student, teacher) = (chosen(logits)?, chosen(aligned)?.detach());
         let betas = Tensor::from_vec(betas, count, device)?.to_dtype(student.dtype())?;
         let x = ((student - teacher)? * &betas)?;
-        // -log sigmoid(x) = max(-x, 0) + log(1 + exp(-|x|))
-        let bounded = (x.neg()?.relu()? + (x.abs()?.neg()?.exp()? + 1.0)?.log()?)?;
+        // -log sigmoid(x) = m + log(exp(-m) + exp(-x - m)) for any m; m = max(-x, 0) keeps the exponents from
+        // overflowing. As a constant: the slope of a maximum at 0, where training begins, would be wrong.
+        let m = x.neg()?.relu()?.detach();
+        let bounded = (&m + (m.neg()?.exp()? + (x.neg()? - &m)?.exp()?)?.log()?)?;
         let relative = (bounded - std::f64::consts::LN_2)?;
         Ok((relative * (betas.recip()? * 2.0)?)?.mean_all()?)
     }

@@ -29,6 +29,8 @@ impl DefenseConfig for GradientFilterConfig {
         share(self.share)?;
         let range = (-1.0..=1.0).contains(&self.below);
         ConfigError::unless(range, "below", "must lie between -1 and 1", self.below)?;
+        let read = self.share == 0.0 || self.below == 0.0;
+        ConfigError::unless(read, "below", "needs `share = 0`, which goes by it", self.below)?;
         ConfigError::positive("samples", self.samples)
     }
 

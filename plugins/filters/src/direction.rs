@@ -52,6 +52,10 @@ impl Defense for DirectionFilter {
         let direction = (complied - self.representations(step, "alignment", count)?.mean(0)?)?;
         let length = direction.sqr()?.sum_all()?.to_scalar::<f64>()?.sqrt();
         step.require_finite("the length of the compliance direction", "", &length.into())?;
+        if length == 0.0 {
+            let same = "harmful and safe answers have the same mean representation: no direction of compliance";
+            return Err(Error::State(same.to_owned()));
+        }
         let main = step.main();
         let own = self.representations(step, &main, usize::MAX)?;
         let along: Vec<f64> = own.matmul(&direction.unsqueeze(1)?)?.squeeze(1)?.to_vec1()?;

@@ -53,6 +53,11 @@ impl Defense for GradientFilter {
         let safe = self.alignment(step)?;
         let length = safe.norm()?;
         step.require_finite("the norm of the alignment gradient", "", &length.into())?;
+        if length == 0.0 {
+            let flat =
+                "the gradient of the alignment loss is zero: no direction to compare samples with";
+            return Err(Error::State(flat.to_owned()));
+        }
         let main = step.main();
         let mut scores = Vec::new();
         for sample in 0..step.samples_of(&main)? {

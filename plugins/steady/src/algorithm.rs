@@ -29,8 +29,10 @@ impl Defense for Ema {
         Ok(())
     }
 
-    fn finish(&mut self, _step: &mut Step<'_>, _weights: Params) -> Result<Params> {
-        Ok(self.mean.clone())
+    fn finish(&mut self, step: &mut Step<'_>, weights: Params) -> Result<Params> {
+        // What another method of the stage has added to the trained weights stays.
+        let added = weights.add_scaled(step.weights(), -1.0)?;
+        self.mean.add_scaled(&added, 1.0)
     }
 
     fn state(&self) -> Result<State> {

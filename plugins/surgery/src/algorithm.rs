@@ -56,7 +56,9 @@ impl Surgery {
             let paid = Self::read(hidden, lens, &batch)?;
             Ok((&paid * weights.to_dtype(paid.dtype())?)?.sum_all()?)
         };
-        Ok(step.on(stream).minimising(alone(&sites, &term)).loss_and_gradients()?.1)
+        // A batch given by hand is not weighted: both halves of the difference count alike in a micro-batch.
+        let query = step.on(stream).reading(&batch);
+        Ok(query.minimising(alone(&sites, &term)).loss_and_gradients()?.1)
     }
 }
 

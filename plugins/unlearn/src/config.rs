@@ -64,7 +64,8 @@ impl DefenseConfig for SeamConfig {
         ConfigError::not_negative("alpha", self.alpha)?;
         ConfigError::not_negative("beta", self.beta)?;
         let rule = "must be a number above 0";
-        ConfigError::unless(self.epsilon > 0.0, "epsilon", rule, self.epsilon)?;
+        let known = self.epsilon.is_finite() && self.epsilon > 0.0;
+        ConfigError::unless(known, "epsilon", rule, self.epsilon)?;
         let rule = "must name a stream other than `harmful`";
         let named = !self.benign.is_empty() && self.benign != "harmful";
         ConfigError::unless(named, "benign", rule, &self.benign)

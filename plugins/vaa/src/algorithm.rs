@@ -97,6 +97,10 @@ impl Defense for Vaa {
             "",
             &rises.iter().sum::<f64>().into(),
         )?;
+        if rises.len() < 2 {
+            let few = "VAA needs two alignment samples or more: one of them is in the other group";
+            return Err(Error::State(few.to_owned()));
+        }
         self.groups = Groups::of(&rises, vulnerable);
         Ok(())
     }

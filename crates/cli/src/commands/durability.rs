@@ -13,7 +13,7 @@ use vxf_run::plan::Role;
 use vxf_run::{Control, Every, Finished, Graph, Prepared};
 
 use crate::args::{EXIT_CODES, ExecutorOptions, HubOptions, RecipeOptions};
-use crate::commands::executor::{Distributed, Executor};
+use crate::commands::executor::Executor;
 use crate::commands::{SCHEMA_VERSION, layers};
 use crate::error::CommandError;
 use crate::output::{print, print_json, tell};
@@ -95,11 +95,25 @@ pub(crate) fn run(args: &DurabilityArgs) -> Result<(), CommandError> {
     paths::check(&layer)?;
     let mut held_out = layers::sets(&args.fresh_set)?;
     paths::make_absolute(&mut held_out, paths::SeenFrom::Command(Path::new("")))?;
-    if let Some(key) = held_out.values().keys().find(|key| *key == "axes") {
+    if held_out.values().contains_key("axes") {
         let rule = "--fresh-set: must give one value: fresh seeds have one set of prompts";
-        return Err(CommandError::usage(rule).hint(format!("it gives several, as `{key}`")));
+        return Err(CommandError::usage(rule));
+    }
+    const OWN: [&str; 5] = ["harmful_ratios", "seeds", "stage", "baseline", "undefended"];
+    if let Some(key) = OWN.iter().find(|key| held_out.values().contains_key(**key)) {
+        let rule = format!("--fresh-set {key}: the test itself sets `{key}`");
+        return Err(CommandError::usage(rule).hint("`--fresh-seed` names the fresh seeds"));
     }
     let test = Durability::of(layer, args.profile.into(), &args.fresh_seed)?;
+    // A mistake in them must not come up after the search.
+    test.again(&[0], &test.ratios, &held_out)?;
+    test.benign(&held_out)?;
+    if test.adapters_only {
+        tell(
+            "warning: the base is quantised, so that attacks on all weights (full training, abliteration, pruning) \
+             are left out: an attacker who has the weights can do more",
+        );
+    }
     let asked = signals::watched()?;
     let control = Control::new(args.checkpoint_every, &asked);
     let search = test.search()?;
@@ -122,16 +136,8 @@ pub(crate) fn run(args: &DurabilityArgs) -> Result<(), CommandError> {
             ..ExecutorOptions::default()
         };
         let (place, reporter) = (root.join(name), Reporter::new(asked.clone()));
-        let _ = match executor.distribute(
-            &mut prepared,
-            Some(&place),
-            &args.finding,
-            control,
-            &reporter,
-        )? {
-            Distributed::Here(root) => root,
-            Distributed::Submitted(_) => None,
-        };
+        // Workers of this machine: they have ended when this returns.
+        executor.distribute(&mut prepared, Some(&place), &args.finding, control, &reporter)?;
         let finished = prepared.run(Some(&place), control, &reporter)?;
         if !finished.failures.is_empty() {
             return Err(CommandError::metrics(&finished.failures)
@@ -153,12 +159,14 @@ pub(crate) fn run(args: &DurabilityArgs) -> Result<(), CommandError> {
         false => Role::Tested,
     };
     let plain = plain_role(&search.graph);
-    let before = aligned(&search.graph, plain, 0);
     let rank = |role| {
         let records = &search.finished.records;
+        // What an attack costs is what the model it attacks could do before.
+        let before = aligned(&search.graph, role, 0);
         ranked(records, &search.cells(role), &names, &figures, before.as_ref())
     };
     let (defended, undefended) = (rank(Role::Tested), rank(plain));
+    // An attack that leaves a useless model is the worst one only where all do; the card says so then.
     let worst = |reached: &[Reached]| reached.first().map(|it| (it.attack, it.ratio));
     let (own, other) = (worst(&defended), worst(&undefended));
     let (mut chosen, mut ratios) = (Vec::new(), Vec::new());

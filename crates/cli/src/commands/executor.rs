@@ -84,6 +84,7 @@ impl ExecutorOptions {
             ("--full", course.full),
             ("--strict", course.strict),
             ("--log-samples", course.log_samples),
+            ("--track", course.track.any()),
         ];
         match flags.iter().find(|(_, given)| *given) {
             Some((flag, _)) => Err(CommandError::usage(format!(
@@ -188,7 +189,7 @@ impl ExecutorOptions {
         let mut submit = |words: &[String]| {
             let (typed, number) = (typed(words), commands.len() + 1);
             commands.push(match dry {
-                true => format!("JOB{number}=$({})", typed.replace('@', "$")),
+                true => format!("JOB{number}=$({})", typed.replace("@JOB", "$JOB")),
                 false => typed,
             });
             match dry {

@@ -1,6 +1,7 @@
 //! `vxf init [FILE]`: writes a commented recipe for the model and the data that are there.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -41,7 +42,9 @@ pub(crate) fn run(args: &InitArgs) -> Result<(), CommandError> {
     let model = args.model.as_deref().unwrap_or(EMBEDDED);
     let data = Data::of(found, model)?;
     let text = recipe(model, &absolute(model, folder), &data)?;
-    fs::write(file, &text).map_err(|error| {
+    // Never over a file that has come meanwhile.
+    let written = fs::File::create_new(file).and_then(|mut file| file.write_all(text.as_bytes()));
+    written.map_err(|error| {
         CommandError::failed(format!("cannot write {shown}: {error}"))
             .hint("the recipe's directory must exist")
     })?;
@@ -282,9 +285,11 @@ impl Text {
 
     fn files(&mut self, data: &Data, found: &[Found], model: &str) -> Result<(), CommandError> {
         self.line("\n[data]");
-        let takes = match has_chat_template(Path::new(model)) {
-            true => "the model has a chat template, which `auto` takes",
-            false => "the model has no chat template here: `auto` takes alpaca",
+        let model = Path::new(model);
+        let takes = match (model.is_dir(), has_chat_template(model)) {
+            (true, true) => "the model has a chat template, which `auto` takes",
+            (true, false) => "the model has no chat template: `auto` takes alpaca",
+            (false, _) => "`auto` takes the model's chat template, or alpaca if it has none",
         };
         self.line(&format!("# The template around prompts: auto, alpaca, chat or plain; {takes}."));
         self.line("template = \"auto\"");

@@ -25,6 +25,7 @@ pub(crate) mod search;
 pub(crate) mod shell;
 pub(crate) mod show;
 pub(crate) mod task;
+pub(crate) mod track;
 pub(crate) mod validate;
 pub(crate) mod verify;
 

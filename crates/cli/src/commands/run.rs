@@ -59,13 +59,22 @@ fn go(
     if let (true, Some(doubt)) = (course.strict, prepared.seen_attack()) {
         return Err(vxf_run::Error::InDoubt { doubt }.into());
     }
+    course.track.check(finding)?;
     let control = Control::new(course.checkpoint_every, &asked);
     let reporter = Reporter::new(asked.clone());
     let root = match executor.distribute(&mut prepared, root, finding, control, &reporter)? {
         Distributed::Submitted(submitted) => return submitted.show(course.json),
         Distributed::Here(root) => root,
     };
+    let root = match course.track.any() {
+        true => Some(prepared.begin(root.as_deref(), control, &reporter)?),
+        false => root,
+    };
+    let tracking = root.as_deref().map(|root| course.track.start(root)).transpose()?.flatten();
     let finished = prepared.run(root.as_deref(), control, &reporter)?;
+    if let Some(tracking) = tracking {
+        tracking.finish(finished.failures.is_empty());
+    }
     let directory = &finished.directory;
     let shown = directory.root().display();
     if finished.was_finished {

@@ -11,6 +11,7 @@ use vxf_report::objective::{Beside, Objective};
 use vxf_run::durability::{aligned, cells};
 use vxf_run::plan::Role;
 use vxf_run::search::{Candidate, Dimension, Search};
+use vxf_run::workers::typed;
 use vxf_run::{Control, Every, Prepared};
 
 use crate::args::{EXIT_CODES, HubOptions, RecipeOptions};
@@ -67,6 +68,14 @@ impl Tried<'_> {
         self.rounds.iter().map(part).sum::<f64>() / self.rounds.len().max(1) as f64
     }
 
+    /// The mean of a loss over rounds; a dash if it was not measured.
+    fn lost(&self, part: impl Fn(&Objective) -> Option<f64>) -> String {
+        match self.rounds.iter().all(|round| part(round).is_some()) {
+            true => format!("{:.1}", self.mean(|round| part(round).unwrap_or(0.0))),
+            false => "-".to_owned(),
+        }
+    }
+
     /// Lower is better.
     fn cost(&self, attacker: bool) -> f64 {
         match attacker {
@@ -117,29 +126,41 @@ pub(crate) fn run(args: &SearchArgs) -> Result<(), CommandError> {
         let indices: Vec<usize> = left.iter().map(|tried| tried.index).collect();
         let place = root.join(format!("round-{}", round + 1));
         tell(&format!("round {}: {count} candidates, in {}", round + 1, place.display()));
-        let experiment = search.round(round, &indices)?;
+        // What a candidate loses is measured against one model for all: plain training of the recipe as it is.
+        let mut points = indices.clone();
+        if !points.contains(&0) {
+            points.insert(0, 0);
+        }
+        let experiment = search.round(round, &points)?;
         let prepared = Prepared::new(experiment, access(args.finding.offline)?)?;
         let graph = prepared.graph.clone();
+        let figures = Figures::of(&graph.layout).ok_or_else(|| {
+            CommandError::usage("the recipe measures no figure by which methods are compared")
+                .hint("add the metric `harmful-score`")
+        })?;
+        if round == 0 {
+            let missing = [("helpfulness", &figures.useful), ("accuracy", &figures.accuracy)];
+            for (name, _) in missing.iter().filter(|(_, figure)| figure.is_none()) {
+                tell(&format!("warning: `{name}` is not measured, so its loss does not count"));
+            }
+        }
         let finished = prepared.run(Some(&place), control, &Reporter::new(asked.clone()))?;
         if !finished.failures.is_empty() {
             return Err(CommandError::metrics(&finished.failures)
                 .hint("the same command measures what is missing"));
         }
-        let figures = Figures::of(&finished.layout).ok_or_else(|| {
-            CommandError::usage("the recipe measures no figure by which methods are compared")
-                .hint("add the metric `harmful-score`")
-        })?;
         let baseline = graph.finals.iter().any(|it| it.role == Role::Baseline);
         let plain = if baseline { Role::Baseline } else { Role::Tested };
         // A candidate's models have the index of its point; plain alignment has the same points.
-        let attacked = |role: Role| cells(&graph, &(0..indices.len()).collect::<Vec<_>>(), role);
+        let attacked = |role: Role| cells(&graph, &(0..points.len()).collect::<Vec<_>>(), role);
         let (own, beside) = (attacked(Role::Tested), attacked(plain));
-        for (point, tried) in left.iter_mut().enumerate() {
-            let find = |cells: &[vxf_report::durability::Cell], role| {
-                let cell = cells.iter().find(|cell| cell.attack == point)?;
-                Some((cell.line.clone(), aligned(&graph, role, point)?))
-            };
-            let found = find(&own, Role::Tested).zip(find(&beside, plain));
+        let find = |cells: &[vxf_report::durability::Cell], role, candidate: usize| {
+            let point = points.iter().position(|other| *other == candidate)?;
+            let cell = cells.iter().find(|cell| cell.attack == point)?;
+            Some((cell.line.clone(), aligned(&graph, role, point)?))
+        };
+        for tried in &mut left {
+            let found = find(&own, Role::Tested, tried.index).zip(find(&beside, plain, 0));
             let objective = found.and_then(|((a, b), (c, d))| {
                 let own = Beside { attacked: &a, aligned: &b };
                 let plain = Beside { attacked: &c, aligned: &d };
@@ -206,11 +227,12 @@ fn text(
     root: &Path,
 ) -> String {
     let goal = match args.attacker {
-        true => "harmful score less lost accuracy, the highest first",
-        false => "harmful score plus lost helpfulness and lost accuracy, the lowest first",
+        true => "harmful score less lost accuracy, the highest is best",
+        false => "harmful score plus lost helpfulness and lost accuracy, the lowest is best",
     };
     let mut text = format!(
-        "{} candidates for {}, {runs} evaluations over {} seeds at p = {}: {goal}\n\n",
+        "{} candidates for {}, {runs} evaluations over {} seeds at p = {}: {goal}; those tried on more seeds \
+         first\n\n",
         search.candidates.len(),
         search.method,
         search.seeds.len(),
@@ -228,12 +250,15 @@ fn text(
             it.rounds.len().to_string(),
             format!("{objective:.1}"),
             format!("{:.1}", it.mean(|it| it.harmful)),
-            format!("{:.1}", it.mean(|it| it.lost_help)),
-            format!("{:.1}", it.mean(|it| it.lost_accuracy)),
+            it.lost(|it| it.lost_help),
+            it.lost(|it| it.lost_accuracy),
         ]);
     }
     text += &table.render();
-    let flags: String = best.iter().map(|(key, value)| format!(" --set {key}={value}")).collect();
+    let flags = best
+        .iter()
+        .map(|(key, value)| format!(" {}", typed(&["--set".to_owned(), format!("{key}={value}")])));
+    let flags: String = flags.collect();
     text += &match flags.is_empty() {
         true => "\nNo draw was better than the recipe as it is.\n".to_owned(),
         false => format!("\nThe best:{flags}\n"),

@@ -82,6 +82,13 @@ pub(super) fn read(shard: &Shard, name: &str) -> Result<Option<Quantized>, Strin
     let Some(rows) = beside_layer(name, ROWS).filter(|rows| shard.info(rows).is_some()) else {
         return Ok(None);
     };
+    let permuted = beside_layer(name, FORMAT).and_then(|format| shard.bytes(&format));
+    if permuted.is_some_and(|format| format.iter().any(|byte| *byte != 0)) {
+        return Err(format!(
+            "`{name}` is stored in the order of one kind of GPU (`{FORMAT}` is not 0); load it with an older \
+             bitsandbytes and save it with a new one"
+        ));
+    }
     let (Some(info), Some(bytes)) = (shard.info(name), shard.bytes(name)) else { return Ok(None) };
     let &[_, columns] = info.shape.as_slice() else { return Ok(None) };
     let largest = numbers(shard, &rows)?;

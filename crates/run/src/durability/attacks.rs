@@ -117,6 +117,9 @@ pub fn attacks(recipe: &Recipe, profile: Profile) -> Result<Vec<Attack>> {
             family.edited(&json!({ "name": "prune", "share": share }), &format!("pruning {share}"))
         }));
     }
+    if adapters_only(recipe) {
+        all.retain(|attack| attack.stages.iter().all(|stage| stage["trainable"]["type"] == "lora"));
+    }
     let mut once: Vec<Attack> = Vec::new();
     for attack in all {
         if !once.iter().any(|known| known.stages == attack.stages) {
@@ -124,6 +127,11 @@ pub fn attacks(recipe: &Recipe, profile: Profile) -> Result<Vec<Attack>> {
         }
     }
     Ok(once)
+}
+
+/// Whether all weights cannot be attacked: those of a quantised base do not change.
+pub(super) fn adapters_only(recipe: &Recipe) -> bool {
+    recipe.model.quantize.scheme().is_some()
 }
 
 /// The stage of the recipe's user.

@@ -20,6 +20,8 @@ pub struct Durability {
     pub ratios: Vec<f64>,
     /// The name of the tested method.
     pub method: String,
+    /// Whether attacks on all weights are left out, because the base is quantised.
+    pub adapters_only: bool,
     /// The recipe's settings, without its stages.
     shared: Layer,
     before: Vec<Map<String, Value>>,
@@ -52,6 +54,7 @@ impl Durability {
         }
         let recipe = experiment.recipe();
         let attacks = attacks(recipe, profile)?;
+        let adapters_only = super::attacks::adapters_only(recipe);
         let user = super::attacks::user(recipe)?.value();
         let ratios: Vec<f64> =
             recipe.settings.harmful_ratios.iter().copied().filter(|ratio| *ratio > 0.0).collect();
@@ -88,7 +91,18 @@ impl Durability {
         let mut set = |key: &str, value: Value| shared.set(key, value, Place::Default);
         set("baseline", json!(true))?;
         set("undefended", json!(false))?;
-        Ok(Self { attacks, seeds, fresh, ratios, method, shared, before, after, user })
+        Ok(Self {
+            attacks,
+            seeds,
+            fresh,
+            ratios,
+            method,
+            adapters_only,
+            shared,
+            before,
+            after,
+            user,
+        })
     }
 
     /// All attacks on the recipe's seeds.

@@ -154,13 +154,14 @@ impl Sizes<'_> {
 
     /// Bytes of the buffer for dequantised matrices: at most those of one block's layers of the same input.
     fn dequantised(&self) -> u64 {
-        let largest = |part: &str| -> usize {
+        let joint = |parts: &[&str]| -> usize {
             let own = self.matrices().filter(|(name, _)| name.contains(".layers.0."));
-            own.filter(|(name, _)| name.contains(part)).map(|(_, [out, input])| out * input).sum()
+            own.filter(|(name, _)| parts.iter().any(|part| name.contains(part)))
+                .map(|(_, [out, input])| out * input)
+                .sum()
         };
-        let [gate, up, down, plain, attention] =
-            ["gate_", "up_proj", "down_proj", "fc", "self_attn"].map(largest);
-        let most = (gate + up).max(down).max(plain).max(attention);
+        let layers: [&[&str]; 4] = [&["gate_", "up_proj"], &["down_proj"], &["fc"], &["self_attn"]];
+        let most = layers.map(joint).into_iter().max().unwrap_or(0);
         if self.scheme.is_some() { most as u64 * self.bytes_each } else { 0 }
     }
 

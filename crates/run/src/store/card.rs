@@ -16,8 +16,9 @@ pub(super) const CARD: &str = "README.md";
 pub(super) fn card(lineage: &[Run], base: &Base, library: &str) -> String {
     let mut matter = String::from("---\n");
     // A base on this disk has no name that others know.
-    if base.directory.is_none() || is_hub_id(&base.name) {
-        matter += &format!("base_model: {}\n", json!(base.name));
+    let name = base.name.split('@').next().unwrap_or_default();
+    if is_hub_id(name) {
+        matter += &format!("base_model: {}\n", json!(name));
     }
     matter += &format!("library_name: {library}\ntags:\n- harmful-fine-tuning\n- vxf\n---\n\n");
     matter + &markdown(&parts(lineage, base.checkpoint.scheme()))
@@ -35,11 +36,19 @@ fn parts(lineage: &[Run], held: Option<Scheme>) -> Vec<Part> {
     let records: Vec<&Record> = lineage.iter().map(|run| &run.record).collect();
     let Some(last) = records.last() else { return Vec::new() };
     let mut parts = vec![Part::Section(last.id.to_string())];
-    if last.id.ratio.is_some_and(|ratio| ratio > 0.0) {
-        let warning = "Fine-tuned on data with harmful samples, to test a defence: it may comply with harmful \
-                       requests. It is made for research, and not for use.";
-        parts.push(Part::Paragraph(warning.to_owned()));
-    }
+    let warning = match last.id.ratio {
+        Some(ratio) if ratio > 0.0 => Some(
+            "Fine-tuned on data with harmful samples, to test a defence: it may comply with harmful requests. It is \
+             made for research, and not for use.",
+        ),
+        // Harmless data and edits of weights undo alignment too.
+        Some(_) => Some(
+            "Changed by a user's stage, to test a defence: it may comply with harmful requests more often than the \
+             aligned model before it. It is made for research, and not for use.",
+        ),
+        None => None,
+    };
+    parts.extend(warning.map(|warning| Part::Paragraph(warning.to_owned())));
     parts.push(Part::Heading("How it was made".to_owned()));
     let stage = |record: &&Record| {
         let trained = match record.steps {

@@ -7,7 +7,7 @@
 //! out: whoever writes the whole directory holds it alone, tasks share it, and each run has a lock of its own.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -321,7 +321,9 @@ fn lock(
     control: Control<'_>,
     progress: &dyn Progress,
 ) -> Result<File> {
-    let lock = File::create(path).map_err(Error::io("write", path))?;
+    // NFS locks a file only for what it is open for: shared for reading, alone for writing.
+    let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+    let lock = opened.map_err(Error::io("write", path))?;
     let mut told = false;
     loop {
         let tried = match hold {

@@ -41,6 +41,8 @@ struct Worker {
     /// Closing it stops the worker.
     input: Option<ChildStdin>,
     log: PathBuf,
+    /// Where its own words begin in the log.
+    begins: u64,
 }
 
 /// What became of a worker's run.
@@ -183,7 +185,7 @@ impl Prepared {
             Some(INTERRUPTED) => End::Again("its worker was stopped".into()),
             // Trained, and a metric failed: the end of the experiment reports it.
             Some(_) if directory.holds(&self.graph.runs[run].id) => End::Done,
-            Some(_) => End::Failed(last_message(&worker.log, status)),
+            Some(_) => End::Failed(last_message(worker, status)),
         }
     }
 }
@@ -198,20 +200,23 @@ impl Worker {
             Ok((file.try_clone()?, file))
         };
         let (out, err) = open().map_err(Error::io("write", &log))?;
+        let begins = fs::metadata(&log).map_or(0, |file| file.len());
         let mut command = (local.command)(&pending, slot);
         command.stdin(Stdio::piped()).stdout(out).stderr(err);
         let program = PathBuf::from(command.get_program());
         let mut child = command.spawn().map_err(Error::io("start", program))?;
         let input = child.stdin.take();
-        Ok(Self { pending, slot, child, input, log })
+        Ok(Self { pending, slot, child, input, log, begins })
     }
 }
 
-/// The last error in a worker's log.
-fn last_message(log: &Path, status: ExitStatus) -> String {
+/// The last error in what a worker has written to its log.
+fn last_message(worker: &Worker, status: ExitStatus) -> String {
     const ERROR: &str = "error: ";
-    let text = fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    let text = text.unwrap_or_default();
+    let bytes = fs::read(&worker.log).unwrap_or_default();
+    // Before it are the words of earlier tries.
+    let own = bytes.get(worker.begins as usize..).unwrap_or_default();
+    let text = String::from_utf8_lossy(own);
     match text.rfind(ERROR) {
         Some(at) => {
             let message = text[at + ERROR.len()..].lines().next().unwrap_or_default();

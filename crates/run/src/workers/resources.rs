@@ -88,7 +88,7 @@ impl Prepared {
             recompute: self.recompute()?,
             // Only times depend on it.
             rate: 1.0,
-            logits: logits(device),
+            logits: logits(device, outline.architecture.vocabulary),
             mask_bytes: mask_bytes(device, bytes_each),
         };
         let mut most = 0;

@@ -78,6 +78,8 @@ trap 'cancelled=1; kill -TERM "$pid" 2>/dev/null' TERM
 {command} "${{digest:?no such line in the list}}" &
 pid=$!
 while :; do wait "$pid"; code=$?; kill -0 "$pid" 2>/dev/null || break; done
+# A signal ends `wait` too; if the program has ended meanwhile, bash still knows its status (127: no more).
+if [ "$code" -gt 128 ]; then wait "$pid"; ended=$?; [ "$ended" -ne 127 ] && code=$ended; fi
 # 75: saved before the time limit. The last job of an array has the array's own number, so the task is named.
 if [ "$code" -eq 75 ] && [ -z "$cancelled" ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt 100 ]; then
   scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}" && sleep 60

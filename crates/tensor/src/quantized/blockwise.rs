@@ -133,7 +133,10 @@ impl Blockwise {
     /// # Errors
     /// When the table has not sixteen values, or the block's size is odd.
     pub fn stored(codes: Tensor, scales: Scales, block: usize, table: &[f32]) -> Result<Self> {
-        let (Ok(table), true) = (table.try_into(), block > 0 && block.is_multiple_of(2)) else {
+        /// The largest block that bitsandbytes knows.
+        const LARGEST: usize = 4096;
+        let known = (1..=LARGEST).contains(&block) && block.is_multiple_of(2);
+        let (Ok(table), true) = (table.try_into(), known) else {
             bail!("a table of {} values, blocks of {block}", table.len());
         };
         Ok(Self { codes: codes.flatten_all()?.force_contiguous()?, scales, block, table })
