@@ -83,7 +83,7 @@ def exports(sheet, vxf, place):
 def embedded(sheet, vxf, place):
     difference, words = outward.embedded(vxf, place)
     cells = sheet.bounded("out: the embedded model", difference)
-    sheet.text += ["", f"The embedded model: logits within {cells[0]}, {words} words with equal ids."]
+    sheet.text += ["", f"The embedded model: logits within {cells[0]} of the largest, {words} words with equal ids."]
 
 
 def main():

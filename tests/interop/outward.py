@@ -143,14 +143,18 @@ def exports(vxf, place):
 
 
 def embedded(vxf, place):
-    """A run on the embedded model: logits, and ids of its words."""
+    """A run on the embedded model: logits over the largest, which are those of a trained model; ids of its words."""
     settings = ["alignment_samples=16", "user_samples=16", "harmful_test=6", "task_test=6", "benign_test=4",
                 "alignment_probe=4", "max_new_tokens=4"]
     args = [part for it in settings for part in ["--set", f"world.{it}"]]
     vxf("run", "--seed=1", "--harmful-ratio=0.5", "--no-baseline", "--no-undefended", *args, "--set=alignment.epochs=1",
         "--set=fine_tuning.epochs=1", "--output-dir", f"{place}/run")
     vxf("export", f"{place}/run/vaccine/0.5/1", "--merged", "--output-dir", f"{place}/export")
-    difference = models.parity(vxf, f"{place}/export", models.load(f"{place}/export"))
+    model = models.load(f"{place}/export")
+    given = models.batch(model.config.vocab_size)
+    with torch.no_grad():
+        highest = model(input_ids=given["input_ids"], attention_mask=given["attention_mask"]).logits.abs().max().item()
+    difference = models.parity(vxf, f"{place}/export", model) / highest
     tokenizer = AutoTokenizer.from_pretrained(f"{place}/export")
     words = [word for word in tokenizer.get_vocab() if word.isalpha()]
     texts = [" ".join(words[start::17]) for start in range(17)]

@@ -48,7 +48,7 @@ fn the_better_half_of_the_candidates_goes_on_to_the_next_seed() {
     let attacker = ["--attacker", "--over=fine_tuning.epochs=1,2,3"];
     let own = ["search", "--budget=3", "--seed=11", "--output-dir=attack"];
     let text = place.vxf(&[&own[..], &TINY[1..], &attacker[..]].concat()).ok().to_owned();
-    assert!(text.contains("less lost accuracy, the highest first"), "{text}");
+    assert!(text.contains("less lost accuracy, the highest is best"), "{text}");
 }
 
 #[test]
@@ -61,7 +61,12 @@ fn a_search_that_cannot_be_meant_is_refused() {
     refused("perturber.rho=2..1", &["LOW below HIGH"]);
     refused("perturber.roh=1..2", &["perturber.roh"]);
     refused("perturber.rho=-2..-1", &["perturber.rho", "--over perturber.rho"]);
-    refused("world.harmful_test=10,20,30", &["the space has 1 candidates", "--over"]);
+    refused(
+        "world.harmful_test=10,20,30",
+        &["`world.harmful_test` must be a setting of a stage", "--over"],
+    );
+    let twice = ["search", "--over=perturber.rho=1..2", "--over=perturber.rho=3..4"];
+    place.vxf(&twice).fails(2, &["`perturber.rho` must be searched in one range"]);
     let axis = ["search", "--rho=1,2", "--over=alignment.epochs=2,4"];
     place.vxf(&axis).fails(2, &["axes.perturber.rho", "`--over`"]);
     assert!(place.names().is_empty(), "{:?}", place.names());

@@ -172,6 +172,16 @@ impl Checkpoint {
     ) -> Result<Tensor> {
         self.check(name, shape)?;
         let tensor = self.finite(name, self.changes.len())?;
+        if dtype == DType::F16 && tensor.dtype() != DType::F16 {
+            // The widest of the other types holds numbers that this one does not.
+            let narrow = tensor.to_dtype(DType::F16)?;
+            if not_finite(&narrow)?.is_some() {
+                let problem =
+                    format!("tensor `{name}` holds a number that f16 does not; take bf16 or f32");
+                return Err(self.error(problem));
+            }
+            return Ok(narrow.to_device(device)?.contiguous()?);
+        }
         Ok(tensor.to_device(device)?.to_dtype(dtype)?.contiguous()?)
     }
 

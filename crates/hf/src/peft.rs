@@ -102,8 +102,17 @@ impl Adapter {
         if updates.is_empty() && replaced.is_empty() {
             return Err(fail(&file, "holds no tensors".to_owned()));
         }
-        let (base, remarks, special) =
+        let (base, mut remarks, special) =
             (config.base.clone(), config.remarks.clone(), config.special);
+        let whole = replaced.iter().filter_map(|(name, _)| name.rsplit_once('.')).map(|it| it.0);
+        let lacking = config.without_tensors(updates.keys().map(String::as_str).chain(whole));
+        if !lacking.is_empty() {
+            remarks.push(format!(
+                "{}: `target_modules` names {}, and the file has no tensors of it: nothing of it is adapted",
+                path.display(),
+                lacking.join(", "),
+            ));
+        }
         let special = special.or((!replaced.is_empty()).then_some("modules_to_save"));
         let lora = config.lora(updates.keys().cloned().collect());
         if !updates.is_empty() {

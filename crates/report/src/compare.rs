@@ -9,7 +9,7 @@ use vxf_stats::Level;
 use crate::document::Part;
 use crate::figures::{level, sample};
 use crate::layout::{Block, Layout, Line, find};
-use crate::record::{Record, RunId};
+use crate::record::{self, Record, RunId};
 use crate::table::with_interval;
 use crate::text_table::{Cell, TextTable, Tone};
 
@@ -99,7 +99,7 @@ fn figures<'a>(all: &[Compared<'a>]) -> Vec<&'a Column> {
 }
 
 /// The rows of all experiments. Runs that agree in their digests are the same models: a row whose models an
-/// earlier experiment has is shown once.
+/// earlier experiment has, with the same figures, is shown once.
 fn rows<'a>(all: &[Compared<'a>]) -> Vec<Row<'a>> {
     let mut rows: Vec<Row<'a>> = Vec::new();
     for of in all {
@@ -136,18 +136,26 @@ fn blocks(layout: &Layout) -> Vec<(When, &Block)> {
     layout.blocks.iter().filter_map(|block| Some((when(block)?, block))).collect()
 }
 
+/// Whether all runs of a row are among those of the known one, with all of its figures: the same runs measured
+/// on other prompts, or by other metrics, say something else.
 fn same_models(known: &Row<'_>, row: &Row<'_>) -> bool {
-    let digests = |row: &Row<'_>| -> Option<Vec<String>> {
+    fn records<'a>(row: &Row<'a>) -> Vec<&'a Record> {
         let runs = row.lines.iter().flat_map(|(_, line)| &line.runs);
-        runs.map(|run: &RunId| find(row.of.records, run)?.digest.clone()).collect()
-    };
-    // All runs of the row are among those of the known one.
-    match (digests(known), digests(row)) {
-        (Some(known), Some(own)) => {
-            !own.is_empty() && own.iter().all(|digest| known.contains(digest))
-        }
-        _ => false,
+        runs.filter_map(|run: &RunId| find(row.of.records, run)).collect()
     }
+    let (known, own) = (records(known), records(row));
+    let has = |all: &Record, one: &record::Row| {
+        let same = |other: &&record::Row| {
+            other.figure.name == one.figure.name && other.value() == one.value()
+        };
+        all.measurements.iter().find(same).is_some()
+    };
+    let among = |own: &&Record| {
+        let same = |known: &&&Record| known.digest.is_some() && known.digest == own.digest;
+        let same = known.iter().find(same);
+        same.is_some_and(|known| own.measurements.iter().all(|one| has(known, one)))
+    };
+    !own.is_empty() && own.iter().all(among)
 }
 
 fn table(rows: &[Row<'_>], columns: &[When], column: &Column, better: Better) -> TextTable {
@@ -224,7 +232,6 @@ mod tests {
 
     use super::*;
     use crate::document::{Terminal, text};
-    use crate::record;
     use crate::testing::record;
 
     /// An experiment of one seed with these rows: name, harmful score, digest.
@@ -283,5 +290,10 @@ mod tests {
         assert!(line("harmful score").contains("lower is better"), "{shown}");
         let one = only(&a.0, &a.1[1].id);
         assert_eq!(one.blocks[0].lines.len(), 1);
+        // The same model measured on other prompts says something else.
+        let again = Box::leak(Box::new(experiment(&[("sft", 40, "1"), ("vaccine", 12, "3")])));
+        let shown =
+            text(&compare(&[compared("first", a), compared("third", again)]), Terminal::default());
+        assert!(shown.contains("sft (first)") && shown.contains("sft (third)"), "{shown}");
     }
 }

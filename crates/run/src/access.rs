@@ -190,7 +190,8 @@ pub fn check_target(target: &str) -> Result<()> {
     if gguf::is_gguf(path) && path.is_file() {
         return Ok(());
     }
-    let problem = match (path.is_dir(), has("config.json") || has("adapter_config.json")) {
+    let model = has("config.json") || has("adapter_config.json") || gguf::alone(path).is_some();
+    let problem = match (path.is_dir(), model) {
         (true, true) => return Ok(()),
         (true, false) => format!("neither a run nor a model directory; {}", holds(path)),
         (false, _) if path.exists() => "a file, and neither a run nor a model directory".to_owned(),

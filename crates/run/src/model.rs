@@ -119,6 +119,9 @@ impl Base {
         }
         if let Some(scheme) = settings.quantize.scheme() {
             checkpoint = checkpoint.quantized_by(scheme)?;
+            let again = checkpoint.quantized_again();
+            again.iter().for_each(|remark| access.warn(&format!("{name}: {remark}")));
+            remarks.extend(again);
         }
         let outline = outline(checkpoint.raw_config(), &name)?;
         let codec = Arc::new(codec.for_vocabulary(outline.architecture.vocabulary));

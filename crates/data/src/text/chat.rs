@@ -69,6 +69,18 @@ impl Chat {
         let (source, origin) = match (files.text(FILE)?, &specials.chat_template) {
             (Some(source), _) => (source, files.path(FILE)),
             (None, serde_json::Value::String(source)) => (source.clone(), files.path(ENTRY)),
+            (None, serde_json::Value::Object(named)) => {
+                let origin = files.path(ENTRY);
+                let source = named.get("default").and_then(serde_json::Value::as_str);
+                let source = source.ok_or_else(|| {
+                    let names = named.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+                    let problem = format!(
+                        "has the chat templates {names}, but none named `default`; write the one to use into {FILE}"
+                    );
+                    TextError::file(&origin, problem)
+                })?;
+                (source.to_owned(), origin)
+            }
             (None, serde_json::Value::Array(named)) => {
                 let origin = files.path(ENTRY);
                 let default = named.iter().find(|entry| entry["name"] == "default");
@@ -173,13 +185,18 @@ impl Chat {
         let after = self.after_answer().filter(|after| !after.is_empty());
         let mut answers = Vec::new();
         let by_model = |(_, turn): &(usize, &Message)| turn.role == Role::Assistant;
-        for (number, _) in turns.iter().enumerate().filter(by_model) {
+        for (number, turn) in turns.iter().enumerate().filter(by_model) {
             let asked = self.render(&turns[..number], true)?;
             let place = whole.strip_prefix(asked.as_str()).and_then(|rest| {
                 let is_last = number + 1 == turns.len();
                 let end = match (&after, is_last) {
                     (_, true) => rest.len(),
-                    (Some(after), false) => rest.find(after.as_str())? + after.len(),
+                    (Some(after), false) => {
+                        // What follows an answer may occur in it.
+                        let own = turn.content.trim();
+                        let inside = rest.find(own).map_or(0, |at| at + own.len());
+                        inside + rest[inside..].find(after.as_str())? + after.len()
+                    }
                     (None, false) => return None,
                 };
                 Some(asked.len()..asked.len() + end)

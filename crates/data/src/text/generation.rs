@@ -113,8 +113,12 @@ impl Generation {
     /// When a value is invalid or not supported.
     pub(super) fn read(config: &Account<'_>) -> Result<Self, String> {
         for key in UNSUPPORTED {
-            let neutral =
-                |value: &Value| is_off(value) || value.as_f64() == Some(1.0) || *value == 0;
+            // Zero n-grams, or a guidance of one, change nothing; a token may have the number 0 or 1.
+            let neutral = |value: &Value| match key {
+                "guidance_scale" => value.is_null() || value.as_f64() == Some(1.0),
+                "forced_eos_token_id" => value.is_null(),
+                _ => is_off(value) || *value == 0,
+            };
             if let Some(value) = config.get(key).filter(|value| !neutral(value)) {
                 return Err(format!(
                     "`{key}` = {value} is not supported; remove it to generate without it"
@@ -241,5 +245,18 @@ mod tests {
         assert!(read(serde_json::json!({ "repetition_penalty": 0.0 })).is_err());
         let plain = serde_json::json!({ "guidance_scale": 1.0, "temperature": 0.6 });
         assert!(read(plain).expect("plain").is_plain());
+        // What switches one key off is a setting of another.
+        for (key, value) in [
+            ("guidance_scale", 0),
+            ("forced_eos_token_id", 0),
+            ("forced_eos_token_id", 1),
+            ("encoder_no_repeat_ngram_size", 1),
+        ] {
+            let error = read(serde_json::json!({ key: value })).expect_err(key);
+            assert!(error.contains(key), "{error}");
+        }
+        let off =
+            serde_json::json!({ "encoder_no_repeat_ngram_size": 0, "forced_eos_token_id": null });
+        assert!(read(off).expect("plain").is_plain());
     }
 }

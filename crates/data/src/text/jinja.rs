@@ -15,6 +15,7 @@ use minijinja::machinery::{
     CodeGenerator, Instructions, Token, eval, make_string_output, parse, tokenize,
 };
 use minijinja::syntax::SyntaxConfig;
+use minijinja::value::ValueKind;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, Value};
 
 use vxf_untrusted::caught;
@@ -100,6 +101,12 @@ impl Compiled {
         environment
             .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_filter("tojson", python::tojson);
+        // As Python has them: `none` cannot be walked, and texts and tables have an order.
+        environment
+            .add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
+        environment.add_test("sequence", |value: &Value| {
+            matches!(value.kind(), ValueKind::Seq | ValueKind::String | ValueKind::Map)
+        });
         environment.add_function(charge::FUNCTION, charge::charge);
         environment.add_function("strftime_now", python::strftime_now);
         let [open, close] = MARKS;

@@ -66,6 +66,9 @@ const HARMLESS: [&str; 42] = [
     "vocab_size",
 ];
 
+/// Special tokens that models with images or sound name on the top level.
+const MODEL_TOKENS: [&str; 4] = ["audio_bos_token", "boi_token", "eoi_token", "image_token"];
+
 /// Special tokens by role, and settings of the tokenizer.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Specials {
@@ -130,6 +133,16 @@ impl Specials {
         for list in [get(&tokenizer, ADDITIONAL), get(&map, ADDITIONAL)] {
             specials.additional.extend(list.as_array().into_iter().flatten().filter_map(token));
         }
+        // Names of a model's own: a list, or a table by role. Some stand on the top level.
+        for key in ["extra_special_tokens", "model_specific_special_tokens"] {
+            let own = get(&tokenizer, key);
+            let list = own.as_array().into_iter().flatten();
+            let table = own.as_object().into_iter().flat_map(|table| table.values());
+            specials.additional.extend(list.chain(table).filter_map(token));
+        }
+        for key in MODEL_TOKENS {
+            specials.additional.extend(token(&get(&tokenizer, key)));
+        }
         for (text, id) in added.as_object().into_iter().flatten() {
             if let Some(id) = id.as_u64().and_then(|id| u32::try_from(id).ok()) {
                 specials.added.insert(id, AddedToken::from(text.as_str(), false));
@@ -146,8 +159,21 @@ impl Specials {
             let problem = "`split_special_tokens` = true is not supported; set it to false";
             return Err(TextError::file(&files.path(TOKENIZER), problem));
         }
-        specials.generation = Generation::read(&generation)
-            .map_err(|problem| TextError::file(&files.path(GENERATION), problem))?;
+        // Older models have these settings in the configuration.
+        let of_model = config.as_object().cloned().unwrap_or_default();
+        let of_model = Account::of(&of_model);
+        let (from, settings) = match files.has(GENERATION) {
+            true => (GENERATION, &generation),
+            false => ("config.json", &of_model),
+        };
+        specials.generation = Generation::read(settings)
+            .map_err(|problem| TextError::file(&files.path(from), problem))?;
+        let beams = settings.get("num_beams").and_then(Value::as_u64).filter(|beams| *beams > 1);
+        specials.remarks.extend(beams.map(|beams| {
+            format!(
+                "{from}: `num_beams` = {beams} is not used: answers are one beam, greedy or drawn"
+            )
+        }));
         specials.remarks.extend(not_used(TOKENIZER, &tokenizer.unread(&HARMLESS)));
         specials.remarks.extend(not_used(MAP, &map.unread(&[])));
         specials.remarks.extend(not_used(GENERATION, &generation.unread(&generation::HARMLESS)));

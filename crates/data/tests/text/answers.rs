@@ -73,3 +73,17 @@ fn a_template_that_moves_its_prompts_is_refused() {
     let refused = codec.encode_all_answers(&sample(), 99).expect_err("moves").to_string();
     assert!(refused.contains("chat_template.jinja"), "{refused}");
 }
+
+/// What follows an answer in the template may occur in the answer.
+#[test]
+fn an_earlier_answer_of_several_lines_is_trained_on_whole() {
+    let lines = "{%- for message in messages %}{{- message.role + ':\\n' + message.content + '\\n' }}{%- endfor %}{%- if add_generation_prompt %}{{- 'assistant:\\n' }}{%- endif %}";
+    let ask = Ask::Messages(vec![
+        turn(Role::User, "ab"),
+        turn(Role::Assistant, "hello\nhe\nll"),
+        turn(Role::User, "he"),
+    ]);
+    let sample = Sample { ask, answer: "ll".into() };
+    let codec = with(qwen(), lines).codec(Chat);
+    assert_eq!(trained(&codec, &sample, usize::MAX), ["hello\nhe\nll\n", "ll\n"]);
+}

@@ -138,6 +138,12 @@ fn templates_are_found_in_all_places() {
         json!([{"name": "tool_use", "template": "x"}, {"name": "default", "template": MISTRAL}]);
     model.write("tokenizer_config.json", &config);
     assert_eq!(texts(&model.codec(Auto), Ask::instruction("he")).0, "<s>[INST] he [/INST]");
+    config["chat_template"] = json!({ "default": MISTRAL, "rag": "x" });
+    model.write("tokenizer_config.json", &config);
+    assert_eq!(texts(&model.codec(Auto), Ask::instruction("he")).0, "<s>[INST] he [/INST]");
+    config["chat_template"] = json!({ "rag": "x" });
+    model.write("tokenizer_config.json", &config);
+    assert!(model.refused(Chat).contains("rag, but none named `default`"));
     config["chat_template"] = json!(VICUNA);
     model.write("tokenizer_config.json", &config);
     assert_eq!(texts(&model.codec(Auto), Ask::instruction("he")).0, "A chat. USER: he ASSISTANT:");
@@ -148,6 +154,16 @@ fn templates_are_found_in_all_places() {
     config["chat_template"] = Value::Null;
     model.write("tokenizer_config.json", &config);
     assert!(model.open(Chat).is_ok());
+}
+
+/// Tests of types answer as Python's do.
+#[test]
+fn templates_walk_what_python_walks() {
+    let template = "{% for it in [tools, 'x', {'a': 1}, [1], 3] %}{{ it is iterable }}-{{ it is sequence }} \
+                    {% endfor %}{% if add_generation_prompt %}A{% else %}A{{ messages[-1].content }}{% endif %}";
+    let codec = with(llama2(), template).codec(Chat);
+    let shown = texts(&codec, Ask::instruction("he")).0.to_lowercase();
+    assert_eq!(shown, "false-false true-true true-true true-true false-false a");
 }
 
 #[test]

@@ -121,7 +121,7 @@ impl Base {
         }
     }
 
-    fn find(&self, name: &str) -> Option<(&Shard, String)> {
+    pub(super) fn find(&self, name: &str) -> Option<(&Shard, String)> {
         names::spellings(name).find_map(|spelling| {
             let (shard, stored) = self.places.get(spelling)?;
             Some((&self.shards[*shard], stored.clone()))

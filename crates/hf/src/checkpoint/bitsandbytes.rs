@@ -9,7 +9,7 @@ use candle_core::{DType, Device, Tensor};
 use serde::Deserialize;
 use serde_json::Value;
 use vxf_tensor::Quantized;
-use vxf_tensor::quantized::{Blockwise, Rowwise, Scales};
+use vxf_tensor::quantized::{Blockwise, Rowwise, Scales, Scheme};
 
 use super::shard::{Info, Shard};
 
@@ -69,6 +69,14 @@ pub(super) fn info(shard: &Shard, name: &str) -> Option<Info> {
     let info = shard.info(name)?;
     let fits = info.shape.len() == 2 && info.shape.first() == rows.shape.first();
     fits.then_some(Info { dtype: Some(DType::F16), shape: info.shape })
+}
+
+/// How the matrix `name` is stored, if in few bits.
+pub(super) fn scheme(shard: &Shard, name: &str) -> Option<Scheme> {
+    if state(shard, name).is_some() {
+        return Some(Scheme::Nf4);
+    }
+    beside_layer(name, ROWS).filter(|rows| shard.info(rows).is_some()).map(|_| Scheme::Int8)
 }
 
 /// The matrix `name` as it is stored; nothing if it is stored otherwise.

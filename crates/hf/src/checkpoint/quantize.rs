@@ -8,7 +8,7 @@ use vxf_core::{Params, Result};
 use vxf_tensor::Quantized;
 use vxf_tensor::quantized::Scheme;
 
-use super::Checkpoint;
+use super::{Checkpoint, bitsandbytes};
 
 /// The tensors of a model as it computes with them.
 pub struct Frozen {
@@ -30,6 +30,37 @@ impl Checkpoint {
     pub fn quantized_by(&self, scheme: Scheme) -> Result<Self> {
         let names = self.outline()?.linears.iter().map(|name| format!("{name}.weight")).collect();
         Ok(Self { quantized: Some((scheme, Arc::new(names))), ..self.clone() })
+    }
+
+    /// What the user should know about a base that is stored in few bits already: matrices that are quantised
+    /// here although they are stored in another way. Empty where all or none are stored so.
+    pub fn quantized_again(&self) -> Vec<String> {
+        let Some((scheme, names)) = &self.quantized else { return Vec::new() };
+        let stored = |name: &String| {
+            let (shard, stored) = self.base.find(name)?;
+            bitsandbytes::scheme(shard, &stored)
+        };
+        let (few, dense): (Vec<_>, Vec<_>) =
+            names.iter().map(|name| (name, stored(name))).partition(|(_, found)| found.is_some());
+        if few.is_empty() {
+            return Vec::new();
+        }
+        let mut remarks = Vec::new();
+        let others = few.iter().filter(|(_, found)| found.as_ref() != Some(scheme)).count();
+        if others > 0 {
+            remarks.push(format!(
+                "{others} matrices are stored in few bits of another kind than `model.quantize` says, and are \
+                 quantised again: these are other numbers than the stored ones"
+            ));
+        }
+        if let Some((first, _)) = dense.first() {
+            remarks.push(format!(
+                "{} matrices, such as {first}, are stored in 16 bits or more beside quantised ones, and are quantised \
+                 here too; without `model.quantize` the model is the stored one",
+                dense.len(),
+            ));
+        }
+        remarks
     }
 
     /// How the matrices of its linear layers are held, if in few bits.

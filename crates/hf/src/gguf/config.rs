@@ -51,14 +51,36 @@ pub(super) fn of(file: &Path) -> Result<Value, String> {
         "bos_token_id": metadata.get("tokenizer.ggml.bos_token_id"),
         "eos_token_id": metadata.get("tokenizer.ggml.eos_token_id"),
     });
+    for key in CHANGING {
+        let plain = |value: &Value| {
+            value.as_f64().is_some_and(|value| value == 0.0 || value == 1.0) || *value == true
+        };
+        if let Some(value) = entry(key).filter(|value| !plain(value)) {
+            return Err(format!("has `{architecture}.{key}` = {value}, which is not supported"));
+        }
+    }
+    if let (Some(turned), Some(width)) =
+        (entry("rope.dimension_count"), entry("attention.key_length"))
+        && turned != width
+    {
+        return Err(format!(
+            "turns {turned} of the {width} dimensions of a head (`rope.dimension_count`), which is not supported"
+        ));
+    }
     let theta = entry("rope.freq_base").unwrap_or(json!(10_000.0));
     config["rope_parameters"] = match entry("rope.scaling.type").as_ref().and_then(Value::as_str) {
+        // Older files have the factor of linear scaling alone.
+        None if entry("rope.scale_linear").is_some() => json!({
+            "rope_type": "linear", "rope_theta": theta, "factor": entry("rope.scale_linear"),
+        }),
         None | Some("none") => json!({ "rope_type": "default", "rope_theta": theta }),
         Some(kind @ ("linear" | "yarn")) => json!({
             "rope_type": kind,
             "rope_theta": theta,
             "factor": needed("rope.scaling.factor")?,
             "original_max_position_embeddings": entry("rope.scaling.original_context_length"),
+            "beta_fast": entry("rope.scaling.yarn_beta_fast"),
+            "beta_slow": entry("rope.scaling.yarn_beta_slow"),
         }),
         Some(other) => {
             return Err(format!("has the rotary scaling {other}, which is not supported"));
@@ -84,13 +106,35 @@ pub(super) fn of(file: &Path) -> Result<Value, String> {
         config["final_logit_softcapping"] = json!(entry("final_logit_softcapping"));
     }
     if model_type == "gemma3_text" {
+        let full = config["rope_parameters"].take();
+        let local = entry("rope.freq_base_swa").unwrap_or(json!(10_000.0));
         config["rope_parameters"] = json!({
-            "full_attention": { "rope_type": "default", "rope_theta": theta },
-            "sliding_attention": { "rope_type": "default", "rope_theta": 10_000.0 },
+            "full_attention": full,
+            "sliding_attention": { "rope_type": "default", "rope_theta": local },
         });
     }
-    if let Some(config) = config.as_object_mut() {
-        config.retain(|_, value| !value.is_null());
-    }
+    without_nulls(&mut config);
     Ok(config)
+}
+
+/// Keys of an architecture that change what a model computes, in ways that are not supported; 0, 1 and true
+/// change nothing.
+const CHANGING: [&str; 9] = [
+    "attention.causal",
+    "attention.scale",
+    "embedding_scale",
+    "expert_count",
+    "logit_scale",
+    "residual_scale",
+    "rope.scaling.attn_factor",
+    "rope.scaling.yarn_attn_factor",
+    "rope.scaling.yarn_ext_factor",
+];
+
+/// Takes what a file does not say out of an object and the objects in it.
+fn without_nulls(value: &mut Value) {
+    if let Some(fields) = value.as_object_mut() {
+        fields.retain(|_, value| !value.is_null());
+        fields.values_mut().for_each(without_nulls);
+    }
 }

@@ -63,12 +63,36 @@ pub(super) struct AdapterConfig {
     alphas: Pattern,
     /// The target modules, if they are a plain list that no other key narrows.
     targets: Option<Vec<String>>,
+    /// Modules and layers that other keys leave out.
+    excluded: Vec<String>,
+    layers: Option<Vec<u64>>,
+    /// Whether updates have magnitudes.
+    dora: bool,
     /// The model that it was trained on.
     pub(super) base: Option<String>,
     /// Warnings about unknown keys.
     pub(super) remarks: Vec<String>,
     /// A key that plain LoRA does not have, if one is set.
     pub(super) special: Option<&'static str>,
+}
+
+/// Whether a list has the module, by its whole name or the last parts of it.
+fn named(list: &[String], module: &str) -> bool {
+    list.iter().any(|name| {
+        module
+            .strip_suffix(name.as_str())
+            .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    })
+}
+
+/// A text, or the texts of a list.
+fn strings(value: Option<&Value>) -> Vec<String> {
+    let Some(value) = value else { return Vec::new() };
+    let one = |value: &Value| value.as_str().map(str::to_owned);
+    match value.as_array() {
+        Some(all) => all.iter().filter_map(one).collect(),
+        None => one(value).into_iter().collect(),
+    }
 }
 
 impl AdapterConfig {
@@ -142,6 +166,12 @@ impl AdapterConfig {
             ranks,
             alphas,
             targets: names.filter(|_| !narrowed),
+            excluded: strings(set("exclude_modules")),
+            layers: set("layers_to_transform").map(|layers| match layers.as_array() {
+                Some(all) => all.iter().filter_map(Value::as_u64).collect(),
+                None => layers.as_u64().into_iter().collect(),
+            }),
+            dora: set("use_dora").is_some(),
             base: set("base_model_name_or_path").and_then(Value::as_str).map(str::to_owned),
             special: special.into_iter().find_map(|(set, key)| set.then_some(key)),
             remarks: not_used("adapter_config.json", &account.unread(&HARMLESS))
@@ -150,12 +180,46 @@ impl AdapterConfig {
         })
     }
 
+    /// Why PEFT would not use tensors on `module`, if it would not.
+    fn left_out(&self, module: &str) -> Option<String> {
+        if let Some(targets) = self.targets.as_ref().filter(|list| !named(list, module)) {
+            return Some(format!("`target_modules` = {targets:?} does not name it"));
+        }
+        if named(&self.excluded, module) {
+            return Some("`exclude_modules` names it".to_owned());
+        }
+        let layers = self.layers.as_ref()?;
+        let layer = module.split('.').find_map(|part| part.parse::<u64>().ok())?;
+        (!layers.contains(&layer))
+            .then(|| format!("`layers_to_transform` = {layers:?} does not have its layer"))
+    }
+
+    /// Target modules without a tensor among these modules.
+    pub(super) fn without_tensors<'a>(
+        &self,
+        modules: impl Iterator<Item = &'a str>,
+    ) -> Vec<String> {
+        let modules: Vec<&str> = modules.collect();
+        let lacks = |target: &&String| {
+            let target = std::slice::from_ref(*target);
+            !modules.iter().any(|module| named(target, module))
+        };
+        self.targets.iter().flatten().filter(lacks).cloned().collect()
+    }
+
     /// The update of `module` from its tensors.
     ///
     /// # Errors
     /// When a matrix is missing or of another rank than the settings say.
     pub(super) fn update(&self, module: &str, parts: Parts) -> Result<Update, String> {
+        if let Some(reason) = self.left_out(module) {
+            return Err(format!("{reason}, so that PEFT would not use it; correct the key"));
+        }
         let [a, b, magnitude] = parts;
+        if magnitude.is_some() && !self.dora {
+            let problem = "it has a `lora_magnitude_vector`, and `use_dora` is not set; set it, or remove the vector";
+            return Err(problem.to_owned());
+        }
         let a = a.ok_or("its matrix lora_A is missing")?;
         let b = b.ok_or("its matrix lora_B is missing")?;
         let rank = self.ranks.get(module).map_or(self.rank, |rank| rank as usize);
@@ -167,8 +231,7 @@ impl AdapterConfig {
                 ));
             }
         }
-        let dora = self.special == Some("use_dora") || magnitude.is_some();
-        if dora && magnitude.is_none() {
+        if self.dora && magnitude.is_none() {
             return Err("its `lora_magnitude_vector` is missing (`use_dora` is set)".to_owned());
         }
         let magnitude = match magnitude {

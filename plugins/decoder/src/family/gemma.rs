@@ -33,6 +33,8 @@ pub(super) fn third(fields: Fields<'_>) -> Read<Design> {
     Ok(Design {
         query_key_norm: true,
         local_rope: Some(local),
+        // Transformers has the setting, and no score of a Gemma 3 is capped.
+        score_cap: None,
         unknown,
         ..shared(fields, &DEFAULTS, global, pattern)?
     })

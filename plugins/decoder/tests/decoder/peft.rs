@@ -170,7 +170,6 @@ fn targets_are_those_of_the_tensors() -> Result<()> {
         json!({ "target_modules": r".*\.(q|v)_proj" }),
         json!({ "target_modules": "all-linear" }),
         json!({ "target_modules": null }),
-        json!({ "target_modules": ["q_proj"] }),
     ] {
         let directory = changed(&lora, settings.clone(), keep_all);
         assert_eq!(read(&directory)?.0.target_modules, named(&all), "{settings}");
@@ -178,7 +177,21 @@ fn targets_are_those_of_the_tensors() -> Result<()> {
     let directory = changed(&lora, json!({ "layers_to_transform": [1] }), upper);
     let (found, weights) = read(&directory)?;
     assert_eq!(found.target_modules, named(&all[2..]));
-    peft::fits("there", &found, &weights, &*adapter(&lora).0)
+    peft::fits("there", &found, &weights, &*adapter(&lora).0)?;
+    // PEFT would leave such tensors out.
+    for (settings, said) in [
+        (json!({ "target_modules": ["q_proj"] }), "`target_modules`"),
+        (json!({ "exclude_modules": ["v_proj"] }), "`exclude_modules`"),
+        (json!({ "layers_to_transform": [0] }), "`layers_to_transform` = [0]"),
+    ] {
+        refusal(&changed(&lora, settings, keep_all), &[said, "PEFT would not use it"]);
+    }
+    // And say that others are missing.
+    let more = json!({ "target_modules": ["q_proj", "v_proj", "o_proj"] });
+    let more = changed(&lora, more, keep_all);
+    let read = peft::Adapter::read(more.path(), DType::F32, &Device::Cpu).expect("read");
+    assert!(read.remarks[0].contains("names o_proj"), "{:?}", read.remarks);
+    Ok(())
 }
 
 #[track_caller]

@@ -123,9 +123,13 @@ fn stored_codes_are_read() -> Result<()> {
             seen.push(entries(&logits)?);
         }
         assert_eq!(seen[0], seen[1], "{name}");
+        assert!(stored.quantized_by(scheme)?.quantized_again().is_empty());
         // As other codes than the stored ones.
         let other = if scheme == Scheme::Nf4 { Scheme::Int8 } else { Scheme::Nf4 };
-        let backbone = &*load_backbone(&stored.quantized_by(other)?, DType::F32, &Device::Cpu)?;
+        let again = stored.quantized_by(other)?;
+        let remarks = again.quantized_again();
+        assert!(remarks.len() == 1 && remarks[0].contains("quantised again"), "{remarks:?}");
+        let backbone = &*load_backbone(&again, DType::F32, &Device::Cpu)?;
         let logits = entries(&Model { backbone, weights: &Params::new() }.logits(&batch)?)?;
         assert_ne!(logits, seen[0], "{name}");
     }
