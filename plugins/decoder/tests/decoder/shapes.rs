@@ -98,6 +98,8 @@ fn gemma(model_type: &str) -> Value {
         "head_dim": 6, "query_pre_attn_scalar": 5, "vocab_size": 23, "rms_norm_eps": 1e-5,
         "max_position_embeddings": 24, "tie_word_embeddings": true, "sliding_window": 3,
         "hidden_activation": "gelu_pytorch_tanh",
+        // The embedding of a padding token, 0 by default, gets no gradient: laws compare gradients with slopes.
+        "pad_token_id": null,
         "layer_types": ["sliding_attention", "full_attention"],
     })
 }
