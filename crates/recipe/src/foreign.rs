@@ -13,7 +13,7 @@ enum Home {
     Adapter,
     /// At this key, whatever the stage.
     Key,
-    /// It is no setting; this says what to do.
+    /// vxf has no such setting; the text tells the user what to do instead.
     Advice,
 }
 

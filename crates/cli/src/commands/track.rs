@@ -31,17 +31,6 @@ enum Tracker {
     Trackio,
 }
 
-impl Tracker {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Tensorboard => "tensorboard",
-            Self::Mlflow => "mlflow",
-            Self::Wandb => "wandb",
-            Self::Trackio => "trackio",
-        }
-    }
-}
-
 impl TrackOptions {
     /// Whether a tracker is named.
     pub(crate) fn any(&self) -> bool {
@@ -80,7 +69,8 @@ impl TrackOptions {
         if !self.any() {
             return Ok(None);
         }
-        let names: Vec<_> = self.track.iter().map(|tracker| tracker.name()).collect();
+        let names = self.track.iter().filter_map(ValueEnum::to_possible_value);
+        let names: Vec<_> = names.map(|value| value.get_name().to_owned()).collect();
         let (to, root) = (names.join(","), root.to_owned());
         let child = command(&root, &to).arg("--follow").spawn();
         let child = child.map_err(|error| CommandError::failed(format!("--track: {error}")))?;

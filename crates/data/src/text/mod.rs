@@ -26,6 +26,7 @@ mod error;
 mod files;
 mod generation;
 mod jinja;
+mod marks;
 mod python;
 mod specials;
 mod strict;

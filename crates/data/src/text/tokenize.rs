@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use tokenizers::{AddedToken, Encoding, Token, Tokenizer};
+use tokenizers::{AddedToken, Encoding, ModelWrapper, Token, Tokenizer};
 use vxf_untrusted::caught;
 
 use super::files::Files;
@@ -26,17 +26,18 @@ pub(super) fn load(files: &mut Files, specials: &mut Specials) -> Result<Tokeniz
         let text = files.text("tokenizer.json")?.unwrap_or_default();
         let broken = |problem: String| TextError::file(&path, problem);
         tokenizer::check(&text).map_err(broken)?;
-        let dropout = serde_json::from_str::<serde_json::Value>(&text)
-            .map(|it| it["model"]["dropout"].as_f64());
-        if let Some(share) = dropout.ok().flatten().filter(|share| *share > 0.0) {
+        let read = match caught(|| Tokenizer::from_str(&text)) {
+            Some(read) => read.map_err(|error| broken(format!("is not a tokenizer: {error}")))?,
+            None => return Err(broken("is not a tokenizer: its parts do not fit together".into())),
+        };
+        if let ModelWrapper::BPE(model) = read.get_model()
+            && let Some(share) = model.dropout.filter(|share| *share > 0.0)
+        {
             return Err(broken(format!(
                 "has `model.dropout` = {share}, which splits a text differently each time; set it to null"
             )));
         }
-        match caught(|| Tokenizer::from_str(&text)) {
-            Some(read) => read.map_err(|error| broken(format!("is not a tokenizer: {error}")))?,
-            None => return Err(broken("is not a tokenizer: its parts do not fit together".into())),
-        }
+        read
     } else if files.has("vocab.json") && files.has("merges.txt") {
         bpe::build(files, specials)?
     } else {

@@ -58,6 +58,36 @@ fn sentence_pieces_fall_back_to_bytes() {
     assert_eq!(codec.decode(&ids).as_deref().ok(), Some("hello é hello"));
 }
 
+/// Such a tokenizer splits a text differently each time.
+#[test]
+fn a_tokenizer_with_dropout_is_refused() {
+    let mut own = sentence_piece(false);
+    own["model"]["dropout"] = json!(0.5);
+    let files =
+        |tokenizer| [("tokenizer.json", tokenizer), ("tokenizer_config.json", llama2_config())];
+    let error = Model::new(&files(own.clone())).refused(Plain);
+    assert!(error.contains("`model.dropout` = 0.5") && error.contains("null"), "{error}");
+    own["model"]["dropout"] = json!(null);
+    assert_eq!(pieces(&Model::new(&files(own)).codec(Plain), "hello").join(" "), "<s> ▁hello");
+}
+
+/// Tokens of a model's own, in each place where files have them.
+#[test]
+fn further_special_tokens_are_added() {
+    for own in [
+        json!({ "extra_special_tokens": ["<|new|>"] }),
+        json!({ "extra_special_tokens": { "image_token": "<|new|>" } }),
+        json!({ "model_specific_special_tokens": { "image_token": "<|new|>" } }),
+        json!({ "image_token": "<|new|>" }),
+    ] {
+        let mut config = llama2_config();
+        config.as_object_mut().expect("an object").extend(own.as_object().cloned().expect("one"));
+        let files = [("tokenizer.json", sentence_piece(false)), ("tokenizer_config.json", config)];
+        let found = pieces(&Model::new(&files).codec(Plain), "hello<|new|>");
+        assert_eq!(found.last().map(String::as_str), Some("<|new|>"), "{own}");
+    }
+}
+
 #[test]
 fn tokens_after_a_text_are_left_out() {
     let model = Model::new(&[

@@ -38,10 +38,12 @@ fn attention_to_the_first_token() -> Result<()> {
         let width = backbone.architecture().width;
         let input = key.child("input").normal(&[rows.count(), width], DType::F64, &Device::Cpu)?;
         let nothing = Params::new();
-        let paid = backbone.first_token_attention(1, &input, &Pass::new(&nothing, &rows))?;
+        let there = input.to_device(backbone.device())?;
+        let paid = backbone.first_token_attention(1, &there, &Pass::new(&nothing, &rows))?;
+        let paid = paid.to_device(&Device::Cpu)?;
         assert_eq!(paid.dims(), [rows.count(), HEADS]);
 
-        let tensors = backbone.tensors();
+        let tensors = backbone.tensors().map(|tensor| Ok(tensor.to_device(&Device::Cpu)?))?;
         let project = |x: &Tensor, part: &str| -> candle_core::Result<Tensor> {
             let name = format!("model.layers.1.self_attn.{part}");
             let weight = tensors.get(&format!("{name}.weight")).expect("a weight");
