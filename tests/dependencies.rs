@@ -175,7 +175,7 @@ fn lines_with<'a>(code: &'a str, text: &str) -> Vec<&'a str> {
 fn at_most_six_files_name_a_stage() {
     let kinds = ["Alignment", "FineTuning", "PostTuning"].map(|kind| format!("Stage::{kind}"));
     let names = ["alignment", "fine_tuning", "post_tuning"].map(|name| format!("\"{name}\""));
-    let mut found = code(&["run", "recipe", "report", "cli"]);
+    let mut found = code(&["access", "run", "sweep", "recipe", "report", "cli"]);
     found.retain(|(_, code)| kinds.iter().chain(&names).any(|it| !lines_with(code, it).is_empty()));
     let found: Vec<_> = found.into_iter().map(|(path, _)| path).collect();
     assert!(!found.is_empty() && found.len() <= 6, "{found:?}");
@@ -208,8 +208,8 @@ fn no_plugin_is_named_but_the_defaults() {
     }
     assert!(names.len() > 40, "{names:?}");
     let mut named = Vec::new();
-    for (path, code) in code(&["run", "recipe", "report"]) {
-        let attacks: &[&str] = match path.ends_with("run/src/durability/attacks.rs") {
+    for (path, code) in code(&["access", "run", "sweep", "recipe", "report"]) {
+        let attacks: &[&str] = match path.ends_with("sweep/src/durability/attacks.rs") {
             true => &["abliterate", "prune"],
             false => &[],
         };

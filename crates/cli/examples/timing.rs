@@ -15,6 +15,8 @@ use std::time::Instant;
 use candle_core::{DType, Device, Tensor};
 use clap::{Parser, ValueEnum};
 use serde_json::{Value, json};
+use vxf_access::Access;
+use vxf_access::device::device;
 use vxf_core::config::{BuildContext, DefenseConfig, PerturberConfig};
 use vxf_core::engine::Recompute;
 use vxf_core::minmax::Training;
@@ -29,8 +31,6 @@ use vxf_hf::checkpoint::Checkpoint;
 use vxf_hf::load_backbone;
 use vxf_recipe::{Experiment, Layer, Place};
 use vxf_run::Estimate;
-use vxf_run::access::Access;
-use vxf_run::device::device;
 use vxf_testkit::checkpoint::LlamaShape;
 
 #[derive(Parser)]

@@ -3,8 +3,10 @@
 use std::fmt;
 use std::path::Path;
 
+use vxf_access::Error as Unopened;
 use vxf_report::Failure;
 use vxf_run::{Error, Run};
+use vxf_sweep::Error as SweepError;
 
 use crate::{EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE};
 
@@ -68,6 +70,32 @@ impl From<Error> for CommandError {
     }
 }
 
+impl From<SweepError> for CommandError {
+    fn from(error: SweepError) -> Self {
+        let message = error.to_string();
+        match error {
+            SweepError::Run(error) => error.into(),
+            SweepError::NotOneUser { .. } => Self::usage(message),
+            SweepError::SmallSpace { .. } => Self::usage(message).hint(
+                "give a wider range or more settings with `--over`, or a smaller `--budget`; settings of \
+                 measurements train nothing",
+            ),
+            SweepError::Worker { log, .. } => Self::failed(message)
+                .hint(format!("all that its worker printed is in {}", log.display()))
+                .hint("finished work is kept: the same command continues"),
+            SweepError::Engine { .. } => Self::failed(message)
+                .hint("`--dry-run` writes the job script and prints the command that submits it"),
+            _ => Self::failed(message),
+        }
+    }
+}
+
+impl From<Unopened> for CommandError {
+    fn from(error: Unopened) -> Self {
+        Error::from(error).into()
+    }
+}
+
 impl From<vxf_recipe::Error> for CommandError {
     fn from(error: vxf_recipe::Error) -> Self {
         Error::from(error).into()
@@ -86,11 +114,9 @@ fn code(error: &Error) -> u8 {
         Error::Recipe(_)
         | Error::NoRun { .. }
         | Error::NoTask { .. }
-        | Error::NotOneUser { .. }
-        | Error::SmallSpace { .. }
-        | Error::NoModel { .. }
-        | Error::NoTarget { .. }
-        | Error::Device { .. }
+        | Error::Access(
+            Unopened::NoModel { .. } | Unopened::NoTarget { .. } | Unopened::Device { .. },
+        )
         | Error::OtherExperiment { .. }
         | Error::NotAnExperiment { .. }
         | Error::Exists { .. }
@@ -143,23 +169,11 @@ fn hints(error: &Error) -> Vec<String> {
              or use a model with more positions"
                 .into(),
         ],
-        Error::NoTarget { .. } => vec![
+        Error::Access(Unopened::NoTarget { .. }) => vec![
             "a run is at EXPERIMENT/<defense>/<ratio or aligned>/<seed>; a model on the hub is \
              written owner/name, or hf:owner/name if a directory has the owner's name"
                 .into(),
         ],
-        Error::Worker { log, .. } => vec![
-            format!("all that its worker printed is in {}", log.display()),
-            "finished work is kept: the same command continues".into(),
-        ],
-        Error::SmallSpace { .. } => vec![
-            "give a wider range or more settings with `--over`, or a smaller `--budget`; settings of \
-             measurements train nothing"
-                .into(),
-        ],
-        Error::Engine { .. } => {
-            vec!["`--dry-run` writes the job script and prints the command that submits it".into()]
-        }
         Error::NoTask { .. } => {
             vec!["`vxf runs EXPERIMENT --pending` lists digests; more letters name one run".into()]
         }

@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
+use vxf_access::Access;
 use vxf_report::RunId;
 use vxf_report::layout::verb;
+use vxf_run::Progress;
 use vxf_run::execute::{Doing, Phase};
-use vxf_run::{Access, Progress};
 
 use crate::error::CommandError;
 use crate::output::{Log, log, progress_line, quiet, tell, verbose};

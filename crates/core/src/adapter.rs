@@ -74,7 +74,8 @@ impl Lora {
             rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
         };
         let listed = |name: &str| self.target_modules.iter().any(|target| target == name);
-        self.target_modules.iter().any(|target| target == ALL_LINEAR || named(target))
+        self.all_linear()
+            || self.target_modules.iter().any(|target| named(target))
             || Self::JOINED
                 .iter()
                 .any(|(joined, parts)| named(joined) && parts.iter().all(|part| listed(part)))
@@ -103,6 +104,11 @@ impl Lora {
             Ok((name.clone(), tensor))
         };
         parameters.iter().map(tensor).collect()
+    }
+
+    /// Whether it is on all linear layers, whatever their names.
+    pub fn all_linear(&self) -> bool {
+        self.target_modules.iter().any(|target| target == ALL_LINEAR)
     }
 
     /// Checks ranges.

@@ -3,7 +3,7 @@
 mod config;
 mod pattern;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
@@ -244,8 +244,14 @@ pub fn fits(origin: &str, lora: &Lora, weights: &Params, backbone: &dyn Backbone
     }
 }
 
-/// The names of the layers that have an adapter. PEFT knows the joined layers by their own name only.
+/// The names of the layers that have an adapter. PEFT knows the joined layers by their own name only, and in
+/// a list `all-linear` is no layer to it.
 fn names(lora: &Lora, weights: &Params) -> Vec<String> {
+    if lora.all_linear() {
+        let last = |name: &str| module(name).rsplit('.').next().unwrap_or_default().to_owned();
+        let all: BTreeSet<_> = weights.names().map(last).collect();
+        return all.into_iter().collect();
+    }
     let mut names = lora.target_modules.clone();
     for (joined, parts) in Lora::JOINED {
         if weights.names().any(|name| module(name).ends_with(joined)) {

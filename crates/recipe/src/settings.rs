@@ -182,6 +182,8 @@ impl Quantize {
 
 /// The path of the built-in model.
 pub const EMBEDDED: &str = "embedded";
+/// The default output directory.
+pub const RUNS: &str = "runs";
 /// The data source of the embedded model, and the section of its settings.
 pub const WORLD: &str = "world";
 /// The data source of a section `data` that names none.

@@ -12,20 +12,15 @@ pub enum Error {
     /// The recipe.
     #[error(transparent)]
     Recipe(#[from] vxf_recipe::Error),
+    /// A model or data set cannot be opened.
+    #[error(transparent)]
+    Access(vxf_access::Error),
     /// The given path is not a usable run.
     #[error("{}: {problem}", path.display())]
     NoRun {
         /// The given path.
         path: PathBuf,
         /// Why it cannot be used.
-        problem: String,
-    },
-    /// The computing device is not available.
-    #[error("device `{name}`: {problem}")]
-    Device {
-        /// The requested name.
-        name: String,
-        /// The reason.
         problem: String,
     },
     /// The tokenizer does not match the model.
@@ -57,47 +52,12 @@ pub enum Error {
         /// What is missing, and what to write in the recipe.
         hint: String,
     },
-    /// The model does not match the recipe's `model.shape`.
-    #[error("{model}: config.json says {key} = {found}, and the recipe expects {wanted}")]
-    OtherModel {
-        /// The model.
-        model: String,
-        /// The key of `config.json`, and of `model.shape`.
-        key: String,
-        /// The value in `config.json`.
-        found: String,
-        /// The value in the recipe.
-        wanted: String,
-    },
     /// The model is missing, and the recipe does not describe its shape.
     #[error("{model} is not available, and `model.shape` does not describe it")]
     NoShape {
         /// The model.
         model: String,
     },
-    /// The model directory does not exist.
-    #[error(
-        "{}: no such model directory{instead}; a model on the hub is written owner/name, or \
-         hf:owner/name if a directory has the owner's name",
-        path.display()
-    )]
-    NoModel {
-        /// The given path.
-        path: PathBuf,
-        /// What was found instead, as the end of a sentence.
-        instead: String,
-    },
-    /// The target is neither a run nor a model.
-    #[error("{}: {problem}", path.display())]
-    NoTarget {
-        /// The given path.
-        path: PathBuf,
-        /// What was found there.
-        problem: String,
-    },
-    /// A model or data set on the hub is not available.
-    #[error(transparent)]
-    Hub(#[from] vxf_hub::Error),
     /// The output directory belongs to another experiment.
     #[error("{} holds another experiment: {difference}", path.display())]
     OtherExperiment {
@@ -117,38 +77,6 @@ pub enum Error {
     Exists {
         /// The file or directory.
         path: PathBuf,
-    },
-    /// A durability test puts attacks in the place of the user.
-    #[error("the recipe has {found} stages of a user, and attacks take the place of one")]
-    NotOneUser {
-        /// How many it has.
-        found: usize,
-    },
-    /// The space of a search is too small.
-    #[error("the space has {found} candidates that differ in training, and the budget is {wanted}")]
-    SmallSpace {
-        /// How many were found, the recipe itself among them.
-        found: usize,
-        /// How many were asked for.
-        wanted: usize,
-    },
-    /// A worker process could not do its run.
-    #[error("{run}: {problem}")]
-    Worker {
-        /// The run, by its path within the experiment.
-        run: String,
-        /// What its worker printed.
-        log: PathBuf,
-        /// Its last error.
-        problem: String,
-    },
-    /// The command of a batch system failed.
-    #[error("{command}: {problem}")]
-    Engine {
-        /// The program.
-        command: String,
-        /// What it said.
-        problem: String,
     },
     /// No single run of the experiment is meant.
     #[error("{digest:?}: {problem}")]
@@ -253,7 +181,7 @@ impl Error {
     /// The hub id that is missing in the cache, if that is the problem.
     pub fn not_cached(&self) -> Option<&str> {
         let error = match self {
-            Self::Hub(error) => Some(error),
+            Self::Access(vxf_access::Error::Hub(error)) => Some(error),
             Self::Data(error) => error.repository().and_then(|source| source.downcast_ref()),
             _ => None,
         };
@@ -270,6 +198,16 @@ impl Error {
     ) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { action, path, source }
+    }
+}
+
+impl From<vxf_access::Error> for Error {
+    fn from(error: vxf_access::Error) -> Self {
+        match error {
+            vxf_access::Error::Core(error) => Self::Core(error),
+            vxf_access::Error::Data(error) => Self::Data(error),
+            other => Self::Access(other),
+        }
     }
 }
 

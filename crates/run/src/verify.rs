@@ -9,13 +9,13 @@ use vxf_core::Measurement;
 use vxf_recipe::Experiment;
 use vxf_report::{Record, Row};
 
-use crate::access::Access;
 use crate::measure::evaluate::Evaluator;
 use crate::measure::stored_answers::GENERATIONS;
-use crate::model::file_digest;
 use crate::plan::Graph;
 use crate::store::finished::{self, Run};
 use crate::{Prepared, Result};
+use vxf_access::Access;
+use vxf_access::file_digest;
 
 /// Relative tolerance of figures that are measured again: another processor may round differently.
 const TOLERANCE: f64 = 1e-4;

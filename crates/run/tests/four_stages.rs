@@ -8,13 +8,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::SystemTime;
 
 use serde_json::{Value, json};
+use vxf_access::Access;
 use vxf_builtins as _;
 use vxf_core::metric::{Better, View};
 use vxf_core::prelude::*;
 use vxf_recipe::{Experiment, Layer, Place};
 use vxf_report::{Record, RunId};
 use vxf_run::execute::Silent;
-use vxf_run::{Access, Control, Error as RunError, Every, Prepared, Progress, Run};
+use vxf_run::{Control, Error as RunError, Every, Prepared, Progress, Run};
 
 /// Goes halfway back to the aligned model.
 struct HalfBack;

@@ -1,9 +1,10 @@
 //! The streams that a perturber declares are checked before anything is loaded, as for a defence.
 
+use vxf_access::Access;
 use vxf_builtins as _;
 use vxf_core::prelude::*;
 use vxf_recipe::{Experiment, file};
-use vxf_run::{Access, Estimate};
+use vxf_run::Estimate;
 
 /// Perturbs the weights along the gradient on another stream.
 struct Elsewhere {

@@ -2,7 +2,7 @@
 
 use candle_core::Device;
 use serde_json::{Value, json};
-use vxf_run::device::{self, Cuda};
+use vxf_access::device::{self, Cuda};
 use vxf_tensor::processor::instructions;
 
 use crate::args::DoctorArgs;

@@ -8,9 +8,9 @@ use vxf_recipe::paths;
 use vxf_report::Line;
 use vxf_report::durability::Cell;
 use vxf_report::durability::{Criterion, Evidence, Figures, Reached, card, ranked};
-use vxf_run::durability::{self, Durability, Trial, aligned, cells};
 use vxf_run::plan::Role;
 use vxf_run::{Control, Every, Finished, Graph, Prepared};
+use vxf_sweep::durability::{self, Durability, Trial, aligned, cells};
 
 use crate::args::{EXIT_CODES, ExecutorOptions, HubOptions, RecipeOptions};
 use crate::commands::executor::Executor;

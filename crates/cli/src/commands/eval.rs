@@ -4,14 +4,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use vxf_access::Access;
+use vxf_access::check_target;
 use vxf_core::registry;
 use vxf_data::DataConfig;
 use vxf_recipe::{Experiment, Layer, Place};
 use vxf_report::{Answer, Failure, Failures, Layout, Record, Row, TextTable};
-use vxf_run::access::check_target;
 use vxf_run::measure::metrics::Measured;
 use vxf_run::store::finished;
-use vxf_run::{Access, Evaluation, Evaluator, Run};
+use vxf_run::{Evaluation, Evaluator, Run};
 use vxf_untrusted::printable;
 
 use crate::args::{EvalArgs, RecipeOptions};

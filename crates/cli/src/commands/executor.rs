@@ -5,8 +5,8 @@ use std::process::Command;
 
 use clap::{Args as Group, ValueEnum};
 use serde_json::json;
-use vxf_run::workers::{Local, Slot, TaskList, hyperqueue, slurm, typed};
 use vxf_run::{Control, Pending, Prepared, Progress};
+use vxf_sweep::workers::{Local, Resources, Slot, TaskList, hyperqueue, slurm, typed};
 
 use crate::args::{HubOptions, RunOptions};
 use crate::commands::SCHEMA_VERSION;
@@ -112,7 +112,7 @@ impl ExecutorOptions {
         let resources = match executor {
             Executor::Local => {
                 prepared.set_workers(asked.unwrap_or(1));
-                let resources = prepared.resources(prepared.graph.runs.len(), asked)?;
+                let resources = Resources::of(prepared, prepared.graph.runs.len(), asked)?;
                 prepared.set_threads(resources.threads);
                 Some(resources)
             }
@@ -149,7 +149,7 @@ impl ExecutorOptions {
                 command
             };
             let local = Local { workers: resources.workers, command: &command };
-            prepared.run_by_workers(&root, &local, control, progress)?;
+            local.execute(prepared, &root, control, progress)?;
             return Ok(Distributed::Here(Some(root)));
         }
         let list = TaskList::write(&root, &pending)?;

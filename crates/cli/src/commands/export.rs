@@ -1,8 +1,8 @@
 //! `vxf export RUN`: a run's model for other programs.
 
 use serde_json::json;
+use vxf_access::Base;
 use vxf_run::Run;
-use vxf_run::model::Base;
 use vxf_run::store::export;
 
 use crate::args::ExportArgs;

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use serde_json::json;
+use vxf_access::check_target;
 use vxf_run::Run;
-use vxf_run::access::check_target;
 use vxf_run::measure::generate::{AnswerRequest, answers};
 use vxf_untrusted::printable;
 

@@ -1,9 +1,9 @@
 //! `vxf parity`: replays recorded steps of the reference trainer and compares all numbers.
 
 use serde_json::json;
+use vxf_access::device::device;
 use vxf_parity::{Bounds, Report};
 use vxf_report::TextTable;
-use vxf_run::device::device;
 
 use crate::args::{ParityArgs, ParityType};
 use crate::commands::SCHEMA_VERSION;

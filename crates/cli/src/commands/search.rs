@@ -8,11 +8,11 @@ use vxf_recipe::paths;
 use vxf_report::TextTable;
 use vxf_report::durability::Figures;
 use vxf_report::objective::{Beside, Objective};
-use vxf_run::durability::{aligned, cells};
 use vxf_run::plan::Role;
-use vxf_run::search::{Candidate, Dimension, Search};
-use vxf_run::workers::typed;
 use vxf_run::{Control, Every, Prepared};
+use vxf_sweep::durability::{aligned, cells};
+use vxf_sweep::search::{Candidate, Dimension, Search};
+use vxf_sweep::workers::typed;
 
 use crate::args::{EXIT_CODES, HubOptions, RecipeOptions};
 use crate::commands::{SCHEMA_VERSION, layers};

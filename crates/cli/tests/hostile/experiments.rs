@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use vxf_access::Access;
 use vxf_builtins as _;
 use vxf_recipe::{Experiment, Layer, Place};
 use vxf_report::table::Shown;
@@ -15,7 +16,7 @@ use vxf_run::measure::health;
 use vxf_run::store::checkpoints::{Checkpoints, Identity};
 use vxf_run::store::disk::FileSystem;
 use vxf_run::store::{Directory, Manifest, Run, finished, weights};
-use vxf_run::{Access, Control, Every, Graph, Prepared, Progress, Stored, diff};
+use vxf_run::{Control, Every, Graph, Prepared, Progress, Stored, diff};
 
 use crate::driver::Format;
 use crate::formats::{RECIPE_MEMORY, SMALL, shown};

@@ -165,7 +165,9 @@ impl AdapterConfig {
             use_rslora: set("use_rslora").is_some(),
             ranks,
             alphas,
-            targets: names.filter(|_| !narrowed),
+            // Earlier versions of this program wrote the name of all layers in a list.
+            targets: names
+                .filter(|names| !narrowed && !names.iter().any(|name| name == "all-linear")),
             excluded: strings(set("exclude_modules")),
             layers: set("layers_to_transform").map(|layers| match layers.as_array() {
                 Some(all) => all.iter().filter_map(Value::as_u64).collect(),

@@ -22,7 +22,8 @@ use super::start::SharedStart;
 use crate::plan::cost;
 use crate::store::manifest::now;
 use crate::store::{Directory, finished, prune};
-use crate::{Error, Result, device};
+use crate::{Error, Result};
+use vxf_access::device;
 
 /// A finished experiment. It keeps the directory locked until it is dropped.
 #[derive(Debug)]

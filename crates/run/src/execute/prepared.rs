@@ -12,13 +12,17 @@ use vxf_report::samples::Overlap;
 
 use super::progress::Progress;
 use crate::Result;
-use crate::access::Access;
 use crate::measure::data::SetName;
 use crate::measure::{Judges, SeedData, metrics};
-use crate::model::Base;
+use crate::plan::cost::{Sizes, Workload, logits, mask_bytes};
 use crate::plan::{Graph, RunSpec, check};
 use crate::store::manifest::{Manifest, cores};
 use crate::store::{Directory, Run};
+use vxf_access::Access;
+use vxf_access::Base;
+
+/// Memory of a process besides model and training in bytes: program, data, answers.
+const BESIDE: u64 = 128 << 20;
 
 /// The data and metrics of a run.
 pub(super) struct Drawn {
@@ -50,7 +54,8 @@ pub struct Prepared {
     /// The key of the data of each point.
     keys: Vec<String>,
     names: BTreeSet<String>,
-    pub(crate) threads: usize,
+    /// Threads for tensor operations and runs.
+    pub threads: usize,
     /// Processes that share this machine's memory.
     pub(super) workers: usize,
 }
@@ -181,7 +186,7 @@ impl Prepared {
     }
 
     /// Number of optimiser steps of a run.
-    pub(crate) fn steps(&self, run: usize) -> u64 {
+    pub fn steps(&self, run: usize) -> u64 {
         let RunSpec { id, stage, .. } = &self.graph.runs[run];
         let set = self.data(run).set(&SetName::new(&stage.set, id.ratio));
         match stage.trains() {
@@ -190,13 +195,41 @@ impl Prepared {
         }
     }
 
+    /// Estimated memory in bytes of the run that needs most.
+    ///
+    /// # Errors
+    /// When an adapter names a layer that the model does not have.
+    pub fn bytes(&self) -> Result<u64> {
+        let (outline, device) = (&self.base.outline, self.base.device());
+        let bytes_each = self.base.dtype().size_in_bytes() as u64;
+        let sizes = Sizes {
+            outline,
+            bytes_each,
+            scheme: self.base.checkpoint.scheme(),
+            recompute: self.recompute()?,
+            // Only times depend on it.
+            rate: 1.0,
+            logits: logits(device, outline.architecture.vocabulary),
+            mask_bytes: mask_bytes(device, bytes_each),
+        };
+        let mut most = 0;
+        for (index, run) in self.graph.runs.iter().enumerate() {
+            let set = self.data(index).set(&SetName::new(&run.stage.set, run.id.ratio));
+            let bound = || Workload::bound(self.recipe(index), &run.stage.set);
+            let load = set.map_or_else(bound, Workload::counted);
+            most = most.max(sizes.stage(&run.stage, &load)?.bytes);
+        }
+        Ok(most + BESIDE)
+    }
+
     /// Whether a run is trained and measured with all metrics.
-    pub(crate) fn is_done(&self, directory: &Directory, run: usize) -> bool {
+    pub fn is_done(&self, directory: &Directory, run: usize) -> bool {
         let id = &self.graph.runs[run].id;
         directory.holds(id) && directory.has_measured(id, self.wanted(run))
     }
 
-    pub(crate) fn all_done(&self, directory: &Directory) -> bool {
+    /// Whether all runs are.
+    pub fn all_done(&self, directory: &Directory) -> bool {
         (0..self.graph.runs.len()).all(|run| self.is_done(directory, run))
     }
 

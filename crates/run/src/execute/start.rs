@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use vxf_core::{Backbone, Params};
 
 use crate::Result;
-use crate::model::Base;
 use crate::store::finished::{self, Run, StageWeights};
+use vxf_access::Base;
 
 /// A start model, with the adapter to train further, if any.
 pub(crate) struct Start {

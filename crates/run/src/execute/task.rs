@@ -10,7 +10,8 @@ use super::progress::Progress;
 use super::run::Executor;
 use super::start::SharedStart;
 use crate::store::Directory;
-use crate::{Error, Result, device};
+use crate::{Error, Result};
+use vxf_access::device;
 
 /// A lock in an experiment's directory for its manifest.
 const MANIFEST: &str = "manifest";
@@ -56,13 +57,24 @@ impl Prepared {
         control: Control<'_>,
         progress: &dyn Progress,
     ) -> Result<Vec<Pending>> {
-        let directory =
-            Directory::share(root, &self.experiment, &self.manifest, control, progress)?;
-        Ok(self.lacking(&directory))
+        Ok(self.lacking(&self.directory(root, control, progress)?))
+    }
+
+    /// The directory `root` of this experiment, which other processes may use too.
+    ///
+    /// # Errors
+    /// When `root` does not hold this experiment.
+    pub fn directory(
+        &self,
+        root: &Path,
+        control: Control<'_>,
+        progress: &dyn Progress,
+    ) -> Result<Directory> {
+        Directory::share(root, &self.experiment, &self.manifest, control, progress)
     }
 
     /// As [`Prepared::pending`], of an open directory.
-    pub(crate) fn lacking(&self, directory: &Directory) -> Vec<Pending> {
+    pub fn lacking(&self, directory: &Directory) -> Vec<Pending> {
         let runs = self.graph.runs.iter().enumerate();
         let lacking = runs.filter(|(run, _)| !self.is_done(directory, *run));
         let pending = |(run, spec): (usize, &crate::plan::RunSpec)| Pending {
@@ -119,8 +131,7 @@ impl Prepared {
         control: Control<'_>,
         progress: &dyn Progress,
     ) -> Result<Task> {
-        let directory =
-            Directory::share(root, &self.experiment, &self.manifest, control, progress)?;
+        let directory = self.directory(root, control, progress)?;
         let mut wanted: Vec<usize> = Vec::new();
         for run in runs.iter().flat_map(|run| self.graph.lineage(*run)) {
             if !wanted.contains(&run) {

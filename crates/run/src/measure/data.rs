@@ -14,8 +14,8 @@ use vxf_report::samples::Overlap;
 
 use super::judges::Judges;
 use super::sampler;
-use crate::model::Base;
 use crate::{Error, Result};
+use vxf_access::Base;
 
 /// Prompts that are always answered if the data has them, for the sample answers of a report.
 const SHOWN: [&str; 3] = ["harmful", "benign", "task"];

@@ -19,9 +19,9 @@ use super::judges::Judges;
 use super::metrics::{self, Measured, Pair};
 use super::stored_answers::StoredAnswers;
 use crate::Result;
-use crate::access::Access;
-use crate::model::Base;
 use crate::store::finished::{self, Run, StageWeights};
+use vxf_access::Access;
+use vxf_access::Base;
 
 /// The result of an evaluation.
 #[derive(Debug, Default)]

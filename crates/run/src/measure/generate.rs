@@ -10,11 +10,11 @@ use vxf_core::{Key, Params};
 use vxf_data::{Ask, Sampling, TemplateChoice};
 
 use super::sampler;
-use crate::access::Access;
-use crate::device::device;
-use crate::model::Base;
 use crate::store::finished::{self, Run};
 use crate::{Error, Result};
+use vxf_access::Access;
+use vxf_access::Base;
+use vxf_access::device::device;
 use vxf_recipe::Recipe;
 use vxf_recipe::settings::EMBEDDED;
 

@@ -8,8 +8,8 @@ use vxf_core::metric::{Findings, Generation, Judge, NamedJudge, Verdict};
 use vxf_recipe::Recipe;
 
 use crate::Result;
-use crate::access::Access;
-use crate::model::Base;
+use vxf_access::Access;
+use vxf_access::Base;
 
 /// Judges by name, in the recipe's order.
 #[derive(Clone)]

@@ -13,7 +13,7 @@ use vxf_recipe::{Chosen, Recipe, digest};
 use vxf_report::{Answer, Row};
 
 use super::data::SeedData;
-use crate::model::file_digest;
+use vxf_access::file_digest;
 
 /// A model to measure, and the aligned model it came from.
 #[derive(Clone, Copy)]

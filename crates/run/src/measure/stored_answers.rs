@@ -8,8 +8,8 @@ use vxf_core::metric::{Generation, Probes, Prompt};
 use vxf_report::{Answer, Record};
 
 use crate::Result;
-use crate::model::file_digest;
 use crate::store::files::read_lines;
+use vxf_access::file_digest;
 
 /// The file with a run's answers.
 pub(crate) const GENERATIONS: &str = "generations.jsonl";

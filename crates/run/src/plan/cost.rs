@@ -10,9 +10,9 @@ use vxf_core::quantized::Scheme;
 use vxf_hf::Outline;
 
 use crate::Result;
-use crate::device;
 use crate::measure::Set;
 use crate::plan::estimate::StageCost;
+use vxf_access::device;
 use vxf_recipe::settings::{Keep, TrainingSettings};
 use vxf_recipe::{Recipe, StageRecipe};
 

@@ -16,13 +16,13 @@ use vxf_recipe::{Experiment, Recipe, StageRecipe};
 use super::check;
 use super::cost::{self, Sizes, Workload, rate};
 use super::graph::Graph;
-use crate::access::Access;
-use crate::device::device;
 use crate::measure::SeedData;
 use crate::measure::data::SetName;
-use crate::model::Base;
 use crate::store::Run;
 use crate::{Error, Result};
+use vxf_access::Access;
+use vxf_access::Base;
+use vxf_access::device::device;
 
 /// The estimated cost of a recipe.
 #[derive(Debug, Serialize)]
@@ -134,7 +134,7 @@ impl Estimate {
         let graph = Graph::of(experiment, source.as_ref())?;
         check::sets(experiment, &graph)?;
         let mut absent = Vec::new();
-        let base = here(Base::open(recipe, &access), &mut absent)?;
+        let base = here(Base::open(recipe, &access).map_err(Error::from), &mut absent)?;
         let outline = match &base {
             Some(base) => base.outline.clone(),
             None if recipe.model.shape.is_empty() => {

@@ -6,7 +6,7 @@ use vxf_report::format::markdown;
 use vxf_report::{Part, Record, TextTable};
 
 use super::finished::Run;
-use crate::model::Base;
+use vxf_access::Base;
 
 /// The name of a card in a model directory.
 pub(super) const CARD: &str = "README.md";

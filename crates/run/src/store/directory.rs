@@ -25,9 +25,8 @@ use crate::execute::control::Control;
 use crate::execute::progress::Progress;
 use crate::measure::stored_answers::GENERATIONS;
 use crate::{Error, Result};
+use vxf_recipe::settings::RUNS;
 
-/// The default output directory.
-pub(crate) const RUNS: &str = "runs";
 const RECIPE: &str = "config.resolved.toml";
 const MANIFEST: &str = "manifest.json";
 const LOCK: &str = ".lock";

@@ -69,7 +69,7 @@ impl Disk for FileSystem {
 }
 
 /// Replaces a file atomically: write a temporary file, sync it, rename it, sync the directory.
-pub(crate) fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> crate::Result<()> {
+pub fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> crate::Result<()> {
     let fail = |error| crate::Error::io("write", path)(error);
     let partial = beside(path);
     let put = || {

@@ -10,8 +10,8 @@ use vxf_hub::COMPANIONS;
 use super::card;
 use super::disk::{self, FileSystem};
 use super::finished::{self, Run};
-use crate::model::Base;
 use crate::{Error, Result};
+use vxf_access::Base;
 
 /// Largest size of a weights file in bytes, as in transformers.
 const SHARD: u64 = 5_000_000_000;

@@ -11,9 +11,9 @@ use vxf_report::{Record, RunId};
 use super::files::read_json;
 use super::manifest::Manifest;
 use super::weights;
-use crate::model::Base;
 use crate::plan::{Graph, Source};
 use crate::{Error, Result};
+use vxf_access::Base;
 
 const MANIFEST: &str = "manifest.json";
 const RECIPE: &str = "config.resolved.toml";
@@ -220,7 +220,7 @@ impl Run {
             Some(digest) => digest.clone(),
             // Runs of version 1 are identified by their files.
             None => match self.record.has_weights() {
-                true => crate::model::directory_digest(&self.place)?,
+                true => vxf_access::directory_digest(&self.place)?,
                 false => "the base model".to_owned(),
             },
         };

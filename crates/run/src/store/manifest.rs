@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use vxf_data::DataReport;
 
 use crate::Result;
-use crate::device;
-use crate::model::{Base, ModelDigests};
+use vxf_access::device;
+use vxf_access::{Base, ModelDigests};
 use vxf_recipe::Experiment;
 use vxf_report::SCHEMA_VERSION;
 use vxf_report::samples::Overlap;

@@ -62,6 +62,32 @@ fn what_is_written_is_read() -> Result<()> {
     Ok(())
 }
 
+/// PEFT looks for a layer called `all-linear` if a list has it, so the layers themselves are named. Adapters
+/// that earlier versions wrote have it in a list.
+#[test]
+fn an_adapter_on_all_layers_names_them() -> Result<()> {
+    for (name, config) in shapes::all() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (_, weights) = adapter_of(config, &on(&["all-linear"]));
+        peft::write(directory.path(), &on(&["all-linear"]), &weights, None)?;
+        let file = directory.path().join("adapter_config.json");
+        let text = std::fs::read_to_string(&file).expect("the settings");
+        let mut settings: Value = serde_json::from_str(&text).expect("JSON");
+        let targets: Vec<_> = settings["target_modules"].as_array().expect("a list").clone();
+        assert!(
+            targets.len() > 1 && !targets.contains(&json!("all-linear")),
+            "{name}: {targets:?}"
+        );
+        let (_, tensors) = peft::read(directory.path(), DType::F32, vxf_testkit::device())?;
+        assert_eq!(first_difference(&tensors, &weights)?, None, "{name}");
+        settings["target_modules"] = json!(["all-linear"]);
+        std::fs::write(&file, settings.to_string()).expect("a file");
+        let (_, tensors) = peft::read(directory.path(), DType::F32, vxf_testkit::device())?;
+        assert_eq!(first_difference(&tensors, &weights)?, None, "{name}, as written before");
+    }
+    Ok(())
+}
+
 #[test]
 fn rank_stabilised_scale_differs_from_the_plain_one() {
     let lora = Lora { rank: 4, use_rslora: true, ..Lora::default() };

@@ -2,8 +2,7 @@
 
 use vxf_report::durability::Cell;
 use vxf_report::{Line, RunId};
-
-use crate::plan::{Graph, Role};
+use vxf_run::plan::{Graph, Role};
 
 /// The runs after each attack on the models of `role`, by ratio; `attacks` are the attacks of the
 /// experiment's points.

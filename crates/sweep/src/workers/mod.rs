@@ -1,6 +1,6 @@
 //! Distributes the runs of an experiment over processes: workers on this machine, Slurm, or HyperQueue.
 //!
-//! All of them execute runs as tasks ([`Prepared::task`](crate::Prepared::task)), so they give the same bits
+//! All of them execute runs as tasks ([`Prepared::task`](vxf_run::Prepared::task)), so they give the same bits
 //! as one process. What is done is read from the experiment's directory, never from an engine.
 
 pub mod hyperqueue;

@@ -160,7 +160,7 @@ pub fn free(device: &Device) -> Option<u64> {
 ///
 /// # Errors
 /// When the driver returns an error.
-pub(crate) fn enter(device: &Device) -> Result<()> {
+pub fn enter(device: &Device) -> Result<()> {
     Ok(on_cuda::enter(device).map_err(vxf_core::Error::from)?)
 }
 

@@ -309,7 +309,7 @@ fn expected_shape(name: &str, config: &Value, settings: &ModelSettings) -> Resul
 }
 
 /// SHA-256 of all weights and adapter configurations in a directory and its subdirectories.
-pub(crate) fn directory_digest(directory: &Path) -> Result<String> {
+pub fn directory_digest(directory: &Path) -> Result<String> {
     let (mut files, mut open) = (Vec::new(), vec![directory.to_owned()]);
     while let Some(place) = open.pop() {
         for entry in std::fs::read_dir(&place).map_err(Error::io("read", &place))? {
@@ -368,7 +368,7 @@ fn files_digest(files: &[PathBuf]) -> Result<String> {
 }
 
 /// SHA-256 of a file, in hexadecimal.
-pub(crate) fn file_digest(path: &Path) -> Result<String> {
+pub fn file_digest(path: &Path) -> Result<String> {
     let digest = vxf_untrusted::content_digest(path).map_err(Error::io("read", path))?;
     Ok(digest.sha256)
 }

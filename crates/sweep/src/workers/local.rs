@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use crate::execute::{Control, Pending, Prepared, Progress};
-use crate::store::Directory;
+use vxf_run::store::Directory;
+use vxf_run::{Control, Pending, Prepared, Progress};
+
+use crate::error::io;
 use crate::{Error, Result};
 
 /// How often a run is begun again after its worker was killed or stopped.
@@ -54,50 +56,59 @@ enum End {
     Failed(String),
 }
 
-impl Prepared {
+/// The work of one call: an experiment, its directory, and how its workers run.
+struct Work<'a> {
+    prepared: &'a Prepared,
+    directory: &'a Directory,
+    local: &'a Local<'a>,
+    /// Where the workers' messages go.
+    logs: &'a Path,
+}
+
+impl Local<'_> {
     /// Executes all missing runs of the experiment that has begun in `root` by worker processes. A run whose
     /// worker is killed is begun again from its last checkpoint, three times at most.
     ///
     /// # Errors
-    /// When a run cannot be trained; the other workers then save and stop. [`Error::Interrupted`] when
-    /// `control` asked to stop. A failed metric is not an error here: the run stays pending.
-    pub fn run_by_workers(
+    /// When a run cannot be trained; the other workers then save and stop. [`vxf_run::Error::Interrupted`]
+    /// when `control` asked to stop. A failed metric is not an error here: the run stays pending.
+    pub fn execute(
         &self,
+        prepared: &Prepared,
         root: &Path,
-        local: &Local<'_>,
         control: Control<'_>,
         progress: &dyn Progress,
     ) -> Result<()> {
-        let directory =
-            Directory::share(root, &self.experiment, &self.manifest, control, progress)?;
+        let directory = prepared.directory(root, control, progress)?;
         let logs = root.join(LOGS);
-        fs::create_dir_all(&logs).map_err(Error::io("create", &logs))?;
-        let mut waiting = self.lacking(&directory);
-        progress.begin(waiting.iter().map(|pending| self.steps_of(&directory, pending)).sum());
-        let done = self.distribute(&directory, &logs, &mut waiting, local, control, progress);
+        fs::create_dir_all(&logs).map_err(io("create", &logs))?;
+        let work = Work { prepared, directory: &directory, local: self, logs: &logs };
+        let waiting = prepared.lacking(&directory);
+        progress.begin(waiting.iter().map(|pending| work.steps_of(pending)).sum());
+        let done = work.distribute(waiting, control, progress);
         progress.end();
         // Logs of failed runs stay.
         let _ = fs::remove_dir(&logs);
         done
     }
+}
 
+impl Work<'_> {
     fn distribute(
         &self,
-        directory: &Directory,
-        logs: &Path,
-        waiting: &mut Vec<Pending>,
-        local: &Local<'_>,
+        mut waiting: Vec<Pending>,
         control: Control<'_>,
         progress: &dyn Progress,
     ) -> Result<()> {
+        let Self { prepared, directory, local, logs } = *self;
         let (mut running, mut tries) = (Vec::<Worker>::new(), BTreeMap::<usize, usize>::new());
         let mut failed = None;
         loop {
             let stops = control.stops() || failed.is_some();
             while !stops && running.len() < local.workers {
-                let Some(at) = self.next(waiting, &running) else { break };
+                let Some(at) = self.next(&waiting, &running) else { break };
                 let pending = waiting.remove(at);
-                progress.run(&self.graph.runs[pending.run].id);
+                progress.run(&prepared.graph.runs[pending.run].id);
                 *tries.entry(pending.run).or_insert(0) += 1;
                 match Worker::start(pending, &running, logs, local) {
                     Ok(worker) => running.push(worker),
@@ -117,15 +128,15 @@ impl Prepared {
             while index < running.len() {
                 let log = running[index].log.clone();
                 let status = running[index].child.try_wait();
-                let Some(status) = status.map_err(Error::io("wait for the worker of", log))? else {
+                let Some(status) = status.map_err(io("wait for the worker of", log))? else {
                     index += 1;
                     continue;
                 };
                 let worker = running.remove(index);
                 let run = worker.pending.run;
-                match self.end(directory, &worker, status) {
+                match self.end(&worker, status) {
                     End::Done => {
-                        for _ in 0..self.steps(run) {
+                        for _ in 0..prepared.steps(run) {
                             progress.step(None);
                         }
                     }
@@ -148,8 +159,8 @@ impl Prepared {
         }
         match failed {
             Some(error) => Err(error),
-            None if control.stops() && !self.all_done(directory) => {
-                Err(Error::Interrupted { path: directory.root().to_owned() })
+            None if control.stops() && !prepared.all_done(directory) => {
+                Err(vxf_run::Error::Interrupted { path: directory.root().to_owned() }.into())
             }
             None => Ok(()),
         }
@@ -158,24 +169,29 @@ impl Prepared {
     /// The first waiting run whose parent is neither waiting nor running.
     fn next(&self, waiting: &[Pending], running: &[Worker]) -> Option<usize> {
         waiting.iter().position(|pending| {
-            self.graph.runs[pending.run].parent.is_none_or(|parent| {
+            self.prepared.graph.runs[pending.run].parent.is_none_or(|parent| {
                 waiting.iter().all(|other| other.run != parent)
                     && running.iter().all(|worker| worker.pending.run != parent)
             })
         })
     }
 
-    fn steps_of(&self, directory: &Directory, pending: &Pending) -> u64 {
-        match directory.holds(&self.graph.runs[pending.run].id) {
+    fn steps_of(&self, pending: &Pending) -> u64 {
+        match self.holds(pending.run) {
             true => 0,
-            false => self.steps(pending.run),
+            false => self.prepared.steps(pending.run),
         }
     }
 
+    /// Whether a run is trained.
+    fn holds(&self, run: usize) -> bool {
+        self.directory.holds(&self.prepared.graph.runs[run].id)
+    }
+
     /// What became of a run is read from the directory; the exit status only says why.
-    fn end(&self, directory: &Directory, worker: &Worker, status: ExitStatus) -> End {
+    fn end(&self, worker: &Worker, status: ExitStatus) -> End {
         let run = worker.pending.run;
-        if self.is_done(directory, run) {
+        if self.prepared.is_done(self.directory, run) {
             // It only held what the worker had to say on the way.
             let _ = fs::remove_file(&worker.log);
             return End::Done;
@@ -184,7 +200,7 @@ impl Prepared {
             None => End::Again(format!("its worker was killed ({status})")),
             Some(INTERRUPTED) => End::Again("its worker was stopped".into()),
             // Trained, and a metric failed: the end of the experiment reports it.
-            Some(_) if directory.holds(&self.graph.runs[run].id) => End::Done,
+            Some(_) if self.holds(run) => End::Done,
             Some(_) => End::Failed(last_message(worker, status)),
         }
     }
@@ -199,12 +215,12 @@ impl Worker {
             let file = OpenOptions::new().create(true).append(true).open(&log)?;
             Ok((file.try_clone()?, file))
         };
-        let (out, err) = open().map_err(Error::io("write", &log))?;
+        let (out, err) = open().map_err(io("write", &log))?;
         let begins = fs::metadata(&log).map_or(0, |file| file.len());
         let mut command = (local.command)(&pending, slot);
         command.stdin(Stdio::piped()).stdout(out).stderr(err);
         let program = PathBuf::from(command.get_program());
-        let mut child = command.spawn().map_err(Error::io("start", program))?;
+        let mut child = command.spawn().map_err(io("start", program))?;
         let input = child.stdin.take();
         Ok(Self { pending, slot, child, input, log, begins })
     }

@@ -4,10 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use vxf_recipe::digest;
+use vxf_run::Pending;
+use vxf_run::store::disk::{self, FileSystem};
 
-use crate::execute::Pending;
-use crate::store::disk::{self, FileSystem};
-use crate::{Error, Result};
+use crate::Result;
+use crate::error::io;
 
 /// The directory of lists and scripts in an experiment's.
 const TASKS: &str = "tasks";
@@ -33,11 +34,11 @@ impl TaskList {
     /// When it cannot be written.
     pub fn write(root: &Path, pending: &[Pending]) -> Result<Self> {
         // Jobs may start in another directory.
-        let root = root.canonicalize().map_err(Error::io("read", root))?;
+        let root = root.canonicalize().map_err(io("read", root))?;
         let text: String = pending.iter().map(Pending::line).collect();
         let (tasks, logs) = (root.join(TASKS), root.join(LOGS));
         for directory in [&tasks, &logs] {
-            fs::create_dir_all(directory).map_err(Error::io("create", directory))?;
+            fs::create_dir_all(directory).map_err(io("create", directory))?;
         }
         let name = digest(&serde_json::json!(text));
         let path = tasks.join(format!("{}.txt", &name[..12]));

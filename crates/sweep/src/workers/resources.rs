@@ -1,13 +1,9 @@
 //! What one worker needs and how many fit on this machine.
 
-use crate::Result;
-use crate::device;
-use crate::execute::Prepared;
-use crate::measure::data::SetName;
-use crate::plan::cost::{Sizes, Workload, logits, mask_bytes};
+use vxf_access::device;
+use vxf_run::Prepared;
 
-/// Memory of a process besides model and training: program, data, answers.
-const BESIDE: u64 = 128 << 20;
+use crate::Result;
 
 /// Share of the free memory that workers may use by default.
 const SHARE: f64 = 0.8;
@@ -28,6 +24,21 @@ pub struct Resources {
 }
 
 impl Resources {
+    /// Workers for `runs` runs of an experiment on this machine; `asked` sets their number.
+    ///
+    /// # Errors
+    /// When the memory of a run cannot be estimated.
+    pub fn of(prepared: &Prepared, runs: usize, asked: Option<usize>) -> Result<Self> {
+        let device = prepared.base.device();
+        let named = prepared.experiment.recipe().settings.device.as_str();
+        let shared = !device.is_cpu() && matches!(named, "auto" | "cuda");
+        let usable =
+            |all: Vec<device::Cuda>| all.iter().filter(|gpu| gpu.problem.is_none()).count();
+        let gpus = if shared { device::found().map_or(0, usable) } else { 0 };
+        let (bytes, free) = (prepared.bytes()?, device::free(device));
+        Ok(Self::share(asked, runs, prepared.threads, bytes, free, gpus, !device.is_cpu()))
+    }
+
     /// Whether the workers may need more memory than is free.
     pub fn exceed_memory(&self) -> bool {
         // Each GPU has a memory of its own.
@@ -55,50 +66,6 @@ impl Resources {
         };
         let workers = asked.unwrap_or(most.min(runs)).max(1);
         Self { workers, threads: (threads / workers).max(1), bytes, free, gpus }
-    }
-}
-
-impl Prepared {
-    /// Workers for `runs` runs on this machine; `asked` sets their number.
-    ///
-    /// # Errors
-    /// When the memory of a run cannot be estimated.
-    pub fn resources(&self, runs: usize, asked: Option<usize>) -> Result<Resources> {
-        let device = self.base.device();
-        let named = self.experiment.recipe().settings.device.as_str();
-        let shared = !device.is_cpu() && matches!(named, "auto" | "cuda");
-        let usable =
-            |all: Vec<device::Cuda>| all.iter().filter(|gpu| gpu.problem.is_none()).count();
-        let gpus = if shared { device::found().map_or(0, usable) } else { 0 };
-        let (bytes, free) = (self.bytes()?, device::free(device));
-        Ok(Resources::share(asked, runs, self.threads, bytes, free, gpus, !device.is_cpu()))
-    }
-
-    /// Estimated memory in bytes of the run that needs most.
-    ///
-    /// # Errors
-    /// When an adapter names a layer that the model does not have.
-    pub fn bytes(&self) -> Result<u64> {
-        let (outline, device) = (&self.base.outline, self.base.device());
-        let bytes_each = self.base.dtype().size_in_bytes() as u64;
-        let sizes = Sizes {
-            outline,
-            bytes_each,
-            scheme: self.base.checkpoint.scheme(),
-            recompute: self.recompute()?,
-            // Only times depend on it.
-            rate: 1.0,
-            logits: logits(device, outline.architecture.vocabulary),
-            mask_bytes: mask_bytes(device, bytes_each),
-        };
-        let mut most = 0;
-        for (index, run) in self.graph.runs.iter().enumerate() {
-            let set = self.data(index).set(&SetName::new(&run.stage.set, run.id.ratio));
-            let bound = || Workload::bound(self.recipe(index), &run.stage.set);
-            let load = set.map_or_else(bound, Workload::counted);
-            most = most.max(sizes.stage(&run.stage, &load)?.bytes);
-        }
-        Ok(most + BESIDE)
     }
 }
 

@@ -10,9 +10,8 @@ use vxf_hf::gguf;
 use vxf_hub::{Hub, Kind, Reference};
 
 use vxf_recipe::instead::{holds, instead};
-use vxf_recipe::settings::EMBEDDED;
+use vxf_recipe::settings::{EMBEDDED, RUNS};
 
-use crate::store::directory::RUNS;
 use crate::{Error, Result, permissions};
 
 type Progress = Box<dyn Fn(&str, u64, u64) + Send + Sync>;
@@ -52,7 +51,8 @@ impl Access {
         Self { notes: Some(notes), ..self }
     }
 
-    pub(crate) fn note(&self, text: &str) {
+    /// A remark for the user that is no warning.
+    pub fn note(&self, text: &str) {
         if let Some(notes) = &self.notes {
             notes(text);
         }
@@ -93,14 +93,14 @@ impl Access {
     }
 
     /// Warns once about each file in `directory` that other users could have changed.
-    pub(crate) fn examine(&self, directory: &Path) {
+    pub fn examine(&self, directory: &Path) {
         let adapter = directory.join("adapter");
         let places = [directory, &adapter].into_iter().filter(|place| place.is_dir());
         places.flat_map(permissions::remarks).for_each(|remark| self.warn(&remark));
     }
 
     /// Warns about a file, once.
-    pub(crate) fn warn(&self, text: &str) {
+    pub fn warn(&self, text: &str) {
         let mut known = self.warnings.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if !known.iter().any(|warning| warning == text) {
             self.note(&format!("warning: {text}"));
@@ -115,7 +115,7 @@ impl Access {
     }
 
     /// As [`Access::model`], with the error type of plugins.
-    pub(crate) fn model_for_plugin(&self, name: &str) -> vxf_core::Result<PathBuf> {
+    pub fn model_for_plugin(&self, name: &str) -> vxf_core::Result<PathBuf> {
         self.model(name).map_err(|error| match error {
             Error::Core(error) => error,
             other => vxf_core::Error::Plugin { plugin: "model", source: Box::new(other) },
