@@ -11,6 +11,8 @@ use vxf_core::Perturber;
 use vxf_core::config::{BuildContext, DefenseConfig, JudgeConfig, MetricConfig, PerturberConfig};
 use vxf_core::registry::{self, Entry, Kind};
 use vxf_data::DataConfig;
+use vxf_recipe::Worldly;
+use vxf_sweep::search::{Dimension, Range};
 use vxf_testkit::perturber::Asked;
 use vxf_testkit::{config, defense, perturber};
 
@@ -39,6 +41,51 @@ fn settings_of_every_kind() {
     settings_of_all::<dyn MetricConfig>();
     settings_of_all::<dyn JudgeConfig>();
     settings_of_all::<dyn DataConfig>();
+}
+
+/// The ranges of a plugin are of its own settings, hold its defaults, and both of their ends are accepted.
+fn ranges_of_all<C: Worldly + ?Sized>() -> usize {
+    let mut ranges = 0;
+    for entry in all::<C>() {
+        let plugin = registry::default_of::<C>(entry.name).expect("its own defaults");
+        let world = plugin.world_defaults();
+        for text in plugin.ranges() {
+            let name = entry.name;
+            let Dimension { key, range } = Dimension::parse(text).expect(name);
+            let settings = (entry.settings)();
+            let setting = settings.iter().find(|setting| setting.name == key);
+            let setting = setting.unwrap_or_else(|| panic!("{name} has no setting `{key}`"));
+            let ends = match &range {
+                Range::Even(low, high) | Range::Logarithmic(low, high) => {
+                    vec![json!(low), json!(high)]
+                }
+                Range::Choice(values) => values.clone(),
+            };
+            let holds = |value: &Value| match &range {
+                Range::Even(low, high) | Range::Logarithmic(low, high) => {
+                    value.as_f64().is_some_and(|x| *low <= x && x <= *high)
+                }
+                Range::Choice(values) => values.contains(value),
+            };
+            for value in [Some(&setting.default), world.get(&key)].into_iter().flatten() {
+                assert!(holds(value), "{name}: `{text}` does not hold {value}");
+            }
+            for end in ends {
+                let settings = json!({ (key.as_str()): end });
+                let parsed = (entry.parse)(settings.clone());
+                assert!(parsed.is_ok(), "{name} refuses {settings}");
+            }
+            ranges += 1;
+        }
+    }
+    ranges
+}
+
+#[test]
+fn ranges_hold_the_defaults() {
+    let (methods, perturbers) =
+        (ranges_of_all::<dyn DefenseConfig>(), ranges_of_all::<dyn PerturberConfig>());
+    assert!(methods > 30 && perturbers > 6, "{methods} and {perturbers}");
 }
 
 /// Few steps of what a method simulates: its defaults are for real models.

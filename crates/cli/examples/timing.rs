@@ -17,6 +17,7 @@ use clap::{Parser, ValueEnum};
 use serde_json::{Value, json};
 use vxf_access::Access;
 use vxf_access::device::device;
+use vxf_core::Stage;
 use vxf_core::config::{BuildContext, DefenseConfig, PerturberConfig};
 use vxf_core::engine::Recompute;
 use vxf_core::minmax::Training;
@@ -29,7 +30,7 @@ use vxf_core::stream::{Order, Stream, Streams};
 use vxf_core::{Backbone, Error, Example, Key, Lora, Result, Rows, Trainable};
 use vxf_hf::checkpoint::Checkpoint;
 use vxf_hf::load_backbone;
-use vxf_recipe::{Experiment, Layer, Place};
+use vxf_recipe::{Experiment, Layer, Place, UsualStage};
 use vxf_run::Estimate;
 use vxf_testkit::checkpoint::LlamaShape;
 
@@ -165,7 +166,7 @@ impl Size {
 
     /// Operations of one step, as counted in `bench_torch.py`: those that PyTorch needs, without
     /// recomputed blocks.
-    fn operations(&self, train: Train, rule: &str) -> f64 {
+    fn operations(&self, train: Train, passes: f64) -> f64 {
         let LlamaShape { hidden, layers, intermediate, vocabulary, .. } = self.shape;
         let (h, i) = (hidden as f64, intermediate as f64);
         let rows = self.positions();
@@ -174,7 +175,6 @@ impl Size {
         let attention = layers as f64 * 2.0 * rows / self.batch as f64 * h;
         let forward = 2.0 * rows * (linear + attention);
         let weights = if train == Train::Full { 2.0 * rows * linear } else { 0.0 };
-        let passes = if rule == "sft" { 1.0 } else { 2.0 };
         passes * (2.0 * forward + weights)
     }
 
@@ -257,9 +257,16 @@ fn training<'a>(backbone: &'a dyn Backbone, args: &Args, size: &Size) -> Result<
     let key = Key::root(0);
     let weights = backbone.initial(&key)?.leaves()?;
     let mut streams = Streams::new();
-    let stream = Stream::new(size.examples(), size.batch, Order::Sequential, key.clone());
-    streams.insert("alignment", stream)?;
-    let mut session = Session::new(streams, "alignment", key);
+    let main = registry::find::<dyn DefenseConfig>(&args.rule)?.stages.iter().min();
+    let main = main.map_or("alignment", |stage| UsualStage::of(*stage).set);
+    let stream = |batch| Stream::new(size.examples(), batch, Order::Sequential, key.clone());
+    streams.insert(main, stream(size.batch))?;
+    let needs = defense.needs().and(perturber.needs());
+    for need in needs.streams.iter().filter(|need| need.name != main) {
+        let batch = need.batch_size.unwrap_or(size.batch).min(size.batch);
+        streams.insert(&need.name, stream(batch))?;
+    }
+    let mut session = Session::new(streams, main, key);
     session.recompute = match args.recompute {
         Keep::None => Recompute::None,
         Keep::Block => Recompute::Block,
@@ -307,7 +314,10 @@ fn foretold(args: &Args, size: &Size) -> Result<f64, vxf_run::Error> {
 }
 
 fn steps(args: &Args, size: &Size) -> Result<Value> {
-    let foretold = foretold(args, size).map_err(|error| Error::State(error.to_string()))?;
+    let alignment =
+        registry::find::<dyn DefenseConfig>(&args.rule)?.stages.contains(&Stage::Alignment);
+    let foretold = alignment.then(|| foretold(args, size)).transpose();
+    let foretold = foretold.map_err(|error| Error::State(error.to_string()))?;
     let base = size.model(args)?;
     let lora = Trainable::Lora(Lora { dropout: args.dropout, ..Lora::default() });
     let backbone = match args.train {
@@ -336,18 +346,22 @@ fn steps(args: &Args, size: &Size) -> Result<Value> {
         device.synchronize()?;
         times.push(begin.elapsed().as_secs_f64());
     }
+    let defense = registry::default_of::<dyn DefenseConfig>(&args.rule)?;
+    let perturber = registry::default_of::<dyn PerturberConfig>(defense.perturber())?;
+    let passes = defense.passes() + perturber.passes() as f64;
     let used = (processor() - start) / args.steps as f64;
     let middle = median(&mut times);
     Ok(json!({
         "shape": args.shape, "batch": size.batch, "seq": size.seq, "real": args.real,
         "dropout": args.dropout, "quantize": args.quantize,
         "train": if args.train == Train::Full { "full" } else { "lora" }, "rule": args.rule,
+        "passes": passes,
         "recompute": if matches!(args.recompute, Keep::None) { "none" } else { "block" },
         "threads": args.threads, "steps": args.steps,
         "median_s": middle, "min_s": times[0], "max_s": times[times.len() - 1],
         "cpu_s_per_step": used,
         "tokens_per_s": size.positions() / middle,
-        "gflops": size.operations(args.train, &args.rule) / middle / 1e9,
+        "gflops": size.operations(args.train, passes) / middle / 1e9,
         "rss_loaded_mib": loaded, "peak_rss_mib": memory("VmHWM"),
         "device": args.device, "dtype": args.dtype,
         "gpu_loaded_mib": gpu_loaded, "gpu_peak_mib": gpu_memory(device)?,

@@ -51,6 +51,21 @@ fn the_better_half_of_the_candidates_goes_on_to_the_next_seed() {
     assert!(text.contains("less lost accuracy, the highest is best"), "{text}");
 }
 
+/// Without `--over`, the ranges are those of the methods.
+#[test]
+fn methods_state_their_own_ranges() {
+    let place = Place::new();
+    let own = ["search", "--fine-tune-defense=vlguard", "--budget=3", "--seed=11"];
+    let found = place.vxf(&[&own[..], &TINY[1..], &["--output-dir=out", "--json"]].concat()).json();
+    let candidates = found["candidates"].as_array().expect("candidates");
+    let drawn = candidates.iter().filter_map(|it| it["settings"].as_object());
+    let drawn: Vec<Vec<_>> = drawn.map(|settings| settings.keys().collect()).collect();
+    let keys = ["perturber.rho", "fine_tune_defense.lambda", "fine_tune_defense.batch_size"];
+    assert_eq!(drawn.iter().filter(|found| **found == keys).count(), 2, "{drawn:?}");
+    let plain = ["search", "--defense=sft", "--seed=11"];
+    place.vxf(&plain).fails(2, &["state no ranges", "--over fine_tuning.learning_rate"]);
+}
+
 #[test]
 fn a_search_that_cannot_be_meant_is_refused() {
     let place = Place::new();

@@ -162,6 +162,12 @@ pub trait DefenseConfig: Debug + Send + Sync {
         false
     }
 
+    /// The ranges that `vxf search` draws its settings from where none are given: `KEY=LOW..HIGH`,
+    /// `KEY=LOW..HIGH:log` or `KEY=a,b,c`. They hold the defaults, the published and the embedded world's.
+    fn ranges(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// Defaults that differ in the embedded world, whose model is a hundred thousand times smaller.
     fn world_defaults(&self) -> Map<String, Value> {
         Map::new()
@@ -198,6 +204,12 @@ pub trait PerturberConfig: Debug + Send + Sync {
     /// The sites it perturbs, if it perturbs hidden embeddings.
     fn sites(&self) -> Option<&SiteSelection> {
         None
+    }
+
+    /// The ranges that `vxf search` draws its settings from where none are given: `KEY=LOW..HIGH`,
+    /// `KEY=LOW..HIGH:log` or `KEY=a,b,c`. They hold the defaults, the published and the embedded world's.
+    fn ranges(&self) -> &'static [&'static str] {
+        &[]
     }
 
     /// Defaults that differ in the embedded world.

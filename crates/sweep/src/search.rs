@@ -6,7 +6,7 @@
 use rand::Rng;
 use serde_json::{Map, Value, json};
 use vxf_core::Key;
-use vxf_recipe::{Experiment, Layer, Place, StageRecipe, USUAL};
+use vxf_recipe::{Experiment, Layer, Place, StageRecipe, USUAL, UsualStage};
 
 use crate::{Error, Result};
 
@@ -88,6 +88,31 @@ impl Dimension {
 /// Three digits: more would say nothing, and candidates are to be typed again.
 fn rounded(value: f64) -> f64 {
     format!("{value:.2e}").parse().unwrap_or(value)
+}
+
+/// The ranges that the methods and perturbers of a recipe state for their own settings.
+///
+/// # Errors
+/// When the recipe cannot be used.
+pub fn stated(layer: &Layer) -> Result<Vec<Dimension>> {
+    let experiment = Experiment::of(layer.clone())?;
+    let mut all = Vec::new();
+    for stage in &experiment.recipe().pipeline {
+        let names = UsualStage::of(stage.kind);
+        // Settings of a composition have no section of their own.
+        if let [method] = stage.methods.as_slice() {
+            all.extend(method.config.ranges().iter().map(|range| (names.defense, range)));
+        }
+        let ranges = stage.perturber.config.ranges();
+        all.extend(ranges.iter().map(|range| (names.perturber, range)));
+    }
+    let read = |(section, range)| {
+        let parsed = Dimension::parse(&format!("{section}.{range}"));
+        parsed.map_err(|rule| {
+            vxf_recipe::Error::setting(Place::Default, section, &rule, json!(range)).into()
+        })
+    };
+    all.into_iter().map(read).collect()
 }
 
 /// One draw of all settings.

@@ -35,6 +35,10 @@ impl DefenseConfig for AdaptiveKlConfig {
         1.0
     }
 
+    fn ranges(&self) -> &'static [&'static str] {
+        &["least=0.01..0.5:log", "samples=32,64,128"]
+    }
+
     fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Defense>> {
         Ok(Box::new(AdaptiveKl::new(self.clone())))
     }

@@ -26,6 +26,10 @@ impl DefenseConfig for AsftConfig {
         1.0
     }
 
+    fn ranges(&self) -> &'static [&'static str] {
+        &["lambda=0.01..100:log"]
+    }
+
     fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Defense>> {
         Ok(Box::new(Asft::new(self.clone())))
     }

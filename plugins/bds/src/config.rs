@@ -34,6 +34,10 @@ impl DefenseConfig for BdsConfig {
         1.0
     }
 
+    fn ranges(&self) -> &'static [&'static str] {
+        &["score_rate=1e-3..0.5:log", "safe=0.1..3:log"]
+    }
+
     fn world_defaults(&self) -> Map<String, Value> {
         // A few hundred steps are few for a rate of 5e-3.
         Map::from_iter([("score_rate".to_owned(), json!(0.1))])

@@ -38,6 +38,10 @@ impl DefenseConfig for BoosterConfig {
         3.0
     }
 
+    fn ranges(&self) -> &'static [&'static str] {
+        &["lambda=0.1..20:log", "alpha=0.005..0.2:log"]
+    }
+
     fn world_defaults(&self) -> Map<String, Value> {
         // With the paper's values the model is harmful before any attack.
         Map::from_iter([("lambda".to_owned(), json!(1.0)), ("alpha".to_owned(), json!(0.02))])

@@ -36,6 +36,10 @@ impl DefenseConfig for ConstrainedSftConfig {
         1.0
     }
 
+    fn ranges(&self) -> &'static [&'static str] {
+        &["first=0.1..5:log", "early=0.5..10:log", "rest=0.02..2:log"]
+    }
+
     fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Defense>> {
         Ok(Box::new(ConstrainedSft::new(self.clone())))
     }

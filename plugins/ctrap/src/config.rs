@@ -39,6 +39,10 @@ impl DefenseConfig for CtrapConfig {
         2.0
     }
 
+    fn ranges(&self) -> &'static [&'static str] {
+        &["lambda=0.01..3:log", "alpha=0.01..0.3:log"]
+    }
+
     fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Defense>> {
         Ok(Box::new(Ctrap::new(self.clone())))
     }

@@ -36,6 +36,10 @@ impl DefenseConfig for SafeLoraConfig {
         false
     }
 
+    fn ranges(&self) -> &'static [&'static str] {
+        &["tau=0.1..0.99"]
+    }
+
     fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Defense>> {
         Ok(Box::new(SafeLora::new(self.clone())))
     }
@@ -66,6 +70,10 @@ impl DefenseConfig for WiseFtConfig {
 
     fn makes_gradient(&self) -> bool {
         false
+    }
+
+    fn ranges(&self) -> &'static [&'static str] {
+        &["share=0.05..0.9"]
     }
 
     fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Defense>> {
@@ -100,6 +108,10 @@ impl DefenseConfig for LoxConfig {
 
     fn makes_gradient(&self) -> bool {
         false
+    }
+
+    fn ranges(&self) -> &'static [&'static str] {
+        &["rank=2,4,6,8,16", "factor=0.25..2"]
     }
 
     fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Defense>> {
@@ -148,6 +160,10 @@ impl DefenseConfig for AntidoteConfig {
 
     fn makes_gradient(&self) -> bool {
         false
+    }
+
+    fn ranges(&self) -> &'static [&'static str] {
+        &["share=0.005..0.2:log"]
     }
 
     fn world_defaults(&self) -> serde_json::Map<String, serde_json::Value> {

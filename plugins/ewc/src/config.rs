@@ -44,6 +44,10 @@ impl DefenseConfig for EwcConfig {
         2.0
     }
 
+    fn ranges(&self) -> &'static [&'static str] {
+        &["lambda=1e6..1e12:log"]
+    }
+
     fn world_defaults(&self) -> Map<String, Value> {
         // After alignment the gradients are tiny, so F needs a large lambda.
         Map::from_iter([("lambda".to_owned(), 1e8.into())])

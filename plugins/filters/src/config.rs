@@ -42,6 +42,10 @@ impl DefenseConfig for GradientFilterConfig {
         false
     }
 
+    fn ranges(&self) -> &'static [&'static str] {
+        &["share=0.05..0.5"]
+    }
+
     fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Defense>> {
         Ok(Box::new(GradientFilter::new(self.clone())))
     }
@@ -75,6 +79,10 @@ impl DefenseConfig for DirectionFilterConfig {
 
     fn makes_gradient(&self) -> bool {
         false
+    }
+
+    fn ranges(&self) -> &'static [&'static str] {
+        &["share=0.05..0.5", "depth=0.3..1"]
     }
 
     fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Defense>> {

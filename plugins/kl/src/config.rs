@@ -44,6 +44,10 @@ impl DefenseConfig for KlConfig {
         1.0
     }
 
+    fn ranges(&self) -> &'static [&'static str] {
+        &["lambda=0.01..10:log"]
+    }
+
     fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Defense>> {
         Ok(Box::new(Kl::new(self.clone())))
     }

@@ -53,6 +53,10 @@ impl PerturberConfig for ProjectedConfig {
         Some(&self.sites)
     }
 
+    fn ranges(&self) -> &'static [&'static str] {
+        &["rho=0.5..20:log", "steps=2,4,8", "step_size=0.1..1"]
+    }
+
     fn world_defaults(&self) -> Map<String, Value> {
         Map::from_iter([("rho".to_owned(), json!(5.0))])
     }

@@ -73,6 +73,10 @@ impl PerturberConfig for TVaccinePerturberConfig {
         1
     }
 
+    fn ranges(&self) -> &'static [&'static str] {
+        &["rho=0.5..20:log", "layers=1,2,3,8", "resample=5,10,20,40"]
+    }
+
     fn world_defaults(&self) -> Map<String, Value> {
         // The embedded model has four layers and 160 steps of alignment.
         let own = [
@@ -137,6 +141,10 @@ impl PerturberConfig for OasisPerturberConfig {
 
     fn passes(&self) -> usize {
         1
+    }
+
+    fn ranges(&self) -> &'static [&'static str] {
+        &["rho=0.5..20:log", "layers=1,2,3,20", "refresh=10,20,40,100"]
     }
 
     fn world_defaults(&self) -> Map<String, Value> {

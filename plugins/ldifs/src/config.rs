@@ -31,6 +31,10 @@ impl DefenseConfig for LdifsConfig {
         1.0
     }
 
+    fn ranges(&self) -> &'static [&'static str] {
+        &["rho=1e-5..1:log", "limit=0.1..100:log"]
+    }
+
     fn world_defaults(&self) -> Map<String, Value> {
         // A few layers of width 64: the sum is thousands of times smaller than that of a 7B model.
         Map::from_iter([("rho".to_owned(), json!(1e-2)), ("limit".to_owned(), json!(10.0))])

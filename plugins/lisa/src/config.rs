@@ -46,6 +46,10 @@ impl DefenseConfig for BsoConfig {
         self.lisa().needs()
     }
 
+    fn ranges(&self) -> &'static [&'static str] {
+        &["alignment_steps=1,2,4,8,16,100", "user_steps=4,9,18,36,72,900"]
+    }
+
     fn world_defaults(&self) -> Map<String, Value> {
         self.lisa().world_defaults()
     }
@@ -72,6 +76,10 @@ impl DefenseConfig for LisaConfig {
 
     fn copies(&self) -> f64 {
         2.0
+    }
+
+    fn ranges(&self) -> &'static [&'static str] {
+        &["alignment_steps=1,2,4,8,16,100", "user_steps=4,9,18,36,72,900", "rho=0.01..10:log"]
     }
 
     fn world_defaults(&self) -> Map<String, Value> {

@@ -38,6 +38,10 @@ impl DefenseConfig for OneShotConfig {
         false
     }
 
+    fn ranges(&self) -> &'static [&'static str] {
+        &["steps=3,10,30,100", "rate=1e-5..1e-2:log"]
+    }
+
     fn world_defaults(&self) -> serde_json::Map<String, serde_json::Value> {
         serde_json::Map::from_iter([("rate".to_owned(), serde_json::json!(1e-3))])
     }

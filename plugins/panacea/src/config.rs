@@ -39,6 +39,10 @@ impl DefenseConfig for PanaceaConfig {
         4.0
     }
 
+    fn ranges(&self) -> &'static [&'static str] {
+        &["rho=0.1..5:log", "lambda=1e-4..0.1:log"]
+    }
+
     fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Defense>> {
         Ok(Box::new(Panacea::new(self.clone())))
     }

@@ -51,6 +51,10 @@ impl PerturberConfig for GaussianConfig {
         ConfigError::not_negative("rho", self.rho)
     }
 
+    fn ranges(&self) -> &'static [&'static str] {
+        &["rho=0.5..20:log"]
+    }
+
     fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Perturber>> {
         Ok(Box::new(Gaussian::new(self.clone())))
     }

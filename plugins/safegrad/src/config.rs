@@ -33,6 +33,10 @@ impl DefenseConfig for SafeGradConfig {
         1.0
     }
 
+    fn ranges(&self) -> &'static [&'static str] {
+        &["rho=0.1..5:log"]
+    }
+
     fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Defense>> {
         Ok(Box::new(SafeGrad::new(self.clone())))
     }

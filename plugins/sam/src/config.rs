@@ -39,6 +39,10 @@ impl PerturberConfig for AscentConfig {
         1
     }
 
+    fn ranges(&self) -> &'static [&'static str] {
+        &["rho=0.01..2:log"]
+    }
+
     fn world_defaults(&self) -> Map<String, Value> {
         // The embedded model has few weights, each of them large.
         Map::from_iter([("rho".to_owned(), 0.5.into())])

@@ -34,6 +34,10 @@ impl DefenseConfig for SbrConfig {
         1.0
     }
 
+    fn ranges(&self) -> &'static [&'static str] {
+        &["alpha=0.5..500:log", "anchors=4,8,16,32"]
+    }
+
     fn world_defaults(&self) -> Map<String, Value> {
         Map::from_iter([("alpha".to_owned(), json!(5.0))])
     }

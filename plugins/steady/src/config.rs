@@ -29,6 +29,10 @@ impl DefenseConfig for EmaConfig {
         1.0
     }
 
+    fn ranges(&self) -> &'static [&'static str] {
+        &["beta=0.9..0.999"]
+    }
+
     fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Defense>> {
         Ok(Box::new(Ema::new(self.beta)))
     }

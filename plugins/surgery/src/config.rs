@@ -36,6 +36,10 @@ impl DefenseConfig for SurgeryConfig {
         1.0
     }
 
+    fn ranges(&self) -> &'static [&'static str] {
+        &["alpha=10..10000:log", "samples=1,4,8"]
+    }
+
     fn world_defaults(&self) -> Map<String, Value> {
         Map::from_iter([("samples".to_owned(), json!(8))])
     }

@@ -65,6 +65,10 @@ impl DefenseConfig for TarConfig {
         6.0
     }
 
+    fn ranges(&self) -> &'static [&'static str] {
+        &["lambda_tr=0.5..8:log", "lambda_retain=0.25..4:log", "representation=0..2"]
+    }
+
     fn world_defaults(&self) -> Map<String, Value> {
         let own = [("inner_steps", json!(8)), ("rates", json!([5e-5, 1e-4, 2e-4]))];
         own.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()

@@ -35,6 +35,10 @@ impl DefenseConfig for RepNoiseConfig {
         1.0
     }
 
+    fn ranges(&self) -> &'static [&'static str] {
+        &["beta=1e-4..1:log", "alpha=0.01..3:log"]
+    }
+
     fn world_defaults(&self) -> Map<String, Value> {
         Map::from_iter([("alpha".to_owned(), json!(0.1))])
     }
@@ -83,6 +87,10 @@ impl DefenseConfig for SeamConfig {
     fn copies(&self) -> f64 {
         // Four gradients and the moved weights.
         5.0
+    }
+
+    fn ranges(&self) -> &'static [&'static str] {
+        &["alpha=0.1..10:log", "beta=1e-4..1:log"]
     }
 
     fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Defense>> {

@@ -51,6 +51,10 @@ impl DefenseConfig for VaaConfig {
         1.0
     }
 
+    fn ranges(&self) -> &'static [&'static str] {
+        &["rho=0.05..2:log", "ascent=0.2..1", "group_rate=1e-3..0.1:log", "vulnerable=0.1..0.5"]
+    }
+
     fn world_defaults(&self) -> Map<String, Value> {
         Map::from_iter([
             ("rate".to_owned(), json!(3e-3)),

@@ -87,6 +87,10 @@ impl PerturberConfig for GradientPerturberConfig {
         ConfigError::not_negative("rho", self.rho)
     }
 
+    fn ranges(&self) -> &'static [&'static str] {
+        &["rho=0.5..20:log"]
+    }
+
     fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Perturber>> {
         Ok(Box::new(GradientPerturber::new(self.clone())))
     }

@@ -48,6 +48,10 @@ impl DefenseConfig for TaskArithmeticConfig {
         4.0
     }
 
+    fn ranges(&self) -> &'static [&'static str] {
+        &["factor=0.2..3:log", "steps=20,50,100,200", "rate=1e-5..1e-2:log"]
+    }
+
     fn world_defaults(&self) -> serde_json::Map<String, serde_json::Value> {
         serde_json::Map::from_iter([("rate".to_owned(), serde_json::json!(1e-3))])
     }
@@ -100,6 +104,10 @@ impl DefenseConfig for RestaConfig {
 
     fn copies(&self) -> f64 {
         4.0
+    }
+
+    fn ranges(&self) -> &'static [&'static str] {
+        &["factor=0.2..3:log", "dropped=0..0.9", "steps=20,50,100,200", "rate=1e-5..1e-2:log"]
     }
 
     fn world_defaults(&self) -> serde_json::Map<String, serde_json::Value> {

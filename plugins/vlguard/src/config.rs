@@ -29,6 +29,10 @@ impl DefenseConfig for VlguardConfig {
         2.0
     }
 
+    fn ranges(&self) -> &'static [&'static str] {
+        &["lambda=0.1..5:log", "batch_size=2,4,8"]
+    }
+
     fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Defense>> {
         Ok(Box::new(Beside::new(1.0, self.lambda)))
     }
@@ -58,6 +62,10 @@ impl DefenseConfig for SafeInstrConfig {
 
     fn passes(&self) -> f64 {
         2.0
+    }
+
+    fn ranges(&self) -> &'static [&'static str] {
+        &["share=0.01..0.5:log"]
     }
 
     fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Defense>> {

@@ -11,7 +11,7 @@ use vxf_report::objective::{Beside, Objective};
 use vxf_run::plan::Role;
 use vxf_run::{Control, Every, Prepared};
 use vxf_sweep::durability::{aligned, cells};
-use vxf_sweep::search::{Candidate, Dimension, Search};
+use vxf_sweep::search::{Candidate, Dimension, Search, stated};
 use vxf_sweep::workers::typed;
 
 use crate::args::{EXIT_CODES, HubOptions, RecipeOptions};
@@ -28,8 +28,9 @@ pub(crate) struct SearchArgs {
     pub(crate) recipe: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) choices: RecipeOptions,
-    /// A setting to search, such as perturber.rho=0.5..10:log, fine_tuning.epochs=2,4,8; repeatable.
-    #[arg(long, value_name = "KEY=RANGE", required = true, allow_hyphen_values = true)]
+    /// A setting to search, such as perturber.rho=0.5..10:log, fine_tuning.epochs=2,4,8; repeatable
+    /// [default: the ranges that the recipe's methods state, see `vxf show NAME`].
+    #[arg(long, value_name = "KEY=RANGE", allow_hyphen_values = true)]
     pub(crate) over: Vec<String>,
     /// Candidates, the recipe as it is among them. Give every method the same number.
     #[arg(long, value_name = "N", default_value_t = 24,
@@ -102,6 +103,11 @@ pub(crate) fn run(args: &SearchArgs) -> Result<(), CommandError> {
     let space = space.map_err(|rule| CommandError::usage(format!("--over: {rule}")))?;
     let layer = layers::layer(args.recipe.as_deref(), &args.choices)?;
     paths::check(&layer)?;
+    let space = if space.is_empty() { stated(&layer)? } else { space };
+    if space.is_empty() {
+        return Err(CommandError::usage("the recipe's methods state no ranges to search")
+            .hint("give some, such as `--over fine_tuning.learning_rate=2e-5..1e-3:log`"));
+    }
     let search = Search::of(layer, &space, usize::from(args.budget), args.draw_seed)?;
     let asked = signals::watched()?;
     let control = Control::new(args.checkpoint_every, &asked);

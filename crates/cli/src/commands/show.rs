@@ -1,5 +1,7 @@
 //! `vxf show NAME`: a plugin, with summary, paper, settings and example recipe; or a section of a recipe.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 use vxf_core::config::{DefenseConfig, JudgeConfig, MetricConfig, PerturberConfig, Setting};
 use vxf_core::registry::{self, Entry, Kind};
@@ -94,7 +96,11 @@ fn settings(entry: &Value) -> String {
             Value::Null => " (not set)".to_owned(),
             default => format!(" = {default}"),
         };
-        out += &format!("    {name}{default}{world}\n");
+        let searched = match setting["searched"].as_str() {
+            Some(range) => format!("; searched in {range}"),
+            None => String::new(),
+        };
+        out += &format!("    {name}{default}{world}{searched}\n");
         for line in lines(setting["meaning"].as_str().unwrap_or_default()) {
             out += &format!("      {line}\n");
         }
@@ -105,6 +111,9 @@ fn settings(entry: &Value) -> String {
 fn of_kind<C: Worldly + ?Sized>(name: &str, found: &mut Vec<Value>) -> Result<(), CommandError> {
     for entry in registry::entries::<C>()?.into_iter().filter(|entry| entry.name == name) {
         let world = world_defaults::<C>(name)?;
+        let ranges = registry::default_of::<C>(name)?.ranges();
+        let ranges: BTreeMap<_, _> =
+            ranges.iter().filter_map(|range| range.split_once('=')).collect();
         let settings: Vec<_> = (entry.settings)()
             .into_iter()
             .map(|setting| {
@@ -113,6 +122,9 @@ fn of_kind<C: Worldly + ?Sized>(name: &str, found: &mut Vec<Value>) -> Result<()
                 });
                 if let Some(own) = world.get(setting.name) {
                     value["embedded_world"] = own.clone();
+                }
+                if let Some(range) = ranges.get(setting.name) {
+                    value["searched"] = json!(range);
                 }
                 value
             })

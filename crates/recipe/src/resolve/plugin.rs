@@ -13,11 +13,16 @@ use crate::layer::Layer;
 use crate::recipe::Chosen;
 use crate::{Error, Result};
 
-/// A kind of plugin that may have other defaults in the embedded world.
+/// A kind of plugin that may have other defaults in the embedded world, and ranges to search.
 pub trait Worldly: Kind {
     /// Those defaults.
     fn world_defaults(&self) -> Map<String, Value> {
         Map::new()
+    }
+
+    /// Those ranges.
+    fn ranges(&self) -> &'static [&'static str] {
+        &[]
     }
 }
 
@@ -25,11 +30,19 @@ impl Worldly for dyn DefenseConfig {
     fn world_defaults(&self) -> Map<String, Value> {
         DefenseConfig::world_defaults(self)
     }
+
+    fn ranges(&self) -> &'static [&'static str] {
+        DefenseConfig::ranges(self)
+    }
 }
 
 impl Worldly for dyn PerturberConfig {
     fn world_defaults(&self) -> Map<String, Value> {
         PerturberConfig::world_defaults(self)
+    }
+
+    fn ranges(&self) -> &'static [&'static str] {
+        PerturberConfig::ranges(self)
     }
 }
 
