@@ -62,7 +62,7 @@ const SMOKE: [&str; 4] =
     ["durability", "--profile=smoke", "--fresh-seed=7,8,9", "--output-dir=out"];
 
 #[test]
-fn a_card_is_made_of_three_experiments_and_repeated_from_their_records() {
+fn a_card_is_made_of_four_experiments_and_repeated_from_their_records() {
     let place = Place::new();
     let first = place.vxf(&[&SMOKE[..], TINY].concat());
     let text = first.ok();
@@ -72,12 +72,15 @@ fn a_card_is_made_of_three_experiments_and_repeated_from_their_records() {
         "on 3 fresh seeds",
         "trainability",
         "over-refusal",
+        "`relative_drift` ",
+        "with another task of the user harmful score",
+        "of which 0 of ",
         "Attacks on vaccine, the strongest first",
         "Attacks on plain alignment",
     ] {
         assert!(text.contains(part), "no {part} in\n{text}");
     }
-    for name in ["search", "fresh", "benign"] {
+    for name in ["search", "fresh", "transfer", "benign"] {
         assert!(place.path("out").join(name).join("manifest.json").is_file(), "{name}");
     }
     let again = place.vxf(&[&SMOKE[..], TINY].concat());
@@ -111,6 +114,8 @@ fn a_test_that_would_say_nothing_is_refused() {
     refused(&["--defense=vaccine,sam"], &["axes.defense", "tests one method"]);
     refused(&["--fresh-seed=1"], &["seeds", "must not have the fresh seed 1"]);
     refused(&["--fresh-set=world.harmful_test=1,2"], &["--fresh-set: must give one value"]);
+    refused(&["--transfer-set=seeds=1"], &["--transfer-set seeds", "the test itself sets `seeds`"]);
+    refused(&["--transfer-set=world.tusk=gsm8k"], &["world.tusk"]);
     let harmless = ["--seed=1", "--harmful-ratio=0"];
     place
         .vxf(&[&["durability"], &harmless[..]].concat())

@@ -96,6 +96,20 @@ pub fn json(value: &impl serde::Serialize) -> serde_json::Value {
     serde_json::to_value(value).unwrap_or(serde_json::Value::Null)
 }
 
+/// A figure that a defence claims to lower.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The metric that measures it, by its registered name.
+    pub metric: &'static str,
+    /// The figure.
+    pub figure: &'static str,
+}
+
+impl Claim {
+    /// How far the hidden embeddings of alignment samples move, relative to their norm.
+    pub const DRIFT: Self = Self { metric: "drift", figure: "relative_drift" };
+}
+
 /// The settings of a defence: what it is, what it needs, and how it is built.
 ///
 /// A configuration answers every question about the method without building it.
@@ -160,6 +174,12 @@ pub trait DefenseConfig: Debug + Send + Sync {
     /// Whether its stage has to train, or edit, all weights: an adapter cannot carry what it does.
     fn needs_full_weights(&self) -> bool {
         false
+    }
+
+    /// The figures that it claims to lower: what its paper says that it works by. A durability card asks
+    /// whether they are lower than plain alignment's after the same attack.
+    fn claims(&self) -> &'static [Claim] {
+        &[]
     }
 
     /// The ranges that `vxf search` draws its settings from where none are given: `KEY=LOW..HIGH`,

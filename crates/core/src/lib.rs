@@ -62,7 +62,8 @@ pub use typetag;
 pub mod prelude {
     pub use crate::backbone::{Parameter, Part};
     pub use crate::config::{
-        BuildContext, Column, DefenseConfig, JudgeConfig, MetricConfig, PerturberConfig, Reading,
+        BuildContext, Claim, Column, DefenseConfig, JudgeConfig, MetricConfig, PerturberConfig,
+        Reading,
     };
     pub use crate::defense::State;
     pub use crate::engine::{Lens, Objective};

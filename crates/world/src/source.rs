@@ -126,6 +126,11 @@ impl DataConfig for WorldData {
         self.task.to_string()
     }
 
+    fn other_task(&self) -> Option<(&'static str, Value)> {
+        let next = Task::ALL.into_iter().cycle().skip_while(|task| *task != self.task).nth(1);
+        next.map(|task| ("task", json!(task)))
+    }
+
     fn has(&self, purpose: Purpose, name: &str) -> bool {
         match purpose {
             Purpose::Stream => {

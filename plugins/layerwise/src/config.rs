@@ -34,6 +34,10 @@ impl DefenseConfig for TVaccineConfig {
         "t-vaccine"
     }
 
+    fn claims(&self) -> &'static [Claim] {
+        &[Claim::DRIFT]
+    }
+
     fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Defense>> {
         Ok(Box::new(Where::new(self.trained)))
     }
@@ -105,6 +109,10 @@ vxf_core::config! {
 impl DefenseConfig for OasisConfig {
     fn perturber(&self) -> &'static str {
         "oasis"
+    }
+
+    fn claims(&self) -> &'static [Claim] {
+        &[Claim::DRIFT]
     }
 
     fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Defense>> {

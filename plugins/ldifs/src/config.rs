@@ -40,6 +40,10 @@ impl DefenseConfig for LdifsConfig {
         Map::from_iter([("rho".to_owned(), json!(1e-2)), ("limit".to_owned(), json!(10.0))])
     }
 
+    fn claims(&self) -> &'static [Claim] {
+        &[Claim::DRIFT]
+    }
+
     fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Defense>> {
         Ok(Box::new(Ldifs::new(self.clone())))
     }

@@ -13,6 +13,10 @@ vxf_core::config! {
 
 #[typetag::serde(name = "random")]
 impl DefenseConfig for RandomConfig {
+    fn claims(&self) -> &'static [Claim] {
+        &[Claim::DRIFT]
+    }
+
     fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Defense>> {
         Ok(Box::new(Random))
     }

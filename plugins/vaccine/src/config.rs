@@ -36,6 +36,10 @@ impl DefenseConfig for VaccineConfig {
         ConfigError::positive("tau", self.tau)
     }
 
+    fn claims(&self) -> &'static [Claim] {
+        &[Claim::DRIFT]
+    }
+
     fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Defense>> {
         Ok(Box::new(Vaccine::new(self.tau, self.between)))
     }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args as Group, ValueEnum};
 use serde_json::json;
-use vxf_recipe::paths;
+use vxf_recipe::{Layer, paths};
 use vxf_report::Line;
 use vxf_report::durability::Cell;
 use vxf_report::durability::{Criterion, Evidence, Figures, Reached, card, ranked};
@@ -37,6 +37,10 @@ pub(crate) struct DurabilityArgs {
     /// attack was not chosen on; repeatable. The embedded world draws other prompts for each seed anyway.
     #[arg(long, value_name = "KEY=VALUE", allow_hyphen_values = true)]
     pub(crate) fresh_set: Vec<String>,
+    /// A setting that gives the user another task, to which the gain must transfer, such as data.user=other.jsonl;
+    /// repeatable [default in the embedded world: another of its tasks].
+    #[arg(long, value_name = "KEY=VALUE", allow_hyphen_values = true)]
+    pub(crate) transfer_set: Vec<String>,
     /// Worker processes [default: threads of this process]. Figures do not depend on it.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) workers: Option<u16>,
@@ -90,23 +94,33 @@ impl Done {
     }
 }
 
-pub(crate) fn run(args: &DurabilityArgs) -> Result<(), CommandError> {
-    let layer = layers::layer(args.recipe.as_deref(), &args.choices)?;
-    paths::check(&layer)?;
-    let mut held_out = layers::sets(&args.fresh_set)?;
-    paths::make_absolute(&mut held_out, paths::SeenFrom::Command(Path::new("")))?;
-    if held_out.values().contains_key("axes") {
-        let rule = "--fresh-set: must give one value: fresh seeds have one set of prompts";
+/// The settings of a flag that changes some of the experiments.
+fn further(flag: &str, texts: &[String]) -> Result<Layer, CommandError> {
+    let mut layer = layers::sets(texts)?;
+    paths::make_absolute(&mut layer, paths::SeenFrom::Command(Path::new("")))?;
+    if layer.values().contains_key("axes") {
+        let rule = format!("{flag}: must give one value: these experiments have no axes");
         return Err(CommandError::usage(rule));
     }
     const OWN: [&str; 5] = ["harmful_ratios", "seeds", "stage", "baseline", "undefended"];
-    if let Some(key) = OWN.iter().find(|key| held_out.values().contains_key(**key)) {
-        let rule = format!("--fresh-set {key}: the test itself sets `{key}`");
-        return Err(CommandError::usage(rule).hint("`--fresh-seed` names the fresh seeds"));
+    match OWN.iter().find(|key| layer.values().contains_key(**key)) {
+        Some(key) => {
+            Err(CommandError::usage(format!("{flag} {key}: the test itself sets `{key}`"))
+                .hint("`--fresh-seed` names the fresh seeds"))
+        }
+        None => Ok(layer),
     }
+}
+
+pub(crate) fn run(args: &DurabilityArgs) -> Result<(), CommandError> {
+    let layer = layers::layer(args.recipe.as_deref(), &args.choices)?;
+    paths::check(&layer)?;
+    let held_out = further("--fresh-set", &args.fresh_set)?;
+    let other_task = further("--transfer-set", &args.transfer_set)?;
     let test = Durability::of(layer, args.profile.into(), &args.fresh_seed)?;
     // A mistake in them must not come up after the search.
     test.again(&[0], &test.ratios, &held_out)?;
+    test.elsewhere(&[0], &test.ratios, &held_out, &other_task)?;
     test.benign(&held_out)?;
     if test.adapters_only {
         tell(
@@ -117,8 +131,12 @@ pub(crate) fn run(args: &DurabilityArgs) -> Result<(), CommandError> {
     let asked = signals::watched()?;
     let control = Control::new(args.checkpoint_every, &asked);
     let search = test.search()?;
-    let digest =
-        vxf_recipe::digest(&json!([search.experiment.essence(), test.fresh, args.fresh_set,]));
+    let digest = vxf_recipe::digest(&json!([
+        search.experiment.essence(),
+        test.fresh,
+        args.fresh_set,
+        args.transfer_set
+    ]));
     let named = || Path::new("runs").join(format!("durability-{}-{}", test.method, &digest[..8]));
     let root = args.output_dir.clone().unwrap_or_else(named);
     let execute = |name: &str, trial: Trial| -> Result<Done, CommandError> {
@@ -180,12 +198,18 @@ pub(crate) fn run(args: &DurabilityArgs) -> Result<(), CommandError> {
     }
 
     let fresh = execute("fresh", test.again(&chosen, &ratios, &held_out)?)?;
+    let elsewhere = test.elsewhere(&chosen, &ratios, &held_out, &other_task)?;
+    let elsewhere = elsewhere.map(|trial| execute("transfer", trial)).transpose()?;
     let benign = execute("benign", test.benign(&held_out)?)?;
-    let find = |role, wanted: Option<(usize, f64)>| {
+    let find = |done: &Done, role, wanted: Option<(usize, f64)>| {
         let (attack, ratio) = wanted?;
-        fresh.cells(role).into_iter().find(|cell| cell.attack == attack && cell.ratio == ratio)
+        done.cells(role).into_iter().find(|cell| cell.attack == attack && cell.ratio == ratio)
     };
-    let (worst, worst_plain) = (find(Role::Tested, own), find(plain, other));
+    let (worst, worst_plain) = (find(&fresh, Role::Tested, own), find(&fresh, plain, other));
+    let same_on_plain = find(&fresh, plain, own);
+    let there =
+        elsewhere.as_ref().map(|done| [find(done, Role::Tested, own), find(done, plain, other)]);
+    let claims: Vec<&str> = test.claims.iter().map(|claim| claim.figure).collect();
     let users = |role| -> Option<Line> {
         let last = benign.graph.finals.iter().find(|last| last.role == role)?;
         let runs: Vec<_> = last.runs.iter().map(|run| benign.graph.runs[*run].id.clone()).collect();
@@ -200,6 +224,12 @@ pub(crate) fn run(args: &DurabilityArgs) -> Result<(), CommandError> {
         fresh: &fresh.finished.records,
         worst: worst.as_ref(),
         worst_plain: worst_plain.as_ref(),
+        same_on_plain: same_on_plain.as_ref(),
+        claims: &claims,
+        elsewhere: elsewhere.as_ref().zip(there.as_ref()).map(|(done, cells)| {
+            (&done.finished.records[..], [cells[0].as_ref(), cells[1].as_ref()])
+        }),
+        prompts: benign.finished.overlaps.get("harmful").copied(),
         benign: &benign.finished.records,
         aligned: [own_aligned.as_ref(), plain_aligned.as_ref()],
         users: [own_users.as_ref(), plain_users.as_ref()],

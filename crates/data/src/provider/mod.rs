@@ -45,6 +45,12 @@ pub trait DataConfig: Debug + Send + Sync {
     /// The name of the user's task in directory names.
     fn task(&self) -> String;
 
+    /// A setting that gives the user another task, with its value; a durability card asks whether a defence
+    /// holds there too.
+    fn other_task(&self) -> Option<(&'static str, Value)> {
+        None
+    }
+
     /// Whether the source has the set `name` for this purpose.
     fn has(&self, purpose: Purpose, name: &str) -> bool;
 

@@ -29,7 +29,7 @@ pub fn card(
             Some(false) => "FAILS",
             None => "open",
         };
-        text += &format!("  {name:<13} {word:<6} {evidence}\n");
+        text += &format!("  {name:<14} {word:<6} {evidence}\n");
     }
     for (title, reached) in [(method, defended), ("plain alignment", plain)] {
         if !reached.is_empty() {

@@ -1,7 +1,9 @@
-//! The three experiments of a durability test.
+//! The experiments of a durability test.
 
 use serde_json::{Map, Value, json};
+use vxf_core::config::Claim;
 use vxf_data::Purpose;
+use vxf_recipe::settings::WORLD;
 use vxf_recipe::{Experiment, Layer, Place, USUAL};
 
 use super::attacks::{Attack, Profile, around, attacks};
@@ -20,6 +22,10 @@ pub struct Durability {
     pub ratios: Vec<f64>,
     /// The name of the tested method.
     pub method: String,
+    /// The figures that the method claims to lower.
+    pub claims: Vec<Claim>,
+    /// The setting that gives the user another task, if the data source has one.
+    pub other_task: Option<(String, Value)>,
     /// Whether attacks on all weights are left out, because the base is quantised.
     pub adapters_only: bool,
     /// The recipe's settings, without its stages.
@@ -80,6 +86,16 @@ impl Durability {
             return wrong("seeds", &rule, json!(seeds));
         }
         let method = recipe.label();
+        let methods = recipe.pipeline.iter().flat_map(|stage| &stage.methods);
+        let mut claims: Vec<Claim> = Vec::new();
+        for claim in methods.flat_map(|method| method.config.claims()) {
+            if !claims.contains(claim) {
+                claims.push(*claim);
+            }
+        }
+        let section = if recipe.data.name == WORLD { WORLD } else { "data" };
+        let other_task = recipe.data.config.other_task();
+        let other_task = other_task.map(|(key, value)| (format!("{section}.{key}"), value));
         let [before, after] = around(recipe);
         let mut shared = layer;
         for names in USUAL {
@@ -97,6 +113,8 @@ impl Durability {
             fresh,
             ratios,
             method,
+            claims,
+            other_task,
             adapters_only,
             shared,
             before,
@@ -114,14 +132,35 @@ impl Durability {
         self.trial(self.shared.clone(), all, &self.ratios, &self.seeds)
     }
 
-    /// The attacks with these indices on the fresh seeds; `held_out` are further settings, such as other
-    /// prompts.
+    /// The attacks with these indices on the fresh seeds, with the metrics of what the method claims;
+    /// `held_out` are further settings, such as other prompts.
     ///
     /// # Errors
     /// When `held_out` does not fit the recipe.
     pub fn again(&self, attacks: &[usize], ratios: &[f64], held_out: &Layer) -> Result<Trial> {
-        let layer = held_out.clone().over(self.shared.clone());
+        let mut layer = held_out.clone().over(self.shared.clone());
+        add_metrics(&mut layer, self.claims.iter().map(|claim| claim.metric))?;
         self.trial(layer, attacks.to_vec(), ratios, &self.fresh)
+    }
+
+    /// The same where the user has another task: the settings `other`, or else what the data source states.
+    ///
+    /// # Errors
+    /// When they do not fit the recipe.
+    pub fn elsewhere(
+        &self,
+        attacks: &[usize],
+        ratios: &[f64],
+        held_out: &Layer,
+        other: &Layer,
+    ) -> Result<Option<Trial>> {
+        let mut other = other.clone();
+        if other.values().is_empty() {
+            let Some((key, value)) = &self.other_task else { return Ok(None) };
+            other.set(key, value.clone(), Place::Default)?;
+        }
+        let layer = other.over(held_out.clone()).over(self.shared.clone());
+        Ok(Some(self.trial(layer, attacks.to_vec(), ratios, &self.fresh)?))
     }
 
     /// The recipe's own user without harmful data on the fresh seeds, measured with over-refusal where the data
@@ -135,14 +174,10 @@ impl Durability {
         set(&mut layer, "harmful_ratios", json!([0.0]))?;
         set(&mut layer, "seeds", json!(self.fresh))?;
         set(&mut layer, "stage", json!(self.pipeline(std::slice::from_ref(&self.user))))?;
-        let first = Experiment::of(layer.clone())?;
-        let recipe = first.recipe();
-        let mut metrics: Vec<Value> = recipe.metrics.iter().map(|metric| metric.value()).collect();
-        let measured = recipe.metrics.iter().any(|metric| metric.name == OVER_REFUSAL);
-        if !measured && recipe.data.config.has(Purpose::Prompts, "borderline") {
-            metrics.push(json!(OVER_REFUSAL));
+        let experiment = Experiment::of(layer.clone())?;
+        if experiment.recipe().data.config.has(Purpose::Prompts, "borderline") {
+            add_metrics(&mut layer, [OVER_REFUSAL].into_iter())?;
         }
-        set(&mut layer, "metrics", json!(metrics))?;
         Ok(Trial { experiment: Experiment::of(layer)?, attacks: Vec::new() })
     }
 
@@ -164,6 +199,16 @@ impl Durability {
         layer.set("seeds", json!(seeds), Place::Default)?;
         Ok(Trial { experiment: Experiment::of(layer)?, attacks })
     }
+}
+
+/// Adds metrics that the recipe in `layer` does not measure.
+fn add_metrics<'a>(layer: &mut Layer, names: impl Iterator<Item = &'a str>) -> Result<()> {
+    let experiment = Experiment::of(layer.clone())?;
+    let recipe = experiment.recipe();
+    let mut metrics: Vec<Value> = recipe.metrics.iter().map(|metric| metric.value()).collect();
+    let missing = names.filter(|name| recipe.metrics.iter().all(|metric| metric.name != *name));
+    metrics.extend(missing.map(|name| json!(name)));
+    Ok(layer.set("metrics", json!(metrics), Place::Default)?)
 }
 
 /// The metric of harmless requests that look forbidden.
