@@ -112,7 +112,24 @@ impl Transformer {
         ops::joins(&self.output)
     }
 
+    /// Whether texts of some lengths are rotated otherwise.
+    pub(crate) fn rotates_by_length(&self) -> bool {
+        self.rotaries().any(|rotary| rotary.rope.depends_on_length())
+    }
+
+    /// The same for texts of all lengths that are rotated alike.
+    pub(crate) fn rotation_of(&self, length: usize) -> Vec<usize> {
+        self.rotaries().map(|rotary| rotary.rope.regime(length)).collect()
+    }
+
+    fn rotaries(&self) -> impl Iterator<Item = &Rotary> {
+        self.rotary.iter().chain(&self.local_rotary)
+    }
+
     /// The rotation tables of the positions in `rows`.
+    ///
+    /// Where the frequencies depend on the length, the longest sample decides for all, as in
+    /// transformers. Generation computes samples of other frequencies apart.
     pub(crate) fn positions(&self, rows: &Rows) -> Result<Positions> {
         let tables = |rotary: &Option<Rotary>| {
             rotary.as_ref().map(|rotary| rotary.tables(rows.furthest())).transpose()

@@ -1,5 +1,6 @@
 //! Rotary positions: settings, and tables of cosines and sines.
 
+use std::collections::BTreeMap;
 use std::f32::consts::TAU;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -106,8 +107,13 @@ impl Rope {
         }
     }
 
+    /// Whether sequences of some lengths have other frequencies.
+    pub(crate) fn depends_on_length(&self) -> bool {
+        matches!(self.scaling, Scaling::Long { .. })
+    }
+
     /// The longest sequence that needs the same frequencies as one of `length` positions.
-    fn regime(&self, length: usize) -> usize {
+    pub(crate) fn regime(&self, length: usize) -> usize {
         match self.scaling {
             Scaling::Long { original, .. } if length <= original => original,
             _ => usize::MAX,
@@ -159,13 +165,13 @@ pub(crate) struct Tables {
 /// The tables of a model, computed up to the longest sequence so far.
 #[derive(Clone, Debug)]
 pub(crate) struct Rotary {
-    rope: Rope,
+    pub(crate) rope: Rope,
     half: usize,
     positions: usize,
     dtype: DType,
     device: Device,
-    /// The last tables, and the longest sequence that they are for.
-    made: Arc<RwLock<Option<(Tables, usize)>>>,
+    /// The last tables, by the longest sequence that they are for.
+    made: Arc<RwLock<BTreeMap<usize, Tables>>>,
 }
 
 impl Rotary {
@@ -191,15 +197,15 @@ impl Rotary {
     /// Models of a hundred thousand positions mostly get a few hundred. Computing all rows at once
     /// would take longer than loading a small model.
     pub(crate) fn tables(&self, length: usize) -> Result<Tables> {
-        let made = self.made.read().unwrap_or_else(PoisonError::into_inner).clone();
         let regime = self.rope.regime(length);
+        let made = self.made.read().unwrap_or_else(PoisonError::into_inner).get(&regime).cloned();
         match made {
-            Some((tables, most)) if most == regime && tables.cos.dim(0)? >= length => Ok(tables),
+            Some(tables) if tables.cos.dim(0)? >= length => Ok(tables),
             _ => {
                 let rows = length.next_power_of_two().max(64).min(self.positions.max(length));
                 let tables = self.make(rows, length)?;
                 let mut made = self.made.write().unwrap_or_else(PoisonError::into_inner);
-                *made = Some((tables.clone(), regime));
+                made.insert(regime, tables.clone());
                 Ok(tables)
             }
         }

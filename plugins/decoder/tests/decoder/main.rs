@@ -5,6 +5,7 @@ mod config;
 mod contract;
 mod export;
 mod files;
+mod long;
 mod merge;
 mod oracle;
 mod peft;
