@@ -21,7 +21,7 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, Value};
 use vxf_untrusted::caught;
 
 use super::marks::{MARKED, MARKS, with_marks, without_marks};
-use super::{charge, python};
+use super::{charge, methods, python};
 
 /// The longest template in bytes; those of large tool-using models have about ten thousand.
 const LONGEST_TEMPLATE: usize = 128 << 10;
@@ -99,8 +99,7 @@ impl Compiled {
         environment.set_syntax(syntax.map_err(|error| said(&error))?);
         environment.set_auto_escape_callback(|_| AutoEscape::None);
         environment.set_recursion_limit(DEPTH);
-        environment
-            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.set_unknown_method_callback(methods::call);
         environment.add_filter("tojson", python::tojson);
         // As Python has them: `none` cannot be walked, and texts and tables have an order.
         environment

@@ -27,6 +27,7 @@ mod files;
 mod generation;
 mod jinja;
 mod marks;
+mod methods;
 mod python;
 mod specials;
 mod strict;
