@@ -120,17 +120,10 @@ impl Document {
     fn find_data(&mut self) -> Cut<()> {
         let mut keys = Vec::new();
         loop {
-            match self.peek()? {
-                Some(b'"') => self.value()?,
-                Some(b'}') => break,
-                other => return Err(self.expect("a key", other)),
+            if self.peek()? == Some(b'}') {
+                break;
             }
-            let key: String = serde_json::from_slice(&self.buffer)
-                .map_err(|error| Fault::Form(format!("not a key: {error}")))?;
-            match self.peek()? {
-                Some(b':') => self.text.consume(1),
-                other => return Err(self.expect("`:`", other)),
-            }
+            let key = self.key()?;
             if self.peek()? == Some(b'[') && key == "data" {
                 self.text.consume(1);
                 return Ok(());
@@ -151,6 +144,21 @@ impl Document {
                 false => keys.join(", "),
             }
         )))
+    }
+
+    /// The next key of an object, with its colon.
+    fn key(&mut self) -> Cut<String> {
+        match self.peek()? {
+            Some(b'"') => self.value()?,
+            other => return Err(self.expect("a key", other)),
+        }
+        let key = serde_json::from_slice(&self.buffer)
+            .map_err(|error| Fault::Form(format!("not a key: {error}")))?;
+        match self.peek()? {
+            Some(b':') => self.text.consume(1),
+            other => return Err(self.expect("`:`", other)),
+        }
+        Ok(key)
     }
 
     /// Copies the next value, delimited by brackets and quotes.
@@ -216,13 +224,31 @@ impl Document {
         self.state = State::Closed;
     }
 
-    /// Checks that nothing follows the list, so that part of a file is not taken for all of it.
+    /// Checks that the document ends after the list, so that part of a file is not taken for all of it.
     fn end(&mut self) -> Cut<()> {
+        let mut open = !self.whole;
+        while open {
+            match self.peek()? {
+                Some(b',') => {
+                    self.text.consume(1);
+                    if self.key()? == "data" {
+                        return Err(Fault::Form("a second `data` follows the first".to_owned()));
+                    }
+                    self.peek()?;
+                    self.value()?;
+                }
+                Some(b'}') => {
+                    self.text.consume(1);
+                    open = false;
+                }
+                other => return Err(self.expect("`,` or `}`", other)),
+            }
+        }
         match self.peek()? {
-            Some(_) if self.whole => {
+            Some(_) => {
                 Err(Fault::Form(format!("something follows the list of {} rows", self.rows)))
             }
-            _ => Ok(()),
+            None => Ok(()),
         }
     }
 }

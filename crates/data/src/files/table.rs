@@ -24,10 +24,15 @@ pub(super) struct Table {
 impl Table {
     pub(super) fn open(path: &Path, between: u8) -> Result<Self> {
         let left = Rc::new(Cell::new(LONGEST_ROW));
-        let text = Limited { text: bytes::open(path)?, left: left.clone() };
+        let quotes = Quotes { between, state: State::Start, line: 1, opened: 1 };
+        let text = Limited { text: bytes::open(path)?, left: left.clone(), quotes, ended: false };
         let mut reader = ReaderBuilder::new().delimiter(between).from_reader(text);
         let fault = |problem: String| Error::File { path: path.to_owned(), problem };
-        let columns = reader.headers().map_err(|error| fault(problem(&error)))?.clone();
+        let columns = reader.headers().map_err(|error| problem(&error)).cloned();
+        let columns = match reader.get_ref().unclosed() {
+            Some(problem) => return Err(fault(problem)),
+            None => columns.map_err(fault)?,
+        };
         let mut names: Vec<&str> = columns.iter().filter(|name| !name.is_empty()).collect();
         names.sort_unstable();
         if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
@@ -44,6 +49,9 @@ impl Iterator for Table {
     fn next(&mut self) -> Option<Result<Line>> {
         self.left.set(LONGEST_ROW);
         let read = self.reader.read_record(&mut self.record);
+        if let Some(problem) = self.reader.get_ref().unclosed() {
+            return Some(Err(Error::File { path: self.path.clone(), problem }));
+        }
         let line = self.record.position().map_or(0, csv::Position::line);
         match read {
             Ok(false) => None,
@@ -83,19 +91,85 @@ fn problem(error: &csv::Error) -> String {
 
 /// A text of which a limited number of bytes is read.
 ///
-/// The csv reader grows its buffer until a row ends, so an open quote would read the whole file.
+/// The csv reader grows its buffer until a row ends, so an open quote would read the whole file. At the
+/// end of the file it closes a quote in silence.
 struct Limited {
     text: Box<dyn BufRead>,
     left: Rc<Cell<usize>>,
+    quotes: Quotes,
+    /// Whether no more bytes are read: the file ends, or the row is too long.
+    ended: bool,
+}
+
+impl Limited {
+    /// The problem of a row that ends inside quotes.
+    fn unclosed(&self) -> Option<String> {
+        let Quotes { state, opened, .. } = &self.quotes;
+        (self.ended && *state == State::Quoted).then(|| {
+            let ends = match self.left.get() {
+                0 => format!("a row of more than {} MiB is", LONGEST_ROW >> 20),
+                _ => "the file ends".to_owned(),
+            };
+            format!(
+                "{ends} inside the quotes that open in line {opened}; is the file complete? A quote \
+                 that opens no field is written twice, in a field in double quotes"
+            )
+        })
+    }
 }
 
 impl Read for Limited {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.text.read(buffer)?;
+        self.ended = read == 0;
+        buffer[..read].iter().for_each(|byte| self.quotes.pass(*byte));
         match self.left.get().checked_sub(read) {
             Some(left) => self.left.set(left),
-            None => return Err(bytes::too_long()),
+            None => {
+                self.left.set(0);
+                self.ended = true;
+                return Err(bytes::too_long());
+            }
         }
         Ok(read)
+    }
+}
+
+/// Where the quotes of a table are, by the rules of the csv reader.
+struct Quotes {
+    /// The byte between fields.
+    between: u8,
+    state: State,
+    /// The current line, from 1.
+    line: u64,
+    /// The line of the last quote that opened a field.
+    opened: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// At the start of a field.
+    Start,
+    /// In a field without quotes, or after its closing quote.
+    Bare,
+    Quoted,
+    /// After a quote in a quoted field: it closes the field, or is the first of two.
+    Closing,
+}
+
+impl Quotes {
+    fn pass(&mut self, byte: u8) {
+        self.state = match (self.state, byte) {
+            (State::Quoted, b'"') => State::Closing,
+            (State::Quoted, _) | (State::Closing, b'"') => State::Quoted,
+            (State::Start, b'"') => {
+                self.opened = self.line;
+                State::Quoted
+            }
+            (_, b'\n' | b'\r') => State::Start,
+            (_, byte) if byte == self.between => State::Start,
+            _ => State::Bare,
+        };
+        self.line += u64::from(byte == b'\n');
     }
 }

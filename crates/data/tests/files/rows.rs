@@ -170,3 +170,53 @@ fn a_set_of_borderline_prompts_is_filtered_and_grouped() -> Result<()> {
     assert!(read_as(&source(&path, json!({})), true, false)?.groups.is_empty());
     Ok(())
 }
+
+#[test]
+fn a_table_that_ends_inside_quotes_is_refused() {
+    let whole = "prompt,response\n\"a\nb\",\"c \"\"d\"\" \"\nit\"s,\"\"\n\"e\",f";
+    let loaded = read_file("a.csv", whole.as_bytes(), json!({})).expect("quotes that close");
+    assert_eq!(loaded.origin.read, 3);
+    let many = format!("prompt,response\n{}", "\"x\",y\n".repeat(5000));
+    for (name, text, line) in [
+        ("a.csv", "prompt,response\na,b\nc,\"d\ne,f\n".to_owned(), 3),
+        ("a.csv", "prompt,response\na,b\n\"c,d\ne,f\n".to_owned(), 3),
+        ("a.csv", "prompt,response\na,\"b\"\"".to_owned(), 2),
+        ("a.csv", "prompt,\"response\na,b\n".to_owned(), 1),
+        ("a.csv", format!("{many}c,\""), 5002),
+        ("a.tsv", "prompt\tresponse\na\t\"b, \nc\td\n".to_owned(), 2),
+    ] {
+        let error = fault(name, text.as_bytes(), json!({}));
+        let told = format!("the file ends inside the quotes that open in line {line};");
+        assert_says(&error, &[name, &told]);
+        // A row that is skipped would be the rest of the file.
+        let directory = directory(&[(name, text.as_bytes())]);
+        let source = source(&directory.path().join(name), json!({}));
+        assert_says(&read_as(&source, false, true).expect_err(name).to_string(), &[&told]);
+    }
+    let long = format!("prompt,response\na,b\n\"c,d\n{}", "e,f\n".repeat(17 << 20));
+    assert_says(&fault("a.csv", long.as_bytes(), json!({})), &["64 MiB", "open in line 3"]);
+}
+
+#[test]
+fn a_document_that_is_cut_off_says_so() {
+    for text in [
+        "[",
+        "{",
+        "{\"data\":",
+        "{\"data\":[",
+        "{\"data\":[{\"prompt\": \"a\"",
+        "[{\"prompt\": \"a\", \"response\": \"b\"}",
+        "[{\"prompt\": \"a\", \"response\": \"b\"},",
+        "[{\"prompt\": \"a\", \"response\": \"b\"},\n{\"prompt",
+        "{\"data\":[{\"prompt\": \"a\", \"response\": \"b\"}]",
+        "{\"data\":[{\"prompt\": \"a\", \"response\": \"b\"}], \"more\": 1",
+    ] {
+        let error = fault("a.json", text.as_bytes(), json!({}));
+        assert_says(&error, &["a.json", "line ", "the file ends", "is it complete?"]);
+    }
+    let row = "{\"prompt\": \"a\", \"response\": \"b\"}";
+    let twice = format!("{{\"data\": [{row}], \"data\": [{row}]}}");
+    assert_says(&fault("a.json", twice.as_bytes(), json!({})), &["a second `data`"]);
+    let more = format!("{{\"data\": [{row}], \"data2\": [1, {{}}] }} {{");
+    assert_says(&fault("a.json", more.as_bytes(), json!({})), &["something follows"]);
+}
