@@ -52,6 +52,19 @@ impl Outline {
         })
     }
 
+    /// Checks that it is a language model; `origin` is its place, for messages.
+    ///
+    /// # Errors
+    /// When it is a sequence classifier or a reward model, whose head gives logits over labels.
+    pub fn language_model(&self, origin: &str) -> Result<()> {
+        let Some(labels) = self.architecture.labels else { return Ok(()) };
+        let problem = format!(
+            "is a sequence classifier (config.json: `architectures`): its head `score.weight` gives \
+             {labels} labels, not tokens; give a language model (a classifier can be a judge)"
+        );
+        Err(Error::Unsupported { path: origin.to_owned(), problem })
+    }
+
     /// The shape of the tensor called `name`.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
         let found = self.tensors.iter().find(|(known, _)| known == name);

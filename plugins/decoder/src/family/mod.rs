@@ -130,17 +130,27 @@ fn shared_width(width: usize, heads: usize) -> Read<usize> {
 }
 
 /// The kind of output of the model.
+///
+/// Heads for other tasks are refused: without its own, the embeddings of a tied model would stand in.
 fn output(fields: Fields<'_>, tied: bool) -> Read<Output> {
     let classes = fields.get("architectures").and_then(Value::as_array);
-    let classifies = |class: &Value| {
-        class.as_str().is_some_and(|class| class.ends_with("ForSequenceClassification"))
-    };
-    if !classes.is_some_and(|classes| classes.iter().any(classifies)) {
-        let tied = fields.flag_or("tie_word_embeddings", tied)?;
-        return Ok(if tied { Output::Tied } else { Output::Head });
+    let classes: Vec<&str> = classes.into_iter().flatten().filter_map(Value::as_str).collect();
+    if classes.iter().any(|class| class.ends_with("ForSequenceClassification")) {
+        let named = fields.get("id2label").and_then(Value::as_object).map(|labels| labels.len());
+        return Ok(Output::Labels(fields.size_or("num_labels", named.unwrap_or(2))?));
     }
-    let named = fields.get("id2label").and_then(Value::as_object).map(|labels| labels.len());
-    Ok(Output::Labels(fields.size_or("num_labels", named.unwrap_or(2))?))
+    let of_language = |class: &str| match class.split_once("For") {
+        Some((_, task)) => {
+            task.starts_with("CausalLM") || task.starts_with("ConditionalGeneration")
+        }
+        None => !class.contains("Reward"),
+    };
+    if let Some(class) = classes.into_iter().find(|class| !of_language(class)) {
+        let instead = "its head is not that of a language model or a sequence classifier";
+        return unsupported("architectures", class, instead);
+    }
+    let tied = fields.flag_or("tie_word_embeddings", tied)?;
+    Ok(if tied { Output::Tied } else { Output::Head })
 }
 
 /// The token whose embedding gets no gradient as an input; negative ones count from the end.

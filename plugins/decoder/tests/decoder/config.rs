@@ -218,3 +218,27 @@ fn invalid_settings_are_named_with_their_values() {
     }
     refused(json!([]), &["model_type"]);
 }
+
+/// A head for another task is no language model's, even where the model is tied.
+#[test]
+fn heads_for_other_tasks_are_refused() {
+    let of = |class: &str| with(qwen2(), json!({ "architectures": [class] }));
+    for class in [
+        "Qwen2ForTokenClassification",
+        "Qwen2ForQuestionAnswering",
+        "Qwen2ForProcessRewardModel",
+        "Qwen2RewardModel",
+    ] {
+        refused(of(class), &["`architectures`", class]);
+    }
+    for class in ["Qwen2ForCausalLM", "Qwen2Model", "Qwen2ForConditionalGeneration"] {
+        let outline = outlined(&of(class));
+        assert_eq!(outline, outlined(&qwen2()), "{class}");
+        outline.language_model("here").expect("a language model");
+    }
+    let classifier = outlined(&of("Qwen2ForSequenceClassification"));
+    let error = classifier.language_model("my/model").expect_err("a classifier").to_string();
+    for text in ["my/model", "sequence classifier", "`score.weight`", "2 labels"] {
+        assert!(error.contains(text), "{error}");
+    }
+}
