@@ -55,7 +55,8 @@ pub fn unpack(file: &Path, to: &Path) -> Result<()> {
     write("config.json", &config::of(file).map_err(fail)?)?;
     write("tokenizer.json", &tokenizer)?;
     write("tokenizer_config.json", &settings)?;
-    let target = file.canonicalize().unwrap_or_else(|_| file.to_owned());
+    // Not resolved further: the link keeps the name that the user knows.
+    let target = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
     link(&target, &to.join(WEIGHTS))
 }
 

@@ -143,3 +143,30 @@ pub(crate) fn gguf(_: &Path) -> Format {
         memory: 32 << 20,
     }
 }
+
+/// Errors name the file that the user gave, not the directory that it was unpacked into.
+#[test]
+fn errors_name_the_file() {
+    let place = tempfile::tempdir().expect("a directory");
+    let (own, to) = (place.path().join("own name.gguf"), place.path().join("unpacked"));
+    std::fs::create_dir(&to).expect("a directory");
+    std::fs::write(&own, specimen()).expect("a file");
+    reader::unpack(&own, &to).expect("a whole file");
+    let checkpoint = Checkpoint::open(&to).expect("a whole file");
+    assert_eq!(checkpoint.origin(), own.display().to_string());
+    // The header is whole, the tensors are not.
+    let whole = specimen();
+    std::fs::write(&own, &whole[..whole.len() - 64]).expect("a file");
+    let short = Checkpoint::open(&to).map(drop).expect_err("cut short").to_string();
+    // One that only the weights show.
+    let mut config = checkpoint.raw_config().clone();
+    config["num_hidden_layers"] = 2.into();
+    std::fs::write(&own, whole).expect("a file");
+    std::fs::write(to.join("config.json"), config.to_string()).expect("a file");
+    let checkpoint = Checkpoint::open(&to).expect("a whole file");
+    let missing = load_backbone(&checkpoint, DType::F32, &Device::Cpu).map(drop);
+    let missing = missing.expect_err("one layer").to_string();
+    for error in [short, missing] {
+        assert!(error.contains("own name.gguf") && !error.contains("unpacked"), "{error}");
+    }
+}

@@ -34,12 +34,19 @@ pub(super) fn directory(path: &Path) -> Result<Base> {
     if !path.join("config.json").is_file() && path.join("adapter_config.json").is_file() {
         return Err(fail(path, format!("is an adapter, not a model; {layout}")));
     }
-    let origin = path.display().to_string();
+    let mut origin = path.display().to_string();
     let config = json(&path.join("config.json"), SMALL, &format!("; {layout}"))?;
     let Some((name, format, indexed)) = weights(path) else {
         return Err(fail(path, elsewhere::what_is_there(path, &CANDIDATES.map(|(name, ..)| name))));
     };
-    let file = path.join(name);
+    let mut file = path.join(name);
+    if let (Format::Gguf, Ok(target)) = (format, file.read_link())
+        && crate::gguf::is_gguf(&target)
+    {
+        // The directory of an unpacked file is a temporary one: messages name the file itself.
+        file = path.join(target);
+        origin = file.display().to_string();
+    }
     if !indexed {
         let shard = Shard::open(&file)?;
         return Ok(Base::new(&origin, config, format, vec![file], vec![shard]));
