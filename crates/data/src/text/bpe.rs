@@ -51,7 +51,7 @@ fn splitting(specials: &Specials) -> Option<Splitting> {
 ///
 /// # Errors
 /// When a file is damaged, or an added token would get another id than its own.
-pub(super) fn build(files: &mut Files, specials: &Specials) -> Result<Tokenizer> {
+pub(super) fn build(files: &mut Files, specials: &mut Specials) -> Result<Tokenizer> {
     let (vocabulary, merges) = (files.path("vocab.json"), files.path("merges.txt"));
     let broken = |error| TextError::file(&vocabulary, format!("does not fit merges.txt: {error}"));
     // The library reads whole files without a bound, so their sizes are checked here.

@@ -7,6 +7,7 @@ use tokenizers::Tokenizer;
 
 use super::chat::Chat;
 use super::files::Files;
+use super::generation::Longest;
 use super::specials::Specials;
 use super::strict::Strict;
 use super::{Generation, TemplateChoice, TextError, tokenize};
@@ -25,6 +26,7 @@ pub struct Codec {
     ends: BTreeSet<u32>,
     files: Vec<PathBuf>,
     generation: Generation,
+    longest: Option<Longest>,
     remarks: Vec<String>,
     /// The number of tokens that have an embedding.
     vocabulary: usize,
@@ -61,6 +63,7 @@ impl Codec {
                 .map_err(|error| at(directory, error))?;
         codec.files = files.read();
         codec.generation = specials.generation;
+        codec.longest = specials.longest;
         codec.remarks = specials.remarks;
         if let Template::Chat(chat) = &codec.template {
             codec.remarks.extend(chat.remark());
@@ -100,6 +103,7 @@ impl Codec {
             template,
             files: Vec::new(),
             generation: Generation::default(),
+            longest: None,
             remarks: Vec::new(),
             vocabulary: usize::MAX,
         };
@@ -148,6 +152,11 @@ impl Codec {
     /// What the model's files change in greedy decoding.
     pub fn generation(&self) -> &Generation {
         &self.generation
+    }
+
+    /// A remark, if the model's files limit answers otherwise than to `most` tokens.
+    pub fn other_limit(&self, most: usize) -> Option<String> {
+        self.longest.as_ref().and_then(|longest| longest.remark(most))
     }
 
     /// What the user should know about the files, such as unknown keys; empty for ordinary files.

@@ -101,6 +101,40 @@ impl Default for Generation {
     }
 }
 
+/// The longest answer by `generation_config.json`, which transformers would write.
+#[derive(Clone, Debug)]
+pub(super) struct Longest {
+    /// The file and the key.
+    place: String,
+    key: &'static str,
+    tokens: u64,
+}
+
+impl Longest {
+    /// Reads `max_new_tokens`, or else `max_length`, whose default is not reported.
+    pub(super) fn read(file: &str, config: &Account<'_>) -> Option<Self> {
+        const DEFAULT: u64 = 20;
+        let set = |key: &'static str| {
+            let tokens = config.get(key).and_then(Value::as_u64)?;
+            Some(Self { place: file.to_owned(), key, tokens })
+        };
+        set("max_new_tokens")
+            .or_else(|| set("max_length").filter(|longest| longest.tokens != DEFAULT))
+    }
+
+    /// What the user should know where answers have up to `most` tokens.
+    pub(super) fn remark(&self, most: usize) -> Option<String> {
+        let Self { place, key, tokens } = self;
+        let same = *key == "max_new_tokens" && *tokens == most as u64;
+        let counts = if *key == "max_length" { " (with the prompt)" } else { "" };
+        (!same).then(|| {
+            format!(
+                "{place}: `{key}` = {tokens}{counts} is not used: answers have up to {most} tokens"
+            )
+        })
+    }
+}
+
 impl Generation {
     /// Whether it changes nothing.
     pub fn is_plain(&self) -> bool {

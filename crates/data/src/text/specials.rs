@@ -8,7 +8,7 @@ use vxf_untrusted::{Account, not_used};
 
 use super::TextError;
 use super::files::Files;
-use super::generation::{self, Generation};
+use super::generation::{self, Generation, Longest};
 use crate::Result;
 
 /// The roles of special tokens in Hugging Face files; chat templates use these names.
@@ -69,13 +69,22 @@ const HARMLESS: [&str; 42] = [
 /// Special tokens that models with images or sound name on the top level.
 const MODEL_TOKENS: [&str; 4] = ["audio_bos_token", "boi_token", "eoi_token", "image_token"];
 
+/// A token that a file beside `tokenizer.json` adds.
+#[derive(Clone, Debug)]
+pub(super) struct Added {
+    pub(super) token: AddedToken,
+    /// Whether the file has its flags too, not only its text; they win over those of `tokenizer.json`,
+    /// as in transformers.
+    pub(super) flagged: bool,
+}
+
 /// Special tokens by role, and settings of the tokenizer.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Specials {
     /// Tokens by role, for chat templates.
     pub(super) named: BTreeMap<&'static str, AddedToken>,
-    /// Added tokens beyond the vocabulary, by id.
-    pub(super) added: BTreeMap<u32, AddedToken>,
+    /// Tokens of `added_tokens.json` and `added_tokens_decoder`, by id.
+    pub(super) added: BTreeMap<u32, Added>,
     /// Further special tokens, which get the next ids if the vocabulary lacks them.
     pub(super) additional: Vec<AddedToken>,
     /// Whether a text begins with `bos_token`, for models without `tokenizer.json`.
@@ -92,6 +101,8 @@ pub(super) struct Specials {
     pub(super) model_type: String,
     /// What `generation_config.json` changes in greedy decoding.
     pub(super) generation: Generation,
+    /// The longest answer by `generation_config.json`.
+    pub(super) longest: Option<Longest>,
     /// What the user should know about the files.
     pub(super) remarks: Vec<String>,
 }
@@ -124,11 +135,22 @@ impl Specials {
             model_type: config["model_type"].as_str().unwrap_or_default().to_owned(),
             ..Self::default()
         };
+        // transformers reads the map only where there is no `added_tokens_decoder`, and then it wins.
+        let map_wins = get(&tokenizer, "added_tokens_decoder").is_null();
         for role in ROLES {
-            let (first, second) = (get(&tokenizer, role), get(&map, role));
-            if let Some(token) = token(&first).or_else(|| token(&second)) {
-                specials.named.insert(role, token);
+            let (own, mapped) = (token(&get(&tokenizer, role)), token(&get(&map, role)));
+            if let (Some(own), Some(mapped)) = (&own, &mapped)
+                && own.content != mapped.content
+            {
+                let used = if map_wins { MAP } else { TOKENIZER };
+                specials.remarks.push(format!(
+                    "{TOKENIZER} has `{role}` = {:?}, but {MAP} has {:?}; that of {used} is used, \
+                     as in transformers",
+                    own.content, mapped.content
+                ));
             }
+            let chosen = if map_wins { mapped.or(own) } else { own.or(mapped) };
+            specials.named.extend(chosen.map(|token| (role, token)));
         }
         for list in [get(&tokenizer, ADDITIONAL), get(&map, ADDITIONAL)] {
             specials.additional.extend(list.as_array().into_iter().flatten().filter_map(token));
@@ -145,14 +167,17 @@ impl Specials {
         }
         for (text, id) in added.as_object().into_iter().flatten() {
             if let Some(id) = id.as_u64().and_then(|id| u32::try_from(id).ok()) {
-                specials.added.insert(id, AddedToken::from(text.as_str(), false));
+                let token = AddedToken::from(text.as_str(), false);
+                specials.added.insert(id, Added { token, flagged: false });
             }
         }
         let decoder = get(&tokenizer, "added_tokens_decoder");
         for (id, value) in decoder.as_object().into_iter().flatten() {
             if let (Ok(id), Some(read)) = (id.parse(), token(value)) {
                 let special = value["special"].as_bool().unwrap_or(false);
-                specials.added.insert(id, read.special(special));
+                let normalized = value["normalized"].as_bool().unwrap_or(!special);
+                let token = read.special(special).normalized(normalized);
+                specials.added.insert(id, Added { token, flagged: value.is_object() });
             }
         }
         if get(&tokenizer, "split_special_tokens") == Value::Bool(true) {
@@ -168,6 +193,7 @@ impl Specials {
         };
         specials.generation = Generation::read(settings)
             .map_err(|problem| TextError::file(&files.path(from), problem))?;
+        specials.longest = Longest::read(from, settings);
         let beams = settings.get("num_beams").and_then(Value::as_u64).filter(|beams| *beams > 1);
         specials.remarks.extend(beams.map(|beams| {
             format!(

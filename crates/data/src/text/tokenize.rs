@@ -6,7 +6,7 @@ use tokenizers::{AddedToken, Encoding, ModelWrapper, Token, Tokenizer};
 use vxf_untrusted::caught;
 
 use super::files::Files;
-use super::specials::Specials;
+use super::specials::{Added, Specials};
 use super::{TextError, bpe};
 use crate::{Error, Result};
 use vxf_untrusted::tokenizer;
@@ -48,7 +48,9 @@ pub(super) fn load(files: &mut Files, specials: &mut Specials) -> Result<Tokeniz
         let end = tokenizer.id_to_token(end).map(|text| AddedToken::from(text, true));
         specials.named.extend(end.map(|end| ("eos_token", end)));
     }
-    add_missing(&mut tokenizer, files, specials)?;
+    if files.has("tokenizer.json") {
+        add_missing(&mut tokenizer, files, specials)?;
+    }
     if let Some(end) = specials.text("eos_token").filter(|end| tokenizer.token_to_id(end).is_none())
     {
         let problem = format!(
@@ -59,10 +61,12 @@ pub(super) fn load(files: &mut Files, specials: &mut Specials) -> Result<Tokeniz
     }
     let known = tokenizer.get_added_tokens_decoder();
     for token in specials.named.values() {
+        let own = known.values().find(|known| known.content == token.content);
+        // A token with a role is special, whatever tokenizer.json says; its other flags stay.
+        let token = own.unwrap_or(token).clone().special(true);
         // Tokens that the vocabulary lacks are left out, because they have no embedding.
-        let has_id = tokenizer.token_to_id(&token.content).is_some();
-        if has_id && !known.values().any(|known| known.content == token.content) {
-            tokenizer.add_special_tokens([token.clone()]).map_err(Error::Tokenizer)?;
+        if tokenizer.token_to_id(&token.content).is_some() {
+            tokenizer.add_special_tokens([token]).map_err(Error::Tokenizer)?;
         }
     }
     Ok(tokenizer)
@@ -70,26 +74,42 @@ pub(super) fn load(files: &mut Files, specials: &mut Specials) -> Result<Tokeniz
 
 /// Adds the tokens that other files than the vocabulary name, in the order of their ids.
 ///
+/// Flags of a token that the vocabulary has are those of `added_tokens_decoder`, and its id that of the
+/// vocabulary, as in transformers; another id is remarked upon.
+///
 /// # Errors
 /// When a token would not get the id that its file says.
 pub(super) fn add_missing(
     tokenizer: &mut Tokenizer,
     files: &Files,
-    specials: &Specials,
+    specials: &mut Specials,
 ) -> Result<()> {
-    for (&id, token) in &specials.added {
-        if tokenizer.token_to_id(&token.content).is_some() {
-            continue;
-        }
-        add(tokenizer, token)?;
-        let got = tokenizer.token_to_id(&token.content);
-        if got != Some(id) {
-            let problem = format!(
-                "the added token `{}` should have id {id}, but the vocabulary leaves it {got:?}; \
-                 save the tokenizer again as tokenizer.json",
-                token.content
-            );
-            return Err(TextError::file(files.directory(), problem));
+    for (&id, Added { token, flagged }) in &specials.added {
+        let instead = || match tokenizer.id_to_token(id) {
+            Some(other) => format!("{id} is the id of `{other}`"),
+            None => format!("{id} is not the next id"),
+        };
+        match tokenizer.token_to_id(&token.content) {
+            Some(own) if own != id => specials.remarks.push(format!(
+                "the added token `{}` should have id {id}, but has id {own} in the vocabulary, which \
+                 is used; {}",
+                token.content,
+                instead(),
+            )),
+            Some(_) if !flagged => {}
+            Some(_) => add(tokenizer, token)?,
+            None => {
+                let instead = instead();
+                add(tokenizer, token)?;
+                if tokenizer.token_to_id(&token.content) != Some(id) {
+                    let problem = format!(
+                        "the added token `{}` should have id {id}, but {instead} in the vocabulary; \
+                         save the tokenizer again as tokenizer.json",
+                        token.content
+                    );
+                    return Err(TextError::file(files.directory(), problem));
+                }
+            }
         }
     }
     for token in &specials.additional {
