@@ -38,4 +38,4 @@ pub use sample::{Ask, Message, Role, Sample};
 pub use sampling::Sampling;
 pub use schema::{Schema, SchemaChoice};
 pub use source::Source;
-pub use text::{Codec, Encoded, Generation, TemplateChoice, TextError};
+pub use text::{Codec, Encoded, Generation, TemplateChoice, TextError, other_tokenizer};

@@ -58,51 +58,12 @@ const KNOWN: [&str; 28] = [
 ];
 
 impl Chat {
-    /// The template of a model directory: `chat_template.jinja`, or the entry in
-    /// `tokenizer_config.json`; of several entries the one named `default`.
+    /// The template of a model directory, compiled.
     ///
     /// # Errors
     /// When it is invalid.
     pub(super) fn find(files: &mut Files, specials: &Specials) -> Result<Option<Self>> {
-        const FILE: &str = "chat_template.jinja";
-        const ENTRY: &str = "tokenizer_config.json";
-        let (source, origin) = match (files.text(FILE)?, &specials.chat_template) {
-            (Some(source), _) => (source, files.path(FILE)),
-            (None, serde_json::Value::String(source)) => (source.clone(), files.path(ENTRY)),
-            (None, serde_json::Value::Object(named)) => {
-                let origin = files.path(ENTRY);
-                let source = named.get("default").and_then(serde_json::Value::as_str);
-                let source = source.ok_or_else(|| {
-                    let names = named.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-                    let problem = format!(
-                        "has the chat templates {names}, but none named `default`; write the one to use into {FILE}"
-                    );
-                    TextError::file(&origin, problem)
-                })?;
-                (source.to_owned(), origin)
-            }
-            (None, serde_json::Value::Array(named)) => {
-                let origin = files.path(ENTRY);
-                let default = named.iter().find(|entry| entry["name"] == "default");
-                let source = default.and_then(|entry| entry["template"].as_str());
-                let names = || {
-                    let names = named.iter().filter_map(|entry| entry["name"].as_str());
-                    names.collect::<Vec<_>>().join(", ")
-                };
-                let source = source.ok_or_else(|| {
-                    TextError::file(
-                        &origin,
-                        format!(
-                            "has the chat templates {}, but none named `default`; write the one to \
-                             use into {FILE}",
-                            names()
-                        ),
-                    )
-                })?;
-                (source.to_owned(), origin)
-            }
-            _ => return Ok(None),
-        };
+        let Some((source, origin)) = source(files, specials)? else { return Ok(None) };
         let template = Compiled::new(&source).map_err(|problem| TextError::Chat {
             origin: origin.clone(),
             problem: format!("is invalid: {problem}"),
@@ -237,6 +198,53 @@ impl Chat {
     fn error(&self, problem: String) -> Error {
         TextError::Chat { origin: self.origin.clone(), problem }.into()
     }
+}
+
+/// The template of a model directory and its file: `chat_template.jinja`, or the entry in
+/// `tokenizer_config.json`; of several entries the one named `default`.
+///
+/// # Errors
+/// When none of several has that name.
+pub(super) fn source(files: &mut Files, specials: &Specials) -> Result<Option<(String, PathBuf)>> {
+    const FILE: &str = "chat_template.jinja";
+    const ENTRY: &str = "tokenizer_config.json";
+    Ok(Some(match (files.text(FILE)?, &specials.chat_template) {
+        (Some(source), _) => (source, files.path(FILE)),
+        (None, serde_json::Value::String(source)) => (source.clone(), files.path(ENTRY)),
+        (None, serde_json::Value::Object(named)) => {
+            let origin = files.path(ENTRY);
+            let source = named.get("default").and_then(serde_json::Value::as_str);
+            let source = source.ok_or_else(|| {
+                let names = named.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+                let problem = format!(
+                    "has the chat templates {names}, but none named `default`; write the one to use into {FILE}"
+                );
+                TextError::file(&origin, problem)
+            })?;
+            (source.to_owned(), origin)
+        }
+        (None, serde_json::Value::Array(named)) => {
+            let origin = files.path(ENTRY);
+            let default = named.iter().find(|entry| entry["name"] == "default");
+            let source = default.and_then(|entry| entry["template"].as_str());
+            let names = || {
+                let names = named.iter().filter_map(|entry| entry["name"].as_str());
+                names.collect::<Vec<_>>().join(", ")
+            };
+            let source = source.ok_or_else(|| {
+                TextError::file(
+                    &origin,
+                    format!(
+                        "has the chat templates {}, but none named `default`; write the one to \
+                         use into {FILE}",
+                        names()
+                    ),
+                )
+            })?;
+            (source.to_owned(), origin)
+        }
+        _ => return Ok(None),
+    }))
 }
 
 /// The turns of a prompt; an instruction is one turn by the user, with its input after a blank line.

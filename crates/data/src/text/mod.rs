@@ -16,6 +16,7 @@
 //! batches are padded with 0 on the right and masked, which changes no logit of a real position and
 //! does not change the vocabulary.
 
+mod adapter;
 mod alpaca;
 mod bpe;
 mod charge;
@@ -34,6 +35,7 @@ mod strict;
 mod template;
 mod tokenize;
 
+pub use adapter::other_tokenizer;
 pub use codec::Codec;
 pub use encode::Encoded;
 pub use error::TextError;

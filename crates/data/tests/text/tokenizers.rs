@@ -186,3 +186,155 @@ fn end_tokens_come_from_generation_config_and_tokenizer() {
     let error = error.expect_err("no end").to_string();
     assert!(error.contains("`eos_token`") && error.contains("tokenizer_config.json"), "{error}");
 }
+
+/// A model of byte-level tokens, whose special tokens have the first ids from [`FIRST_SPECIAL`] on.
+fn special(files: &[(&str, serde_json::Value)]) -> Model {
+    let model = Model::new(&[("tokenizer.json", byte_level(QWEN, &["<|one|>", "<|two|>"], None))]);
+    files.iter().for_each(|(name, value)| model.write(name, value));
+    model
+}
+
+/// Which file wins is what transformers 5.24 does.
+#[test]
+fn files_that_name_other_special_tokens_are_told_apart() {
+    const CONFIG: &str = "tokenizer_config.json";
+    const MAP: &str = "special_tokens_map.json";
+    let map = json!({ "eos_token": "<|two|>", "pad_token": "<|two|>" });
+    let alone = special(&[
+        (CONFIG, json!({ "eos_token": "<|one|>", "pad_token": "<|two|>" })),
+        (MAP, map.clone()),
+    ]);
+    let codec = alone.codec(Plain);
+    assert_eq!(codec.eos(), Some("<|two|>"));
+    let [remark] = codec.remarks() else { panic!("{:?}", codec.remarks()) };
+    for text in ["`eos_token`", "\"<|one|>\"", "\"<|two|>\"", "that of special_tokens_map.json"] {
+        assert!(remark.contains(text), "{remark}");
+    }
+    // Beside `added_tokens_decoder`, transformers does not read the map.
+    let decoder = json!({ FIRST_SPECIAL.to_string(): { "content": "<|one|>", "special": true } });
+    alone.write(CONFIG, &json!({ "eos_token": "<|one|>", "added_tokens_decoder": decoder }));
+    let codec = alone.codec(Plain);
+    assert_eq!(codec.eos(), Some("<|one|>"));
+    assert!(codec.remarks()[0].contains("that of tokenizer_config.json"), "{:?}", codec.remarks());
+    // The same names are silent.
+    alone.write(CONFIG, &map);
+    assert!(alone.codec(Plain).remarks().is_empty());
+}
+
+/// The tokens and texts are those of transformers 5.24.
+#[test]
+fn flags_of_added_tokens_are_those_of_the_decoder() {
+    let flagged = |flags: serde_json::Value| {
+        let mut token = json!({ "content": "<|one|>", "lstrip": false, "rstrip": false,
+                                "single_word": false, "normalized": false, "special": true });
+        for (key, value) in flags.as_object().expect("flags") {
+            token[key] = value.clone();
+        }
+        let decoder = json!({ FIRST_SPECIAL.to_string(): token });
+        special(&[("tokenizer_config.json", json!({ "added_tokens_decoder": decoder }))])
+            .codec(Plain)
+    };
+    for (flags, wanted) in [
+        (json!({}), "a Ġ <|one|> Ġ b"),
+        (json!({ "lstrip": true }), "a <|one|> Ġ b"),
+        (json!({ "rstrip": true }), "a Ġ <|one|> b"),
+    ] {
+        let codec = flagged(flags);
+        assert_eq!(pieces(&codec, "a <|one|> b").join(" "), wanted);
+        assert!(codec.remarks().is_empty());
+    }
+    let codec = flagged(json!({ "single_word": true }));
+    assert!(pieces(&codec, "a<|one|>").len() > 2, "not a word of its own");
+    // A token with a role is special, and has its other flags from tokenizer.json.
+    let mut tokenizer = byte_level(QWEN, &["<|one|>", "<|two|>"], None);
+    tokenizer["added_tokens"][1]["special"] = json!(false);
+    tokenizer["added_tokens"][1]["lstrip"] = json!(true);
+    let model = special(&[("tokenizer.json", tokenizer)]);
+    let text = |model: &Model| {
+        let codec = model.codec(Plain);
+        let ids = codec.tokens("a <|two|>b").expect("tokens");
+        assert_eq!(ids.len(), 3);
+        codec.decode(&ids).expect("a text")
+    };
+    assert_eq!(text(&model), "a<|two|>b");
+    model.write("tokenizer_config.json", &json!({ "bos_token": "<|two|>" }));
+    assert_eq!(text(&model), "ab");
+}
+
+#[test]
+fn ids_that_clash_are_named() {
+    let decoder = |id: u32, token: &str| {
+        let decoder = json!({ id.to_string(): { "content": token, "special": true } });
+        special(&[("tokenizer_config.json", json!({ "added_tokens_decoder": decoder }))])
+    };
+    // The vocabulary's id is used, as in transformers.
+    let codec = decoder(FIRST_SPECIAL, "<|two|>").codec(Plain);
+    assert_eq!(codec.id("<|two|>"), Some(FIRST_SPECIAL + 1));
+    let [remark] = codec.remarks() else { panic!("{:?}", codec.remarks()) };
+    let clash =
+        format!("`<|two|>` should have id {FIRST_SPECIAL}, but has id {}", FIRST_SPECIAL + 1);
+    assert!(remark.contains(&clash) && remark.contains("the id of `<|one|>`"), "{remark}");
+    // A new token cannot get the id of another.
+    let error = decoder(FIRST_SPECIAL, "<|new|>").refused(Plain);
+    let clash = format!(
+        "`<|new|>` should have id {FIRST_SPECIAL}, but {FIRST_SPECIAL} is the id of `<|one|>`"
+    );
+    assert!(error.contains(&clash), "{error}");
+}
+
+#[test]
+fn another_limit_of_answers_is_told() {
+    let limited = |settings| special(&[("generation_config.json", settings)]).codec(Plain);
+    let told = |settings| limited(settings).other_limit(64).expect("another limit");
+    let new = told(json!({ "max_new_tokens": 512, "max_length": 9 }));
+    assert!(new.contains("generation_config.json: `max_new_tokens` = 512"), "{new}");
+    assert!(new.contains("up to 64 tokens"), "{new}");
+    let all = told(json!({ "max_length": 4096 }));
+    assert!(all.contains("`max_length` = 4096 (with the prompt)"), "{all}");
+    for same in [json!({ "max_new_tokens": 64 }), json!({ "max_length": 20 }), json!({})] {
+        assert_eq!(limited(same).other_limit(64), None);
+    }
+}
+
+/// What PEFT saves beside an adapter.
+#[test]
+fn a_tokenizer_beside_an_adapter_is_compared_with_its_base() {
+    const CONFIG: &str = "tokenizer_config.json";
+    let compared = |base: &Model, adapter: &Model| {
+        vxf_data::other_tokenizer(base.0.path(), adapter.0.path()).expect("a base")
+    };
+    let config = json!({ "eos_token": "<|one|>", "chat_template": "{{ messages }}" });
+    let base = special(&[(CONFIG, config.clone())]);
+    let adapter = Model::new(&[]);
+    assert_eq!(compared(&base, &adapter), None);
+    // Other words for the same, and a padding token, which changes nothing.
+    adapter.write("chat_template.jinja", &json!("{{ messages }}\n"));
+    adapter.write(CONFIG, &json!({ "eos_token": "<|one|>", "pad_token": "<|two|>" }));
+    adapter.write("tokenizer.json", &byte_level(QWEN, &["<|one|>", "<|two|>"], None));
+    assert_eq!(compared(&base, &adapter), None);
+
+    adapter.write("chat_template.jinja", &json!("{{ messages[0] }}"));
+    adapter.write("tokenizer.json", &byte_level(QWEN, &["<|one|>", "<|two|>", "<|new|>"], None));
+    adapter.write(CONFIG, &json!({ "eos_token": "<|two|>" }));
+    let remark = compared(&base, &adapter).expect("other files");
+    for text in [
+        &*adapter.0.path().to_string_lossy(),
+        "the chat template",
+        "the added tokens `<|new|>`",
+        "`eos_token` is `<|two|>`, of the base `<|one|>`",
+    ] {
+        assert!(remark.contains(text), "{text}: {remark}");
+    }
+    // Only what was added.
+    let decoder = |id: u32, token: &str| {
+        let adapter = Model::new(&[]);
+        let decoder = json!({ id.to_string(): { "content": token, "special": true } });
+        adapter.write(CONFIG, &json!({ "added_tokens_decoder": decoder }));
+        compared(&base, &adapter)
+    };
+    assert_eq!(decoder(FIRST_SPECIAL, "<|one|>"), None);
+    let remark = decoder(FIRST_SPECIAL + 2, "<|new|>").expect("another token");
+    assert!(remark.contains("`<|new|>`") && !remark.contains("chat template"), "{remark}");
+    adapter.write("tokenizer.json", &json!("broken"));
+    assert!(compared(&base, &adapter).expect("broken").contains("cannot be read"));
+}
