@@ -66,7 +66,7 @@ pub(super) fn build(files: &mut Files, specials: &mut Specials) -> Result<Tokeni
     let model = BPE::from_file(&vocabulary.to_string_lossy(), &merges.to_string_lossy());
     let built = caught(|| model.build()).unwrap_or_else(|| Err("its parts do not fit".into()));
     let mut tokenizer = Tokenizer::new(built.map_err(broken)?);
-    let space = specials.add_prefix_space;
+    let space = specials.add_prefix_space.unwrap_or(false);
     match splitting(specials) {
         Some(Splitting::Gpt2) => {
             let bytes = ByteLevel::new(space, true, true);

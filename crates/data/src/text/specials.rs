@@ -87,10 +87,10 @@ pub(super) struct Specials {
     pub(super) added: BTreeMap<u32, Added>,
     /// Further special tokens, which get the next ids if the vocabulary lacks them.
     pub(super) additional: Vec<AddedToken>,
-    /// Whether a text begins with `bos_token`, for models without `tokenizer.json`.
+    /// Whether a text begins with `bos_token`; `tokenizer.json` decides where there is one.
     pub(super) add_bos: Option<bool>,
-    /// Whether a space is put before a text.
-    pub(super) add_prefix_space: bool,
+    /// Whether a space is put before a text; as above.
+    pub(super) add_prefix_space: Option<bool>,
     /// Ids that end an answer, from `generation_config.json` or `config.json`.
     pub(super) ends: Vec<u32>,
     /// The entry `chat_template`: a text, or a list of named templates.
@@ -126,7 +126,7 @@ impl Specials {
         let class = class.as_str().unwrap_or_default();
         let mut specials = Self {
             add_bos: get(&tokenizer, "add_bos_token").as_bool(),
-            add_prefix_space: get(&tokenizer, "add_prefix_space").as_bool().unwrap_or(false),
+            add_prefix_space: get(&tokenizer, "add_prefix_space").as_bool(),
             ends: ids(&get(&generation, "eos_token_id"))
                 .or_else(|| ids(&config["eos_token_id"]))
                 .unwrap_or_default(),
@@ -137,6 +137,18 @@ impl Specials {
         };
         // transformers reads the map only where there is no `added_tokens_decoder`, and then it wins.
         let map_wins = get(&tokenizer, "added_tokens_decoder").is_null();
+        for (file, value) in [
+            (GENERATION, &get(&generation, "eos_token_id")),
+            ("config.json", &config["eos_token_id"]),
+        ] {
+            let all = value.as_array().map_or(1, Vec::len);
+            if !value.is_null() && ids(value).is_none_or(|ids| ids.len() < all) {
+                specials.remarks.push(format!(
+                    "{file}: `eos_token_id` = {value} is not an id, or a list of ids; what is none \
+                     ends no answer"
+                ));
+            }
+        }
         for role in ROLES {
             let (own, mapped) = (token(&get(&tokenizer, role)), token(&get(&map, role)));
             if let (Some(own), Some(mapped)) = (&own, &mapped)

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use tokenizers::{AddedToken, Encoding, ModelWrapper, Token, Tokenizer};
+use tokenizers::{AddedToken, Encoding, ModelWrapper, PreTokenizerWrapper, Token, Tokenizer};
 use vxf_untrusted::caught;
 
 use super::files::Files;
@@ -50,6 +50,8 @@ pub(super) fn load(files: &mut Files, specials: &mut Specials) -> Result<Tokeniz
     }
     if files.has("tokenizer.json") {
         add_missing(&mut tokenizer, files, specials)?;
+        let contradicted = contradicted(&tokenizer, specials)?;
+        specials.remarks.extend(contradicted);
     }
     if let Some(end) = specials.text("eos_token").filter(|end| tokenizer.token_to_id(end).is_none())
     {
@@ -126,6 +128,39 @@ fn add(tokenizer: &mut Tokenizer, token: &AddedToken) -> Result<()> {
         false => tokenizer.add_tokens([token.clone()]),
     };
     added.map(drop).map_err(Error::Tokenizer)
+}
+
+/// Settings of `tokenizer_config.json` for which `tokenizer.json` has something else.
+fn contradicted(tokenizer: &Tokenizer, specials: &Specials) -> Result<Vec<String>> {
+    let bos = specials.text("bos_token").and_then(|bos| tokenizer.token_to_id(bos));
+    let begins = match bos {
+        Some(bos) => Some(prefix(tokenizer)?.contains(&bos)),
+        None => None,
+    };
+    let steps = match tokenizer.get_pre_tokenizer() {
+        Some(PreTokenizerWrapper::Sequence(steps)) => steps.as_ref(),
+        Some(step) => std::slice::from_ref(step),
+        None => &[],
+    };
+    let space = steps.iter().find_map(|step| match step {
+        PreTokenizerWrapper::ByteLevel(bytes) => Some(bytes.add_prefix_space),
+        _ => None,
+    });
+    let settings = [
+        ("add_bos_token", specials.add_bos, begins),
+        ("add_prefix_space", specials.add_prefix_space, space),
+    ];
+    let differ = settings.into_iter().filter_map(|(key, said, done)| {
+        let (said, done) = (said?, done?);
+        (said != done).then(|| {
+            let does = if done { "does so" } else { "does not" };
+            format!(
+                "tokenizer_config.json: `{key}` = {said} is not used, because tokenizer.json {does}; \
+                 save the tokenizer again with transformers if that is wrong"
+            )
+        })
+    });
+    Ok(differ.collect())
 }
 
 fn missing(files: &Files) -> Error {

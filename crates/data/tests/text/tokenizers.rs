@@ -338,3 +338,45 @@ fn a_tokenizer_beside_an_adapter_is_compared_with_its_base() {
     adapter.write("tokenizer.json", &json!("broken"));
     assert!(compared(&base, &adapter).expect("broken").contains("cannot be read"));
 }
+
+/// Settings that tokenizer.json contradicts are not used, and told.
+#[test]
+fn contradicted_settings_are_told() {
+    let told = |bos: Option<&str>, config: serde_json::Value| {
+        let tokenizer = byte_level(QWEN, &["<|one|>", "<|two|>"], bos);
+        let files = [("tokenizer.json", tokenizer), ("tokenizer_config.json", config)];
+        let codec = special(&files).codec(Plain);
+        assert_eq!(codec.tokens("a").expect("tokens").len(), 1 + usize::from(bos.is_some()));
+        codec.remarks().join("\n")
+    };
+    let set = |key: &str, value: bool| json!({ "bos_token": "<|one|>", key: value });
+    for (bos, key, value, wrong) in [
+        (Some("<|one|>"), "add_bos_token", false, Some("does so")),
+        (None, "add_bos_token", true, Some("does not")),
+        (Some("<|one|>"), "add_bos_token", true, None),
+        (None, "add_bos_token", false, None),
+        (None, "add_prefix_space", true, Some("does not")),
+        (None, "add_prefix_space", false, None),
+    ] {
+        let remark = told(bos, set(key, value));
+        match wrong {
+            Some(does) => {
+                let told = format!("`{key}` = {value} is not used, because tokenizer.json {does}");
+                assert!(remark.contains(&told), "{remark}");
+            }
+            None => assert_eq!(remark, ""),
+        }
+    }
+    for ends in [json!(-1), json!([FIRST_SPECIAL, "2"]), json!("2")] {
+        let model = special(&[("generation_config.json", json!({ "eos_token_id": ends }))]);
+        let remark = model.codec(Plain).remarks().join("\n");
+        assert!(remark.contains(&format!("`eos_token_id` = {ends} is not an id")), "{remark}");
+    }
+    let ends = json!([FIRST_SPECIAL, FIRST_SPECIAL + 1]);
+    assert!(
+        special(&[("config.json", json!({ "eos_token_id": ends }))])
+            .codec(Plain)
+            .remarks()
+            .is_empty()
+    );
+}
