@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 use tokenizers::AddedToken;
-use vxf_untrusted::{Account, not_used};
+use vxf_untrusted::{Account, not_used, some};
 
 use super::TextError;
 use super::files::Files;
@@ -164,9 +164,22 @@ impl Specials {
             let chosen = if map_wins { mapped.or(own) } else { own.or(mapped) };
             specials.named.extend(chosen.map(|token| (role, token)));
         }
-        for list in [get(&tokenizer, ADDITIONAL), get(&map, ADDITIONAL)] {
-            specials.additional.extend(list.as_array().into_iter().flatten().filter_map(token));
+        let list = |account| -> Vec<AddedToken> {
+            get(account, ADDITIONAL).as_array().into_iter().flatten().filter_map(token).collect()
+        };
+        let (own, mapped) = (list(&tokenizer), list(&map));
+        let texts = |list: &[AddedToken]| -> Vec<String> {
+            list.iter().map(|token| token.content.clone()).collect()
+        };
+        let (own_texts, mapped_texts) = (texts(&own), texts(&mapped));
+        if !own.is_empty() && mapped_texts.iter().any(|text| !own_texts.contains(text)) {
+            specials.remarks.push(format!(
+                "{TOKENIZER} has `{ADDITIONAL}` {}, but {MAP} has {}; those of {TOKENIZER} are used",
+                some(&own_texts),
+                some(&mapped_texts)
+            ));
         }
+        specials.additional.extend(if own.is_empty() { mapped } else { own });
         // Names of a model's own: a list, or a table by role. Some stand on the top level.
         for key in ["extra_special_tokens", "model_specific_special_tokens"] {
             let own = get(&tokenizer, key);

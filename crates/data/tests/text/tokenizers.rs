@@ -216,6 +216,16 @@ fn files_that_name_other_special_tokens_are_told_apart() {
     let codec = alone.codec(Plain);
     assert_eq!(codec.eos(), Some("<|one|>"));
     assert!(codec.remarks()[0].contains("that of tokenizer_config.json"), "{:?}", codec.remarks());
+    let further = |token: &str| json!({ "additional_special_tokens": [token] });
+    alone.write(CONFIG, &further("<|three|>"));
+    alone.write(MAP, &further("<|four|>"));
+    let codec = alone.codec(Plain);
+    assert!(codec.id("<|three|>").is_some() && codec.id("<|four|>").is_none());
+    let remark = codec.remarks().join("\n");
+    assert!(remark.contains("has `<|four|>`; those of tokenizer_config.json"), "{remark}");
+    alone.write(CONFIG, &json!({}));
+    assert!(alone.codec(Plain).id("<|four|>").is_some());
+    alone.write(MAP, &map);
     // The same names are silent.
     alone.write(CONFIG, &map);
     assert!(alone.codec(Plain).remarks().is_empty());
