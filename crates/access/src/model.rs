@@ -112,6 +112,11 @@ impl Base {
         remarks.iter().for_each(|remark| access.warn(&format!("{name}: {remark}")));
         let mut adapters = Vec::new();
         for place in places {
+            if let Some(directory) = &directory
+                && let Some(remark) = vxf_data::other_tokenizer(directory, &place)?
+            {
+                access.warn(&remark);
+            }
             let adapter = Adapter::read(&place, DType::F32, &Device::Cpu)?;
             adapter.remarks.iter().for_each(|remark| access.warn(remark));
             adapters.push((place, adapter_digest(&adapter)?));
@@ -124,6 +129,7 @@ impl Base {
             remarks.extend(again);
         }
         let outline = outline(checkpoint.raw_config(), &name)?;
+        outline.language_model(&name)?;
         let codec = Arc::new(codec.for_vocabulary(outline.architecture.vocabulary));
         let dtype = settings.dtype.into();
         let (shared, ready) = (Mutex::new(None), Mutex::new(None));

@@ -109,6 +109,10 @@ impl Prepared {
                 manifest.report = source.report(*seed, &learned)?;
             }
         }
+        let most = drawn.values().map(|drawn| drawn.data.longest_answer()).max();
+        if let Some(remark) = most.and_then(|most| base.codec.other_limit(most)) {
+            access.note(&remark);
+        }
         manifest.commits = access.commits();
         manifest.warnings = access.warnings();
         let names = graph.runs.iter().flat_map(|run| run.stage.needs().streams);

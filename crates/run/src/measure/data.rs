@@ -205,6 +205,11 @@ impl SeedData {
         self.questions.get(name).map_or(0, |set| set.prompts.len())
     }
 
+    /// The most tokens of an answer.
+    pub fn longest_answer(&self) -> usize {
+        self.questions.values().map(|set| set.max_new_tokens).max().unwrap_or(0)
+    }
+
     /// How many prompts of each set are the prompt of a training sample, token by token.
     pub fn overlaps(&self) -> BTreeMap<String, Overlap> {
         let examples = self.sets.values().flat_map(|set| set.examples.iter());

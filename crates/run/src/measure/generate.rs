@@ -58,6 +58,9 @@ pub fn answers(
         let why = if run.is_some() { "the run's" } else { reason(used) };
         access.note(&format!("template {used}: {why}; `--template` selects another"));
     }
+    if let Some(remark) = base.codec.other_limit(request.max_new_tokens) {
+        access.note(&remark);
+    }
     let sampling = Sampling {
         temperature: request.temperature,
         top_p: request.top_p.unwrap_or(1.0),
