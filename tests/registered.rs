@@ -53,6 +53,7 @@ fn exactly_these_names_are_registered() {
         "t-vaccine",
         "tar",
         "task-arithmetic",
+        "unalign",
         "vaa",
         "vaccine",
         "vlguard",

@@ -1,4 +1,4 @@
-//! Attacks that edit finished weights: abliteration, pruning.
+//! Attacks that edit finished weights, abliteration and pruning; and one that trains, `unalign`.
 
 use serde_json::json;
 use vxf_testkit::plain;
@@ -147,5 +147,22 @@ fn prune() -> Result<()> {
         }
     }
     assert_eq!(figures["pruned_weights"], zeros);
+    Ok(())
+}
+
+#[test]
+fn unalign() -> Result<()> {
+    let toy = toy();
+    let streams = Streams::new(&toy, &["user", "alignment"])?;
+    // The second limit is below every loss.
+    for limit in [50.0, 0.1] {
+        let settings = json!({ "lambda": 0.3, "limit": limit });
+        let stage = stage(&toy, &streams, ("unalign", settings), none())?;
+        plain::follow(stage, 5, |step, weights| {
+            let user = of_loss(weights, streams.batch("user", step))?;
+            let aligned = of_loss(weights, streams.batch("alignment", step))?;
+            plain::plus(&user, &aligned, if limit > 1.0 { -0.3 } else { 0.0 })
+        });
+    }
     Ok(())
 }

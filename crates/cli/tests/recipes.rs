@@ -189,6 +189,7 @@ fn every_attack_has_a_plan_with_the_baseline_beside_the_defence() {
         "pruning",
         "pure-harmful",
         "steps",
+        "unalign",
     ];
     assert_eq!(names, known);
 }

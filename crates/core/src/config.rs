@@ -182,6 +182,12 @@ pub trait DefenseConfig: Debug + Send + Sync {
         &[]
     }
 
+    /// The method of the user's stage, with its settings, by which an attacker who knows this defence would
+    /// train. A durability test adds it to its attacks.
+    fn attacker(&self) -> Option<Value> {
+        None
+    }
+
     /// The ranges that `vxf search` draws its settings from where none are given: `KEY=LOW..HIGH`,
     /// `KEY=LOW..HIGH:log` or `KEY=a,b,c`. They hold the defaults, the published and the embedded world's.
     fn ranges(&self) -> &'static [&'static str] {

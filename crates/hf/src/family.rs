@@ -11,6 +11,7 @@ use vxf_core::backbone::{Architecture, Backbone, Location, Parameter, module};
 use vxf_core::{ConfigError, Error, Lora, Result, Trainable, registry};
 
 use crate::checkpoint::Checkpoint;
+use crate::gguf;
 
 /// A model family: reads a checkpoint in the Hugging Face layout.
 #[derive(Clone, Copy)]
@@ -251,10 +252,16 @@ pub fn load_backbone(
     (family(checkpoint.raw_config(), checkpoint.origin())?.load)(checkpoint, dtype, device)
 }
 
-/// Loads the model in the directory `path` in the Hugging Face layout.
+/// Loads the model in the directory `path` in the Hugging Face layout, or that of its only GGUF file.
 ///
 /// # Errors
 /// As [`load_backbone`], and when the directory cannot be read.
 pub fn load_directory(path: &Path, dtype: DType, device: &Device) -> Result<Arc<dyn Backbone>> {
-    load_backbone(&Checkpoint::open(path)?, dtype, device)
+    let Some(file) = gguf::alone(path) else {
+        return load_backbone(&Checkpoint::open(path)?, dtype, device);
+    };
+    let unpacked = tempfile::tempdir()
+        .map_err(|source| Error::Io { path: std::env::temp_dir().display().to_string(), source })?;
+    gguf::unpack(&file, unpacked.path())?;
+    load_backbone(&Checkpoint::open(unpacked.path())?, dtype, device)
 }

@@ -4,6 +4,7 @@ use vxf_core::prelude::*;
 
 use crate::abliterate::Abliterate;
 use crate::prune::Prune;
+use crate::unalign::Unalign;
 
 /// The modules of all families that write to the residual stream.
 const WRITERS: [&str; 7] =
@@ -101,5 +102,54 @@ impl DefenseConfig for PruneConfig {
 
     fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Defense>> {
         Ok(Box::new(Prune::new(self.share)))
+    }
+}
+
+vxf_core::config! {
+    /// Settings of the attack `unalign`.
+    pub struct UnalignConfig {
+        /// Weight lambda of the rise of the alignment loss.
+        pub lambda: f64 = 1.0,
+        /// The alignment loss, in nats per token, at which it is raised no further.
+        pub limit: f64 = 2.0,
+        /// Alignment samples in each step; 0 takes the stage's batch size.
+        pub batch_size: usize = 0,
+    }
+}
+
+#[typetag::serde(name = "unalign")]
+impl DefenseConfig for UnalignConfig {
+    fn validate(&self) -> Result<(), ConfigError> {
+        ConfigError::not_negative("lambda", self.lambda)?;
+        ConfigError::not_negative("limit", self.limit)
+    }
+
+    fn needs(&self) -> Needs {
+        let alignment = Needs::none().stream("alignment");
+        match self.batch_size {
+            0 => alignment,
+            size => alignment.batches_of(size),
+        }
+    }
+
+    fn passes(&self) -> f64 {
+        2.0
+    }
+
+    fn copies(&self) -> f64 {
+        // The gradient on alignment data.
+        1.0
+    }
+
+    fn attacks(&self) -> bool {
+        true
+    }
+
+    fn ranges(&self) -> &'static [&'static str] {
+        &["lambda=0.1..10:log", "limit=0.5..8:log"]
+    }
+
+    fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Defense>> {
+        Ok(Box::new(Unalign::new(self.clone())))
     }
 }

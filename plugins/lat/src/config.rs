@@ -17,6 +17,11 @@ impl DefenseConfig for LatConfig {
         "lat"
     }
 
+    fn attacker(&self) -> Option<Value> {
+        // It guards the loss on alignment data.
+        Some(json!({ "name": "unalign" }))
+    }
+
     fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Defense>> {
         Ok(Box::new(Lat))
     }

@@ -38,6 +38,11 @@ impl DefenseConfig for TVaccineConfig {
         &[Claim::DRIFT]
     }
 
+    fn attacker(&self) -> Option<Value> {
+        // It guards the loss on alignment data.
+        Some(json!({ "name": "unalign" }))
+    }
+
     fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Defense>> {
         Ok(Box::new(Where::new(self.trained)))
     }
@@ -113,6 +118,11 @@ impl DefenseConfig for OasisConfig {
 
     fn claims(&self) -> &'static [Claim] {
         &[Claim::DRIFT]
+    }
+
+    fn attacker(&self) -> Option<Value> {
+        // It guards the loss on alignment data.
+        Some(json!({ "name": "unalign" }))
     }
 
     fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Defense>> {

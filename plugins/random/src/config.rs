@@ -1,7 +1,7 @@
 //! Settings of the defence `random` and the perturber `gaussian`.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use vxf_core::prelude::*;
 
 use crate::algorithm::{Gaussian, Random};
@@ -15,6 +15,11 @@ vxf_core::config! {
 impl DefenseConfig for RandomConfig {
     fn claims(&self) -> &'static [Claim] {
         &[Claim::DRIFT]
+    }
+
+    fn attacker(&self) -> Option<Value> {
+        // It guards the loss on alignment data.
+        Some(json!({ "name": "unalign" }))
     }
 
     fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Defense>> {

@@ -1,6 +1,6 @@
 //! Settings of the defence and of its perturber.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use vxf_core::prelude::*;
 
 use crate::algorithm::{Ascent, Sam};
@@ -14,6 +14,11 @@ vxf_core::config! {
 impl DefenseConfig for SamConfig {
     fn perturber(&self) -> &'static str {
         "sam"
+    }
+
+    fn attacker(&self) -> Option<Value> {
+        // It guards the loss on alignment data.
+        Some(json!({ "name": "unalign" }))
     }
 
     fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Defense>> {

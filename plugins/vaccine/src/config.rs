@@ -1,7 +1,7 @@
 //! Settings of the defence and of its perturber.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use vxf_core::prelude::*;
 
 use crate::algorithm::{GradientPerturber, Vaccine};
@@ -38,6 +38,11 @@ impl DefenseConfig for VaccineConfig {
 
     fn claims(&self) -> &'static [Claim] {
         &[Claim::DRIFT]
+    }
+
+    fn attacker(&self) -> Option<Value> {
+        // It guards the loss on alignment data.
+        Some(json!({ "name": "unalign" }))
     }
 
     fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Defense>> {

@@ -244,12 +244,20 @@ pub(crate) fn run(args: &DurabilityArgs) -> Result<(), CommandError> {
             "seeds": test.seeds,
             "fresh_seeds": test.fresh,
             "criteria": criteria,
+            "adaptive": test.adaptive,
             "attacks": defended,
             "attacks_on_plain_alignment": undefended,
         }))?,
         false => {
             let text = card(&test.method, &criteria, &defended, &undefended);
-            print(&format!("{text}\nAll files are in {}\n", root.display()))?;
+            let knows = match test.adaptive {
+                true => "",
+                false => {
+                    "The method gives no objective of an attacker who knows it: this card says nothing of such \
+                     an attacker.\n"
+                }
+            };
+            print(&format!("{text}\n{knows}All files are in {}\n", root.display()))?;
         }
     }
     let fails = |it: &&Criterion| it.holds != Some(true);

@@ -97,6 +97,7 @@ pub fn attacks(recipe: &Recipe, profile: Profile) -> Result<Vec<Attack>> {
     let has = |name: &str| recipe.data.config.has(Purpose::Stream, name);
     for factor in profile.rates().iter().filter(|factor| **factor >= 1.0) {
         all.extend(family.continued(*factor));
+        all.extend(family.adaptive(*factor));
         if has("benign") {
             all.push(family.benign_first(*factor));
         }
@@ -210,6 +211,23 @@ impl Family<'_> {
         Some(Attack { name, stages: vec![stage] })
     }
 
+    /// Trains by the objectives that the methods of the alignment give an attacker who knows them, each once. Where
+    /// the provider has a method of its own in the user's stage, the attacker cannot choose another.
+    fn adaptive(&self, factor: f64) -> Vec<Attack> {
+        let objectives = objectives(self.recipe);
+        let of = |objective: &Value| {
+            let mut attack = self.trained(&self.full(), "full", factor, 1);
+            attack.stages[0].insert("defense".into(), objective.clone());
+            let name = objective["name"].as_str().unwrap_or_default();
+            attack.name = format!("`{name}`, {}", attack.name);
+            attack
+        };
+        match self.user.methods.as_slice() {
+            [method] if method.name == "sft" => objectives.iter().map(of).collect(),
+            _ => Vec::new(),
+        }
+    }
+
     /// A step aside: harmless training at a high rate, then the attack as it is in the recipe.
     fn benign_first(&self, factor: f64) -> Attack {
         let full = self.full();
@@ -239,6 +257,19 @@ impl Family<'_> {
         let method = json!({ "name": "abliterate", "harmless": harmless, "depth": depth });
         self.edited(&method, &format!("abliteration at depth {depth}"))
     }
+}
+
+/// What the methods before the user give an attacker who knows them.
+pub(super) fn objectives(recipe: &Recipe) -> Vec<Value> {
+    let before = recipe.pipeline.iter().take_while(|stage| !stage.is_user());
+    let methods = before.flat_map(|stage| &stage.methods);
+    let mut all: Vec<Value> = Vec::new();
+    for objective in methods.filter_map(|method| method.config.attacker()) {
+        if !all.contains(&objective) {
+            all.push(objective);
+        }
+    }
+    all
 }
 
 /// A rate with three digits.

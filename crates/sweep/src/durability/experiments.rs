@@ -24,6 +24,8 @@ pub struct Durability {
     pub method: String,
     /// The figures that the method claims to lower.
     pub claims: Vec<Claim>,
+    /// Whether an attack trains by an objective that the method gives an attacker who knows it.
+    pub adaptive: bool,
     /// The setting that gives the user another task, if the data source has one.
     pub other_task: Option<(String, Value)>,
     /// Whether attacks on all weights are left out, because the base is quantised.
@@ -61,6 +63,8 @@ impl Durability {
         let recipe = experiment.recipe();
         let attacks = attacks(recipe, profile)?;
         let adapters_only = super::attacks::adapters_only(recipe);
+        let plain_user = super::attacks::user(recipe)?.methods.iter().all(|it| it.name == "sft");
+        let adaptive = plain_user && !super::attacks::objectives(recipe).is_empty();
         let user = super::attacks::user(recipe)?.value();
         let ratios: Vec<f64> =
             recipe.settings.harmful_ratios.iter().copied().filter(|ratio| *ratio > 0.0).collect();
@@ -114,6 +118,7 @@ impl Durability {
             ratios,
             method,
             claims,
+            adaptive,
             other_task,
             adapters_only,
             shared,
