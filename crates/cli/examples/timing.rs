@@ -314,9 +314,13 @@ fn foretold(args: &Args, size: &Size) -> Result<f64, vxf_run::Error> {
 }
 
 fn steps(args: &Args, size: &Size) -> Result<Value> {
-    let alignment =
-        registry::find::<dyn DefenseConfig>(&args.rule)?.stages.contains(&Stage::Alignment);
-    let foretold = alignment.then(|| foretold(args, size)).transpose();
+    let plugin = registry::find::<dyn DefenseConfig>(&args.rule)?;
+    let defense = registry::default_of::<dyn DefenseConfig>(&args.rule)?;
+    let perturber = registry::default_of::<dyn PerturberConfig>(defense.perturber())?;
+    let needs = defense.needs().and(perturber.needs());
+    // The plan of a method that reads more than its own set asks for data that are not here.
+    let alone = plugin.stages.contains(&Stage::Alignment) && needs.streams.is_empty();
+    let foretold = alone.then(|| foretold(args, size)).transpose();
     let foretold = foretold.map_err(|error| Error::State(error.to_string()))?;
     let base = size.model(args)?;
     let lora = Trainable::Lora(Lora { dropout: args.dropout, ..Lora::default() });
@@ -336,6 +340,7 @@ fn steps(args: &Args, size: &Size) -> Result<Value> {
     // Resets the peak after loading, where the system allows it.
     std::fs::write("/proc/self/clear_refs", "5").ok();
     let mut training = training(&*backbone, args, size)?;
+    training.prepare()?;
     for _ in 0..args.warmup {
         training.step()?;
     }
@@ -346,8 +351,6 @@ fn steps(args: &Args, size: &Size) -> Result<Value> {
         device.synchronize()?;
         times.push(begin.elapsed().as_secs_f64());
     }
-    let defense = registry::default_of::<dyn DefenseConfig>(&args.rule)?;
-    let perturber = registry::default_of::<dyn PerturberConfig>(defense.perturber())?;
     let passes = defense.passes() + perturber.passes() as f64;
     let used = (processor() - start) / args.steps as f64;
     let middle = median(&mut times);

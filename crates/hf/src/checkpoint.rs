@@ -32,6 +32,7 @@ use vxf_tensor::quantized::Scheme;
 use base::Base;
 use merge::Change;
 pub use merge::Update;
+pub(crate) use open::format;
 pub use open::has_weights;
 pub use quantize::Frozen;
 

@@ -17,6 +17,7 @@ use serde_json::Value;
 use vxf_core::{Error, Result};
 use vxf_untrusted::gguf::{GgufTensor, header};
 
+use crate::checkpoint::Format;
 use names::Change;
 
 /// The name of the weights in an unpacked directory.
@@ -27,10 +28,13 @@ pub fn is_gguf(path: &Path) -> bool {
     path.extension().is_some_and(|end| end.eq_ignore_ascii_case("gguf"))
 }
 
-/// The GGUF file in the directory `path`, if it is the only one and there are no other weights.
+/// The GGUF file in the directory `path`, if it is the only one and there are no other weights. One that is
+/// called `model.gguf` and has a `config.json` beside it is opened as a directory's weights.
 pub fn alone(path: &Path) -> Option<std::path::PathBuf> {
-    if crate::checkpoint::has_weights(path) {
-        return None;
+    match crate::checkpoint::format(path) {
+        None => {}
+        Some(Format::Gguf) if !path.join("config.json").is_file() => {}
+        Some(_) => return None,
     }
     let entries = path.read_dir().ok()?.flatten().map(|entry| entry.path());
     let mut files = entries.filter(|file| is_gguf(file) && file.is_file());

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use candle_core::{DType, Device};
 use vxf_hf::checkpoint::Checkpoint;
-use vxf_hf::{gguf as reader, load_backbone};
+use vxf_hf::{gguf as reader, load_backbone, load_directory};
 
 use crate::driver::Format;
 use crate::formats::shown;
@@ -168,5 +168,20 @@ fn errors_name_the_file() {
     let missing = missing.expect_err("one layer").to_string();
     for error in [short, missing] {
         assert!(error.contains("own name.gguf") && !error.contains("unpacked"), "{error}");
+    }
+}
+
+/// A directory with one GGUF file and nothing else is a model, whatever the file's name.
+#[test]
+fn a_file_alone_is_a_model() {
+    for name in ["model.gguf", "tiny-Q4.gguf"] {
+        let place = tempfile::tempdir().expect("a directory");
+        std::fs::write(place.path().join(name), specimen()).expect("a file");
+        assert_eq!(reader::alone(place.path()), Some(place.path().join(name)));
+        let loaded = load_directory(place.path(), DType::F32, &Device::Cpu);
+        assert_eq!(loaded.expect("a model").architecture().width, 4, "{name}");
+        // Beside other weights it is not what is meant.
+        std::fs::write(place.path().join("model.safetensors"), "").expect("a file");
+        assert_eq!(reader::alone(place.path()), None, "{name}");
     }
 }

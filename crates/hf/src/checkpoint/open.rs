@@ -57,7 +57,12 @@ pub(super) fn directory(path: &Path) -> Result<Base> {
 
 /// Whether the directory `path` holds weights of a model.
 pub fn has_weights(path: &Path) -> bool {
-    weights(path).is_some()
+    format(path).is_some()
+}
+
+/// The format of the weights in the directory `path`, if it holds some.
+pub(crate) fn format(path: &Path) -> Option<Format> {
+    weights(path).map(|(_, format, _)| format)
 }
 
 fn weights(path: &Path) -> Option<(&'static str, Format, bool)> {

@@ -1,6 +1,6 @@
 """GGUF files beside transformers' own load of them; prints the table of `docs/interop.md`. Run by hand.
 
-    venv/bin/python tests/interop/gguf.py --vxf target/release/vxf FILE=DIR [FILE=DIR ...]
+    venv/bin/python tests/interop/from_gguf.py --vxf target/release/vxf FILE=DIR [FILE=DIR ...]
 
 FILE is a GGUF file, DIR the same model as a directory in bf16 that transformers made of it. Compared are logits in f32, over
 the largest logit: ours and transformers', both of the file; and transformers' of the file, its weights rounded to
