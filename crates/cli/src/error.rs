@@ -44,6 +44,14 @@ impl CommandError {
         Self::failed(format!("these metrics failed, and have no figures:\n{}", all.join("\n")))
     }
 
+    /// For a command of several experiments: only the command itself continues all of them.
+    pub(crate) fn of_several(mut self) -> Self {
+        if self.code == EXIT_INTERRUPTED {
+            self.hints = vec!["the same command continues".into()];
+        }
+        self
+    }
+
     /// Adds a hint about what to do next.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
@@ -257,11 +265,15 @@ fn no_recipe(path: &Path) -> Vec<String> {
             )],
         };
     }
-    match shown.to_string().parse::<f64>() {
+    let name = shown.to_string();
+    if vxf_core::registry::find::<dyn vxf_core::config::DefenseConfig>(&name).is_ok() {
+        return vec![format!("{name} is a method: write `--defense {name}`, or `vxf show {name}`")];
+    }
+    match name.parse::<f64>() {
         Ok(_) => vec![
             "several values of a flag are written with commas: `--harmful-ratio 0.1,0.2`".into(),
         ],
-        Err(_) => Vec::new(),
+        Err(_) => vec!["`vxf init` writes a recipe for what is there".into()],
     }
 }
 

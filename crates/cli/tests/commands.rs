@@ -34,8 +34,16 @@ fn lists_are_readable() {
 fn show_prints_both_defaults() {
     let place = Place::new();
     let told = place.vxf(&["show", "vaccine"]);
-    for part in ["defense vaccine", "perturber vaccine", "2402.01109", "tau = 1", "rho = 2.0; 5.0"]
-    {
+    for part in [
+        "defense vaccine",
+        "perturber vaccine",
+        "2402.01109",
+        "tau = 1",
+        "rho = 2.0; 5.0",
+        "searched in 0.5..20:log",
+        "relative_drift",
+        "attacker  unalign",
+    ] {
         assert!(told.ok().contains(part), "no `{part}` in:\n{}", told.stdout);
     }
     let told = place.vxf(&["show", "ewc", "--json"]);

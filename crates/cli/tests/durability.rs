@@ -75,6 +75,7 @@ fn a_card_is_made_of_four_experiments_and_repeated_from_their_records() {
         "`relative_drift` ",
         "with another task of the user harmful score",
         "of which 0 of ",
+        "`--json` lists all",
         "Attacks on vaccine, the strongest first",
         "Attacks on plain alignment",
     ] {
@@ -99,6 +100,9 @@ fn a_card_is_made_of_four_experiments_and_repeated_from_their_records() {
         .map(|it| it["harmful"].as_f64().expect("a score"))
         .collect();
     assert!(scores.windows(2).all(|pair| pair[0] >= pair[1]), "{scores:?}");
+    assert_eq!(told["adaptive"], true, "vaccine names an attacker");
+    let tried = |it: &Value| it["name"].as_str().is_some_and(|name| name.starts_with("`unalign`"));
+    assert!(attacks.iter().any(tried), "{attacks:?}");
     let criteria = told["criteria"].as_array().expect("criteria");
     let all = criteria.iter().all(|it| it["holds"] == true);
     let strict = place.vxf(&[&SMOKE[..], TINY, &["--strict"]].concat());
@@ -116,9 +120,20 @@ fn a_test_that_would_say_nothing_is_refused() {
     refused(&["--fresh-set=world.harmful_test=1,2"], &["--fresh-set: must give one value"]);
     refused(&["--transfer-set=seeds=1"], &["--transfer-set seeds", "the test itself sets `seeds`"]);
     refused(&["--transfer-set=world.tusk=gsm8k"], &["world.tusk"]);
+    refused(&["--transfer-set=world.task=sst2"], &["--transfer-set world.task", "another task"]);
+    refused(
+        &["--transfer-set=world.user_samples"],
+        &["--transfer-set world.user_samples: must be KEY=VALUE"],
+    );
+    refused(&["--stage=alignment"], &["`stages`", "aligns the model"]);
+    refused(&["--no-baseline"], &["`baseline`", "aligns the model"]);
+    refused(&["--fine-tune-defense=unalign"], &["unalign", "chooses the attacks itself"]);
     let harmless = ["--seed=1", "--harmful-ratio=0"];
     place
         .vxf(&[&["durability"], &harmless[..]].concat())
         .fails(2, &["harmful_ratios", "must have a share above 0"]);
     assert!(place.names().is_empty(), "{:?}", place.names());
+    place.tiny(&["--output-dir=out"]).ok();
+    let aligned = ["durability", "--from=out/vaccine/aligned/1"];
+    place.vxf(&[&aligned[..], TINY].concat()).fails(2, &["from", "aligns the model"]);
 }

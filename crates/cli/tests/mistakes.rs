@@ -77,7 +77,10 @@ fn paths_that_are_no_recipe_and_no_run_are_explained() {
     let told = place.vxf(&["resume", "runs/on"]);
     told.fails(2, &["runs/on: no such directory", "did you mean `runs/one`?", "`vxf runs DIR`"]);
     let told = place.vxf(&["report", "runs"]);
-    told.fails(2, &["not a run"]);
+    told.fails(2, &["not a run: it holds the experiment one; name one"]);
+    let told = place.vxf(&["run", "vaccine"]);
+    told.fails(2, &["vaccine is a method: write `--defense vaccine`"]);
+    place.vxf(&["run", "nope.toml"]).fails(2, &["nope.toml", "`vxf init`"]);
 }
 
 #[test]

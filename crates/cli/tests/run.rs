@@ -50,7 +50,12 @@ fn the_comparison_is_printed_and_kept() {
             assert!(place.path("out").join(run).join(file).is_file(), "{run}/{file}");
         }
     }
-    assert!(place.path("out/vaccine/aligned/1/model.safetensors").is_file());
+    // Whoever may read the record may read the weights.
+    let mode = |file: &str| {
+        let place = place.path("out/vaccine/aligned/1").join(file);
+        std::fs::metadata(place).expect("a file").permissions()
+    };
+    assert_eq!(mode("model.safetensors"), mode("result.json"));
 
     // The same command prints the record; a different one is refused.
     let again = place.tiny(&["--defense", "vaccine", "--metric", "drift", "--output-dir", "out"]);
@@ -186,6 +191,14 @@ fn adapters_user_defences_and_curves() {
         vxf_hf::peft::read(&adapter, candle_core::DType::F32, &candle_core::Device::Cpu)
             .expect("an adapter that PEFT reads");
     assert_eq!((lora.rank, lora.alpha, weights.len()), (4, 1.0, 4 * 7 * 2));
+}
+
+/// An attack in the user's place is in no row's name, so the page says so.
+#[test]
+fn an_attack_is_named() {
+    let told = Place::new().tiny(&["--fine-tune-defense", "unalign", "--output-dir", "out"]);
+    let text = told.ok();
+    assert!(text.contains("the user's stage is the attack `unalign`"), "{text}");
 }
 
 #[test]

@@ -64,6 +64,11 @@ fn methods_state_their_own_ranges() {
     assert_eq!(drawn.iter().filter(|found| **found == keys).count(), 2, "{drawn:?}");
     let plain = ["search", "--defense=sft", "--seed=11"];
     place.vxf(&plain).fails(2, &["state no ranges", "--over fine_tuning.learning_rate"]);
+    // An attacker does not set the defender's radius.
+    let attacker = ["search", "--attacker", "--seed=11"];
+    place.vxf(&attacker).fails(2, &["the recipe's attack states no ranges"]);
+    let harmless = ["search", "--seed=11", "--harmful-ratio=0"];
+    place.vxf(&harmless).fails(2, &["harmful_ratios", "must have a share above 0"]);
 }
 
 #[test]
@@ -84,5 +89,6 @@ fn a_search_that_cannot_be_meant_is_refused() {
     place.vxf(&twice).fails(2, &["`perturber.rho` must be searched in one range"]);
     let axis = ["search", "--rho=1,2", "--over=alignment.epochs=2,4"];
     place.vxf(&axis).fails(2, &["axes.perturber.rho", "`--over`"]);
+    place.vxf(&["search", "--no-baseline"]).fails(2, &["baseline", "plain alignment"]);
     assert!(place.names().is_empty(), "{:?}", place.names());
 }

@@ -9,6 +9,7 @@ mod base;
 mod bitsandbytes;
 mod elsewhere;
 mod export;
+pub use export::save_tensors;
 mod lineage;
 mod merge;
 mod names;

@@ -12,7 +12,7 @@ use vxf_core::backbone::module;
 use vxf_core::{Backbone, Error, Lora, Params, Result, Trainable};
 use vxf_tensor::numeric::not_finite;
 
-use crate::checkpoint::{Shard, Update, is_weight};
+use crate::checkpoint::{Shard, Update, is_weight, save_tensors};
 
 use config::AdapterConfig;
 
@@ -293,6 +293,6 @@ pub fn write(path: &Path, lora: &Lora, weights: &Params, base: Option<&str>) -> 
         .iter()
         .map(|(name, tensor)| (format!("{PREFIX}{name}.weight"), tensor.detach()))
         .collect();
-    candle_core::safetensors::save(&tensors, path.join("adapter_model.safetensors"))?;
+    save_tensors(&tensors, &path.join("adapter_model.safetensors"))?;
     Ok(())
 }

@@ -260,8 +260,11 @@ impl Evidence<'_> {
             holds = holds.zip(lower).map(|(before, lower)| before && lower);
             all.push(match found {
                 Some(found) => {
-                    let [low, high] = found.interval.unwrap_or([f64::NAN; 2]);
-                    format!("`{claim}` {:+.3} (95 % {low:.3} to {high:.3})", found.mean)
+                    let interval =
+                        found.interval.map_or("no interval".to_owned(), |[low, high]| {
+                            format!("95 % {low:.3} to {high:.3}")
+                        });
+                    format!("`{claim}` {:+.3} ({interval})", found.mean)
                 }
                 None => format!("`{claim}` was not measured"),
             });

@@ -90,21 +90,26 @@ fn rounded(value: f64) -> f64 {
     format!("{value:.2e}").parse().unwrap_or(value)
 }
 
-/// The ranges that the methods and perturbers of a recipe state for their own settings.
+/// The ranges that the plugins of a recipe state for their own settings: the defences and perturbers, or for an
+/// `attacker` the attacks.
 ///
 /// # Errors
 /// When the recipe cannot be used.
-pub fn stated(layer: &Layer) -> Result<Vec<Dimension>> {
+pub fn stated(layer: &Layer, attacker: bool) -> Result<Vec<Dimension>> {
     let experiment = Experiment::of(layer.clone())?;
     let mut all = Vec::new();
     for stage in &experiment.recipe().pipeline {
         let names = UsualStage::of(stage.kind);
         // Settings of a composition have no section of their own.
-        if let [method] = stage.methods.as_slice() {
+        if let [method] = stage.methods.as_slice()
+            && method.config.attacks() == attacker
+        {
             all.extend(method.config.ranges().iter().map(|range| (names.defense, range)));
         }
-        let ranges = stage.perturber.config.ranges();
-        all.extend(ranges.iter().map(|range| (names.perturber, range)));
+        if !attacker {
+            let ranges = stage.perturber.config.ranges();
+            all.extend(ranges.iter().map(|range| (names.perturber, range)));
+        }
     }
     let read = |(section, range)| {
         let parsed = Dimension::parse(&format!("{section}.{range}"));
@@ -148,11 +153,23 @@ impl Search {
         let own = Experiment::of(layer.clone())?;
         if let Some(axis) = own.axes.first() {
             let key = format!("axes.{}", axis.key);
-            let rule = "must not be an axis here: write `--over` for what is searched";
+            let rule = "must not be an axis here: one method is searched at a time, and `--over` says what of it";
             let found = json!(axis.values);
             return Err(vxf_recipe::Error::setting(layer.place(&key), &key, rule, found).into());
         }
         let recipe = own.recipe();
+        let wrong = |key: &str, rule: &str, found: Value| {
+            Err(vxf_recipe::Error::setting(layer.place(key), key, rule, found).into())
+        };
+        if recipe.settings.harmful_ratios.iter().all(|ratio| *ratio == 0.0) {
+            let rule = "must have a share above 0: candidates are compared under an attack";
+            return wrong("harmful_ratios", rule, json!(recipe.settings.harmful_ratios));
+        }
+        if layer.values().get("baseline") == Some(&json!(false)) {
+            let rule =
+                "must not be set here: what a candidate loses is measured against plain alignment";
+            return wrong("baseline", rule, json!(false));
+        }
         let key = Key::root(seed).child("search");
         for (index, Dimension { key, .. }) in space.iter().enumerate() {
             let rule = if space[..index].iter().any(|other| other.key == *key) {

@@ -7,7 +7,7 @@ use serde_json::json;
 use vxf_recipe::{Layer, paths};
 use vxf_report::Line;
 use vxf_report::durability::Cell;
-use vxf_report::durability::{Criterion, Evidence, Figures, Reached, card, ranked};
+use vxf_report::durability::{Evidence, Figures, Reached, card, ranked};
 use vxf_run::plan::Role;
 use vxf_run::{Control, Every, Finished, Graph, Prepared};
 use vxf_sweep::durability::{self, Durability, Trial, aligned, cells};
@@ -37,7 +37,8 @@ pub(crate) struct DurabilityArgs {
     /// attack was not chosen on; repeatable. The embedded world draws other prompts for each seed anyway.
     #[arg(long, value_name = "KEY=VALUE", allow_hyphen_values = true)]
     pub(crate) fresh_set: Vec<String>,
-    /// A setting that gives the user another task, to which the gain must transfer, such as data.user=other.jsonl;
+    /// A setting that gives the user another task, to which the gain must transfer, such as
+    /// data.user.path=other.jsonl;
     /// repeatable [default in the embedded world: another of its tasks].
     #[arg(long, value_name = "KEY=VALUE", allow_hyphen_values = true)]
     pub(crate) transfer_set: Vec<String>,
@@ -96,7 +97,7 @@ impl Done {
 
 /// The settings of a flag that changes some of the experiments.
 fn further(flag: &str, texts: &[String]) -> Result<Layer, CommandError> {
-    let mut layer = layers::sets(texts)?;
+    let mut layer = layers::sets_of(flag, texts)?;
     paths::make_absolute(&mut layer, paths::SeenFrom::Command(Path::new("")))?;
     if layer.values().contains_key("axes") {
         let rule = format!("{flag}: must give one value: these experiments have no axes");
@@ -119,9 +120,16 @@ pub(crate) fn run(args: &DurabilityArgs) -> Result<(), CommandError> {
     let other_task = further("--transfer-set", &args.transfer_set)?;
     let test = Durability::of(layer, args.profile.into(), &args.fresh_seed)?;
     // A mistake in them must not come up after the search.
-    test.again(&[0], &test.ratios, &held_out)?;
-    test.elsewhere(&[0], &test.ratios, &held_out, &other_task)?;
-    test.benign(&held_out)?;
+    let first = [0];
+    let trials = [
+        Some(test.again(&first, &test.ratios, &held_out)?),
+        test.elsewhere(&first, &test.ratios, &held_out, &other_task)?,
+        Some(test.benign(&held_out)?),
+    ];
+    for trial in trials.into_iter().flatten() {
+        // Opens the data, too.
+        Prepared::new(trial.experiment, access(args.finding.offline)?)?;
+    }
     if test.adapters_only {
         tell(
             "warning: the base is quantised, so that attacks on all weights (full training, abliteration, pruning) \
@@ -155,8 +163,12 @@ pub(crate) fn run(args: &DurabilityArgs) -> Result<(), CommandError> {
         };
         let (place, reporter) = (root.join(name), Reporter::new(asked.clone()));
         // Workers of this machine: they have ended when this returns.
-        executor.distribute(&mut prepared, Some(&place), &args.finding, control, &reporter)?;
-        let finished = prepared.run(Some(&place), control, &reporter)?;
+        let distributed =
+            executor.distribute(&mut prepared, Some(&place), &args.finding, control, &reporter);
+        distributed.map_err(CommandError::of_several)?;
+        let finished = prepared
+            .run(Some(&place), control, &reporter)
+            .map_err(|error| CommandError::from(error).of_several())?;
         if !finished.failures.is_empty() {
             return Err(CommandError::metrics(&finished.failures)
                 .hint("the same command measures what is missing"));
@@ -260,12 +272,14 @@ pub(crate) fn run(args: &DurabilityArgs) -> Result<(), CommandError> {
             print(&format!("{text}\n{knows}All files are in {}\n", root.display()))?;
         }
     }
-    let fails = |it: &&Criterion| it.holds != Some(true);
-    match criteria.iter().find(fails).filter(|_| args.strict) {
-        Some(first) => {
-            let message = format!("the card does not hold ({}), and `--strict` is set", first.name);
+    let failing = criteria.iter().filter(|it| it.holds != Some(true)).map(|it| it.name);
+    let failing: Vec<_> = failing.collect();
+    match failing.is_empty() || !args.strict {
+        true => Ok(()),
+        false => {
+            let names = failing.join(", ");
+            let message = format!("the card does not hold ({names}), and `--strict` is set");
             Err(CommandError::failed(message))
         }
-        None => Ok(()),
     }
 }

@@ -1,6 +1,6 @@
 //! What an experiment found, as the parts of a report: the same for `run`, `resume`, `report` and `eval`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -58,6 +58,7 @@ impl Findings<'_> {
         let mut parts = results(self.experiment, self.layout, self.records, self.full);
         for (title, lines) in [
             (DEVIATIONS, self.deviations()),
+            ("Attacks", self.attacks()),
             ("Caveats", self.caveats().into_iter().map(str::to_owned).collect()),
         ] {
             if !lines.is_empty() {
@@ -67,6 +68,20 @@ impl Findings<'_> {
         parts.extend(samples::closing(self.layout, self.open, self.overlaps, read)?);
         parts.push(Part::Closing(format!("All files are in {}", self.root.display())));
         Ok(parts)
+    }
+
+    /// The attacks that stand in the place of a user's method, which labels of methods leave out.
+    pub(crate) fn attacks(&self) -> Vec<String> {
+        let stages = self.experiment.points.iter().flat_map(|point| &point.recipe.pipeline);
+        let methods = stages.flat_map(|stage| &stage.methods);
+        let names: BTreeSet<&str> =
+            methods.filter(|it| it.config.attacks()).map(|it| it.name).collect();
+        let line = |name: &str| {
+            format!(
+                "the user's stage is the attack `{name}`, on defended models and on those beside them alike"
+            )
+        };
+        names.into_iter().map(line).collect()
     }
 
     /// The settings that differ from the paper, unless they are axes: then they are part of the rows' names.

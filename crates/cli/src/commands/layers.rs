@@ -134,14 +134,19 @@ fn flags(choices: &RecipeOptions) -> Result<Layer, CommandError> {
 }
 
 pub(crate) fn sets(pairs: &[String]) -> Result<Layer, CommandError> {
+    sets_of("--set", pairs)
+}
+
+/// The settings `KEY=VALUE` that were given with `flag`.
+pub(crate) fn sets_of(flag: &str, pairs: &[String]) -> Result<Layer, CommandError> {
     let mut layer = Layer::new();
     for pair in pairs {
         let Some((key, value)) = pair.split_once('=') else {
-            return Err(CommandError::usage(format!("--set {pair}: must be KEY=VALUE"))
-                .hint("for example `--set perturber.rho=2`"));
+            return Err(CommandError::usage(format!("{flag} {pair}: must be KEY=VALUE"))
+                .hint(format!("for example `{flag} perturber.rho=2`")));
         };
         let key = key.trim();
-        let place = Place::Flag(format!("--set {key}"));
+        let place = Place::Flag(format!("{flag} {key}"));
         let parse = |text: &str| vxf_recipe::file::parse_value(text.trim(), &place, key);
         let pieces = pieces(value);
         match pieces.as_slice() {

@@ -29,7 +29,7 @@ pub(crate) struct SearchArgs {
     #[command(flatten)]
     pub(crate) choices: RecipeOptions,
     /// A setting to search, such as perturber.rho=0.5..10:log, fine_tuning.epochs=2,4,8; repeatable
-    /// [default: the ranges that the recipe's methods state, see `vxf show NAME`].
+    /// [default: the ranges that the recipe's methods state, with `--attacker` those of its attack; see `vxf show NAME`].
     #[arg(long, value_name = "KEY=RANGE", allow_hyphen_values = true)]
     pub(crate) over: Vec<String>,
     /// Candidates, the recipe as it is among them. Give every method the same number.
@@ -103,9 +103,10 @@ pub(crate) fn run(args: &SearchArgs) -> Result<(), CommandError> {
     let space = space.map_err(|rule| CommandError::usage(format!("--over: {rule}")))?;
     let layer = layers::layer(args.recipe.as_deref(), &args.choices)?;
     paths::check(&layer)?;
-    let space = if space.is_empty() { stated(&layer)? } else { space };
+    let space = if space.is_empty() { stated(&layer, args.attacker)? } else { space };
     if space.is_empty() {
-        return Err(CommandError::usage("the recipe's methods state no ranges to search")
+        let whose = if args.attacker { "attack states" } else { "methods state" };
+        return Err(CommandError::usage(format!("the recipe's {whose} no ranges to search"))
             .hint("give some, such as `--over fine_tuning.learning_rate=2e-5..1e-3:log`"));
     }
     let search = Search::of(layer, &space, usize::from(args.budget), args.draw_seed)?;
@@ -150,7 +151,9 @@ pub(crate) fn run(args: &SearchArgs) -> Result<(), CommandError> {
                 tell(&format!("warning: `{name}` is not measured, so its loss does not count"));
             }
         }
-        let finished = prepared.run(Some(&place), control, &Reporter::new(asked.clone()))?;
+        let finished = prepared
+            .run(Some(&place), control, &Reporter::new(asked.clone()))
+            .map_err(|error| CommandError::from(error).of_several())?;
         if !finished.failures.is_empty() {
             return Err(CommandError::metrics(&finished.failures)
                 .hint("the same command measures what is missing"));

@@ -28,6 +28,14 @@ pub(crate) fn run(args: &ShowArgs) -> Result<(), CommandError> {
     }
     let mut found = Vec::new();
     of_kind::<dyn DefenseConfig>(&args.name, &mut found)?;
+    // What a durability test asks of a defence.
+    for entry in &mut found {
+        let defense = registry::default_of::<dyn DefenseConfig>(&args.name)?;
+        let figures = defense.claims().iter().map(|claim| claim.figure);
+        entry["claims"] = figures.collect();
+        let attacker = defense.attacker().and_then(|it| Some(it.get("name")?.clone()));
+        entry["attacker"] = attacker.into_iter().collect();
+    }
     of_kind::<dyn PerturberConfig>(&args.name, &mut found)?;
     of_kind::<dyn MetricConfig>(&args.name, &mut found)?;
     of_kind::<dyn JudgeConfig>(&args.name, &mut found)?;
@@ -190,7 +198,12 @@ fn describe(entry: &Value) -> String {
     };
     let mut out = format!("{} {}\n  {}\n\n", text("kind"), text("name"), text("summary"));
     out += &format!("  paper    {}\n", text("paper"));
-    for (label, key) in [("stages ", "stages"), ("reads  ", "model_types")] {
+    for (label, key) in [
+        ("stages ", "stages"),
+        ("reads  ", "model_types"),
+        ("lowers ", "claims"),
+        ("attacker", "attacker"),
+    ] {
         if !list(key).is_empty() {
             out += &format!("  {label}  {}\n", list(key));
         }

@@ -1,5 +1,6 @@
 //! Writing a model in the Hugging Face layout, one tensor at a time.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -75,6 +76,17 @@ pub(super) fn export(checkpoint: &Checkpoint, target: &Path, max_shard_bytes: u6
         write("model.safetensors.index.json", &index)?;
     }
     Ok(())
+}
+
+/// Writes tensors into one safetensors file with the permissions of any new file: the library gives its files to
+/// their owner alone, and a run's weights are read by colleagues.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn save_tensors(tensors: &HashMap<String, Tensor>, path: &Path) -> Result<()> {
+    let usual = File::create(path).and_then(|file| file.metadata()).map_err(io(path))?;
+    candle_core::safetensors::save(tensors, path)?;
+    std::fs::set_permissions(path, usual.permissions()).map_err(io(path))
 }
 
 /// Groups the tensors, in order, into shards of at most `max_bytes` where possible.

@@ -33,12 +33,19 @@ pub fn card(
     }
     for (title, reached) in [(method, defended), ("plain alignment", plain)] {
         if !reached.is_empty() {
-            text +=
-                &format!("\nAttacks on {title}, the strongest first ({} tried)\n\n", reached.len());
+            text += &format!("\nAttacks on {title}, the strongest first ({})\n\n", tried(reached));
             text += &table(reached);
         }
     }
     text
+}
+
+fn tried(reached: &[Reached]) -> String {
+    let counted = reached.iter().filter(|it| it.passed_over.is_none()).count();
+    match counted > SHOWN {
+        true => format!("{SHOWN} of {} tried; `--json` lists all", reached.len()),
+        false => format!("{} tried", reached.len()),
+    }
 }
 
 fn table(reached: &[Reached]) -> String {

@@ -84,7 +84,7 @@ impl Run {
         let absolute = path.canonicalize().map_err(|_| fail(&instead()))?;
         let mut above = absolute.ancestors().take(DEEPEST);
         let found = above.find(|root| root.join(MANIFEST).is_file());
-        found.map(Path::to_owned).ok_or_else(|| fail("not a run: there is no manifest.json"))
+        found.map(Path::to_owned).ok_or_else(|| fail(&no_experiment(&absolute)))
     }
 
     /// The directories of all runs in the experiment `root`, sorted by path.
@@ -333,4 +333,27 @@ pub fn layer(root: &Path) -> Result<Layer> {
     // In experiments of version 1, paths are relative to their working directory.
     let base = manifest(root)?.directory;
     Ok(vxf_recipe::file::read_resolved(&root.join(RECIPE), &base)?)
+}
+/// What a directory without a manifest is.
+fn no_experiment(path: &Path) -> String {
+    if path.is_file() {
+        return "a file, and no run or experiment".to_owned();
+    }
+    let entries = fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut held: Vec<_> = entries.filter(|place| place.join(MANIFEST).is_file()).collect();
+    held.sort();
+    let names = held.iter().filter_map(|place| place.file_name()?.to_str().map(str::to_owned));
+    let names: Vec<_> = names.collect();
+    match names.first() {
+        None => "not a run: there is no manifest.json".to_owned(),
+        Some(first) => {
+            let others = match names.len() {
+                1 => String::new(),
+                several => format!(" and {} more", several - 1),
+            };
+            format!(
+                "not a run: it holds the experiment {first}{others}; name one, or repeat the command that made it"
+            )
+        }
+    }
 }

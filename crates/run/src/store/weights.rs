@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Tensor};
 use vxf_core::numeric::trained_in;
 use vxf_core::{Params, Trainable};
-use vxf_hf::checkpoint::Checkpoint;
+use vxf_hf::checkpoint::{Checkpoint, save_tensors};
 use vxf_hf::peft;
 
 use crate::Result;
@@ -25,7 +25,7 @@ pub fn save(trainable: &Trainable, weights: &Params, base: &str, place: &Path) -
         Trainable::Full => {
             let tensors = weights.iter().map(|(name, tensor)| (name.to_owned(), tensor.clone()));
             let tensors: HashMap<String, Tensor> = tensors.collect();
-            candle_core::safetensors::save(&tensors, place.join(WEIGHTS))?;
+            save_tensors(&tensors, &place.join(WEIGHTS))?;
         }
     }
     Ok(())

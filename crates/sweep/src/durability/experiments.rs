@@ -61,6 +61,24 @@ impl Durability {
             return wrong(&format!("axes.{}", axis.key), rule, json!(axis.values));
         }
         let recipe = experiment.recipe();
+        // Each of them would make the test compare something with itself, or nothing.
+        for (key, given) in [
+            ("from", !recipe.settings.from.is_empty()),
+            ("stages", layer.values().contains_key("stages")),
+            ("baseline", layer.values().get("baseline") == Some(&json!(false))),
+        ] {
+            if given {
+                let rule = "must not be set here: `vxf durability` aligns the model by the method and plainly, and \
+                            attacks both";
+                return wrong(key, rule, layer.values().get(key).cloned().unwrap_or_default());
+            }
+        }
+        for method in &super::attacks::user(recipe)?.methods {
+            if method.config.attacks() {
+                let rule = "must be a defence: `vxf durability` chooses the attacks itself";
+                return wrong("fine_tune_defense.name", rule, json!(method.name));
+            }
+        }
         let attacks = attacks(recipe, profile)?;
         let adapters_only = super::attacks::adapters_only(recipe);
         let plain_user = super::attacks::user(recipe)?.methods.iter().all(|it| it.name == "sft");
@@ -164,8 +182,16 @@ impl Durability {
             let Some((key, value)) = &self.other_task else { return Ok(None) };
             other.set(key, value.clone(), Place::Default)?;
         }
-        let layer = other.over(held_out.clone()).over(self.shared.clone());
-        Ok(Some(self.trial(layer, attacks.to_vec(), ratios, &self.fresh)?))
+        let layer = other.clone().over(held_out.clone()).over(self.shared.clone());
+        let trial = self.trial(layer, attacks.to_vec(), ratios, &self.fresh)?;
+        let again = self.again(attacks, ratios, held_out)?;
+        let [there, here] = [&trial, &again].map(|it| it.experiment.recipe().data.value());
+        if there == here {
+            let rule = "must give the user another task: these are the data of the recipe";
+            let (key, value) = first_setting(other.values());
+            return Err(vxf_recipe::Error::setting(other.place(&key), &key, rule, value).into());
+        }
+        Ok(Some(trial))
     }
 
     /// The recipe's own user without harmful data on the fresh seeds, measured with over-refusal where the data
@@ -203,6 +229,20 @@ impl Durability {
         layer.set("harmful_ratios", json!(ratios), Place::Default)?;
         layer.set("seeds", json!(seeds), Place::Default)?;
         Ok(Trial { experiment: Experiment::of(layer)?, attacks })
+    }
+}
+
+/// The first setting in a table of sections, by its whole key, with its value.
+fn first_setting(table: &Map<String, Value>) -> (String, Value) {
+    let Some((key, value)) = table.iter().next() else {
+        return ("data".to_owned(), Value::Null);
+    };
+    match value {
+        Value::Object(inner) if !inner.is_empty() => {
+            let (rest, value) = first_setting(inner);
+            (format!("{key}.{rest}"), value)
+        }
+        value => (key.clone(), value.clone()),
     }
 }
 
