@@ -37,7 +37,7 @@ pub(crate) struct SearchArgs {
         value_parser = clap::value_parser!(u16).range(2..=1000))]
     pub(crate) budget: u16,
     /// Search for the attacker: the highest harmful score less lost accuracy. Without it, for the defender:
-    /// the lowest harmful score plus what is lost in helpfulness before the attack and in accuracy after it.
+    /// the lowest harmful score plus what is lost in helpfulness, before the attack or after it, and in accuracy.
     #[arg(long)]
     pub(crate) attacker: bool,
     /// Seed of the draws.

@@ -348,6 +348,9 @@ fn lock(
     }
 }
 
+/// Characters shown of a setting that differs.
+const LONGEST: usize = 120;
+
 /// Checks that `root` holds the same experiment: same settings, same model, same data. Paths are not
 /// compared.
 fn same_experiment(root: &Path, experiment: &Experiment, manifest: &Manifest) -> Result<()> {
@@ -369,7 +372,13 @@ fn same_experiment(root: &Path, experiment: &Experiment, manifest: &Manifest) ->
         true => Value::Object(experiment.essence_by_content()),
         false => Value::Object(experiment.essence()),
     };
-    let show = Difference::show;
+    let show = |value: Option<&Value>| {
+        let text = Difference::show(value);
+        match text.char_indices().nth(LONGEST) {
+            Some((end, _)) => format!("{} ...", &text[..end]),
+            None => text,
+        }
+    };
     let mut differences: Vec<_> = diff::differences(&tree(&there), &tree(experiment))
         .into_iter()
         .map(|Difference { key, first, second }| {
