@@ -18,8 +18,7 @@ use crate::plan::cost::{Sizes, Workload, logits, mask_bytes};
 use crate::plan::{Graph, RunSpec, check};
 use crate::store::manifest::{Manifest, cores};
 use crate::store::{Directory, Run};
-use vxf_access::Access;
-use vxf_access::Base;
+use vxf_access::{Access, Base};
 
 /// Memory of a process besides model and training in bytes: program, data, answers.
 const BESIDE: u64 = 128 << 20;

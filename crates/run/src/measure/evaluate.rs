@@ -20,8 +20,7 @@ use super::metrics::{self, Measured, Pair};
 use super::stored_answers::StoredAnswers;
 use crate::Result;
 use crate::store::finished::{self, Run, StageWeights};
-use vxf_access::Access;
-use vxf_access::Base;
+use vxf_access::{Access, Base};
 
 /// The result of an evaluation.
 #[derive(Debug, Default)]

@@ -12,9 +12,8 @@ use vxf_data::{Ask, Sampling, TemplateChoice};
 use super::sampler;
 use crate::store::finished::{self, Run};
 use crate::{Error, Result};
-use vxf_access::Access;
-use vxf_access::Base;
 use vxf_access::device::device;
+use vxf_access::{Access, Base};
 use vxf_recipe::Recipe;
 use vxf_recipe::settings::EMBEDDED;
 

@@ -8,8 +8,7 @@ use vxf_core::metric::{Findings, Generation, Judge, NamedJudge, Verdict};
 use vxf_recipe::Recipe;
 
 use crate::Result;
-use vxf_access::Access;
-use vxf_access::Base;
+use vxf_access::{Access, Base};
 
 /// Judges by name, in the recipe's order.
 #[derive(Clone)]

@@ -20,9 +20,8 @@ use crate::measure::SeedData;
 use crate::measure::data::SetName;
 use crate::store::Run;
 use crate::{Error, Result};
-use vxf_access::Access;
-use vxf_access::Base;
 use vxf_access::device::device;
+use vxf_access::{Access, Base};
 
 /// The estimated cost of a recipe.
 #[derive(Debug, Serialize)]

@@ -81,8 +81,10 @@ impl Durability {
         }
         let attacks = attacks(recipe, profile)?;
         let adapters_only = super::attacks::adapters_only(recipe);
-        let plain_user = super::attacks::user(recipe)?.methods.iter().all(|it| it.name == "sft");
-        let adaptive = plain_user && !super::attacks::objectives(recipe).is_empty();
+        let objectives = super::attacks::objectives(recipe);
+        let mut stages = attacks.iter().flat_map(|attack| &attack.stages);
+        let adaptive =
+            stages.any(|stage| stage.get("defense").is_some_and(|it| objectives.contains(it)));
         let user = super::attacks::user(recipe)?.value();
         let ratios: Vec<f64> =
             recipe.settings.harmful_ratios.iter().copied().filter(|ratio| *ratio > 0.0).collect();
