@@ -292,9 +292,10 @@ pub(super) fn around(recipe: &Recipe) -> [Vec<Map<String, Value>>; 2] {
 #[cfg(test)]
 mod tests {
     use vxf_builtins as _;
-    use vxf_recipe::{Experiment, Layer};
+    use vxf_recipe::{Experiment, Layer, Place};
 
     use super::*;
+    use crate::durability::Durability;
 
     fn recipe() -> Recipe {
         Experiment::of(Layer::new()).expect("the default").recipe().clone()
@@ -328,5 +329,29 @@ mod tests {
         assert!((family.rate(&lora(4, &[]), 1.0) - 10.0 * own).abs() < 1e-12);
         assert_eq!(shown(8e-5), "8e-5");
         assert_eq!(shown(1.25e-4), "1.25e-4");
+    }
+
+    /// A quantised base leaves out attacks on all weights, the method's own attacker among them; the test then
+    /// does not claim to be adaptive.
+    #[test]
+    fn a_quantised_base_is_attacked_by_adapters_alone() {
+        let test = |settings: &[(&str, Value)]| {
+            let mut layer = Layer::new();
+            for (key, value) in settings {
+                layer.set(key, value.clone(), Place::Default).expect("a setting");
+            }
+            Durability::of(layer, Profile::Smoke, &[]).expect("a test")
+        };
+        assert!(test(&[]).adaptive && !test(&[]).adapters_only);
+        let adapter = json!({ "type": "lora" });
+        let quantised = test(&[
+            ("model.quantize", json!("nf4")),
+            ("alignment.trainable", adapter.clone()),
+            ("fine_tuning.trainable", adapter),
+        ]);
+        assert!(quantised.adapters_only && !quantised.adaptive);
+        let stages = quantised.attacks.iter().flat_map(|attack| &attack.stages);
+        assert!(stages.clone().count() > 0);
+        assert!(stages.into_iter().all(|stage| stage["trainable"]["type"] == "lora"));
     }
 }
