@@ -110,6 +110,13 @@ fn every_defense_resumes_to_the_bit() {
     }
 }
 
+#[test]
+fn every_defense_leaves_frozen_weights_alone() {
+    for entry in all::<dyn DefenseConfig>() {
+        defense::leaves_frozen_weights_alone(entry.name, &brief(entry));
+    }
+}
+
 /// The perturber of `entry` with the radius and the sites that a law asks for, where it has such settings.
 fn made(entry: &Entry<dyn PerturberConfig>, asked: &Asked) -> Box<dyn Perturber> {
     let asked = [("rho", json!(asked.rho)), ("sites", json!(asked.sites))];

@@ -206,6 +206,13 @@ class Clients(InPlace):
             _needs.needed("surely_absent", "this needs", "surely-absent")
         sys.modules.pop("surely_absent", None)
 
+    def test_they_can_be_checked_before_anything_is_sent(self) -> None:
+        with mock.patch.dict(os.environ, {}, clear=True):
+            self.assertEqual(self.command("trackers", "--to", "tensorboard"), (0, ""))
+            code, said = self.command("trackers", "--to", "tensorboard,mlflow")
+        self.assertEqual(code, 1)
+        self.assertIn("error: mlflow: MLFLOW_TRACKING_URI must name a tracking server", said)
+
     def test_only_known_trackers_can_be_named(self) -> None:
         with self.assertRaises(SystemExit) as ended:
             self.command("track", str(self.one), "--to", "carrier-pigeon")

@@ -65,6 +65,10 @@ def _parser() -> argparse.ArgumentParser:
         help="with --follow: give up after this time in which no process has worked on the experiment (default: 600)",
     )
 
+    check = commands.add_parser("trackers", help="check that trackers can be used", description=_check.__doc__)
+    check.set_defaults(run=_check)
+    check.add_argument("--to", required=True, type=_trackers_named, metavar="TRACKER[,TRACKER]", help="which ones")
+
     export = commands.add_parser("export", help="write other formats", description=_export.__doc__)
     export.set_defaults(run=_export)
     export.add_argument("path", metavar="EXPERIMENT", help="an experiment, a run, or a directory of experiments")
@@ -113,6 +117,13 @@ def _track_runs(chosen: argparse.Namespace) -> int:
     for problem in problems:
         _say(f"error: {problem}")
     return 1 if problems else 0
+
+
+def _check(chosen: argparse.Namespace) -> int:
+    """Checks the clients of the named trackers, and their settings in the environment. Sends nothing."""
+    for name in chosen.to:
+        _trackers.tracker(name, "vxf", Path("tensorboard"))
+    return 0
 
 
 def _report_tries(text: str, counts: dict[str, int]) -> None:

@@ -102,18 +102,24 @@ fn of_token(logits: &Tensor, batch: &Batch, token: usize) -> Result<Tensor> {
 #[test]
 fn ctrap() -> Result<()> {
     let toy = toy();
-    let streams = Streams::new(&toy, &["alignment", "harmful"])?;
-    let method = ("ctrap", json!({ "lambda": 0.5, "alpha": 0.2, "token": 4 }));
-    let stage = stage(&toy, &streams, method, none())?;
-    plain::follow(stage, STEPS, |step, weights| {
-        let batch = streams.batch("alignment", step);
-        let harmful = of_loss(weights, streams.batch("harmful", step))?;
-        let moved = plain::plus(weights, &harmful, -0.2)?;
-        let trap = plain::gradient(&moved, |weights| {
-            of_token(&plain::pass(weights, batch)?.logits, batch, 4)
-        })?;
-        plain::plus(&of_loss(weights, batch)?, &trap, 0.5)
-    });
+    for length in ["gradient", "unit"] {
+        let streams = Streams::new(&toy, &["alignment", "harmful"])?;
+        let settings = json!({ "lambda": 0.5, "alpha": 0.2, "length": length, "token": 4 });
+        let stage = stage(&toy, &streams, ("ctrap", settings), none())?;
+        plain::follow(stage, STEPS, |step, weights| {
+            let batch = streams.batch("alignment", step);
+            let harmful = of_loss(weights, streams.batch("harmful", step))?;
+            let alpha = match length {
+                "unit" => 0.2 / (plain::norm(&harmful)? + 1e-7),
+                _ => 0.2,
+            };
+            let moved = plain::plus(weights, &harmful, -alpha)?;
+            let trap = plain::gradient(&moved, |weights| {
+                of_token(&plain::pass(weights, batch)?.logits, batch, 4)
+            })?;
+            plain::plus(&of_loss(weights, batch)?, &trap, 0.5)
+        });
+    }
     Ok(())
 }
 

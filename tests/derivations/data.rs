@@ -358,15 +358,33 @@ fn vectors() -> Result<()> {
         agree(&stage.finish()?.weights, &plain::plus(&before, &back, factor)?)?;
     }
 
-    // Half of the entries are left out, the others are doubled.
+    // Half of the entries of one difference are left out, the others are doubled.
     let streams = Streams::new(&toy, &["user", "harmful"])?;
-    let run = |dropped: f64| {
-        let settings = json!({ "steps": 1, "rate": rate, "dropped": dropped });
+    let run = |dropped: f64, thinned: &str, factor: f64| {
+        let settings = json!({
+            "steps": 1, "rate": rate, "factor": factor, "dropped": dropped, "thinned": thinned,
+        });
         let mut stage = stage(&toy, &streams, ("resta", settings), none())?;
-        let before = stage.weights.copy()?;
-        stage.finish()?.weights.sub(&before)
+        let (before, aligned) = (stage.weights.copy()?, &stage.session.references);
+        let aligned = aligned[&vxf_core::Reference::Aligned].clone();
+        let mut start = vxf_core::Params::new();
+        for name in before.names() {
+            let module = name.strip_suffix(".weight").expect("a weight");
+            start.insert(name, aligned.weight(module)?.to_dtype(candle_core::DType::F64)?);
+        }
+        let after = stage.finish()?.weights;
+        Ok::<_, vxf_core::Error>((after.sub(&before)?, before.sub(&start)?, after.sub(&start)?))
     };
-    let (whole, half) = (run(0.0)?, run(0.5)?);
+    // The vector alone, and what the user changed alone, where the vector counts for nothing.
+    let (whole, ..) = run(0.0, "safety", 1.0)?;
+    let (half, ..) = run(0.5, "safety", 1.0)?;
+    half_is_left_out(&whole, &half)?;
+    let (_, tuned, thinned) = run(0.5, "tuned", 0.0)?;
+    half_is_left_out(&tuned, &thinned)
+}
+
+/// Every other entry or so of `half` is zero, and the rest is twice that of `whole`.
+fn half_is_left_out(whole: &vxf_core::Params, half: &vxf_core::Params) -> Result<()> {
     let (mut zeros, mut all) = (0, 0);
     for (name, whole) in whole.iter() {
         let whole = whole.flatten_all()?.to_vec1::<f64>()?;

@@ -160,6 +160,46 @@ fn safegrad() -> Result<()> {
     Ok(())
 }
 
+/// The alignment gradient of the paper: that of the divergence from the model before the stage.
+#[test]
+fn safegrad_with_the_divergence() -> Result<()> {
+    let toy = toy();
+    let streams = Streams::new(&toy, &["user", "alignment"])?;
+    let settings = json!({ "rho": 0.2, "loss": "kl" });
+    let mut stage = stage(&toy, &streams, ("safegrad", settings), none())?;
+    stage.prepare()?;
+    let start = plain::weights(&stage.weights)?;
+    let log_p = |weights: &Weights, batch: &Batch| -> Result<Tensor> {
+        let logits = plain::pass(weights, batch)?.logits;
+        Ok(logits.broadcast_sub(&logits.exp()?.sum_keepdim(D::Minus1)?.log()?)?)
+    };
+    let (mut conflicts, mut steps) = (0, 0);
+    plain::follow(stage, 16, |step, weights| {
+        let user = of_loss(weights, streams.batch("user", step))?;
+        let batch = streams.batch("alignment", step);
+        let teacher = log_p(&start, batch)?.detach();
+        let answered: Vec<f64> =
+            batch.targets.iter().map(|it| f64::from(u8::from(*it >= 0))).collect();
+        let count: f64 = answered.iter().sum();
+        let answered = Tensor::from_vec(answered, batch.shape(), teacher.device())?;
+        let aligned = plain::gradient(weights, |weights| {
+            let apart = (teacher.exp()? * (&teacher - log_p(weights, batch)?)?)?.sum(D::Minus1)?;
+            Ok(((apart * &answered)?.sum_all()? * (1.0 / count))?)
+        })?;
+        let product = dot(&user, &aligned)?;
+        // Before the first step the models are the same, and the gradient is nothing but rounding.
+        let factor = match step > 0 && product < 0.0 {
+            true => -product / dot(&aligned, &aligned)?,
+            false => 0.0,
+        };
+        conflicts += usize::from(factor > 0.0);
+        steps += 1;
+        plain::plus(&user, &aligned, factor + 0.2)
+    });
+    assert!(conflicts > 0 && conflicts < steps, "{conflicts} conflicts in {steps} steps");
+    Ok(())
+}
+
 #[test]
 fn ema() -> Result<()> {
     let toy = toy();

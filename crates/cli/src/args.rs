@@ -1,6 +1,7 @@
 //! The command line's arguments.
 
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 
 use clap::{Args as Group, Parser, Subcommand, ValueEnum};
 use vxf_core::Stage;
@@ -497,9 +498,9 @@ pub(crate) struct RecipeOptions {
 pub(crate) struct ReportArgs {
     /// An experiment, finished or not, or a run of it.
     pub(crate) path: PathBuf,
-    /// The format.
-    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = ReportFormat::Text)]
-    pub(crate) format: ReportFormat,
+    /// The format [default: by the ending of `--output`, otherwise text].
+    #[arg(long, value_name = "FORMAT", value_enum)]
+    pub(crate) format: Option<ReportFormat>,
     /// Write the report to this file instead of stdout; it must not exist yet.
     #[arg(long, short, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
@@ -550,6 +551,20 @@ pub(crate) enum ReportFormat {
     Csv,
     /// What `vxf run --json` prints.
     Json,
+}
+
+impl ReportFormat {
+    /// The format that a file's ending stands for; text, if it stands for none.
+    pub(crate) fn of(file: &Path) -> Self {
+        match file.extension().and_then(OsStr::to_str).unwrap_or_default() {
+            "md" | "markdown" => Self::Markdown,
+            "tex" => Self::Latex,
+            "html" | "htm" => Self::Html,
+            "csv" => Self::Csv,
+            "json" => Self::Json,
+            _ => Self::Text,
+        }
+    }
 }
 
 #[derive(Debug, Group)]

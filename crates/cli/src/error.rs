@@ -205,10 +205,10 @@ fn hints(error: &Error) -> Vec<String> {
         }
         Error::Data(vxf_data::Error::UnknownWord { .. } | vxf_data::Error::MissingSpecials(_)) => {
             vec![
-            "the embedded world needs a tokenizer with all of its words; use your own data, in a \
-             section `data` of a recipe"
-                .into(),
-        ]
+                "the embedded world and its tokenizer belong together: other texts need a model of your own \
+                 (`--model DIR`), another tokenizer needs data of your own (a section `data` of a recipe)"
+                    .into(),
+            ]
         }
         Error::Run { source, .. } => {
             let mut all = vec![

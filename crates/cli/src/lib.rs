@@ -12,7 +12,6 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use clap::error::ErrorKind;
 use vxf_builtins as _;
 use vxf_untrusted::is_panic_expected;
 
@@ -22,6 +21,7 @@ mod error;
 mod output;
 mod progress;
 mod signals;
+mod usage;
 
 use args::{Args, Command};
 
@@ -78,12 +78,8 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // A closed pipe while printing help is not an error.
             let _ = error.print();
-            // clap does not know that a comma separates values.
-            let again = error.to_string().contains("cannot be used multiple times");
-            if error.kind() == ErrorKind::ArgumentConflict && again {
-                output::tell(
-                    "hint: a comma separates several values: `--defense a,b` compares two methods",
-                );
+            if let Some(hint) = usage::hint(&error) {
+                output::tell(&format!("hint: {hint}"));
             }
             return ExitCode::from(if error.use_stderr() { EXIT_USAGE } else { EXIT_DONE });
         }

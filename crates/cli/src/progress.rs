@@ -173,7 +173,12 @@ impl Progress for Reporter {
         let state = self.state();
         if !self.terminal {
             let (steps, seconds) = (state.pace.count(Work::Steps), state.begun.elapsed());
-            tell(&format!("{steps} steps in {:.0} s", seconds.as_secs_f64()));
+            let seconds = seconds.as_secs_f64();
+            tell(&match steps {
+                // Workers took them, or there were none.
+                0 => format!("done in {seconds:.0} s"),
+                _ => format!("{steps} steps in {seconds:.0} s"),
+            });
         }
     }
 }

@@ -79,6 +79,19 @@ fn an_unknown_key_of_each_file_is_reported() {
 }
 
 #[test]
+fn a_special_token_of_a_wrong_type_is_reported() {
+    for file in ["tokenizer_config.json", "special_tokens_map.json"] {
+        let place = place();
+        set(&place, file, "mask_token", json!(5));
+        warns(&generate(&place), &[file, "`mask_token` = 5 is no token"]);
+        for none in [json!(null), json!(false), json!("")] {
+            set(&place, file, "mask_token", none);
+            assert!(!generate(&place).stderr.contains("warning"));
+        }
+    }
+}
+
+#[test]
 fn an_unknown_setting_of_the_rotation_is_reported() {
     let place = place();
     let rope = json!({ "rope_type": "linear", "factor": 2.0, "brand_new": 1 });

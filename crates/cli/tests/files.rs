@@ -127,6 +127,31 @@ fn invalid_data_settings_list_the_valid_ones() {
     }
 }
 
+/// What the card of a data set says is used, refused or told.
+#[test]
+fn a_card_that_says_how_to_read_is_heeded() {
+    let place = place();
+    let card = |config: &str, names: &str| {
+        let text = format!(
+            "---\ndataset_info:\n  features:\n  - name: label\n    dtype: {{class_label: {{names: \
+             {names}}}}}\nconfigs:\n- config_name: default\n  data_files: {{train: train.jsonl, validation: validation.jsonl}}\n  {config}\n---\n"
+        );
+        place.write("sst2/README.md", &text);
+    };
+    card("skiprows: 1", "[negative, positive]");
+    refused(
+        &place,
+        1,
+        &["data.user", "README.md, configuration `default`", "`skiprows`", "path ="],
+    );
+    card("version: 1.0.0", "[sad, glad]");
+    refused(&place, 1, &["data.user", "README.md", "`label` sad, glad", "negative, positive"]);
+    card("new_thing: 5", "[negative, positive]");
+    let told = place.vxf(&["validate", "recipe.toml"]);
+    let remark = "user: README.md, configuration `default`: `new_thing` is unknown and not used";
+    assert!(told.ok().contains(remark) || told.stderr.contains(remark), "{told:?}");
+}
+
 #[test]
 fn damaged_models_are_reported_before_anything_is_written() {
     let place = place();

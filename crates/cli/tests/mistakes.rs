@@ -19,6 +19,7 @@ fn wrong_types_are_told_in_words() {
             "[fine_tuning]\nepochs = 0.5",
             &["`fine_tuning.epochs` must be a whole number", "got 0.5"],
         ),
+        ("model = \"gpt2\"", &["`model` must be a table: write `model.path = \"gpt2\"`"]),
         ("[model]\npath = 3", &["`model.path` must be a text in quotes", "got 3"]),
         (
             "[alignment]\ntrainable = { type = \"lora\", rank = \"8\" }",
@@ -48,6 +49,23 @@ fn names_of_other_programs_are_explained_on_the_command_line_too() {
 }
 
 #[test]
+fn a_setting_in_the_wrong_section_is_led_to_its_own() {
+    let place = Place::new();
+    for (recipe, parts) in [
+        ("[defense]\nrho = 2.0", &["r.toml:2", "`lat`", "section `[perturber]`"][..]),
+        ("[alignment]\nrho = 2.0", &["r.toml:2", "section `[perturber]`"]),
+        ("[perturber]\nepochs = 3", &["r.toml:2", "write `epochs` in the section `[fine_tuning]`"]),
+        ("[perturber]\nbaseline = false", &["r.toml:2", "write it at the top of the recipe"]),
+        ("[alignment]\nquantize = \"nf4\"", &["r.toml:2", "write it in the section `[model]`"]),
+        // A misspelling stays one.
+        ("[perturber]\nrhoo = 2.0", &["r.toml:2", "did you mean `rho`?"]),
+    ] {
+        place.write("r.toml", recipe);
+        place.vxf(&["validate", "r.toml"]).fails(2, parts);
+    }
+}
+
+#[test]
 fn flags_that_are_meant_otherwise_are_explained() {
     let place = Place::new();
     let told = place.vxf(&["run", "--harmful-ratio", "0.1", "0.2"]);
@@ -56,6 +74,8 @@ fn flags_that_are_meant_otherwise_are_explained() {
     told.fails(2, &["between 0 and 1", "20 % is written 0.2"]);
     let told = place.vxf(&["run", "--defense", "sft", "--defense", "vaccine"]);
     told.fails(2, &["cannot be used multiple times", "`--defense a,b`"]);
+    let told = place.vxf(&["run", "--task", "mmlu"]);
+    told.fails(2, &["--task: `world.task` must be sst, sst2, agnews", "got \"mmlu\""]);
     place.write("own.toml", "[data]\ntemplate = \"alpaca\"\n");
     let told = place.vxf(&["run", "own.toml", "--task", "agnews"]);
     told.fails(2, &["--task:", "applies only to the embedded world"]);

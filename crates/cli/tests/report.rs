@@ -72,7 +72,7 @@ fn every_format_has_the_figures() {
 fn pictures_are_files_and_nothing_is_overwritten() {
     let place = Place::new();
     finished(&place);
-    let args = ["report", "runs", "--format=html", "--output=page.html", "--pictures=pictures"];
+    let args = ["report", "runs", "--output=page.html", "--pictures=pictures"];
     let told = place.vxf(&args);
     assert!(told.ok().is_empty() && told.stderr.contains("page.html"), "{told:?}");
     let names: Vec<_> = fs::read_dir(place.path("pictures")).expect("it is there").collect();

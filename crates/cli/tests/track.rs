@@ -32,7 +32,10 @@ fn a_named_tracker_follows_the_run() {
     let asked: Vec<_> = asked.lines().collect();
     assert_eq!(
         asked,
-        ["-c import vxf._track", "-m vxf track out --to tensorboard,mlflow --quiet --follow",]
+        [
+            "-m vxf trackers --to tensorboard,mlflow",
+            "-m vxf track out --to tensorboard,mlflow --quiet --follow",
+        ]
     );
     // Nobody is asked without the flag.
     fs::remove_file(place.path("asked")).expect("a file");
@@ -43,7 +46,7 @@ fn a_named_tracker_follows_the_run() {
 #[test]
 fn what_cannot_be_sent_is_said() {
     let place = Place::new();
-    let missing = python(&place, "import");
+    let missing = python(&place, "trackers");
     let told = run(&place, &missing, &["--track", "wandb"]);
     told.fails(
         1,
@@ -59,6 +62,19 @@ fn what_cannot_be_sent_is_said() {
     let away = python(&place, "--follow");
     let told = run(&place, &away, &["--track", "mlflow"]);
     assert!(told.ok().contains("harmful score"), "{}", told.stdout);
-    let rest = "`python3 -m vxf track out --to mlflow` sends the rest";
-    assert!(told.stderr.contains(rest), "{}", told.stderr);
+    let rest = format!("`{away} -m vxf track out --to mlflow` sends the rest");
+    assert!(told.stderr.contains(&rest), "{}", told.stderr);
+}
+
+/// The package itself says what a tracker lacks, before anything is trained.
+#[test]
+fn a_tracker_without_its_settings_is_refused_first() {
+    let place = Place::new();
+    let script =
+        "#!/bin/sh\necho 'error: mlflow: MLFLOW_TRACKING_URI must name a server' >&2\nexit 1\n";
+    let python = place.write("python", script);
+    fs::set_permissions(&python, fs::Permissions::from_mode(0o755)).expect("executable");
+    let told = run(&place, &python.display().to_string(), &["--track", "mlflow"]);
+    told.fails(1, &["error: --track: mlflow: MLFLOW_TRACKING_URI must name a server"]);
+    assert!(!place.path("out").exists());
 }

@@ -59,12 +59,7 @@ impl Defense for Composition {
             Some(member) => member.method.gradients(inner, step)?,
             None => {
                 let perturbation = inner.perturb(step)?;
-                let freezes = step.parameters().iter().any(|it| self.freezes(it));
-                let query = step.on_main().perturbed(&perturbation);
-                match freezes {
-                    true => query.of(&|parameter| !self.freezes(parameter)).gradients()?,
-                    false => query.gradients()?,
-                }
+                step.gradients(&perturbation)?
             }
         };
         for member in self.members.iter_mut().filter(|member| !member.makes) {

@@ -113,12 +113,11 @@ pub trait Defense: Send {
         Ok(gradients)
     }
 
-    /// Whether this trained weight stays as it is: the loop leaves it out of every step's gradient. In a
-    /// composition a weight is frozen if one member freezes it.
+    /// Whether this trained weight stays as it is, throughout the stage. In a composition a weight is frozen
+    /// if one member freezes it.
     ///
-    /// Where no member of a composition makes the gradient, none is computed for frozen weights, nor
-    /// below the lowest that trains. A method that makes its gradient saves that with
-    /// [`of`](crate::step::Query::of).
+    /// A frozen weight's gradient is zero in every query of every member, so that no norm counts it and
+    /// no direction moves it. It is not computed, nor is anything below the lowest weight that trains.
     fn freezes(&self, _parameter: &Parameter) -> bool {
         false
     }

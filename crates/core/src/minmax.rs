@@ -133,7 +133,9 @@ impl Training<'_> {
         let Self { backbone, weights, defense, session, schedule, next, .. } = self;
         let accumulation = std::mem::replace(&mut session.accumulation, 1);
         let at = (*next, schedule.total);
-        let done = act(&mut **defense, &mut Step::whole(*backbone, weights, session, at));
+        let mut step = Step::whole(*backbone, weights, session, at);
+        step.freeze(|parameter| defense.freezes(parameter));
+        let done = act(&mut **defense, &mut step);
         session.accumulation = accumulation;
         let figures = session.end_step(*next);
         Ok((done?, figures?))
@@ -158,6 +160,7 @@ impl Training<'_> {
         let main = session.main.clone();
 
         let mut step = Step::whole(*backbone, weights, session, at);
+        step.freeze(|parameter| defense.freezes(parameter));
         let gradients = match defense.per_step() {
             true => defense.gradients(&mut **perturber, &mut step)?,
             false => step.accumulate(|step| defense.gradients(&mut **perturber, step))?,

@@ -79,6 +79,12 @@ impl<'a> Step<'a> {
         Self { backbone, weights, shown, session, index, total, micro: None }
     }
 
+    /// Leaves the weights that the defence freezes out of every gradient of this step: theirs is zero.
+    pub(crate) fn freeze(&mut self, freezes: impl Fn(&Parameter) -> bool) {
+        let frozen = self.parameters().iter().filter(|parameter| freezes(parameter));
+        self.session.frozen = frozen.map(|parameter| parameter.name.clone()).collect();
+    }
+
     /// Zero-based number of this optimiser step.
     pub fn index(&self) -> u64 {
         self.index

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::digest::{FileRead, digest};
-use crate::files::{Line, Place, Row, Rows};
+use crate::files::{At, Line, NamedClasses, Place, Reader, Row, Rows};
 use crate::filter::Filter;
 use crate::layout::{self, Repository};
 use crate::schema::{Plan, Schema, found};
@@ -57,6 +57,9 @@ pub struct Origin {
     /// Unknown keys of turns, which are not read.
     #[serde(default)]
     pub unknown: Vec<String>,
+    /// What else was found and not used, as sentences.
+    #[serde(default)]
+    pub remarks: Vec<String>,
 }
 
 /// An invalid row.
@@ -99,10 +102,14 @@ impl Source {
             filter: Filter::new(&self.filter),
             test,
             skip_bad_rows,
+            reader: chosen.reader,
+            classes: chosen.classes,
             plan: None,
+            overruled: Overruled::default(),
             samples: Vec::new(),
             origin: Origin::default(),
         };
+        reading.origin.remarks = chosen.remarks;
         reading.origin.source = self.described(chosen.config.as_deref(), chosen.split.as_deref());
         reading.origin.test = test;
         for file in &chosen.files {
@@ -162,13 +169,37 @@ fn length(value: &Value) -> usize {
     }
 }
 
+/// Rows whose system text is not used, as their turns begin with another one.
+#[derive(Default)]
+struct Overruled {
+    count: usize,
+    /// Where the first one is.
+    first: String,
+}
+
+impl Overruled {
+    fn remark(&self, column: &str) -> Option<String> {
+        let Self { count, first } = self;
+        (*count > 0).then(|| {
+            format!(
+                "the column `{column}` is not read where the turns begin with another system text, \
+                 which is in {count} rows (the first is {first})"
+            )
+        })
+    }
+}
+
 struct Reading<'a> {
     source: &'a Source,
     check: Option<&'a Check>,
     filter: Filter<'a>,
     test: bool,
     skip_bad_rows: bool,
+    reader: Reader,
+    /// The classes that the card of the data set names.
+    classes: Vec<NamedClasses>,
     plan: Option<Plan>,
+    overruled: Overruled,
     /// Each with its group.
     samples: Vec<(Sample, String)>,
     origin: Origin,
@@ -182,7 +213,7 @@ impl Reading<'_> {
     }
 
     fn file(&mut self, path: &Path) -> Result<()> {
-        let mut rows = Rows::open(path)?;
+        let mut rows = Rows::open(path, &self.reader)?;
         let mut ahead = Vec::new();
         if self.plan.is_none() {
             let union = look_ahead(&mut rows, &mut ahead);
@@ -190,13 +221,18 @@ impl Reading<'_> {
                 self.plan = Some(self.plan(&union)?);
             }
         }
+        if let Some(plan) = &mut self.plan {
+            let named = [&self.classes[..], &rows.classes].concat();
+            let fault = |problem| Error::File { path: path.to_owned(), problem };
+            plan.name_classes(&named).map_err(fault)?;
+        }
         for line in ahead.into_iter().chain(rows) {
             if self.is_full() {
                 break;
             }
             let Line { at, row } = line?;
             self.origin.read += 1;
-            let Err(problem) = row.and_then(|row| self.row(&row)) else { continue };
+            let Err(problem) = row.and_then(|row| self.row(&row, path, at)) else { continue };
             let place = Place { file: path.to_owned(), at };
             if !self.skip_bad_rows {
                 return Err(Error::Row { place: place.to_string(), problem });
@@ -210,7 +246,7 @@ impl Reading<'_> {
     }
 
     /// Takes the sample of a row, unless the filter removes it.
-    fn row(&mut self, row: &Row) -> Result<(), String> {
+    fn row(&mut self, row: &Row, path: &Path, at: At) -> Result<(), String> {
         let Some(plan) = &self.plan else { return Err("it has no columns".to_owned()) };
         if !self.filter.takes(row) {
             self.origin.filtered += 1;
@@ -219,6 +255,12 @@ impl Reading<'_> {
         let sample = plan.sample(row)?;
         if let Some(check) = self.check {
             check(&sample, self.test)?;
+        }
+        if plan.overrules(row, &sample) {
+            if self.overruled.count == 0 {
+                self.overruled.first = Place { file: path.to_owned(), at }.to_string();
+            }
+            self.overruled.count += 1;
         }
         for column in plan.unread(row) {
             let is_read = *column == self.source.group || self.filter.reads(column);
@@ -302,6 +344,8 @@ impl Reading<'_> {
         }
         self.origin.columns = plan.columns();
         self.origin.unknown = plan.unknown();
+        let system = self.origin.columns.get("system").map_or("system", String::as_str);
+        self.origin.remarks.extend(self.overruled.remark(system));
         let (samples, groups): (Vec<_>, Vec<_>) = self.samples.into_iter().unzip();
         let groups = if self.source.group.is_empty() { Vec::new() } else { groups };
         Ok(Loaded { samples, groups, schema: plan.schema, origin: self.origin })

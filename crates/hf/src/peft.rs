@@ -11,6 +11,7 @@ use candle_core::{DType, Device, Tensor};
 use vxf_core::backbone::module;
 use vxf_core::{Backbone, Error, Lora, Params, Result, Trainable};
 use vxf_tensor::numeric::not_finite;
+use vxf_untrusted::some;
 
 use crate::checkpoint::{Shard, Update, is_weight, save_tensors};
 
@@ -61,6 +62,8 @@ impl Adapter {
         let shard = Shard::open(&file)?;
         let mut parts: BTreeMap<String, Parts> = BTreeMap::new();
         let mut replaced = Params::new();
+        // Weights under the name that they have without a wrapper, with their keys.
+        let mut bare = BTreeMap::new();
         for key in shard.names() {
             let Some((module, part)) = parse(&key) else {
                 let problem = format!(
@@ -82,7 +85,12 @@ impl Adapter {
             }
             let tensor = tensor.to_device(device)?.to_dtype(dtype)?;
             match part {
-                Part::Whole(name) => replaced.insert(name, tensor),
+                Part::Whole(name) => {
+                    if key == format!("{PREFIX}{module}.weight") {
+                        bare.insert(module.to_owned(), key.clone());
+                    }
+                    replaced.insert(name, tensor);
+                }
                 Part::Matrix(at) => {
                     parts.entry(module.to_owned()).or_default()[at] = Some(tensor);
                 }
@@ -91,6 +99,13 @@ impl Adapter {
                     parts.entry(module.to_owned()).or_default()[at] = Some(tensor);
                 }
             }
+        }
+        if let Some((_, key)) = bare.iter().find(|(module, _)| parts.contains_key(*module)) {
+            let problem = format!(
+                "`{key}` and LoRA matrices are there for one layer, and PEFT would not use the first; \
+                 remove one of them"
+            );
+            return Err(fail(&file, problem));
         }
         let mut updates = BTreeMap::new();
         for (module, parts) in parts {
@@ -111,6 +126,14 @@ impl Adapter {
                 "{}: `target_modules` names {}, and the file has no tensors of it: nothing of it is adapted",
                 path.display(),
                 lacking.join(", "),
+            ));
+        }
+        for (target, layers) in config.uneven(updates.keys().map(String::as_str)) {
+            let layers: Vec<_> = layers.iter().map(u64::to_string).collect();
+            remarks.push(format!(
+                "{}: the file has no tensors of `{target}` in some layers, which are not adapted there: {}",
+                path.display(),
+                some(&layers),
             ));
         }
         let special = special.or((!replaced.is_empty()).then_some("modules_to_save"));

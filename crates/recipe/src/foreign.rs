@@ -181,6 +181,9 @@ mod tests {
                 assert!(text.contains(part), "no `{part}` in {text}");
             }
         }
+        assert!(problem("[model]\neval_every = 1").contains("write it at the top of the recipe"));
+        let texts = problem("[data]\nsource = \"files\"\nepochs = 3");
+        assert!(texts.contains("write `epochs` in the section `[fine_tuning]`"), "{texts}");
         // A misspelling of a key of ours is still told as one.
         assert!(
             problem("[fine_tuning]\nlearning_rat = 1.0").contains("did you mean `learning_rate`?")

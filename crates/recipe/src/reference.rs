@@ -109,6 +109,42 @@ pub fn meaning(path: &str) -> Result<Option<String>> {
     })
 }
 
+/// Where a recipe has a setting called `key`, in words; none if it has no such setting.
+pub(crate) fn home(key: &str) -> Result<Option<String>> {
+    for section in sections() {
+        if section.settings.iter().any(|setting| setting.name == key) {
+            let names: Vec<_> = section.names.iter().map(|name| format!("`[{name}]`")).collect();
+            return Ok(Some(match names.is_empty() {
+                true => "write it at the top of the recipe, before any section".to_owned(),
+                false => format!("write it in the section {}", names.join(" or ")),
+            }));
+        }
+    }
+    let [alignment, user, after] = USUAL;
+    let perturbers = owners::<dyn PerturberConfig>(key)?;
+    let defenses = owners::<dyn DefenseConfig>(key)?;
+    let of = |section: &str, owners: &[&str]| {
+        let owners: Vec<_> = owners.iter().map(|name| (*name).to_owned()).collect();
+        let some = vxf_untrusted::some(&owners);
+        format!("it is a setting of {some} in the section `[{section}]`")
+    };
+    if !perturbers.is_empty() {
+        return Ok(Some(of(alignment.perturber, &perturbers)));
+    }
+    let Some(first) = defenses.first() else { return Ok(None) };
+    let stages = registry::find::<dyn DefenseConfig>(first)?.stages;
+    let usual = [alignment, user, after].into_iter().find(|usual| stages.contains(&usual.kind));
+    Ok(usual.map(|usual| of(usual.defense, &defenses)))
+}
+
+/// The plugins of a kind that have a setting called `key`.
+fn owners<C: Kind + ?Sized>(key: &str) -> Result<Vec<&'static str>> {
+    let entries = registry::entries::<C>()?.into_iter();
+    let has =
+        |entry: &&registry::Entry<C>| (entry.settings)().iter().any(|setting| setting.name == key);
+    Ok(entries.filter(has).map(|entry| entry.name).collect())
+}
+
 /// The meaning of the first setting of this name among the plugins of a kind.
 fn in_any<C: Kind + ?Sized>(key: &str) -> Result<Option<String>> {
     let entries = registry::entries::<C>()?;

@@ -12,5 +12,8 @@ pub fn wilson(share: f64, n: f64) -> Option<Interval> {
     let centre = share + z * z / (2.0 * n);
     let half = z * (share * (1.0 - share) / n + z * z / (4.0 * n * n)).sqrt();
     let bound = |x: f64| (x / (1.0 + z * z / n)).clamp(0.0, 1.0);
-    Some([bound(centre - half), bound(centre + half)])
+    // Rounding leaves the two ends a little inside.
+    let low = if share <= 0.0 { 0.0 } else { bound(centre - half) };
+    let high = if share >= 1.0 { 1.0 } else { bound(centre + half) };
+    Some([low, high])
 }

@@ -1,16 +1,18 @@
-//! Laws of a defence: it trains, is repeatable, and resumes to the bit.
+//! Laws of a defence: it trains, is repeatable, resumes to the bit, and leaves alone what another freezes.
 
 use proptest::prelude::*;
 use serde_json::Value;
+use vxf_core::backbone::Parameter;
 use vxf_core::config::{BuildContext, DefenseConfig, PerturberConfig};
 use vxf_core::minmax::Training;
 use vxf_core::resume::Saved;
 use vxf_core::{
-    Backbone, Composition, Key, Params, Perturber, Reference, Result, Stage, Trainable, registry,
+    Backbone, Composition, Defense, Key, Params, Perturber, Reference, Result, Stage, Trainable,
+    registry,
 };
 
 use crate::case::{Case, cases, property};
-use crate::numbers::first_difference;
+use crate::numbers::{first_difference, relative_distance};
 use crate::training::{Nothing, few_samples, samples, training};
 
 fn perturber(name: &str) -> Result<Box<dyn Perturber>> {
@@ -143,6 +145,52 @@ pub fn resumes_to_the_bit(name: &str, settings: &Value) {
     });
 }
 
+/// Freezes the lowest layer.
+struct Held;
+
+impl Defense for Held {
+    fn freezes(&self, parameter: &Parameter) -> bool {
+        parameter.layer == Some(0)
+    }
+}
+
+/// Weights that another member of a composition freezes stay as they are: to the bit while the defence
+/// trains, and up to rounding in the result of its `finish`.
+pub fn leaves_frozen_weights_alone(name: &str, settings: &Value) {
+    property(6, situations(), |situation| {
+        let backbone = situation.0.backbone()?;
+        let config = config(name, settings)?;
+        if !config.trains() || out_of_reach(name, settings, &*backbone)? {
+            return Ok(());
+        }
+        let parameters = backbone.parameters();
+        if parameters.iter().all(|parameter| Held.freezes(parameter)) {
+            return Ok(());
+        }
+        let mut stage = stage(name, settings, &situation, &*backbone)?;
+        let alone = std::mem::replace(&mut stage.defense, Box::new(Held));
+        let held = Composition::new().with(name, alone, true).with("held", Box::new(Held), false);
+        stage.defense = Box::new(held);
+        let held = |weights: &Params| -> Params {
+            let names = parameters.iter().filter(|it| Held.freezes(it)).map(|it| &it.name);
+            let own = names.filter_map(|name| Some((name.clone(), weights.get(name)?.clone())));
+            own.collect()
+        };
+        let before = stage.weights.copy()?;
+        stage.prepare()?;
+        for _ in 0..3 {
+            stage.step()?;
+        }
+        assert!(first_difference(&before, &stage.weights)?.is_some(), "nothing trains");
+        let moved = first_difference(&held(&before), &held(&stage.weights))?;
+        assert_eq!(moved, None, "a frozen weight moved");
+        let finished = held(&stage.finish()?.weights);
+        let distance = relative_distance(&held(&before), &finished)?;
+        assert!(distance < 1e-6, "`finish` moved frozen weights: {distance} of their norm");
+        Ok(())
+    });
+}
+
 /// Passes the contents of a checkpoint to `fresh`, by value, and drops the rest of `old`.
 pub fn resume(fresh: &mut Training<'_>, old: Training<'_>) -> Result<()> {
     let Saved { tensors, position } = old.save()?;
@@ -176,6 +224,11 @@ macro_rules! defense_laws {
             #[test]
             fn resumes_to_the_bit() {
                 $crate::defense::resumes_to_the_bit($name, &$settings);
+            }
+
+            #[test]
+            fn leaves_frozen_weights_alone() {
+                $crate::defense::leaves_frozen_weights_alone($name, &$settings);
             }
         }
     };

@@ -28,6 +28,8 @@ pub enum Flaw {
     Forgetful,
     /// Behaves differently each time.
     Erratic,
+    /// Adds to every weight at the end.
+    Grasping,
 }
 
 static CALLS: AtomicU32 = AtomicU32::new(0);
@@ -45,6 +47,13 @@ impl Defense for Smooth {
             self.mean = self.mean.map(|mean| Ok((mean + calls)?))?;
         }
         Ok(self.mean.clone())
+    }
+
+    fn finish(&mut self, _: &mut Step<'_>, weights: Params) -> Result<Params> {
+        match self.flaw {
+            Flaw::Grasping => weights.map(|weight| Ok((weight + 0.01)?)),
+            _ => Ok(weights),
+        }
     }
 
     fn state(&self) -> Result<State> {
@@ -251,6 +260,7 @@ fn refused(law: impl FnOnce()) {
 fn each_flaw_is_found() {
     refused(|| defense::resumes_to_the_bit("smooth", &json!({ "flaw": "forgetful" })));
     refused(|| defense::repeats_itself("smooth", &json!({ "flaw": "erratic" })));
+    refused(|| defense::leaves_frozen_weights_alone("smooth", &json!({ "flaw": "grasping" })));
     refused(|| defense::resumes_to_the_bit("average", &json!({})));
     defense::resumes_to_the_bit("picky", &json!({}));
     refused(|| defense::resumes_to_the_bit("picky", &json!({ "forgetful": true })));

@@ -11,7 +11,7 @@ use crate::config::AsftConfig;
 /// `J = u(w) + lambda sum_l ||(I - C_l) D_l||^2`, with D_l what the user's training changed in linear layer
 /// l, `C = V V^T / ||V||` and V what alignment changed there.
 ///
-/// With an adapter D is its product `s B A`; with full weights `W - W_aligned`. Layers that alignment did
+/// With an adapter D is its product `B A`, without its scale; with full weights `W - W_aligned`. Layers that alignment did
 /// not change have no direction, and no penalty.
 pub struct Asft {
     config: AsftConfig,

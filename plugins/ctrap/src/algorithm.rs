@@ -3,9 +3,13 @@
 use candle_core::Tensor;
 use vxf_core::prelude::*;
 
-use crate::config::CtrapConfig;
+use crate::config::{CtrapConfig, Length};
 
-/// `J = f(w) + lambda c(w - alpha grad h(w))`, with the simulated step taken as constant.
+/// Added to the norm before dividing by it, as in the authors' code.
+const EPSILON: f64 = 1e-7;
+
+/// `J = f(w) + lambda c(w - alpha grad h(w))`, with the simulated step taken as constant; the gradient of h is
+/// divided by its norm where [`Length::Unit`] is chosen.
 ///
 /// f is the loss on alignment data, h that on harmful data, and c the cross-entropy of one fixed token at
 /// every answer position of the alignment data: a model that says nothing else has collapsed.
@@ -33,7 +37,7 @@ impl Defense for Ctrap {
     }
 
     fn gradients(&mut self, inner: &mut dyn Perturber, step: &mut Step<'_>) -> Result<Gradients> {
-        let CtrapConfig { lambda, alpha, token, .. } = self.config;
+        let CtrapConfig { lambda, alpha, length, token, .. } = self.config;
         let vocabulary = step.architecture().vocabulary;
         if token as usize >= vocabulary {
             let problem = format!("`token` is {token}, the model's vocabulary has {vocabulary}");
@@ -45,7 +49,17 @@ impl Defense for Ctrap {
         })?;
         let (loss, harmful) = step.on("harmful").loss_and_gradients()?;
         step.record("harmful_loss", loss)?;
-        let moved = Perturbation::Weights(harmful.scale(-alpha)?);
+        let moved = match length {
+            Length::Gradient => harmful.scale(-alpha)?,
+            Length::Unit => {
+                let norm = harmful.pending_norm()?;
+                let place = " on stream `harmful`";
+                step.require_finite("the norm of the harmful gradient", place, &norm)?;
+                let factor = norm.add(&EPSILON.into())?.rdiv(-alpha)?;
+                harmful.map(|gradient| Ok(factor.scale(gradient)?))?
+            }
+        };
+        let moved = Perturbation::Weights(moved);
         let term = |logits: &Tensor, batch: &Batch| collapse(logits, batch, token);
         let objective = Objective { cross_entropy: 0.0, logits: Some(&term), hidden: None };
         let trap = step.on_main().role(Role::Probe).perturbed(&moved).minimising(objective);

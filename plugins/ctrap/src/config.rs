@@ -4,13 +4,26 @@ use vxf_core::prelude::*;
 
 use crate::algorithm::Ctrap;
 
+/// The length of the simulated harmful step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Length {
+    /// `alpha` times the harmful gradient, as in the paper's formula.
+    Gradient,
+    /// `alpha`: the harmful gradient divided by its norm over all trained weights, as in the authors' code.
+    Unit,
+}
+
 vxf_core::config! {
     /// Settings of the defence `ctrap`.
     pub struct CtrapConfig {
         /// Weight lambda of the collapse.
         pub lambda: f64 = 0.1,
-        /// Length alpha of the simulated harmful step, as a learning rate.
+        /// Size alpha of the simulated harmful step.
         pub alpha: f64 = 0.1,
+        /// What alpha scales: gradient (the harmful gradient, as in the paper) or unit (its direction, as
+        /// in the authors' code).
+        pub length: Length = Length::Gradient,
         /// The token that a collapsed model repeats, by its number.
         pub token: u32 = 0,
         /// Samples in a harmful batch.
@@ -40,7 +53,7 @@ impl DefenseConfig for CtrapConfig {
     }
 
     fn ranges(&self) -> &'static [&'static str] {
-        &["lambda=0.01..3:log", "alpha=0.01..0.3:log"]
+        &["lambda=0.01..3:log", "alpha=0.01..0.3:log", "length=gradient,unit"]
     }
 
     fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Defense>> {

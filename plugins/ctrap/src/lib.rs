@@ -4,7 +4,7 @@ mod algorithm;
 mod config;
 
 pub use algorithm::Ctrap;
-pub use config::CtrapConfig;
+pub use config::{CtrapConfig, Length};
 
 vxf_core::register! {
     defense "ctrap" => CtrapConfig,

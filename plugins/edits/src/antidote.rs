@@ -65,7 +65,10 @@ impl Antidote {
                 step.redraw("harmful")?;
             }
             seen += step.batch("harmful")?.lengths.len();
-            let hidden = step.on("harmful").role(Role::Evaluation).hidden(&sites)?;
+            // Of the model as it is now: an earlier member of a composition may have edited it.
+            let hidden = step.with_weights(weights, |step| {
+                step.on("harmful").role(Role::Evaluation).hidden(&sites)
+            })?;
             for Target { name, site, before } in targets {
                 let mut x = hidden[site].clone();
                 if let Some(a) = before.as_ref().and_then(|before| weights.get(before)) {

@@ -4,7 +4,7 @@ mod algorithm;
 mod config;
 
 pub use algorithm::SafeGrad;
-pub use config::SafeGradConfig;
+pub use config::{Loss, SafeGradConfig};
 
 vxf_core::register! {
     defense "safegrad" => SafeGradConfig,

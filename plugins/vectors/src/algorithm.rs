@@ -1,8 +1,10 @@
 //! The harmful vector and its subtraction.
 
-use candle_core::DType;
+use candle_core::{DType, Tensor};
 use vxf_core::optimizer::{AdamW, AdamWConfig};
 use vxf_core::prelude::*;
+
+use crate::config::Thinned;
 
 /// `W <- W + factor * (W_from - W_harmful)`, with W_harmful what some steps of AdamW on harmful samples make
 /// of the reference model W_from.
@@ -13,8 +15,10 @@ pub struct Subtraction {
     pub from: Reference,
     /// How much of it is subtracted.
     pub factor: f64,
-    /// Share of its entries that are dropped at random.
+    /// Share of the entries of a difference that are dropped at random.
     pub dropped: f64,
+    /// Of which difference: this vector, or `W - W_from`.
+    pub thinned: Thinned,
     /// Steps of the harmful training.
     pub steps: usize,
     /// Its learning rate.
@@ -56,24 +60,33 @@ impl Subtraction {
     }
 }
 
+/// `difference` without a share of its entries, chosen at random, and the others divided by the share that
+/// is left (DARE).
+fn thin(difference: &Tensor, dropped: f64, key: &Key) -> Result<Tensor> {
+    let drawn = key.uniform(1.0, difference.dims(), DType::F32, difference.device())?;
+    // Draws lie in [-1, 1), so that a share `dropped` of them is below this bound.
+    let kept = drawn.ge(2.0 * dropped - 1.0)?.to_dtype(difference.dtype())?;
+    Ok(((difference * kept)? / (1.0 - dropped))?)
+}
+
 impl Defense for Subtraction {
     fn finish(&mut self, step: &mut Step<'_>, mut weights: Params) -> Result<Params> {
         let start = self.start(step, &weights)?;
         let harmful = self.harmful(step, &start)?;
         let key = step.key("dropped");
-        for (name, tensor) in start.iter().filter(|(name, _)| name.ends_with(".weight")) {
+        for (name, from) in start.iter().filter(|(name, _)| name.ends_with(".weight")) {
             let missing = || Error::ParameterMismatch { name: name.to_owned() };
             let trained = harmful.get(name).ok_or_else(missing)?;
-            let mut back = (tensor - trained.detach())?;
+            let mut back = (from - trained.detach())?;
+            let mut tuned = weights.get(name).ok_or_else(missing)?.detach();
             if self.dropped > 0.0 {
-                let device = back.device().clone();
-                let drawn = key.child(name).uniform(1.0, back.dims(), DType::F32, &device)?;
-                // Draws lie in [-1, 1), so that a share `dropped` of them is below this bound.
-                let kept = drawn.ge(2.0 * self.dropped - 1.0)?.to_dtype(back.dtype())?;
-                back = ((back * kept)? / (1.0 - self.dropped))?;
+                let key = key.child(name);
+                match self.thinned {
+                    Thinned::Safety => back = thin(&back, self.dropped, &key)?,
+                    Thinned::Tuned => tuned = (from + thin(&(tuned - from)?, self.dropped, &key)?)?,
+                }
             }
-            let old = weights.get(name).ok_or_else(missing)?.detach();
-            weights.insert(name.to_owned(), (old + (back * self.factor)?)?);
+            weights.insert(name.to_owned(), (tuned + (back * self.factor)?)?);
         }
         Ok(weights)
     }

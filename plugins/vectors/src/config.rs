@@ -4,6 +4,16 @@ use vxf_core::prelude::*;
 
 use crate::algorithm::Subtraction;
 
+/// Which difference loses entries at random.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Thinned {
+    /// What the user's training changed, before the safety vector is added.
+    Tuned,
+    /// The safety vector.
+    Safety,
+}
+
 fn checked(factor: f64, steps: usize, rate: f64) -> Result<(), ConfigError> {
     ConfigError::not_negative("factor", factor)?;
     ConfigError::positive("steps", steps)?;
@@ -58,7 +68,8 @@ impl DefenseConfig for TaskArithmeticConfig {
 
     fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Defense>> {
         let Self { factor, steps, rate } = *self;
-        Ok(Box::new(Subtraction { from: Reference::Base, factor, dropped: 0.0, steps, rate }))
+        let (dropped, thinned) = (0.0, Thinned::Safety);
+        Ok(Box::new(Subtraction { from: Reference::Base, factor, dropped, thinned, steps, rate }))
     }
 }
 
@@ -67,9 +78,10 @@ vxf_core::config! {
     pub struct RestaConfig {
         /// How much of the safety vector is added.
         pub factor: f64 = 1.0,
-        /// Share of the vector's entries that are dropped at random; the others grow to make up for it
-        /// (DARE).
+        /// Share of the entries that are dropped at random; the others grow to make up for it (DARE).
         pub dropped: f64 = 0.0,
+        /// Of which difference: tuned (what the user's training changed) or safety (the vector).
+        pub thinned: Thinned = Thinned::Tuned,
         /// Steps of the harmful training that makes the vector.
         pub steps: usize = 50,
         /// Its constant learning rate.
@@ -115,7 +127,14 @@ impl DefenseConfig for RestaConfig {
     }
 
     fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Defense>> {
-        let Self { factor, dropped, steps, rate } = *self;
-        Ok(Box::new(Subtraction { from: Reference::Aligned, factor, dropped, steps, rate }))
+        let Self { factor, dropped, thinned, steps, rate } = *self;
+        Ok(Box::new(Subtraction {
+            from: Reference::Aligned,
+            factor,
+            dropped,
+            thinned,
+            steps,
+            rate,
+        }))
     }
 }

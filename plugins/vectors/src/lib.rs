@@ -4,7 +4,7 @@ mod algorithm;
 mod config;
 
 pub use algorithm::Subtraction;
-pub use config::{RestaConfig, TaskArithmeticConfig};
+pub use config::{RestaConfig, TaskArithmeticConfig, Thinned};
 
 vxf_core::register! {
     defense "task-arithmetic" => TaskArithmeticConfig,

@@ -149,11 +149,11 @@ pub(crate) fn run(args: &DurabilityArgs) -> Result<(), CommandError> {
     let root = args.output_dir.clone().unwrap_or_else(named);
     let execute = |name: &str, trial: Trial| -> Result<Done, CommandError> {
         let Trial { experiment, attacks } = trial;
-        tell(&format!(
-            "{name}: {} points, in {}",
-            experiment.points.len(),
-            root.join(name).display()
-        ));
+        let points = match experiment.points.len() {
+            1 => "1 point".to_owned(),
+            count => format!("{count} points"),
+        };
+        tell(&format!("{name}: {points}, in {}", root.join(name).display()));
         let mut prepared = Prepared::new(experiment, access(args.finding.offline)?)?;
         let graph = prepared.graph.clone();
         let executor = ExecutorOptions {

@@ -27,7 +27,9 @@ pub(crate) fn run(args: &ReportArgs) -> Result<(), CommandError> {
         full: args.full,
         open: is_open(&stored.experiment, args.with_answers),
     };
-    let wants_pictures = args.pictures.is_some() || args.format == ReportFormat::Html;
+    let by_ending = || args.output.as_deref().map_or(ReportFormat::Text, ReportFormat::of);
+    let form = args.format.unwrap_or_else(by_ending);
+    let wants_pictures = args.pictures.is_some() || form == ReportFormat::Html;
     let pictures = match wants_pictures {
         true => page::pictures(&stored)?,
         false => Vec::new(),
@@ -41,7 +43,7 @@ pub(crate) fn run(args: &ReportArgs) -> Result<(), CommandError> {
         Ok(parts)
     };
     let name = name(&stored.root);
-    let text = match args.format {
+    let text = match form {
         ReportFormat::Text => match args.output {
             Some(_) => Terminal::default().text(&parts()?),
             None => terminal().text(&parts()?),

@@ -43,11 +43,15 @@ impl TrackOptions {
             return Ok(());
         }
         if finding.offline {
-            let later = "`python3 -m vxf track EXPERIMENT --to TRACKER` sends its values later";
+            let python = python();
+            let python = python.display();
+            let later =
+                format!("`{python} -m vxf track EXPERIMENT --to TRACKER` sends its values later");
             return Err(CommandError::usage("--track: nothing is sent with --offline").hint(later));
         }
         let python = python();
-        let tried = Command::new(&python).args(["-c", "import vxf._track"]).output();
+        let tried =
+            Command::new(&python).args(["-m", "vxf", "trackers", "--to", &self.names()]).output();
         let problem = match tried {
             Ok(output) if output.status.success() => return Ok(()),
             Ok(output) => {
@@ -56,6 +60,10 @@ impl TrackOptions {
             }
             Err(error) => error.to_string(),
         };
+        // The package is there, and says what a tracker lacks.
+        if let Some(lacking) = problem.strip_prefix("error: ") {
+            return Err(CommandError::failed(format!("--track: {lacking}")));
+        }
         let python = python.display();
         Err(CommandError::failed(format!(
             "--track needs the Python package `vxf`, which {python} does not find: {problem}"
@@ -64,14 +72,18 @@ impl TrackOptions {
         .hint(format!("{PYTHON} names another interpreter")))
     }
 
+    /// The names of the trackers, with commas.
+    fn names(&self) -> String {
+        let names = self.track.iter().filter_map(ValueEnum::to_possible_value);
+        names.map(|value| value.get_name().to_owned()).collect::<Vec<_>>().join(",")
+    }
+
     /// Starts to follow the experiment in `root`, if a tracker is named.
     pub(crate) fn start(&self, root: &Path) -> Result<Option<Tracking>, CommandError> {
         if !self.any() {
             return Ok(None);
         }
-        let names = self.track.iter().filter_map(ValueEnum::to_possible_value);
-        let names: Vec<_> = names.map(|value| value.get_name().to_owned()).collect();
-        let (to, root) = (names.join(","), root.to_owned());
+        let (to, root) = (self.names(), root.to_owned());
         let child = command(&root, &to).arg("--follow").spawn();
         let child = child.map_err(|error| CommandError::failed(format!("--track: {error}")))?;
         Ok(Some(Tracking { child, root, to }))
@@ -112,7 +124,9 @@ impl Tracking {
             Ok(status) => status.to_string(),
             Err(error) => error.to_string(),
         };
-        let again = format!("python3 -m vxf track {} --to {}", self.root.display(), self.to);
+        let python = python();
+        let (python, root) = (python.display(), self.root.display());
+        let again = format!("{python} -m vxf track {root} --to {}", self.to);
         tell(&format!(
             "warning: --track did not send everything ({problem}); `{again}` sends the rest"
         ));

@@ -27,6 +27,8 @@ pub struct Query<'s, 'a> {
     whole: bool,
     rectangle: bool,
     subset: Option<Subset>,
+    /// Wanted weights that the defence freezes: their gradient is zero and is not computed.
+    frozen: Vec<String>,
     /// What is read in place of the stream's own batch.
     given: Option<Arc<Batch>>,
 }
@@ -43,6 +45,7 @@ impl<'s, 'a> Query<'s, 'a> {
             whole,
             rectangle: false,
             subset: None,
+            frozen: Vec::new(),
             given: None,
         }
     }
@@ -92,16 +95,21 @@ impl<'s, 'a> Query<'s, 'a> {
     /// The others are missing from the gradient. The backward pass ends at the lowest of these;
     /// layers below are neither kept nor differentiated.
     pub fn of(mut self, wanted: &dyn Fn(&Parameter) -> bool) -> Self {
-        self.subset = Some(Subset::of(self.step.parameters(), wanted));
+        let frozen = &self.step.session.frozen;
+        let trains = |it: &Parameter| wanted(it) && !frozen.contains(&it.name);
+        self.subset = Some(Subset::of(self.step.parameters(), &trains));
+        let all = self.step.parameters().iter();
+        let stays = all.filter(|it| wanted(it) && frozen.contains(&it.name));
+        self.frozen = stays.map(|it| it.name.clone()).collect();
         self
     }
 
     /// The gradient with respect to the weights.
     ///
     /// In the outer role and on the main stream, its loss is the step's `loss`.
-    pub fn gradients(mut self) -> Result<Gradients> {
-        let (loss, gradients) = self.differentiate()?;
-        self.remember(&loss, false)?;
+    pub fn gradients(self) -> Result<Gradients> {
+        let (query, loss, gradients) = self.differentiate()?;
+        query.remember(&loss, false)?;
         Ok(gradients)
     }
 
@@ -110,9 +118,9 @@ impl<'s, 'a> Query<'s, 'a> {
     /// The loop weights a defence's gradient of a micro-batch by the main stream's share of
     /// labelled tokens. Gradients of other streams are scaled here so that their weighted sum is
     /// the gradient of their own large batch.
-    pub fn loss_and_gradients(mut self) -> Result<(Scalar, Gradients)> {
-        let (loss, gradients) = self.differentiate()?;
-        self.remember(&loss, true)?;
+    pub fn loss_and_gradients(self) -> Result<(Scalar, Gradients)> {
+        let (query, loss, gradients) = self.differentiate()?;
+        query.remember(&loss, true)?;
         Ok((loss, gradients))
     }
 
@@ -245,27 +253,48 @@ impl<'s, 'a> Query<'s, 'a> {
         Ok(())
     }
 
-    fn differentiate(&mut self) -> Result<(Scalar, Gradients)> {
-        if self.subset.as_ref().is_some_and(Subset::is_empty) {
+    fn differentiate(self) -> Result<(Self, Scalar, Gradients)> {
+        let mut query = match self.subset.is_none() && !self.step.session.frozen.is_empty() {
+            true => self.of(&|_| true),
+            false => self,
+        };
+        let (loss, mut gradients) = query.differentiate_wanted()?;
+        for name in &query.frozen {
+            let missing = || Error::ParameterMismatch { name: name.clone() };
+            let weight = query.step.weights.get(name).ok_or_else(missing)?;
+            gradients.insert(name, weight.zeros_like()?.detach());
+        }
+        Ok((query, loss, gradients))
+    }
+
+    fn differentiate_wanted(&mut self) -> Result<(Scalar, Gradients)> {
+        let nothing = self.subset.as_ref().is_some_and(Subset::is_empty);
+        if nothing && self.frozen.is_empty() {
             let all = self.step.parameters().len();
             let problem = format!("selects none of the {all} trained weights");
             return Err(Error::Query { verb: "of", problem });
         }
         let weights = self.moved_weights()?;
-        let Some(micro) = self.single() else { return self.differentiate_whole(&weights) };
+        let Some(micro) = self.single() else {
+            return self.differentiate_whole(&weights, !nothing);
+        };
         let main = self.step.main();
         let balance = match self.stream == main || self.given.is_some() {
             true => 1.0,
             false => self.step.share(&self.stream)? / self.step.share(&main)?,
         };
-        let outcome = self.run(micro, &weights, &[], true)?;
+        let outcome = self.run(micro, &weights, &[], !nothing)?;
         Ok((outcome.loss, outcome.gradients.scale(balance)?))
     }
 
-    fn differentiate_whole(&mut self, weights: &Params) -> Result<(Scalar, Gradients)> {
+    fn differentiate_whole(
+        &mut self,
+        weights: &Params,
+        something: bool,
+    ) -> Result<(Scalar, Gradients)> {
         let (mut loss, mut gradients) = (Scalar::default(), Gradients::new());
         for (micro, share) in self.step.shares(&self.stream)? {
-            let outcome = self.run(micro, weights, &[], true)?;
+            let outcome = self.run(micro, weights, &[], something)?;
             loss = loss.add(&outcome.loss.mul(share)?)?;
             gradients.accumulate_all(outcome.gradients.scale(share)?)?;
         }
@@ -294,7 +323,7 @@ impl<'s, 'a> Query<'s, 'a> {
             objective: self.objective.unwrap_or_default(),
             sites,
             weight_gradients,
-            subset: self.subset.as_ref(),
+            subset: self.subset.as_ref().filter(|_| weight_gradients),
             dropout: dropout.as_ref(),
             recompute: self.step.session.recompute,
         }

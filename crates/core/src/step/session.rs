@@ -1,6 +1,6 @@
 //! What a stage keeps between its steps, and the one point where a step waits for its device.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
 use super::draw::Draw;
@@ -31,6 +31,8 @@ pub struct Session {
     pub references: BTreeMap<Reference, Arc<dyn Lineage>>,
     /// What is trained, filled on first use.
     pub(super) parameters: OnceLock<Vec<Parameter>>,
+    /// The trained weights that the defence [freezes](crate::Defense::freezes), by name.
+    pub(super) frozen: BTreeSet<String>,
     /// Batches of the present step by stream, drawn on first use.
     pub(super) drawn: BTreeMap<String, Draw>,
     /// The number of probe passes of each micro-batch of each stream in the present step.
@@ -75,6 +77,7 @@ impl Session {
             accumulation: 1,
             references: BTreeMap::new(),
             parameters: OnceLock::new(),
+            frozen: BTreeSet::new(),
             drawn: BTreeMap::new(),
             probes: BTreeMap::new(),
             record: BTreeMap::new(),

@@ -1,4 +1,5 @@
-//! Rows of one JSON document: a list of objects, or an object with a list `data`.
+//! Rows of one JSON document: a list of objects, or an object with a list `data`, or with the list
+//! that the card of the data set names.
 //!
 //! The document is split into rows by its brackets, and each row is parsed on its own. So only one
 //! row is in memory, and an invalid row has a position and does not affect the others.
@@ -9,6 +10,9 @@ use std::path::{Path, PathBuf};
 use super::{At, LONGEST_ROW, Line, bytes, parse};
 use crate::{Error, Result};
 
+/// The usual key of the list of rows.
+const DATA: &str = "data";
+
 /// The rows of a document.
 pub(super) struct Document {
     path: PathBuf,
@@ -17,6 +21,8 @@ pub(super) struct Document {
     line: u64,
     buffer: Vec<u8>,
     rows: u64,
+    /// The key of the list of rows, if the document is an object.
+    field: String,
     /// Whether the document itself is the list, rather than an object that contains it.
     whole: bool,
     state: State,
@@ -52,14 +58,29 @@ type Cut<T> = std::result::Result<T, Fault>;
 impl Document {
     /// Opens a document and moves to its rows.
     pub(super) fn open(path: &Path) -> Result<Self> {
-        let text = bytes::open(path)?;
-        let path = path.to_owned();
-        let (buffer, state) = (Vec::new(), State::Rows);
-        let mut document = Self { path, text, line: 1, buffer, rows: 0, whole: true, state };
-        match document.find_rows() {
-            Ok(()) => Ok(document),
-            Err(fault) => Err(document.error(fault)),
-        }
+        let mut document = Self::start(path, DATA)?;
+        document.find_rows(true).map_err(|fault| document.error(fault))?;
+        Ok(document)
+    }
+
+    /// Opens a document that is an object, and moves to the rows in its list `field`.
+    pub(super) fn open_field(path: &Path, field: &str) -> Result<Self> {
+        let mut document = Self::start(path, field)?;
+        document.find_rows(false).map_err(|fault| document.error(fault))?;
+        Ok(document)
+    }
+
+    fn start(path: &Path, field: &str) -> Result<Self> {
+        Ok(Self {
+            path: path.to_owned(),
+            text: bytes::open(path)?,
+            line: 1,
+            buffer: Vec::new(),
+            rows: 0,
+            field: field.to_owned(),
+            whole: true,
+            state: State::Rows,
+        })
     }
 
     fn error(&self, fault: Fault) -> Error {
@@ -99,15 +120,19 @@ impl Document {
     }
 
     /// Moves to the first row of the list.
-    fn find_rows(&mut self) -> Cut<()> {
+    fn find_rows(&mut self, may_be_whole: bool) -> Cut<()> {
         let whole = match self.peek()? {
-            Some(b'[') => true,
+            Some(b'[') if may_be_whole => true,
             Some(b'{') => false,
+            other if !may_be_whole => {
+                let wanted = format!("an object with the list `{}` of README.md", self.field);
+                return Err(self.expect(&wanted, other));
+            }
             other => return Err(self.expect("a list of objects", other)),
         };
         self.text.consume(1);
         if !whole {
-            self.find_data()?;
+            self.find_field()?;
         }
         self.whole = whole;
         if self.peek()? == Some(b']') {
@@ -116,15 +141,15 @@ impl Document {
         Ok(())
     }
 
-    /// Moves into the list `data` of the object.
-    fn find_data(&mut self) -> Cut<()> {
+    /// Moves into the list of rows of the object.
+    fn find_field(&mut self) -> Cut<()> {
         let mut keys = Vec::new();
         loop {
             if self.peek()? == Some(b'}') {
                 break;
             }
             let key = self.key()?;
-            if self.peek()? == Some(b'[') && key == "data" {
+            if self.peek()? == Some(b'[') && key == self.field {
                 self.text.consume(1);
                 return Ok(());
             }
@@ -138,7 +163,8 @@ impl Document {
         }
         keys.truncate(20);
         Err(Fault::Form(format!(
-            "an object must hold its rows in a list `data`; this one has {}",
+            "an object must hold its rows in a list `{}`; this one has {}",
+            self.field,
             match keys.is_empty() {
                 true => "nothing".to_owned(),
                 false => keys.join(", "),
@@ -231,8 +257,9 @@ impl Document {
             match self.peek()? {
                 Some(b',') => {
                     self.text.consume(1);
-                    if self.key()? == "data" {
-                        return Err(Fault::Form("a second `data` follows the first".to_owned()));
+                    if self.key()? == self.field {
+                        let field = &self.field;
+                        return Err(Fault::Form(format!("a second `{field}` follows the first")));
                     }
                     self.peek()?;
                     self.value()?;

@@ -5,6 +5,7 @@
 //! a file claims are checked before anything is allocated for them.
 
 mod bytes;
+mod classes;
 mod document;
 mod fault;
 mod lines;
@@ -16,6 +17,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use vxf_untrusted::{has_more_objects_than, has_too_many_values};
+
+pub(crate) use classes::NamedClasses;
 
 use crate::{Error, Result};
 
@@ -64,8 +67,19 @@ pub(crate) struct Line {
     pub row: std::result::Result<Row, String>,
 }
 
+/// How files are read, where the card of a data set decides it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reader {
+    /// The key of the list of rows in a JSON document; `data` if it is not set.
+    pub(crate) field: Option<String>,
+    /// The byte between the fields of a table; that of its format if it is not set.
+    pub(crate) separator: Option<u8>,
+}
+
 /// The rows of a file, in order. After an error the iterator ends.
 pub(crate) struct Rows {
+    /// The classes that the file names.
+    pub(crate) classes: Vec<NamedClasses>,
     rows: Box<dyn Iterator<Item = Result<Line>>>,
     done: bool,
 }
@@ -76,7 +90,7 @@ impl Rows {
     ///
     /// # Errors
     /// When it cannot be read, is empty, or has another format.
-    pub(crate) fn open(path: &Path) -> Result<Self> {
+    pub(crate) fn open(path: &Path, reader: &Reader) -> Result<Self> {
         let fault = |problem: String| Error::File { path: path.to_owned(), problem };
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let Some(format) = Format::of(&name) else { return Err(fault(unreadable(&name))) };
@@ -85,15 +99,28 @@ impl Rows {
             return Err(fault("the file is empty".to_owned()));
         }
         vxf_untrusted::no_lfs_pointer(path).map_err(fault)?;
-        let rows: Box<dyn Iterator<Item = Result<Line>>> = match format {
-            Format::Parquet => Box::new(parquet::Parquet::open(path)?),
-            Format::Csv => Box::new(table::Table::open(path, b',')?),
-            Format::Tsv => Box::new(table::Table::open(path, b'\t')?),
-            Format::Json if !bytes::is_lines(path)? => Box::new(document::Document::open(path)?),
-            Format::Lines if bytes::is_array(path)? => Box::new(document::Document::open(path)?),
-            Format::Json | Format::Lines => Box::new(lines::Lines::open(path)?),
+        let table = |usual: u8| table::Table::open(path, reader.separator.unwrap_or(usual));
+        let mut classes = Vec::new();
+        let rows: Box<dyn Iterator<Item = Result<Line>>> = match (format, &reader.field) {
+            (Format::Parquet, _) => {
+                let rows = parquet::Parquet::open(path)?;
+                classes = rows.classes().map_err(fault)?;
+                Box::new(rows)
+            }
+            (Format::Csv, _) => Box::new(table(b',')?),
+            (Format::Tsv, _) => Box::new(table(b'\t')?),
+            (Format::Json | Format::Lines, Some(field)) => {
+                Box::new(document::Document::open_field(path, field)?)
+            }
+            (Format::Json, None) if !bytes::is_lines(path)? => {
+                Box::new(document::Document::open(path)?)
+            }
+            (Format::Lines, None) if bytes::is_array(path)? => {
+                Box::new(document::Document::open(path)?)
+            }
+            (Format::Json | Format::Lines, None) => Box::new(lines::Lines::open(path)?),
         };
-        Ok(Self { rows, done: false })
+        Ok(Self { classes, rows, done: false })
     }
 }
 

@@ -1,15 +1,27 @@
-//! The file lists in a data set's card, its `README.md`.
+//! What a data set's card, its `README.md`, says about files, their reading and their classes.
 
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use super::features::{self, Names};
 use super::glob::Pattern;
+use super::settings::Settings;
 use super::{Splits, convention, front_matter, some};
+use crate::files::NamedClasses;
 use crate::{Error, Result};
 
 /// The maximum size of a card in bytes; only the front matter is needed.
 const MOST: u64 = 4 << 20;
+
+/// What a card says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Card {
+    /// Its configurations; empty if it lists none.
+    pub(super) configs: Vec<Config>,
+    /// The names of classes in its descriptions, each with the name of the configuration, if it has one.
+    described: Vec<(Option<String>, Names)>,
+}
 
 /// A configuration of a data set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,10 +34,14 @@ pub(super) struct Config {
     pub(super) directory: Option<String>,
     /// The patterns of each split, if any are given.
     pub(super) splits: Option<Vec<(String, Vec<String>)>>,
+    /// The settings of the reader.
+    pub(super) settings: Settings,
+    /// The names of the classes of its columns.
+    names: Names,
 }
 
-/// The configurations of a card; empty if it lists none.
-pub(super) fn configs(card: &Path) -> Result<Vec<Config>> {
+/// Reads a card.
+pub(super) fn read(card: &Path) -> Result<Card> {
     let mut bytes = Vec::new();
     let read = File::open(card).and_then(|file| file.take(MOST).read_to_end(&mut bytes));
     read.map_err(|error| Error::File {
@@ -38,18 +54,26 @@ pub(super) fn configs(card: &Path) -> Result<Vec<Config>> {
     })
 }
 
-fn parse(card: &str) -> Result<Vec<Config>, String> {
+fn parse(card: &str) -> Result<Card, String> {
     let card = card.trim_start_matches('\u{feff}').replace("\r\n", "\n");
-    let Some(rest) = card.strip_prefix("---\n") else { return Ok(Vec::new()) };
+    let Some(rest) = card.strip_prefix("---\n") else { return Ok(Card::default()) };
     let end = rest.find("\n---").unwrap_or(rest.len());
     // Includes the opening line, so that line numbers are those of the file.
     let front = &card[.."---\n".len() + end];
-    // Front matter without file lists may be anything, for example a rule of dashes above a text.
-    if !front.lines().any(|line| line.starts_with("configs") || line.starts_with("\"configs\"")) {
-        return Ok(Vec::new());
+    // Front matter without these entries may be anything, for example a rule of dashes above a text.
+    let is_read = |line: &str| {
+        let line = line.trim_start_matches('"');
+        line.starts_with("configs") || line.starts_with("dataset_info")
+    };
+    if !front.lines().any(is_read) {
+        return Ok(Card::default());
     }
-    let configs = front_matter::read(front)?.configs.unwrap_or_default();
-    Ok(configs.into_iter().map(config).collect())
+    let front = front_matter::read(front)?;
+    let described = front.dataset_info.0.into_iter();
+    Ok(Card {
+        configs: front.configs.unwrap_or_default().into_iter().map(config).collect(),
+        described: described.map(|it| (it.config_name.clone(), it.names())).collect(),
+    })
 }
 
 fn config(written: front_matter::Config) -> Config {
@@ -59,6 +83,36 @@ fn config(written: front_matter::Config) -> Config {
         default: written.default,
         directory: directory.map(|directory| directory.trim_matches(['.', '/']).to_owned()),
         splits: written.data_files.map(|files| files.0),
+        settings: written.others,
+        names: features::names(written.features.unwrap_or_default()),
+    }
+}
+
+impl Card {
+    /// The classes that the card names for the columns of a configuration.
+    ///
+    /// A description without a name is about every configuration. If the card lists no configurations,
+    /// all descriptions count, unless one has the wanted name. An empty name means the default one.
+    pub(super) fn classes(&self, wanted: &str) -> Vec<NamedClasses> {
+        let wanted = if wanted.is_empty() { "default" } else { wanted };
+        let config = self.configs.iter().find(|config| config.name == wanted);
+        let is_named = |name: &Option<String>| name.as_deref() == Some(wanted);
+        let all = self.configs.is_empty() && !self.described.iter().any(|(name, _)| is_named(name));
+        let described = self.described.iter();
+        let described = described.filter(|(name, _)| all || name.is_none() || is_named(name));
+        let own = config.map(|config| (&config.names, "configs".to_owned()));
+        let described = described.map(|(name, names)| {
+            let of = name.as_ref().map_or(String::new(), |name| format!(" of `{name}`"));
+            (names, format!("dataset_info{of}"))
+        });
+        let classes = own.into_iter().chain(described).flat_map(|(names, place)| {
+            names.iter().map(move |(column, names)| NamedClasses {
+                column: column.clone(),
+                names: names.clone(),
+                place: format!("its README.md ({place})"),
+            })
+        });
+        classes.collect()
     }
 }
 
@@ -126,17 +180,17 @@ mod tests {
 
     #[test]
     fn splits_of_any_name_are_read() {
-        let configs = parse(CARD).expect("YAML");
-        let config = choose(&configs, "").expect("the only one");
+        let card = parse(CARD).expect("YAML");
+        let config = choose(&card.configs, "").expect("the only one");
         let files = ["round0/30k/test.jsonl.gz", "round0/30k/train.jsonl.gz"].map(str::to_owned);
         let splits = expand(config.splits.as_ref().expect("files"), &files).expect("few");
         assert_eq!(splits["30k_train"], ["round0/30k/train.jsonl.gz"]);
         assert_eq!(splits["330k_train"], [""; 0]);
         let crlf = CARD.replace('\n', "\r\n");
-        assert_eq!(parse(&crlf).expect("YAML"), configs);
+        assert_eq!(parse(&crlf).expect("YAML"), card);
         for none in ["# No front matter\nconfigs:\n- config_name: a\n", "---\n: [\n---\n", "---\n"]
         {
-            assert!(parse(none).expect("no files").is_empty(), "{none}");
+            assert_eq!(parse(none).expect("no files"), Card::default(), "{none}");
         }
     }
 
@@ -170,6 +224,7 @@ mod tests {
                 "---\nconfigs:\n- config_name: a\n  data_dir: ./x/\n- config_name: b\n{second}---\n"
             ))
             .expect("YAML")
+            .configs
         };
         let marked = card("  default: true\n  data_files: b.jsonl\n");
         assert_eq!(choose(&marked, "").expect("marked").name, "b");
@@ -178,5 +233,32 @@ mod tests {
         let open = card("");
         assert_eq!(choose(&open, ""), Err("which `config`? There are a, b".into()));
         assert!(choose(&open, "c").is_err_and(|error| error.contains("`c`; there are a, b")));
+    }
+
+    #[test]
+    fn a_description_is_that_of_the_configuration() {
+        let description = |config: &str, first: &str| {
+            format!(
+                "- config_name: {config}\n  features:\n  - name: label\n    dtype: {{class_label: \
+                 {{names: [{first}, other]}}}}\n"
+            )
+        };
+        let described =
+            format!("dataset_info:\n{}{}", description("a", "x"), description("b", "y"));
+        let names = |card: &str, config: &str| -> Vec<String> {
+            let card = parse(&format!("---\n{card}---\n")).expect("YAML");
+            card.classes(config).into_iter().map(|classes| classes.names[&0].clone()).collect()
+        };
+        let listed =
+            format!("{described}configs:\n- config_name: a\n- config_name: b\n- config_name: c\n");
+        assert_eq!(names(&listed, "a"), ["x"]);
+        assert_eq!(names(&listed, "b"), ["y"]);
+        assert_eq!(names(&listed, "c"), [""; 0]);
+        // A configuration may describe its columns itself.
+        assert_eq!(names(&format!("configs:\n{}", description("a", "z")), "a"), ["z"]);
+        // Without configurations, both may be meant.
+        assert_eq!(names(&described, ""), ["x", "y"]);
+        assert_eq!(names(&described, "a"), ["x"]);
+        assert_eq!(names(&described.replace("name: b", "name: default"), ""), ["y"]);
     }
 }

@@ -1,10 +1,14 @@
-//! The YAML front matter of a data set's card, as far as it lists files.
+//! The YAML front matter of a data set's card, as far as it lists files and names classes.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+
+use super::features::{Descriptions, Feature};
+use super::settings::Setting;
 
 /// The maximum number of YAML events; the card of two thousand languages has about a hundred thousand.
 const MOST_EVENTS: usize = 500_000;
@@ -20,6 +24,8 @@ const MOST_REPEATED: usize = 10_000;
 pub(super) struct FrontMatter {
     #[serde(default)]
     pub(super) configs: Option<Vec<Config>>,
+    #[serde(default)]
+    pub(super) dataset_info: Descriptions,
 }
 
 /// A configuration as written.
@@ -33,6 +39,11 @@ pub(super) struct Config {
     pub(super) data_dir: Option<String>,
     #[serde(default)]
     pub(super) data_files: Option<DataFiles>,
+    #[serde(default)]
+    pub(super) features: Option<Vec<Feature>>,
+    /// Every other key, most of which are settings of the reader.
+    #[serde(flatten)]
+    pub(super) others: BTreeMap<String, Setting>,
 }
 
 fn default_name() -> String {

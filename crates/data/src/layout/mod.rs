@@ -2,14 +2,18 @@
 
 mod card;
 mod convention;
+mod features;
 mod front_matter;
 mod glob;
+mod settings;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::files::{Format, unreadable};
+use card::Card;
+
+use crate::files::{Format, NamedClasses, Reader, unreadable};
 use crate::{Error, Result};
 
 /// Access to the files of a data set, local or remote.
@@ -103,7 +107,7 @@ fn list(
 }
 
 /// The chosen files.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Chosen {
     /// Their configuration, if it has a name.
     pub(crate) config: Option<String>,
@@ -111,6 +115,12 @@ pub(crate) struct Chosen {
     pub(crate) split: Option<String>,
     /// Their names, in reading order.
     pub(crate) files: Vec<String>,
+    /// How they are read.
+    pub(crate) reader: Reader,
+    /// The classes that the card names.
+    pub(crate) classes: Vec<NamedClasses>,
+    /// What the card says and is not used, as sentences.
+    pub(crate) remarks: Vec<String>,
 }
 
 /// The files of each split.
@@ -133,44 +143,66 @@ pub(crate) fn choose(
         && config.is_empty()
         && split.is_empty()
     {
-        let chosen = Chosen { config: None, split: None, files: vec![file.clone()] };
-        return Ok(Ok(chosen));
+        return Ok(Ok(Chosen { files: vec![file.clone()], ..Chosen::default() }));
     }
-    let configs = match files.iter().find(|file| *file == "README.md") {
-        Some(card) => card::configs(&repository.get(card)?)?,
-        None => Vec::new(),
+    let card = match files.iter().find(|file| *file == "README.md") {
+        Some(card) => card::read(&repository.get(card)?)?,
+        None => Card::default(),
     };
-    Ok(choose_among(&files, &configs, config, split))
+    Ok(choose_among(&files, &card, config, split))
 }
 
 fn choose_among(
     files: &[String],
-    configs: &[card::Config],
+    card: &Card,
     config: &str,
     split: &str,
 ) -> Result<Chosen, String> {
-    if configs.is_empty() {
-        let of = |directory: &str, split: &str| {
-            let named = (!directory.is_empty()).then(|| directory.to_owned());
-            convention::splits(files, directory).and_then(|splits| pick(splits, named, split))
-        };
-        return of(config, split).or_else(|problem| {
-            if !config.is_empty() {
-                return Err(problem);
-            }
-            // `30k_train`, without the card that defines it: `train` in the directory `30k`, or else the file
-            // with this name.
-            let parts = split.rsplit_once('_');
-            let inside = parts.and_then(|(directory, split)| of(directory, split).ok());
-            inside.or_else(|| named(files, split)).ok_or(problem)
-        });
-    }
-    let config = card::choose(configs, config)?;
+    let chosen = match card.configs.is_empty() {
+        true => by_convention(files, config, split)?,
+        false => by_card(files, card::choose(&card.configs, config)?, split)?,
+    };
+    let classes = card.classes(chosen.config.as_deref().unwrap_or_default());
+    Ok(Chosen { classes, ..chosen })
+}
+
+/// The files whose names say that they are of a split.
+fn by_convention(files: &[String], config: &str, split: &str) -> Result<Chosen, String> {
+    let of = |directory: &str, split: &str| {
+        let named = (!directory.is_empty()).then(|| directory.to_owned());
+        convention::splits(files, directory).and_then(|splits| pick(splits, named, split))
+    };
+    of(config, split).or_else(|problem| {
+        if !config.is_empty() {
+            return Err(problem);
+        }
+        // `30k_train`, without the card that defines it: `train` in the directory `30k`, or else the file
+        // with this name.
+        let parts = split.rsplit_once('_');
+        let inside = parts.and_then(|(directory, split)| of(directory, split).ok());
+        inside.or_else(|| named(files, split)).ok_or(problem)
+    })
+}
+
+/// The files that a configuration of the card lists.
+fn by_card(files: &[String], config: &card::Config, split: &str) -> Result<Chosen, String> {
     let splits = match &config.splits {
         Some(splits) => card::expand(splits, files)?,
         None => convention::splits(files, config.directory.as_deref().unwrap_or_default())?,
     };
-    pick(splits, Some(config.name.clone()), split)
+    let chosen = pick(splits, Some(config.name.clone()), split)?;
+    let first = chosen.files.first();
+    let format = first.and_then(|file| Format::of(convention::name_of(file)));
+    let of = format!("README.md, configuration `{}`", config.name);
+    let (reader, unknown) = settings::reader(&config.settings, format).map_err(|problem| {
+        let file = first.map_or("FILE", String::as_str);
+        format!(
+            "{of}: {problem}; convert the file to JSON lines, or give it as path = \".../{file}\", a \
+             file on this machine, which is read without its README.md"
+        )
+    })?;
+    let remarks = vxf_untrusted::not_used(&of, &unknown).into_iter().collect();
+    Ok(Chosen { reader, remarks, ..chosen })
 }
 
 /// The only data file with this name, extensions ignored.
@@ -180,7 +212,8 @@ fn named(files: &[String], split: &str) -> Option<Chosen> {
     };
     let mut found = files.iter().filter(is);
     let (file, None) = (found.next()?, found.next()) else { return None };
-    Some(Chosen { config: None, split: Some(split.to_owned()), files: vec![file.clone()] })
+    let (split, files) = (Some(split.to_owned()), vec![file.clone()]);
+    Some(Chosen { split, files, ..Chosen::default() })
 }
 
 fn pick(mut splits: Splits, config: Option<String>, split: &str) -> Result<Chosen, String> {
@@ -201,7 +234,7 @@ fn pick(mut splits: Splits, config: Option<String>, split: &str) -> Result<Chose
         return Err(format!("there is no split `{chosen}`; there are {there}{slice}"));
     };
     check(&chosen, &files)?;
-    Ok(Chosen { config, split: Some(chosen), files })
+    Ok(Chosen { config, split: Some(chosen), files, ..Chosen::default() })
 }
 
 /// Checks that a split has one format and its files exist.

@@ -43,6 +43,9 @@ pub struct SetReport {
     /// Unknown keys of turns, which are not read.
     #[serde(default)]
     pub unknown: Vec<String>,
+    /// What else was found and not used, as sentences.
+    #[serde(default)]
+    pub remarks: Vec<String>,
     /// Samples.
     pub samples: usize,
     /// Samples whose question occurs earlier in the set, ignoring case, space and punctuation.
@@ -121,6 +124,7 @@ impl SetReport {
             report.bad = origin.bad_rows.clone();
             report.unread = origin.unread.clone();
             report.unknown = origin.unknown.clone();
+            report.remarks = origin.remarks.clone();
         }
         report
     }

@@ -83,6 +83,7 @@ fn within(set: &SetReport) -> Vec<String> {
         let keys = vxf_untrusted::some(&set.unknown);
         warnings.push(format!("{name}: the keys {keys} of turns are unknown and not read"));
     }
+    warnings.extend(set.remarks.iter().map(|remark| format!("{name}: {remark}")));
     warnings
 }
 

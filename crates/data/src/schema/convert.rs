@@ -19,15 +19,13 @@ const GSM8K: &str = "\nFirst think step by step and then answer the final number
 /// Replaces `####` in an answer of GSM8K there; the space after `####` stays.
 pub(crate) const FINAL_ANSWER: &str = "The final answer is: ";
 
-const SENTIMENTS: [&str; 2] = ["negative", "positive"];
-const TOPICS: [&str; 4] = ["World", "Sports", "Business", "Sci/Tech"];
-
 impl Plan {
     /// The sample of a row.
     ///
     /// # Errors
     /// Names the invalid column and the problem.
     pub(crate) fn sample(&self, row: &Row) -> Result<Sample, String> {
+        self.is_clear(row)?;
         match self.schema {
             Schema::Messages => self.conversation(row, "messages"),
             Schema::Sharegpt => self.conversation(row, "conversations"),
@@ -39,8 +37,8 @@ impl Plan {
                 Ok(Sample { ask: self.before(row, ask)?, answer: self.answer(row, "output")? })
             }
             Schema::Text => Ok(Sample { ask: Ask::Nothing, answer: self.text(row, "text")? }),
-            Schema::Sst2 => self.labelled(row, SST2, "sentence", &SENTIMENTS),
-            Schema::Agnews => self.labelled(row, AGNEWS, "text", &TOPICS),
+            Schema::Sst2 => self.labelled(row, SST2, "sentence"),
+            Schema::Agnews => self.labelled(row, AGNEWS, "text"),
             Schema::Gsm8k => {
                 let ask = Ask::instruction(self.text(row, "question")? + GSM8K);
                 let answer = self.answer(row, "answer")?.replace("####", FINAL_ANSWER);
@@ -56,7 +54,9 @@ impl Plan {
     fn value<'a>(&'a self, row: &'a Row, field: &str) -> (&'a str, &'a Value) {
         let usual = || {
             let field = self.schema.fields().iter().find(|known| known.name == field)?;
-            field.usual.iter().copied().find(|column| row.contains_key(*column))
+            let valued = |column: &&str| row.get(*column).is_some_and(|value| !value.is_null());
+            let mut usual = field.usual.iter().copied();
+            usual.clone().find(valued).or_else(|| usual.find(|column| row.contains_key(*column)))
         };
         match self.columns.get(field).map(String::as_str).or_else(usual) {
             Some(column) => (column, row.get(column).unwrap_or(&Value::Null)),
@@ -69,6 +69,7 @@ impl Plan {
     fn before(&self, row: &Row, ask: Ask) -> Result<Ask, String> {
         let system = self.optional(row, "system")?;
         let (column, history) = self.value(row, "history");
+        let list;
         let turn = |role, content: &str| Message { role, content: content.to_owned() };
         let mut turns = Vec::new();
         if !system.is_empty() {
@@ -77,6 +78,14 @@ impl Plan {
         let pairs = match history {
             Value::Null => &[][..],
             Value::Array(pairs) => pairs,
+            // A cell of a table is a text, perhaps with the list as JSON.
+            Value::String(text) if text.trim().is_empty() => &[],
+            Value::String(text) => {
+                list = serde_json::from_str::<Vec<Value>>(text).map_err(|error| {
+                    format!("`{column}` is a text that is not a list of pairs: {error}")
+                })?;
+                &list
+            }
             other => return Err(format!("`{column}` is {}, not a list of pairs", kind(other))),
         };
         for pair in pairs {
@@ -159,37 +168,19 @@ impl Plan {
         turns::sample(said, self.test).map_err(named)
     }
 
-    fn labelled(
-        &self,
-        row: &Row,
-        instruction: &str,
-        input: &str,
-        classes: &[&str],
-    ) -> Result<Sample, String> {
+    /// Whether the row has a system text, and its turns begin with another one, which is used.
+    pub(crate) fn overrules(&self, row: &Row, sample: &Sample) -> bool {
+        let Ask::Messages(turns) = &sample.ask else { return false };
+        let Some(Message { role: Role::System, content }) = turns.first() else { return false };
+        let system = self.optional(row, "system").unwrap_or_default();
+        !system.is_empty() && system != *content
+    }
+
+    fn labelled(&self, row: &Row, instruction: &str, input: &str) -> Result<Sample, String> {
         let input = self.text(row, input)?;
         let (column, label) = self.value(row, "label");
-        let index = label.as_i64().or_else(|| label.as_str()?.parse().ok());
-        if index == Some(-1) {
-            return Err(format!(
-                "`{column}` is -1: this split has no labels; use another split, such as \
-                 split = \"validation\""
-            ));
-        }
-        let by_index = || classes.get(usize::try_from(index?).ok()?);
-        let by_name = || {
-            classes
-                .iter()
-                .find(|class| label.as_str().is_some_and(|l| class.eq_ignore_ascii_case(l)))
-        };
-        let class = by_index().or_else(by_name).ok_or_else(|| {
-            format!(
-                "`{column}` is {label}, not 0 to {} or {}",
-                classes.len() - 1,
-                classes.join(", ")
-            )
-        })?;
-        let ask = Ask::Instruction { instruction: instruction.to_owned(), input };
-        Ok(Sample { ask, answer: (*class).to_owned() })
+        let answer = self.class(column, label)?.to_owned();
+        Ok(Sample { ask: Ask::Instruction { instruction: instruction.to_owned(), input }, answer })
     }
 
     /// As in the published loaders: the first answer, up to the next "Answer:".

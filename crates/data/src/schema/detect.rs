@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 use vxf_untrusted::is_off;
 
+use super::classes::Numbers;
 use super::{Field, Need, Schema, SchemaChoice, turns};
 use crate::files::Row;
 
@@ -15,6 +16,10 @@ pub(crate) struct Plan {
     pub(crate) schema: Schema,
     /// The file's column for each column of the schema.
     pub(super) columns: BTreeMap<&'static str, String>,
+    /// The columns of the schema that the user assigned.
+    mapped: BTreeSet<&'static str>,
+    /// The class of each number, if the file or its card names the classes of its labels.
+    pub(super) numbers: Option<Numbers>,
     /// Whether rows without an answer are valid.
     pub(super) test: bool,
     /// The unknown keys of turns that were met.
@@ -58,8 +63,11 @@ impl Plan {
         if let Some(key) = mapped.keys().find(|key| fields.iter().all(|field| field.name != *key)) {
             return Err(unknown_key(schema, key));
         }
-        let mut columns = BTreeMap::new();
+        let (mut columns, mut assigned) = (BTreeMap::new(), BTreeSet::new());
         for field in fields {
+            if mapped.contains_key(field.name) {
+                assigned.insert(field.name);
+            }
             match column(field, mapped, first)? {
                 Some(column) => _ = columns.insert(field.name, column),
                 None if field.is_needed(test) => {
@@ -73,14 +81,27 @@ impl Plan {
                 None => {}
             }
         }
-        Ok(Self { schema, columns, test, unknown: RefCell::default() })
+        let unknown = RefCell::default();
+        Ok(Self { schema, columns, mapped: assigned, numbers: None, test, unknown })
+    }
+
+    /// Checks that a row has one value for each column of the schema.
+    ///
+    /// A second column may first have a value after the rows that decide the columns.
+    pub(super) fn is_clear(&self, row: &Row) -> Result<(), String> {
+        let valued = |column: &str| row.get(column).is_some_and(|value| !value.is_null());
+        let open = |field: &&Field| field.usual.len() > 1 && !self.mapped.contains(field.name);
+        self.schema.fields().iter().filter(open).try_for_each(|field| only(field, valued).map(drop))
     }
 
     /// The columns of a row that the schema does not read and that have a value.
     pub(crate) fn unread<'a>(&'a self, row: &'a Row) -> impl Iterator<Item = &'a String> {
+        // Of two columns with usual names, the one that is not chosen is not read.
         let usual = |column: &String| {
             let mut fields = self.schema.fields().iter();
-            fields.any(|field| field.usual.contains(&column.as_str()))
+            fields.any(|field| {
+                !self.columns.contains_key(field.name) && field.usual.contains(&column.as_str())
+            })
         };
         let read = move |column: &String| {
             self.columns.values().any(|read| read == column) || usual(column)
@@ -119,11 +140,16 @@ fn column(
     if let Some(column) = mapped.get(field.name) {
         return Ok(Some(column.clone()));
     }
-    let there: Vec<&str> =
-        field.usual.iter().copied().filter(|column| first.contains_key(*column)).collect();
+    only(field, |column| first.contains_key(column)).map(|found| found.map(str::to_owned))
+}
+
+/// The only usual name of a field that is there.
+fn only(field: &Field, is_there: impl Fn(&str) -> bool) -> Result<Option<&'static str>, String> {
+    let there: Vec<&'static str> =
+        field.usual.iter().copied().filter(|column| is_there(column)).collect();
     match there[..] {
         [] => Ok(None),
-        [only] => Ok(Some(only.to_owned())),
+        [only] => Ok(Some(only)),
         [one, ..] => Err(format!(
             "the {} may be the column {}; choose with columns = {{ {} = \"{one}\" }}",
             field.name,

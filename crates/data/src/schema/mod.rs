@@ -1,5 +1,6 @@
 //! Schemas: the meaning of columns, which converts a row to a [`Sample`](crate::Sample).
 
+mod classes;
 mod convert;
 mod detect;
 mod turns;

@@ -41,6 +41,12 @@ const UNSUPPORTED: [&str; 7] = [
     "videos",
 ];
 
+/// The types of parts that are texts.
+const TEXT_PARTS: [&str; 3] = ["text", "input_text", "output_text"];
+
+/// Keys of a part that have no effect on training.
+const HARMLESS_OF_PARTS: [&str; 5] = ["annotations", "cache_control", "id", "index", "logprobs"];
+
 /// The turns of a list, which may be written as JSON within a text; the names of unknown keys are
 /// added to `unknown`.
 pub(super) fn turns(list: &Value, unknown: &mut BTreeSet<String>) -> Result<Vec<Message>, String> {
@@ -105,26 +111,37 @@ fn message(turn: &Value, unknown: &mut BTreeSet<String>) -> Result<Message, Stri
         }
     }
     let (_, content) = part(TEXTS)?;
-    let content = content_of(content)?;
+    let content = content_of(content, unknown)?;
     unknown.extend(account.unread(&HARMLESS));
     Ok(Message { role, content })
 }
 
 /// The text of a turn, which may be given as a list of parts.
-fn content_of(content: &Value) -> Result<String, String> {
+fn content_of(content: &Value, unknown: &mut BTreeSet<String>) -> Result<String, String> {
     match content {
         Value::String(text) => Ok(text.clone()),
-        Value::Array(parts) => parts
-            .iter()
-            .map(|part| {
-                let text = part.get("text").and_then(Value::as_str);
-                text.ok_or_else(|| {
-                    format!("a part of its content is not a text: {}", excerpt(part))
-                })
-            })
-            .collect(),
+        Value::Array(parts) => parts.iter().map(|part| text_of(part, unknown)).collect(),
         other => Err(format!("its content is {}, not a text", kind(other))),
     }
+}
+
+/// The text of a part. A part of another type, such as `thinking`, may have a text too.
+fn text_of<'a>(part: &'a Value, unknown: &mut BTreeSet<String>) -> Result<&'a str, String> {
+    let no_text = || format!("a part of its content is not a text: {}", excerpt(part));
+    let account = Account::of(part.as_object().ok_or_else(no_text)?);
+    match account.get("type") {
+        None | Some(Value::Null) => {}
+        Some(Value::String(kind)) if TEXT_PARTS.contains(&kind.as_str()) => {}
+        Some(other) => {
+            return Err(format!(
+                "a part of its content has type {}, not \"text\"; such parts are not supported",
+                excerpt(other)
+            ));
+        }
+    }
+    let text = account.get("text").and_then(Value::as_str).ok_or_else(no_text)?;
+    unknown.extend(account.unread(&HARMLESS_OF_PARTS));
+    Ok(text)
 }
 
 fn excerpt(value: &Value) -> String {

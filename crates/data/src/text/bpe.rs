@@ -44,14 +44,12 @@ fn splitting(specials: &Specials) -> Option<Splitting> {
     }
 }
 
-/// Builds the tokenizer that `transformers` builds for `GPT2Tokenizer`.
-///
-/// A text begins with `bos_token` if `add_bos_token` is set in `tokenizer_config.json`; without that
-/// setting, only for OPT.
+/// Builds the tokenizer that `transformers` builds for `GPT2Tokenizer`, without the tokens that other
+/// files than the vocabulary name.
 ///
 /// # Errors
-/// When a file is damaged, or an added token would get another id than its own.
-pub(super) fn build(files: &mut Files, specials: &mut Specials) -> Result<Tokenizer> {
+/// When a file is damaged.
+pub(super) fn build(files: &mut Files, specials: &Specials) -> Result<Tokenizer> {
     let (vocabulary, merges) = (files.path("vocab.json"), files.path("merges.txt"));
     let broken = |error| TextError::file(&vocabulary, format!("does not fit merges.txt: {error}"));
     // The library reads whole files without a bound, so their sizes are checked here.
@@ -93,10 +91,18 @@ pub(super) fn build(files: &mut Files, specials: &mut Specials) -> Result<Tokeni
             return Err(TextError::file(files.directory(), problem));
         }
     }
-    super::tokenize::add_missing(&mut tokenizer, files, specials)?;
     if specials.named.is_empty() && tokenizer.token_to_id(GPT2).is_some() {
         tokenizer.add_special_tokens([AddedToken::from(GPT2, true)]).map_err(Error::Tokenizer)?;
     }
+    Ok(tokenizer)
+}
+
+/// Lets a text begin with `bos_token` if `add_bos_token` is set in `tokenizer_config.json`; without that
+/// setting, only for OPT.
+///
+/// # Errors
+/// When there is no such token.
+pub(super) fn begin(tokenizer: &mut Tokenizer, files: &Files, specials: &Specials) -> Result<()> {
     if specials.add_bos.unwrap_or(specials.model_type == "opt") {
         let bos = specials.text("bos_token").unwrap_or(GPT2);
         let id = tokenizer.token_to_id(bos).ok_or_else(|| {
@@ -108,7 +114,7 @@ pub(super) fn build(files: &mut Files, specials: &mut Specials) -> Result<Tokeni
         })?;
         tokenizer.with_post_processor(Some(before(bos, id)?));
     }
-    Ok(tokenizer)
+    Ok(())
 }
 
 /// A post-processor that puts one token before every text.

@@ -18,6 +18,16 @@ use minijinja::{Error, ErrorKind, State, Value};
 /// The function that charges for its argument. A template cannot write this name or assign to it.
 pub(super) const FUNCTION: &str = "charge for";
 
+/// The function that gives a number the text that it has in Python. As above, no template has this name.
+pub(super) const SHOWN: &str = "text of";
+
+/// The filters that escape HTML.
+pub(super) const ESCAPES: [&str; 2] = ["e", "escape"];
+
+/// What they are replaced by where their result is not written at once: in Jinja it would escape the text
+/// that it is joined with.
+pub(super) const ESCAPED_WITHIN: &str = "vxf_escape_within";
+
 /// The maximum nesting depth of containers; conversations and tools need only a few levels.
 const DEEPEST: usize = 64;
 
@@ -100,7 +110,14 @@ fn stmt<'a>(old: &Stmt<'a>) -> Stmt<'a> {
             Stmt::Template(at(it.span(), ast::Template { children: stmts(&it.children) }))
         }
         Stmt::EmitExpr(it) => {
-            Stmt::EmitExpr(at(it.span(), EmitExpr { expr: charged(expr(&it.expr)) }))
+            let written = match &it.expr {
+                // What is written at once cannot meet other text.
+                Expr::Filter(last) if ESCAPES.contains(&last.name) => {
+                    Expr::Filter(at(last.span(), Filter { name: last.name, ..filter(last) }))
+                }
+                other => expr(other),
+            };
+            Stmt::EmitExpr(at(it.span(), EmitExpr { expr: charged(written) }))
         }
         Stmt::EmitRaw(it) => {
             let raw = Expr::Const(at(it.span(), Const { value: Value::from(it.raw) }));
@@ -128,7 +145,8 @@ fn stmt<'a>(old: &Stmt<'a>) -> Stmt<'a> {
         Stmt::WithBlock(it) => {
             let assignments = it.assignments.iter();
             let assignments = assignments.map(|(name, value)| (target(name), expr(value)));
-            let new = WithBlock { assignments: assignments.collect(), body: stmts(&it.body) };
+            let assignments = at_once(it.span(), assignments.collect());
+            let new = WithBlock { assignments, body: stmts(&it.body) };
             Stmt::WithBlock(at(it.span(), new))
         }
         Stmt::Set(it) => {
@@ -170,6 +188,16 @@ fn stmt<'a>(old: &Stmt<'a>) -> Stmt<'a> {
         Stmt::Break(it) => Stmt::Break(at(it.span(), ast::Break)),
         Stmt::Do(it) => Stmt::Do(at(it.span(), Do { call: at(it.call.span(), call(&it.call)) })),
     }
+}
+
+/// Assigns all values of a block `with` at once: as in Jinja, none of them sees the new variables.
+fn at_once<'a>(span: Span, all: Vec<(Expr<'a>, Expr<'a>)>) -> Vec<(Expr<'a>, Expr<'a>)> {
+    if all.len() < 2 {
+        return all;
+    }
+    let (names, values) = all.into_iter().unzip();
+    let names = Expr::List(at(span, List { items: names }));
+    vec![(names, Expr::Tuple(at(span, Tuple { items: values })))]
 }
 
 fn at<T>(span: Span, node: T) -> Spanned<T> {
@@ -221,6 +249,16 @@ fn charged<'a>(inner: Expr<'a>) -> Expr<'a> {
     Expr::Call(at(span, Call { expr: function, args: vec![CallArg::Pos(inner)] }))
 }
 
+/// `inner` with a charge, as the text that Python would make of it; texts need nothing.
+fn shown<'a>(inner: Expr<'a>) -> Expr<'a> {
+    if matches!(&inner, Expr::Const(it) if it.value.as_str().is_some()) {
+        return inner;
+    }
+    let (span, inner) = (inner.span(), charged(inner));
+    let function = Expr::Var(at(span, Var { id: SHOWN }));
+    Expr::Call(at(span, Call { expr: function, args: vec![CallArg::Pos(inner)] }))
+}
+
 fn expr<'a>(old: &Expr<'a>) -> Expr<'a> {
     match old {
         Expr::Var(it) => Expr::Var(at(it.span(), Var { id: it.id })),
@@ -248,8 +286,8 @@ fn expr<'a>(old: &Expr<'a>) -> Expr<'a> {
                 | BinOpKind::Lte
                 | BinOpKind::Gt
                 | BinOpKind::Gte
-                | BinOpKind::In
-                | BinOpKind::Concat => binary(charged(left), charged(right)),
+                | BinOpKind::In => binary(charged(left), charged(right)),
+                BinOpKind::Concat => binary(shown(left), shown(right)),
                 BinOpKind::Add | BinOpKind::Mul => charged(binary(left, right)),
                 BinOpKind::ScAnd
                 | BinOpKind::ScOr
@@ -309,7 +347,8 @@ fn expr<'a>(old: &Expr<'a>) -> Expr<'a> {
 fn filter<'a>(it: &Filter<'a>) -> Filter<'a> {
     let input = it.expr.as_ref().map(expr);
     let input = if SHALLOW.contains(&it.name) { input } else { input.map(charged) };
-    Filter { name: it.name, expr: input, args: args(&it.args) }
+    let name = if ESCAPES.contains(&it.name) { ESCAPED_WITHIN } else { it.name };
+    Filter { name, expr: input, args: args(&it.args) }
 }
 
 fn call<'a>(it: &Call<'a>) -> Call<'a> {

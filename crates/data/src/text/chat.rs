@@ -68,10 +68,14 @@ impl Chat {
             origin: origin.clone(),
             problem: format!("is invalid: {problem}"),
         })?;
-        let unknown = template.unknown(&KNOWN);
-        let tokens = specials.named.iter();
-        let tokens = tokens.map(|(role, token)| ((*role).to_owned(), token.content.clone()));
-        Ok(Some(Self { template, tokens: tokens.collect(), origin, unknown }))
+        let roles = specials.named.iter().map(|(role, token)| (*role, token));
+        let others = specials.further.named.iter().map(|(name, token)| (name.as_str(), token));
+        let tokens = roles.chain(others);
+        let tokens: BTreeMap<_, _> =
+            tokens.map(|(name, token)| (name.to_owned(), token.content.clone())).collect();
+        let known: Vec<_> = KNOWN.into_iter().chain(tokens.keys().map(String::as_str)).collect();
+        let unknown = template.unknown(&known);
+        Ok(Some(Self { template, tokens, origin, unknown }))
     }
 
     /// The formatted prompt, up to the start of the model's answer.

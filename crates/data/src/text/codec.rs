@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use tokenizers::Tokenizer;
+use tokenizers::{ModelWrapper, Tokenizer};
 
 use super::chat::Chat;
 use super::files::Files;
 use super::generation::Longest;
-use super::specials::Specials;
+use super::specials::{CleanUp, Specials};
 use super::strict::Strict;
 use super::{Generation, TemplateChoice, TextError, tokenize};
 use crate::sample::{Ask, Sample};
@@ -23,6 +23,8 @@ pub struct Codec {
     pub(super) prefix: Vec<u32>,
     /// The text that ends an answer.
     pub(super) eos: Option<String>,
+    /// Whether spaces before punctuation are taken out of decoded texts.
+    pub(super) clean_up: bool,
     ends: BTreeSet<u32>,
     files: Vec<PathBuf>,
     generation: Generation,
@@ -98,6 +100,11 @@ impl Codec {
         let mut codec = Self {
             prefix: tokenize::prefix(&tokenizer)?,
             eos: specials.text("eos_token").map(str::to_owned),
+            clean_up: match specials.clean_up {
+                CleanUp::No => false,
+                CleanUp::NotBpe => !matches!(tokenizer.get_model(), ModelWrapper::BPE(_)),
+                CleanUp::All => true,
+            },
             ends: specials.ends.iter().copied().collect(),
             tokenizer,
             template,

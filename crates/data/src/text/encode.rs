@@ -164,6 +164,7 @@ impl Codec {
         let answer = tokens.iter().copied().take_while(|id| !self.is_end(*id));
         let answer: Vec<_> = answer.filter(|id| !special(*id)).collect();
         let text = tokenize::text(&self.tokenizer, &answer)?;
+        let text = if self.clean_up { tokenize::cleaned(&text) } else { text };
         let text = match &self.template {
             Template::Alpaca => text.split(alpaca::RESPONSE).next().unwrap_or_default(),
             _ => &text,

@@ -7,7 +7,7 @@ use serde_json::Value;
 use vxf_untrusted::{Account, is_off};
 
 /// Keys that only matter for sampling, beams, speed or output, and those that have other readers.
-pub(super) const HARMLESS: [&str; 50] = [
+pub(super) const HARMLESS: [&str; 49] = [
     "_from_model_config",
     "assistant_confidence_threshold",
     "assistant_lookbehind",
@@ -44,7 +44,6 @@ pub(super) const HARMLESS: [&str; 50] = [
     "output_logits",
     "output_scores",
     "pad_token_id",
-    "penalty_alpha",
     "prefill_chunk_size",
     "prompt_lookup_num_tokens",
     "return_dict_in_generate",

@@ -101,13 +101,27 @@ impl Compiled {
         environment.set_recursion_limit(DEPTH);
         environment.set_unknown_method_callback(methods::call);
         environment.add_filter("tojson", python::tojson);
-        // As Python has them: `none` cannot be walked, and texts and tables have an order.
+        // As Python has them: `none` cannot be walked, texts and tables have an order, and what is not
+        // defined is empty.
         environment
             .add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
         environment.add_test("sequence", |value: &Value| {
-            matches!(value.kind(), ValueKind::Seq | ValueKind::String | ValueKind::Map)
+            let kinds = [ValueKind::Seq, ValueKind::String, ValueKind::Map, ValueKind::Undefined];
+            kinds.contains(&value.kind())
         });
         environment.add_function(charge::FUNCTION, charge::charge);
+        environment.add_function(charge::SHOWN, |value: &Value| match value.kind() {
+            ValueKind::Number => Value::from(python::text(value)),
+            _ => value.clone(),
+        });
+        for name in charge::ESCAPES {
+            environment.add_filter(name, python::escape);
+        }
+        environment.add_filter(charge::ESCAPED_WITHIN, |_: &Value| -> Result<Value, Error> {
+            let problem = "the filter `escape` is only supported as the last one in `{{ … }}`, whose \
+                           text is written at once";
+            Err(Error::new(ErrorKind::InvalidOperation, problem))
+        });
         environment.add_function("strftime_now", python::strftime_now);
         let [open, close] = MARKS;
         environment.add_filter(MARKED, move |text: &str| format!("{open}{text}{close}"));
@@ -183,7 +197,7 @@ fn write(
     };
     match value.as_str() {
         Some(text) => put(text),
-        None => put(&value.to_string()),
+        None => put(&python::text(value)),
     }
 }
 
@@ -192,6 +206,12 @@ fn chains(source: &str, syntax: SyntaxConfig) -> Result<(), String> {
     let (mut tag, mut branches, mut opened) = (0, 0, false);
     for (token, span) in tokenize(source, false, syntax).map_while(Result::ok) {
         branches += usize::from(opened && matches!(token, Token::Ident("elif")));
+        if opened && matches!(token, Token::Ident("autoescape")) {
+            return Err(format!(
+                "has `{{% autoescape %}}` (line {}), which is not supported; use the filter `e`",
+                span.start_line
+            ));
+        }
         opened = matches!(token, Token::BlockStart);
         tag = match token {
             Token::BlockStart | Token::VariableStart | Token::TemplateData(_) => 0,
@@ -384,6 +404,50 @@ mod tests {
         }
     }
 
+    /// The texts are those of Jinja 3.1 with transformers' settings.
+    #[test]
+    fn rare_constructs_write_what_jinja_writes() {
+        for (source, wanted) in [
+            ("{% set m = 1 %}{% with m = 2, n = m %}{{ m }}{{ n }}{% endwith %}{{ m }}", "211"),
+            ("{% with a = [1], b = a %}{{ a[0] }}{{ b }}{% endwith %}", "1"),
+            ("{% with (a, b) = (1, 2), c = 3 %}{{ a }}{{ b }}{{ c }}{% endwith %}", "123"),
+            ("{% with %}{% set x = 1 %}{{ x }}{% endwith %}{{ x }}", "1"),
+            (
+                "{{ nope is iterable }} {{ nope is sequence }} {{ none is sequence }}",
+                "True True False",
+            ),
+            ("{{ 1e20 }} {{ 1e-5 }} {{ -1e-7 }} {{ 1e16 }}", "1e+20 1e-05 -1e-07 1e+16"),
+            ("{{ 1e15 }} {{ 2.5 }} {{ 1.0 }} {{ 3 }}", "1000000000000000.0 2.5 1.0 3"),
+            ("{{ 'a' ~ 1e20 ~ none ~ 1 ~ [2] ~ nope }}", "a1e+20None1[2]"),
+            (
+                r#"{{ "<b>'x'/\"&" | e }} {{ ["a"] | escape }} {{ none | e }}|{{ nope | e }}"#,
+                "&lt;b&gt;&#39;x&#39;/&#34;&amp; [&#39;a&#39;] None|",
+            ),
+            ("{{ '<' | safe | e }} {{ 1e20 | e }} {{ '<' | upper | e }}", "< 1e+20 &lt;"),
+        ] {
+            assert_eq!(render(source).as_deref(), Ok(wanted), "{source}");
+        }
+        // There, Jinja escapes the text that the result is joined with.
+        for source in [
+            "{{ ('<' | e) + '<' }}",
+            "{{ '<' ~ ('<' | e) }}",
+            "{{ '<' | e | upper }}",
+            "{% set x = '<' | escape %}{{ x }}",
+            "{% filter e %}<{% endfilter %}",
+        ] {
+            let error = render(source).expect_err(source);
+            assert!(
+                error.contains("the filter `escape` is only supported as"),
+                "{source}: {error}"
+            );
+        }
+        let error = render("\n{%- autoescape true %}{{ x }}{% endautoescape %}").expect_err("no");
+        assert!(
+            error.contains("has `{% autoescape %}` (line 2), which is not supported"),
+            "{error}"
+        );
+    }
+
     /// The charges do not change the output of a template.
     #[test]
     fn charged_templates_write_the_same() {
@@ -399,7 +463,7 @@ mod tests {
             ("{% set a, (b, c) = 1, (2, 3) %}{{ a }}{{ b }}{{ c }}", "123"),
             ("{% filter upper | replace('A', 'b') %}aé{% endfilter %}", "bÉ"),
             ("{% set x | upper %}a{% endset %}{{ x }}", "A"),
-            ("{% with a = [1], b = a %}{{ b[0] }}{% endwith %}", "1"),
+            ("{% with a = [1] %}{{ a[0] }}{% endwith %}", "1"),
             ("{{ 1 < 2 <= 2 != 3 }}{{ 2 not in [1] }}{{ 'b' in 'abc' }}", "TrueTrueTrue"),
             ("{{ 'x' if false }}{{ nothing | default('d') }}{{ messages[0].role | length }}", "d4"),
             (

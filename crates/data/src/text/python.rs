@@ -56,6 +56,48 @@ pub(super) fn strftime_now(format: &str) -> Result<String, Error> {
     Ok(written)
 }
 
+/// The text of a value; that of a number is Python's. Lists keep the engine's.
+pub(super) fn text(value: &Value) -> String {
+    match value.kind() {
+        ValueKind::Number if !value.is_integer() => {
+            f64::try_from(value.clone()).map_or_else(|_| value.to_string(), repr)
+        }
+        _ => value.to_string(),
+    }
+}
+
+/// A number with a point, as Python's `repr` writes it: `1e-05` and `1e+16`.
+fn repr(value: f64) -> String {
+    let text = if value.is_nan() { "nan".to_owned() } else { format!("{value:?}") };
+    match text.split_once('e') {
+        None => text,
+        Some((digits, power)) => {
+            let (sign, power) = power.strip_prefix('-').map_or(('+', power), |it| ('-', it));
+            format!("{digits}e{sign}{power:0>2}")
+        }
+    }
+}
+
+/// `value | escape`, with the characters of Python's `markupsafe`.
+pub(super) fn escape(value: &Value) -> Value {
+    if value.is_safe() {
+        return value.clone();
+    }
+    let shown = value.as_str().map_or_else(|| text(value), str::to_owned);
+    let mut escaped = String::with_capacity(shown.len());
+    for letter in shown.chars() {
+        match letter {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '\'' => escaped.push_str("&#39;"),
+            '"' => escaped.push_str("&#34;"),
+            other => escaped.push(other),
+        }
+    }
+    Value::from_safe_string(escaped)
+}
+
 /// `value | tojson`, with `json.dumps`'s separators and no escaping of HTML.
 pub(super) fn tojson(
     state: &State<'_, '_>,
@@ -232,16 +274,8 @@ impl Formatter for Dumps {
         out.write_all(self.key.as_bytes())
     }
 
-    /// As in Python's `repr`: `1e-05` and `1e+16`.
     fn write_f64<W: ?Sized + io::Write>(&mut self, out: &mut W, value: f64) -> io::Result<()> {
-        let text = format!("{value:?}");
-        match text.split_once('e') {
-            None => out.write_all(text.as_bytes()),
-            Some((digits, power)) => {
-                let (sign, power) = power.strip_prefix('-').map_or(('+', power), |it| ('-', it));
-                write!(out, "{digits}e{sign}{power:0>2}")
-            }
-        }
+        out.write_all(repr(value).as_bytes())
     }
 
     fn write_string_fragment<W: ?Sized + io::Write>(

@@ -4,46 +4,41 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 use tokenizers::AddedToken;
-use vxf_untrusted::{Account, not_used, some};
+use vxf_untrusted::{Account, not_used};
 
 use super::TextError;
 use super::files::Files;
+use super::further::{Further, Settings};
 use super::generation::{self, Generation, Longest};
 use crate::Result;
 
-/// The roles of special tokens in Hugging Face files; chat templates use these names.
-const ROLES: [&str; 7] =
-    ["bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token"];
+/// The roles of special tokens in Hugging Face files; chat templates use these names. In this order
+/// transformers adds them, so new ones get their ids in it.
+pub(super) const ROLES: [&str; 7] =
+    ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
-/// The key of further special tokens.
-const ADDITIONAL: &str = "additional_special_tokens";
+/// The files with special tokens.
+pub(super) const TOKENIZER: &str = "tokenizer_config.json";
+pub(super) const MAP: &str = "special_tokens_map.json";
 
 /// Keys of `tokenizer_config.json` that do not change the tokens of a text.
 ///
 /// Those that describe how transformers loads or batches, and those that `tokenizer.json` has too.
-const HARMLESS: [&str; 42] = [
+const HARMLESS: [&str; 34] = [
     "add_eos_token",
     "additional_chat_templates",
-    "audio_bos_token",
     "auto_map",
     "backend",
-    "boi_token",
-    "clean_up_tokenization_spaces",
     "cls_token",
     "device_map",
     "do_lower_case",
-    "eoi_token",
     "errors",
-    "extra_special_tokens",
     "from_slow",
-    "image_token",
     "is_local",
-    "legacy",
     "local_files_only",
     "max_length",
     "model_input_names",
     "model_max_length",
-    "model_specific_special_tokens",
     "name_or_path",
     "pad_to_multiple_of",
     "pad_token_type_id",
@@ -66,9 +61,6 @@ const HARMLESS: [&str; 42] = [
     "vocab_size",
 ];
 
-/// Special tokens that models with images or sound name on the top level.
-const MODEL_TOKENS: [&str; 4] = ["audio_bos_token", "boi_token", "eoi_token", "image_token"];
-
 /// A token that a file beside `tokenizer.json` adds.
 #[derive(Clone, Debug)]
 pub(super) struct Added {
@@ -78,6 +70,18 @@ pub(super) struct Added {
     pub(super) flagged: bool,
 }
 
+/// For which tokenizers spaces before punctuation are taken out of decoded texts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum CleanUp {
+    /// For none.
+    #[default]
+    No,
+    /// For all but BPE, whose spaces are those of the text.
+    NotBpe,
+    /// For all.
+    All,
+}
+
 /// Special tokens by role, and settings of the tokenizer.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Specials {
@@ -85,8 +89,8 @@ pub(super) struct Specials {
     pub(super) named: BTreeMap<&'static str, AddedToken>,
     /// Tokens of `added_tokens.json` and `added_tokens_decoder`, by id.
     pub(super) added: BTreeMap<u32, Added>,
-    /// Further special tokens, which get the next ids if the vocabulary lacks them.
-    pub(super) additional: Vec<AddedToken>,
+    /// Special tokens without such a role.
+    pub(super) further: Further,
     /// Whether a text begins with `bos_token`; `tokenizer.json` decides where there is one.
     pub(super) add_bos: Option<bool>,
     /// Whether a space is put before a text; as above.
@@ -97,6 +101,10 @@ pub(super) struct Specials {
     pub(super) chat_template: Value,
     /// The `tokenizer_class`, without the ending `Fast`.
     pub(super) class: String,
+    /// The setting `legacy`, which only `LlamaTokenizer` has.
+    pub(super) legacy: bool,
+    /// Whether spaces before punctuation are taken out of decoded texts.
+    pub(super) clean_up: CleanUp,
     /// The `model_type` of `config.json`.
     pub(super) model_type: String,
     /// What `generation_config.json` changes in greedy decoding.
@@ -110,13 +118,11 @@ pub(super) struct Specials {
 impl Specials {
     /// Reads all files with such settings; every file is optional.
     pub(super) fn read(files: &mut Files) -> Result<Self> {
-        const TOKENIZER: &str = "tokenizer_config.json";
-        const MAP: &str = "special_tokens_map.json";
         const GENERATION: &str = "generation_config.json";
         let [tokenizer, map, generation] =
             [TOKENIZER, MAP, GENERATION].map(|name| files.object(name));
-        let (tokenizer, map, generation) = (tokenizer?, map?, generation?);
-        let (tokenizer, map) = (Account::of(&tokenizer), Account::of(&map));
+        let (tokenizer_file, map_file, generation) = (tokenizer?, map?, generation?);
+        let (tokenizer, map) = (Account::of(&tokenizer_file), Account::of(&map_file));
         let generation = Account::of(&generation);
         let config = files.json("config.json")?;
         let added = files.json("added_tokens.json")?;
@@ -132,6 +138,8 @@ impl Specials {
                 .unwrap_or_default(),
             chat_template: get(&tokenizer, "chat_template"),
             class: class.strip_suffix("Fast").unwrap_or(class).to_owned(),
+            legacy: get(&tokenizer, "legacy").as_bool().unwrap_or(false),
+            clean_up: CleanUp::read(&tokenizer),
             model_type: config["model_type"].as_str().unwrap_or_default().to_owned(),
             ..Self::default()
         };
@@ -150,7 +158,17 @@ impl Specials {
             }
         }
         for role in ROLES {
-            let (own, mapped) = (token(&get(&tokenizer, role)), token(&get(&map, role)));
+            let [own, mapped] = [(TOKENIZER, &tokenizer), (MAP, &map)].map(|(file, account)| {
+                let value = get(account, role);
+                let found = token(&value);
+                // These say that there is no such token.
+                let none = [Value::Null, Value::Bool(false), Value::from("")].contains(&value);
+                if found.is_none() && !none {
+                    let remark = format!("{file}: `{role}` = {value} is no token, and is left out");
+                    specials.remarks.push(remark);
+                }
+                found
+            });
             if let (Some(own), Some(mapped)) = (&own, &mapped)
                 && own.content != mapped.content
             {
@@ -164,44 +182,33 @@ impl Specials {
             let chosen = if map_wins { mapped.or(own) } else { own.or(mapped) };
             specials.named.extend(chosen.map(|token| (role, token)));
         }
-        let list = |account| -> Vec<AddedToken> {
-            get(account, ADDITIONAL).as_array().into_iter().flatten().filter_map(token).collect()
-        };
-        let (own, mapped) = (list(&tokenizer), list(&map));
-        let texts = |list: &[AddedToken]| -> Vec<String> {
-            list.iter().map(|token| token.content.clone()).collect()
-        };
-        let (own_texts, mapped_texts) = (texts(&own), texts(&mapped));
-        if !own.is_empty() && mapped_texts.iter().any(|text| !own_texts.contains(text)) {
-            specials.remarks.push(format!(
-                "{TOKENIZER} has `{ADDITIONAL}` {}, but {MAP} has {}; those of {TOKENIZER} are used",
-                some(&own_texts),
-                some(&mapped_texts)
-            ));
-        }
-        specials.additional.extend(if own.is_empty() { mapped } else { own });
-        // Names of a model's own: a list, or a table by role. Some stand on the top level.
-        for key in ["extra_special_tokens", "model_specific_special_tokens"] {
-            let own = get(&tokenizer, key);
-            let list = own.as_array().into_iter().flatten();
-            let table = own.as_object().into_iter().flat_map(|table| table.values());
-            specials.additional.extend(list.chain(table).filter_map(token));
-        }
-        for key in MODEL_TOKENS {
-            specials.additional.extend(token(&get(&tokenizer, key)));
+        let decoder = get(&tokenizer, "added_tokens_decoder");
+        let decoder: Vec<_> = decoder.as_object().into_iter().flatten().collect();
+        let texts = decoder.iter().filter_map(|(_, value)| token(value));
+        let texts: Vec<_> = texts.map(|token| token.content).collect();
+        let settings = |object, account| Settings { object, account };
+        specials.further = Further::read(
+            settings(&tokenizer_file, &tokenizer),
+            settings(&map_file, &map),
+            map_wins,
+            &texts,
+        );
+        specials.remarks.append(&mut specials.further.remarks);
+        // A table of a model's own tokens may name a role, too.
+        for (name, token) in &specials.further.named {
+            if let Some(role) = ROLES.into_iter().find(|role| role == name) {
+                specials.named.insert(role, token.clone());
+            }
         }
         for (text, id) in added.as_object().into_iter().flatten() {
             if let Some(id) = id.as_u64().and_then(|id| u32::try_from(id).ok()) {
-                let token = AddedToken::from(text.as_str(), false);
+                let token = AddedToken::from(text.as_str(), specials.is_special(text));
                 specials.added.insert(id, Added { token, flagged: false });
             }
         }
-        let decoder = get(&tokenizer, "added_tokens_decoder");
-        for (id, value) in decoder.as_object().into_iter().flatten() {
-            if let (Ok(id), Some(read)) = (id.parse(), token(value)) {
-                let special = value["special"].as_bool().unwrap_or(false);
-                let normalized = value["normalized"].as_bool().unwrap_or(!special);
-                let token = read.special(special).normalized(normalized);
+        for (id, value) in decoder {
+            if let (Ok(id), Some(token)) = (id.parse(), listed(value)) {
+                let token = if value.is_object() { token } else { token.special(false) };
                 specials.added.insert(id, Added { token, flagged: value.is_object() });
             }
         }
@@ -225,15 +232,52 @@ impl Specials {
                 "{from}: `num_beams` = {beams} is not used: answers are one beam, greedy or drawn"
             )
         }));
+        let number = |key: &str| settings.get(key).and_then(Value::as_f64);
+        let draws = settings.get("do_sample") == Some(&Value::Bool(true));
+        let penalty = number("penalty_alpha").filter(|penalty| *penalty > 0.0 && !draws);
+        let several = number("top_k").filter(|several| *several > 1.0);
+        specials.remarks.extend(penalty.zip(several).map(|(penalty, several)| {
+            format!(
+                "{from}: `penalty_alpha` = {penalty} with `top_k` = {several} (contrastive search) is \
+                 not used: answers are greedy or drawn"
+            )
+        }));
         specials.remarks.extend(not_used(TOKENIZER, &tokenizer.unread(&HARMLESS)));
         specials.remarks.extend(not_used(MAP, &map.unread(&[])));
         specials.remarks.extend(not_used(GENERATION, &generation.unread(&generation::HARMLESS)));
         Ok(specials)
     }
 
+    /// The tokens with a role or a name, in the order in which transformers adds them.
+    pub(super) fn in_order(&self) -> impl Iterator<Item = &AddedToken> {
+        let roles = ROLES.into_iter().filter_map(|role| self.named.get(role));
+        roles.chain(self.further.named.iter().map(|(_, token)| token))
+    }
+
+    /// Whether a text is that of a special token.
+    pub(super) fn is_special(&self, text: &str) -> bool {
+        self.in_order().chain(&self.further.unnamed).any(|token| token.content == text)
+    }
+
     /// The text of the token with this role.
     pub(super) fn text(&self, role: &str) -> Option<&str> {
         self.named.get(role).map(|token| token.content.as_str())
+    }
+}
+
+impl CleanUp {
+    fn read(config: &Account<'_>) -> Self {
+        let is_set = |key: &str| config.get(key) == Some(&Value::Bool(true));
+        // Both are read, whatever the first says.
+        let (wanted, even_bpe) = (
+            is_set("clean_up_tokenization_spaces"),
+            is_set("clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output"),
+        );
+        match (wanted, even_bpe) {
+            (false, _) => Self::No,
+            (true, false) => Self::NotBpe,
+            (true, true) => Self::All,
+        }
     }
 }
 
@@ -256,4 +300,15 @@ fn token(value: &Value) -> Option<AddedToken> {
         .rstrip(flag("rstrip", false))
         .normalized(flag("normalized", false));
     (!content.is_empty()).then_some(token)
+}
+
+/// A token of a list, which is special unless its flags say otherwise.
+pub(super) fn listed(value: &Value) -> Option<AddedToken> {
+    let read = token(value)?;
+    if !value.is_object() {
+        return Some(read);
+    }
+    let special = value["special"].as_bool().unwrap_or(false);
+    let normalized = value["normalized"].as_bool().unwrap_or(!special);
+    Some(read.special(special).normalized(normalized))
 }

@@ -1,5 +1,6 @@
 //! The tokenizer of a model directory.
 
+use std::collections::HashMap;
 use std::str::FromStr;
 
 use tokenizers::{AddedToken, Encoding, ModelWrapper, PreTokenizerWrapper, Token, Tokenizer};
@@ -7,7 +8,7 @@ use vxf_untrusted::caught;
 
 use super::files::Files;
 use super::specials::{Added, Specials};
-use super::{TextError, bpe};
+use super::{TextError, bpe, llama};
 use crate::{Error, Result};
 use vxf_untrusted::tokenizer;
 
@@ -48,44 +49,38 @@ pub(super) fn load(files: &mut Files, specials: &mut Specials) -> Result<Tokeniz
         let end = tokenizer.id_to_token(end).map(|text| AddedToken::from(text, true));
         specials.named.extend(end.map(|end| ("eos_token", end)));
     }
-    if files.has("tokenizer.json") {
-        add_missing(&mut tokenizer, files, specials)?;
-        let contradicted = contradicted(&tokenizer, specials)?;
-        specials.remarks.extend(contradicted);
-    }
-    if let Some(end) = specials.text("eos_token").filter(|end| tokenizer.token_to_id(end).is_none())
-    {
+    add_listed(&mut tokenizer, files, specials)?;
+    let end = specials.text("eos_token").filter(|end| {
+        let mut further = specials.further.unnamed.iter();
+        tokenizer.token_to_id(end).is_none() && further.all(|token| token.content != **end)
+    });
+    if let Some(end) = end {
         let problem = format!(
             "the end of an answer, `eos_token` = {end:?}, is not in the vocabulary; correct it in \
              tokenizer_config.json"
         );
         return Err(TextError::file(files.directory(), problem));
     }
-    let known = tokenizer.get_added_tokens_decoder();
-    for token in specials.named.values() {
-        let own = known.values().find(|known| known.content == token.content);
-        // A token with a role is special, whatever tokenizer.json says; its other flags stay.
-        let token = own.unwrap_or(token).clone().special(true);
-        // Tokens that the vocabulary lacks are left out, because they have no embedding.
-        if tokenizer.token_to_id(&token.content).is_some() {
-            tokenizer.add_special_tokens([token]).map_err(Error::Tokenizer)?;
-        }
+    add_special(&mut tokenizer, specials)?;
+    if files.has("tokenizer.json") {
+        let remarks = contradicted(&tokenizer, specials)?;
+        specials.remarks.extend(remarks);
+        specials.remarks.extend(llama::otherwise(&tokenizer, specials)?);
+    } else {
+        bpe::begin(&mut tokenizer, files, specials)?;
     }
     Ok(tokenizer)
 }
 
-/// Adds the tokens that other files than the vocabulary name, in the order of their ids.
+/// Adds the tokens of `added_tokens.json` and `added_tokens_decoder`, in the order of their ids.
 ///
 /// Flags of a token that the vocabulary has are those of `added_tokens_decoder`, and its id that of the
 /// vocabulary, as in transformers; another id is remarked upon.
 ///
 /// # Errors
 /// When a token would not get the id that its file says.
-pub(super) fn add_missing(
-    tokenizer: &mut Tokenizer,
-    files: &Files,
-    specials: &mut Specials,
-) -> Result<()> {
+fn add_listed(tokenizer: &mut Tokenizer, files: &Files, specials: &mut Specials) -> Result<()> {
+    let known = known(tokenizer);
     for (&id, Added { token, flagged }) in &specials.added {
         let instead = || match tokenizer.id_to_token(id) {
             Some(other) => format!("{id} is the id of `{other}`"),
@@ -98,11 +93,12 @@ pub(super) fn add_missing(
                 token.content,
                 instead(),
             )),
-            Some(_) if !flagged => {}
-            Some(_) => add(tokenizer, token)?,
+            Some(_) if !flagged && known.contains_key(&token.content) => {}
+            // A token that only the vocabulary has would be split into pieces.
+            Some(_) => add(tokenizer, [token.clone()])?,
             None => {
                 let instead = instead();
-                add(tokenizer, token)?;
+                add(tokenizer, [token.clone()])?;
                 if tokenizer.token_to_id(&token.content) != Some(id) {
                     let problem = format!(
                         "the added token `{}` should have id {id}, but {instead} in the vocabulary; \
@@ -114,20 +110,37 @@ pub(super) fn add_missing(
             }
         }
     }
-    for token in &specials.additional {
-        if tokenizer.token_to_id(&token.content).is_none() {
-            add(tokenizer, token)?;
-        }
-    }
     Ok(())
 }
 
-fn add(tokenizer: &mut Tokenizer, token: &AddedToken) -> Result<()> {
-    let added = match token.special {
-        true => tokenizer.add_special_tokens([token.clone()]),
-        false => tokenizer.add_tokens([token.clone()]),
-    };
-    added.map(drop).map_err(Error::Tokenizer)
+/// Adds special tokens in the order of transformers, which decides the ids of new ones: first those with
+/// a role, then those with another name, then the others. A text that has a new one may need a row of
+/// the embedding that the model lacks; that is checked where it is used.
+fn add_special(tokenizer: &mut Tokenizer, specials: &Specials) -> Result<()> {
+    let known = known(tokenizer);
+    // A token with a name is special, whatever tokenizer.json says; its other flags stay.
+    let named = specials.in_order().map(|token| {
+        let own = known.get(&token.content);
+        own.unwrap_or(token).clone().special(true)
+    });
+    let mut tokens: Vec<_> = named.collect();
+    for token in &specials.further.unnamed {
+        let is_new = tokens.iter().all(|other| other.content != token.content);
+        if is_new && !known.contains_key(&token.content) {
+            tokens.push(token.clone());
+        }
+    }
+    add(tokenizer, tokens)
+}
+
+/// The added tokens by their text.
+fn known(tokenizer: &Tokenizer) -> HashMap<String, AddedToken> {
+    let added = tokenizer.get_added_tokens_decoder().into_values();
+    added.map(|token| (token.content.clone(), token)).collect()
+}
+
+fn add(tokenizer: &mut Tokenizer, tokens: impl IntoIterator<Item = AddedToken>) -> Result<()> {
+    tokenizer.add_tokens(tokens).map(drop).map_err(Error::Tokenizer)
 }
 
 /// Settings of `tokenizer_config.json` for which `tokenizer.json` has something else.
@@ -193,6 +206,23 @@ pub(super) fn prefix(tokenizer: &Tokenizer) -> Result<Vec<u32>> {
 pub(super) fn ids(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
     let encoding = guarded(|| tokenizer.encode_fast(text, false))?;
     Ok(encoding.get_ids().to_vec())
+}
+
+/// Takes spaces out that tokens leave before punctuation, as transformers does.
+pub(super) fn cleaned(text: &str) -> String {
+    const LEFT_OUT: [(&str, &str); 10] = [
+        (" .", "."),
+        (" ?", "?"),
+        (" !", "!"),
+        (" ,", ","),
+        (" ' ", "'"),
+        (" n't", "n't"),
+        (" 'm", "'m"),
+        (" 's", "'s"),
+        (" 've", "'ve"),
+        (" 're", "'re"),
+    ];
+    LEFT_OUT.iter().fold(text.to_owned(), |text, (from, to)| text.replace(from, to))
 }
 
 /// The text of tokens, without special ones.

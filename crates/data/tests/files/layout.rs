@@ -1,6 +1,7 @@
 //! The files of a split.
 
 use serde_json::{Value, json};
+use vxf_data::{Loaded, Result};
 
 use crate::common::{assert_says, directory, gzip, lines, read, sample, source};
 
@@ -135,4 +136,84 @@ fn ambiguous_selections_are_errors() {
     let one = source(&directory.path().join("a.jsonl"), json!({"split": "train"}));
     let error = read(&one).expect_err("a file has no split").to_string();
     assert_says(&error, &["a.jsonl", "this is a single file"]);
+}
+
+/// The data set of a file and a card with this front matter.
+fn described(card: &str, file: &str, text: &str, settings: Value) -> Result<Loaded> {
+    let card = format!("---\n{card}\n---\n# Card\n");
+    let directory = directory(&[("README.md", card.as_bytes()), (file, text.as_bytes())]);
+    read(&source(directory.path(), settings))
+}
+
+#[test]
+fn settings_of_the_reader_are_used_refused_or_told() {
+    let card = |settings: &str, file: &str| {
+        format!("configs:\n- config_name: default\n  {settings}\n  data_files: {file}")
+    };
+    let answers = |loaded: Loaded| -> Vec<String> {
+        loaded.samples.into_iter().map(|sample| sample.answer).collect()
+    };
+    let table = "prompt;completion\na;b\nc;d\n";
+    let read = described(&card("sep: ;", "a.csv"), "a.csv", table, json!({})).expect("a table");
+    assert_eq!(answers(read), ["b", "d"]);
+    let document = r#"{"data": [{"prompt": "a", "completion": "wrong"}],
+        "rows": [{"prompt": "a", "completion": "b"}], "more": 1}"#;
+    for file in ["a.json", "a.jsonl"] {
+        let card = card("field: rows", file);
+        let read = described(&card, file, document, json!({})).expect("a document");
+        assert_eq!(answers(read), ["b"]);
+    }
+    for (field, text, parts) in [
+        ("lines", document, ["a.json", "list `lines`", "data, rows, more"]),
+        ("rows", "[{\"prompt\": \"a\"}]", ["a.json", "list `rows` of README.md", "found `[`"]),
+    ] {
+        let card = card(&format!("field: {field}"), "a.json");
+        let error = described(&card, "a.json", text, json!({})).expect_err("no such list");
+        assert_says(&error.to_string(), &parts);
+    }
+    for setting in ["names: [completion, prompt]", "skiprows: 1", "quoting: 3", "header: null"] {
+        let refused = described(&card(setting, "a.csv"), "a.csv", table, json!({}));
+        let key = setting.split(':').next().expect("a key");
+        let parts = ["README.md, configuration `default`", &format!("`{key}`"), "a.csv\""];
+        assert_says(&refused.expect_err(setting).to_string(), &parts);
+    }
+    let row = "{\"prompt\": \"a\", \"completion\": \"b\"}\n";
+    let card = card("new_thing: 5\n  version: 1.0.0", "a.jsonl");
+    let read = described(&card, "a.jsonl", row, json!({})).expect("a row");
+    let told = "README.md, configuration `default`: `new_thing` is unknown and not used";
+    assert_eq!(read.origin.remarks, [told]);
+    // Only the configuration that is read counts, and a file that is named itself has no card.
+    let other = format!("{card}\n- config_name: other\n  skiprows: 1\n  data_files: a.jsonl");
+    assert!(described(&other, "a.jsonl", row, json!({})).is_ok());
+    assert!(described(&other, "a.jsonl", row, json!({"config": "other"})).is_err());
+}
+
+#[test]
+fn a_card_names_the_classes_of_labels() {
+    let rows = "{\"sentence\": \"warm\", \"label\": 0}\n{\"sentence\": \"cold\", \"label\": 1}\n";
+    let info = |names: &str| {
+        format!(
+            "dataset_info:\n  features:\n  - name: label\n    dtype:\n      class_label:\n        \
+             names: {names}"
+        )
+    };
+    let configs = "\nconfigs:\n- config_name: default\n  data_files: a.jsonl";
+    for (names, expected) in [
+        ("{'0': positive, '1': negative}", ["positive", "negative"]),
+        ("{'1': Pos, '0': NEG}", ["negative", "positive"]),
+        ("[positive, negative]", ["positive", "negative"]),
+    ] {
+        for card in [info(names), info(names) + configs] {
+            let loaded = described(&card, "a.jsonl", rows, json!({})).expect("known names");
+            let answers = loaded.samples.iter().map(|sample| sample.answer.as_str());
+            assert_eq!(answers.collect::<Vec<_>>(), expected, "{card}");
+        }
+    }
+    let card = info("[sad, glad]") + configs;
+    let error = described(&card, "a.jsonl", rows, json!({})).expect_err("other names").to_string();
+    let parts = ["a.jsonl", "README.md (dataset_info)", "`label` sad, glad", "negative, positive"];
+    assert_says(&error, &parts);
+    // A schema without labels reads the column as it is.
+    let settings = json!({"columns": {"prompt": "sentence", "completion": "label"}});
+    assert!(described(&card, "a.jsonl", rows, settings).is_ok());
 }

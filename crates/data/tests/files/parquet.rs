@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use parquet::basic::{BrotliLevel, Compression, Encoding, GzipLevel, ZstdLevel};
 use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DataType, DoubleType, Int64Type};
+use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::parser::parse_message_type;
@@ -266,4 +267,46 @@ fn files_without_rows_or_of_another_kind_are_errors() {
 /// Settings for rows of any kind of fixture.
 pub(crate) fn as_pairs() -> Value {
     json!({"schema": "prompt_completion"})
+}
+
+/// A file of two labelled sentences, with this description by the Python library `datasets`.
+fn labelled(description: Option<&str>) -> Vec<u8> {
+    let entry = description.map(|text| vec![KeyValue::new("huggingface".into(), text.to_owned())]);
+    let properties = WriterProperties::builder().set_key_value_metadata(entry).build();
+    let schema = "message schema { required binary sentence (UTF8); required int64 label; }";
+    let sentences = texts(["warm", "cold"].map(str::to_owned));
+    file(schema, properties, &[vec![sentences, Column::Long(vec![0, 1], None)]])
+}
+
+#[test]
+fn metadata_names_the_classes_of_labels() {
+    let named = |names: Value| {
+        let label = json!({"_type": "ClassLabel", "names": names});
+        json!({"info": {"features": {"label": label}}}).to_string()
+    };
+    for (description, expected) in [
+        (None, ["negative", "positive"]),
+        (Some(named(json!(["positive", "negative"]))), ["positive", "negative"]),
+        (Some(named(json!(["neg", "pos"]))), ["negative", "positive"]),
+        (Some(named(json!(null))), ["negative", "positive"]),
+    ] {
+        let bytes = labelled(description.as_deref());
+        let loaded = read_file("a.parquet", &bytes, json!({})).expect("labels");
+        let answers = loaded.samples.iter().map(|sample| sample.answer.as_str());
+        assert_eq!(answers.collect::<Vec<_>>(), expected, "{description:?}");
+    }
+    let moods = labelled(Some(&named(json!(["sad", "glad", "cross"]))));
+    let parts = ["metadata `huggingface`", "`label` sad, glad, cross", "negative, positive"];
+    assert_says(&fault("a.parquet", &moods, json!({})), &parts);
+    assert_says(&fault("a.parquet", &labelled(Some("{")), json!({})), &["not JSON"]);
+
+    // A card that says the opposite of the file.
+    let card = "---\ndataset_info:\n  features:\n  - name: label\n    dtype: {class_label: {names: \
+                [negative, positive]}}\n---\n";
+    let opposite = labelled(Some(&named(json!(["positive", "negative"]))));
+    let directory = directory(&[("README.md", card.as_bytes()), ("a.parquet", &opposite)]);
+    let error = read_as(&source(directory.path(), json!({})), false, false).expect_err("two");
+    let parts = ["a.parquet", "README.md (dataset_info) and its metadata", "0 (negative)"];
+    assert_says(&error.to_string(), &parts);
+    assert!(read_as(&source(&directory.path().join("a.parquet"), json!({})), false, false).is_ok());
 }

@@ -1,7 +1,7 @@
 //! Schemas of columns.
 
 use serde_json::{Value, json};
-use vxf_data::{Ask, Message, Role, Sample, Schema};
+use vxf_data::{Ask, DataReport, Message, Role, Sample, Schema, SetReport};
 
 use crate::common::{assert_says, directory, fault, lines, read, read_as, read_file, source};
 
@@ -101,6 +101,15 @@ fn conversations_end_with_the_last_answer() {
         (
             json!({"messages": [{"role": "user", "content": [{"type": "image"}]}]}),
             ["turn 1", "image"],
+        ),
+        (
+            json!({"messages": [said("user", "a"), {"role": "assistant", "content": [
+                {"type": "thinking", "text": "b"}, {"type": "text", "text": "c"}]}]}),
+            ["turn 2", "type \"thinking\""],
+        ),
+        (
+            json!({"messages": [{"role": "user", "content": ["a"]}]}),
+            ["turn 1", "not a text: \"a\""],
         ),
         (json!({"messages": []}), ["`messages`", "no answer"]),
     ] {
@@ -218,4 +227,86 @@ fn only_test_sets_may_lack_answers() {
         assert!(loaded.origin.test);
     }
     assert_eq!(one(json!({"prompt": "ask", "response": ""}), json!({})).0, asked("ask", ""));
+}
+
+#[test]
+fn parts_of_a_turn_are_accounted_for() {
+    let part = |kind: Value| json!({"type": kind, "text": "a", "image_url": null, "id": 1});
+    let answer = json!({"role": "assistant", "content": "b"});
+    let of = |parts: Value| json!({"messages": [{"role": "user", "content": parts}, answer]});
+    let parts = [json!("text"), json!("input_text"), json!("output_text"), json!(null)].map(part);
+    let loaded = read_file("one.jsonl", &lines([of(json!(parts))]), json!({})).expect("texts");
+    assert_eq!(loaded.samples, [asked("aaaa", "b")]);
+    assert_eq!(loaded.origin.unknown, [""; 0]);
+    let pictured = of(json!([{"type": "text", "text": "a", "image_url": "x.png"}]));
+    let loaded = read_file("one.jsonl", &lines([pictured]), json!({})).expect("a text");
+    assert_eq!(loaded.origin.unknown, ["image_url"]);
+}
+
+#[test]
+fn a_system_text_beside_a_system_turn_is_told() {
+    let row = |system: &str| {
+        json!({"system": system, "messages": [{"role": "system", "content": "be kind"},
+            {"role": "user", "content": "ask"}, {"role": "assistant", "content": "reply"}]})
+    };
+    let rows = ["be kind", "be brief", "", "be brief"].map(row);
+    let loaded = read_file("one.jsonl", &lines(rows), json!({})).expect("samples");
+    let ask = Ask::Messages(vec![turn(Role::System, "be kind"), turn(Role::User, "ask")]);
+    assert!(loaded.samples.iter().all(|sample| sample.ask == ask), "{:?}", loaded.samples);
+    let [remark] = &loaded.origin.remarks[..] else { panic!("{:?}", loaded.origin.remarks) };
+    assert_says(remark, &["`system`", "in 2 rows", "one.jsonl:2)"]);
+    let report = SetReport::of("user", &loaded.samples, Some(&loaded));
+    let report = DataReport::of(vec![(report, &loaded.samples)]);
+    assert_says(&report.warnings.join("\n"), &[&format!("user: {remark}")]);
+    // A column of another name.
+    let renamed =
+        row("be brief").to_string().replace("\"system\":\"be brief", "\"style\":\"be brief");
+    let settings = json!({"columns": {"system": "style"}});
+    let loaded = read_file("one.jsonl", renamed.as_bytes(), settings).expect("a sample");
+    assert_says(&loaded.origin.remarks.join(""), &["`style`", "in 1 rows"]);
+}
+
+/// The columns are those of the first rows, but a second answer may follow after any number.
+#[test]
+fn a_second_answer_is_refused_in_any_row() {
+    let mut rows = vec![json!({"prompt": "ask", "response": "reply"}); 1000];
+    rows[700] = json!({"prompt": "ask", "response": "reply", "completion": null});
+    let loaded = read_file("many.jsonl", &lines(rows.clone()), json!({})).expect("one answer");
+    assert_eq!(loaded.origin.unread, [""; 0]);
+    rows[900]["completion"] = json!("another");
+    let error = fault("many.jsonl", &lines(rows.clone()), json!({}));
+    let parts = ["many.jsonl:901", "`completion` or `response`", "columns = { completion"];
+    assert_says(&error, &parts);
+    // The user has chosen, and is told what is not read.
+    let chosen = json!({"columns": {"completion": "response"}});
+    let loaded = read_file("many.jsonl", &lines(rows), chosen).expect("chosen");
+    assert_eq!(loaded.origin.unread, ["completion"]);
+    assert!(loaded.samples.iter().all(|sample| *sample == asked("ask", "reply")));
+    // Of two columns that appear late, the one with a value counts.
+    let mut tests = vec![json!({"prompt": "ask"}); 300];
+    tests.push(json!({"prompt": "ask", "completion": null, "response": "reply"}));
+    let directory = directory(&[("tests.jsonl", &lines(tests))]);
+    let source = source(&directory.path().join("tests.jsonl"), json!({}));
+    let loaded = read_as(&source, true, false).expect("a test set");
+    assert_eq!(loaded.samples.last(), Some(&asked("ask", "reply")));
+}
+
+#[test]
+fn earlier_turns_may_be_a_cell_of_a_table() {
+    let read = |cell: &str| {
+        let table = format!("instruction,output,history\nask,reply,{cell}\n");
+        let mut loaded = read_file("a.csv", table.as_bytes(), json!({}))?;
+        Ok::<_, vxf_data::Error>(loaded.samples.remove(0))
+    };
+    for none in ["", "  ", "[]"] {
+        assert_eq!(read(none).expect(none), asked("ask", "reply"), "`{none}`");
+    }
+    let turns = [turn(Role::User, "one"), turn(Role::Assistant, "1"), turn(Role::User, "ask")];
+    let ask = Ask::Messages(turns.to_vec());
+    let pairs = "\"[[\"\"one\"\", \"\"1\"\"]]\"";
+    assert_eq!(read(pairs).expect("pairs"), Sample { ask, answer: "reply".into() });
+    for odd in ["\"[['one', '1']]\"", "one", "[1]", "{}"] {
+        let error = read(odd).expect_err(odd).to_string();
+        assert_says(&error, &["a.csv:2", "`history`", "list of pairs"]);
+    }
 }

@@ -166,6 +166,21 @@ fn templates_walk_what_python_walks() {
     assert_eq!(shown, "false-false true-true true-true true-true false-false a");
 }
 
+/// Templates can use the names of a model's own tokens, as in transformers.
+#[test]
+fn templates_know_the_tokens_of_a_model() {
+    let template =
+        "{{ image_token }}{{ audio_token }}{% for m in messages %}{{ m.content }}{% endfor %}";
+    let model = with(llama2(), template);
+    let mut config = llama2_config();
+    config["extra_special_tokens"] = json!({ "image_token": "<image>" });
+    model.write("tokenizer_config.json", &config);
+    let codec = model.codec(Chat);
+    assert_eq!(codec.asked(&Ask::instruction("he")).expect("a question"), "<image>he");
+    let [remark] = codec.remarks() else { panic!("{:?}", codec.remarks()) };
+    assert!(remark.contains("reads `audio_token`, which nothing defines"), "{remark}");
+}
+
 #[test]
 fn errors_of_templates_are_reported() {
     let refused = |template: &str| {

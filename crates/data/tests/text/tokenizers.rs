@@ -88,6 +88,214 @@ fn further_special_tokens_are_added() {
     }
 }
 
+/// A token that only the vocabulary has is one token where another file names it.
+#[test]
+fn special_tokens_of_the_vocabulary_are_not_split() {
+    const NEW: &str = "<|in|>";
+    let id = FIRST_SPECIAL + 2;
+    let mut tokenizer = byte_level(QWEN, &["<|one|>", "<|two|>", NEW], None);
+    tokenizer["added_tokens"].as_array_mut().expect("a list").pop();
+    let config = "tokenizer_config.json";
+    for (file, settings) in [
+        (config, json!({ "additional_special_tokens": [NEW] })),
+        (config, json!({ "extra_special_tokens": [NEW] })),
+        (config, json!({ "extra_special_tokens": { "image_token": NEW } })),
+        (config, json!({ "model_specific_special_tokens": { "image_token": NEW } })),
+        (config, json!({ "image_token": NEW })),
+        (config, json!({ "pad_token": NEW })),
+        ("special_tokens_map.json", json!({ "additional_special_tokens": [NEW] })),
+        ("added_tokens.json", json!({ NEW: id })),
+    ] {
+        let model = special(&[("tokenizer.json", tokenizer.clone()), (file, settings.clone())]);
+        let codec = model.codec(Plain);
+        assert_eq!(pieces(&codec, "a<|in|>b").join(" "), "a <|in|> b", "{settings}");
+        assert_eq!(codec.id(NEW), Some(id));
+        assert!(codec.remarks().is_empty(), "{:?}", codec.remarks());
+    }
+    let split = pieces(&special(&[("tokenizer.json", tokenizer)]).codec(Plain), "a<|in|>b");
+    assert!(split.len() > 3, "{split:?}");
+}
+
+/// The ids are those of transformers 5.24.
+#[test]
+fn new_special_tokens_get_their_ids_in_the_order_of_transformers() {
+    let next = FIRST_SPECIAL + 2;
+    let (config, map) = ("tokenizer_config.json", "special_tokens_map.json");
+    let pad = |more: serde_json::Value| {
+        let mut all = more;
+        all["pad_token"] = json!("[PAD]");
+        all
+    };
+    let listed = json!({ next.to_string(): { "content": "<w>", "special": true } });
+    let cases: [(&str, serde_json::Value, &[&str]); 12] = [
+        (config, pad(json!({ "additional_special_tokens": ["<x>"] })), &["[PAD]", "<x>"]),
+        (config, pad(json!({ "extra_special_tokens": ["<x>"] })), &["[PAD]", "<x>"]),
+        (map, pad(json!({ "additional_special_tokens": ["<x>"] })), &["[PAD]", "<x>"]),
+        (
+            config,
+            json!({ "extra_special_tokens": ["<x>", "<y>"], "unk_token": "<unk>" }),
+            &["<unk>", "<x>", "<y>"],
+        ),
+        (
+            config,
+            pad(json!({ "added_tokens_decoder": listed, "additional_special_tokens": ["<y>"] })),
+            &["<w>", "[PAD]", "<y>"],
+        ),
+        (config, json!({ "image_token": "<x>", "boi_token": "<y>" }), &["<x>", "<y>"]),
+        (
+            config,
+            json!({ "additional_special_tokens": ["<y>"], "image_token": "<x>" }),
+            &["<x>", "<y>"],
+        ),
+        (config, json!({ "video_token": "<x>" }), &["<x>"]),
+        (
+            config,
+            json!({ "extra_special_tokens": { "image_token": "<x>" }, "audio_token": "<y>" }),
+            &["<y>", "<x>"],
+        ),
+        (map, json!({ "pad_token": "<y>", "unk_token": "<x>" }), &["<x>", "<y>"]),
+        (
+            config,
+            json!({ "pad_token": "<p>", "sep_token": "<s>", "mask_token": "<m>" }),
+            &["<s>", "<p>", "<m>"],
+        ),
+        (map, json!({ "extra_special_tokens": ["<x>"], "image_token": "<y>" }), &["<y>", "<x>"]),
+    ];
+    for (file, settings, wanted) in cases {
+        let codec = special(&[(file, settings.clone())]).codec(Plain);
+        let ids: Vec<_> = wanted.iter().map(|token| codec.id(token).expect("added")).collect();
+        assert_eq!(ids, (next..).take(wanted.len()).collect::<Vec<_>>(), "{settings}");
+        assert_eq!(pieces(&codec, wanted[0]), [wanted[0]]);
+        assert!(codec.remarks().is_empty(), "{:?}", codec.remarks());
+        // Only a text that has one needs an embedding for it.
+        let codec = codec.for_vocabulary(next as usize);
+        assert!(codec.tokens("ab").is_ok() && codec.tokens(wanted[0]).is_err());
+    }
+    // Of two lists, transformers uses one.
+    let both =
+        json!({ "additional_special_tokens": ["<x>"], "extra_special_tokens": ["<y>", "<z>"] });
+    let codec = special(&[(config, both)]).codec(Plain);
+    assert_eq!(
+        (codec.id("<y>"), codec.id("<z>"), codec.id("<x>")),
+        (Some(next), Some(next + 1), None)
+    );
+    let remark = codec.remarks().join("\n");
+    assert!(remark.contains("`additional_special_tokens` has `<x>`; those of `extra"), "{remark}");
+    // Beside `added_tokens_decoder`, it does not read the other file.
+    let listed = json!({ FIRST_SPECIAL.to_string(): { "content": "<|one|>", "special": true } });
+    let codec = special(&[
+        (config, json!({ "added_tokens_decoder": listed })),
+        (map, json!({ "additional_special_tokens": ["<|one|>", "<x>"] })),
+    ])
+    .codec(Plain);
+    assert_eq!(codec.id("<x>"), None);
+    let remark = codec.remarks().join("\n");
+    let told = "special_tokens_map.json: `additional_special_tokens` has `<x>`; those of tokenizer";
+    assert!(remark.contains(told), "{remark}");
+    // A table of a model's own tokens may name a role.
+    let own = json!({ "pad_token": "<a>", "extra_special_tokens": { "pad_token": "<b>" } });
+    let codec = special(&[(config, own)]).codec(Plain);
+    assert_eq!((codec.id("<b>"), codec.id("<a>")), (Some(next), None));
+    let codec = special(&[(config, json!({ "extra_special_tokens": ["<x>", 7] }))]).codec(Plain);
+    let remark = codec.remarks().join("\n");
+    assert!(remark.contains("`extra_special_tokens` has 7, which is no token"), "{remark}");
+}
+
+/// Transformers 5 reads only the vocabulary of such a file.
+#[test]
+fn another_splitting_of_llamas_class_is_told() {
+    let told = |class: &str, settings: serde_json::Value, tokenizer: &serde_json::Value| {
+        let mut config = llama2_config();
+        config["tokenizer_class"] = json!(class);
+        config
+            .as_object_mut()
+            .expect("an object")
+            .extend(settings.as_object().cloned().expect("one"));
+        let files = [("tokenizer.json", tokenizer.clone()), ("tokenizer_config.json", config)];
+        let codec = Model::new(&files).codec(Plain);
+        codec.remarks().join("\n")
+    };
+    let old = sentence_piece(false);
+    let with = |scheme: &str| {
+        let mut new = old.clone();
+        new["normalizer"] = json!(null);
+        new["pre_tokenizer"] = json!({ "type": "Metaspace", "replacement": "▁",
+                                       "prepend_scheme": scheme, "split": false });
+        new
+    };
+    let (first, always) = (with("first"), with("always"));
+    let legacy = |legacy: bool| json!({ "legacy": legacy });
+    for (class, settings, tokenizer, differs) in [
+        ("LlamaTokenizer", legacy(false), &old, true),
+        ("LlamaTokenizerFast", json!({}), &old, true),
+        ("LlamaTokenizer", legacy(true), &first, true),
+        ("LlamaTokenizer", json!({ "add_prefix_space": false }), &first, true),
+        ("LlamaTokenizer", legacy(false), &first, false),
+        ("LlamaTokenizer", legacy(true), &always, false),
+        ("CodeLlamaTokenizer", legacy(true), &old, true),
+        ("CodeLlamaTokenizer", legacy(true), &first, false),
+        ("PreTrainedTokenizerFast", legacy(false), &old, false),
+    ] {
+        let remark = told(class, settings.clone(), tokenizer);
+        assert_eq!(!remark.is_empty(), differs, "{class} {settings}: {remark}");
+        if differs {
+            assert!(remark.contains("tokenizer.json is used as it is"), "{remark}");
+            assert!(remark.contains("`legacy` = ") && remark.contains("PreTrainedTokenizerFast"));
+        }
+    }
+}
+
+/// As in transformers, spaces before punctuation are taken out, but not of BPE.
+#[test]
+fn decoded_texts_are_cleaned_up() {
+    let pieces = ["<unk>", "▁", "a", ".", ",", "n't", "'", "'s"];
+    let vocabulary: Vec<_> = pieces.iter().map(|piece| json!([piece, -1.0])).collect();
+    let space = json!({ "type": "Metaspace", "replacement": "▁", "prepend_scheme": "never", "split": true });
+    let unigram = json!({
+        "version": "1.0", "added_tokens": [], "normalizer": null, "pre_tokenizer": space,
+        "decoder": space, "post_processor": null,
+        "model": { "type": "Unigram", "unk_id": 0, "vocab": vocabulary },
+    });
+    let text = "a . a , a n't a ' a 's a";
+    let read = |tokenizer: &serde_json::Value, config: serde_json::Value| {
+        let model = Model::new(&[("tokenizer.json", tokenizer.clone())]);
+        model.write("tokenizer_config.json", &config);
+        let codec = model.codec(Plain);
+        assert!(codec.remarks().is_empty(), "{:?}", codec.remarks());
+        codec.decode(&codec.tokens(text).expect("tokens")).expect("a text")
+    };
+    let cleaned = "a. a, an't a'a's a";
+    let (asked, even) = (
+        json!({ "clean_up_tokenization_spaces": true }),
+        "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output",
+    );
+    assert_eq!(read(&unigram, json!({})), text);
+    assert_eq!(read(&unigram, json!({ "clean_up_tokenization_spaces": false })), text);
+    assert_eq!(read(&unigram, asked.clone()), cleaned);
+    let bpe = byte_level(QWEN, &[], None);
+    assert_eq!(read(&bpe, asked.clone()), text);
+    let mut both = asked;
+    both[even] = json!(true);
+    assert_eq!(read(&bpe, both), cleaned);
+}
+
+#[test]
+fn contrastive_search_is_told() {
+    let told = |settings| {
+        special(&[("generation_config.json", settings)]).codec(Plain).remarks().join("\n")
+    };
+    let remark = told(json!({ "penalty_alpha": 0.6, "top_k": 4 }));
+    assert!(remark.contains("`penalty_alpha` = 0.6 with `top_k` = 4"), "{remark}");
+    for none in [
+        json!({ "penalty_alpha": 0.6 }),
+        json!({ "penalty_alpha": 0.6, "top_k": 1 }),
+        json!({ "penalty_alpha": 0.6, "top_k": 4, "do_sample": true }),
+        json!({ "penalty_alpha": 0.0, "top_k": 4 }),
+    ] {
+        assert_eq!(told(none), "");
+    }
+}
+
 #[test]
 fn tokens_after_a_text_are_left_out() {
     let model = Model::new(&[

@@ -41,7 +41,10 @@ impl Base {
     ) -> Self {
         let all = shards.iter().enumerate();
         let all = all.flat_map(|(at, shard)| shard.names().into_iter().map(move |it| (at, it)));
-        let (places, remarks) = names::unwrapped(all.collect());
+        let all: Vec<_> = all.collect();
+        let twice = stored_twice(&all, &files);
+        let (places, mut remarks) = names::unwrapped(all);
+        remarks.extend(twice);
         let origin = origin.to_owned();
         let repeated = BTreeSet::new();
         let mut base = Self { origin, config, format, files, remarks, shards, places, repeated };
@@ -233,4 +236,27 @@ impl Base {
 pub(super) fn embedding(outline: &Outline) -> Option<&str> {
     let mut names = outline.tensors.iter().map(|(name, _)| name.as_str());
     names.find(|name| name.ends_with("embed_tokens.weight"))
+}
+
+/// A remark if files hold tensors of the same name: an index may say which one counts, and transformers
+/// does not ask it.
+fn stored_twice(all: &[(usize, String)], files: &[PathBuf]) -> Option<String> {
+    let mut places = HashMap::new();
+    let mut twice = Vec::new();
+    for (at, name) in all {
+        if let Some(first) = places.insert(name, *at) {
+            twice.push((name.clone(), first, *at));
+        }
+    }
+    twice.sort();
+    let file =
+        |at: usize| files.get(at).map_or_else(String::new, |file| file.display().to_string());
+    let (_, first, last) = twice.first()?;
+    let names: Vec<_> = twice.iter().map(|(name, ..)| name.clone()).collect();
+    Some(format!(
+        "{} and {} both hold {}; what is in the last one is used, as in transformers",
+        file(*first),
+        file(*last),
+        vxf_untrusted::some(&names)
+    ))
 }

@@ -79,8 +79,15 @@ impl Change {
             let fits = matches!((a, b, shape.as_slice()),
                 (&[rank, input], &[out, b_rank], &[w_out, w_input])
                     if rank == b_rank && input == w_input && out == w_out);
-            let scaled = update.magnitude.as_ref().is_none_or(|it| it.dims() == &shape[..1]);
-            if !fits || !scaled {
+            let magnitude = update.magnitude.as_ref();
+            if let Some(found) = magnitude.filter(|it| fits && it.dims() != &shape[..1]) {
+                return Err(checkpoint.error(format!(
+                    "the adapter on `{module}` has magnitudes {:?}, and its weight is {shape:?}: only \
+                     one for each row is supported; merge the adapter with peft first",
+                    found.dims()
+                )));
+            }
+            if !fits {
                 return Err(checkpoint.error(format!(
                     "the adapter on `{module}`, {a:?} and {b:?}, does not fit its weight {shape:?}"
                 )));

@@ -1,11 +1,12 @@
 //! Reads `adapter_config.json` and refuses unsupported settings.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::{Map, Value};
 use vxf_untrusted::{Account, is_off, not_used};
 
-use super::pattern::Pattern;
+use super::pattern::{Modules, Pattern};
 use super::{Parts, Update, fail, merge_first};
 use vxf_core::{Lora, Result};
 
@@ -63,11 +64,15 @@ pub(super) struct AdapterConfig {
     alphas: Pattern,
     /// The target modules, if they are a plain list that no other key narrows.
     targets: Option<Vec<String>>,
+    /// The expression that the target modules' names match, if that is how they are given.
+    expression: Option<Modules>,
     /// Modules and layers that other keys leave out.
-    excluded: Vec<String>,
+    excluded: Option<Modules>,
     layers: Option<Vec<u64>>,
     /// Whether updates have magnitudes.
     dora: bool,
+    /// Whether adapters of tied weights are tied, too.
+    ties: bool,
     /// The model that it was trained on.
     pub(super) base: Option<String>,
     /// Warnings about unknown keys.
@@ -78,21 +83,12 @@ pub(super) struct AdapterConfig {
 
 /// Whether a list has the module, by its whole name or the last parts of it.
 fn named(list: &[String], module: &str) -> bool {
-    list.iter().any(|name| {
-        module
-            .strip_suffix(name.as_str())
-            .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-    })
+    Modules::List(list.to_vec()).name(module)
 }
 
-/// A text, or the texts of a list.
-fn strings(value: Option<&Value>) -> Vec<String> {
-    let Some(value) = value else { return Vec::new() };
-    let one = |value: &Value| value.as_str().map(str::to_owned);
-    match value.as_array() {
-        Some(all) => all.iter().filter_map(one).collect(),
-        None => one(value).into_iter().collect(),
-    }
+/// The number of the layer that a module is part of.
+fn layer_of(module: &str) -> Option<u64> {
+    module.split('.').find_map(|part| part.parse().ok())
 }
 
 impl AdapterConfig {
@@ -151,6 +147,13 @@ impl AdapterConfig {
         let names = list.and_then(|list| {
             list.iter().map(|name| name.as_str().map(str::to_owned)).collect::<Option<Vec<_>>>()
         });
+        let modules = |key: &str| {
+            let read = set(key).map(Modules::read).transpose();
+            read.map_err(|problem| format!("`{key}`: {problem}"))
+        };
+        let expression = modules("target_modules")?.filter(|modules| {
+            matches!(modules, Modules::Expression(it) if it.as_str() != "^(?:all-linear)$")
+        });
         let ranks = Pattern::read("rank_pattern", account.get("rank_pattern"))?;
         let alphas = Pattern::read("alpha_pattern", account.get("alpha_pattern"))?;
         let special = [
@@ -168,12 +171,14 @@ impl AdapterConfig {
             // Earlier versions of this program wrote the name of all layers in a list.
             targets: names
                 .filter(|names| !narrowed && !names.iter().any(|name| name == "all-linear")),
-            excluded: strings(set("exclude_modules")),
+            expression,
+            excluded: modules("exclude_modules")?,
             layers: set("layers_to_transform").map(|layers| match layers.as_array() {
                 Some(all) => all.iter().filter_map(Value::as_u64).collect(),
                 None => layers.as_u64().into_iter().collect(),
             }),
             dora: set("use_dora").is_some(),
+            ties: set("ensure_weight_tying").is_some(),
             base: set("base_model_name_or_path").and_then(Value::as_str).map(str::to_owned),
             special: special.into_iter().find_map(|(set, key)| set.then_some(key)),
             remarks: not_used("adapter_config.json", &account.unread(&HARMLESS))
@@ -187,11 +192,14 @@ impl AdapterConfig {
         if let Some(targets) = self.targets.as_ref().filter(|list| !named(list, module)) {
             return Some(format!("`target_modules` = {targets:?} does not name it"));
         }
-        if named(&self.excluded, module) {
+        if self.expression.as_ref().is_some_and(|it| !it.name(module)) {
+            return Some("the expression in `target_modules` does not match it".to_owned());
+        }
+        if self.excluded.as_ref().is_some_and(|it| it.name(module)) {
             return Some("`exclude_modules` names it".to_owned());
         }
         let layers = self.layers.as_ref()?;
-        let layer = module.split('.').find_map(|part| part.parse::<u64>().ok())?;
+        let layer = layer_of(module)?;
         (!layers.contains(&layer))
             .then(|| format!("`layers_to_transform` = {layers:?} does not have its layer"))
     }
@@ -209,11 +217,38 @@ impl AdapterConfig {
         self.targets.iter().flatten().filter(lacks).cloned().collect()
     }
 
+    /// Target modules with tensors in some of the layers among these modules, and the layers where they
+    /// have none.
+    pub(super) fn uneven<'a>(
+        &self,
+        modules: impl Iterator<Item = &'a str>,
+    ) -> Vec<(String, Vec<u64>)> {
+        if self.layers.is_some() {
+            return Vec::new();
+        }
+        let modules: Vec<(&str, u64)> =
+            modules.filter_map(|module| Some((module, layer_of(module)?))).collect();
+        let all: BTreeSet<u64> = modules.iter().map(|(_, layer)| *layer).collect();
+        let lacks = |target: &String| {
+            let one = std::slice::from_ref(target);
+            let own = modules.iter().filter(|(module, _)| named(one, module));
+            let own: BTreeSet<u64> = own.map(|(_, layer)| *layer).collect();
+            let lacks: Vec<u64> = all.difference(&own).copied().collect();
+            (!own.is_empty() && !lacks.is_empty()).then(|| (target.clone(), lacks))
+        };
+        self.targets.iter().flatten().filter_map(lacks).collect()
+    }
+
     /// The update of `module` from its tensors.
     ///
     /// # Errors
     /// When a matrix is missing or of another rank than the settings say.
     pub(super) fn update(&self, module: &str, parts: Parts) -> Result<Update, String> {
+        if self.ties && self.left_out(module).is_some() {
+            let problem = "`ensure_weight_tying` ties it to the adapter of another layer, which is \
+                           not supported; merge the adapter with peft first";
+            return Err(problem.to_owned());
+        }
         if let Some(reason) = self.left_out(module) {
             return Err(format!("{reason}, so that PEFT would not use it; correct the key"));
         }

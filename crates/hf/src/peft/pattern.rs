@@ -37,6 +37,39 @@ impl Pattern {
     }
 }
 
+/// Modules that a key names: a list of their names, or an expression for the whole name.
+pub(super) enum Modules {
+    List(Vec<String>),
+    Expression(Regex),
+}
+
+impl Modules {
+    /// Reads the value of a key: a list, or a text.
+    ///
+    /// # Errors
+    /// When an expression cannot be read.
+    pub(super) fn read(value: &Value) -> Result<Self, String> {
+        Ok(match value.as_str() {
+            Some(text) => Self::Expression(expression(&format!("^(?:{text})$"), text)?),
+            None => {
+                let names = value.as_array().into_iter().flatten().filter_map(Value::as_str);
+                Self::List(names.map(str::to_owned).collect())
+            }
+        })
+    }
+
+    /// Whether `module` is one of them; a name of a list may be the last parts of its own.
+    pub(super) fn name(&self, module: &str) -> bool {
+        match self {
+            Self::List(names) => names.iter().any(|name| {
+                let rest = module.strip_suffix(name.as_str());
+                rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+            }),
+            Self::Expression(expression) => expression.is_match(module),
+        }
+    }
+}
+
 /// Compiles `whole`, which was made of the expression `shown` of a file.
 fn expression(whole: &str, shown: &str) -> Result<Regex, String> {
     Regex::new(whole).map_err(|error| {
@@ -52,6 +85,18 @@ fn expression(whole: &str, shown: &str) -> Result<Regex, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_expression_is_for_the_whole_name() {
+        let modules = |value| Modules::read(&value).expect("modules");
+        let name = "model.layers.0.self_attn.q_proj";
+        assert!(modules(serde_json::json!(r".*\.q_proj")).name(name));
+        assert!(!modules(serde_json::json!("q_proj")).name(name));
+        assert!(modules(serde_json::json!(["v_proj", "q_proj"])).name(name));
+        assert!(!modules(serde_json::json!(["proj"])).name(name));
+        let error = Modules::read(&serde_json::json!("(?!x)y")).err().expect("refused");
+        assert!(error.contains("look-around is not supported"), "{error}");
+    }
 
     #[test]
     fn a_pattern_is_for_the_end_of_a_name() {

@@ -8,7 +8,7 @@ use vxf_core::config::{DefenseConfig, JudgeConfig, MetricConfig, PerturberConfig
 use vxf_core::registry::{self, Entry, Kind};
 use vxf_data::DataConfig;
 
-use super::sections::placed;
+use super::sections::{placed, unknown};
 use crate::layer::Layer;
 use crate::recipe::Chosen;
 use crate::{Error, Result};
@@ -90,6 +90,10 @@ pub(super) fn plugin<C: Worldly + ?Sized>(
         for (key, value) in world_defaults::<C>(entry.name)? {
             settings.entry(key).or_insert(value);
         }
+    }
+    let known: Vec<_> = (entry.settings)().iter().map(|one| one.name.to_owned()).collect();
+    if let Some(key) = settings.keys().find(|key| !known.contains(key)) {
+        return Err(unknown(layer, &format!("{path}.{key}"), key, &known));
     }
     let config = (entry.parse)(Value::Object(settings));
     let config = config.map_err(|problem| placed(layer, path, problem))?;

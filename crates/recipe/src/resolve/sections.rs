@@ -3,11 +3,12 @@
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use vxf_core::config::Documented;
-use vxf_core::registry::{self, ConfigError};
+use vxf_core::registry::{self, ConfigError, nearest};
 use vxf_core::{Lora, Stage};
 
 use crate::foreign::suggested;
 use crate::layer::Layer;
+use crate::reference::home;
 use crate::settings::{Settings, TrainingSettings, WORLD};
 use crate::{Error, Result};
 
@@ -167,6 +168,10 @@ pub(super) fn table(layer: &Layer, path: &str) -> Result<Map<String, Value>> {
     match layer.get(path) {
         None => Ok(Map::new()),
         Some(Value::Object(map)) => Ok(map.clone()),
+        Some(text @ Value::String(_)) if path == "model" => {
+            let rule = format!("must be a table: write `model.path = {text}`");
+            Err(Error::setting(layer.place(path), path, &rule, text))
+        }
         Some(other) => Err(Error::setting(layer.place(path), path, "must be a table", other)),
     }
 }
@@ -207,9 +212,13 @@ pub(super) fn placed(layer: &Layer, section: &str, problem: ConfigError) -> Erro
     }
 }
 
-/// The rule about a value of a wrong type, in the words of a recipe; none if the rule is about something
-/// else.
+/// The rule about a value of a wrong type or an unknown name, in the words of a recipe; none if the rule is
+/// about something else.
 fn in_words(rule: &str) -> Option<String> {
+    if let Some((_, rest)) = rule.split_once("(unknown variant ") {
+        let (_, known) = rest.strip_suffix(')')?.split_once(", expected ")?;
+        return Some(format!("must be {}", known.trim_start_matches("one of ").replace('`', "")));
+    }
     let (_, rest) = rule.split_once("(invalid type: ")?;
     let (_, expected) = rest.strip_suffix(')')?.rsplit_once(", expected ")?;
     let words = match expected {
@@ -226,11 +235,17 @@ fn in_words(rule: &str) -> Option<String> {
     Some(format!("must be {words}"))
 }
 
-/// The error about an unknown key: what another program's name is called here, or the nearest of the
-/// `known` keys.
-fn unknown(layer: &Layer, path: &str, key: &str, known: &[String]) -> Error {
+/// The error about an unknown key: what another program's name is called here, the nearest of the `known`
+/// keys, or where the key belongs.
+pub(super) fn unknown(layer: &Layer, path: &str, key: &str, known: &[String]) -> Error {
     let section = path.strip_suffix(key).map_or("", |section| section.trim_end_matches('.'));
-    let problem = suggested(section, key, known);
+    let elsewhere = || {
+        // Two plugins of one name are reported where plugins are looked up.
+        let home = nearest(key, known).is_empty().then(|| home(key).ok().flatten()).flatten()?;
+        let rule = format!("is not a setting here; {home}");
+        Some(ConfigError { key: path.to_owned(), rule, found: String::new() })
+    };
+    let problem = suggested(section, key, known).or_else(elsewhere);
     let problem = problem.unwrap_or_else(|| ConfigError::unknown_key(path, key, known));
     Error::Setting { place: layer.place(path), problem: Box::new(problem) }
 }

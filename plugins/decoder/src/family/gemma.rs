@@ -93,7 +93,7 @@ fn cap(fields: Fields<'_>, key: &str, defaults: &Defaults) -> Read<Option<f64>> 
 fn ropes(fields: Fields<'_>) -> Read<([Rope; 2], Vec<String>)> {
     let positions = fields.size_or("max_position_embeddings", DEFAULTS.positions)?;
     let nested = fields.get("rope_parameters").and_then(Value::as_object);
-    let Some(nested) = nested.filter(|map| KINDS.iter().any(|kind| map.contains_key(*kind))) else {
+    let Some(nested) = nested.filter(|map| !map.is_empty()) else {
         let local = fields.positive_or("rope_local_base_freq", 10_000.0)?;
         let (global, unknown) = rotary::rope_with(fields, positions, 1_000_000.0, false)?;
         return Ok(([global, Rope::plain(local)], unknown));

@@ -77,6 +77,9 @@ impl Reader {
                 "weights must be plain numbers",
             );
         }
+        if !fields.flag_or("is_causal", true)? {
+            return unsupported("is_causal", false, "a language model sees what comes before");
+        }
         let design = (self.0)(fields)?;
         check(&design)?;
         let mut unknown = account.unread(&harmless::KEYS);

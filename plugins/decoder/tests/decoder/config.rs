@@ -165,6 +165,7 @@ fn unsupported_settings_are_named_with_their_values() {
             json!({ "quant_method": "gptq" }),
             vec!["quantization_config", "gptq"],
         ),
+        (llama(), "is_causal", json!(false), vec!["is_causal", "false"]),
         (
             qwen2(),
             "layer_types",

@@ -97,6 +97,28 @@ fn all_kinds_of_files_are_read() -> Result<()> {
     Ok(())
 }
 
+/// The last file counts, as in transformers, whatever the index says.
+#[test]
+fn a_tensor_in_two_files_is_reported() -> Result<()> {
+    let (directory, _) = SHARDED.random(&llama());
+    let read = |index: usize| {
+        candle_core::safetensors::load(directory.path().join(shard(index)), &Device::Cpu)
+    };
+    let (name, tensor) = read(0)?.into_iter().min_by_key(|(name, _)| name.clone()).expect("one");
+    let mut last = read(2)?;
+    last.insert(name.clone(), (tensor * 2.0)?);
+    candle_core::safetensors::save(&last, directory.path().join(shard(2)))?;
+    let loaded = loaded(directory.path())?;
+    let now = loaded.get(&name).expect("the tensor").flatten_all()?.to_vec1::<f32>()?;
+    assert_eq!(now, last[&name].flatten_all()?.to_vec1::<f32>()?);
+    let checkpoint = Checkpoint::open(directory.path())?;
+    let remarks = checkpoint.remarks(&checkpoint.outline()?).join("\n");
+    for part in [shard(0), shard(2), format!("both hold `{name}`")] {
+        assert!(remarks.contains(&part), "{part} not in {remarks}");
+    }
+    Ok(())
+}
+
 /// Files written by PyTorch: whole and sharded, without name prefixes, in f32 and f16.
 #[test]
 fn pickles_are_read_and_reported() -> Result<()> {

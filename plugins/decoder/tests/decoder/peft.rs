@@ -207,7 +207,9 @@ fn targets_are_those_of_the_tensors() -> Result<()> {
     // PEFT would leave such tensors out.
     for (settings, said) in [
         (json!({ "target_modules": ["q_proj"] }), "`target_modules`"),
+        (json!({ "target_modules": r".*\.q_proj" }), "the expression in `target_modules`"),
         (json!({ "exclude_modules": ["v_proj"] }), "`exclude_modules`"),
+        (json!({ "exclude_modules": r".*\.v_proj" }), "`exclude_modules`"),
         (json!({ "layers_to_transform": [0] }), "`layers_to_transform` = [0]"),
     ] {
         refusal(&changed(&lora, settings, keep_all), &[said, "PEFT would not use it"]);
@@ -217,6 +219,22 @@ fn targets_are_those_of_the_tensors() -> Result<()> {
     let more = changed(&lora, more, keep_all);
     let read = peft::Adapter::read(more.path(), DType::F32, &Device::Cpu).expect("read");
     assert!(read.remarks[0].contains("names o_proj"), "{:?}", read.remarks);
+    let some = |name: String, tensor: Tensor| {
+        (!name.contains("layers.1.self_attn.v_proj")).then_some((name, tensor))
+    };
+    let uneven = changed(&lora, json!({}), some);
+    let read = peft::Adapter::read(uneven.path(), DType::F32, &Device::Cpu).expect("read");
+    let said = "no tensors of `v_proj` in some layers, which are not adapted there: `1`";
+    assert!(read.remarks[0].contains(said), "{:?}", read.remarks);
+    // What is asked for on purpose is not worth a word.
+    let lower = |name: String, tensor: Tensor| name.contains("layers.0").then_some((name, tensor));
+    for (settings, tensors) in
+        [(json!({ "layers_to_transform": [1] }), &upper as &dyn Fn(_, _) -> _), (json!({}), &lower)]
+    {
+        let even = changed(&lora, settings, tensors);
+        let read = peft::Adapter::read(even.path(), DType::F32, &Device::Cpu).expect("read");
+        assert!(read.remarks.is_empty(), "{:?}", read.remarks);
+    }
     Ok(())
 }
 
@@ -238,6 +256,7 @@ fn unsupported_settings_are_refused_by_name() {
         ("init_lora_weights", json!("pissa")),
         ("r", json!("eight")),
         ("r", json!(0)),
+        ("target_modules", json!("(?!x)q_proj")),
         ("lora_alpha", json!(null)),
     ] {
         let directory =
@@ -275,6 +294,12 @@ fn tensors_that_do_not_form_an_adapter_are_named() {
     refusal(&rank, &[file, first, "[2, 12]", "rank `r` = 3"]);
     let strange = |name: String, it: Tensor| Some((name.replace("lora_A", "lora_strange_A"), it));
     refusal(&changed(&lora, json!({}), strange), &[file, "lora_strange_A", "merge it with peft"]);
+    let wrapped = |name: String, it: Tensor| {
+        let name = name.replace("layers.0.self_attn.q_proj.lora_A", "layers.1.self_attn.q_proj");
+        Some((name, it))
+    };
+    let both = changed(&lora, json!({}), wrapped);
+    refusal(&both, &[file, "layers.1.self_attn.q_proj.weight", "PEFT would not use the first"]);
     let whole = |name: String, it: Tensor| Some((name, it.to_dtype(DType::I64).expect("a cast")));
     refusal(&changed(&lora, json!({}), whole), &[file, first, "F32"]);
     let infinite = |name: String, it: Tensor| Some((name, (it / 0.0).expect("a division")));

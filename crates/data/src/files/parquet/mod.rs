@@ -10,7 +10,8 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::reader::{ReaderIter, TreeBuilder};
 use vxf_untrusted::{caught, parquet as claims};
 
-use super::{At, Line, io_problem};
+use super::classes::{METADATA, of_metadata};
+use super::{At, Line, NamedClasses, io_problem};
 use crate::{Error, Result};
 
 /// The number of rows of a column that are decoded together.
@@ -38,6 +39,13 @@ impl Parquet {
         claims::footer(&mut file, size).map_err(fault)?;
         let reader = guarded(|| SerializedFileReader::new(again)).map_err(fault)?;
         Ok(Self { path: path.to_owned(), file, size, reader, group: 0, rows: None, read: 0 })
+    }
+
+    /// The classes that the file's metadata names.
+    pub(super) fn classes(&self) -> Result<Vec<NamedClasses>, String> {
+        let metadata = self.reader.metadata().file_metadata().key_value_metadata();
+        let entry = metadata.into_iter().flatten().find(|entry| entry.key == METADATA);
+        entry.and_then(|entry| entry.value.as_deref()).map_or(Ok(Vec::new()), of_metadata)
     }
 
     fn fault(&self, problem: &str) -> Error {

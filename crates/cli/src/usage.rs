@@ -1,0 +1,83 @@
+//! Hints about command lines that do not parse, where clap has none.
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+/// What to type instead; none if nothing is known.
+pub(crate) fn hint(error: &clap::Error) -> Option<String> {
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => text.as_str(),
+        _ => "",
+    };
+    let argument = text(ContextKind::InvalidArg);
+    match error.kind() {
+        // clap does not know that a comma separates values.
+        ErrorKind::ArgumentConflict if text(ContextKind::PriorArg) == argument => {
+            Some("a comma separates several values: `--defense a,b` compares two methods".into())
+        }
+        ErrorKind::UnknownArgument if argument.starts_with("--resume") => {
+            Some("the same command continues what is not finished, and so does `vxf resume DIR`".into())
+        }
+        ErrorKind::InvalidSubcommand => match text(ContextKind::InvalidSubcommand) {
+            "train" | "align" | "finetune" | "fine-tune" | "attack" => Some(
+                "`vxf run --defense METHOD` aligns a model, fine-tunes it on a user's data, and measures it"
+                    .into(),
+            ),
+            "evaluate" | "measure" | "test" => Some("`vxf eval RUN` measures a run again".into()),
+            _ => None,
+        },
+        ErrorKind::ValueValidation => value(argument, text(ContextKind::InvalidValue)),
+        _ => None,
+    }
+}
+
+/// How the `value` of `argument` is written, if it is a share in percent or a range.
+fn value(argument: &str, value: &str) -> Option<String> {
+    if let Some(share) = value.strip_suffix('%').and_then(|share| share.trim().parse::<f64>().ok())
+    {
+        return Some(format!("{value} is written {}", share / 100.0));
+    }
+    let (first, last) = value.split_once("..").or_else(|| value.split_once('-'))?;
+    let first: u64 = first.parse().ok()?;
+    let last: u64 = last.trim_start_matches('=').parse().ok()?;
+    // More are not worth a line of the terminal.
+    let all: Vec<_> = (first..=last).take(MOST + 1).map(|value| value.to_string()).collect();
+    let flag = argument.split(' ').next().unwrap_or(argument);
+    (2..=MOST)
+        .contains(&all.len())
+        .then(|| format!("each value is written out, with commas: `{flag} {}`", all.join(",")))
+}
+
+/// The most values of a range that a hint writes out.
+const MOST: usize = 20;
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::args::Args;
+
+    #[test]
+    fn what_other_programs_call_otherwise_is_led_to_ours() {
+        for (line, expected) in [
+            ("run --resume", "`vxf resume DIR`"),
+            ("run --resume=out", "`vxf resume DIR`"),
+            ("train", "`vxf run --defense METHOD`"),
+            ("evaluate", "`vxf eval RUN`"),
+            ("run --harmful-ratio 20%", "20% is written 0.2"),
+            ("run --seed 1-3", "`--seed 1,2,3`"),
+            ("run --seed 1..5", "`--seed 1,2,3,4,5`"),
+            ("run --seed 1..=2", "`--seed 1,2`"),
+            ("run --defense a --defense b", "`--defense a,b`"),
+        ] {
+            let error = Args::try_parse_from(["vxf"].into_iter().chain(line.split(' ')));
+            let error = error.expect_err(line);
+            let hint = hint(&error).unwrap_or_else(|| panic!("no hint for {line}: {error:?}"));
+            assert!(hint.contains(expected), "{line}: {hint}");
+        }
+        for line in ["run --sed 1", "rum", "run --seed x", "run --seed 1..1000000", "--help"] {
+            let error = Args::try_parse_from(["vxf"].into_iter().chain(line.split(' ')));
+            assert_eq!(hint(&error.expect_err(line)), None, "{line}");
+        }
+    }
+}
