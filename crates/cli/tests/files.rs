@@ -150,6 +150,10 @@ fn a_card_that_says_how_to_read_is_heeded() {
     let told = place.vxf(&["validate", "recipe.toml"]);
     let remark = "user: README.md, configuration `default`: `new_thing` is unknown and not used";
     assert!(told.ok().contains(remark) || told.stderr.contains(remark), "{told:?}");
+    let args = ["eval", "model", "--recipe", "recipe.toml", "--metric", "alignment-loss"];
+    let told = place.vxf(&args);
+    told.ok();
+    assert!(told.stderr.contains(remark), "{}", told.stderr);
 }
 
 #[test]

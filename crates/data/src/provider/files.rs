@@ -270,6 +270,19 @@ impl DataSource for Files {
         self.settings.eval_batch_size
     }
 
+    fn warnings(&self) -> Vec<String> {
+        let fixed = self.fixed.lock().unwrap_or_else(PoisonError::into_inner);
+        let drawn = self.drawn.lock().unwrap_or_else(PoisonError::into_inner);
+        let fixed = fixed.iter().map(|(part, loaded)| (*part, loaded));
+        let drawn = drawn.iter().map(|((part, _), loaded)| (*part, loaded));
+        let mut warnings = Vec::new();
+        for (part, loaded) in fixed.chain(drawn) {
+            let report = SetReport::of(part.key(), &loaded.samples, Some(loaded));
+            warnings.extend(DataReport::of(vec![(report, &loaded.samples)]).warnings);
+        }
+        warnings
+    }
+
     fn report(
         &self,
         seed: u64,

@@ -193,6 +193,11 @@ pub trait DataSource: Send + Sync {
         8
     }
 
+    /// Warnings about the sets that were read so far, as sentences. The report has them, too.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// The report on the data for `seed`; `learned` returns the tokenised form of a training set.
     ///
     /// # Errors

@@ -161,6 +161,7 @@ impl<'a> Evaluator<'a> {
         }
         let none = BTreeSet::new();
         let data = SeedData::draw(&*self.source, self.recipe, &self.base, seed, &none)?;
+        self.source.warnings().iter().for_each(|warning| self.access.warn(warning));
         let probes = data.probes(&self.base, &self.judges);
         let drawn = Rc::new(Seed { probes, generations: data.generations() });
         self.seeds.insert(seed, drawn.clone());
