@@ -46,7 +46,7 @@ const RECIPES: &[(&str, usize, &[&str])] = &[
     (
         "[world]\nprofile = \"fast\"\n",
         2,
-        &["`world.profile`", "expected `paper` or `helpful`", "\"fast\""],
+        &["`world.profile`", "must be paper or helpful", "\"fast\""],
     ),
     ("harmful_ratios = [\n  0.1,\n  1.5,\n]\n", 3, &["harmful_ratios.1", "between 0 and 1", "1.5"]),
     ("seeds = []\n", 1, &["`seeds`", "at least one"]),
@@ -62,7 +62,7 @@ const RECIPES: &[(&str, usize, &[&str])] = &[
     ("defense = 3\n", 1, &["`defense`", "a name"]),
     ("metrics = [\"drift\", \"drift\"]\n", 1, &["metrics.1", "twice"]),
     ("metrics = [{ name = \"drift\", norm = \"l3\" }]\n", 1, &["metrics.0.norm", "l3"]),
-    ("[defense]\nname = \"sft\"\n[perturber]\nrho = 1.0\n", 4, &["`perturber.rho`", "none"]),
+    ("[defense]\nname = \"sft\"\n[perturber]\nrho = 1.0\n", 4, &["`perturber.rho`", "it is a setting of `gaussian`"]),
     ("seeds = [1\n[world]\n", 1, &["not TOML"]),
 ];
 

@@ -21,8 +21,8 @@ use crate::layer::{Layer, Place};
 use crate::recipe::{Chosen, Recipe, SCHEMA_VERSION};
 use crate::settings::{EMBEDDED, FILES, ModelSettings, WORLD};
 use crate::{Error, Result};
-use plugin::plugins;
-use sections::{VERSION, check, placed, section, table, top_level};
+use plugin::{configured, plugins};
+use sections::{VERSION, check, section, table, top_level};
 
 /// What is measured unless a recipe says otherwise: the paper's four figures, and how far a model
 /// still helps, where the data has harmless requests.
@@ -129,8 +129,7 @@ fn data(layer: &Layer) -> Result<Chosen<dyn DataConfig>> {
             place: layer.place("data.source"),
             source: Box::new(source),
         })?;
-    let config = (entry.parse)(Value::Object(settings));
-    let config = config.map_err(|problem| placed(layer, section, problem))?;
+    let config = configured(layer, section, entry, settings)?;
     check(layer, section, config.validate())?;
     Ok(Chosen { name: entry.name, config: Arc::from(config) })
 }

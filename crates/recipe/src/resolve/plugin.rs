@@ -91,13 +91,22 @@ pub(super) fn plugin<C: Worldly + ?Sized>(
             settings.entry(key).or_insert(value);
         }
     }
+    let config = configured(layer, path, entry, settings)?;
+    Ok(Chosen { name: entry.name, config: Arc::from(config) })
+}
+
+/// The configuration of `entry` from the settings at `path`.
+pub(super) fn configured<C: Kind + ?Sized>(
+    layer: &Layer,
+    path: &str,
+    entry: &Entry<C>,
+    settings: Map<String, Value>,
+) -> Result<Box<C>> {
     let known: Vec<_> = (entry.settings)().iter().map(|one| one.name.to_owned()).collect();
     if let Some(key) = settings.keys().find(|key| !known.contains(key)) {
         return Err(unknown(layer, &format!("{path}.{key}"), key, &known));
     }
-    let config = (entry.parse)(Value::Object(settings));
-    let config = config.map_err(|problem| placed(layer, path, problem))?;
-    Ok(Chosen { name: entry.name, config: Arc::from(config) })
+    (entry.parse)(Value::Object(settings)).map_err(|problem| placed(layer, path, problem))
 }
 
 /// Reads the plugins in the list `key`; without the list, those called `default`.
