@@ -62,7 +62,11 @@ const RECIPES: &[(&str, usize, &[&str])] = &[
     ("defense = 3\n", 1, &["`defense`", "a name"]),
     ("metrics = [\"drift\", \"drift\"]\n", 1, &["metrics.1", "twice"]),
     ("metrics = [{ name = \"drift\", norm = \"l3\" }]\n", 1, &["metrics.0.norm", "l3"]),
-    ("[defense]\nname = \"sft\"\n[perturber]\nrho = 1.0\n", 4, &["`perturber.rho`", "it is a setting of `gaussian`"]),
+    (
+        "[defense]\nname = \"sft\"\n[perturber]\nrho = 1.0\n",
+        4,
+        &["`perturber.rho`", "it is a setting of `gaussian`"],
+    ),
     ("seeds = [1\n[world]\n", 1, &["not TOML"]),
 ];
 

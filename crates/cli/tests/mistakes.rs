@@ -75,7 +75,7 @@ fn flags_that_are_meant_otherwise_are_explained() {
     let told = place.vxf(&["run", "--defense", "sft", "--defense", "vaccine"]);
     told.fails(2, &["cannot be used multiple times", "`--defense a,b`"]);
     let told = place.vxf(&["run", "--task", "mmlu"]);
-    told.fails(2, &["--task: `world.task` must be sst, sst2, agnews", "got \"mmlu\""]);
+    told.fails(2, &["--task: `world.task` must be one of sst, sst2, agnews", "got \"mmlu\""]);
     place.write("own.toml", "[data]\ntemplate = \"alpaca\"\n");
     let told = place.vxf(&["run", "own.toml", "--task", "agnews"]);
     told.fails(2, &["--task:", "applies only to the embedded world"]);

@@ -117,7 +117,8 @@ pub trait Defense: Send {
     /// if one member freezes it.
     ///
     /// A frozen weight's gradient is zero in every query of every member, so that no norm counts it and
-    /// no direction moves it. It is not computed, nor is anything below the lowest weight that trains.
+    /// no direction moves it. That gradient is not computed, and the backward pass ends at the lowest
+    /// weight that trains.
     fn freezes(&self, _parameter: &Parameter) -> bool {
         false
     }

@@ -7,7 +7,7 @@ use vxf_core::prelude::*;
 use crate::config::{Loss, SafeGradConfig};
 
 /// An alignment gradient of a smaller share of the user's is rounding and has no direction: that of the
-/// divergence before the first step.
+/// divergence before the first step, without dropout.
 const NOISE: f64 = 1e-6;
 
 /// The weights before the stage.
@@ -44,7 +44,9 @@ fn apart(step: &mut Step<'_>) -> Result<Gradients> {
         step.with_weights(&aligned, |step| step.on("alignment").role(Role::Evaluation).logits())?;
     let term = |student: &Tensor, batch: &Batch| divergence(&teacher, student, batch);
     let objective = Objective { cross_entropy: 0.0, logits: Some(&term), ..Objective::default() };
-    step.on("alignment").minimising(objective).gradients()
+    let (loss, gradients) = step.on("alignment").minimising(objective).loss_and_gradients()?;
+    step.record("alignment_loss", loss)?;
+    Ok(gradients)
 }
 
 impl Defense for SafeGrad {

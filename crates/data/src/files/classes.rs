@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 use vxf_untrusted::has_too_many_values;
 
-/// The names of the classes of one column, whose values are their numbers.
+/// The names of the classes of a column, whose values are their numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NamedClasses {
-    /// The column.
-    pub(crate) column: String,
-    /// The name of each number.
-    pub(crate) names: BTreeMap<u64, String>,
+    /// The column; none if the names of no column can be read.
+    pub(crate) column: Option<String>,
+    /// The name of each number, or why they cannot be read, which matters where they are needed.
+    pub(crate) names: Result<BTreeMap<u64, String>, String>,
+    /// Whether they may be those of another configuration.
+    pub(crate) doubtful: bool,
     /// What states them, as the start of a sentence.
     pub(crate) place: String,
 }
@@ -20,34 +22,35 @@ pub(crate) struct NamedClasses {
 pub(super) const METADATA: &str = "huggingface";
 
 /// The classes that the metadata of a Parquet file names.
-///
-/// # Errors
-/// When it is not the JSON that `datasets` writes.
-pub(super) fn of_metadata(text: &str) -> Result<Vec<NamedClasses>, String> {
+pub(super) fn of_metadata(text: &str) -> Vec<NamedClasses> {
     let fault = |problem: &str| {
         format!("its metadata `{METADATA}` {problem}; write the file again, without it")
     };
-    if has_too_many_values(text.as_bytes()) {
-        return Err(fault("has too many values"));
-    }
-    let metadata: Value =
-        serde_json::from_str(text).map_err(|error| fault(&format!("is not JSON: {error}")))?;
+    let classes = |column: Option<&String>, names| {
+        let place = format!("its metadata `{METADATA}`");
+        NamedClasses { column: column.cloned(), names, doubtful: false, place }
+    };
+    let metadata = match has_too_many_values(text.as_bytes()) {
+        true => Err(fault("has too many values")),
+        false => serde_json::from_str::<Value>(text)
+            .map_err(|error| fault(&format!("is not JSON: {error}"))),
+    };
+    let metadata = match metadata {
+        Ok(metadata) => metadata,
+        Err(problem) => return vec![classes(None, Err(problem))],
+    };
     let features = metadata.pointer("/info/features").and_then(Value::as_object);
-    let classes = features.into_iter().flatten().filter_map(|(column, feature)| {
+    let all = features.into_iter().flatten().filter_map(|(column, feature)| {
         let feature = feature.as_object()?;
         (feature.get("_type")? == "ClassLabel").then(|| {
             let names = names(feature).ok_or_else(|| {
                 fault(&format!("has `names` of the column `{column}` that are no list of texts"))
-            })?;
-            let place = format!("its metadata `{METADATA}`");
-            Ok(NamedClasses { column: column.clone(), names, place })
+            });
+            classes(Some(column), names)
         })
     });
     // A column of which only the number of classes is known has no names.
-    let named = |classes: &Result<NamedClasses, _>| {
-        !classes.as_ref().is_ok_and(|classes: &NamedClasses| classes.names.is_empty())
-    };
-    classes.filter(named).collect()
+    all.filter(|classes| !classes.names.as_ref().is_ok_and(BTreeMap::is_empty)).collect()
 }
 
 /// The names of a feature in their order; `None` if they are of another form.
@@ -70,16 +73,17 @@ mod tests {
             "turns": [{"role": {"_type": "Value"}}],
             "count": {"num_classes": 2, "_type": "ClassLabel"},
             "label": {"names": ["pos", "neg"], "_type": "ClassLabel"}}}}"#;
-        let classes = of_metadata(text).expect("features");
+        let classes = of_metadata(text);
         let [label] = &classes[..] else { panic!("one column: {classes:?}") };
-        assert_eq!(label.column, "label");
-        assert_eq!(label.names, BTreeMap::from([(0, "pos".into()), (1, "neg".into())]));
+        assert_eq!(label.column.as_deref(), Some("label"));
+        assert_eq!(label.names, Ok(BTreeMap::from([(0, "pos".into()), (1, "neg".into())])));
         for none in ["{}", "[]", r#"{"info": {"features": null}}"#] {
-            assert_eq!(of_metadata(none), Ok(Vec::new()), "{none}");
+            assert_eq!(of_metadata(none), Vec::new(), "{none}");
         }
         let odd = r#"{"info": {"features": {"label": {"names": [1], "_type": "ClassLabel"}}}}"#;
         for (text, says) in [("{", "not JSON"), (odd, "`label`")] {
-            let error = of_metadata(text).expect_err(says);
+            let classes = of_metadata(text);
+            let error = classes[0].names.as_ref().expect_err(says);
             assert!(error.contains("`huggingface`") && error.contains(says), "{error}");
         }
     }

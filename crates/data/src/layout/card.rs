@@ -98,6 +98,7 @@ impl Card {
         let config = self.configs.iter().find(|config| config.name == wanted);
         let is_named = |name: &Option<String>| name.as_deref() == Some(wanted);
         let all = self.configs.is_empty() && !self.described.iter().any(|(name, _)| is_named(name));
+        let doubtful = all && self.described.len() > 1;
         let described = self.described.iter();
         let described = described.filter(|(name, _)| all || name.is_none() || is_named(name));
         let own = config.map(|config| (&config.names, "configs".to_owned()));
@@ -107,8 +108,9 @@ impl Card {
         });
         let classes = own.into_iter().chain(described).flat_map(|(names, place)| {
             names.iter().map(move |(column, names)| NamedClasses {
-                column: column.clone(),
-                names: names.clone(),
+                column: Some(column.clone()),
+                names: Ok(names.clone()),
+                doubtful,
                 place: format!("its README.md ({place})"),
             })
         });
@@ -247,7 +249,10 @@ mod tests {
             format!("dataset_info:\n{}{}", description("a", "x"), description("b", "y"));
         let names = |card: &str, config: &str| -> Vec<String> {
             let card = parse(&format!("---\n{card}---\n")).expect("YAML");
-            card.classes(config).into_iter().map(|classes| classes.names[&0].clone()).collect()
+            card.classes(config)
+                .into_iter()
+                .map(|classes| classes.names.expect("names")[&0].clone())
+                .collect()
         };
         let listed =
             format!("{described}configs:\n- config_name: a\n- config_name: b\n- config_name: c\n");

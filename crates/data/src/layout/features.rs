@@ -139,6 +139,10 @@ impl<'de> Deserialize<'de> for ClassNames {
                 f.write_str("the names of classes, as a list or by their numbers")
             }
 
+            fn visit_unit<E>(self) -> Result<ClassNames, E> {
+                Ok(ClassNames(BTreeMap::new()))
+            }
+
             fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<ClassNames, A::Error> {
                 let mut names = BTreeMap::new();
                 while let Some(name) = items.next_element()? {

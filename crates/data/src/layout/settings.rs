@@ -50,8 +50,9 @@ const CHANGING: [(&str, &[&str]); 35] = [
     ("decimal", &["."]),
     ("dialect", &[]),
     ("doublequote", &["true"]),
-    ("dtype", &[]),
-    ("encoding", &["utf-8", "utf8", "UTF-8", "UTF8"]),
+    // Every cell is read as a text.
+    ("dtype", &["str", "string", "object"]),
+    ("encoding", &["utf-8", "utf8", "utf-8-sig", "utf8-sig", "ascii", "us-ascii"]),
     ("encoding_errors", &["strict"]),
     ("error_bad_lines", &["true"]),
     ("escapechar", &[]),
@@ -68,7 +69,7 @@ const CHANGING: [(&str, &[&str]); 35] = [
     ("on_bad_lines", &["error"]),
     ("prefix", &[]),
     ("quotechar", &["\""]),
-    ("quoting", &["0", "1"]),
+    ("quoting", &["0", "1", "2"]),
     ("sample_by", &["line"]),
     ("skip_blank_lines", &["true"]),
     ("skipfooter", &["0"]),
@@ -108,6 +109,9 @@ pub(super) fn reader(
             }
             key => match CHANGING.iter().find(|(known, _)| *known == key) {
                 Some((_, usual)) if usual.contains(&value.as_str()) => {}
+                // Python's names of encodings are alike in capitals and with either dash.
+                Some(("encoding", usual))
+                    if usual.contains(&&*value.to_lowercase().replace('_', "-")) => {}
                 Some(_) => return Err(format!("`{key}` ({value}) is not supported")),
                 None => unknown.push(key.to_owned()),
             },

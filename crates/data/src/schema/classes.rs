@@ -43,7 +43,8 @@ pub(super) type Numbers = BTreeMap<u64, &'static str>;
 
 impl Plan {
     /// Uses the classes that a file or its card names for the column of labels; without any, numbers
-    /// are those of the public data set.
+    /// are those of the public data set. Of those that may belong to another configuration, the ones
+    /// that the schema knows count.
     ///
     /// # Errors
     /// When the schema does not know a name, or when two places name different classes.
@@ -51,8 +52,17 @@ impl Plan {
         self.numbers = None;
         let Some(column) = self.columns.get("label") else { return Ok(()) };
         let mut first: Option<(Numbers, &str)> = None;
-        for classes in named.iter().filter(|classes| classes.column == *column) {
-            let numbers = numbers(self.schema, classes)?;
+        let mut unknown = None;
+        let of_column = |it: &&NamedClasses| it.column.as_ref().is_none_or(|own| own == column);
+        for classes in named.iter().filter(of_column) {
+            let numbers = match numbers(self.schema, classes) {
+                Ok(numbers) => numbers,
+                Err(problem) if classes.doubtful => {
+                    unknown.get_or_insert(problem);
+                    continue;
+                }
+                Err(problem) => return Err(problem),
+            };
             match &first {
                 Some((other, place)) if *other != numbers => {
                     return Err(format!(
@@ -68,8 +78,13 @@ impl Plan {
                 None => first = Some((numbers, &classes.place)),
             }
         }
-        self.numbers = first.map(|(numbers, _)| numbers);
-        Ok(())
+        match (first, unknown) {
+            (None, Some(problem)) => Err(problem),
+            (first, _) => {
+                self.numbers = first.map(|(numbers, _)| numbers);
+                Ok(())
+            }
+        }
     }
 
     /// The class of a label, which is a number or a name.
@@ -114,14 +129,15 @@ fn numbers(schema: Schema, named: &NamedClasses) -> Result<Numbers, String> {
         let unnamed = || numbered(schema, *number).filter(|_| *name == number.to_string());
         spelled(schema, name).or_else(unnamed).map(|class| (*number, class))
     };
-    named.names.iter().map(class).collect::<Option<Numbers>>().ok_or_else(|| {
-        let found: Vec<String> = named.names.values().cloned().collect();
+    let names_found = named.names.as_ref().map_err(Clone::clone)?;
+    names_found.iter().map(class).collect::<Option<Numbers>>().ok_or_else(|| {
+        let found: Vec<String> = names_found.values().cloned().collect();
         format!(
             "{} names the classes of `{}` {}, but schema `{schema}` has {}; correct the names, or \
              convert the file to columns `instruction`, `input` and `output`, with the name of the \
              class in `output`",
             named.place,
-            named.column,
+            named.column.as_deref().unwrap_or_default(),
             crate::layout::some(&found),
             names(schema)
         )
@@ -167,7 +183,8 @@ mod tests {
 
     fn named(names: &[&str], place: &str) -> NamedClasses {
         let names = (0..).zip(names.iter().map(|name| (*name).to_owned())).collect();
-        NamedClasses { column: "label".into(), names, place: place.into() }
+        let column = Some("label".to_owned());
+        NamedClasses { column, names: Ok(names), doubtful: false, place: place.into() }
     }
 
     fn plan(schema: Schema) -> Plan {
@@ -210,6 +227,22 @@ mod tests {
             plan.name_classes(&[named(&["sad", "positive"], "README.md")]).expect_err("sad");
         for part in ["README.md", "`label` sad, positive", "negative, positive", "`output`"] {
             assert!(error.contains(part), "`{part}` is not in: {error}");
+        }
+        // What may be about another configuration is passed over, unless nothing else is there.
+        let doubtful = |names| NamedClasses { doubtful: true, ..named(names, "README.md") };
+        let several = [doubtful(&["bad", "good"]), doubtful(&["pos", "neg"])];
+        plan.name_classes(&several).expect("the second one fits");
+        assert_eq!(plan.class("label", &json!(0)), Ok("positive"));
+        plan.name_classes(&several[..1]).expect_err("nothing fits");
+        // What cannot be read matters for the column of labels alone.
+        let broken = |column: Option<&str>| NamedClasses {
+            column: column.map(str::to_owned),
+            names: Err("broken".into()),
+            ..named(&[], "it")
+        };
+        plan.name_classes(&[broken(Some("other"))]).expect("another column");
+        for column in [Some("label"), None] {
+            assert_eq!(plan.name_classes(&[broken(column)]), Err("broken".to_owned()));
         }
         let both = [named(&["neg", "pos"], "README.md"), named(&["pos", "neg"], "its metadata")];
         let error = plan.name_classes(&both).expect_err("they differ");

@@ -24,12 +24,11 @@ pub(super) const MAP: &str = "special_tokens_map.json";
 /// Keys of `tokenizer_config.json` that do not change the tokens of a text.
 ///
 /// Those that describe how transformers loads or batches, and those that `tokenizer.json` has too.
-const HARMLESS: [&str; 34] = [
+const HARMLESS: [&str; 33] = [
     "add_eos_token",
     "additional_chat_templates",
     "auto_map",
     "backend",
-    "cls_token",
     "device_map",
     "do_lower_case",
     "errors",
@@ -207,10 +206,15 @@ impl Specials {
             }
         }
         for (id, value) in decoder {
-            if let (Ok(id), Some(token)) = (id.parse(), listed(value)) {
-                let token = if value.is_object() { token } else { token.special(false) };
-                specials.added.insert(id, Added { token, flagged: value.is_object() });
-            }
+            let (Ok(id), Some(token)) = (id.parse(), listed(value)) else {
+                specials.remarks.push(format!(
+                    "{TOKENIZER}: `added_tokens_decoder` has `{id}`: {value}, which is no token with \
+                     its number, and is left out"
+                ));
+                continue;
+            };
+            let token = if value.is_object() { token } else { token.special(false) };
+            specials.added.insert(id, Added { token, flagged: value.is_object() });
         }
         if get(&tokenizer, "split_special_tokens") == Value::Bool(true) {
             let problem = "`split_special_tokens` = true is not supported; set it to false";

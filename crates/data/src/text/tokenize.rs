@@ -81,6 +81,8 @@ pub(super) fn load(files: &mut Files, specials: &mut Specials) -> Result<Tokeniz
 /// When a token would not get the id that its file says.
 fn add_listed(tokenizer: &mut Tokenizer, files: &Files, specials: &mut Specials) -> Result<()> {
     let known = known(tokenizer);
+    // Added together: each call makes the search for added tokens anew.
+    let mut changed = Vec::new();
     for (&id, Added { token, flagged }) in &specials.added {
         let instead = || match tokenizer.id_to_token(id) {
             Some(other) => format!("{id} is the id of `{other}`"),
@@ -93,9 +95,11 @@ fn add_listed(tokenizer: &mut Tokenizer, files: &Files, specials: &mut Specials)
                 token.content,
                 instead(),
             )),
-            Some(_) if !flagged && known.contains_key(&token.content) => {}
-            // A token that only the vocabulary has would be split into pieces.
-            Some(_) => add(tokenizer, [token.clone()])?,
+            Some(_) => match known.get(&token.content) {
+                Some(own) if !flagged || alike(own, token) => {}
+                // A token that only the vocabulary has would be split into pieces.
+                _ => changed.push(token.clone()),
+            },
             None => {
                 let instead = instead();
                 add(tokenizer, [token.clone()])?;
@@ -110,7 +114,13 @@ fn add_listed(tokenizer: &mut Tokenizer, files: &Files, specials: &mut Specials)
             }
         }
     }
-    Ok(())
+    add(tokenizer, changed)
+}
+
+/// Whether two tokens of one text have the same flags, too.
+fn alike(one: &AddedToken, other: &AddedToken) -> bool {
+    let flags = |it: &AddedToken| [it.single_word, it.lstrip, it.rstrip, it.normalized, it.special];
+    flags(one) == flags(other)
 }
 
 /// Adds special tokens in the order of transformers, which decides the ids of new ones: first those with

@@ -6,15 +6,14 @@ use std::path::Path;
 use serde_json::{Map, Value};
 use vxf_untrusted::{Account, is_off, not_used};
 
-use super::pattern::{Modules, Pattern};
+use super::pattern::{Modules, Pattern, listed};
 use super::{Parts, Update, fail, merge_first};
 use vxf_core::{Lora, Result};
 
 /// Keys that do not change what the finished adapter computes.
-const HARMLESS: [&str; 19] = [
+const HARMLESS: [&str; 17] = [
     "auto_mapping",
     "corda_config",
-    "ensure_weight_tying",
     "eva_config",
     // Only for layers that store their matrix transposed, which no supported family has.
     "fan_in_fan_out",
@@ -30,7 +29,6 @@ const HARMLESS: [&str; 19] = [
     "save_embedding_layers",
     "task_type",
     "unsloth_fixed",
-    "use_dora",
     "velora_config",
 ];
 
@@ -79,11 +77,6 @@ pub(super) struct AdapterConfig {
     pub(super) remarks: Vec<String>,
     /// A key that plain LoRA does not have, if one is set.
     pub(super) special: Option<&'static str>,
-}
-
-/// Whether a list has the module, by its whole name or the last parts of it.
-fn named(list: &[String], module: &str) -> bool {
-    Modules::List(list.to_vec()).name(module)
 }
 
 /// The number of the layer that a module is part of.
@@ -149,7 +142,7 @@ impl AdapterConfig {
         });
         let modules = |key: &str| {
             let read = set(key).map(Modules::read).transpose();
-            read.map_err(|problem| format!("`{key}`: {problem}"))
+            read.map_err(|problem| format!("`{key}`: {problem}; {}", merge_first(directory)))
         };
         let expression = modules("target_modules")?.filter(|modules| {
             matches!(modules, Modules::Expression(it) if it.as_str() != "^(?:all-linear)$")
@@ -189,7 +182,7 @@ impl AdapterConfig {
 
     /// Why PEFT would not use tensors on `module`, if it would not.
     fn left_out(&self, module: &str) -> Option<String> {
-        if let Some(targets) = self.targets.as_ref().filter(|list| !named(list, module)) {
+        if let Some(targets) = self.targets.as_ref().filter(|list| !listed(list, module)) {
             return Some(format!("`target_modules` = {targets:?} does not name it"));
         }
         if self.expression.as_ref().is_some_and(|it| !it.name(module)) {
@@ -212,7 +205,7 @@ impl AdapterConfig {
         let modules: Vec<&str> = modules.collect();
         let lacks = |target: &&String| {
             let target = std::slice::from_ref(*target);
-            !modules.iter().any(|module| named(target, module))
+            !modules.iter().any(|module| listed(target, module))
         };
         self.targets.iter().flatten().filter(lacks).cloned().collect()
     }
@@ -231,12 +224,14 @@ impl AdapterConfig {
         let all: BTreeSet<u64> = modules.iter().map(|(_, layer)| *layer).collect();
         let lacks = |target: &String| {
             let one = std::slice::from_ref(target);
-            let own = modules.iter().filter(|(module, _)| named(one, module));
+            let own = modules.iter().filter(|(module, _)| listed(one, module));
             let own: BTreeSet<u64> = own.map(|(_, layer)| *layer).collect();
             let lacks: Vec<u64> = all.difference(&own).copied().collect();
             (!own.is_empty() && !lacks.is_empty()).then(|| (target.clone(), lacks))
         };
-        self.targets.iter().flatten().filter_map(lacks).collect()
+        // A name with a layer's number is of that layer alone.
+        let targets = self.targets.iter().flatten().filter(|target| layer_of(target).is_none());
+        targets.filter_map(lacks).collect()
     }
 
     /// The update of `module` from its tensors.

@@ -58,16 +58,21 @@ impl Modules {
         })
     }
 
-    /// Whether `module` is one of them; a name of a list may be the last parts of its own.
+    /// Whether `module` is one of them.
     pub(super) fn name(&self, module: &str) -> bool {
         match self {
-            Self::List(names) => names.iter().any(|name| {
-                let rest = module.strip_suffix(name.as_str());
-                rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-            }),
+            Self::List(names) => listed(names, module),
             Self::Expression(expression) => expression.is_match(module),
         }
     }
+}
+
+/// Whether a list has the module, by its whole name or the last parts of it.
+pub(super) fn listed(names: &[String], module: &str) -> bool {
+    names.iter().any(|name| {
+        let rest = module.strip_suffix(name.as_str());
+        rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    })
 }
 
 /// Compiles `whole`, which was made of the expression `shown` of a file.

@@ -217,7 +217,7 @@ pub(super) fn placed(layer: &Layer, section: &str, problem: ConfigError) -> Erro
 fn in_words(rule: &str) -> Option<String> {
     if let Some((_, rest)) = rule.split_once("(unknown variant ") {
         let (_, known) = rest.strip_suffix(')')?.split_once(", expected ")?;
-        return Some(format!("must be {}", known.trim_start_matches("one of ").replace('`', "")));
+        return Some(format!("must be {}", known.replace('`', "")));
     }
     let (_, rest) = rule.split_once("(invalid type: ")?;
     let (_, expected) = rest.strip_suffix(')')?.rsplit_once(", expected ")?;

@@ -42,10 +42,10 @@ impl Parquet {
     }
 
     /// The classes that the file's metadata names.
-    pub(super) fn classes(&self) -> Result<Vec<NamedClasses>, String> {
+    pub(super) fn classes(&self) -> Vec<NamedClasses> {
         let metadata = self.reader.metadata().file_metadata().key_value_metadata();
         let entry = metadata.into_iter().flatten().find(|entry| entry.key == METADATA);
-        entry.and_then(|entry| entry.value.as_deref()).map_or(Ok(Vec::new()), of_metadata)
+        entry.and_then(|entry| entry.value.as_deref()).map_or(Vec::new(), of_metadata)
     }
 
     fn fault(&self, problem: &str) -> Error {
