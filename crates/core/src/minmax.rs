@@ -165,8 +165,7 @@ impl Training<'_> {
             true => defense.gradients(&mut **perturber, &mut step)?,
             false => step.accumulate(|step| defense.gradients(&mut **perturber, step))?,
         };
-        let frozen = step.parameters().iter().filter(|parameter| defense.freezes(parameter));
-        let gradients = gradients.without(frozen.map(|parameter| parameter.name.as_str()));
+        let gradients = gradients.without(step.frozen());
 
         // Everything that is still on a GPU is fetched here at once: figures, numbers that must be
         // finite, and the norm to clip by.

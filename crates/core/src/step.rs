@@ -79,10 +79,17 @@ impl<'a> Step<'a> {
         Self { backbone, weights, shown, session, index, total, micro: None }
     }
 
-    /// Leaves the weights that the defence freezes out of every gradient of this step: theirs is zero.
-    pub(crate) fn freeze(&mut self, freezes: impl Fn(&Parameter) -> bool) {
+    /// Leaves the weights that the defence freezes out of every gradient of the stage: theirs is zero. The
+    /// defence is asked once.
+    pub(crate) fn freeze(&self, freezes: impl Fn(&Parameter) -> bool) {
         let frozen = self.parameters().iter().filter(|parameter| freezes(parameter));
-        self.session.frozen = frozen.map(|parameter| parameter.name.clone()).collect();
+        let names = || frozen.map(|parameter| parameter.name.clone()).collect();
+        self.session.frozen.get_or_init(names);
+    }
+
+    /// The names of the weights that the defence freezes.
+    pub(crate) fn frozen(&self) -> impl Iterator<Item = &str> {
+        self.session.frozen.get().into_iter().flatten().map(String::as_str)
     }
 
     /// Zero-based number of this optimiser step.

@@ -95,11 +95,11 @@ impl<'s, 'a> Query<'s, 'a> {
     /// The others are missing from the gradient. The backward pass ends at the lowest of these;
     /// layers below are neither kept nor differentiated.
     pub fn of(mut self, wanted: &dyn Fn(&Parameter) -> bool) -> Self {
-        let frozen = &self.step.session.frozen;
-        let trains = |it: &Parameter| wanted(it) && !frozen.contains(&it.name);
-        self.subset = Some(Subset::of(self.step.parameters(), &trains));
-        let all = self.step.parameters().iter();
-        let stays = all.filter(|it| wanted(it) && frozen.contains(&it.name));
+        let frozen = self.step.session.frozen.get();
+        let freezes = |it: &Parameter| frozen.is_some_and(|frozen| frozen.contains(&it.name));
+        let all = self.step.parameters();
+        self.subset = Some(Subset::of(all, &|it| wanted(it) && !freezes(it)));
+        let stays = all.iter().filter(|it| wanted(it) && freezes(it));
         self.frozen = stays.map(|it| it.name.clone()).collect();
         self
     }
@@ -254,7 +254,7 @@ impl<'s, 'a> Query<'s, 'a> {
     }
 
     fn differentiate(self) -> Result<(Self, Scalar, Gradients)> {
-        let mut query = match self.subset.is_none() && !self.step.session.frozen.is_empty() {
+        let mut query = match self.subset.is_none() && self.step.frozen().next().is_some() {
             true => self.of(&|_| true),
             false => self,
         };

@@ -31,8 +31,9 @@ pub struct Session {
     pub references: BTreeMap<Reference, Arc<dyn Lineage>>,
     /// What is trained, filled on first use.
     pub(super) parameters: OnceLock<Vec<Parameter>>,
-    /// The trained weights that the defence [freezes](crate::Defense::freezes), by name.
-    pub(super) frozen: BTreeSet<String>,
+    /// The trained weights that the defence [freezes](crate::Defense::freezes), by name, filled at the
+    /// first step.
+    pub(super) frozen: OnceLock<BTreeSet<String>>,
     /// Batches of the present step by stream, drawn on first use.
     pub(super) drawn: BTreeMap<String, Draw>,
     /// The number of probe passes of each micro-batch of each stream in the present step.
@@ -77,7 +78,7 @@ impl Session {
             accumulation: 1,
             references: BTreeMap::new(),
             parameters: OnceLock::new(),
-            frozen: BTreeSet::new(),
+            frozen: OnceLock::new(),
             drawn: BTreeMap::new(),
             probes: BTreeMap::new(),
             record: BTreeMap::new(),

@@ -4,4 +4,5 @@ mod answers;
 mod chat;
 mod models;
 mod samples;
+mod specials;
 mod tokenizers;

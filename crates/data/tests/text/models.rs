@@ -210,3 +210,16 @@ pub(crate) fn opt() -> Model {
         ("config.json", json!({"model_type": "opt", "eos_token_id": FIRST_SPECIAL + 1})),
     ])
 }
+
+/// The tokens of a text as texts of the vocabulary.
+pub(crate) fn pieces(codec: &Codec, text: &str) -> Vec<String> {
+    let ids = codec.tokens(text).expect("any text has tokens");
+    ids.iter().filter_map(|id| codec.tokenizer().id_to_token(*id)).collect()
+}
+
+/// A model of byte-level tokens, whose special tokens have the first ids from [`FIRST_SPECIAL`] on.
+pub(crate) fn special(files: &[(&str, serde_json::Value)]) -> Model {
+    let model = Model::new(&[("tokenizer.json", byte_level(QWEN, &["<|one|>", "<|two|>"], None))]);
+    files.iter().for_each(|(name, value)| model.write(name, value));
+    model
+}
