@@ -36,6 +36,7 @@ fn exactly_these_names_are_registered() {
         "none",
         "oasis",
         "one-shot-repair",
+        "pact",
         "panacea",
         "prune",
         "random",

@@ -10,6 +10,7 @@ mod data;
 mod edits;
 mod layerwise;
 mod samples;
+mod tokens;
 mod unlearn;
 mod user;
 

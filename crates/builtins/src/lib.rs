@@ -42,6 +42,8 @@ use vxf_lisa as _;
 use vxf_losses as _;
 #[cfg(feature = "one-shot")]
 use vxf_one_shot as _;
+#[cfg(feature = "pact")]
+use vxf_pact as _;
 #[cfg(feature = "panacea")]
 use vxf_panacea as _;
 #[cfg(feature = "proxy")]

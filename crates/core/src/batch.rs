@@ -156,10 +156,35 @@ impl Batch {
             labels.truncate(longest);
             Ok((tokens, labels))
         });
+        Self::of_rows(rows, self.tokens.device())
+    }
+
+    /// Each sample without the beginning of its prompt: the last `kept` tokens of it, at least one, and what
+    /// follows.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn with_endings_of_prompts(&self, kept: usize) -> Result<Self> {
+        let prompts = self.prompts();
+        let rows = (0..self.lengths.len()).map(|row| {
+            let (mut tokens, mut labels) = self.row_of(row)?;
+            let left_out = prompts[row].saturating_sub(kept.max(1));
+            tokens.drain(..left_out);
+            labels.drain(..left_out);
+            Ok((tokens, labels))
+        });
+        Self::of_rows(rows, self.tokens.device())
+    }
+
+    /// A batch from tokens and unshifted labels of each sample.
+    fn of_rows(
+        rows: impl Iterator<Item = Result<(Vec<u32>, Vec<i64>)>>,
+        device: &Device,
+    ) -> Result<Self> {
         let (tokens, labels): (Vec<_>, Vec<_>) =
             rows.collect::<Result<Vec<_>>>()?.into_iter().unzip();
         let tokens: Vec<&[u32]> = tokens.iter().map(Vec::as_slice).collect();
-        Self::from_rows(&tokens, &labels, self.tokens.device())
+        Self::from_rows(&tokens, &labels, device)
     }
 
     /// The mean of the rows `[positions, width]` of each sample for which `counts` holds, `[samples, width]`
@@ -261,6 +286,10 @@ mod tests {
         assert_eq!(pairs.row_targets(), [-100, -100, 9, -100, -100, 7, 3, -100]);
         assert_eq!(batch.with_answers_of(&swapped, 3)?.lengths, [3, 3]);
         assert!(batch.with_answers_of(&Batch::new(&[&b], &Device::Cpu)?, 9).is_err());
+        let endings = batch.with_endings_of_prompts(2)?;
+        assert_eq!(endings.row_tokens()?.to_vec1::<u32>()?, [5, 2, 7, 3, 1, 2, 9]);
+        assert_eq!(endings.row_targets(), [-100, 7, 3, -100, -100, 9, -100]);
+        assert_eq!(batch.with_endings_of_prompts(0)?.lengths, [3, 2]);
         let values =
             Tensor::new(&[[1f32], [2.0], [3.0], [4.0], [5.0], [6.0], [7.0], [8.0]], &Device::Cpu)?;
         let answers = |_: usize, at: usize| at >= 2;

@@ -1,6 +1,7 @@
 //! Reference models of a run, and the weights of their modules.
 
 use std::fmt;
+use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 
@@ -30,7 +31,8 @@ impl fmt::Display for Reference {
     }
 }
 
-/// A model whose weights are read one at a time, with all trained adapters merged in.
+/// A model to compare with, with all trained adapters merged in. Its weights are read one at a time; a
+/// method that runs it asks for the whole.
 pub trait Lineage: Send + Sync {
     /// The weight `[out, in]` of the linear layer `module`, or that of an embedding or a norm, in
     /// `f32` or wider.
@@ -41,6 +43,15 @@ pub trait Lineage: Send + Sync {
     /// # Errors
     /// When the model has no such module; when its weight cannot be read.
     fn weight(&self, module: &str) -> Result<Tensor>;
+
+    /// The model apart from the trained one, and its weights beyond the frozen ones, to run it. It is
+    /// freed with what is returned.
+    ///
+    /// # Errors
+    /// When it cannot be loaded; by default, since weights alone do not run.
+    fn model(&self) -> Result<(Arc<dyn Backbone>, Params)> {
+        Err(Error::State("a reference model that is weights alone cannot run".to_owned()))
+    }
 }
 
 impl fmt::Debug for dyn Lineage {

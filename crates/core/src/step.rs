@@ -7,12 +7,13 @@ mod query;
 mod session;
 
 use std::cell::OnceCell;
+use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 
 use crate::adapter::Trainable;
 use crate::backbone::{Architecture, Backbone, Parameter};
-use crate::lineage::{self, Reference, ReferenceModel};
+use crate::lineage::{self, Lineage, Reference, ReferenceModel};
 use crate::numeric::trained_in;
 use crate::perturber::Perturbation;
 use crate::{Error, Gradients, Params, Result};
@@ -147,10 +148,43 @@ impl<'a> Step<'a> {
     /// # Errors
     /// When this stage does not have it.
     pub fn reference(&self, reference: Reference) -> Result<ReferenceModel<'_>> {
-        let found = self.session.references.get(&reference);
-        let lineage = &**found.ok_or(Error::NoReference { reference })?;
+        let lineage = &**self.lineage(reference)?;
         let dtype = trained_in(self.backbone.dtype());
         Ok(ReferenceModel { lineage, dtype, device: self.backbone.device() })
+    }
+
+    fn lineage(&self, reference: Reference) -> Result<&Arc<dyn Lineage>> {
+        let found = self.session.references.get(&reference);
+        found.ok_or(Error::NoReference { reference })
+    }
+
+    /// Runs `f` with the model `reference` in place of the trained one: for its losses, logits and hidden
+    /// embeddings; nothing is trained in it. It is loaded for `f` and freed afterwards, so that a second
+    /// model is in memory meanwhile.
+    ///
+    /// # Errors
+    /// When this stage does not have the model; when it cannot be loaded.
+    pub fn with_reference<T>(
+        &mut self,
+        reference: Reference,
+        f: impl FnOnce(&mut Step<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let (model, weights) = self.lineage(reference)?.model()?;
+        // The stage keeps this list: it is that of the trained model.
+        self.parameters();
+        let Self { session, index, total, micro, .. } = self;
+        let session = &mut **session;
+        let shown = OnceCell::new();
+        let mut step = Step {
+            backbone: &*model,
+            weights,
+            shown,
+            session,
+            index: *index,
+            total: *total,
+            micro: *micro,
+        };
+        f(&mut step)
     }
 
     /// The weight of the linear layer, embedding or norm `module` under the trained `weights`, with an

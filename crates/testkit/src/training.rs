@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use candle_core::Tensor;
 use vxf_core::backbone::Backbone;
 use vxf_core::lineage::{Lineage, Reference};
 use vxf_core::minmax::{Observation, Training};
@@ -10,7 +11,9 @@ use vxf_core::optimizer::{AdamW, AdamWConfig};
 use vxf_core::schedule::{Decay, Schedule};
 use vxf_core::step::Session;
 use vxf_core::stream::{Order, Stream, Streams};
-use vxf_core::{Batch, Defense, Gradients, Key, Params, Perturbation, Perturber, Result, Step};
+use vxf_core::{
+    Batch, Defense, Gradients, Key, Params, Perturbation, Perturber, Result, Step, Trainable,
+};
 
 use crate::batches;
 
@@ -70,6 +73,22 @@ pub fn weights(backbone: &dyn Backbone, seed: u64) -> Result<Params> {
     moved.collect::<Result<Params>>()?.leaves()
 }
 
+/// A reference model that can run: all weights of a backbone, replaced.
+struct Whole {
+    backbone: Arc<dyn Backbone>,
+    weights: Params,
+}
+
+impl Lineage for Whole {
+    fn weight(&self, module: &str) -> Result<Tensor> {
+        self.weights.weight(module)
+    }
+
+    fn model(&self) -> Result<(Arc<dyn Backbone>, Params)> {
+        Ok((self.backbone.clone(), self.weights.clone()))
+    }
+}
+
 /// Reference models: the backbone's own frozen weights for the base, and others near them.
 pub fn references(
     backbone: &dyn Backbone,
@@ -77,6 +96,9 @@ pub fn references(
 ) -> Result<BTreeMap<Reference, Arc<dyn Lineage>>> {
     let key = Key::root(seed).child("references");
     let tensors = backbone.tensors();
+    let whole = |weights: Params| -> Result<Arc<dyn Lineage>> {
+        Ok(Arc::new(Whole { backbone: backbone.with_trainable(&Trainable::Full)?, weights }))
+    };
     let near = |name: &str| -> Result<Arc<dyn Lineage>> {
         let key = key.child(name);
         let moved = tensors.iter().map(|(name, tensor)| {
@@ -84,11 +106,10 @@ pub fn references(
             let noise = key.child(name).normal(tensor.dims(), dtype, device)?;
             Ok((name.to_owned(), (tensor + (noise * 0.1)?)?))
         });
-        Ok(Arc::new(moved.collect::<Result<Params>>()?))
+        whole(moved.collect::<Result<Params>>()?)
     };
-    let base: Arc<dyn Lineage> = Arc::new(tensors.clone());
     Ok(BTreeMap::from([
-        (Reference::Base, base),
+        (Reference::Base, whole(tensors.clone())?),
         (Reference::Aligned, near("aligned")?),
         (Reference::Parent, near("parent")?),
     ]))

@@ -37,7 +37,7 @@ pub struct Prepared {
     /// Its runs.
     pub graph: Graph,
     /// The model.
-    pub base: Base,
+    pub base: Arc<Base>,
     /// For each run, the digest of what decides its weights.
     pub(crate) digests: Vec<String>,
     /// The judges.
@@ -80,7 +80,7 @@ impl Prepared {
         }
         let graph = Graph::of(&experiment, source.as_ref())?;
         check::sets(&experiment, &graph)?;
-        let base = Base::open(&recipe, &access)?;
+        let base = Arc::new(Base::open(&recipe, &access)?);
         check::model(&graph, &base.outline, experiment.recipe().model.quantize)?;
         // Better to learn of a missing judge now than after hours of training.
         let judges = Judges::build(&recipe, &base, &access)?;

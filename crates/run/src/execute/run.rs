@@ -22,7 +22,7 @@ use super::control::Control;
 use super::prepared::Prepared;
 use super::progress::{Doing, Phase, Progress};
 use super::stage::{self, Read, StagePlan};
-use super::start::{SharedStart, Start};
+use super::start::{Ancestor, SharedStart, Start};
 use crate::measure::data::SetName;
 use crate::measure::metrics::{self, Measured, Pair};
 use crate::measure::{SeedData, Set, health};
@@ -193,8 +193,7 @@ impl<'a> Executor<'a> {
                 Reference::Aligned => finished::aligned(lineage),
                 Reference::Parent => lineage,
             };
-            let checkpoint = finished::merged(base, &finished::layers(runs))?;
-            found.insert(reference, Arc::new(checkpoint));
+            found.insert(reference, Arc::new(Ancestor::of(base, runs)?));
         }
         Ok(found)
     }

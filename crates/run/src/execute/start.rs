@@ -2,11 +2,13 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use vxf_core::{Backbone, Params};
+use candle_core::Tensor;
+use vxf_access::Base;
+use vxf_core::{Backbone, Lineage, Params};
+use vxf_hf::Checkpoint;
 
 use crate::Result;
 use crate::store::finished::{self, Run, StageWeights};
-use vxf_access::Base;
 
 /// A start model, with the adapter to train further, if any.
 pub(crate) struct Start {
@@ -30,6 +32,39 @@ impl Start {
         };
         let adapter = last.as_ref().map(|layer| layer.weights(base)).transpose()?;
         Ok(Self { model: merged.with_trainable(trainable)?, adapter })
+    }
+}
+
+/// A reference model: the base with what runs have trained.
+pub(crate) struct Ancestor {
+    base: Arc<Base>,
+    /// Its weights; none if they are those of the base.
+    trained: Option<Checkpoint>,
+}
+
+impl Ancestor {
+    /// The model after `runs`.
+    pub(crate) fn of(base: &Arc<Base>, runs: &[Run]) -> Result<Self> {
+        let trained = match finished::layers(runs).as_slice() {
+            [] => None,
+            layers => Some(finished::merged(base, layers)?),
+        };
+        Ok(Self { base: base.clone(), trained })
+    }
+}
+
+impl Lineage for Ancestor {
+    fn weight(&self, module: &str) -> vxf_core::Result<Tensor> {
+        self.trained.as_ref().unwrap_or(&self.base.checkpoint).weight(module)
+    }
+
+    fn model(&self) -> vxf_core::Result<(Arc<dyn Backbone>, Params)> {
+        let model = match &self.trained {
+            None => self.base.model(),
+            Some(trained) => self.base.load(trained),
+        };
+        let model = model.map_err(|error| vxf_core::Error::State(error.to_string()))?;
+        Ok((model, Params::new()))
     }
 }
 

@@ -168,6 +168,41 @@ fn merged_weights_and_references_are_given_or_errors() {
     assert_eq!(stage.session.accumulation, 2);
 }
 
+/// A query within `with_reference` runs the reference model; afterwards the trained one is there again, and
+/// what is trained in it is known.
+#[test]
+fn a_reference_runs_in_place_of_the_trained_model() {
+    struct Comparing;
+    impl Defense for Comparing {
+        fn prepare(&mut self, step: &mut Step<'_>) -> Result<()> {
+            let own = step.on_main().loss()?;
+            let base = step.with_reference(Reference::Base, |step| step.on_main().loss())?;
+            let plain = step.on_main().loss()?;
+            assert_eq!(own, plain);
+            // Without its adapter, the model is the base.
+            let none = step.weights().iter().map(|(name, weight)| Ok((name, weight.zeros_like()?)));
+            let none: Params =
+                none.map(|it| it.map(|(name, it)| (name.to_owned(), it))).collect::<Result<_>>()?;
+            let bare = step.with_weights(&none, |step| step.on_main().loss())?;
+            assert!(
+                (base - bare).abs() < 1e-12 && (base - own).abs() > 1e-6,
+                "{own} {base} {bare}"
+            );
+            assert!(step.parameters().iter().all(|it| it.name.contains("lora_")));
+            let error = step.with_reference(Reference::Aligned, |_| Ok(())).expect_err("not given");
+            assert!(error.to_string().contains("no `aligned` model"), "{error}");
+            Ok(())
+        }
+    }
+    let backbone = toy().with_trainable(&adapter()).expect("its own layers");
+    let mut stage = stage(&*backbone, Box::new(Comparing));
+    stage.session.references.remove(&Reference::Aligned);
+    stage.prepare().expect("a comparison");
+    stage.session.references.insert(Reference::Base, std::sync::Arc::new(toy().tensors()));
+    let error = stage.prepare().expect_err("weights alone").to_string();
+    assert!(error.contains("cannot run"), "{error}");
+}
+
 #[test]
 fn finished_weights_must_be_complete_and_finite() {
     struct Giving(fn(Params) -> Result<Params>);
