@@ -50,7 +50,9 @@ fn probabilities(weights: &Weights, batches: &[Batch], positions: usize) -> Resu
             let early = own.iter().filter(|(_, column, _)| *column < first + positions);
             let early: Vec<Vec<f64>> =
                 early.map(|(row, column, _)| softmax(&logits[*row][*column])).collect();
-            of_samples.push(mean(&early));
+            if !early.is_empty() {
+                of_samples.push(mean(&early));
+            }
         }
     }
     Ok(mean(&of_samples))
@@ -93,7 +95,8 @@ fn without_prompts(batch: &Batch, kept: usize) -> Result<Vec<Batch>> {
     let tokens: Vec<Vec<u32>> = batch.tokens.to_vec2()?;
     let one = |(row, tokens): (usize, &Vec<u32>)| {
         let targets = &batch.targets[row * columns..][..columns];
-        let first = targets.iter().position(|target| *target >= 0).expect("an answer") + 1;
+        let first = targets.iter().position(|target| *target >= 0);
+        let first = first.map_or(batch.lengths[row], |at| at + 1);
         let from = first.saturating_sub(kept);
         let tokens = &tokens[from..batch.lengths[row]];
         let labels: Vec<i64> = std::iter::once(-100)

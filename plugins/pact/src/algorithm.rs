@@ -62,10 +62,10 @@ impl Pact {
     }
 
     /// The mean probability of each token over the answers of the safety samples: a mean over the first
-    /// answer tokens of a sample, then over samples.
+    /// answer tokens of a sample, then over samples. A sample whose answer was cut off does not count.
     fn probabilities(&self, step: &mut Step<'_>) -> Result<Vec<f64>> {
         let all: Vec<usize> = (0..step.samples_of(SAFETY)?).collect();
-        let mut sum: Option<Tensor> = None;
+        let (mut sum, mut answered): (Option<Tensor>, usize) = (None, 0);
         for samples in all.chunks(TOGETHER) {
             let batch = step.pick(SAFETY, samples)?;
             let logits = step.on(SAFETY).reading(&batch).role(Role::Evaluation).logits()?;
@@ -77,13 +77,15 @@ impl Pact {
             };
             let probabilities = log_softmax(&widened(&logits)?, D::Minus1)?.exp()?;
             let means = batch.means(&probabilities, &counts)?.to_dtype(DType::F64)?.sum(0)?;
+            answered += first.iter().zip(&batch.lengths).filter(|(first, all)| first < all).count();
             sum = Some(match sum {
                 Some(sum) => (sum + means)?,
                 None => means,
             });
         }
+        let sum = sum.filter(|_| answered > 0);
         let sum = sum.ok_or_else(|| Error::State("PACT has no alignment samples".to_owned()))?;
-        Ok((sum / all.len() as f64)?.to_vec1()?)
+        Ok((sum / answered as f64)?.to_vec1()?)
     }
 
     /// The number of tokens with which all prompts end, the user's and those of the alignment set.
