@@ -116,6 +116,7 @@ fn a_test_that_would_say_nothing_is_refused() {
         place.vxf(&[&["durability"], TINY, more].concat()).fails(2, parts);
     };
     refused(&["--defense=vaccine,sam"], &["axes.defense", "tests one method"]);
+    refused(&["--trials=3"], &["--trials", "`--profile tamperbench`"]);
     refused(&["--fresh-seed=1"], &["seeds", "must not have the fresh seed 1"]);
     refused(&["--fresh-set=world.harmful_test=1,2"], &["--fresh-set: must give one value"]);
     refused(&["--transfer-set=seeds=1"], &["--transfer-set seeds", "the test itself sets `seeds`"]);

@@ -58,6 +58,7 @@ macro_rules! config {
         pub struct $name:ident {
             $(
                 $(#[doc = $doc:literal])+
+                $(#[serde($serde:meta)])?
                 pub $field:ident : $type:ty = $default:expr
             ),* $(,)?
         }
@@ -66,7 +67,7 @@ macro_rules! config {
         #[derive(Clone, Debug, PartialEq, ::serde::Serialize, ::serde::Deserialize)]
         #[serde(default, deny_unknown_fields)]
         pub struct $name {
-            $( $(#[doc = $doc])+ pub $field: $type, )*
+            $( $(#[doc = $doc])+ $(#[serde($serde)])? pub $field: $type, )*
         }
 
         impl Default for $name {

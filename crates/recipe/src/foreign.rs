@@ -20,9 +20,10 @@ enum Home {
 use Home::{Adapter, Advice, Key, Training};
 
 /// The names that people bring, what they are called here, and where they stand.
-const NAMES: [(&[&str], Home, &str); 28] = [
+const NAMES: [(&[&str], Home, &str); 29] = [
     (&["lr", "learning_rate", "base_lr", "peak_lr"], Training, "learning_rate"),
     (&["num_train_epochs", "num_epochs", "epochs", "train_epochs"], Training, "epochs"),
+    (&["max_steps", "max_train_steps", "steps"], Training, "max_steps"),
     (
         &[
             "per_device_train_batch_size",
@@ -138,6 +139,20 @@ pub(crate) fn suggested(section: &str, key: &str, known: &[String]) -> Option<Co
     let at = if section.is_empty() { key.to_owned() } else { format!("{section}.{key}") };
     let rule = format!("is not a setting here; {instead}");
     Some(ConfigError { key: at, rule, found: String::new() })
+}
+
+/// The keys that `name`, another program's name or ours, has here; none if it is unknown.
+pub(crate) fn keys(name: &str) -> Vec<String> {
+    let found = NAMES.iter().find(|(names, ..)| names.contains(&name));
+    let [alignment, user, _] = USUAL.map(|usual| usual.training);
+    match found {
+        Some((_, Training, own)) => vec![format!("{user}.{own}"), format!("{alignment}.{own}")],
+        Some((_, Adapter, own)) => {
+            [user, alignment].map(|it| format!("{it}.trainable.{own}")).into()
+        }
+        Some((_, Key, own)) => vec![(*own).to_owned()],
+        Some((_, Advice, _)) | None => Vec::new(),
+    }
 }
 
 #[cfg(test)]

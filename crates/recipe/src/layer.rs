@@ -90,6 +90,8 @@ impl Layer {
     /// # Errors
     /// When a part of the path is not a table.
     pub fn set(&mut self, path: &str, value: Value, place: Place) -> Result<()> {
+        // What stood below the old value is gone.
+        self.places.retain(|known, _| !is_below(known, path));
         self.mark(path, &value, &place);
         let parts: Vec<&str> = path.split('.').collect();
         if parts.iter().any(|part| part.is_empty()) {
@@ -206,11 +208,22 @@ impl Layer {
     pub fn over(mut self, below: Self) -> Self {
         let Self { values, places } = below;
         for (path, place) in places {
-            self.places.entry(path).or_insert(place);
+            // The items of a list that is replaced are not where the list below had them.
+            let replaced = path
+                .match_indices('.')
+                .any(|(at, _)| self.get(&path[..at]).is_some_and(|value| !value.is_object()));
+            if !replaced {
+                self.places.entry(path).or_insert(place);
+            }
         }
         overlay(&mut self.values, values);
         self
     }
+}
+
+/// Whether `path` leads into the value at `other`.
+fn is_below(path: &str, other: &str) -> bool {
+    path.strip_prefix(other).is_some_and(|rest| rest.starts_with('.'))
 }
 
 /// Sets `value` at the path `parts` and creates missing tables; an existing value that is not a table is
@@ -316,6 +329,18 @@ mod tests {
         assert_eq!(both.place("a.x"), Place::Flag("above".into()));
         assert_eq!(both.place("a.y.deeper"), Place::Flag("below".into()));
         assert_eq!(both.place("c"), Place::Default);
+    }
+
+    #[test]
+    fn items_of_a_list_that_is_replaced_lose_their_locations() {
+        let below = || layer(json!({"metrics": [{"name": "a"}, {"name": "b"}]}), "below");
+        let above = layer(json!({"metrics": ["c"]}), "above").over(below());
+        let mut set = below();
+        set.set("metrics", json!(["c"]), Place::Flag("above".into())).expect("a list");
+        for layer in [above, set] {
+            assert_eq!(layer.place("metrics.0.name"), Place::Flag("above".into()));
+        }
+        assert_eq!(below().place("metrics.0.name"), Place::Flag("below".into()));
     }
 
     #[test]

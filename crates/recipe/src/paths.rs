@@ -80,7 +80,8 @@ pub fn check(layer: &Layer) -> Result<()> {
         };
         if path.is_absolute() && !there {
             let place = layer.place(&key);
-            let (advice, instead) = (advice(&place, path, kind), instead(path));
+            let advice = advice(&place, path, kind);
+            let instead = if path.is_file() { "; this is a file".into() } else { instead(path) };
             let rule = format!("must be {what} that exists; {advice}{instead}");
             return Err(Error::setting(place, &key, rule, format!("{text:?}")));
         }
@@ -235,6 +236,15 @@ mod tests {
         for part in ["recipe.toml:3", "`model.path`", "model directory", "owner/name"] {
             assert!(error.contains(part), "no `{part}` in {error}");
         }
+    }
+
+    #[test]
+    fn a_file_in_place_of_a_model_is_told_as_one() {
+        let place = tempfile::tempdir().expect("a temporary directory");
+        std::fs::write(place.path().join("recipe.toml"), "").expect("writable");
+        let layer = read("[model]\npath = \"./recipe.toml\"\n", place.path()).expect("a path");
+        let error = check(&layer).expect_err("no directory").to_string();
+        assert!(error.contains("this is a file") && !error.contains("did you mean"), "{error}");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use vxf_data::{DataConfig, Source};
 
 use crate::Result;
 use crate::resolve::{SECTIONS, USUAL};
-use crate::settings::{ModelSettings, Settings, TrainingSettings, WORLD};
+use crate::settings::{FILES, ModelSettings, Settings, TrainingSettings, WORLD};
 
 /// A section of a recipe that does not depend on a plugin.
 #[derive(Clone, Debug)]
@@ -109,6 +109,36 @@ pub fn meaning(path: &str) -> Result<Option<String>> {
     })
 }
 
+/// The whole keys of the setting called `name`, as `--set` takes them, the likeliest first; none if no
+/// section has it. Names of other programs are known too.
+#[must_use]
+pub fn whole_keys(name: &str) -> Vec<String> {
+    let mut found = crate::foreign::keys(name);
+    let has = |settings: Vec<Setting>| settings.iter().any(|setting| setting.name == name);
+    let [alignment, user, _] = USUAL.map(|usual| usual.training);
+    for (section, settings) in [
+        (user, TrainingSettings::settings()),
+        (alignment, TrainingSettings::settings()),
+        ("model", ModelSettings::settings()),
+        ("data", of_source(FILES)),
+        (WORLD, of_source(WORLD)),
+    ] {
+        let key = format!("{section}.{name}");
+        if has(settings) && !found.contains(&key) {
+            found.push(key);
+        }
+    }
+    if has(Settings::settings()) {
+        found.push(name.to_owned());
+    }
+    found
+}
+
+/// The settings of a source of data.
+fn of_source(name: &str) -> Vec<Setting> {
+    registry::find::<dyn DataConfig>(name).map_or_else(|_| Vec::new(), |entry| (entry.settings)())
+}
+
 /// Where a recipe has a setting called `key`, in words; none if it has no such setting.
 pub(crate) fn home(key: &str) -> Result<Option<String>> {
     for section in sections() {
@@ -192,6 +222,23 @@ mod tests {
             assert!(found.starts_with(part) && !found.ends_with('.'), "{key}: {found}");
         }
         assert_eq!(meaning("fine_tuning.nothing").expect("no error"), None);
+    }
+
+    #[test]
+    fn a_name_leads_to_whole_keys() {
+        for (name, keys) in [
+            ("epochs", &["fine_tuning.epochs", "alignment.epochs"][..]),
+            ("lr", &["fine_tuning.learning_rate", "alignment.learning_rate"]),
+            ("lora_r", &["fine_tuning.trainable.rank", "alignment.trainable.rank"]),
+            ("max_new_tokens", &["data.max_new_tokens", "world.max_new_tokens"]),
+            ("template", &["data.template"]),
+            ("quantize", &["model.quantize"]),
+            ("undefended", &["undefended"]),
+            ("output_dir", &[]),
+            ("nothing", &[]),
+        ] {
+            assert_eq!(whole_keys(name), keys, "{name}");
+        }
     }
 
     #[test]

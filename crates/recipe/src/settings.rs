@@ -198,6 +198,9 @@ vxf_core::config! {
         pub learning_rate: f64 = 1e-3,
         /// Passes over the stage's samples.
         pub epochs: u64 = 8,
+        /// The number of optimiser steps, over as many passes as it takes; if not 0, it replaces epochs.
+        #[serde(skip_serializing_if = "is_zero")]
+        pub max_steps: u64 = 0,
         /// Samples in a batch. Vaccine's global rho is a budget per batch, so change both together.
         pub batch_size: usize = 8,
         /// Batches in an optimiser step.
@@ -219,6 +222,11 @@ vxf_core::config! {
         /// one (Double-LoRA).
         pub continue_adapter: bool = false,
     }
+}
+
+/// A setting that came later is not written at its default, so that runs made before it keep their identity.
+fn is_zero(value: &u64) -> bool {
+    *value == 0
 }
 
 pub(crate) type Checked = Result<(), ConfigError>;
@@ -294,6 +302,9 @@ impl TrainingSettings {
     /// Number of optimiser steps of a stage with this many samples. The last step of an epoch may have
     /// fewer micro-batches.
     pub fn steps(&self, samples: usize) -> u64 {
+        if self.max_steps > 0 {
+            return self.max_steps;
+        }
         let batches = samples.div_ceil(self.batch_size.max(1)) as u64;
         self.epochs.saturating_mul(batches.div_ceil(self.accumulation.max(1) as u64))
     }

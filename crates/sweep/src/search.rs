@@ -70,6 +70,11 @@ impl Dimension {
         Ok(Self { key, range })
     }
 
+    /// A value drawn under `key`, of the draw with this number.
+    pub(crate) fn draw(&self, key: &Key, number: u64) -> Value {
+        self.at(key.child(&self.key).index(number).rng().random::<f64>())
+    }
+
     /// The value at `share`, from 0 to 1 without 1.
     fn at(&self, share: f64) -> Value {
         match &self.range {
@@ -186,14 +191,8 @@ impl Search {
         // Draws that fall together are drawn again, a limited number of times: a space of choices is finite.
         let mut draw = 0_u64;
         while candidates.len() < budget && draw < 10 * budget as u64 {
-            let values: Vec<_> = space
-                .iter()
-                .map(|dimension| {
-                    let mut rng = key.child(&dimension.key).index(draw).rng();
-                    let share = rng.random::<f64>();
-                    (dimension.key.clone(), dimension.at(share))
-                })
-                .collect();
+            let drawn = |it: &Dimension| (it.key.clone(), it.draw(&key, draw));
+            let values: Vec<_> = space.iter().map(drawn).collect();
             draw += 1;
             let mut at = layer.clone();
             for (key, value) in &values {

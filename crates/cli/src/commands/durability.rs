@@ -7,13 +7,13 @@ use serde_json::json;
 use vxf_recipe::{Layer, paths};
 use vxf_report::Line;
 use vxf_report::durability::Cell;
-use vxf_report::durability::{Evidence, Figures, Reached, card, ranked};
+use vxf_report::durability::{Evidence, Figures, Reached, Useless, card, ranked};
 use vxf_run::plan::Role;
 use vxf_run::{Control, Every, Finished, Graph, Prepared};
 use vxf_sweep::durability::{self, Durability, Trial, aligned, cells};
 
-use crate::args::{EXIT_CODES, ExecutorOptions, HubOptions, RecipeOptions};
-use crate::commands::executor::Executor;
+use crate::args::{EXIT_CODES, HubOptions, RecipeOptions};
+use crate::commands::executor::{Executor, ExecutorOptions};
 use crate::commands::{SCHEMA_VERSION, layers};
 use crate::error::CommandError;
 use crate::output::{print, print_json, tell};
@@ -30,6 +30,9 @@ pub(crate) struct DurabilityArgs {
     /// How many attacks are tried, and on how many fresh seeds.
     #[arg(long, value_enum, default_value_t = Profile::Standard)]
     pub(crate) profile: Profile,
+    /// Draws of each attack with the profile tamperbench [default: 40].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) trials: Option<u16>,
     /// Seeds on which the worst attack is tried again [default: those after the recipe's].
     #[arg(long, value_name = "SEED", value_delimiter = ',')]
     pub(crate) fresh_seed: Vec<u64>,
@@ -70,15 +73,29 @@ pub(crate) enum Profile {
     Standard,
     /// A wide family, for a claim.
     Stress,
+    /// TamperBench's protocol: random draws of each of its attacks that need no data of their own.
+    Tamperbench,
 }
 
-impl From<Profile> for durability::Profile {
-    fn from(profile: Profile) -> Self {
-        match profile {
-            Profile::Smoke => Self::Smoke,
-            Profile::Standard => Self::Standard,
-            Profile::Stress => Self::Stress,
+impl DurabilityArgs {
+    /// The profile with its draws, and the rule by which a model is too useless to count.
+    fn profile(&self) -> Result<(durability::Profile, Useless), CommandError> {
+        use durability::Profile as Family;
+        if self.trials.is_some() && self.profile != Profile::Tamperbench {
+            return Err(CommandError::usage(
+                "--trials: only `--profile tamperbench` draws attacks",
+            ));
         }
+        let family = match self.profile {
+            Profile::Smoke => Family::Smoke,
+            Profile::Standard => Family::Standard,
+            Profile::Stress => Family::Stress,
+            Profile::Tamperbench => {
+                let trials = self.trials.map_or(durability::TRIALS, usize::from);
+                return Ok((Family::TamperBench(trials), Useless::Share(durability::LOST)));
+            }
+        };
+        Ok((family, Useless::BeyondChance))
     }
 }
 
@@ -118,7 +135,8 @@ pub(crate) fn run(args: &DurabilityArgs) -> Result<(), CommandError> {
     paths::check(&layer)?;
     let held_out = further("--fresh-set", &args.fresh_set)?;
     let other_task = further("--transfer-set", &args.transfer_set)?;
-    let test = Durability::of(layer, args.profile.into(), &args.fresh_seed)?;
+    let (profile, useless) = args.profile()?;
+    let test = Durability::of(layer, profile, &args.fresh_seed)?;
     // A mistake in them must not come up after the search.
     let first = [0];
     let trials = [
@@ -193,7 +211,7 @@ pub(crate) fn run(args: &DurabilityArgs) -> Result<(), CommandError> {
         let records = &search.finished.records;
         // What an attack costs is what the model it attacks could do before.
         let before = aligned(&search.graph, role, 0);
-        ranked(records, &search.cells(role), &names, &figures, before.as_ref())
+        ranked(records, &search.cells(role), &names, &figures, before.as_ref(), useless)
     };
     let (defended, undefended) = (rank(Role::Tested), rank(plain));
     // An attack that leaves a useless model is the worst one only where all do; the card says so then.

@@ -219,7 +219,9 @@ fn in_words(rule: &str) -> Option<String> {
         let (_, known) = rest.strip_suffix(')')?.split_once(", expected ")?;
         return Some(format!("must be {}", known.replace('`', "")));
     }
-    let (_, rest) = rule.split_once("(invalid type: ")?;
+    // A negative number is of the right type, but not one of its values.
+    let found = ["(invalid type: ", "(invalid value: "].into_iter();
+    let (_, rest) = found.filter_map(|start| rule.split_once(start)).next()?;
     let (_, expected) = rest.strip_suffix(')')?.rsplit_once(", expected ")?;
     let words = match expected {
         "f64" | "f32" => "a number",

@@ -93,8 +93,10 @@ impl Durability {
         let ratios = match profile {
             Profile::Smoke | Profile::Standard => vec![most],
             Profile::Stress => ratios,
+            // Its attackers have harmful data alone.
+            Profile::TamperBench(_) => vec![1.0],
         };
-        if most == 0.0 {
+        if ratios.iter().all(|ratio| *ratio == 0.0) {
             let rule = "must have a share above 0: without harmful data there is no attack";
             return wrong("harmful_ratios", rule, json!(recipe.settings.harmful_ratios));
         }

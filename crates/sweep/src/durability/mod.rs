@@ -6,7 +6,9 @@
 mod attacks;
 mod cells;
 mod experiments;
+mod tamperbench;
 
 pub use attacks::{Attack, Profile, attacks};
 pub use cells::{aligned, cells};
 pub use experiments::{Durability, Trial};
+pub use tamperbench::{LOST, TRIALS};
