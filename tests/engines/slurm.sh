@@ -1,17 +1,21 @@
 #!/usr/bin/env bash
 # A small sweep through Slurm on this machine, compared byte by byte with the same sweep by one process.
 #
-#   tests/slurm/run.sh PATH/TO/vxf [DIR]
+#   tests/engines/slurm.sh PATH/TO/vxf [DIR]
 #
 # needs Debian's packages slurm-wlm and munge, and root. It starts a private cluster of one node under DIR, with its own
 # key, sockets and ports, and stops it at the end. One task is interrupted as Slurm does before a time limit, and has to
 # be requeued; another is killed without a warning, and has to be submitted again.
+#
+# Exits with 77 where no cluster can be had: a program is missing, or the cluster does not start or is too slow. Any other
+# failure is ours.
 set -euo pipefail
+. "$(dirname "$0")/sweep.sh"
 vxf=$(realpath "$1")
 dir=${2:-$(mktemp -d)}
 host=$(hostname -s)
 for program in slurmctld slurmd sbatch munged mungekey; do
-  command -v "$program" >/dev/null || { echo "$program is not installed: apt-get install slurm-wlm munge" >&2; exit 2; }
+  command -v "$program" >/dev/null || { echo "$program is not installed: apt-get install slurm-wlm munge" >&2; exit 77; }
 done
 
 mkdir -p "$dir"/{munge,state,spool,log}
@@ -29,7 +33,7 @@ trap stop EXIT
 mungekey -c -k "$dir/munge/munge.key"
 chmod 600 "$dir/munge/munge.key"
 munged --key-file="$dir/munge/munge.key" --socket="$dir/munge/munge.sock" --pid-file="$dir/munge/munged.pid" \
-  --log-file="$dir/munge/munged.log" --seed-file="$dir/munge/munged.seed"
+  --log-file="$dir/munge/munged.log" --seed-file="$dir/munge/munged.seed" || exit 77
 # cred_expire is also how long a requeued task waits; 5 s is the least that Slurm takes.
 cat > "$dir/slurm.conf" <<CONF
 ClusterName=vxftest
@@ -70,15 +74,15 @@ NodeName=$host NodeAddr=127.0.0.1 CPUs=2 RealMemory=2048 State=UNKNOWN
 PartitionName=debug Nodes=$host Default=YES MaxTime=INFINITE State=UP
 CONF
 export SLURM_CONF="$dir/slurm.conf"
-slurmctld
-slurmd
-for _ in $(seq 100); do [ "$(sinfo -h -o %T 2>/dev/null)" = idle ] && break; sleep 0.1; done
+idle() { [ "$(sinfo -h -o %T 2>/dev/null)" = idle ]; }
+if slurmctld && slurmd; then
+  for _ in $(seq 200); do idle && break; sleep 0.1; done
+fi
+idle || { echo "the cluster does not start:" >&2; tail -n 5 "$dir"/log/* >&2; exit 77; }
 sinfo
 
-sweep=(run --defense vaccine --seed 1,2 --harmful-ratio 0.2 --no-undefended --threads 1 --checkpoint-every 5
-  --set world.alignment_samples=64 --set alignment.epochs=150)
 cd "$dir"
-"$vxf" "${sweep[@]}" --output-dir alone >alone.txt 2>alone.err
+alone
 # A limit of five indices: four aligned and four attacked runs take two arrays.
 "$vxf" "${sweep[@]}" --output-dir cluster --executor slurm --workers 2 --json >submitted.json
 cat submitted.json
@@ -89,11 +93,10 @@ deadline=$((SECONDS + 300))
 wait_for() { # WHAT COMMAND...
   local what=$1; shift
   until "$@"; do
-    [ $SECONDS -lt $deadline ] || { echo "$what never came" >&2; squeue -r -t all; tail -n 20 log/*; exit 1; }
+    [ $SECONDS -lt $deadline ] || { echo "$what never came" >&2; squeue -r -t all; tail -n 20 log/*; exit 77; }
     sleep 0.2
   done
 }
-has_checkpoint() { compgen -G 'cluster/checkpoints/*/aligned/*/step-*' >/dev/null; }
 wait_for "a checkpoint" has_checkpoint
 # The warning before a time limit: the task saves, exits with 75, and is requeued.
 scancel --batch --signal=USR1 "${first}_0"
@@ -114,16 +117,4 @@ if [ -n "$("$vxf" runs cluster --pending)" ]; then
   sleep 1
   wait_for "the end of the second submission" ended
 fi
-[ -z "$("$vxf" runs cluster --pending)" ]
-"$vxf" resume cluster >cluster.txt 2>cluster.err
-count=0
-while read -r file; do
-  # The time that a run took is in its records.
-  if ! cmp -s <(sed '/"seconds"/d' "alone/$file") <(sed '/"seconds"/d' "cluster/$file"); then
-    echo "$file differs" >&2
-    exit 1
-  fi
-  count=$((count + 1))
-done < <(cd alone && find sft vaccine -type f | sort)
-diff <(grep -v '^All files' alone.txt) <(grep -v '^All files' cluster.txt)
-echo "$count files of all runs are the same, through Slurm and by one process; $dir"
+same Slurm
