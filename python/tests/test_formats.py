@@ -164,6 +164,39 @@ class Formats(InPlace):
                 vxf.export(self.one, "csv", place)
 
     @RECIPES
+    def test_files_of_an_earlier_export_are_not_replaced_unasked(self) -> None:
+        for form in ("csv", "inspect", "every-eval-ever"):
+            with self.subTest(form):
+                output = self.work / form
+                call = ("export", str(self.one), "--format", form, "--output", str(output))
+                self.assertEqual(self.command(*call)[0], 0)
+                (first, *_, last) = sorted(path for path in output.rglob("*") if path.is_file())
+                last.unlink()
+                first.write_text("of mine", encoding="utf-8")
+                code, text = self.command(*call)
+                self.assertEqual(code, 1)
+                self.assertIn(f"error: {first}: exists with another content", text)
+                self.assertIn("add `--overwrite`", text)
+                # The other files are not written either.
+                self.assertEqual((first.read_text(encoding="utf-8"), last.exists()), ("of mine", False))
+                self.assertEqual(self.command(*call, "--overwrite")[0], 0)
+                self.assertNotEqual(first.read_text(encoding="utf-8"), "of mine")
+                self.assertTrue(last.exists())
+                self.assertEqual(list(output.rglob("*.partial")), [])
+
+    def test_the_same_files_stay_and_several_others_are_counted(self) -> None:
+        written = vxf.export(self.one, "csv", self.output)
+        before = [path.stat().st_mtime_ns for path in written]
+        # Not refused, and not even touched.
+        self.assertEqual(vxf.export(self.one, "csv", self.output), written)
+        self.assertEqual(vxf.export(self.one, "csv", self.output, overwrite=True), written)
+        self.assertEqual([path.stat().st_mtime_ns for path in written], before)
+        for path in written:
+            path.write_text("of mine", encoding="utf-8")
+        with self.assertRaisesRegex(FileExistsError, "and so do 2 more files"):
+            vxf.export(self.one, "csv", self.output)
+
+    @RECIPES
     def test_only_the_name_of_a_path_is_told(self) -> None:
         for path, name in (
             ("/home/me/models/tiny", "tiny"),

@@ -80,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument(
         "--organization", default="anonymous", metavar="NAME", help="for every-eval-ever: who made the results"
     )
+    export.add_argument("--overwrite", action="store_true", help="replace files of an earlier export")
 
     beside = commands.add_parser(
         "import-lm-eval", help="show results of lm-eval beside ours", description=_import_lm_eval.__doc__
@@ -141,7 +142,9 @@ def _report(tracker: str, counts: dict[str, int]) -> None:
 
 def _export(chosen: argparse.Namespace) -> int:
     """Writes measured runs in the format of another tool. Prompts and answers are left out unless they are asked for."""
-    written = _formats.export(chosen.path, chosen.format, chosen.output, chosen.with_samples, chosen.organization)
+    written = _formats.export(
+        chosen.path, chosen.format, chosen.output, chosen.with_samples, chosen.organization, chosen.overwrite
+    )
     _say(f"{len(written)} files in {chosen.output}")
     return 0 if written else 1
 

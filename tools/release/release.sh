@@ -6,6 +6,12 @@
 # Needs cargo, a C compiler, binutils, GNU tar, python3, and network access unless all crates and `maturin` are there.
 # It refuses uncommitted changes, because a release must be made from a commit; VXF_DIRTY=1 allows them, for a trial.
 set -euo pipefail
+case ${1:-} in
+  -*)
+    echo "usage: tools/release/release.sh [DIRECTORY]" >&2
+    exit 2
+    ;;
+esac
 cd "$(dirname "$0")/../.."
 
 out=$(realpath -m "${1:-dist}")

@@ -6,6 +6,12 @@
 # Needs cargo, a C compiler and python3. It uses the `maturin` of PATH, or else installs one for this build, for which it
 # needs network access. PYTHON names another interpreter.
 set -euo pipefail
+case ${1:-} in
+  -*)
+    echo "usage: tools/release/wheel.sh [DIRECTORY]" >&2
+    exit 2
+    ;;
+esac
 cd "$(dirname "$0")/../.."
 
 out=$(realpath -m "${1:-dist}")

@@ -118,7 +118,13 @@ impl Access {
     pub fn model_for_plugin(&self, name: &str) -> vxf_core::Result<PathBuf> {
         self.model(name).map_err(|error| match error {
             Error::Core(error) => error,
-            other => vxf_core::Error::Plugin { plugin: "model", source: Box::new(other) },
+            other => {
+                // Of a connection that fails, the message names the server alone.
+                let text = other.to_string();
+                let text = if text.contains(name) { text } else { format!("{name}: {text}") };
+                let source = text.into();
+                vxf_core::Error::Plugin { plugin: "model", source }
+            }
         })
     }
 

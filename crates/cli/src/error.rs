@@ -1,13 +1,15 @@
 //! Errors as shown to the user: message, hints and exit code.
 
+mod hints;
+
 use std::fmt;
-use std::path::Path;
 
 use vxf_access::Error as Unopened;
 use vxf_report::Failure;
-use vxf_run::{Error, Run};
+use vxf_run::Error;
 use vxf_sweep::Error as SweepError;
 
+use self::hints::hints;
 use crate::{EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE};
 
 /// A command that failed.
@@ -140,160 +142,6 @@ fn code(error: &Error) -> u8 {
         Error::Data(source) if source.is_absence() => EXIT_USAGE,
         Error::Interrupted { .. } => EXIT_INTERRUPTED,
         _ => EXIT_FAILED,
-    }
-}
-
-fn hints(error: &Error) -> Vec<String> {
-    match error {
-        Error::Recipe(error) => recipe_hints(error),
-        Error::Core(vxf_core::Error::OutOfMemory { .. }) => vec![
-            "keep less of the forward pass (`--set recompute=block`), use smaller batches \
-             (`batch_size` with `accumulation`), or a 16-bit type (`--dtype bf16`); \
-             `vxf validate RECIPE` estimates the memory"
-                .into(),
-        ],
-        Error::Exists { .. } => vec!["give another directory with `--output-dir`".into()],
-        Error::OtherExperiment { .. } | Error::NotAnExperiment { .. } => {
-            vec!["give another directory with `--output-dir`; nothing is overwritten".into()]
-        }
-        Error::Interrupted { path } => {
-            vec![format!("`vxf resume {}` or the same command continues", path.display())]
-        }
-        Error::Checkpoint { .. } => {
-            vec!["the disk or the memory may be faulty; the checkpoint before it is kept".into()]
-        }
-        Error::Unmoved { .. } => vec![
-            "every gradient was zero (answers truncated away, an adapter with alpha 0), or the \
-             learning rate is too small for the type of the weights (`--dtype f32`)"
-                .into(),
-        ],
-        Error::Doubtful { .. } => vec![
-            "raise `fine_tuning.learning_rate` or `fine_tuning.epochs`; every step's loss is in \
-             metrics.jsonl"
-                .into(),
-        ],
-        Error::AllPrompt { .. } => vec![
-            "raise `world.max_length`, for files `data.max_length` (0 is the model's own limit), \
-             or use a model with more positions"
-                .into(),
-        ],
-        Error::Access(Unopened::NoTarget { .. }) => vec![
-            "a run is at EXPERIMENT/<defense>/<ratio or aligned>/<seed>; a model on the hub is \
-             written owner/name, or hf:owner/name if a directory has the owner's name"
-                .into(),
-        ],
-        Error::NoTask { .. } => {
-            vec!["`vxf runs EXPERIMENT --pending` lists digests; more letters name one run".into()]
-        }
-        // The path that was typed is wrong, or the run that an experiment starts from.
-        Error::NoRun { problem, .. } if problem.starts_with("no such directory") => vec![
-            "`vxf runs DIR` lists the experiments in a directory, and the runs of an experiment; an aligned run \
-             is at EXPERIMENT/<defense>/aligned/<seed>"
-                .into(),
-        ],
-        Error::NoRun { .. } => {
-            vec!["an aligned run is at EXPERIMENT/<defense>/aligned/<seed>".into()]
-        }
-        Error::Core(vxf_core::Error::Checkpoint { problem, .. })
-            if problem.contains("is missing") && !problem.contains("adapter") =>
-        {
-            vec![
-                "a model directory holds config.json, model.safetensors and the tokenizer.json that \
-                 it was trained with"
-                    .into(),
-            ]
-        }
-        Error::Data(vxf_data::Error::UnknownWord { .. } | vxf_data::Error::MissingSpecials(_)) => {
-            vec![
-                "the embedded world and its tokenizer belong together: other texts need a model of your own \
-                 (`--model DIR`), another tokenizer needs data of your own (a section `data` of a recipe)"
-                    .into(),
-            ]
-        }
-        Error::Run { source, .. } => {
-            let mut all = vec![
-                "finished work is kept: `vxf resume` or the same command continues".to_owned(),
-            ];
-            all.extend(hints(source));
-            all
-        }
-        Error::Io { action: "create" | "write", .. } => {
-            vec!["choose a writable directory with `--output-dir`".into()]
-        }
-        _ => Vec::new(),
-    }
-}
-
-fn recipe_hints(error: &vxf_recipe::Error) -> Vec<String> {
-    use vxf_recipe::{Error, UsualStage};
-    match error {
-        Error::RecipeFile { path, .. } => no_recipe(path),
-        Error::Setting { problem, .. } if problem.key.starts_with("harmful_ratios") => {
-            percent(&problem.found)
-        }
-        Error::NotToml { excerpt, .. } => {
-            vec![format!("the parser stopped here:\n{}", excerpt.trim_end())]
-        }
-        Error::WrongStage { name, belongs, .. } => belongs.first().map_or_else(Vec::new, |stage| {
-            let section = UsualStage::of(*stage).defense;
-            let flag = section.replace('_', "-");
-            vec![format!(
-                "write `--{flag} {name}`, or `[{section}] name = \"{name}\"` in a recipe"
-            )]
-        }),
-        Error::TwoMakers { .. } => vec![
-            "a comma compares methods (`a,b`), a plus composes them (`a+b`); `vxf show NAME` says which \
-             ones can be composed"
-                .into(),
-        ],
-        Error::Name { source, .. } => registered(source),
-        _ => Vec::new(),
-    }
-}
-
-/// What may be meant by a path that is no recipe.
-fn no_recipe(path: &Path) -> Vec<String> {
-    let shown = path.display();
-    if path.is_dir() {
-        return match Run::is_run(path) {
-            true => vec![format!(
-                "{shown} is an experiment or a run: `vxf resume {shown}` continues it, `vxf report {shown}` \
-                 prints its results, and its recipe is config.resolved.toml"
-            )],
-            false => vec![format!(
-                "{shown} is a directory; a recipe is a file, such as {shown}/recipe.toml"
-            )],
-        };
-    }
-    let name = shown.to_string();
-    if vxf_core::registry::find::<dyn vxf_core::config::DefenseConfig>(&name).is_ok() {
-        return vec![format!("{name} is a method: write `--defense {name}`, or `vxf show {name}`")];
-    }
-    match name.parse::<f64>() {
-        Ok(_) => vec![
-            "several values of a flag are written with commas: `--harmful-ratio 0.1,0.2`".into(),
-        ],
-        Err(_) => vec!["`vxf init` writes a recipe for what is there".into()],
-    }
-}
-
-/// A share that was written as a percentage.
-fn percent(found: &str) -> Vec<String> {
-    match found.parse::<f64>() {
-        Ok(value) if value > 1.0 && value <= 100.0 => {
-            vec![format!("{value} % is written {}", value / 100.0)]
-        }
-        _ => Vec::new(),
-    }
-}
-
-/// Where plugins are described; the message itself names them.
-fn registered(error: &vxf_core::Error) -> Vec<String> {
-    match error {
-        vxf_core::Error::UnknownPlugin { kind, known, .. } if !known.is_empty() => {
-            vec![format!("`vxf list {kind}s` describes all of them")]
-        }
-        _ => Vec::new(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Hints about command lines that do not parse, where clap has none.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use vxf_recipe::reference::whole_keys;
 
 /// What to type instead; none if nothing is known.
 pub(crate) fn hint(error: &clap::Error) -> Option<String> {
@@ -17,6 +18,10 @@ pub(crate) fn hint(error: &clap::Error) -> Option<String> {
         ErrorKind::UnknownArgument if argument.starts_with("--resume") => {
             Some("the same command continues what is not finished, and so does `vxf resume DIR`".into())
         }
+        ErrorKind::UnknownArgument if argument.parse::<f64>().is_ok() => {
+            Some(format!("`{argument}` is read as a flag: here stands a number of at least 0"))
+        }
+        ErrorKind::UnknownArgument => setting(argument, &usage(error)),
         ErrorKind::InvalidSubcommand => match text(ContextKind::InvalidSubcommand) {
             "train" | "align" | "finetune" | "fine-tune" | "attack" => Some(
                 "`vxf run --defense METHOD` aligns a model, fine-tunes it on a user's data, and measures it"
@@ -30,8 +35,42 @@ pub(crate) fn hint(error: &clap::Error) -> Option<String> {
     }
 }
 
-/// How the `value` of `argument` is written, if it is a share in percent or a range.
+/// The usage of the command, as clap prints it.
+fn usage(error: &clap::Error) -> String {
+    match error.get(ContextKind::Usage) {
+        Some(ContextValue::StyledStr(text)) => text.to_string(),
+        _ => String::new(),
+    }
+}
+
+/// How a setting is given that has no flag of its own.
+fn setting(argument: &str, usage: &str) -> Option<String> {
+    if !TAKES_SETTINGS.iter().any(|command| usage.contains(&format!(" {command} "))) {
+        return None;
+    }
+    let name = argument.strip_prefix("--")?.split('=').next()?.replace('-', "_");
+    let keys = whole_keys(&name);
+    let all: Vec<_> = keys.iter().map(|key| format!("`--set {key}=VALUE`")).collect();
+    (!all.is_empty()).then(|| format!("settings without a flag are given so: {}", all.join(" or ")))
+}
+
+/// Commands that take `--set` for every setting of a recipe.
+const TAKES_SETTINGS: [&str; 4] = ["run", "validate", "durability", "search"];
+
+/// How the `value` of `argument` is written, if it is a share in percent, a range, or no number.
 fn value(argument: &str, value: &str) -> Option<String> {
+    let flag = argument.split(' ').next().unwrap_or(argument);
+    percent_or_range(flag, value).or_else(|| match flag {
+        "--seed" => Some("a seed is a whole number; `vxf run` takes several: `--seed 1,2,3`".into()),
+        "--harmful-ratio" => Some(
+            "a share is a number from 0 to 1; several are written with commas: `--harmful-ratio 0,0.1`"
+                .into(),
+        ),
+        _ => None,
+    })
+}
+
+fn percent_or_range(flag: &str, value: &str) -> Option<String> {
     if let Some(share) = value.strip_suffix('%').and_then(|share| share.trim().parse::<f64>().ok())
     {
         return Some(format!("{value} is written {}", share / 100.0));
@@ -41,7 +80,6 @@ fn value(argument: &str, value: &str) -> Option<String> {
     let last: u64 = last.trim_start_matches('=').parse().ok()?;
     // More are not worth a line of the terminal.
     let all: Vec<_> = (first..=last).take(MOST + 1).map(|value| value.to_string()).collect();
-    let flag = argument.split(' ').next().unwrap_or(argument);
     (2..=MOST)
         .contains(&all.len())
         .then(|| format!("each value is written out, with commas: `{flag} {}`", all.join(",")))
@@ -69,13 +107,20 @@ mod tests {
             ("run --seed 1..5", "`--seed 1,2,3,4,5`"),
             ("run --seed 1..=2", "`--seed 1,2`"),
             ("run --defense a --defense b", "`--defense a,b`"),
+            ("run --seed x", "`--seed 1,2,3`"),
+            ("run --seed 1..1000000", "`--seed 1,2,3`"),
+            ("run --seed -1", "`-1` is read as a flag"),
+            ("run --harmful-ratio many", "from 0 to 1"),
+            ("run --learning-rate 1", "`--set fine_tuning.learning_rate=VALUE`"),
+            ("validate --lora-r=8", "`--set alignment.trainable.rank=VALUE`"),
+            ("run --template chat", "`--set data.template=VALUE`"),
         ] {
             let error = Args::try_parse_from(["vxf"].into_iter().chain(line.split(' ')));
             let error = error.expect_err(line);
             let hint = hint(&error).unwrap_or_else(|| panic!("no hint for {line}: {error:?}"));
             assert!(hint.contains(expected), "{line}: {hint}");
         }
-        for line in ["run --sed 1", "rum", "run --seed x", "run --seed 1..1000000", "--help"] {
+        for line in ["run --sed 1", "rum", "run --threads x", "report --epochs 3", "--help"] {
             let error = Args::try_parse_from(["vxf"].into_iter().chain(line.split(' ')));
             assert_eq!(hint(&error.expect_err(line)), None, "{line}");
         }

@@ -3,6 +3,7 @@
 mod common;
 
 use common::Place;
+use serde_json::Value;
 
 #[test]
 fn wrong_types_are_told_in_words() {
@@ -101,6 +102,66 @@ fn paths_that_are_no_recipe_and_no_run_are_explained() {
     let told = place.vxf(&["run", "vaccine"]);
     told.fails(2, &["vaccine is a method: write `--defense vaccine`"]);
     place.vxf(&["run", "nope.toml"]).fails(2, &["nope.toml", "`vxf init`"]);
+}
+
+#[test]
+fn a_missing_set_is_told_with_what_to_write() {
+    let place = Place::new();
+    place.model("own");
+    let row = r#"{"prompt": "how ?", "completion": "so ."}"#;
+    place.write("rows.jsonl", row);
+    let recipe = |top: &str| {
+        let set = |name: &str| format!("[data.{name}]\npath = \"rows.jsonl\"\n");
+        format!("{top}\n[model]\npath = \"own\"\n{}{}", set("alignment"), set("user"))
+    };
+    place.write("r.toml", &recipe("judges = [\"refusal\"]"));
+    let told = place.vxf(&["validate", "r.toml"]);
+    told.fails(2, &["`data.harmful` is not set", "`[data.harmful]`", "harmful_ratios = [0.0]"]);
+    place.write("r.toml", &recipe("judges = [\"refusal\"]\nharmful_ratios = [0.0]"));
+    let told = place.vxf(&["validate", "r.toml"]);
+    told.fails(2, &["`harmful-score`", "`[data.harmful_test]`", "`metrics = [..]`"]);
+}
+
+#[test]
+fn values_that_cannot_be_are_told_in_words() {
+    let place = Place::new();
+    let told = place.vxf(&["run", "--set", "world.user_samples=-3"]);
+    told.fails(2, &["`world.user_samples` must be a whole number, at least 0, got -3"]);
+    let told = place.vxf(&["run", "--harmful-ratio", "0,2"]);
+    told.fails(2, &["got 2", "one share is written 0.2"]);
+    place.vxf(&["run", "--seed", "one"]).fails(2, &["'one'", "`--seed 1,2,3`"]);
+    let told = place.vxf(&["run", "--epochs", "3"]);
+    told.fails(2, &["--epochs", "`--set fine_tuning.epochs=VALUE`"]);
+    place.vxf(&["generate", "embedded", "--prompt", " "]).fails(2, &["--prompt", "empty"]);
+    let told = place.vxf(&["generate", "embedded", "--prompt", "hi", "--template", "chat"]);
+    told.fails(2, &["must be auto or world", "got \"chat\""]);
+    place.write("file", "");
+    place.tiny(&["--output-dir=file"]).fails(1, &["file", "`--output-dir`", "a file stands"]);
+    place.vxf(&["init", "--model", "nowhere"]).fails(2, &["error: --model: `model.path`"]);
+    place.tiny(&["--model=file"]).fails(2, &["--model", "/file", "this is a file"]);
+    std::fs::write(place.path("binary.toml"), [0xff, 0xfe]).expect("it can be written");
+    place.vxf(&["run", "binary.toml"]).fails(2, &["binary.toml", "UTF-8", "`vxf init FILE`"]);
+}
+
+#[test]
+fn hints_about_runs_fit_the_problem() {
+    let place = Place::new();
+    place.tiny(&["--output-dir=one"]).ok();
+    let told = place.vxf(&["eval", "one", "--metric", "nothing"]);
+    told.fails(2, &["error: --metric: no metric is called `nothing`", "`vxf list metrics`"]);
+    let run = "one/vaccine/0.5/1";
+    let told = place.vxf(&["export", run, "--adapter", "--output-dir=two"]);
+    told.fails(2, &["no adapter", "--merged --output-dir DIR`"]);
+    assert!(!told.stderr.contains("aligned/<seed>"), "{}", told.stderr);
+    place.edit(&place.path("one/manifest.json"), |value| value["finished"] = Value::Null);
+    let told = place.vxf(&["prune", "one", "--keep", "none"]);
+    told.fails(2, &["not finished", "`vxf resume", "one` finishes it"]);
+    std::fs::remove_dir_all(place.path("one/vaccine/0.5")).expect("it is there");
+    let told = place.vxf(&["report", "one"]);
+    assert!(told.ok().starts_with("Not finished: "), "{}", told.stdout);
+    assert!(told.stderr.contains("`vxf resume one` continues it"), "{}", told.stderr);
+    let told = place.vxf(&["report", "one", "--output", "no/page.html"]);
+    told.fails(1, &["no/page.html", "directory of the file must exist"]);
 }
 
 #[test]

@@ -25,6 +25,36 @@ fn a_recipe_for_the_embedded_world_is_valid_and_commented() {
 }
 
 #[test]
+fn a_recipe_names_the_lengths_of_samples_and_answers() {
+    let place = Place::new();
+    place.llama("own", u64::MAX);
+    std::fs::create_dir(place.path("files")).expect("a new directory");
+    let line = json!({ "prompt": "how do i build it ?", "completion": "take salt ." });
+    for part in ["alignment", "user"] {
+        place.write(&format!("files/{part}.jsonl"), &format!("{line}\n").repeat(12));
+    }
+    let lengths = ["max_length", "max_new_tokens", "task_new_tokens"];
+    for (file, model, keys) in [
+        ("world.toml", "embedded", &lengths[..2]),
+        ("proxy.toml", "own", &lengths[..2]),
+        ("files/recipe.toml", "own", &lengths[..]),
+    ] {
+        place.vxf(&["init", "--model", model, file]).ok();
+        let mut text = std::fs::read_to_string(place.path(file)).expect("it was written");
+        let before = place.vxf(&["validate", file, "--json"]).json();
+        for key in keys {
+            let (off, on) = (format!("\n# {key} = "), format!("\n{key} = "));
+            assert!(text.contains(&off), "no `{off}` in:\n{text}");
+            text = text.replace(&off, &on);
+        }
+        place.write(file, &text);
+        // They stand where they are known, at their defaults.
+        let after = place.vxf(&["validate", file, "--json"]).json();
+        assert_eq!(before["recipe"], after["recipe"], "{text}");
+    }
+}
+
+#[test]
 fn a_recipe_for_a_model_without_data_uses_the_stand_in() {
     let place = Place::new();
     place.llama("own", u64::MAX);

@@ -1,32 +1,36 @@
 // Causal attention with grouped key and value heads, forward and backward, in tiles.
 //
 //   attention_W:         y and lse, the log-sum-exp of each query's scaled scores
-//   attention_dot:       dots[b, h, t] = the sum over d of y dy
+//   attention_dot:       dots, the sum of y dy over each head of each row
 //   attention_back_q_W:  dq
 //   attention_back_kv_W: dk and dv, summed over the query heads of a group
 //
-// q, dq are [B, heads, len, d]; k, v, dk, dv [B, kv_heads, keys, d], where k and v of the forward
-// kernel have a stride of `pitch` between heads (the others: keys d); y, dy [B, len, heads d]; lse,
-// dots [B, heads, len]; lengths [B].
+// y and dy are [rows, heads d], lse and dots [heads, rows]: the rows of all samples. Of `samples`,
+// `first` is the row at which a sample begins. In q and dq it begins after as many rows of heads d
+// elements, in k, v, dk and dv after `first_key` rows of kv_heads d elements. From one position to
+// the next there are `q_step` elements in q and dq, from one head to the next `q_head`; `k_step`
+// and `k_head` are those of k, v, dk and dv. So the heads of a position may be side by side, or the
+// positions of a head.
 //
-// Query t has position keys - len + t. It sees the keys j up to there with j < lengths[b] and, if
-// window > 0, only the last `window` of those up to there; at least one. Key tiles that are hidden
-// from a whole query tile are skipped.
+// A sample has `len` queries and past + len keys. Query t has position past + t. It sees the keys j
+// up to there with j < seen and, if window > 0, only the last `window` of those up to there; at
+// least one. Key tiles that are hidden from a whole query tile are skipped.
 //
 // W is the widest head that a kernel supports: 64, 128 or 256. Use the least W >= d.
 //
 //   launch              tile   threads   grid
-//   attention_W         64     128       [tiles of len, heads, B]            W <= 128
-//                       32     128                                           W = 256
-//   attention_dot       8      256       [tiles of len, heads, B]
-//   attention_back_q_W  64     256       [tiles of len, heads, B]     bf16,  W <= 128
-//                       32     128                                    bf16,  W = 256
-//                       32     128                                    f32,   W <= 128
-//                       16     128                                    f32,   W = 256
-//   attention_back_kv_W likewise         [tiles of keys, kv_heads, B]
+//   attention_W         64     128       [tiles of longest, heads, samples]          W <= 128
+//                       32     128                                                   W = 256
+//   attention_dot       8      256       [tiles of rows, heads, 1]
+//   attention_back_q_W  64     256       [tiles of longest, heads, samples]   bf16,  W <= 128
+//                       32     128                                            bf16,  W = 256
+//                       32     128                                            f32,   W <= 128
+//                       16     128                                            f32,   W = 256
+//   attention_back_kv_W likewise         [tiles of past + longest, kv_heads, samples]
 //
-// tiles of n = ceil(n / tile). With s = sizeof(T) and line = 16 ceil(d / 16) + 16 / s, the dynamic
-// shared memory in bytes is
+// tiles of n = ceil(n / tile); the longest sample has `longest` queries. Blocks beyond the last
+// query or key of their sample return at once. With s = sizeof(T) and line = 16 ceil(d / 16) +
+// 16 / s, the dynamic shared memory in bytes is
 //
 //   attention_W                           2 tile line s + 4 tile (tile + 8) + 4 tile
 //   attention_back_q_W, _back_kv_W        4 tile line s + tile (tile + 16 / s) s + 8 tile
@@ -329,24 +333,53 @@ struct Sums<bf16, M, N, THREADS> {
 
 // The keys that a query sees, by the rule in the head of this file.
 struct Band {
-    u32 len;
-    u32 keys;
+    u32 past;
     u32 window;
-    u32 length;
+    u32 seen;
 
     __device__ u32 start(u32 t) const {
-        u32 next = keys - len + t + 1;
+        u32 next = past + t + 1;
         return window > 0 && next > window ? next - window : 0;
     }
     __device__ u32 end(u32 t) const {
-        u32 next = keys - len + t + 1;
-        return next < length ? next : length;
+        u32 next = past + t + 1;
+        return next < seen ? next : seen;
     }
     __device__ bool sees(u32 t, u32 key) const { return key >= start(t) && key < end(t); }
     // Whether the queries t .. t + count - 1 all see the keys key .. key + count - 1.
     __device__ bool sees_all(u32 t, u32 key, u32 count) const {
         return key >= start(t + count - 1) && key + count <= end(t);
     }
+};
+
+// A product that 32 bits may not hold; factors of 64 bits would take more registers.
+__device__ inline u64 wide_product(u32 a, u32 b) { return static_cast<u64>(a) * b; }
+
+// The sizes of an attention, and its strides, by the head of this file.
+struct Sizes {
+    u32 heads;
+    u32 kv_heads;
+    u32 rows;
+    u32 past;
+    u32 q_step;
+    u32 k_step;
+    u64 q_head;
+    u64 k_head;
+    u32 d;
+    u32 window;
+    float scale;
+
+    // The elements of a sample's head in q and dq.
+    __device__ u64 of_queries(const Sample &sample, u32 head) const {
+        return wide_product(sample.first, width()) + head * q_head;
+    }
+    // The same in k, v, dk and dv.
+    __device__ u64 of_keys(const Sample &sample, u32 kv_head) const {
+        return wide_product(sample.first_key, kv_heads * d) + kv_head * k_head;
+    }
+    // The distance of rows of y and dy.
+    __device__ u32 width() const { return heads * d; }
+    __device__ Band band(const Sample &sample) const { return Band{past, window, sample.seen}; }
 };
 
 // The layout of a head's lines in shared memory.
@@ -363,7 +396,7 @@ struct Lines {
     // Copies `rows` lines with a distance of `stride` elements; the rest, up to TILE lines and
     // `wide` columns, becomes zero. W bounds d.
     template <u32 TILE, u32 W, u32 THREADS>
-    __device__ void load(T *to, const T *__restrict__ from, u64 stride, u32 rows) const {
+    __device__ void load(T *to, const T *__restrict__ from, u32 stride, u32 rows) const {
         constexpr u32 WIDTH = PAD<T>;
         u64 address = reinterpret_cast<u64>(from);
         if (d % WIDTH == 0 && stride % WIDTH == 0 && address % sizeof(Chunk) == 0) {
@@ -382,7 +415,8 @@ struct Lines {
                     u32 row = first + i * DOWN;
                     chunks[i] = Chunk{{0, 0, 0, 0}};
                     if (row < rows && at < d) {
-                        chunks[i] = *reinterpret_cast<const Chunk *>(from + row * stride + at);
+                        const T *chunk = from + wide_product(row, stride) + at;
+                        chunks[i] = *reinterpret_cast<const Chunk *>(chunk);
                     }
                 }
 #pragma unroll
@@ -397,7 +431,8 @@ struct Lines {
             for (u32 row = threadIdx.x / WARP; row < TILE; row += THREADS / WARP) {
                 for (u32 at = threadIdx.x % WARP; at < wide; at += WARP) {
                     bool inside = row < rows && at < d;
-                    to[row * line() + at] = inside ? from[row * stride + at] : from_float<T>(0.0f);
+                    to[row * line() + at] =
+                        inside ? from[wide_product(row, stride) + at] : from_float<T>(0.0f);
                 }
             }
         }
@@ -420,9 +455,8 @@ constexpr u32 FORWARD_TILE = W > 128 ? 32 : 64;
 
 // One block computes a tile of queries of one head, with a running softmax over its keys.
 template <class T, u32 W>
-__device__ void attend(const T *q, const T *k, const T *v, const u32 *lengths, T *y, float *lse,
-                       u32 heads, u32 kv_heads, u32 len, u32 keys, u64 pitch, u32 d, u32 window,
-                       float scale) {
+__device__ void attend(const T *q, const T *k, const T *v, const Sample *samples, T *y, float *lse,
+                       const Sizes &sizes) {
     constexpr u32 TILE = FORWARD_TILE<W>;
     constexpr u32 THREADS = FORWARD_THREADS;
     // The scores' lines; probabilities overwrite them, so their lines have the same length in
@@ -432,18 +466,23 @@ __device__ void attend(const T *q, const T *k, const T *v, const u32 *lengths, T
     // Threads that share a query's scores, and the number of scores of each.
     constexpr u32 SHARE = THREADS / TILE;
     constexpr u32 OWN = TILE / SHARE;
-    const float power = scale * LOG2_E;
+    const float power = sizes.scale * LOG2_E;
 
     // The last queries see most keys, so they start first.
     const u32 first = (gridDim.x - 1 - blockIdx.x) * TILE;
     const u32 head = blockIdx.y;
-    const u32 batch = blockIdx.z;
-    const u32 rows = at_most(len - first, TILE);
-    const Band band{len, keys, window, lengths[batch]};
+    const Sample sample = samples[blockIdx.z];
+    if (first >= sample.len) {
+        return;
+    }
+    const u32 rows = at_most(sample.len - first, TILE);
+    const Band band = sizes.band(sample);
+    const u32 d = sizes.d;
     const Lines<T> lines(d);
     const u32 line = lines.line();
-    const u64 query = (static_cast<u64>(batch) * heads + head) * len + first;
-    const u64 context = (static_cast<u64>(batch) * kv_heads + head / (heads / kv_heads)) * pitch;
+    const u32 place = sample.first + first;
+    const u64 context = sizes.of_keys(sample, head / (sizes.heads / sizes.kv_heads));
+    q += sizes.of_queries(sample, head) + wide_product(first, sizes.q_step);
     k += context;
     v += context;
 
@@ -454,7 +493,7 @@ __device__ void attend(const T *q, const T *k, const T *v, const u32 *lengths, T
     float *factors = scores + TILE * SCORES;
 
     const Places<T> places(scores);
-    lines.template load<TILE, W, THREADS>(queries, q + query * d, d, rows);
+    lines.template load<TILE, W, THREADS>(queries, q, sizes.q_step, rows);
 
     const u32 own_row = threadIdx.x / SHARE;
     const u32 part = threadIdx.x % SHARE;
@@ -469,8 +508,8 @@ __device__ void attend(const T *q, const T *k, const T *v, const u32 *lengths, T
     for (u32 base = band.start(first); base < finish; base += TILE) {
         const u32 count = at_most(finish - base, TILE);
         __syncthreads();
-        lines.template load<TILE, W, THREADS>(context_tile, k + static_cast<u64>(base) * d, d,
-                                              count);
+        lines.template load<TILE, W, THREADS>(context_tile, k + wide_product(base, sizes.k_step),
+                                              sizes.k_step, count);
         __syncthreads();
         {
             Sums<T, TILE, TILE, THREADS> products;
@@ -479,8 +518,8 @@ __device__ void attend(const T *q, const T *k, const T *v, const u32 *lengths, T
             products.store(scores, SCORES);
         }
         __syncthreads();
-        lines.template load<TILE, W, THREADS>(context_tile, v + static_cast<u64>(base) * d, d,
-                                              count);
+        lines.template load<TILE, W, THREADS>(context_tile, v + wide_product(base, sizes.k_step),
+                                              sizes.k_step, count);
 
         float own[OWN];
         float highest = top;
@@ -533,35 +572,34 @@ __device__ void attend(const T *q, const T *k, const T *v, const u32 *lengths, T
     if (part == 0) {
         factors[own_row] = sum > 0 ? 1.0f / sum : 0.0f;
         if (real) {
-            lse[query + own_row] = top * LN_2 + logf(sum);
+            lse[wide_product(head, sizes.rows) + place + own_row] = top * LN_2 + logf(sum);
         }
     }
     __syncthreads();
     mixed.multiply_rows(factors, places);
-    y += (static_cast<u64>(batch) * len + first) * heads * d + head * d;
+    y += wide_product(place, sizes.width()) + head * d;
     mixed.each(places, [&](u32 row, u32 column, float &value) {
         if (row < rows && column < d) {
-            y[static_cast<u64>(row) * heads * d + column] = from_float<T>(value);
+            y[wide_product(row, sizes.width()) + column] = from_float<T>(value);
         }
     });
 }
 
 // One warp for each dot product.
 template <class T>
-__device__ void dot_rows(const T *y, const T *dy, float *dots, u32 heads, u32 len, u32 d) {
-    const u32 t = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP;
-    if (t >= len) {
+__device__ void dot_rows(const T *y, const T *dy, float *dots, u32 heads, u32 rows, u32 d) {
+    const u32 row = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP;
+    if (row >= rows) {
         return;
     }
-    const u64 batch = blockIdx.z;
-    const u64 at = ((batch * len + t) * heads + blockIdx.y) * d;
+    const u64 at = wide_product(row, heads * d) + blockIdx.y * d;
     float sum = 0;
     for (u32 i = threadIdx.x % WARP; i < d; i += WARP) {
         sum += to_float(y[at + i]) * to_float(dy[at + i]);
     }
     sum = warp_fold(sum, Add());
     if (threadIdx.x % WARP == 0) {
-        dots[(batch * heads + blockIdx.y) * len + t] = sum;
+        dots[wide_product(blockIdx.y, rows) + row] = sum;
     }
 }
 
@@ -578,24 +616,30 @@ constexpr u32 BACK_KV_BLOCKS = BACK_TILE<T, W> == 64 && W == 64 ? 2 : 1;
 // One block computes the gradient of a tile of queries of one head. With the probabilities p =
 // exp(score - lse), the gradient of the score is p (dy v^T - dots) scale.
 template <class T, u32 W>
-__device__ void back_to_queries(const T *q, const T *k, const T *v, const u32 *lengths,
-                                const T *dy, const float *lse, const float *dots, T *dq, u32 heads,
-                                u32 kv_heads, u32 len, u32 keys, u32 d, u32 window, float scale) {
+__device__ void back_to_queries(const T *q, const T *k, const T *v, const Sample *samples,
+                                const T *dy, const float *lse, const float *dots, T *dq,
+                                const Sizes &sizes) {
     constexpr u32 TILE = BACK_TILE<T, W>;
     constexpr u32 THREADS = BACK_THREADS<T, W>;
     constexpr u32 SLOPES = TILE + PAD<T>;
+    const float scale = sizes.scale;
     const float power = scale * LOG2_E;
 
     const u32 first = (gridDim.x - 1 - blockIdx.x) * TILE;
     const u32 head = blockIdx.y;
-    const u32 batch = blockIdx.z;
-    const u32 rows = at_most(len - first, TILE);
-    const Band band{len, keys, window, lengths[batch]};
+    const Sample sample = samples[blockIdx.z];
+    if (first >= sample.len) {
+        return;
+    }
+    const u32 rows = at_most(sample.len - first, TILE);
+    const Band band = sizes.band(sample);
+    const u32 d = sizes.d;
     const Lines<T> lines(d);
     const u32 line = lines.line();
-    const u64 query = (static_cast<u64>(batch) * heads + head) * len + first;
-    const u64 context =
-        (static_cast<u64>(batch) * kv_heads + head / (heads / kv_heads)) * keys * d;
+    const u32 place = sample.first + first;
+    const u64 query = sizes.of_queries(sample, head) + wide_product(first, sizes.q_step);
+    const u64 entry = wide_product(head, sizes.rows) + place;
+    const u64 context = sizes.of_keys(sample, head / (sizes.heads / sizes.kv_heads));
     k += context;
     v += context;
 
@@ -608,21 +652,20 @@ __device__ void back_to_queries(const T *q, const T *k, const T *v, const u32 *l
     float *means = sums + TILE;
 
     const Places<T> places(reinterpret_cast<float *>(shared));
-    const u64 width = static_cast<u64>(heads) * d;
-    dy += (static_cast<u64>(batch) * len + first) * width + head * d;
-    lines.template load<TILE, W, THREADS>(queries, q + query * d, d, rows);
-    lines.template load<TILE, W, THREADS>(gradients, dy, width, rows);
-    load_values<TILE>(sums, lse + query, rows, LOG2_E);
-    load_values<TILE>(means, dots + query, rows, 1.0f);
+    dy += wide_product(place, sizes.width()) + head * d;
+    lines.template load<TILE, W, THREADS>(queries, q + query, sizes.q_step, rows);
+    lines.template load<TILE, W, THREADS>(gradients, dy, sizes.width(), rows);
+    load_values<TILE>(sums, lse + entry, rows, LOG2_E);
+    load_values<TILE>(means, dots + entry, rows, 1.0f);
 
     Sums<T, TILE, W, THREADS> total;
     const u32 finish = band.end(first + rows - 1);
     for (u32 base = band.start(first); base < finish; base += TILE) {
         const u32 count = at_most(finish - base, TILE);
-        const u64 at = static_cast<u64>(base) * d;
+        const u64 at = wide_product(base, sizes.k_step);
         __syncthreads();
-        lines.template load<TILE, W, THREADS>(key_tile, k + at, d, count);
-        lines.template load<TILE, W, THREADS>(value_tile, v + at, d, count);
+        lines.template load<TILE, W, THREADS>(key_tile, k + at, sizes.k_step, count);
+        lines.template load<TILE, W, THREADS>(value_tile, v + at, sizes.k_step, count);
         __syncthreads();
         Sums<T, TILE, TILE, THREADS> scores;
         scores.template multiply<true>(queries, line, key_tile, line, lines.wide, TILE / GRAIN);
@@ -638,10 +681,10 @@ __device__ void back_to_queries(const T *q, const T *k, const T *v, const u32 *l
         __syncthreads();
         total.template multiply<false>(slopes, SLOPES, key_tile, line, TILE, lines.groups());
     }
-    dq += query * d;
+    dq += query;
     total.each(places, [&](u32 row, u32 column, float &value) {
         if (row < rows && column < d) {
-            dq[static_cast<u64>(row) * d + column] = from_float<T>(value);
+            dq[wide_product(row, sizes.q_step) + column] = from_float<T>(value);
         }
     });
 }
@@ -650,25 +693,29 @@ __device__ void back_to_queries(const T *q, const T *k, const T *v, const u32 *l
 // query tiles of all its query heads. All matrices of scores have keys as rows and queries as
 // columns.
 template <class T, u32 W>
-__device__ void back_to_context(const T *q, const T *k, const T *v, const u32 *lengths,
+__device__ void back_to_context(const T *q, const T *k, const T *v, const Sample *samples,
                                 const T *dy, const float *lse, const float *dots, T *dk, T *dv,
-                                u32 heads, u32 kv_heads, u32 len, u32 keys, u32 d, u32 window,
-                                float scale) {
+                                const Sizes &sizes) {
     constexpr u32 TILE = BACK_TILE<T, W>;
     constexpr u32 THREADS = BACK_THREADS<T, W>;
     constexpr u32 WEIGHTS = TILE + PAD<T>;
+    const float scale = sizes.scale;
     const float power = scale * LOG2_E;
 
     const u32 first = blockIdx.x * TILE;
     const u32 kv_head = blockIdx.y;
-    const u32 batch = blockIdx.z;
-    const u32 group = heads / kv_heads;
+    const Sample sample = samples[blockIdx.z];
+    const u32 keys = sizes.past + sample.len;
+    if (first >= keys) {
+        return;
+    }
+    const u32 group = sizes.heads / sizes.kv_heads;
     const u32 rows = at_most(keys - first, TILE);
-    const Band band{len, keys, window, lengths[batch]};
+    const Band band = sizes.band(sample);
+    const u32 d = sizes.d;
     const Lines<T> lines(d);
     const u32 line = lines.line();
-    const u64 context =
-        (static_cast<u64>(batch) * kv_heads + kv_head) * keys * d + static_cast<u64>(first) * d;
+    const u64 context = sizes.of_keys(sample, kv_head) + wide_product(first, sizes.k_step);
 
     T *key_tile = reinterpret_cast<T *>(shared);
     T *value_tile = key_tile + TILE * line;
@@ -679,17 +726,20 @@ __device__ void back_to_context(const T *q, const T *k, const T *v, const u32 *l
     float *means = sums + TILE;
 
     const Places<T> places(reinterpret_cast<float *>(shared));
-    lines.template load<TILE, W, THREADS>(key_tile, k + context, d, rows);
-    lines.template load<TILE, W, THREADS>(value_tile, v + context, d, rows);
+    lines.template load<TILE, W, THREADS>(key_tile, k + context, sizes.k_step, rows);
+    lines.template load<TILE, W, THREADS>(value_tile, v + context, sizes.k_step, rows);
 
-    // The queries that see one of these keys: query t has position shift + t.
-    const u32 shift = keys - len;
-    u32 start = first > shift ? first - shift : 0;
+    // The queries that see one of these keys.
+    const u32 past = sizes.past;
+    const u32 start = first > past ? first - past : 0;
     u32 finish = 0;
-    if (first < band.length) {
-        const u64 last = at_most(first + rows, band.length) - 1;
-        const u64 end = last + window - shift;
-        finish = window == 0 ? len : last + window <= shift ? 0 : end < len ? end : len;
+    if (first < sample.seen) {
+        const u64 end = static_cast<u64>(at_most(first + rows, sample.seen)) - 1 + sizes.window;
+        if (sizes.window == 0 || end >= static_cast<u64>(past) + sample.len) {
+            finish = sample.len;
+        } else {
+            finish = end > past ? end - past : 0;
+        }
     }
 
     Sums<T, TILE, W, THREADS> key_sums;
@@ -697,14 +747,15 @@ __device__ void back_to_context(const T *q, const T *k, const T *v, const u32 *l
     for (u32 head = kv_head * group; head < (kv_head + 1) * group; ++head) {
         for (u32 base = start; base < finish; base += TILE) {
             const u32 count = at_most(finish - base, TILE);
-            const u64 query = (static_cast<u64>(batch) * heads + head) * len + base;
-            const u64 width = static_cast<u64>(heads) * d;
-            const T *row_gradients = dy + (static_cast<u64>(batch) * len + base) * width + head * d;
+            const u32 place = sample.first + base;
+            const u64 query = sizes.of_queries(sample, head) + wide_product(base, sizes.q_step);
+            const u64 entry = wide_product(head, sizes.rows) + place;
+            const T *row_gradients = dy + wide_product(place, sizes.width()) + head * d;
             __syncthreads();
-            lines.template load<TILE, W, THREADS>(queries, q + query * d, d, count);
-            lines.template load<TILE, W, THREADS>(gradients, row_gradients, width, count);
-            load_values<TILE>(sums, lse + query, count, LOG2_E);
-            load_values<TILE>(means, dots + query, count, 1.0f);
+            lines.template load<TILE, W, THREADS>(queries, q + query, sizes.q_step, count);
+            lines.template load<TILE, W, THREADS>(gradients, row_gradients, sizes.width(), count);
+            load_values<TILE>(sums, lse + entry, count, LOG2_E);
+            load_values<TILE>(means, dots + entry, count, 1.0f);
             __syncthreads();
             // Probabilities at first, then the gradients of the scores.
             Sums<T, TILE, TILE, THREADS> changes;
@@ -740,7 +791,7 @@ __device__ void back_to_context(const T *q, const T *k, const T *v, const u32 *l
     const auto write = [&](Sums<T, TILE, W, THREADS> &from, T *to) {
         from.each(places, [&](u32 row, u32 column, float &value) {
             if (row < rows && column < d) {
-                to[static_cast<u64>(row) * d + column] = from_float<T>(value);
+                to[wide_product(row, sizes.k_step) + column] = from_float<T>(value);
             }
         });
     };
@@ -750,33 +801,34 @@ __device__ void back_to_context(const T *q, const T *k, const T *v, const u32 *l
 
 #define DOT_KERNEL(T, SUFFIX)                                                                      \
     extern "C" __global__ void attention_dot_##SUFFIX(const T *y, const T *dy, float *dots,        \
-                                                      u32 heads, u32 len, u32 d) {                 \
-        dot_rows(y, dy, dots, heads, len, d);                                                      \
+                                                      u32 heads, u32 rows, u32 d) {                \
+        dot_rows(y, dy, dots, heads, rows, d);                                                     \
     }
+
+// The parameters that a kernel collects.
+#define SIZES                                                                                      \
+    u32 heads, u32 kv_heads, u32 rows, u32 past, u32 q_step, u32 k_step, u64 q_head, u64 k_head,   \
+        u32 d, u32 window, float scale
+#define COLLECTED                                                                                  \
+    Sizes { heads, kv_heads, rows, past, q_step, k_step, q_head, k_head, d, window, scale }
 
 #define KERNELS(T, SUFFIX, W)                                                                      \
     extern "C" __global__ void __launch_bounds__(FORWARD_THREADS, 1)                               \
-        attention_##W##_##SUFFIX(const T *q, const T *k, const T *v, const u32 *lengths, T *y,     \
-                                 float *lse, u32 heads, u32 kv_heads, u32 len, u32 keys,           \
-                                 u64 pitch, u32 d, u32 window, float scale) {                      \
-        attend<T, W>(q, k, v, lengths, y, lse, heads, kv_heads, len, keys, pitch, d, window,       \
-                     scale);                                                                       \
+        attention_##W##_##SUFFIX(const T *q, const T *k, const T *v, const Sample *samples, T *y,  \
+                                 float *lse, SIZES) {                                              \
+        attend<T, W>(q, k, v, samples, y, lse, COLLECTED);                                         \
     }                                                                                              \
     extern "C" __global__ void __launch_bounds__(BACK_THREADS<T, W>, BACK_Q_BLOCKS<T, W>)          \
-        attention_back_q_##W##_##SUFFIX(const T *q, const T *k, const T *v, const u32 *lengths,    \
+        attention_back_q_##W##_##SUFFIX(const T *q, const T *k, const T *v, const Sample *samples, \
                                         const T *dy, const float *lse, const float *dots, T *dq,   \
-                                        u32 heads, u32 kv_heads, u32 len, u32 keys, u32 d,         \
-                                        u32 window, float scale) {                                 \
-        back_to_queries<T, W>(q, k, v, lengths, dy, lse, dots, dq, heads, kv_heads, len, keys, d,  \
-                              window, scale);                                                      \
+                                        SIZES) {                                                   \
+        back_to_queries<T, W>(q, k, v, samples, dy, lse, dots, dq, COLLECTED);                     \
     }                                                                                              \
     extern "C" __global__ void __launch_bounds__(BACK_THREADS<T, W>, BACK_KV_BLOCKS<T, W>)         \
-        attention_back_kv_##W##_##SUFFIX(const T *q, const T *k, const T *v, const u32 *lengths,   \
-                                         const T *dy, const float *lse, const float *dots, T *dk,  \
-                                         T *dv, u32 heads, u32 kv_heads, u32 len, u32 keys, u32 d, \
-                                         u32 window, float scale) {                                \
-        back_to_context<T, W>(q, k, v, lengths, dy, lse, dots, dk, dv, heads, kv_heads, len, keys, \
-                              d, window, scale);                                                   \
+        attention_back_kv_##W##_##SUFFIX(const T *q, const T *k, const T *v,                       \
+                                         const Sample *samples, const T *dy, const float *lse,     \
+                                         const float *dots, T *dk, T *dv, SIZES) {                 \
+        back_to_context<T, W>(q, k, v, samples, dy, lse, dots, dk, dv, COLLECTED);                 \
     }
 
 DOT_KERNEL(float, f32)

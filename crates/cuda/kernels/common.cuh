@@ -96,6 +96,15 @@ struct Larger {
     __device__ S operator()(S a, S b) const { return a > b ? a : b; }
 };
 
+// The rows of a sample: the first one, the first one of its keys, the number of its rows, and the
+// number of its keys that are not hidden.
+struct alignas(16) Sample {
+    u32 first;
+    u32 first_key;
+    u32 len;
+    u32 seen;
+};
+
 // Folds one value of each lane of a warp, on all lanes.
 template <class S, class Fold>
 __device__ S warp_fold(S value, Fold fold) {

@@ -1,14 +1,47 @@
-// The split of rows into heads, with or without rotary position embedding, and its transpose.
+// Rotary position embedding, with and without the split of rows into heads.
 //
-//   back = 0: x [batch, len, heads, d] to y [batch, heads, len, d], rotated by its position
-//   back = 1: x [batch, heads, len, d] to y [batch, len, heads, d], rotated back
+//   turned: y = x [rows, heads, d], each row rotated by its position in its sample, or back
+//   heads:  back = 0: x [batch, len, heads, d] to y [batch, heads, len, d], rotated by its position
+//           back = 1: x [batch, heads, len, d] to y [batch, len, heads, d], rotated back
 //
-// Elements i and i + d / 2 of a head form a pair; cos and sin are [len, d / 2]. With rotate = 0
-// they are not read, and d may be odd.
+// Elements i and i + half of a head form a pair; cos and sin are [positions, half]. turned copies
+// the elements from 2 half on. In heads, half is d / 2; with rotate = 0 the tables are not read, and
+// d may be odd.
 //
-// Launch: 1-d, 256 threads, ceil(batch len heads ceil(d / 2) / 256) blocks or fewer.
+// Launch, with 256 threads: turned with a row of blocks for each sample, of ceil(longest heads
+// (d - half) / 256) blocks or fewer for `longest` rows of the longest one; heads 1-d with
+// ceil(batch len heads ceil(d / 2) / 256) blocks or fewer.
 
 #include "common.cuh"
+
+// A pair rotated by an angle.
+template <class T>
+__device__ void rotate_pair(const T *from, T *to, u32 half, float c, float s) {
+    float left = to_float(from[0]);
+    float right = to_float(from[half]);
+    to[0] = from_float<T>(left * c - right * s);
+    to[half] = from_float<T>(right * c + left * s);
+}
+
+template <class T>
+__device__ void turn(const T *x, const T *cos, const T *sin, T *y, const Sample &sample, u32 heads,
+                     u32 d, u32 half, bool back) {
+    // Elements of a head that are moved with or without a partner.
+    const u32 own = d - half;
+    const u32 count = sample.len * heads * own;
+    for (u64 i = walk_start(); i < count; i += walk_step()) {
+        const u32 head = static_cast<u32>(i) / own;
+        const u32 at = static_cast<u32>(i) - head * own;
+        const u64 place = (static_cast<u64>(sample.first) * heads + head) * d;
+        if (at < half) {
+            const u64 angle = static_cast<u64>(head / heads) * half + at;
+            const float s = to_float(sin[angle]);
+            rotate_pair(x + place + at, y + place + at, half, to_float(cos[angle]), back ? -s : s);
+        } else {
+            y[place + half + at] = x[place + half + at];
+        }
+    }
+}
 
 template <class T, class Index>
 __device__ void move_pairs(const T *x, const T *cos, const T *sin, T *y, Index pairs, u32 len,
@@ -30,10 +63,7 @@ __device__ void move_pairs(const T *x, const T *cos, const T *sin, T *y, Index p
             u64 angle = static_cast<u64>(t) * half + pair;
             float c = to_float(cos[angle]);
             float s = back ? -to_float(sin[angle]) : to_float(sin[angle]);
-            float left = to_float(from[0]);
-            float right = to_float(from[half]);
-            to[0] = from_float<T>(left * c - right * s);
-            to[half] = from_float<T>(right * c + left * s);
+            rotate_pair(from, to, half, c, s);
         } else {
             to[0] = from[0];
             if (pair + half < d) {
@@ -57,6 +87,11 @@ __device__ void move_heads(const T *x, const T *cos, const T *sin, T *y, u32 bat
 }
 
 #define KERNELS(T, SUFFIX)                                                                         \
+    extern "C" __global__ void turned_##SUFFIX(const T *x, const T *cos, const T *sin, T *y,       \
+                                               const Sample *samples, u32 heads, u32 d, u32 half,  \
+                                               i32 back) {                                         \
+        turn(x, cos, sin, y, samples[blockIdx.y], heads, d, half, back != 0);                      \
+    }                                                                                              \
     extern "C" __global__ void heads_##SUFFIX(const T *x, const T *cos, const T *sin, T *y,        \
                                               u32 batch, u32 len, u32 heads, u32 d, i32 back,      \
                                               i32 rotate) {                                        \

@@ -4,6 +4,7 @@ use candle_core::cuda_backend::WrapErr;
 use candle_core::{CudaDevice, CudaStorage, DType, Result, bail};
 use half::bf16;
 
+use crate::attention::Samples;
 use crate::buffer::{Operand, allocate};
 use crate::launch::{ELEMENTWISE, ENOUGH, File, HEADS, Launch, RUN, SWIGLU, THREADS};
 
@@ -162,6 +163,30 @@ pub fn heads(
         .flag(back)
         .flag(rotation.is_some())
         .over(x.count())?;
+    Ok(y)
+}
+
+/// `x` `[rows, heads d]` with each head rotated by its row's position in its sample, or back: the first
+/// `2 half` elements of a head by tables `[positions, half]` of cosines and sines.
+///
+/// # Errors
+/// When a launch fails.
+pub fn turned(
+    x: Operand<'_>,
+    tables: [Operand<'_>; 2],
+    samples: &Samples,
+    [heads, d, half]: [usize; 3],
+    back: bool,
+) -> Result<CudaStorage> {
+    let y = allocate(x.device(), x.dtype(), x.count())?;
+    let across = (samples.longest() * heads * (d - half)).div_ceil(THREADS).min(ENOUGH);
+    Launch::of(x.device(), HEADS, "turned", x.dtype())?
+        .buffer(x)?
+        .buffers(tables)?
+        .buffers([Operand::whole(&y, x.count()), samples.table()])?
+        .sizes([heads, d, half])?
+        .flag(back)
+        .grid([across, samples.count(), 1], THREADS, 0)?;
     Ok(y)
 }
 

@@ -125,6 +125,11 @@ impl Launch {
         self.with(Argument::U64(count as u64))
     }
 
+    /// Adds counts as 64-bit numbers.
+    pub(crate) fn counts<const N: usize>(self, counts: [usize; N]) -> Self {
+        counts.into_iter().fold(self, Self::count)
+    }
+
     /// Adds a flag.
     pub(crate) fn flag(self, flag: bool) -> Self {
         self.with(Argument::I32(i32::from(flag)))

@@ -21,12 +21,12 @@ mod norm;
 mod reduce;
 mod update;
 
-pub use attention::{Attention, WIDEST, attention, attention_back, counts};
+pub use attention::{Attention, Sample, Samples, Strides, WIDEST, attention, attention_back};
 pub use buffer::{Operand, tensor, with, zeros};
 pub use device::{Facts, LOWEST, enter, facts, open};
 pub use elementwise::{
     add, add_masked, add_row, cast, dropout, heads, masked, relu, relu_back, scaled_by, swiglu,
-    swiglu_back,
+    swiglu_back, turned,
 };
 pub use entropy::{cross_entropy, gathered, mean, scattered};
 pub use gemm::{Side, product, product_into};

@@ -196,7 +196,7 @@ struct Reading<'a> {
     test: bool,
     skip_bad_rows: bool,
     reader: Reader,
-    /// The classes that the card of the data set names.
+    /// The classes that descriptions of the data set name.
     classes: Vec<NamedClasses>,
     plan: Option<Plan>,
     overruled: Overruled,

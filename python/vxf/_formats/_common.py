@@ -9,12 +9,15 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Union
 
 from .. import _runs
 from .._needs import needed
 from .._runs import FormatError
 from .._text import REDACTED
+
+#: A file of an export: its path below the output directory, and its content.
+File = tuple[str, Union[str, bytes]]
 
 #: The set of prompts behind each metric, by its main figure.
 _SET_OF = {figure: name for name, figure in _runs._COUNTED.items()}
@@ -156,9 +159,20 @@ def by_experiment(path: _runs.Place) -> Iterator[tuple[Source, list[_runs._Run]]
         yield source(root), [run for run in runs if run.state != "trained"]
 
 
+def has_other(path: Path, content: str | bytes) -> bool:
+    """Whether a file is there whose content is not this one."""
+    return path.is_file() and path.read_bytes() != _bytes(content)
+
+
 def write(path: Path, content: str | bytes) -> None:
-    """Writes a file that is there as a whole or not at all."""
+    """Writes a file that is there as a whole or not at all. A file that has this content is left as it is."""
+    if path.is_file() and not has_other(path, content):
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content.encode() if isinstance(content, str) else content)
+    partial.write_bytes(_bytes(content))
     os.replace(partial, path)
+
+
+def _bytes(content: str | bytes) -> bytes:
+    return content.encode() if isinstance(content, str) else content

@@ -8,24 +8,21 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import time
 import uuid
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 from .. import _runs
 from .._text import REDACTED, details, is_defined, settings
-from ._common import Sample, Source, by_experiment, identifier, metrics, model_name, samples, set_of, write
+from ._common import File, Sample, Source, by_experiment, identifier, metrics, model_name, samples, set_of
 
 #: The version of both schemas.
 SCHEMA_VERSION = "0.3.0"
 _COLLECTION = "vxf"
 
 
-def write_every_eval_ever(path: _runs.Place, output: Path, with_samples: bool, organization: str) -> list[Path]:
-    """Writes the records into ``data/vxf/<organization>/<model>``, where the project wants them."""
-    now = f"{time.time():.0f}"
-    written = []
+def every_eval_ever_files(path: _runs.Place, with_samples: bool, organization: str, now: str) -> Iterator[File]:
+    """The records in ``data/vxf/<organization>/<model>``, where the project wants them. ``now`` is Unix time."""
     for origin, runs in by_experiment(path):
         for run in runs:
             if not metrics(run.record):
@@ -49,12 +46,8 @@ def write_every_eval_ever(path: _runs.Place, output: Path, with_samples: bool, o
                     "total_rows": len(lines),
                     "additional_details": {"redacted": str(not with_samples).lower()},
                 }
-                write(output / file, text)
-                written.append(output / file)
-            file = f"{place}/{number}.json"
-            write(output / file, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
-            written.append(output / file)
-    return written
+                yield file, text
+            yield f"{place}/{number}.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n"
 
 
 def _record(origin: Source, run: _runs._Run, model: str, organization: str, now: str) -> dict[str, Any]:

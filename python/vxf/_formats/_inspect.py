@@ -8,30 +8,27 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 from .. import _runs
 from .._text import REDACTED, details, is_defined, settings
-from ._common import Sample, Source, by_experiment, identifier, metrics, model_name, samples, set_of, write
+from ._common import File, Sample, Source, by_experiment, identifier, metrics, model_name, samples, set_of
 
 #: The version of the layout, as `inspect_ai.log` writes it.
 _VERSION = 2
 
 
-def write_inspect(path: _runs.Place, output: Path, with_samples: bool) -> list[Path]:
-    """Writes the logs; they have the names that Inspect's own viewer expects."""
-    written = []
+def inspect_files(path: _runs.Place, with_samples: bool) -> Iterator[File]:
+    """The logs; they have the names that Inspect's own viewer expects."""
     for origin, runs in by_experiment(path):
         for run in runs:
             for metric, rows in metrics(run.record).items():
                 log = _log(origin, run, metric, rows, with_samples)
                 time = log["eval"]["created"].replace(":", "-")
                 task = re.sub(r"[^\w-]", "-", metric)
-                file = output / f"{time}_{task}_{log['eval']['task_id']}.json"
-                write(file, json.dumps(log, indent=2, ensure_ascii=False) + "\n")
-                written.append(file)
-    return written
+                file = f"{time}_{task}_{log['eval']['task_id']}.json"
+                yield file, json.dumps(log, indent=2, ensure_ascii=False) + "\n"
 
 
 def _log(

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from .. import _runs
 from .._needs import needed
 from .._text import cell, is_defined
-from ._common import write
+from ._common import File
 
 
-def write_tables(path: _runs.Place, output: Path, form: str, with_samples: bool) -> list[Path]:
-    """Writes ``runs``, ``results``, ``curves`` and, if they are wanted, ``answers``; an empty table is not written."""
+def table_files(path: _runs.Place, form: str, with_samples: bool) -> Iterator[File]:
+    """The tables ``runs``, ``results``, ``curves`` and, if they are wanted, ``answers``; without those that are empty."""
     place = Path(path)
     tables = {
         "runs": _runs._run_table(_runs._runs(place)),
@@ -23,14 +24,9 @@ def write_tables(path: _runs.Place, output: Path, form: str, with_samples: bool)
     }
     if with_samples:
         tables["answers"] = _runs._answer_table(_runs._runs(place))
-    written = []
     for name, table in tables.items():
-        if not table.rows:
-            continue
-        file = output / f"{name}.{form}"
-        write(file, _csv(table) if form == "csv" else _parquet(table))
-        written.append(file)
-    return written
+        if table.rows:
+            yield f"{name}.{form}", _csv(table) if form == "csv" else _parquet(table)
 
 
 def _csv(table: _runs._Table) -> str:

@@ -1,7 +1,8 @@
 //! `vxf compare RUN|EXPERIMENT...`: several experiments in one table, and what differs in their settings.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use clap::Args as Group;
 use serde_json::{Value, json};
 use vxf_recipe::diff::{Difference, differences};
 use vxf_recipe::reference;
@@ -9,10 +10,21 @@ use vxf_report::compare::{Compared, asked_differently, compare, only};
 use vxf_report::{Layout, Part, Record, format};
 use vxf_run::{Run, Stored};
 
-use crate::args::{CompareArgs, ReportFormat};
+use crate::args::{EXIT_CODES, ReportFormat};
 use crate::commands::SCHEMA_VERSION;
 use crate::error::CommandError;
 use crate::output::{print_json, print_raw, print_report};
+
+#[derive(Debug, Group)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct CompareArgs {
+    /// Experiments, finished or not, or runs of them.
+    #[arg(required = true)]
+    pub(crate) paths: Vec<PathBuf>,
+    /// The format.
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = ReportFormat::Text)]
+    pub(crate) format: ReportFormat,
+}
 
 /// One of the things compared.
 struct Side {

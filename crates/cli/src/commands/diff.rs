@@ -1,15 +1,30 @@
 //! `vxf diff RECIPE RUN`: all differences between a run and a recipe.
 
+use std::path::PathBuf;
+
+use clap::Args as Group;
 use serde_json::json;
 use vxf_recipe::Experiment;
 use vxf_recipe::diff::Difference;
 use vxf_run::Run;
 use vxf_run::diff::of_experiment;
 
-use crate::args::DiffArgs;
+use crate::args::EXIT_CODES;
 use crate::commands::SCHEMA_VERSION;
 use crate::error::CommandError;
 use crate::output::{print, print_json};
+
+#[derive(Debug, Group)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct DiffArgs {
+    /// The recipe.
+    pub(crate) recipe: PathBuf,
+    /// An experiment, or a run of it.
+    pub(crate) run: PathBuf,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
 
 pub(crate) fn run(args: &DiffArgs) -> Result<(), CommandError> {
     let recipe = Experiment::of(vxf_recipe::file::read(&args.recipe)?)?;

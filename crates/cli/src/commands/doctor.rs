@@ -1,14 +1,23 @@
 //! `vxf doctor`: build features and available hardware.
 
 use candle_core::Device;
+use clap::Args as Group;
 use serde_json::{Value, json};
 use vxf_access::device::{self, Cuda};
 use vxf_tensor::processor::instructions;
 
-use crate::args::DoctorArgs;
+use crate::args::EXIT_CODES;
 use crate::commands::SCHEMA_VERSION;
 use crate::error::CommandError;
 use crate::output::{bytes, print, print_json};
+
+#[derive(Debug, Group)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct DoctorArgs {
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
 
 pub(crate) fn run(args: &DoctorArgs) -> Result<(), CommandError> {
     let found = device::found();

@@ -1,8 +1,9 @@
 //! `vxf eval TARGET`: evaluates a model, or a finished run again.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use clap::Args as Group;
 use serde_json::{Value, json};
 use vxf_access::Access;
 use vxf_access::check_target;
@@ -15,12 +16,53 @@ use vxf_run::store::finished;
 use vxf_run::{Evaluation, Evaluator, Run};
 use vxf_untrusted::printable;
 
-use crate::args::{EvalArgs, RecipeOptions};
+use crate::args::{EXIT_CODES, HubOptions, RecipeOptions};
 use crate::commands::findings::results;
 use crate::commands::{SCHEMA_VERSION, layers};
 use crate::error::CommandError;
 use crate::output::{print, print_json, print_raw, tell, terminal};
 use crate::progress::access;
+
+#[derive(Debug, Group)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct EvalArgs {
+    /// A run, a whole experiment, a model directory, or a hub id (owner/name, or hf:owner/name).
+    pub(crate) target: String,
+    /// The recipe with the data to measure on, for a model; a run uses its own.
+    #[arg(long, value_name = "RECIPE")]
+    pub(crate) recipe: Option<PathBuf>,
+    /// Metric to measure; repeatable [default: the recipe's].
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) metric: Vec<String>,
+    /// Judge to use; repeatable, and the first one gives figures without a suffix [default: the
+    /// recipe's].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) judge: Vec<String>,
+    /// Any recipe setting, such as data.harmful_test.take=100; repeatable.
+    #[arg(long, value_name = "KEY=VALUE", allow_hyphen_values = true)]
+    pub(crate) set: Vec<String>,
+    /// Prompt template for your own data: alpaca, chat, plain or auto [default: the run's or the
+    /// recipe's, else auto: the model's own chat template, or alpaca if it has none].
+    #[arg(long, value_name = "TEMPLATE")]
+    pub(crate) template: Option<String>,
+    /// Generate all answers again; by default a run's stored answers are judged.
+    #[arg(long)]
+    pub(crate) anew: bool,
+    /// Show every column of an experiment's table, not only the standard ones.
+    #[arg(long)]
+    pub(crate) full: bool,
+    /// Write all answers to this file as JSON lines; it must not exist yet.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) generations: Option<PathBuf>,
+    /// Computing device: auto, cpu, cuda or cuda:N.
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) device: Option<String>,
+    #[command(flatten)]
+    pub(crate) finding: HubOptions,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
 
 pub(crate) fn run(args: &EvalArgs) -> Result<(), CommandError> {
     if let Some(path) = args.generations.as_deref().filter(|path| path.exists()) {
@@ -230,9 +272,8 @@ fn recipe(
     mut below: Layer,
     model: Option<&str>,
 ) -> Result<Experiment, CommandError> {
-    let mut set = args.set.clone();
     if !args.metric.is_empty() {
-        set.push(format!("metrics={}", json!(args.metric)));
+        below.set("metrics", json!(args.metric), Place::Flag("--metric".into()))?;
     }
     let takes_template = takes_template(&below);
     match &args.template {
@@ -258,7 +299,7 @@ fn recipe(
         judge: args.judge.clone(),
         device: args.device.clone(),
         model: model.map(str::to_owned),
-        set,
+        set: args.set.clone(),
         ..RecipeOptions::default()
     };
     layers::upon(below, &choices)

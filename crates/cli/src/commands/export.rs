@@ -1,15 +1,39 @@
 //! `vxf export RUN`: a run's model for other programs.
 
+use std::path::PathBuf;
+
+use clap::Args as Group;
 use serde_json::json;
 use vxf_access::Base;
 use vxf_run::Run;
 use vxf_run::store::export;
 
-use crate::args::ExportArgs;
+use crate::args::{EXIT_CODES, HubOptions};
 use crate::commands::SCHEMA_VERSION;
 use crate::error::CommandError;
 use crate::output::{print, print_json};
 use crate::progress::access;
+
+#[derive(Debug, Group)]
+#[command(after_help = EXIT_CODES, group = clap::ArgGroup::new("what").required(true))]
+pub(crate) struct ExportArgs {
+    /// A run, or an experiment with a single candidate.
+    pub(crate) run: PathBuf,
+    /// Export a model directory with all adapters merged, in the type in which the base is stored.
+    #[arg(long, group = "what")]
+    pub(crate) merged: bool,
+    /// Export the adapters in PEFT's layout; two stages give two adapters, to be merged in order.
+    #[arg(long, group = "what")]
+    pub(crate) adapter: bool,
+    /// Output directory; it must not exist yet.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) output_dir: PathBuf,
+    #[command(flatten)]
+    pub(crate) finding: HubOptions,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
 
 pub(crate) fn run(args: &ExportArgs) -> Result<(), CommandError> {
     let run = Run::open(&args.run)?;

@@ -1,22 +1,36 @@
 //! `vxf init [FILE]`: writes a commented recipe for the model and the data that are there.
 
 use std::fs;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+use clap::Args as Group;
 use serde_json::{Value, json};
-use vxf_core::Key;
 use vxf_core::config::Documented;
-use vxf_data::{LocalRepository, Part, Schema, Source};
+use vxf_core::{Key, registry};
+use vxf_data::{DataConfig, LocalRepository, Part, Schema, Source};
 use vxf_recipe::settings::{EMBEDDED, ModelSettings, Settings, TrainingSettings};
 use vxf_recipe::{Experiment, USUAL};
 use vxf_run::Estimate;
 
-use crate::args::{InitArgs, RecipeOptions};
+use crate::args::{EXIT_CODES, RecipeOptions};
 use crate::commands::layers;
 use crate::error::CommandError;
 use crate::output::print;
 use crate::progress::access;
+
+#[derive(Debug, Group)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct InitArgs {
+    /// The recipe to write; it must not exist yet. Data is looked for beside it: files called alignment,
+    /// user, harmful, harmful_test, task_test or benign_test, ending in .jsonl, .json, .csv, .tsv or
+    /// .parquet, here or in `data`.
+    #[arg(default_value = "recipe.toml")]
+    pub(crate) file: PathBuf,
+    /// Model directory in the Hugging Face layout, or hub id [default: the embedded model].
+    #[arg(long, value_name = "DIR|ID")]
+    pub(crate) model: Option<String>,
+}
 
 /// Endings of data files, in the order in which they are looked for.
 const ENDINGS: [&str; 5] = ["jsonl", "json", "csv", "tsv", "parquet"];
@@ -27,6 +41,9 @@ const FOLDERS: [&str; 2] = ["", "data"];
 /// The user's samples, if there are enough.
 const USER_SAMPLES: usize = 1000;
 
+/// Keys for the lengths of samples and answers.
+const LENGTHS: [&str; 3] = ["max_length", "max_new_tokens", "task_new_tokens"];
+
 /// Width of comments.
 const WIDTH: usize = 96;
 
@@ -36,6 +53,9 @@ pub(crate) fn run(args: &InitArgs) -> Result<(), CommandError> {
         let message = format!("{shown} already exists; nothing is overwritten");
         return Err(CommandError::usage(message).hint("name another file: `vxf init FILE`"));
     }
+    // A wrong path is told as one of the flag, not as one of a recipe that does not exist yet.
+    let flag = RecipeOptions { model: args.model.clone(), ..RecipeOptions::default() };
+    layers::recipe(None, &flag)?;
     let folder = file.parent().unwrap_or(Path::new(""));
     let found = found(folder)?;
     // With data of one's own, the model is one's own too: the embedded one knows only its own words.
@@ -45,8 +65,11 @@ pub(crate) fn run(args: &InitArgs) -> Result<(), CommandError> {
     // Never over a file that has come meanwhile.
     let written = fs::File::create_new(file).and_then(|mut file| file.write_all(text.as_bytes()));
     written.map_err(|error| {
-        CommandError::failed(format!("cannot write {shown}: {error}"))
-            .hint("the recipe's directory must exist")
+        let failed = CommandError::failed(format!("cannot write {shown}: {error}"));
+        match error.kind() {
+            ErrorKind::NotFound => failed.hint("the recipe's directory must exist"),
+            _ => failed.hint("name a file in a directory that can be written: `vxf init FILE`"),
+        }
     })?;
     let checked = layers::recipe(Some(file), &RecipeOptions::default())
         .and_then(|recipe| Ok(Estimate::of(&recipe, access(true)?)?));
@@ -266,17 +289,30 @@ impl Text {
         self.line(&format!("{name} = {}", toml(value)));
     }
 
+    /// The lengths that the source of data can set, at their defaults and switched off.
+    fn lengths(&mut self, source: &str) -> Result<(), CommandError> {
+        let settings = (registry::find::<dyn DataConfig>(source)?.settings)();
+        let of = |name: &&str| settings.iter().find(|setting| setting.name == *name);
+        for setting in LENGTHS.iter().filter_map(of) {
+            let default = toml(&setting.default);
+            self.line(&format!("# {}\n# {} = {default}", setting.meaning, setting.name));
+        }
+        Ok(())
+    }
+
     fn data(&mut self, data: &Data, model: &str) -> Result<(), CommandError> {
         match data {
             Data::World => {
                 self.line("\n# Data and tests come from the embedded world. `vxf show world` lists its settings.");
                 self.line("[world]\n# The user's task: sst2, agnews or gsm8k.\ntask = \"sst2\"");
+                self.lengths("world")?;
             }
             Data::Proxy => {
                 self.line("\n# An invented and harmless stand-in for data: cooking plays the forbidden topic.");
                 self.line("# Replace it by files of your own: a section `[data.alignment]` with `path = \"..\"`,");
                 self.line("# and so on for the sets that `vxf show files` lists.");
                 self.line("[data]\nsource = \"proxy\"");
+                self.lengths("proxy")?;
             }
             Data::Files(found) => self.files(data, found, model)?,
         }
@@ -304,6 +340,7 @@ impl Text {
             self.line("# How answers to the user's task are graded: exact, sst2, agnews or gsm8k.");
             self.line("task = \"exact\"");
         }
+        self.lengths("files")?;
         for one in found {
             let path = toml(&json!(one.path.display().to_string()));
             let (key, schema, samples) = (one.part.key(), one.schema, one.samples);

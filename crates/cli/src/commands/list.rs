@@ -1,5 +1,6 @@
 //! `vxf list`: the registered plugins.
 
+use clap::{Args as Group, ValueEnum};
 use serde_json::{Value, json};
 use vxf_core::Stage;
 use vxf_core::config::{DefenseConfig, JudgeConfig, MetricConfig, PerturberConfig};
@@ -7,10 +8,35 @@ use vxf_core::registry::{self, Kind};
 use vxf_data::DataConfig;
 use vxf_report::TextTable;
 
-use crate::args::{ListArgs, ListKind};
 use crate::commands::SCHEMA_VERSION;
 use crate::error::CommandError;
 use crate::output::{print, print_json};
+
+#[derive(Debug, Group)]
+pub(crate) struct ListArgs {
+    /// List only this kind.
+    pub(crate) kind: Option<ListKind>,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// A kind of plugin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ListKind {
+    /// Published methods.
+    Defenses,
+    /// Methods that find perturbations, the inner player of the min-max step.
+    Perturbers,
+    /// Measurements of models.
+    Metrics,
+    /// Model families.
+    Backbones,
+    /// Judges of harmful answers.
+    Judges,
+    /// Sources of training and test data.
+    Sources,
+}
 
 /// The kinds of plugins, with their names in flags.
 const KINDS: [(ListKind, &str); 6] = [

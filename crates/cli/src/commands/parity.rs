@@ -1,14 +1,41 @@
 //! `vxf parity`: replays recorded steps of the reference trainer and compares all numbers.
 
+use std::path::PathBuf;
+
+use clap::{Args as Group, ValueEnum};
 use serde_json::json;
 use vxf_access::device::device;
 use vxf_parity::{Bounds, Report};
 use vxf_report::TextTable;
 
-use crate::args::{ParityArgs, ParityType};
+use crate::args::EXIT_CODES;
 use crate::commands::SCHEMA_VERSION;
 use crate::error::CommandError;
 use crate::output::{print, print_json};
+
+#[derive(Debug, Group)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct ParityArgs {
+    /// A directory of recordings: manifest.json and a directory for each model.
+    pub(crate) directory: PathBuf,
+    /// Computing device: auto, cpu, cuda or cuda:N.
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub(crate) device: String,
+    /// Type of weights and activations; each type has its own tolerances.
+    #[arg(long, value_name = "TYPE", value_enum, default_value_t = ParityType::F32)]
+    pub(crate) dtype: ParityType,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// The types with stated tolerances.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum ParityType {
+    F32,
+    F64,
+    Bf16,
+}
 
 pub(crate) fn run(args: &ParityArgs) -> Result<(), CommandError> {
     let bounds = match args.dtype {

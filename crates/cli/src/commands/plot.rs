@@ -2,13 +2,23 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::Args as Group;
 use vxf_report::plot::plot;
 use vxf_report::{Curve, RunId};
 use vxf_run::Stored;
 
-use crate::args::PlotArgs;
+use crate::args::EXIT_CODES;
 use crate::error::CommandError;
 use crate::output::{print, terminal};
+
+#[derive(Debug, Group)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct PlotArgs {
+    /// A run, done or under way: EXPERIMENT/<defense>/<ratio or aligned>/<seed>.
+    pub(crate) run: PathBuf,
+    /// Figures of its log, such as `loss` or `drift` [default: the first one].
+    pub(crate) figures: Vec<String>,
+}
 
 /// Lines of a plot.
 const HEIGHT: usize = 12;

@@ -1,11 +1,29 @@
 //! `vxf pretrain`: trains a base model of the embedded world.
 
+use std::path::PathBuf;
+
 use candle_core::Device;
+use clap::Args as Group;
 use vxf_world::{Pretraining, pretrain, save};
 
-use crate::args::PretrainArgs;
+use crate::args::EXIT_CODES;
 use crate::error::CommandError;
 use crate::output::{print, tell};
+
+#[derive(Debug, Group)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct PretrainArgs {
+    /// Seed of data, order and initial weights; the default made the shipped model.
+    #[arg(long, value_name = "SEED", default_value_t = vxf_world::Pretraining::default().seed)]
+    pub(crate) seed: u64,
+    /// Optimiser steps.
+    #[arg(long, value_name = "N", default_value_t = vxf_world::Pretraining::default().steps,
+        value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) steps: u64,
+    /// Output directory for the model; it must not exist yet.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) output_dir: PathBuf,
+}
 
 pub(crate) fn run(args: &PretrainArgs) -> Result<(), CommandError> {
     let directory = &args.output_dir;

@@ -2,17 +2,41 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use clap::Args as Group;
 use vxf_report::picture::Ink;
 use vxf_report::{Part, Picture, Terminal, format};
 use vxf_run::Stored;
 
-use crate::args::{ReportArgs, ReportFormat};
+use crate::args::{EXIT_CODES, ReportFormat};
 use crate::commands::findings::{Findings, is_open};
 use crate::commands::page;
 use crate::error::CommandError;
 use crate::output::{print_raw, tell, terminal};
+
+#[derive(Debug, Group)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct ReportArgs {
+    /// An experiment, finished or not, or a run of it.
+    pub(crate) path: PathBuf,
+    /// The format [default: by the ending of `--output`, otherwise text].
+    #[arg(long, value_name = "FORMAT", value_enum)]
+    pub(crate) format: Option<ReportFormat>,
+    /// Write the report to this file instead of stdout; it must not exist yet.
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Write each picture of the page into this directory, as an .svg and as a .csv file; none of them may
+    /// exist yet.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) pictures: Option<PathBuf>,
+    /// Show prompts and answers of your own model too; those of the embedded world are always shown.
+    #[arg(long, visible_alias = "log-samples")]
+    pub(crate) with_answers: bool,
+    /// Show every column of the table, not only the standard ones.
+    #[arg(long)]
+    pub(crate) full: bool,
+}
 
 pub(crate) fn run(args: &ReportArgs) -> Result<(), CommandError> {
     let stored = Stored::open(&args.path)?;
@@ -42,6 +66,9 @@ pub(crate) fn run(args: &ReportArgs) -> Result<(), CommandError> {
         parts.extend(findings.parts(|run| stored.answers(run))?);
         Ok(parts)
     };
+    if unfinished(&stored).is_some() {
+        tell(&format!("`vxf resume {}` continues it", args.path.display()));
+    }
     let name = name(&stored.root);
     let text = match form {
         ReportFormat::Text => match args.output {
@@ -115,5 +142,9 @@ fn write_new(path: &Path, text: &str) -> Result<(), CommandError> {
 }
 
 fn failed(path: &Path, error: &io::Error) -> CommandError {
-    CommandError::failed(format!("cannot write {}: {error}", path.display()))
+    let failed = CommandError::failed(format!("cannot write {}: {error}", path.display()));
+    match error.kind() {
+        io::ErrorKind::NotFound => failed.hint("the directory of the file must exist"),
+        _ => failed,
+    }
 }

@@ -1,20 +1,55 @@
 //! `vxf run`: executes an experiment and prints its comparison.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use clap::Args as Group;
 use vxf_recipe::Experiment;
 use vxf_run::measure::health;
 use vxf_run::store::finished;
 use vxf_run::{Control, Every, Prepared, Run};
 
-use crate::args::{ExecutorOptions, HubOptions, ResumeArgs, RunArgs, RunOptions};
-use crate::commands::executor::Distributed;
+use crate::args::{EXIT_CODES, HubOptions, RecipeOptions, RunOptions};
+use crate::commands::executor::{Distributed, ExecutorOptions};
 use crate::commands::findings::{Findings, is_open};
 use crate::commands::layers;
 use crate::error::CommandError;
 use crate::output::{print, print_json, print_report, tell};
 use crate::progress::{Reporter, access};
 use crate::signals;
+
+#[derive(Debug, Group)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct RunArgs {
+    /// A recipe. Flags override it, and `--set` overrides both.
+    pub(crate) recipe: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) choices: RecipeOptions,
+    #[command(flatten)]
+    pub(crate) finding: HubOptions,
+    /// Output directory [default: runs/<defense>-<task>-<digest>]; never overwritten.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) output_dir: Option<PathBuf>,
+    /// Only write the directory of the experiment and print its path; `vxf task` then does its runs.
+    #[arg(long, conflicts_with_all = ["executor", "log_samples", "full", "strict", "json", "track"])]
+    pub(crate) prepare: bool,
+    #[command(flatten)]
+    pub(crate) executor: ExecutorOptions,
+    #[command(flatten)]
+    pub(crate) course: RunOptions,
+}
+
+#[derive(Debug, Group)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct ResumeArgs {
+    /// The experiment, or a run of it.
+    pub(crate) run: PathBuf,
+    #[command(flatten)]
+    pub(crate) finding: HubOptions,
+    #[command(flatten)]
+    pub(crate) executor: ExecutorOptions,
+    #[command(flatten)]
+    pub(crate) course: RunOptions,
+}
 
 pub(crate) fn run(args: &RunArgs) -> Result<(), CommandError> {
     args.executor.check(&args.course)?;

@@ -2,17 +2,31 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::Args as Group;
 use serde_json::{Value, json};
 use vxf_report::{Record, TextTable};
 use vxf_run::store::finished;
 use vxf_run::{Control, Every, Pending, Prepared, Run};
 
-use crate::args::RunsArgs;
+use crate::args::EXIT_CODES;
 use crate::commands::SCHEMA_VERSION;
 use crate::error::CommandError;
 use crate::output::{print, print_json};
 use crate::progress::{Reporter, access};
 use crate::signals;
+
+#[derive(Debug, Group)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct RunsArgs {
+    /// An experiment, a run of it, or a directory of experiments.
+    pub(crate) path: PathBuf,
+    /// List the runs that the experiment lacks, for `vxf task`: digest and run, one a line, parents first.
+    #[arg(long)]
+    pub(crate) pending: bool,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
 
 pub(crate) fn run(args: &RunsArgs) -> Result<(), CommandError> {
     if args.pending {

@@ -1,12 +1,34 @@
 //! `vxf completions SHELL` and `vxf man [DIR]`, generated from the definitions of the commands.
 
 use std::fs;
+use std::path::PathBuf;
 
-use clap::CommandFactory;
+use clap::{Args as Group, CommandFactory};
 
-use crate::args::{Args, CompletionsArgs, ManArgs};
+use crate::args::Args;
 use crate::error::CommandError;
 use crate::output::print;
+
+#[derive(Debug, Group)]
+#[command(after_help = COMPLETIONS)]
+pub(crate) struct CompletionsArgs {
+    /// The shell.
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// Where each shell looks for completions.
+const COMPLETIONS: &str = "\
+For example:
+  vxf completions bash > ~/.local/share/bash-completion/completions/vxf
+  vxf completions zsh > ~/.zfunc/_vxf        (with `fpath+=~/.zfunc` in ~/.zshrc)
+  vxf completions fish > ~/.config/fish/completions/vxf.fish";
+
+#[derive(Debug, Group)]
+pub(crate) struct ManArgs {
+    /// Write vxf.1 and a page for each command into this directory, such as ~/.local/share/man/man1;
+    /// existing pages are replaced.
+    pub(crate) directory: Option<PathBuf>,
+}
 
 /// The name of the program in completions, whatever a program of plugins is called.
 const NAME: &str = "vxf";

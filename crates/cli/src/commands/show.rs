@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use clap::Args as Group;
 use serde_json::{Map, Value, json};
 use vxf_core::config::{DefenseConfig, JudgeConfig, MetricConfig, PerturberConfig, Setting};
 use vxf_core::registry::{self, Entry, Kind};
@@ -10,10 +11,21 @@ use vxf_hf::BackboneEntry;
 use vxf_recipe::reference::{self, Section};
 use vxf_recipe::{UsualStage, Worldly, world_defaults};
 
-use crate::args::ShowArgs;
 use crate::commands::SCHEMA_VERSION;
 use crate::error::CommandError;
 use crate::output::{print, print_json};
+
+#[derive(Debug, Group)]
+pub(crate) struct ShowArgs {
+    /// The name of a plugin, a section of a recipe such as `fine_tuning`, or `recipe` for all sections.
+    pub(crate) name: String,
+    /// With `recipe`: print its JSON Schema, for editors.
+    #[arg(long)]
+    pub(crate) schema: bool,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
 
 /// The name that stands for all sections of a recipe.
 const RECIPE: &str = "recipe";

@@ -1,16 +1,30 @@
 //! `vxf validate [RECIPE]`: all checks that need no weights, the planned runs and their cost.
 
+use std::path::PathBuf;
+
+use clap::Args as Group;
 use serde_json::{Value, json};
 use vxf_recipe::Experiment;
 use vxf_recipe::settings::Keep;
 use vxf_run::Estimate;
 use vxf_run::plan::estimate::{Detectable, StageCost};
 
-use crate::args::ValidateArgs;
+use crate::args::RecipeOptions;
 use crate::commands::{SCHEMA_VERSION, layers};
 use crate::error::CommandError;
 use crate::output::{bytes, print, print_json};
 use crate::progress::access;
+
+#[derive(Debug, Group)]
+pub(crate) struct ValidateArgs {
+    /// The recipe; without one, flags and defaults alone.
+    pub(crate) recipe: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) choices: RecipeOptions,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
 
 pub(crate) fn run(args: &ValidateArgs) -> Result<(), CommandError> {
     let recipe = layers::recipe(args.recipe.as_deref(), &args.choices)?;

@@ -1,13 +1,31 @@
 //! `vxf verify PATH`: whether stored records say what the stored files say.
 
+use std::path::PathBuf;
+
+use clap::Args as Group;
 use serde_json::json;
 use vxf_run::verify::{Problem, Verified, verify};
 
-use crate::args::VerifyArgs;
+use crate::args::{EXIT_CODES, HubOptions};
 use crate::commands::SCHEMA_VERSION;
 use crate::error::CommandError;
 use crate::output::{print, print_json};
 use crate::progress::access;
+
+#[derive(Debug, Group)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct VerifyArgs {
+    /// An experiment, or a run of it.
+    pub(crate) path: PathBuf,
+    /// Check only the records: open no model and measure nothing again.
+    #[arg(long)]
+    pub(crate) records_only: bool,
+    #[command(flatten)]
+    pub(crate) finding: HubOptions,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
 
 pub(crate) fn run(args: &VerifyArgs) -> Result<(), CommandError> {
     let verified = verify(&args.path, args.records_only, access(args.finding.offline)?)?;

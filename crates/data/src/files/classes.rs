@@ -1,9 +1,8 @@
-//! The names of classes, where a file or the card of a data set states them.
+//! The names of classes, where a data set or one of its files states them.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
-use vxf_untrusted::has_too_many_values;
 
 /// The names of the classes of a column, whose values are their numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,34 +22,56 @@ pub(super) const METADATA: &str = "huggingface";
 
 /// The classes that the metadata of a Parquet file names.
 pub(super) fn of_metadata(text: &str) -> Vec<NamedClasses> {
-    let fault = |problem: &str| {
-        format!("its metadata `{METADATA}` {problem}; write the file again, without it")
+    let metadata = Description {
+        place: format!("its metadata `{METADATA}`"),
+        remedy: "write the file again, without it",
     };
-    let classes = |column: Option<&String>, names| {
-        let place = format!("its metadata `{METADATA}`");
-        NamedClasses { column: column.cloned(), names, doubtful: false, place }
-    };
-    let metadata = match has_too_many_values(text.as_bytes()) {
-        true => Err(fault("has too many values")),
-        false => serde_json::from_str::<Value>(text)
-            .map_err(|error| fault(&format!("is not JSON: {error}"))),
-    };
-    let metadata = match metadata {
-        Ok(metadata) => metadata,
-        Err(problem) => return vec![classes(None, Err(problem))],
-    };
-    let features = metadata.pointer("/info/features").and_then(Value::as_object);
-    let all = features.into_iter().flatten().filter_map(|(column, feature)| {
-        let feature = feature.as_object()?;
-        (feature.get("_type")? == "ClassLabel").then(|| {
-            let names = names(feature).ok_or_else(|| {
-                fault(&format!("has `names` of the column `{column}` that are no list of texts"))
-            });
-            classes(Some(column), names)
-        })
-    });
-    // A column of which only the number of classes is known has no names.
-    all.filter(|classes| !classes.names.as_ref().is_ok_and(BTreeMap::is_empty)).collect()
+    match vxf_untrusted::json::<Value>(text) {
+        Ok(value) => metadata.classes(value.pointer("/info/features")),
+        Err(problem) => vec![metadata.unreadable(&problem)],
+    }
+}
+
+/// A description of columns by the Python library `datasets`, in JSON.
+pub(crate) struct Description {
+    /// Where it is, as the start of a sentence.
+    pub(crate) place: String,
+    /// What to do if it cannot be read.
+    pub(crate) remedy: &'static str,
+}
+
+impl Description {
+    /// The classes that its `features` name.
+    pub(crate) fn classes(&self, features: Option<&Value>) -> Vec<NamedClasses> {
+        let columns = features.and_then(Value::as_object).into_iter().flatten();
+        let all = columns.filter_map(|(column, feature)| {
+            let feature = feature.as_object()?;
+            (feature.get("_type")? == "ClassLabel").then(|| {
+                let names = names(feature).ok_or_else(|| {
+                    format!("has `names` of the column `{column}` that are no list of texts")
+                });
+                self.named(Some(column), names)
+            })
+        });
+        // A column of which only the number of classes is known has no names.
+        all.filter(|classes| !classes.names.as_ref().is_ok_and(BTreeMap::is_empty)).collect()
+    }
+
+    /// The classes of a description that cannot be read.
+    pub(crate) fn unreadable(&self, problem: &str) -> NamedClasses {
+        self.named(None, Err(problem.to_owned()))
+    }
+
+    /// These names, or the problem with them, as those of a column.
+    fn named(
+        &self,
+        column: Option<&String>,
+        names: Result<BTreeMap<u64, String>, String>,
+    ) -> NamedClasses {
+        let Self { place, remedy } = self;
+        let names = names.map_err(|problem| format!("{place} {problem}; {remedy}"));
+        NamedClasses { column: column.cloned(), names, doubtful: false, place: place.clone() }
+    }
 }
 
 /// The names of a feature in their order; `None` if they are of another form.

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use vxf_untrusted::{has_more_objects_than, has_too_many_values};
 
-pub(crate) use classes::NamedClasses;
+pub(crate) use classes::{Description, NamedClasses};
 
 use crate::{Error, Result};
 

@@ -4,10 +4,12 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use super::features::{self, Names};
+use super::described::Described;
+use super::features::{self, Description};
+use super::front_matter::SplitPatterns;
 use super::glob::Pattern;
-use super::settings::Settings;
-use super::{Splits, convention, front_matter, some};
+use super::settings::ReaderSettings;
+use super::{DEFAULT_CONFIG, Splits, convention, excerpt, front_matter};
 use crate::files::NamedClasses;
 use crate::{Error, Result};
 
@@ -19,8 +21,8 @@ const MOST: u64 = 4 << 20;
 pub(super) struct Card {
     /// Its configurations; empty if it lists none.
     pub(super) configs: Vec<Config>,
-    /// The names of classes in its descriptions, each with the name of the configuration, if it has one.
-    described: Vec<(Option<String>, Names)>,
+    /// The classes in its descriptions.
+    described: Described,
 }
 
 /// A configuration of a data set.
@@ -33,11 +35,11 @@ pub(super) struct Config {
     /// The directory of its files, if one is given.
     pub(super) directory: Option<String>,
     /// The patterns of each split, if any are given.
-    pub(super) splits: Option<Vec<(String, Vec<String>)>>,
+    pub(super) splits: Option<SplitPatterns>,
     /// The settings of the reader.
-    pub(super) settings: Settings,
-    /// The names of the classes of its columns.
-    names: Names,
+    pub(super) settings: ReaderSettings,
+    /// The classes of its columns.
+    classes: Vec<NamedClasses>,
 }
 
 /// Reads a card.
@@ -69,10 +71,10 @@ fn parse(card: &str) -> Result<Card, String> {
         return Ok(Card::default());
     }
     let front = front_matter::read(front)?;
-    let described = front.dataset_info.0.into_iter();
+    let described = front.dataset_info.0.into_iter().map(Description::classes);
     Ok(Card {
         configs: front.configs.unwrap_or_default().into_iter().map(config).collect(),
-        described: described.map(|it| (it.config_name.clone(), it.names())).collect(),
+        described: Described(described.collect()),
     })
 }
 
@@ -84,37 +86,16 @@ fn config(written: front_matter::Config) -> Config {
         directory: directory.map(|directory| directory.trim_matches(['.', '/']).to_owned()),
         splits: written.data_files.map(|files| files.0),
         settings: written.others,
-        names: features::names(written.features.unwrap_or_default()),
+        classes: features::classes(written.features, "configs"),
     }
 }
 
 impl Card {
-    /// The classes that the card names for the columns of a configuration.
-    ///
-    /// A description without a name is about every configuration. If the card lists no configurations,
-    /// all descriptions count, unless one has the wanted name. An empty name means the default one.
+    /// The classes that the card names for the columns of the configuration `wanted`.
     pub(super) fn classes(&self, wanted: &str) -> Vec<NamedClasses> {
-        let wanted = if wanted.is_empty() { "default" } else { wanted };
         let config = self.configs.iter().find(|config| config.name == wanted);
-        let is_named = |name: &Option<String>| name.as_deref() == Some(wanted);
-        let all = self.configs.is_empty() && !self.described.iter().any(|(name, _)| is_named(name));
-        let doubtful = all && self.described.len() > 1;
-        let described = self.described.iter();
-        let described = described.filter(|(name, _)| all || name.is_none() || is_named(name));
-        let own = config.map(|config| (&config.names, "configs".to_owned()));
-        let described = described.map(|(name, names)| {
-            let of = name.as_ref().map_or(String::new(), |name| format!(" of `{name}`"));
-            (names, format!("dataset_info{of}"))
-        });
-        let classes = own.into_iter().chain(described).flat_map(|(names, place)| {
-            names.iter().map(move |(column, names)| NamedClasses {
-                column: Some(column.clone()),
-                names: Ok(names.clone()),
-                doubtful,
-                place: format!("its README.md ({place})"),
-            })
-        });
-        classes.collect()
+        let own = config.map_or(&[][..], |config| &config.classes);
+        [own, &self.described.of(wanted, !self.configs.is_empty())].concat()
     }
 }
 
@@ -123,14 +104,14 @@ pub(super) fn choose<'a>(configs: &'a [Config], wanted: &str) -> Result<&'a Conf
     let named = |name: &str| configs.iter().find(|config| config.name == name);
     let found = match (wanted, configs) {
         ("", [only]) => Some(only),
-        ("", _) => configs.iter().find(|config| config.default).or_else(|| named("default")),
+        ("", _) => configs.iter().find(|config| config.default).or_else(|| named(DEFAULT_CONFIG)),
         (wanted, _) => named(wanted),
     };
     found.ok_or_else(|| {
         let there: Vec<String> = configs.iter().map(|config| config.name.clone()).collect();
         match wanted {
-            "" => format!("which `config`? There are {}", some(&there)),
-            _ => format!("there is no configuration `{wanted}`; there are {}", some(&there)),
+            "" => format!("which `config`? There are {}", excerpt(&there)),
+            _ => format!("there is no configuration `{wanted}`; there are {}", excerpt(&there)),
         }
     })
 }
@@ -145,10 +126,10 @@ const MOST_PATTERNS: usize = 20_000;
 ///
 /// # Errors
 /// When a pattern is invalid, or there are too many for the number of files.
-pub(super) fn expand(splits: &[(String, Vec<String>)], files: &[String]) -> Result<Splits, String> {
+pub(super) fn expand(splits: &SplitPatterns, files: &[String]) -> Result<Splits, String> {
     let letters = |texts: &[String]| texts.iter().map(|text| text.len() + 1).sum::<usize>();
-    let work = splits.iter().map(|(_, patterns)| letters(patterns)).sum::<usize>();
-    let count = splits.iter().map(|(_, patterns)| patterns.len()).sum::<usize>();
+    let work = splits.values().map(|patterns| letters(patterns)).sum::<usize>();
+    let count = splits.values().map(Vec::len).sum::<usize>();
     if count > MOST_PATTERNS || work.saturating_mul(letters(files)) > MOST_WORK {
         return Err("its README.md has too many patterns for so many files; name the file to \
                     read"
@@ -198,13 +179,13 @@ mod tests {
 
     #[test]
     fn patterns_beyond_measure_are_refused() {
-        let splits = [("train".to_owned(), vec!["*a".repeat(500); 4000])];
+        let splits = [("train".to_owned(), vec!["*a".repeat(500); 4000])].into();
         let files: Vec<_> = (0..1000).map(|file| format!("{file}.jsonl")).collect();
         let error = expand(&splits, &files).expect_err("hours of work");
         assert!(error.contains("README.md"), "{error}");
-        let splits = [("train".to_owned(), vec!["*".to_owned(); MOST_PATTERNS + 1])];
+        let splits = [("train".to_owned(), vec!["*".to_owned(); MOST_PATTERNS + 1])].into();
         assert!(expand(&splits, &files[..1]).is_err());
-        let splits = [("train".to_owned(), vec!["[a".to_owned()])];
+        let splits = [("train".to_owned(), vec!["[a".to_owned()])].into();
         assert!(
             expand(&splits, &files)
                 .expect_err("no pattern")
@@ -230,7 +211,7 @@ mod tests {
         };
         let marked = card("  default: true\n  data_files: b.jsonl\n");
         assert_eq!(choose(&marked, "").expect("marked").name, "b");
-        assert_eq!(marked[1].splits, Some(vec![("train".into(), vec!["b.jsonl".into()])]));
+        assert_eq!(marked[1].splits, Some([("train".into(), vec!["b.jsonl".into()])].into()));
         assert_eq!(choose(&marked, "a").expect("named").directory.as_deref(), Some("x"));
         let open = card("");
         assert_eq!(choose(&open, ""), Err("which `config`? There are a, b".into()));
@@ -262,8 +243,8 @@ mod tests {
         // A configuration may describe its columns itself.
         assert_eq!(names(&format!("configs:\n{}", description("a", "z")), "a"), ["z"]);
         // Without configurations, both may be meant.
-        assert_eq!(names(&described, ""), ["x", "y"]);
+        assert_eq!(names(&described, DEFAULT_CONFIG), ["x", "y"]);
         assert_eq!(names(&described, "a"), ["x"]);
-        assert_eq!(names(&described.replace("name: b", "name: default"), ""), ["y"]);
+        assert_eq!(names(&described.replace("name: b", "name: default"), DEFAULT_CONFIG), ["y"]);
     }
 }

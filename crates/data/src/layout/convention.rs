@@ -4,7 +4,8 @@
 //! named after a split, otherwise a single file, which is `train`. One difference: where `datasets`
 //! would concatenate files that are not marked as shards, they are separate splits here, or an error.
 
-use super::{Splits, some};
+use super::described::INFOS;
+use super::{Splits, excerpt};
 use crate::files::Format;
 
 /// Files that are not data.
@@ -12,7 +13,7 @@ const METADATA: [&str; 7] = [
     "README.md",
     "config.json",
     "dataset_info.json",
-    "dataset_infos.json",
+    INFOS,
     "dataset_dict.json",
     "state.json",
     "dummy_data.zip",
@@ -55,10 +56,10 @@ pub(super) fn splits(files: &[String], directory: &str) -> Result<Splits, String
         return Err(match there.is_empty() {
             true => "the directory is empty".to_owned(),
             false if there.iter().any(|file| file.ends_with(".arrow")) => {
-                format!("{} is there: {}", some(&there), crate::files::unreadable("data.arrow"))
+                format!("{} is there: {}", excerpt(&there), crate::files::unreadable("data.arrow"))
             }
             false => {
-                format!("no .jsonl, .json, .csv or .parquet file is there, but {}", some(&there))
+                format!("no .jsonl, .json, .csv or .parquet file is there, but {}", excerpt(&there))
             }
         });
     }
@@ -137,7 +138,7 @@ fn one_directory(files: &[String]) -> Result<(), String> {
         0 | 1 => Ok(()),
         _ => Err(format!(
             "files of one name lie in several directories; say which with `config`: {}",
-            some(&directories)
+            excerpt(&directories)
         )),
     }
 }
@@ -158,7 +159,7 @@ fn find(files: &[String], directory: &str) -> Result<String, String> {
             "there is no configuration or directory `{directory}`; there are {}",
             match others.is_empty() {
                 true => "none".to_owned(),
-                false => some(&others),
+                false => excerpt(&others),
             }
         )),
     }

@@ -1,32 +1,35 @@
 //! The columns that a card describes, as far as it names their classes.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use serde::Deserialize;
-use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
-use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::IgnoredAny;
 
-/// The names of classes by their numbers, of each column that has some.
-pub(super) type Names = Vec<(String, BTreeMap<u64, String>)>;
+use super::form::Form;
+use crate::files::NamedClasses;
 
 /// The entry `dataset_info`: one description, or one for each configuration.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(try_from = "Form<Description, Description>")]
 pub(super) struct Descriptions(pub(super) Vec<Description>);
 
 /// The description of a configuration.
 #[derive(Debug, Deserialize)]
 pub(super) struct Description {
     #[serde(default)]
-    pub(super) config_name: Option<String>,
+    config_name: Option<String>,
     #[serde(default)]
     features: Option<Vec<Feature>>,
 }
 
 impl Description {
-    /// The names of the classes of its columns.
-    pub(super) fn names(self) -> Names {
-        names(self.features.unwrap_or_default())
+    /// Its configuration, if it names one, and the classes of its columns.
+    pub(super) fn classes(self) -> (Option<String>, Vec<NamedClasses>) {
+        let place = match &self.config_name {
+            Some(config) => format!("dataset_info of `{config}`"),
+            None => "dataset_info".to_owned(),
+        };
+        (self.config_name, classes(self.features, &place))
     }
 }
 
@@ -40,7 +43,8 @@ pub(super) struct Feature {
 }
 
 /// The type of a column, of which only named classes matter.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(try_from = "Form<IgnoredAny, WrittenKind>")]
 struct Kind(BTreeMap<u64, String>);
 
 #[derive(Deserialize)]
@@ -49,120 +53,72 @@ struct WrittenKind {
     class_label: Option<ClassLabel>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct ClassLabel {
     #[serde(default)]
     names: ClassNames,
 }
 
 /// The names of classes: a list, or a mapping from numbers.
-#[derive(Default)]
+#[derive(Default, Deserialize)]
+#[serde(try_from = "Form<String, BTreeMap<String, String>>")]
 struct ClassNames(BTreeMap<u64, String>);
 
-/// The names of the classes of columns.
-pub(super) fn names(features: Vec<Feature>) -> Names {
-    let named = features.into_iter().filter(|feature| !feature.dtype.0.is_empty());
-    named.map(|feature| (feature.name, feature.dtype.0)).collect()
+/// The classes of columns that a card describes in `place`.
+pub(super) fn classes(features: Option<Vec<Feature>>, place: &str) -> Vec<NamedClasses> {
+    let named = features.into_iter().flatten().filter(|feature| !feature.dtype.0.is_empty());
+    let classes = named.map(|Feature { name, dtype }| NamedClasses {
+        column: Some(name),
+        names: Ok(dtype.0),
+        doubtful: false,
+        place: format!("its README.md ({place})"),
+    });
+    classes.collect()
 }
 
-impl<'de> Deserialize<'de> for Descriptions {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct OneOrSeveral;
-        impl<'de> Visitor<'de> for OneOrSeveral {
-            type Value = Descriptions;
+impl TryFrom<Form<Description, Description>> for Descriptions {
+    type Error = String;
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("the description of a data set, or a list of descriptions")
-            }
-
-            /// Nothing, as `null` is a text here.
-            fn visit_str<E: serde::de::Error>(self, _: &str) -> Result<Descriptions, E> {
-                Ok(Descriptions::default())
-            }
-
-            fn visit_unit<E>(self) -> Result<Descriptions, E> {
-                Ok(Descriptions::default())
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<Descriptions, A::Error> {
-                Vec::deserialize(SeqAccessDeserializer::new(items)).map(Descriptions)
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Descriptions, A::Error> {
-                let only = Description::deserialize(MapAccessDeserializer::new(map))?;
-                Ok(Descriptions(vec![only]))
+    fn try_from(form: Form<Description, Description>) -> Result<Self, String> {
+        match form {
+            Form::Null | Form::Text(_) => Ok(Self::default()),
+            Form::Mapping(only) => Ok(Self(vec![only])),
+            Form::List(several) => Ok(Self(several)),
+            other => {
+                Err(other.instead_of("the description of a data set, or a list of descriptions"))
             }
         }
-        deserializer.deserialize_any(OneOrSeveral)
     }
 }
 
-impl<'de> Deserialize<'de> for Kind {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Any;
-        impl<'de> Visitor<'de> for Any {
-            type Value = Kind;
+impl TryFrom<Form<IgnoredAny, WrittenKind>> for Kind {
+    type Error = String;
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("the type of a column")
-            }
-
-            fn visit_str<E>(self, _: &str) -> Result<Kind, E> {
-                Ok(Kind::default())
-            }
-
-            fn visit_unit<E>(self) -> Result<Kind, E> {
-                Ok(Kind::default())
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Kind, A::Error> {
-                while items.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(Kind::default())
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Kind, A::Error> {
-                let kind = WrittenKind::deserialize(MapAccessDeserializer::new(map))?;
-                Ok(Kind(kind.class_label.map(|label| label.names.0).unwrap_or_default()))
-            }
+    fn try_from(form: Form<IgnoredAny, WrittenKind>) -> Result<Self, String> {
+        match form {
+            Form::Null | Form::Text(_) | Form::List(_) => Ok(Self::default()),
+            Form::Mapping(kind) => Ok(Self(kind.class_label.unwrap_or_default().names.0)),
+            other => Err(other.instead_of("the type of a column")),
         }
-        deserializer.deserialize_any(Any)
     }
 }
 
-impl<'de> Deserialize<'de> for ClassNames {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ListOrMap;
-        impl<'de> Visitor<'de> for ListOrMap {
-            type Value = ClassNames;
+impl TryFrom<Form<String, BTreeMap<String, String>>> for ClassNames {
+    type Error = String;
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("the names of classes, as a list or by their numbers")
+    fn try_from(form: Form<String, BTreeMap<String, String>>) -> Result<Self, String> {
+        let number = |(number, name): (String, String)| match number.parse() {
+            Ok(number) => Ok((number, name)),
+            Err(_) => Err(format!("the class `{name}` has `{number}`, not a number")),
+        };
+        match form {
+            Form::Null => Ok(Self::default()),
+            Form::List(names) => Ok(Self((0..).zip(names).collect())),
+            Form::Mapping(names) => {
+                names.into_iter().map(number).collect::<Result<_, _>>().map(Self)
             }
-
-            fn visit_unit<E>(self) -> Result<ClassNames, E> {
-                Ok(ClassNames(BTreeMap::new()))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<ClassNames, A::Error> {
-                let mut names = BTreeMap::new();
-                while let Some(name) = items.next_element()? {
-                    names.insert(names.len() as u64, name);
-                }
-                Ok(ClassNames(names))
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ClassNames, A::Error> {
-                let mut names = BTreeMap::new();
-                while let Some((number, name)) = map.next_entry::<String, String>()? {
-                    let number = number.parse().map_err(|_| {
-                        A::Error::custom(format!("the class `{name}` has `{number}`, not a number"))
-                    })?;
-                    names.insert(number, name);
-                }
-                Ok(ClassNames(names))
-            }
+            other => Err(other.instead_of("the names of classes, as a list or by their numbers")),
         }
-        deserializer.deserialize_any(ListOrMap)
     }
 }
 
@@ -171,10 +127,15 @@ mod tests {
     use super::super::front_matter;
     use super::*;
 
+    /// The names of classes by their numbers, of each column that has some.
+    type Names = Vec<(String, BTreeMap<u64, String>)>;
+
     /// The configurations in `yaml` with the names of their classes.
     fn read(yaml: &str) -> Vec<(Option<String>, Names)> {
-        let read = front_matter::read(yaml).expect(yaml);
-        read.dataset_info.0.into_iter().map(|it| (it.config_name.clone(), it.names())).collect()
+        let read = front_matter::read(yaml).expect(yaml).dataset_info.0.into_iter();
+        let names = |it: NamedClasses| (it.column.expect("a column"), it.names.expect("names"));
+        let described = read.map(Description::classes);
+        described.map(|(config, all)| (config, all.into_iter().map(names).collect())).collect()
     }
 
     #[test]

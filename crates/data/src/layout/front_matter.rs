@@ -1,13 +1,13 @@
 //! The YAML front matter of a data set's card, as far as it lists files and names classes.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use serde::Deserialize;
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::IgnoredAny;
 
+use super::DEFAULT_CONFIG;
 use super::features::{Descriptions, Feature};
+use super::form::Form;
 use super::settings::Setting;
 
 /// The maximum number of YAML events; the card of two thousand languages has about a hundred thousand.
@@ -47,12 +47,16 @@ pub(super) struct Config {
 }
 
 fn default_name() -> String {
-    "default".to_owned()
+    DEFAULT_CONFIG.to_owned()
 }
 
-/// Splits with their patterns, in order; entries without a split belong to `train`.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct DataFiles(pub(super) Vec<(String, Vec<String>)>);
+/// The patterns of the files of each split.
+pub(super) type SplitPatterns = BTreeMap<String, Vec<String>>;
+
+/// The entry `data_files`; files without a split belong to `train`.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "WrittenFiles")]
+pub(super) struct DataFiles(pub(super) SplitPatterns);
 
 /// Parses the front matter in `yaml`.
 ///
@@ -79,62 +83,8 @@ pub(super) fn read(yaml: &str) -> Result<FrontMatter, String> {
     read.map(Option::unwrap_or_default).map_err(|error| error.to_string())
 }
 
-impl<'de> Deserialize<'de> for DataFiles {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Splits;
-        impl<'de> Visitor<'de> for Splits {
-            type Value = DataFiles;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a file, a list of files, or the files of each split")
-            }
-
-            fn visit_str<E>(self, pattern: &str) -> Result<DataFiles, E> {
-                Ok(DataFiles(vec![train(vec![pattern.to_owned()])]))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<DataFiles, A::Error> {
-                let (mut splits, mut rest) = (Vec::new(), Vec::new());
-                while let Some(item) = items.next_element()? {
-                    match item {
-                        Item::Pattern(pattern) => rest.push(pattern),
-                        Item::Split(SplitFiles { split, path }) => splits.push((split, path.0)),
-                    }
-                }
-                match (splits.is_empty(), rest.is_empty()) {
-                    (false, false) => {
-                        Err(A::Error::custom("mixes files with a split and files without"))
-                    }
-                    (true, _) => Ok(DataFiles(vec![train(rest)])),
-                    (false, true) => Ok(DataFiles(splits)),
-                }
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<DataFiles, A::Error> {
-                let mut splits = Vec::new();
-                while let Some((split, patterns)) = map.next_entry::<String, Patterns>()? {
-                    splits.push((split, patterns.0));
-                }
-                Ok(DataFiles(splits))
-            }
-        }
-        deserializer.deserialize_any(Splits)
-    }
-}
-
-fn train(patterns: Vec<String>) -> (String, Vec<String>) {
-    (train_split(), patterns)
-}
-
-fn train_split() -> String {
-    "train".to_owned()
-}
-
-/// An item of a list of files.
-enum Item {
-    Pattern(String),
-    Split(SplitFiles),
-}
+/// How files are written: a file, a list of items, or a mapping from splits.
+type WrittenFiles = Form<Form<IgnoredAny, SplitFiles>, BTreeMap<String, Patterns>>;
 
 #[derive(Deserialize)]
 struct SplitFiles {
@@ -143,54 +93,61 @@ struct SplitFiles {
     path: Patterns,
 }
 
-impl<'de> Deserialize<'de> for Item {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct One;
-        impl<'de> Visitor<'de> for One {
-            type Value = Item;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a file, or a `split` with its `path` (numbers in quotes)")
-            }
-
-            fn visit_str<E>(self, pattern: &str) -> Result<Item, E> {
-                Ok(Item::Pattern(pattern.to_owned()))
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Item, A::Error> {
-                SplitFiles::deserialize(MapAccessDeserializer::new(map)).map(Item::Split)
-            }
-        }
-        deserializer.deserialize_any(One)
-    }
+fn train_split() -> String {
+    "train".to_owned()
 }
 
 /// One pattern or several.
+#[derive(Deserialize)]
+#[serde(try_from = "Form<String>")]
 struct Patterns(Vec<String>);
 
-impl<'de> Deserialize<'de> for Patterns {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Several;
-        impl<'de> Visitor<'de> for Several {
-            type Value = Patterns;
+impl TryFrom<WrittenFiles> for DataFiles {
+    type Error = String;
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a file or a list of files (numbers in quotes)")
+    fn try_from(files: WrittenFiles) -> Result<Self, String> {
+        match files {
+            Form::Text(pattern) => Ok(Self([(train_split(), vec![pattern])].into())),
+            Form::List(items) => Self::of_items(items),
+            Form::Mapping(splits) => {
+                let splits = splits.into_iter().map(|(split, patterns)| (split, patterns.0));
+                Ok(Self(splits.collect()))
             }
+            other => Err(other.instead_of("a file, a list of files, or the files of each split")),
+        }
+    }
+}
 
-            fn visit_str<E>(self, pattern: &str) -> Result<Patterns, E> {
-                Ok(Patterns(vec![pattern.to_owned()]))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Patterns, A::Error> {
-                let mut patterns = Vec::new();
-                while let Some(pattern) = items.next_element()? {
-                    patterns.push(pattern);
+impl DataFiles {
+    fn of_items(items: Vec<Form<IgnoredAny, SplitFiles>>) -> Result<Self, String> {
+        let (mut splits, mut rest) = (BTreeMap::new(), Vec::new());
+        for item in items {
+            match item {
+                Form::Text(pattern) => rest.push(pattern),
+                Form::Mapping(SplitFiles { split, path }) => _ = splits.insert(split, path.0),
+                other => {
+                    let expected = "a file, or a `split` with its `path` (numbers in quotes)";
+                    return Err(other.instead_of(expected));
                 }
-                Ok(Patterns(patterns))
             }
         }
-        deserializer.deserialize_any(Several)
+        match (splits.is_empty(), rest.is_empty()) {
+            (false, false) => Err("mixes files with a split and files without".to_owned()),
+            (true, _) => Ok(Self([(train_split(), rest)].into())),
+            (false, true) => Ok(Self(splits)),
+        }
+    }
+}
+
+impl TryFrom<Form<String>> for Patterns {
+    type Error = String;
+
+    fn try_from(patterns: Form<String>) -> Result<Self, String> {
+        match patterns {
+            Form::Text(pattern) => Ok(Self(vec![pattern])),
+            Form::List(several) => Ok(Self(several)),
+            other => Err(other.instead_of("a file or a list of files (numbers in quotes)")),
+        }
     }
 }
 
@@ -199,7 +156,7 @@ mod tests {
     use super::*;
 
     /// The splits of the only configuration in `yaml`.
-    fn splits(yaml: &str) -> Vec<(String, Vec<String>)> {
+    fn splits(yaml: &str) -> SplitPatterns {
         let configs = read(yaml).expect(yaml).configs.expect("configurations");
         let [config] = <[Config; 1]>::try_from(configs).expect("one");
         config.data_files.expect("files").0
@@ -241,6 +198,7 @@ mod tests {
                 vec![split("train", &["a.json"]), split("test", &["a.json"])],
             ),
         ] {
+            let wanted: SplitPatterns = wanted.into_iter().collect();
             let yaml = format!("configs:\n- config_name: c\n  data_files: {files}\n");
             assert_eq!(splits(&yaml), wanted, "{files}");
             // The same with the list indented.
@@ -274,6 +232,20 @@ mod tests {
             ("configs:\n- config_name: a\n  default: perhaps\n", 3, "bool"),
             ("configs:\n- config_name: a\n  config_name: b\n", 3, "duplicate"),
             ("configs:\n\t- a\n", 2, ""),
+            (
+                "configs:\n- data_files: [a, [b]]\n",
+                2,
+                "found a list, expected a file, or a `split`",
+            ),
+            ("configs:\n- data_files:\n    test: 7\n", 3, "found `7`, expected a file or a list"),
+            ("configs:\n- data_files:\n    test:\n", 3, "found null, expected a file or a list"),
+            ("dataset_info: 7\n", 1, "a list of descriptions"),
+            ("dataset_info:\n  features:\n  - dtype: true\n", 3, "the type of a column"),
+            (
+                "dataset_info: {features: [{dtype: {class_label: {names: a}}}]}\n",
+                1,
+                "found `a`, expected the names of classes",
+            ),
         ] {
             let error = read(yaml).expect_err(yaml);
             assert!(

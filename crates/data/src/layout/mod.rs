@@ -2,7 +2,9 @@
 
 mod card;
 mod convention;
+mod described;
 mod features;
+mod form;
 mod front_matter;
 mod glob;
 mod settings;
@@ -12,6 +14,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use card::Card;
+use described::{Described, INFOS};
 
 use crate::files::{Format, NamedClasses, Reader, unreadable};
 use crate::{Error, Result};
@@ -117,11 +120,14 @@ pub(crate) struct Chosen {
     pub(crate) files: Vec<String>,
     /// How they are read.
     pub(crate) reader: Reader,
-    /// The classes that the card names.
+    /// The classes that the card or the older description names.
     pub(crate) classes: Vec<NamedClasses>,
     /// What the card says and is not used, as sentences.
     pub(crate) remarks: Vec<String>,
 }
+
+/// The configuration that is meant where none is named.
+const DEFAULT_CONFIG: &str = "default";
 
 /// The files of each split.
 pub(crate) type Splits = BTreeMap<String, Vec<String>>;
@@ -145,16 +151,19 @@ pub(crate) fn choose(
     {
         return Ok(Ok(Chosen { files: vec![file.clone()], ..Chosen::default() }));
     }
-    let card = match files.iter().find(|file| *file == "README.md") {
-        Some(card) => card::read(&repository.get(card)?)?,
+    let get = |name: &str| files.iter().find(|file| *file == name).map(|file| repository.get(file));
+    let card = match get("README.md") {
+        Some(card) => card::read(&card?)?,
         None => Card::default(),
     };
-    Ok(choose_among(&files, &card, config, split))
+    let infos = get(INFOS).transpose()?;
+    Ok(choose_among(&files, &card, infos.as_deref(), config, split))
 }
 
 fn choose_among(
     files: &[String],
     card: &Card,
+    infos: Option<&Path>,
     config: &str,
     split: &str,
 ) -> Result<Chosen, String> {
@@ -162,7 +171,11 @@ fn choose_among(
         true => by_convention(files, config, split)?,
         false => by_card(files, card::choose(&card.configs, config)?, split)?,
     };
-    let classes = card.classes(chosen.config.as_deref().unwrap_or_default());
+    let name = chosen.config.as_deref().filter(|name| !name.is_empty()).unwrap_or(DEFAULT_CONFIG);
+    let mut classes = card.classes(name);
+    if let Some(file) = infos {
+        classes.extend(Described::infos(file, name).of(name, !card.configs.is_empty()));
+    }
     Ok(Chosen { classes, ..chosen })
 }
 
@@ -244,21 +257,21 @@ fn check(split: &str, files: &[String]) -> Result<(), String> {
     }
     let mut formats: Vec<Format> = Vec::new();
     for file in files {
-        let name = file.rsplit_once('/').map_or(file.as_str(), |(_, name)| name);
+        let name = convention::name_of(file);
         formats.push(Format::of(name).ok_or_else(|| format!("{file}: {}", unreadable(name)))?);
     }
     formats.dedup();
     if formats.len() > 1 {
         return Err(format!(
             "split `{split}` is there in more than one format ({}); name the file to read",
-            some(files)
+            excerpt(files)
         ));
     }
     Ok(())
 }
 
 /// A list of names for a message, the first few of many.
-pub(crate) fn some(names: &[String]) -> String {
+pub(crate) fn excerpt(names: &[String]) -> String {
     const SHOWN: usize = 8;
     let shown = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
     match names.len().checked_sub(SHOWN) {

@@ -1,15 +1,15 @@
 //! Settings of the reader in a configuration of a card: those of Python's `datasets`.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use super::form::Form;
 use crate::files::{Format, Reader};
 
 /// The value of a setting, as a text: lists and mappings are not told apart, as none is supported.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(from = "Form")]
 pub(super) struct Setting(String);
 
 /// How YAML writes the absence of a value.
@@ -80,15 +80,15 @@ const CHANGING: [(&str, &[&str]); 35] = [
     ("usecols", &[]),
 ];
 
-/// The settings of a configuration.
-pub(super) type Settings = BTreeMap<String, Setting>;
+/// The settings of a configuration for the reader of its files.
+pub(super) type ReaderSettings = BTreeMap<String, Setting>;
 
 /// How to read files of this format with these settings, and the keys that are unknown.
 ///
 /// # Errors
 /// Names a setting that would change what is read and is not supported.
 pub(super) fn reader(
-    settings: &Settings,
+    settings: &ReaderSettings,
     format: Option<Format>,
 ) -> Result<(Reader, Vec<String>), String> {
     let (mut reader, mut unknown) = (Reader::default(), Vec::new());
@@ -141,59 +141,9 @@ fn separator(key: &str, value: &str, format: Option<Format>) -> Result<u8, Strin
     }
 }
 
-impl<'de> Deserialize<'de> for Setting {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Any;
-        impl<'de> Visitor<'de> for Any {
-            type Value = Setting;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a value")
-            }
-
-            fn visit_bool<E>(self, value: bool) -> Result<Setting, E> {
-                Ok(Setting(value.to_string()))
-            }
-
-            fn visit_i64<E>(self, value: i64) -> Result<Setting, E> {
-                Ok(Setting(value.to_string()))
-            }
-
-            fn visit_u64<E>(self, value: u64) -> Result<Setting, E> {
-                Ok(Setting(value.to_string()))
-            }
-
-            fn visit_f64<E>(self, value: f64) -> Result<Setting, E> {
-                Ok(Setting(value.to_string()))
-            }
-
-            fn visit_str<E>(self, value: &str) -> Result<Setting, E> {
-                Ok(Setting(value.to_owned()))
-            }
-
-            fn visit_unit<E>(self) -> Result<Setting, E> {
-                Ok(Setting(NULL.to_owned()))
-            }
-
-            fn visit_none<E>(self) -> Result<Setting, E> {
-                Ok(Setting(NULL.to_owned()))
-            }
-
-            fn visit_some<D: Deserializer<'de>>(self, value: D) -> Result<Setting, D::Error> {
-                Setting::deserialize(value)
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Setting, A::Error> {
-                while items.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(Setting("a list".to_owned()))
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Setting, A::Error> {
-                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-                Ok(Setting("a mapping".to_owned()))
-            }
-        }
-        deserializer.deserialize_any(Any)
+impl From<Form> for Setting {
+    fn from(form: Form) -> Self {
+        Self(form.shown().to_owned())
     }
 }
 

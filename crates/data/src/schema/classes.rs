@@ -68,7 +68,7 @@ impl Plan {
                     return Err(format!(
                         "{place} and {} name the classes of `{column}` differently: {} and {}; \
                          correct one, or give the file as path = \".../FILE\", a file on this \
-                         machine, which is read without its README.md",
+                         machine, which is read without the files beside it",
                         classes.place,
                         listed(other),
                         listed(&numbers)
@@ -138,7 +138,7 @@ fn numbers(schema: Schema, named: &NamedClasses) -> Result<Numbers, String> {
              class in `output`",
             named.place,
             named.column.as_deref().unwrap_or_default(),
-            crate::layout::some(&found),
+            crate::layout::excerpt(&found),
             names(schema)
         )
     })

@@ -255,7 +255,7 @@ pub(crate) fn found(first: &Row) -> String {
         true => "the first row has no columns".to_owned(),
         false => {
             let names: Vec<String> = first.keys().cloned().collect();
-            format!("the columns are {}", crate::layout::some(&names))
+            format!("the columns are {}", crate::layout::excerpt(&names))
         }
     }
 }

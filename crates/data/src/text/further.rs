@@ -26,7 +26,7 @@ pub(super) struct Further {
 
 /// A file of settings, and the account of what was read.
 #[derive(Clone, Copy)]
-pub(super) struct Settings<'a> {
+pub(super) struct SettingsFile<'a> {
     pub(super) object: &'a Map<String, Value>,
     pub(super) account: &'a Account<'a>,
 }
@@ -35,8 +35,8 @@ impl Further {
     /// Reads them from `tokenizer_config.json` and, where transformers uses it (`map_counts`), from
     /// `special_tokens_map.json`. The texts of `known` tokens are in other files, too.
     pub(super) fn read(
-        config: Settings<'_>,
-        map: Settings<'_>,
+        config: SettingsFile<'_>,
+        map: SettingsFile<'_>,
         map_counts: bool,
         known: &[String],
     ) -> Self {
@@ -50,8 +50,8 @@ impl Further {
     /// late, then the texts on the top level, then those in a table.
     fn read_named(
         &mut self,
-        config: Settings<'_>,
-        map: Settings<'_>,
+        config: SettingsFile<'_>,
+        map: SettingsFile<'_>,
         map_counts: bool,
         known: &[String],
     ) {
@@ -85,8 +85,8 @@ impl Further {
 
     fn read_unnamed(
         &mut self,
-        config: Settings<'_>,
-        map: Settings<'_>,
+        config: SettingsFile<'_>,
+        map: SettingsFile<'_>,
         map_counts: bool,
         known: &[String],
     ) {
@@ -109,7 +109,7 @@ impl Further {
     }
 
     /// The list of `tokenizer_config.json`: of two, the newer key's, if it is not empty.
-    fn chosen(&mut self, config: Settings<'_>, known: &[String]) -> Option<Vec<AddedToken>> {
+    fn chosen(&mut self, config: SettingsFile<'_>, known: &[String]) -> Option<Vec<AddedToken>> {
         let [extra, additional] = [EXTRA, ADDITIONAL].map(|key| self.list(TOKENIZER, config, key));
         let extra = match extra {
             Some(extra) if !extra.is_empty() => extra,
@@ -131,7 +131,12 @@ impl Further {
     }
 
     /// The tokens of a list; `None` if the file has none.
-    fn list(&mut self, file: &str, settings: Settings<'_>, key: &str) -> Option<Vec<AddedToken>> {
+    fn list(
+        &mut self,
+        file: &str,
+        settings: SettingsFile<'_>,
+        key: &str,
+    ) -> Option<Vec<AddedToken>> {
         let value = settings.account.get(key)?;
         if !(value.is_array() || value.is_object() || value.is_null()) {
             self.remarks.push(format!("{file}: `{key}` = {value} is no list of tokens"));
@@ -144,7 +149,7 @@ impl Further {
     fn table(
         &mut self,
         file: &str,
-        settings: Settings<'_>,
+        settings: SettingsFile<'_>,
         key: &str,
     ) -> Vec<(String, AddedToken)> {
         let all = settings.account.get(key).and_then(Value::as_object).into_iter().flatten();
@@ -177,7 +182,7 @@ impl Further {
     }
 }
 
-impl Settings<'_> {
+impl SettingsFile<'_> {
     /// The tokens on the top level whose key is not that of a role.
     fn own_tokens(self) -> Vec<(String, AddedToken)> {
         let own = self.object.iter().filter_map(|(key, value)| {

@@ -8,7 +8,7 @@ use vxf_untrusted::{Account, not_used};
 
 use super::TextError;
 use super::files::Files;
-use super::further::{Further, Settings};
+use super::further::{Further, SettingsFile};
 use super::generation::{self, Generation, Longest};
 use crate::Result;
 
@@ -185,7 +185,7 @@ impl Specials {
         let decoder: Vec<_> = decoder.as_object().into_iter().flatten().collect();
         let texts = decoder.iter().filter_map(|(_, value)| token(value));
         let texts: Vec<_> = texts.map(|token| token.content).collect();
-        let settings = |object, account| Settings { object, account };
+        let settings = |object, account| SettingsFile { object, account };
         specials.further = Further::read(
             settings(&tokenizer_file, &tokenizer),
             settings(&map_file, &map),

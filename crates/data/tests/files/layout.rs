@@ -217,3 +217,58 @@ fn a_card_names_the_classes_of_labels() {
     let settings = json!({"columns": {"prompt": "sentence", "completion": "label"}});
     assert!(described(&card, "a.jsonl", rows, settings).is_ok());
 }
+
+#[test]
+fn an_older_description_names_the_classes_of_labels() {
+    let rows = "{\"sentence\": \"warm\", \"label\": 0}\n{\"sentence\": \"cold\", \"label\": 1}\n";
+    let info =
+        |names: &[&str]| json!({"features": {"label": {"names": names, "_type": "ClassLabel"}}});
+    let read_with = |infos: &str, card: &str, settings: Value| {
+        let files = [("README.md", card), ("dataset_infos.json", infos), ("a.jsonl", rows)];
+        let directory = directory(&files.map(|(name, text)| (name, text.as_bytes())));
+        read(&source(directory.path(), settings)).map_err(|error| error.to_string())
+    };
+    let answers =
+        |loaded: Loaded| loaded.samples.into_iter().map(|it| it.answer).collect::<Vec<_>>();
+    let (swapped, usual, other) =
+        (info(&["positive", "negative"]), info(&["neg", "pos"]), info(&["sad", "glad"]));
+    let card = "---\nconfigs:\n- config_name: default\n  data_files: a.jsonl\n---\n";
+    for (infos, card, expected) in [
+        (json!({"default": swapped}), "", ["positive", "negative"]),
+        (json!({"default": usual}), "", ["negative", "positive"]),
+        // A single description is that of the default configuration, with any name.
+        (json!({"someone--set": swapped}), card, ["positive", "negative"]),
+        (json!({"default": swapped, "other": other}), card, ["positive", "negative"]),
+        // Without a list of configurations, any may be meant, and one fits.
+        (json!({"a": swapped, "b": other}), "", ["positive", "negative"]),
+        // With one, none is.
+        (json!({"a": swapped, "b": other}), card, ["negative", "positive"]),
+        (json!([]), card, ["negative", "positive"]),
+    ] {
+        let loaded = read_with(&infos.to_string(), card, json!({})).expect("known names");
+        assert_eq!(answers(loaded), expected, "{infos}");
+    }
+    let odd =
+        json!({"a": {"features": {"label": {"names": [1], "_type": "ClassLabel"}}}}).to_string();
+    for (infos, says) in [
+        (
+            &*json!({"a": other}).to_string(),
+            "dataset_infos.json (`a`) names the classes of `label` sad, glad",
+        ),
+        (&odd, "dataset_infos.json (`a`) has `names` of the column `label`"),
+        ("{", "dataset_infos.json is not JSON"),
+    ] {
+        let error = read_with(infos, card, json!({})).expect_err(says);
+        assert_says(&error, &["a.jsonl", says]);
+        // A schema without labels reads the column as it is.
+        let settings = json!({"columns": {"prompt": "sentence", "completion": "label"}});
+        assert!(read_with(infos, card, settings).is_ok(), "{infos}");
+    }
+    let contrary = card.replace(
+        "configs",
+        "dataset_info: {features: [{name: label, dtype: {class_label: {names: [neg, pos]}}}]}\nconfigs",
+    );
+    let error = read_with(&json!({"default": swapped}).to_string(), &contrary, json!({}));
+    let parts = ["README.md (dataset_info) and its dataset_infos.json (`default`)", "differently"];
+    assert_says(&error.expect_err("they differ"), &parts);
+}

@@ -1,32 +1,53 @@
 //! Causal attention.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use candle_core::{CudaDevice, CudaStorage, Result, Shape, Tensor, bail};
-use vxf_cuda::{Attention as Sizes, Operand, attention_back, counts, tensor, with};
+use vxf_cuda::{
+    Attention as Sizes, Operand, Sample, Samples, Strides, attention_back, tensor, turned, with,
+};
+use vxf_tensor::Rows;
 
-use super::{Kernel, apply_three};
-use crate::ops::{AttentionDims, Limits};
+use super::{Kernel, apply_one, apply_three, if_tracked};
+use crate::ops::{AttentionDims, Heads, Limits};
 
-/// See [`crate::ops::attention`], which has checked the operands. `None` if a head is too wide for
-/// the kernels, scores have a soft cap, or a query sees no key.
+/// See [`crate::ops::attention`], which has checked the operands. `None` if the kernels do not support
+/// the sizes.
 pub(crate) fn attention(
     [q, k, v]: [&Tensor; 3],
     dims: AttentionDims,
     lengths: &[usize],
     pitch: Option<usize>,
 ) -> Result<Option<Tensor>> {
-    let blind = |&length: &usize| (0..dims.len).any(|t| dims.visible(t, length).is_none());
-    let Limits { window, cap } = dims.limits();
-    if dims.d > vxf_cuda::WIDEST || cap.is_some() || window.is_some() && lengths.iter().any(blind) {
+    let AttentionDims { batch, heads, kv_heads, len, keys, d, .. } = dims;
+    let (limits, past) = (dims.limits(), keys - len);
+    // Samples begin at whole rows of keys.
+    let pitch = pitch.filter(|pitch| pitch % d == 0);
+    let apart = pitch.unwrap_or(keys * d);
+    let sample = |(index, &seen): (usize, &usize)| Sample {
+        first: index * len,
+        first_key: index * (apart / d),
+        len,
+        seen,
+    };
+    let samples: Vec<Sample> = lengths.iter().enumerate().map(sample).collect();
+    if !supported(&samples, past, d, limits) {
         return Ok(None);
     }
-    let AttentionDims { batch, heads, kv_heads, len, keys, d, .. } = dims;
-    let scale = dims.scale();
     let op = Attention {
-        sizes: Sizes { batch, heads, kv_heads, len, keys, d, window, scale },
-        pitch: pitch.unwrap_or(keys * d),
-        lengths: on_device(q.device().as_cuda_device()?, lengths)?,
+        sizes: Sizes {
+            heads,
+            kv_heads,
+            past,
+            d,
+            queries: Strides { position: d, head: len * d },
+            keys: Strides { position: d, head: apart },
+            window: limits.window,
+            scale: dims.scale(),
+        },
+        samples: on_device(q.device().as_cuda_device()?, samples)?,
+        shape: Shape::from((batch, len, heads * d)),
         lse: OnceLock::new(),
     };
     // Heads are further apart only without differentiation; then nothing is copied.
@@ -36,11 +57,74 @@ pub(crate) fn attention(
     }))
 }
 
+/// See [`crate::ops::attend`], which has checked the operands: queries, keys and values
+/// `[positions, heads d]`. `None` if the kernels do not support the sizes.
+///
+/// Rows stay where they are. Queries and keys are rotated in a copy, and a row has its heads side by side.
+pub(crate) fn attend(
+    [q, k, v]: [&Tensor; 3],
+    of: &Heads,
+    d: usize,
+    rows: &Rows,
+) -> Result<Option<Tensor>> {
+    let Heads { queries: heads, keys: kv_heads, limits, .. } = *of;
+    let sample = |(range, &seen): (Range<usize>, &usize)| Sample {
+        first: range.start,
+        first_key: range.start,
+        len: range.len(),
+        seen,
+    };
+    let samples = rows.ranges().zip(rows.seen()).map(sample);
+    let samples: Vec<Sample> = samples.filter(|sample| sample.len > 0).collect();
+    if !supported(&samples, 0, d, limits) {
+        return Ok(None);
+    }
+    let samples = on_device(q.device().as_cuda_device()?, samples)?;
+    let (q, k) = match &of.rotation {
+        None => (q.clone(), k.clone()),
+        Some([cos, sin]) => {
+            let tables = [cos.detach().contiguous()?, sin.detach().contiguous()?];
+            let half = cos.dim(1)?;
+            let turn = |x: &Tensor, heads: usize| {
+                let (tables, samples) = (tables.clone(), samples.clone());
+                apply_one(x, Turned { tables, samples, sizes: [heads, d, half] })
+            };
+            (turn(q, heads)?, turn(k, kv_heads)?)
+        }
+    };
+    let op = Attention {
+        sizes: Sizes {
+            heads,
+            kv_heads,
+            past: 0,
+            d,
+            queries: Strides { position: heads * d, head: d },
+            keys: Strides { position: kv_heads * d, head: d },
+            window: limits.window,
+            scale: 1.0 / (d as f64).sqrt(),
+        },
+        samples,
+        shape: Shape::from((rows.count(), heads * d)),
+        lse: OnceLock::new(),
+    };
+    apply_three([&q, &k, v], op).map(Some)
+}
+
+/// Whether heads are not too wide, scores have no soft cap, and each query sees a key.
+fn supported(samples: &[Sample], past: usize, d: usize, limits: Limits) -> bool {
+    // A query that sees nothing stands after all that see something.
+    let sees = |sample: &Sample| {
+        let hidden = limits.window.map_or(0, |it| (past + sample.len).saturating_sub(it));
+        hidden < sample.seen
+    };
+    d <= vxf_cuda::WIDEST && limits.cap.is_none() && samples.iter().all(sees)
+}
+
 struct Attention {
     sizes: Sizes,
-    /// The stride between heads of k and v.
-    pitch: usize,
-    lengths: Arc<CudaStorage>,
+    samples: Arc<Samples>,
+    /// That of the result.
+    shape: Shape,
     /// The log-sum-exp of each query's scores, from the forward pass.
     lse: OnceLock<Tensor>,
 }
@@ -49,11 +133,11 @@ impl Kernel<3> for Attention {
     const NAME: &'static str = "cuda-attention";
 
     fn forward(&self, operands: [Operand<'_>; 3]) -> Result<(CudaStorage, Shape)> {
-        let Sizes { batch, heads, len, d, .. } = self.sizes;
-        let [y, lse] = vxf_cuda::attention(operands, self.pitch, &self.lengths, self.sizes)?;
+        let [y, lse] = vxf_cuda::attention(operands, &self.samples, self.sizes)?;
+        let Sizes { heads, d, .. } = self.sizes;
         // Each operation runs forward once, so the cell was empty.
-        self.lse.get_or_init(|| tensor(lse, (batch, heads, len)));
-        Ok((y, Shape::from((batch, len, heads * d))))
+        self.lse.get_or_init(|| tensor(lse, (heads, self.shape.elem_count() / (heads * d))));
+        Ok((y, self.shape.clone()))
     }
 
     fn backward(
@@ -69,7 +153,7 @@ impl Kernel<3> for Attention {
         let need = [q.track_op(), k.track_op() || v.track_op()];
         let [dq, dk, dv] = with(operands, |operands| {
             with([y, dy, lse], |results| {
-                attention_back(operands, results, &self.lengths, self.sizes, need)
+                attention_back(operands, results, &self.samples, self.sizes, need)
             })
         })?;
         let made = |x: &Tensor, gradient: Option<CudaStorage>| {
@@ -79,19 +163,48 @@ impl Kernel<3> for Attention {
     }
 }
 
-/// The lengths on the device. Every layer of a pass uses the same lengths, so the last ones are
-/// cached.
-fn on_device(device: &CudaDevice, lengths: &[usize]) -> Result<Arc<CudaStorage>> {
-    type Last = Option<(CudaDevice, Vec<usize>, Arc<CudaStorage>)>;
+/// The rotation of dense rows.
+struct Turned {
+    /// Cosines and sines.
+    tables: [Tensor; 2],
+    samples: Arc<Samples>,
+    /// Heads, their width, and the number of pairs that are rotated.
+    sizes: [usize; 3],
+}
+
+impl Turned {
+    fn apply(&self, x: Operand<'_>, back: bool) -> Result<CudaStorage> {
+        let [cos, sin] = &self.tables;
+        with([cos, sin], |tables| turned(x, tables, &self.samples, self.sizes, back))
+    }
+}
+
+impl Kernel<1> for Turned {
+    const NAME: &'static str = "cuda-turned";
+
+    fn forward(&self, [x]: [Operand<'_>; 1]) -> Result<(CudaStorage, Shape)> {
+        let [heads, d, _] = self.sizes;
+        let shape = Shape::from((x.count() / (heads * d), heads * d));
+        Ok((self.apply(x, false)?, shape))
+    }
+
+    fn backward(&self, [x]: [&Tensor; 1], _: &Tensor, dy: &Tensor) -> Result<[Option<Tensor>; 1]> {
+        Ok([if_tracked(x, || with([dy], |[dy]| self.apply(dy, true)))?])
+    }
+}
+
+/// The samples on the device. Every layer of a pass has the same ones, so the last ones are cached.
+fn on_device(device: &CudaDevice, samples: Vec<Sample>) -> Result<Arc<Samples>> {
+    type Last = Option<(CudaDevice, Vec<Sample>, Arc<Samples>)>;
     static LAST: Mutex<Last> = Mutex::new(None);
     let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some((on, of, there)) = &*last
         && on.id() == device.id()
-        && of == lengths
+        && *of == samples
     {
         return Ok(there.clone());
     }
-    let there = Arc::new(counts(device, lengths)?);
-    *last = Some((device.clone(), lengths.to_vec(), there.clone()));
+    let there = Arc::new(Samples::new(device, &samples)?);
+    *last = Some((device.clone(), samples, there.clone()));
     Ok(there)
 }

@@ -19,7 +19,7 @@ use candle_core::{
 use vxf_cuda::{Operand, cast, tensor, with};
 use vxf_tensor::autograd::{apply1, apply2, apply3};
 
-pub(crate) use attention::attention;
+pub(crate) use attention::{attend, attention};
 pub(crate) use cross_entropy::linear_cross_entropy;
 pub(crate) use elementwise::{add_bias, heads, masked, relu, swiglu};
 pub(crate) use layer_norm::layer_norm;

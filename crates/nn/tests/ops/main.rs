@@ -3,6 +3,7 @@
 
 mod common;
 mod contract;
+mod dense;
 mod gradients;
 mod mixed;
 mod odd;

@@ -100,7 +100,10 @@ fn template(recipe: &Recipe, of_run: bool, asked: TemplateChoice) -> Result<Temp
     match asked {
         TemplateChoice::Auto if of_run => Ok(recipe.data.config.template()),
         TemplateChoice::Auto | TemplateChoice::World => Ok(asked),
-        _ if embedded => Err(refused("must be auto or world for the embedded model", asked)),
+        _ if embedded => {
+            let asked = format!("{asked:?}").to_lowercase();
+            Err(refused("must be auto or world for the embedded model", asked))
+        }
         _ => Ok(asked),
     }
 }

@@ -45,6 +45,16 @@ pub fn attend(x: &[&Tensor], heads: &Heads, rows: &Rows) -> Result<Tensor> {
     if rows.past().iter().any(|&past| past > 0) {
         bail!("attend: rows behind earlier positions, whose keys are not here");
     }
+    #[cfg(feature = "cuda")]
+    if crate::cuda::takes(x[0]) {
+        if let Some([cos, sin]) = &heads.rotation {
+            same_kind("attend", &[x[0], cos, sin])?;
+        }
+        let [q, k, v] = &parts(x, sizes)?;
+        if let Some(y) = crate::cuda::attend([q, k, v], heads, sizes.d, rows)? {
+            return Ok(y);
+        }
+    }
     let (Some(first), true) = (x.first(), x.iter().all(|x| fused(x))) else {
         return around(x, heads, rows, sizes);
     };
@@ -59,21 +69,28 @@ pub fn attend(x: &[&Tensor], heads: &Heads, rows: &Rows) -> Result<Tensor> {
     }
 }
 
-/// Computes it in the rectangle around the samples.
-fn around(x: &[&Tensor], heads: &Heads, rows: &Rows, sizes: Sizes) -> Result<Tensor> {
-    let part = |index: usize, count: usize| match x {
-        [x] => x.narrow(1, sizes.columns[index], count * sizes.d)?.contiguous(),
+/// Queries, keys and values in tensors of their own.
+fn parts(x: &[&Tensor], sizes: Sizes) -> Result<[Tensor; 3]> {
+    let counts = sizes.counts();
+    let part = |index: usize| match x {
+        [x] => x.narrow(1, sizes.columns[index], counts[index] * sizes.d)?.contiguous(),
         x => Ok(x[index].clone()),
     };
-    let turned = |index: usize, count: usize| {
-        let x = rows.padded(&part(index, count)?)?;
+    Ok([part(0)?, part(1)?, part(2)?])
+}
+
+/// Computes it in the rectangle around the samples.
+fn around(x: &[&Tensor], heads: &Heads, rows: &Rows, sizes: Sizes) -> Result<Tensor> {
+    let [q, k, v] = parts(x, sizes)?;
+    let turned = |x: &Tensor, count: usize| {
+        let x = rows.padded(x)?;
         match &heads.rotation {
             Some([cos, sin]) => rotary(&x, count, cos, sin, 0),
             None => split_heads(&x, count),
         }
     };
-    let (q, k) = (turned(0, heads.queries)?, turned(1, heads.keys)?);
-    let v = split_heads(&rows.padded(&part(2, heads.keys)?)?, heads.keys)?;
+    let (q, k) = (turned(&q, heads.queries)?, turned(&k, heads.keys)?);
+    let v = split_heads(&rows.padded(&v)?, heads.keys)?;
     // A sample without rows has no keys, and its output is not used.
     let seen: Vec<usize> = rows.seen().iter().map(|&seen| seen.max(1)).collect();
     rows.packed(&super::attention(&q, &k, &v, Some(&seen), heads.limits)?)
