@@ -13,6 +13,7 @@ use crate::commands::{
     compare, diff, doctor, durability, eval, export, generate, init, list, parity, plot, pretrain,
     prune, report, run, runs, search, shell, show, task, validate, verify,
 };
+use crate::error::CommandError;
 use crate::output::{Level, Log};
 
 /// Train, attack and compare defences against harmful fine-tuning.
@@ -258,15 +259,24 @@ pub(crate) enum ReportFormat {
 }
 
 impl ReportFormat {
-    /// The format that a file's ending stands for; text, if it stands for none.
-    pub(crate) fn of(file: &Path) -> Self {
-        match file.extension().and_then(OsStr::to_str).unwrap_or_default() {
+    /// The format that a file's ending stands for.
+    ///
+    /// # Errors
+    /// When it stands for none.
+    pub(crate) fn of(file: &Path) -> Result<Self, CommandError> {
+        Ok(match file.extension().and_then(OsStr::to_str).unwrap_or_default() {
+            "" | "txt" => Self::Text,
             "md" | "markdown" => Self::Markdown,
             "tex" => Self::Latex,
             "html" | "htm" => Self::Html,
             "csv" => Self::Csv,
             "json" => Self::Json,
-            _ => Self::Text,
-        }
+            other => {
+                let message = format!("--output: no format has the ending .{other}");
+                return Err(CommandError::usage(message).hint(
+                    "endings are .txt, .md, .tex, .html, .csv and .json; `--format` writes one of them to any file",
+                ));
+            }
+        })
     }
 }

@@ -66,6 +66,7 @@ fn value(argument: &str, value: &str) -> Option<String> {
             "a share is a number from 0 to 1; several are written with commas: `--harmful-ratio 0,0.1`"
                 .into(),
         ),
+        "--rho" => Some("rho is a number; several are written with commas: `--rho 1,2.5`".into()),
         _ => None,
     })
 }
@@ -110,6 +111,7 @@ mod tests {
             ("run --seed x", "`--seed 1,2,3`"),
             ("run --seed 1..1000000", "`--seed 1,2,3`"),
             ("run --seed -1", "`-1` is read as a flag"),
+            ("run --rho abc", "`--rho 1,2.5`"),
             ("run --harmful-ratio many", "from 0 to 1"),
             ("run --learning-rate 1", "`--set fine_tuning.learning_rate=VALUE`"),
             ("validate --lora-r=8", "`--set alignment.trainable.rank=VALUE`"),

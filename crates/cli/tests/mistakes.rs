@@ -133,6 +133,8 @@ fn values_that_cannot_be_are_told_in_words() {
     let told = place.vxf(&["run", "--epochs", "3"]);
     told.fails(2, &["--epochs", "`--set fine_tuning.epochs=VALUE`"]);
     place.vxf(&["generate", "embedded", "--prompt", " "]).fails(2, &["--prompt", "empty"]);
+    let nothing = ["generate", "embedded", "--prompt=hi", "--max-new-tokens=0"];
+    place.vxf(&nothing).fails(2, &["--max-new-tokens", "at least 1"]);
     let told = place.vxf(&["generate", "embedded", "--prompt", "hi", "--template", "chat"]);
     told.fails(2, &["must be auto or world", "got \"chat\""]);
     place.write("file", "");

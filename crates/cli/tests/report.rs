@@ -66,6 +66,8 @@ fn every_format_has_the_figures() {
         assert!(html.contains(part), "no `{part}`");
     }
     place.vxf(&["report", "runs", "--format", "word"]).fails(2, &["word", "markdown"]);
+    place.vxf(&["report", "runs", "--output=r.pdf"]).fails(2, &["--output", ".pdf", ".html"]);
+    assert!(!place.path("r.pdf").exists());
 }
 
 #[test]

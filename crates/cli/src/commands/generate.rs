@@ -60,6 +60,9 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<(), CommandError> {
         return Err(CommandError::usage("--prompt: the prompt is empty")
             .hint("write a request: `--prompt \"Name three rivers.\"`"));
     }
+    if args.max_new_tokens == 0 {
+        return Err(CommandError::usage("--max-new-tokens: must be at least 1, found 0"));
+    }
     let path = Path::new(&args.target);
     let run = Run::is_run(path).then(|| Run::open(path)).transpose()?;
     if run.is_none() {

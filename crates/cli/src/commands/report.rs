@@ -51,8 +51,11 @@ pub(crate) fn run(args: &ReportArgs) -> Result<(), CommandError> {
         full: args.full,
         open: is_open(&stored.experiment, args.with_answers),
     };
-    let by_ending = || args.output.as_deref().map_or(ReportFormat::Text, ReportFormat::of);
-    let form = args.format.unwrap_or_else(by_ending);
+    let form = match (args.format, &args.output) {
+        (Some(format), _) => format,
+        (None, Some(file)) => ReportFormat::of(file)?,
+        (None, None) => ReportFormat::Text,
+    };
     let wants_pictures = args.pictures.is_some() || form == ReportFormat::Html;
     let pictures = match wants_pictures {
         true => page::pictures(&stored)?,

@@ -235,7 +235,11 @@ fn pick(mut splits: Splits, config: Option<String>, split: &str) -> Result<Chose
         "" if splits.contains_key("train") => "train".to_owned(),
         "" => match splits.keys().next() {
             Some(only) if splits.len() == 1 => only.clone(),
-            _ => return Err(format!("which `split`? There are {there}")),
+            _ => {
+                return Err(format!(
+                    "which `split`? There are {there}; write `split = \"..\"`, or name the file"
+                ));
+            }
         },
         split => split.to_owned(),
     };

@@ -31,7 +31,7 @@ fn a_card_decides() {
     assert_eq!(chosen(&files, json!({"split": "30k_train"})), Ok(vec![1]));
     assert_eq!(chosen(&files, json!({"split": "30k_test"})), Ok(vec![2]));
     let error = chosen(&files, json!({})).expect_err("which?");
-    assert_says(&error, &["which `split`?", "30k_test, 30k_train, 330k_train"]);
+    assert_says(&error, &["which `split`?", "30k_test, 30k_train, 330k_train", "write `split = "]);
     let error = chosen(&files, json!({"split": "train[:10]"})).expect_err("no slices");
     assert_says(&error, &["no split `train[:10]`", "30k_train", "`skip` and `take`"]);
     let error = chosen(&files, json!({"split": "330k_train"})).expect_err("packed");
