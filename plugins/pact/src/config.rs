@@ -1,5 +1,6 @@
 //! Settings of PACT.
 
+use serde_json::{Map, Value, json};
 use vxf_core::prelude::*;
 
 use crate::algorithm::Pact;
@@ -64,7 +65,11 @@ impl DefenseConfig for PactConfig {
     }
 
     fn ranges(&self) -> &'static [&'static str] {
-        &["lambda=0.1..100:log", "tokens=10,20,50,100"]
+        &["lambda=0.01..10:log", "tokens=10,20,50,100"]
+    }
+
+    fn world_defaults(&self) -> Map<String, Value> {
+        Map::from_iter([("lambda".to_owned(), json!(0.1))])
     }
 
     fn build(&self, _context: &BuildContext<'_>) -> Result<Box<dyn Defense>> {
