@@ -7,8 +7,8 @@
 # key, sockets and ports, and stops it at the end. One task is interrupted as Slurm does before a time limit, and has to
 # be requeued; another is killed without a warning, and has to be submitted again.
 #
-# Exits with 77 where no cluster can be had: a program is missing, or the cluster does not start or is too slow. Any other
-# failure is ours.
+# Exits with 77 where it cannot be tried: a program is missing, the cluster does not start, or the tasks end before they
+# can be interrupted. Any other failure is ours.
 set -euo pipefail
 . "$(dirname "$0")/sweep.sh"
 vxf=$(realpath "$1")
@@ -78,7 +78,7 @@ idle() { [ "$(sinfo -h -o %T 2>/dev/null)" = idle ]; }
 if slurmctld && slurmd; then
   for _ in $(seq 200); do idle && break; sleep 0.1; done
 fi
-idle || { echo "the cluster does not start:" >&2; tail -n 5 "$dir"/log/* >&2; exit 77; }
+idle || { echo "the cluster does not start:" >&2; tail -n 5 "$dir"/log/* >&2 || true; exit 77; }
 sinfo
 
 cd "$dir"
@@ -89,21 +89,28 @@ cat submitted.json
 first=$(sed -n 's/^ *"jobs": \[//p;' submitted.json | tr -dc 0-9)
 [ -n "$first" ] || first=$(grep -A1 '"jobs"' submitted.json | tail -1 | tr -dc 0-9)
 
-deadline=$((SECONDS + 300))
+deadline=$((SECONDS + 900))
+late() { echo "the tasks ended before they could be interrupted" >&2; exit 77; }
 wait_for() { # WHAT COMMAND...
   local what=$1; shift
   until "$@"; do
-    [ $SECONDS -lt $deadline ] || { echo "$what never came" >&2; squeue -r -t all; tail -n 20 log/*; exit 77; }
+    [ $SECONDS -lt $deadline ] || { echo "$what never came" >&2; squeue -r -t all; tail -n 20 log/*; exit 1; }
     sleep 0.2
   done
 }
 wait_for "a checkpoint" has_checkpoint
 # The warning before a time limit: the task saves, exits with 75, and is requeued.
-scancel --batch --signal=USR1 "${first}_0"
-requeued() { scontrol show job "${first}_0" -o | grep -q 'Restarts=1'; }
+scancel --batch --signal=USR1 "${first}_0" || late
+requeued() {
+  local job
+  job=$(scontrol show job "${first}_0" -o)
+  [[ $job != *JobState=COMPLETED*Restarts=0* ]] || late
+  [[ $job == *Restarts=1* ]]
+}
 wait_for "the requeued task" requeued
 # A worker that is killed fails, and is submitted again at the end.
 killed() {
+  [ -n "$(squeue -h)" ] || late
   pid=$(pgrep -f "task --threads=1 .*$dir/cluster" | head -1) && kill -9 "$pid"
 }
 wait_for "a task to kill" killed

@@ -193,6 +193,34 @@ fn adapters_user_defences_and_curves() {
     assert_eq!((lora.rank, lora.alpha, weights.len()), (4, 1.0, 4 * 7 * 2));
 }
 
+/// PACT runs the base model beside the aligned one, and `max_steps` counts steps in place of epochs.
+#[test]
+fn a_method_that_runs_the_base_model_takes_a_number_of_steps() {
+    let place = Place::new();
+    let value = place.tiny(&[
+        "--defense=sft",
+        "--fine-tune-defense=pact",
+        "--set=alignment.trainable=lora",
+        "--set=fine_tuning.max_steps=3",
+        "--no-undefended",
+        "--output-dir=out",
+        "--json",
+    ]);
+    let runs = figures(&value);
+    let steps = |ratio: &Value| {
+        let all = runs.iter().filter(|run| run["ratio"] == *ratio);
+        all.map(|run| run["steps"].as_u64().expect("a number")).collect::<Vec<_>>()
+    };
+    // Two epochs of two batches before the user; three steps in place of one epoch of two.
+    assert_eq!((steps(&Value::Null), steps(&0.5.into())), (vec![4], vec![3, 3]));
+    let log = std::fs::read_to_string(place.path("out/sft+pact/0.5/1/metrics.jsonl"));
+    let log = log.expect("it is there");
+    let header = log.lines().find_map(|line| {
+        serde_json::from_str::<Value>(line).ok()?["figures"]["header_tokens"].as_f64()
+    });
+    assert!(header.is_some_and(|header| header >= 1.0), "all prompts end alike: {header:?}");
+}
+
 /// An attack in the user's place is in no row's name, so the page says so.
 #[test]
 fn an_attack_is_named() {

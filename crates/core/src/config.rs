@@ -161,6 +161,12 @@ pub trait DefenseConfig: Debug + Send + Sync {
         0.0
     }
 
+    /// Whether it [runs](crate::Step::with_reference) a reference model beside the trained one, for memory
+    /// estimates.
+    fn runs_references(&self) -> bool {
+        false
+    }
+
     /// Whether all stages must train one and the same adapter, without merging between stages.
     fn needs_single_adapter(&self) -> bool {
         false

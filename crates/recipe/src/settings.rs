@@ -302,11 +302,23 @@ impl TrainingSettings {
     /// Number of optimiser steps of a stage with this many samples. The last step of an epoch may have
     /// fewer micro-batches.
     pub fn steps(&self, samples: usize) -> u64 {
-        if self.max_steps > 0 {
-            return self.max_steps;
+        match self.max_steps {
+            0 => self.epochs.saturating_mul(self.steps_of_a_pass(samples)),
+            given => given,
         }
+    }
+
+    /// Passes over this many samples: `epochs`, or what `max_steps` takes.
+    pub fn passes(&self, samples: usize) -> f64 {
+        match self.max_steps {
+            0 => self.epochs as f64,
+            given => given as f64 / self.steps_of_a_pass(samples).max(1) as f64,
+        }
+    }
+
+    fn steps_of_a_pass(&self, samples: usize) -> u64 {
         let batches = samples.div_ceil(self.batch_size.max(1)) as u64;
-        self.epochs.saturating_mul(batches.div_ceil(self.accumulation.max(1) as u64))
+        batches.div_ceil(self.accumulation.max(1) as u64)
     }
 
     /// Number of warm-up steps among `steps`.

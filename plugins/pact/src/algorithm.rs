@@ -10,6 +10,7 @@ use vxf_core::numeric::widened;
 use vxf_core::prelude::*;
 
 use crate::config::{PactConfig, SAFETY};
+use crate::ending::common_ending;
 use crate::tokens::SafetyTokens;
 
 const ALIGNED: &str = "aligned";
@@ -88,28 +89,18 @@ impl Pact {
         Ok((sum / answered as f64)?.to_vec1()?)
     }
 
-    /// The number of tokens with which all prompts end, the user's and those of the alignment set.
-    fn common_ending(&self, step: &mut Step<'_>) -> Result<usize> {
-        let mut ending: Option<Vec<u32>> = None;
+    /// The number of tokens with which prompts end, the user's and those of the alignment set.
+    fn header(&self, step: &mut Step<'_>) -> Result<usize> {
+        let mut prompts = Vec::new();
         for stream in [step.main(), SAFETY.to_owned()] {
             let all: Vec<usize> = (0..step.samples_of(&stream)?.min(self.config.samples)).collect();
             for samples in all.chunks(TOGETHER) {
                 let batch = step.pick(&stream, samples)?;
-                let tokens = batch.tokens.to_vec2::<u32>()?;
-                for (tokens, prompt) in tokens.iter().zip(batch.prompts()) {
-                    let prompt = &tokens[..prompt];
-                    let common = match &ending {
-                        None => prompt.len(),
-                        Some(ending) => {
-                            let pairs = ending.iter().rev().zip(prompt.iter().rev());
-                            pairs.take_while(|(a, b)| a == b).count()
-                        }
-                    };
-                    ending = Some(prompt[prompt.len() - common..].to_vec());
-                }
+                let tokens = batch.tokens.to_vec2::<u32>()?.into_iter().zip(batch.prompts());
+                prompts.extend(tokens.map(|(tokens, prompt)| tokens[..prompt].to_vec()));
             }
         }
-        Ok(ending.map_or(0, |ending| ending.len()))
+        Ok(common_ending(&prompts))
     }
 
     /// The logits of the safety tokens at the answers of a batch, `[answer tokens, safety tokens]`.
@@ -169,7 +160,7 @@ impl Defense for Pact {
         let aligned = self.probabilities(step)?;
         let base = step.with_reference(Reference::Base, |step| self.probabilities(step))?;
         let header = match self.config.header {
-            0 => self.common_ending(step)?,
+            0 => self.header(step)?,
             given => given,
         };
         let tokens = SafetyTokens::of(&aligned, &base, self.config.tokens)?;
@@ -197,6 +188,7 @@ impl Defense for Pact {
         };
         let objective = Objective { logits: Some(&term), ..Objective::default() };
         let perturbation = inner.perturb(step)?;
+        step.record("header_tokens", self.found.header as f64)?;
         step.on_main().perturbed(&perturbation).minimising(objective).gradients()
     }
 

@@ -30,7 +30,7 @@ vxf_core::config! {
         /// Answer tokens after which the gate has fallen by a factor e, beyond `prefix`; 0: it is closed there.
         pub decay: f64 = 8.0,
         /// The last prompt tokens that stay where the aligned model reads an answer without its prompt: those
-        /// with which the template begins an answer. 0: the tokens with which all prompts end.
+        /// with which the template begins an answer. 0: the tokens with which nearly all prompts end.
         pub header: usize = 0,
     }
 }
@@ -62,6 +62,10 @@ impl DefenseConfig for PactConfig {
 
     fn copies(&self) -> f64 {
         1.0
+    }
+
+    fn runs_references(&self) -> bool {
+        true
     }
 
     fn ranges(&self) -> &'static [&'static str] {

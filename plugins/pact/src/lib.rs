@@ -2,6 +2,7 @@
 
 mod algorithm;
 mod config;
+mod ending;
 mod tokens;
 
 pub use algorithm::Pact;

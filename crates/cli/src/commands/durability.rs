@@ -154,6 +154,12 @@ pub(crate) fn run(args: &DurabilityArgs) -> Result<(), CommandError> {
              are left out: an attacker who has the weights can do more",
         );
     }
+    if test.harmful_only {
+        tell(
+            "warning: the data has no set `benign`, so that attacks which need harmless samples of other kinds than \
+             the user's are left out",
+        );
+    }
     let asked = signals::watched()?;
     let control = Control::new(args.checkpoint_every, &asked);
     let search = test.search()?;
@@ -283,8 +289,8 @@ pub(crate) fn run(args: &DurabilityArgs) -> Result<(), CommandError> {
             let knows = match test.adaptive {
                 true => "",
                 false => {
-                    "The method gives no objective of an attacker who knows it: this card says nothing of such \
-                     an attacker.\n"
+                    "No attack here trains by an objective of one who knows the method: this card says nothing of \
+                     such an attacker.\n"
                 }
             };
             print(&format!("{text}\n{knows}All files are in {}\n", root.display()))?;

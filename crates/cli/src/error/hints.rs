@@ -32,8 +32,8 @@ pub(super) fn hints(error: &Error) -> Vec<String> {
                 .into(),
         ],
         Error::Doubtful { .. } => vec![
-            "raise `fine_tuning.learning_rate` or `fine_tuning.epochs`; every step's loss is in \
-             metrics.jsonl"
+            "raise `fine_tuning.learning_rate` or `fine_tuning.epochs` (or `max_steps`); every step's \
+             loss is in metrics.jsonl"
                 .into(),
         ],
         Error::AllPrompt { .. } => vec![

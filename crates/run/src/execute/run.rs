@@ -332,8 +332,9 @@ impl<'a> Executor<'a> {
             // Other stages are not judged by their loss: some defences raise it on purpose.
             training_loss: match stage.is_user() {
                 true => {
-                    let losses = step_log::losses(&log)?;
-                    health::training_loss(losses, outcome.steps, stage.training.epochs)
+                    let samples = set.map_or(0, |set| set.examples.len());
+                    let passes = stage.training.passes(samples) as u64;
+                    health::training_loss(step_log::losses(&log)?, outcome.steps, passes)
                 }
                 false => None,
             },

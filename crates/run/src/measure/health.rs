@@ -20,10 +20,10 @@ const FEWEST: u64 = 20;
 pub(crate) fn training_loss(
     losses: impl IntoIterator<Item = (u64, f64)>,
     total: u64,
-    epochs: u64,
+    passes: u64,
 ) -> Option<TrainingLoss> {
-    let steps = match epochs {
-        2.. => total / epochs,
+    let steps = match passes {
+        2.. => total / passes,
         _ if total >= FEWEST => total / 10,
         _ => 0,
     };

@@ -103,7 +103,8 @@ pub(crate) fn recompute(
     for stage in recipe.stages().filter(|stage| stage.trains()) {
         let settings = &stage.training;
         let trainable = sizes.trainable(&settings.trainable)?;
-        most = most.max(sizes.bytes(settings, longest, true, trainable, copies(stage)));
+        let bytes = sizes.bytes(settings, longest, true, trainable, copies(stage));
+        most = most.max(bytes + sizes.references(stage));
     }
     // A fifth of the memory is left for everything else.
     let fits = most * at_once as u64 <= available / 5 * 4;
@@ -120,7 +121,8 @@ impl Sizes<'_> {
         });
         let perturbed = inner.sites().is_some();
         let steps = if stage.trains() { settings.steps(load.samples) } else { 0 };
-        let tokens = if steps > 0 { settings.epochs * load.tokens as u64 } else { 0 };
+        let passes_over = if steps > 0 { settings.passes(load.samples) } else { 0.0 };
+        let tokens = (passes_over * load.tokens as f64).round() as u64;
         let trainable = self.trainable(&settings.trainable)?;
         let operations =
             tokens as f64 * self.operations_per_token(load.longest, passes, &settings.trainable);
@@ -136,10 +138,17 @@ impl Sizes<'_> {
             tokens,
             counted: load.counted,
             trainable,
-            bytes: self.bytes(settings, load.longest, perturbed, trainable, copies(stage)),
+            bytes: self.bytes(settings, load.longest, perturbed, trainable, copies(stage))
+                + self.references(stage),
             operations,
             seconds: operations / self.rate,
         })
+    }
+
+    /// Bytes of the model that a stage's methods run beside the trained one; one at a time.
+    fn references(&self, stage: &StageRecipe) -> u64 {
+        let runs = stage.methods.iter().any(|method| method.config.runs_references());
+        if runs { self.model_bytes() } else { 0 }
     }
 
     /// Bytes of the model's weights, at rest.

@@ -198,16 +198,21 @@ impl Family<'_> {
         stage
     }
 
-    fn trained(&self, trainable: &Value, name: &str, factor: f64, epochs: u64) -> Attack {
-        let epochs = self.user.training.epochs * epochs;
+    /// The user's training of `trainable`, at `factor` times its rate and `times` as long.
+    fn trained(&self, trainable: &Value, name: &str, factor: f64, times: u64) -> Attack {
+        let training = &self.user.training;
+        let (key, length, unit) = match training.max_steps {
+            0 => ("epochs", training.epochs * times, "epochs"),
+            steps => ("max_steps", steps * times, "steps"),
+        };
         let rate = self.rate(trainable, factor);
         let stage = self.stage(&[
             ("trainable", trainable.clone()),
             ("learning_rate", json!(rate)),
-            ("epochs", json!(epochs)),
+            (key, json!(length)),
             ("continue_adapter", json!(false)),
         ]);
-        let name = format!("{name}, rate {}, {epochs} epochs", shown(rate));
+        let name = format!("{name}, rate {}, {length} {unit}", shown(rate));
         Attack { name, stages: vec![stage] }
     }
 

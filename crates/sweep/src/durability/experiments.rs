@@ -28,6 +28,8 @@ pub struct Durability {
     pub adaptive: bool,
     /// The setting that gives the user another task, if the data source has one.
     pub other_task: Option<(String, Value)>,
+    /// Whether attacks with harmless samples are left out, because the data source has no set of them.
+    pub harmful_only: bool,
     /// Whether attacks on all weights are left out, because the base is quantised.
     pub adapters_only: bool,
     /// The recipe's settings, without its stages.
@@ -81,6 +83,7 @@ impl Durability {
         }
         let attacks = attacks(recipe, profile)?;
         let adapters_only = super::attacks::adapters_only(recipe);
+        let harmful_only = !recipe.data.config.has(Purpose::Stream, "benign");
         let objectives = super::attacks::objectives(recipe);
         let mut stages = attacks.iter().flat_map(|attack| &attack.stages);
         let adaptive =
@@ -142,6 +145,7 @@ impl Durability {
             claims,
             adaptive,
             other_task,
+            harmful_only,
             adapters_only,
             shared,
             before,

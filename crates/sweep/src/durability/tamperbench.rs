@@ -51,7 +51,10 @@ pub(super) fn attacks(family: &Family<'_>, trials: usize) -> Vec<Attack> {
             all.push(space.attack(family, drawn.collect()));
         }
     }
-    all.extend(family.abliterations(&DEPTHS));
+    // The user's set has no harmless samples here to compare with.
+    if family.has(BENIGN) {
+        all.extend(family.abliterations(&DEPTHS));
+    }
     all
 }
 
@@ -84,6 +87,7 @@ impl Space {
             ("set", json!(self.set)),
             ("continue_adapter", json!(false)),
             ("accumulation", json!(1)),
+            ("weight_decay", json!(0.0)),
             ("warmup_ratio", json!(0.0)),
             ("warmup_steps", json!(0)),
             ("max_steps", json!(0)),
@@ -108,8 +112,9 @@ impl Space {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
     use vxf_builtins as _;
-    use vxf_recipe::{Experiment, Layer};
+    use vxf_recipe::{Layer, Place};
 
     use crate::Result;
     use crate::durability::{Durability, Profile};
@@ -136,10 +141,11 @@ mod tests {
         let rates = test.attacks.iter().filter_map(|it| it.stages[0]["learning_rate"].as_f64());
         let low = rates.filter(|rate| *rate < 3e-5).count();
         assert!((5..20).contains(&low), "{low} of 24 in the lower half of the logarithm");
-        // The draws are the same for every model.
-        let other = Experiment::of(Layer::new())?;
-        let again = super::super::attacks::attacks(other.recipe(), Profile::TamperBench(6))?;
-        assert_eq!(again, test.attacks);
+        // The draws are the same for every method.
+        let mut layer = Layer::new();
+        layer.set("defense", json!("booster"), Place::Default)?;
+        let other = Durability::of(layer, Profile::TamperBench(6), &[])?;
+        assert_eq!(other.attacks, test.attacks);
         Ok(())
     }
 }
