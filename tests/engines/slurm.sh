@@ -19,7 +19,8 @@ for program in slurmctld slurmd sbatch munged mungekey; do
 done
 
 mkdir -p "$dir"/{munge,state,spool,log}
-chmod 711 "$dir/munge"
+# munged wants a path that everybody may pass.
+chmod 711 "$dir" "$dir/munge"
 stop() {
   scancel --state=PENDING -u root 2>/dev/null || true
   for file in "$dir/slurmd.pid" "$dir/slurmctld.pid" "$dir/munge/munged.pid"; do
@@ -90,7 +91,7 @@ first=$(sed -n 's/^ *"jobs": \[//p;' submitted.json | tr -dc 0-9)
 [ -n "$first" ] || first=$(grep -A1 '"jobs"' submitted.json | tail -1 | tr -dc 0-9)
 
 deadline=$((SECONDS + 900))
-late() { echo "the tasks ended before they could be interrupted" >&2; exit 77; }
+late() { echo "the tasks ended before $1" >&2; squeue -r -t all >&2; exit 77; }
 wait_for() { # WHAT COMMAND...
   local what=$1; shift
   until "$@"; do
@@ -100,17 +101,17 @@ wait_for() { # WHAT COMMAND...
 }
 wait_for "a checkpoint" has_checkpoint
 # The warning before a time limit: the task saves, exits with 75, and is requeued.
-scancel --batch --signal=USR1 "${first}_0" || late
+scancel --batch --signal=USR1 "${first}_0" || late "one could be interrupted"
 requeued() {
   local job
   job=$(scontrol show job "${first}_0" -o)
-  [[ $job != *JobState=COMPLETED*Restarts=0* ]] || late
+  [[ $job != *JobState=COMPLETED*Restarts=0* ]] || late "one was requeued"
   [[ $job == *Restarts=1* ]]
 }
 wait_for "the requeued task" requeued
 # A worker that is killed fails, and is submitted again at the end.
 killed() {
-  [ -n "$(squeue -h)" ] || late
+  [ -n "$(squeue -h)" ] || late "one could be killed"
   pid=$(pgrep -f "task --threads=1 .*$dir/cluster" | head -1) && kill -9 "$pid"
 }
 wait_for "a task to kill" killed
