@@ -17,7 +17,7 @@ pub enum Profile {
     Standard,
     /// A wide family, for a claim.
     Stress,
-    /// TamperBench's protocol: as many draws of each of its attacks; see [`super::tamperbench`].
+    /// TamperBench's protocol, with this number of draws of each of its attacks.
     TamperBench(usize),
 }
 
