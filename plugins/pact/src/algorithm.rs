@@ -71,10 +71,10 @@ impl Pact {
             let batch = step.pick(SAFETY, samples)?;
             let logits = step.on(SAFETY).reading(&batch).role(Role::Evaluation).logits()?;
             let (first, columns) = (batch.prompts(), batch.shape().1);
+            // The position before an answer predicts its first token.
             let counts = |sample: usize, at: usize| {
-                let answer = first[sample].saturating_sub(1)..;
-                let early = at < answer.start + self.config.positions;
-                answer.contains(&at) && early && batch.targets[sample * columns + at] >= 0
+                let early = at + 1 < first[sample] + self.config.positions;
+                early && batch.targets[sample * columns + at] >= 0
             };
             let probabilities = log_softmax(&widened(&logits)?, D::Minus1)?.exp()?;
             let means = batch.means(&probabilities, &counts)?.to_dtype(DType::F64)?.sum(0)?;

@@ -64,14 +64,19 @@ fn widths_of_heads_and_lengths_of_tiles() -> Result<()> {
         (2, 2, 256, 128, None, &widest),
     ] {
         let (case, rows) = (Case { queries, keys, d, half, window }, Rows::dense(lengths));
-        let operands = case.operands(&mut source, rows.count())?;
-        check_same(
-            &|o| case.form(ops::attend, &rows, o),
-            &|o| case.form(compose::attend, &rows, o),
-            &operands,
-        )?;
+        agrees(case, &rows, &mut source)?;
     }
     Ok(())
+}
+
+/// Compares the kernels with the plain form.
+fn agrees(case: Case, rows: &Rows, source: &mut Source) -> Result<()> {
+    let operands = case.operands(source, rows.count())?;
+    check_same(
+        &|o| case.form(ops::attend, rows, o),
+        &|o| case.form(compose::attend, rows, o),
+        &operands,
+    )
 }
 
 /// Rows of a rectangle, where queries in the padding see the real keys only.
@@ -81,12 +86,7 @@ fn hidden_keys() -> Result<()> {
     let rows = Rows::rectangle(3, 70).hiding(&[70, 1, 33]);
     for window in [None, Some(70)] {
         let case = Case { queries: 4, keys: 2, d: 16, half: 8, window };
-        let operands = case.operands(&mut source, rows.count())?;
-        check_same(
-            &|o| case.form(ops::attend, &rows, o),
-            &|o| case.form(compose::attend, &rows, o),
-            &operands,
-        )?;
+        agrees(case, &rows, &mut source)?;
     }
     Ok(())
 }

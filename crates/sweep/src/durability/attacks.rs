@@ -140,7 +140,7 @@ impl Family<'_> {
         self.recipe.data.config.has(Purpose::Stream, name)
     }
 
-    /// A set without harmful samples; the user's where there is no other.
+    /// A set without harmful samples; where there is none, the user's, which has the fewest.
     fn harmless(&self) -> &'static str {
         if self.has("benign") { "benign" } else { "user" }
     }
