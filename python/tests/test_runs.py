@@ -85,7 +85,10 @@ class Place:
     def write(self, path: str, text: str) -> None:
         place = self.root / path
         place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(text, encoding="utf-8")
+        # As the program does: a reader beside us sees the old file or the new one, never a half.
+        half = place.with_name(f".{place.name}.new")
+        half.write_text(text, encoding="utf-8")
+        half.replace(place)
 
     def manifest(self, experiment: str, version: int = 2) -> None:
         self.write(f"{experiment}/config.resolved.toml", "schema_version = 2\n")
