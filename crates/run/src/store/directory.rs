@@ -7,43 +7,28 @@
 //! out: whoever writes the whole directory holds it alone, tasks share it, and each run has a lock of its own.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use serde_json::Value;
-use vxf_recipe::diff::{self, Difference};
 use vxf_recipe::{Experiment, digest};
 use vxf_report::{Answer, Record, RunId};
 
 use super::checkpoints::{Checkpoints, Identity};
 use super::disk::{self, Disk, FileSystem, PARTIAL};
 use super::files::{pretty, read_json, read_lines};
-use super::finished::{self, RESULT};
+use super::finished::{self, MANIFEST, RECIPE, RESULT};
+use super::lock::{Hold, LOCK, lock};
 use super::manifest::Manifest;
+use super::same_experiment::same_experiment;
 use crate::execute::control::Control;
 use crate::execute::progress::Progress;
 use crate::measure::stored_answers::GENERATIONS;
 use crate::{Error, Result};
 use vxf_recipe::settings::RUNS;
 
-const RECIPE: &str = "config.resolved.toml";
-const MANIFEST: &str = "manifest.json";
-const LOCK: &str = ".lock";
 /// The locks of single runs, by digest; only tasks use them.
 const LOCKS: &str = ".locks";
 pub(super) const CHECKPOINTS: &str = "checkpoints";
-/// Interval between attempts to lock a directory that another process holds.
-const PATIENCE: Duration = Duration::from_millis(50);
-
-/// How a process holds a directory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Hold {
-    /// No other process has it.
-    Alone,
-    /// Other tasks may have it too.
-    Shared,
-}
 
 /// An experiment's directory, locked by this process.
 #[derive(Debug)]
@@ -188,7 +173,7 @@ impl Directory {
     /// # Errors
     /// When it cannot be read.
     pub fn manifest(&self) -> Result<Manifest> {
-        read_json(&self.root.join(MANIFEST))
+        finished::manifest(&self.root)
     }
 
     /// Replaces the manifest.
@@ -309,96 +294,4 @@ impl Directory {
 pub(super) fn answers(root: &Path, run: &RunId) -> Result<Vec<Answer>> {
     let path = root.join(run.path()).join(GENERATIONS);
     if path.is_file() { read_lines(&path) } else { Ok(Vec::new()) }
-}
-
-/// Locks the file `path` of the experiment in `root` until the lock is dropped; waits while another process
-/// holds it.
-fn lock(
-    root: &Path,
-    path: &Path,
-    hold: Hold,
-    control: Control<'_>,
-    progress: &dyn Progress,
-) -> Result<File> {
-    // NFS locks a file only for what it is open for: shared for reading, alone for writing.
-    let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
-    let lock = opened.map_err(Error::io("write", path))?;
-    let mut told = false;
-    loop {
-        let tried = match hold {
-            Hold::Alone => lock.try_lock(),
-            Hold::Shared => lock.try_lock_shared(),
-        };
-        match tried {
-            Ok(()) => return Ok(lock),
-            Err(TryLockError::Error(source)) => return Err(Error::io("lock", path)(source)),
-            Err(TryLockError::WouldBlock) if control.stops() => {
-                return Err(Error::Interrupted { path: root.to_owned() });
-            }
-            Err(TryLockError::WouldBlock) => {}
-        }
-        if !std::mem::replace(&mut told, true) {
-            let what = match path.file_name() {
-                Some(name) if name == LOCK => root.display().to_string(),
-                _ => format!("this run of {}", root.display()),
-            };
-            progress.note(&format!("another vxf is writing {what}; waiting for it to end"));
-        }
-        std::thread::sleep(PATIENCE);
-    }
-}
-
-/// Characters shown of a setting that differs.
-const LONGEST: usize = 120;
-
-/// Checks that `root` holds the same experiment: same settings, same model, same data. Paths are not
-/// compared.
-fn same_experiment(root: &Path, experiment: &Experiment, manifest: &Manifest) -> Result<()> {
-    let other = |difference: String| Error::OtherExperiment { path: root.to_owned(), difference };
-    let before: Manifest = read_json(&root.join(MANIFEST))?;
-    let there = finished::experiment(root);
-    let there = there.map_err(|error| other(format!("its recipe cannot be read ({error})")))?;
-    if before.schema_version < manifest.schema_version && before.finished.is_none() {
-        return Err(other(format!(
-            "it was started by {} with schema version {}, and this program continues only version {}; \
-             finish it with that program, or use another directory",
-            before.program, before.schema_version, manifest.schema_version
-        )));
-    }
-    let same_content = before.model == manifest.model
-        && before.data == manifest.data
-        && before.source == manifest.source;
-    let tree = |experiment: &Experiment| match same_content {
-        true => Value::Object(experiment.essence_by_content()),
-        false => Value::Object(experiment.essence()),
-    };
-    let show = |value: Option<&Value>| {
-        let text = Difference::show(value);
-        match text.char_indices().nth(LONGEST) {
-            Some((end, _)) => format!("{} ...", &text[..end]),
-            None => text,
-        }
-    };
-    let mut differences: Vec<_> = diff::differences(&tree(&there), &tree(experiment))
-        .into_iter()
-        .map(|Difference { key, first, second }| {
-            format!("{key} is {} there, {} here", show(first.as_ref()), show(second.as_ref()))
-        })
-        .collect();
-    if differences.is_empty() && before.model != manifest.model {
-        differences.push("the model's files have changed".into());
-    }
-    if differences.is_empty() && before.source != manifest.source {
-        differences.push("the run that it starts from has changed".into());
-    }
-    if differences.is_empty() && before.data != manifest.data {
-        differences.push("the data has changed".into());
-    }
-    if differences.is_empty() {
-        return Ok(());
-    }
-    let rest = differences.len().saturating_sub(3);
-    differences.truncate(3);
-    let rest = if rest > 0 { format!(", and {rest} more") } else { String::new() };
-    Err(other(differences.join("; ") + &rest))
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use vxf_core::{Params, Stage, Trainable};
 use vxf_hf::checkpoint::Checkpoint;
-use vxf_recipe::{Experiment, Layer};
+use vxf_recipe::{Experiment, Layer, Recipe};
 use vxf_report::{Record, RunId};
 
 use super::files::read_json;
@@ -15,8 +15,9 @@ use crate::plan::{Graph, Source};
 use crate::{Error, Result};
 use vxf_access::Base;
 
-const MANIFEST: &str = "manifest.json";
-const RECIPE: &str = "config.resolved.toml";
+pub(super) const MANIFEST: &str = "manifest.json";
+/// The resolved recipe.
+pub(super) const RECIPE: &str = "config.resolved.toml";
 /// The record of a trained run.
 pub(crate) const TRAINING: &str = "training.json";
 /// The record with all measurements.
@@ -318,11 +319,19 @@ pub fn experiment(root: &Path) -> Result<Experiment> {
 /// When its recipe cannot be read, or the run that it starts from is missing.
 pub fn graph(root: &Path) -> Result<Graph> {
     let experiment = experiment(root)?;
-    let source = match experiment.recipe().settings.from.as_str() {
-        "" => None,
-        from => Some(Run::to_start_from(Path::new(from))?.source()?),
-    };
+    let source = source(experiment.recipe())?;
     Graph::of(&experiment, source.as_ref())
+}
+
+/// The run that the pipelines of `recipe` start from; `None` if they start from the base model.
+///
+/// # Errors
+/// When the run is missing.
+pub(crate) fn source(recipe: &Recipe) -> Result<Option<Source>> {
+    match recipe.settings.from.as_str() {
+        "" => Ok(None),
+        from => Run::to_start_from(Path::new(from))?.source().map(Some),
+    }
 }
 
 /// The settings of the experiment in `root`, as a layer.
@@ -334,6 +343,7 @@ pub fn layer(root: &Path) -> Result<Layer> {
     let base = manifest(root)?.directory;
     Ok(vxf_recipe::file::read_resolved(&root.join(RECIPE), &base)?)
 }
+
 /// What a directory without a manifest is.
 fn no_experiment(path: &Path) -> String {
     if path.is_file() {
