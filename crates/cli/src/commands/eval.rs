@@ -54,6 +54,13 @@ pub(crate) struct EvalArgs {
     /// Write all answers to this file as JSON lines; it must not exist yet.
     #[arg(long, value_name = "FILE")]
     pub(crate) generations: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) common: ModelOptions,
+}
+
+/// Options of the commands that run a model and print what it does.
+#[derive(Debug, Group)]
+pub(crate) struct ModelOptions {
     /// Computing device: auto, cpu, cuda or cuda:N.
     #[arg(long, value_name = "DEVICE")]
     pub(crate) device: Option<String>,
@@ -69,7 +76,7 @@ pub(crate) fn run(args: &EvalArgs) -> Result<(), CommandError> {
         let message = format!("{} already exists; nothing is overwritten", path.display());
         return Err(CommandError::usage(message));
     }
-    let access = Arc::new(access(args.finding.offline)?);
+    let access = Arc::new(access(args.common.finding.offline)?);
     let path = Path::new(&args.target);
     match (Run::is_run(path), Run::is_single(path)) {
         (true, false) => experiment(args, path, &access),
@@ -115,7 +122,7 @@ fn single(args: &EvalArgs, asked: &Experiment, evaluation: Evaluation) -> Result
     if rows.is_empty() {
         return Err(nothing(&failed, &not_for_aligned));
     }
-    if args.json {
+    if args.common.json {
         print_json(&json!({
             "schema_version": SCHEMA_VERSION,
             "target": args.target,
@@ -165,7 +172,7 @@ fn experiment(args: &EvalArgs, path: &Path, access: &Arc<Access>) -> Result<(), 
         not_for_aligned.dedup();
         return Err(nothing(&failures, &not_for_aligned));
     }
-    if args.json {
+    if args.common.json {
         print_json(&json!({
             "schema_version": SCHEMA_VERSION,
             "target": args.target,
@@ -175,20 +182,26 @@ fn experiment(args: &EvalArgs, path: &Path, access: &Arc<Access>) -> Result<(), 
         }))?;
         return verdict(&failures);
     }
+    print_raw(tables(&asked, graph.layout, &records, args.full).trim_start())?;
+    verdict(&failures)
+}
+
+/// The table of `vxf run` with the columns of the metrics `asked` for, and the figures of the last user's model
+/// in full.
+fn tables(asked: &Experiment, layout: Layout, records: &[Record], full: bool) -> String {
     let columns = asked.recipe().metrics.iter().flat_map(|metric| {
         metric.config.columns().iter().map(|column| (metric.name.to_owned(), *column))
     });
-    let layout = Layout { columns: columns.collect(), ..graph.layout };
+    let layout = Layout { columns: columns.collect(), ..layout };
     let mut text = String::new();
     if !layout.columns.is_empty() {
-        text += &terminal().text(&results(&asked, &layout, &records, args.full));
+        text += &terminal().text(&results(asked, &layout, records, full));
     }
     if let Some(last) = records.iter().rev().find(|record| record.id.ratio.is_some()) {
         let rows = figures(&last.measurements);
         text += &printable(&format!("\n{}, in full\n\n{rows}", last.id));
     }
-    print_raw(text.trim_start())?;
-    verdict(&failures)
+    text
 }
 
 /// Allows at most one seed: a run is measured on its own seed's data, or on that of one other seed.
@@ -297,7 +310,7 @@ fn recipe(
     below.take("axes");
     let choices = RecipeOptions {
         judge: args.judge.clone(),
-        device: args.device.clone(),
+        device: args.common.device.clone(),
         model: model.map(str::to_owned),
         set: args.set.clone(),
         ..RecipeOptions::default()

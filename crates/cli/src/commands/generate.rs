@@ -9,7 +9,8 @@ use vxf_run::Run;
 use vxf_run::measure::generate::{AnswerRequest, answers};
 use vxf_untrusted::printable;
 
-use crate::args::{EXIT_CODES, HubOptions, RecipeOptions};
+use crate::args::{EXIT_CODES, RecipeOptions};
+use crate::commands::eval::ModelOptions;
 use crate::commands::{SCHEMA_VERSION, layers};
 use crate::error::CommandError;
 use crate::output::{print, print_json};
@@ -45,14 +46,8 @@ pub(crate) struct GenerateArgs {
     /// Type of weights and activations: f32, f64, bf16 or f16.
     #[arg(long, value_name = "TYPE")]
     pub(crate) dtype: Option<String>,
-    /// Computing device: auto, cpu, cuda or cuda:N.
-    #[arg(long, value_name = "DEVICE")]
-    pub(crate) device: Option<String>,
     #[command(flatten)]
-    pub(crate) finding: HubOptions,
-    /// Print the result as JSON.
-    #[arg(long)]
-    pub(crate) json: bool,
+    pub(crate) common: ModelOptions,
 }
 
 pub(crate) fn run(args: &GenerateArgs) -> Result<(), CommandError> {
@@ -71,7 +66,7 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<(), CommandError> {
     let choices = RecipeOptions {
         model: run.is_none().then(|| args.target.clone()),
         dtype: args.dtype.clone(),
-        device: args.device.clone(),
+        device: args.common.device.clone(),
         ..RecipeOptions::default()
     };
     let below = run.as_ref().map(Run::layer).transpose()?.unwrap_or_default();
@@ -85,9 +80,9 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<(), CommandError> {
         top_k: args.top_k,
         seed: args.seed,
     };
-    let access = access(args.finding.offline)?;
+    let access = access(args.common.finding.offline)?;
     let made = answers(&recipe, run, &request, &access)?;
-    if args.json {
+    if args.common.json {
         let each =
             |(prompt, answer): (&String, &String)| json!({ "prompt": prompt, "answer": answer });
         let answers: Vec<_> = args.prompt.iter().zip(&made).map(each).collect();
