@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::document::Part;
-use crate::layout::Layout;
+use crate::layout::{Block, Layout};
 use crate::record::{Answer, RunId};
 
 /// The sets of prompts that are shown, with a description.
@@ -65,39 +65,20 @@ pub fn closing<E>(
     overlaps: &BTreeMap<String, Overlap>,
     read: impl Fn(&RunId) -> Result<Vec<Answer>, E>,
 ) -> Result<Vec<Part>, E> {
-    let before = layout.blocks.iter().find(|block| block.when.ratio.is_none());
     let largest = layout.ratios.iter().copied().fold(0.0, f64::max);
     let after = layout.blocks.iter().find(|block| block.when.ratio == Some(largest));
     let (Some(&seed), Some(after)) = (layout.seeds.first(), after) else {
         return Ok(Vec::new());
     };
-    let first = |lines: &[crate::Line], name: &str| {
-        let line = lines.iter().find(|line| line.name == name);
-        line.and_then(|line| line.runs.iter().find(|run| run.seed == seed)).cloned()
-    };
-    let mut answers = Vec::new();
-    for name in after.baselines().map(|line| &line.name).chain(&after.tested) {
-        if answers.iter().any(|(known, _, _)| known == name) {
-            continue;
-        }
-        let answered = |run: Option<RunId>| match run {
-            Some(run) => read(&run),
-            None => Ok(Vec::new()),
-        };
-        // The aligned model of a row is named after its first method only.
-        let aligned = name.split('+').next().unwrap_or(name);
-        let aligned = before
-            .and_then(|block| first(&block.lines, name).or_else(|| first(&block.lines, aligned)));
-        answers.push((name.clone(), answered(aligned)?, answered(first(&after.lines, name))?));
-    }
+    let answers = before_and_after(layout, after, seed, read)?;
     let heading = format!("Answers before and after the user's stage, p = {largest}, seed {seed}");
     let mut asked = Vec::new();
     for (set, about) in SETS {
         let first = |answers: &[Answer]| answers.iter().find(|each| each.probe == set).cloned();
-        let Some(example) = answers.iter().find_map(|(_, _, after)| first(after)) else { continue };
+        let Some(example) = answers.iter().find_map(|row| first(&row.after)) else { continue };
         let overlap = overlaps.get(set).map(|overlap| format!(", {}", overlap.words()));
         let mut said = Vec::new();
-        for (name, before, after) in &answers {
+        for Row { name, before, after } in &answers {
             for (when, list) in [("before", before), ("after", after)] {
                 said.extend(first(list).map(|answer| Said {
                     row: name.clone(),
@@ -110,4 +91,41 @@ pub fn closing<E>(
         asked.push(Asked { prompt: open.then_some(example.prompt), about, said });
     }
     Ok(vec![Part::Heading(heading), Part::Answers(asked)])
+}
+
+/// A row of the table with its stored answers, before and after the user's stage.
+struct Row {
+    name: String,
+    before: Vec<Answer>,
+    after: Vec<Answer>,
+}
+
+/// The stored answers of each row of the block `after` under `seed`, each row once.
+fn before_and_after<E>(
+    layout: &Layout,
+    after: &Block,
+    seed: u64,
+    read: impl Fn(&RunId) -> Result<Vec<Answer>, E>,
+) -> Result<Vec<Row>, E> {
+    let before = layout.blocks.iter().find(|block| block.when.ratio.is_none());
+    let run_of = |block: &Block, name: &str| {
+        let line = block.line(name)?;
+        line.runs.iter().find(|run| run.seed == seed).cloned()
+    };
+    let answered = |run: Option<RunId>| run.map_or_else(|| Ok(Vec::new()), |run| read(&run));
+    let mut rows: Vec<Row> = Vec::new();
+    for name in after.baselines().map(|line| &line.name).chain(&after.tested) {
+        if rows.iter().any(|known| known.name == *name) {
+            continue;
+        }
+        // The aligned model of a row is named after its first method only.
+        let first = name.split('+').next().unwrap_or(name);
+        let aligned = before.and_then(|block| run_of(block, name).or_else(|| run_of(block, first)));
+        rows.push(Row {
+            name: name.clone(),
+            before: answered(aligned)?,
+            after: answered(run_of(after, name))?,
+        });
+    }
+    Ok(rows)
 }
