@@ -74,9 +74,9 @@ pub struct BadRow {
 impl Source {
     /// Reads the samples of this source.
     ///
-    /// Rows of a `test` set may have no answer. A row that fails `check` is bad. A bad row is an error unless `skip_bad_rows` is set; then
-    /// it is counted as bad, and counts neither for `skip` nor for `take`. `rng` is used for `shuffle`
-    /// only.
+    /// Rows of a `test` set may have no answer. A row that fails `check` is bad. A bad row is an error unless
+    /// `skip_bad_rows` is set; then it is counted as bad, and counts neither for `skip` nor for `take`. `rng`
+    /// is used for `shuffle` only.
     ///
     /// # Errors
     /// When files, split or columns do not exist; when a row is bad; when there are fewer than `take`
@@ -285,7 +285,7 @@ impl Reading<'_> {
         plan.map_err(|problem| source.error(problem))
     }
 
-    /// The group of a row; `None` if no column is named.
+    /// The group of a row; empty if the source names no column for it.
     fn group(&self, row: &Row) -> String {
         match row.get(&self.source.group) {
             None => String::new(),

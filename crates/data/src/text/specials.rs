@@ -20,6 +20,9 @@ pub(super) const ROLES: [&str; 7] =
 /// The files with special tokens.
 pub(super) const TOKENIZER: &str = "tokenizer_config.json";
 pub(super) const MAP: &str = "special_tokens_map.json";
+/// The files with settings of answers, the newer one first.
+const GENERATION: &str = "generation_config.json";
+const CONFIG: &str = "config.json";
 
 /// Keys of `tokenizer_config.json` that do not change the tokens of a text.
 ///
@@ -117,24 +120,19 @@ pub(super) struct Specials {
 impl Specials {
     /// Reads all files with such settings; every file is optional.
     pub(super) fn read(files: &mut Files) -> Result<Self> {
-        const GENERATION: &str = "generation_config.json";
         let [tokenizer, map, generation] =
             [TOKENIZER, MAP, GENERATION].map(|name| files.object(name));
         let (tokenizer_file, map_file, generation) = (tokenizer?, map?, generation?);
         let (tokenizer, map) = (Account::of(&tokenizer_file), Account::of(&map_file));
         let generation = Account::of(&generation);
-        let config = files.json("config.json")?;
+        let config = files.json(CONFIG)?;
         let added = files.json("added_tokens.json")?;
-        let get = |account: &Account<'_>, key: &str| account.get(key).cloned().unwrap_or_default();
 
         let class = get(&tokenizer, "tokenizer_class");
         let class = class.as_str().unwrap_or_default();
         let mut specials = Self {
             add_bos: get(&tokenizer, "add_bos_token").as_bool(),
             add_prefix_space: get(&tokenizer, "add_prefix_space").as_bool(),
-            ends: ids(&get(&generation, "eos_token_id"))
-                .or_else(|| ids(&config["eos_token_id"]))
-                .unwrap_or_default(),
             chat_template: get(&tokenizer, "chat_template"),
             class: class.strip_suffix("Fast").unwrap_or(class).to_owned(),
             legacy: get(&tokenizer, "legacy").as_bool().unwrap_or(false),
@@ -142,46 +140,11 @@ impl Specials {
             model_type: config["model_type"].as_str().unwrap_or_default().to_owned(),
             ..Self::default()
         };
-        // transformers reads the map only where there is no `added_tokens_decoder`, and then it wins.
-        let map_wins = get(&tokenizer, "added_tokens_decoder").is_null();
-        for (file, value) in [
-            (GENERATION, &get(&generation, "eos_token_id")),
-            ("config.json", &config["eos_token_id"]),
-        ] {
-            let all = value.as_array().map_or(1, Vec::len);
-            if !value.is_null() && ids(value).is_none_or(|ids| ids.len() < all) {
-                specials.remarks.push(format!(
-                    "{file}: `eos_token_id` = {value} is not an id, or a list of ids; what is none \
-                     ends no answer"
-                ));
-            }
-        }
-        for role in ROLES {
-            let [own, mapped] = [(TOKENIZER, &tokenizer), (MAP, &map)].map(|(file, account)| {
-                let value = get(account, role);
-                let found = token(&value);
-                // These say that there is no such token.
-                let none = [Value::Null, Value::Bool(false), Value::from("")].contains(&value);
-                if found.is_none() && !none {
-                    let remark = format!("{file}: `{role}` = {value} is no token, and is left out");
-                    specials.remarks.push(remark);
-                }
-                found
-            });
-            if let (Some(own), Some(mapped)) = (&own, &mapped)
-                && own.content != mapped.content
-            {
-                let used = if map_wins { MAP } else { TOKENIZER };
-                specials.remarks.push(format!(
-                    "{TOKENIZER} has `{role}` = {:?}, but {MAP} has {:?}; that of {used} is used, \
-                     as in transformers",
-                    own.content, mapped.content
-                ));
-            }
-            let chosen = if map_wins { mapped.or(own) } else { own.or(mapped) };
-            specials.named.extend(chosen.map(|token| (role, token)));
-        }
+        specials.read_ends(&generation, &config);
         let decoder = get(&tokenizer, "added_tokens_decoder");
+        // transformers reads the map only where there is no `added_tokens_decoder`, and then it wins.
+        let map_wins = decoder.is_null();
+        specials.read_roles(&tokenizer, &map, map_wins);
         let decoder: Vec<_> = decoder.as_object().into_iter().flatten().collect();
         let texts = decoder.iter().filter_map(|(_, value)| token(value));
         let texts: Vec<_> = texts.map(|token| token.content).collect();
@@ -199,23 +162,7 @@ impl Specials {
                 specials.named.insert(role, token.clone());
             }
         }
-        for (text, id) in added.as_object().into_iter().flatten() {
-            if let Some(id) = id.as_u64().and_then(|id| u32::try_from(id).ok()) {
-                let token = AddedToken::from(text.as_str(), specials.is_special(text));
-                specials.added.insert(id, Added { token, flagged: false });
-            }
-        }
-        for (id, value) in decoder {
-            let (Ok(id), Some(token)) = (id.parse(), listed(value)) else {
-                specials.remarks.push(format!(
-                    "{TOKENIZER}: `added_tokens_decoder` has `{id}`: {value}, which is no token with \
-                     its number, and is left out"
-                ));
-                continue;
-            };
-            let token = if value.is_object() { token } else { token.special(false) };
-            specials.added.insert(id, Added { token, flagged: value.is_object() });
-        }
+        specials.read_added(&added, decoder);
         if get(&tokenizer, "split_special_tokens") == Value::Bool(true) {
             let problem = "`split_special_tokens` = true is not supported; set it to false";
             return Err(TextError::file(&files.path(TOKENIZER), problem));
@@ -225,13 +172,95 @@ impl Specials {
         let of_model = Account::of(&of_model);
         let (from, settings) = match files.has(GENERATION) {
             true => (GENERATION, &generation),
-            false => ("config.json", &of_model),
+            false => (CONFIG, &of_model),
         };
-        specials.generation = Generation::read(settings)
+        specials
+            .read_generation(from, settings)
             .map_err(|problem| TextError::file(&files.path(from), problem))?;
-        specials.longest = Longest::read(from, settings);
+        specials.remarks.extend(not_used(TOKENIZER, &tokenizer.unread(&HARMLESS)));
+        specials.remarks.extend(not_used(MAP, &map.unread(&[])));
+        specials.remarks.extend(not_used(GENERATION, &generation.unread(&generation::HARMLESS)));
+        Ok(specials)
+    }
+
+    /// The ids that end an answer.
+    fn read_ends(&mut self, generation: &Account<'_>, config: &Value) {
+        let places = [
+            (GENERATION, get(generation, "eos_token_id")),
+            (CONFIG, config["eos_token_id"].clone()),
+        ];
+        self.ends = places.iter().find_map(|(_, value)| ids(value)).unwrap_or_default();
+        for (file, value) in places {
+            let all = value.as_array().map_or(1, Vec::len);
+            if !value.is_null() && ids(&value).is_none_or(|ids| ids.len() < all) {
+                self.remarks.push(format!(
+                    "{file}: `eos_token_id` = {value} is not an id, or a list of ids; what is none \
+                     ends no answer"
+                ));
+            }
+        }
+    }
+
+    /// The tokens with a role, of which two files may say different things.
+    fn read_roles(&mut self, tokenizer: &Account<'_>, map: &Account<'_>, map_wins: bool) {
+        for role in ROLES {
+            let [own, mapped] = [(TOKENIZER, tokenizer), (MAP, map)].map(|(file, account)| {
+                let value = get(account, role);
+                let found = token(&value);
+                // These say that there is no such token.
+                let none = [Value::Null, Value::Bool(false), Value::from("")].contains(&value);
+                if found.is_none() && !none {
+                    let remark = format!("{file}: `{role}` = {value} is no token, and is left out");
+                    self.remarks.push(remark);
+                }
+                found
+            });
+            if let (Some(own), Some(mapped)) = (&own, &mapped)
+                && own.content != mapped.content
+            {
+                let used = if map_wins { MAP } else { TOKENIZER };
+                self.remarks.push(format!(
+                    "{TOKENIZER} has `{role}` = {:?}, but {MAP} has {:?}; that of {used} is used, \
+                     as in transformers",
+                    own.content, mapped.content
+                ));
+            }
+            let chosen = if map_wins { mapped.or(own) } else { own.or(mapped) };
+            self.named.extend(chosen.map(|token| (role, token)));
+        }
+    }
+
+    /// The tokens with an id: those of `added_tokens.json`, then those of `added_tokens_decoder`, which
+    /// replace them.
+    fn read_added(&mut self, added: &Value, decoder: Vec<(&String, &Value)>) {
+        for (text, id) in added.as_object().into_iter().flatten() {
+            if let Some(id) = id.as_u64().and_then(|id| u32::try_from(id).ok()) {
+                let token = AddedToken::from(text.as_str(), self.is_special(text));
+                self.added.insert(id, Added { token, flagged: false });
+            }
+        }
+        for (id, value) in decoder {
+            let (Ok(id), Some(token)) = (id.parse(), listed(value)) else {
+                self.remarks.push(format!(
+                    "{TOKENIZER}: `added_tokens_decoder` has `{id}`: {value}, which is no token with \
+                     its number, and is left out"
+                ));
+                continue;
+            };
+            let token = if value.is_object() { token } else { token.special(false) };
+            self.added.insert(id, Added { token, flagged: value.is_object() });
+        }
+    }
+
+    /// How answers are generated, by the `settings` of the file `from`.
+    ///
+    /// # Errors
+    /// Names a setting that would change greedy answers and is not supported.
+    fn read_generation(&mut self, from: &str, settings: &Account<'_>) -> Result<(), String> {
+        self.generation = Generation::read(settings)?;
+        self.longest = Longest::read(from, settings);
         let beams = settings.get("num_beams").and_then(Value::as_u64).filter(|beams| *beams > 1);
-        specials.remarks.extend(beams.map(|beams| {
+        self.remarks.extend(beams.map(|beams| {
             format!(
                 "{from}: `num_beams` = {beams} is not used: answers are one beam, greedy or drawn"
             )
@@ -240,16 +269,13 @@ impl Specials {
         let draws = settings.get("do_sample") == Some(&Value::Bool(true));
         let penalty = number("penalty_alpha").filter(|penalty| *penalty > 0.0 && !draws);
         let several = number("top_k").filter(|several| *several > 1.0);
-        specials.remarks.extend(penalty.zip(several).map(|(penalty, several)| {
+        self.remarks.extend(penalty.zip(several).map(|(penalty, several)| {
             format!(
                 "{from}: `penalty_alpha` = {penalty} with `top_k` = {several} (contrastive search) is \
                  not used: answers are greedy or drawn"
             )
         }));
-        specials.remarks.extend(not_used(TOKENIZER, &tokenizer.unread(&HARMLESS)));
-        specials.remarks.extend(not_used(MAP, &map.unread(&[])));
-        specials.remarks.extend(not_used(GENERATION, &generation.unread(&generation::HARMLESS)));
-        Ok(specials)
+        Ok(())
     }
 
     /// The tokens with a role or a name, in the order in which transformers adds them.
@@ -283,6 +309,11 @@ impl CleanUp {
             (true, true) => Self::All,
         }
     }
+}
+
+/// A setting, which counts as read; `null` if there is none.
+fn get(account: &Account<'_>, key: &str) -> Value {
+    account.get(key).cloned().unwrap_or_default()
 }
 
 /// A number or a list of numbers.
