@@ -332,6 +332,19 @@ pub trait Backbone: Send + Sync {
     }
 }
 
+/// The last layer's output `[positions, width]` for token ids, u32 `[positions]`: what the head reads.
+pub(crate) fn run_layers(
+    backbone: &dyn Backbone,
+    tokens: &Tensor,
+    pass: &Pass<'_>,
+) -> Result<Tensor> {
+    let mut hidden = backbone.embed(tokens, pass)?;
+    for layer in 0..backbone.architecture().layers {
+        hidden = backbone.block(layer, &hidden, pass)?;
+    }
+    Ok(hidden)
+}
+
 /// Incremental decoding with a key-value cache.
 pub trait Decoder {
     /// Appends tokens `[positions]`, for each sample those that `rows` says, and returns the logits

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
 
-use crate::backbone::{Decoder, Pass};
+use crate::backbone::{Decoder, Pass, run_layers};
 use crate::metric::{Generation, Model, Probes, Prompt};
 use crate::{Params, Result};
 use vxf_tensor::Rows;
@@ -202,10 +202,7 @@ impl Decoder for WithoutCache<'_> {
         let weights: &Params = weights;
         let rows = Rows::rectangle(rows.samples(), all.dim(1)?);
         let pass = Pass::new(weights, &rows);
-        let mut hidden = backbone.embed(&all.flatten_all()?, &pass)?;
-        for layer in 0..backbone.architecture().layers {
-            hidden = backbone.block(layer, &hidden, &pass)?;
-        }
+        let hidden = run_layers(backbone, &all.flatten_all()?, &pass)?;
         let logits = backbone.head(&rows.last_of_each(&hidden)?, &pass)?;
         self.tokens = Some(all);
         Ok(logits)

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::backbone::{Backbone, Pass};
+use crate::backbone::{Backbone, Pass, run_layers};
 use crate::batch::{Batch, Example};
 use crate::generate::{AnswerCache, NoCache, Sampler};
 use crate::site::{Hidden, Site};
@@ -278,11 +278,7 @@ impl Model<'_> {
     }
 
     fn walk(&self, batch: &Batch, pass: &Pass<'_>) -> Result<candle_core::Tensor> {
-        let mut hidden = self.backbone.embed(&batch.row_tokens()?, pass)?;
-        for layer in 0..self.backbone.architecture().layers {
-            hidden = self.backbone.block(layer, &hidden, pass)?;
-        }
-        Ok(hidden)
+        run_layers(self.backbone, &batch.row_tokens()?, pass)
     }
 }
 

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use candle_core::Tensor;
 
 use super::Query;
-use crate::backbone::{Pass, Tap, Untouched};
+use crate::backbone::{Pass, Tap, Untouched, run_layers};
 use crate::perturber::perturbed;
 use crate::site::{Hidden, Site};
 use crate::{Error, Result, numeric};
@@ -52,10 +52,7 @@ impl Query<'_, '_> {
         let tap = Perturbed { added, tap };
         let pass = Pass::new(&weights, &rows).with_dropout(dropout.as_ref());
         let tapped = pass.with_tap(&tap);
-        let mut hidden = backbone.embed(&batch.row_tokens()?, &tapped)?;
-        for layer in 0..layers {
-            hidden = backbone.block(layer, &hidden, &tapped)?;
-        }
+        let hidden = run_layers(backbone, &batch.row_tokens()?, &tapped)?;
         Ok(numeric::widened(&backbone.head(&hidden, &pass)?.detach())?)
     }
 }
