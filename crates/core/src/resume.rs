@@ -106,27 +106,7 @@ impl Training<'_> {
     /// When the saved state belongs to another model, stage or method. Drop the training then.
     pub fn resume(&mut self, saved: Saved) -> Result<()> {
         let Saved { mut tensors, position } = saved;
-        let (total, accumulation) = (self.schedule.total, self.session.accumulation);
-        same("steps", position.total, total)?;
-        same("micro-batches", position.accumulation as u64, accumulation as u64)?;
-        if position.next > total || position.optimizer_steps != position.next {
-            let Position { next, optimizer_steps: taken, .. } = position;
-            let problem = format!("step {next} of {total} is next, after {taken} steps");
-            return Err(Error::State(problem));
-        }
-        for (name, missed) in &position.optimizer_missed {
-            let taken = position.optimizer_steps;
-            if self.weights.get(name).is_none() || *missed > taken {
-                let problem = format!("`{name}` is recorded as missing {missed} of {taken} steps");
-                return Err(Error::State(problem));
-            }
-        }
-        let here = self.session.streams.positions();
-        if let Some(name) = position.streams.keys().find(|name| !here.contains_key(*name)) {
-            return Err(Error::State(format!(
-                "it has read a stream `{name}`, which this stage does not have"
-            )));
-        }
+        self.check_position(&position)?;
         let device = self.backbone.device();
         for group in tensors.values_mut() {
             *group = group.map(|tensor| Ok(tensor.to_device(device)?))?;
@@ -154,6 +134,32 @@ impl Training<'_> {
         self.optimizer.missed = position.optimizer_missed;
         self.session.streams.seek(&position.streams);
         self.next = position.next;
+        Ok(())
+    }
+
+    /// Checks that a position is one of this training.
+    fn check_position(&self, position: &Position) -> Result<()> {
+        let (total, accumulation) = (self.schedule.total, self.session.accumulation);
+        same("steps", position.total, total)?;
+        same("micro-batches", position.accumulation as u64, accumulation as u64)?;
+        if position.next > total || position.optimizer_steps != position.next {
+            let Position { next, optimizer_steps: taken, .. } = position;
+            let problem = format!("step {next} of {total} is next, after {taken} steps");
+            return Err(Error::State(problem));
+        }
+        for (name, missed) in &position.optimizer_missed {
+            let taken = position.optimizer_steps;
+            if self.weights.get(name).is_none() || *missed > taken {
+                let problem = format!("`{name}` is recorded as missing {missed} of {taken} steps");
+                return Err(Error::State(problem));
+            }
+        }
+        let here = self.session.streams.positions();
+        if let Some(name) = position.streams.keys().find(|name| !here.contains_key(*name)) {
+            return Err(Error::State(format!(
+                "it has read a stream `{name}`, which this stage does not have"
+            )));
+        }
         Ok(())
     }
 }
