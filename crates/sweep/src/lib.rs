@@ -5,6 +5,7 @@
 
 pub mod durability;
 mod error;
+mod pipelines;
 pub mod search;
 pub mod workers;
 

@@ -6,8 +6,9 @@
 use rand::Rng;
 use serde_json::{Map, Value, json};
 use vxf_core::Key;
-use vxf_recipe::{Experiment, Layer, Place, StageRecipe, USUAL, UsualStage};
+use vxf_recipe::{Experiment, Layer, Place, UsualStage};
 
+use crate::pipelines::{shared, stages};
 use crate::{Error, Result};
 
 /// A setting and the values that it may take.
@@ -156,68 +157,14 @@ impl Search {
     /// the space has fewer candidates.
     pub fn of(layer: Layer, space: &[Dimension], budget: usize, seed: u64) -> Result<Self> {
         let own = Experiment::of(layer.clone())?;
-        if let Some(axis) = own.axes.first() {
-            let key = format!("axes.{}", axis.key);
-            let rule = "must not be an axis here: one method is searched at a time, and `--over` says what of it";
-            let found = json!(axis.values);
-            return Err(vxf_recipe::Error::setting(layer.place(&key), &key, rule, found).into());
-        }
-        let recipe = own.recipe();
-        let wrong = |key: &str, rule: &str, found: Value| {
-            Err(vxf_recipe::Error::setting(layer.place(key), key, rule, found).into())
-        };
-        if recipe.settings.harmful_ratios.iter().all(|ratio| *ratio == 0.0) {
-            let rule = "must have a share above 0: candidates are compared under an attack";
-            return wrong("harmful_ratios", rule, json!(recipe.settings.harmful_ratios));
-        }
-        if layer.values().get("baseline") == Some(&json!(false)) {
-            let rule =
-                "must not be set here: what a candidate loses is measured against plain alignment";
-            return wrong("baseline", rule, json!(false));
-        }
+        check(&layer, &own, space)?;
         let key = Key::root(seed).child("search");
-        for (index, Dimension { key, .. }) in space.iter().enumerate() {
-            let rule = if space[..index].iter().any(|other| other.key == *key) {
-                "must be searched in one range"
-            } else if !decides_a_stage(&layer, &space[index])? {
-                "must be a setting of a stage, its method or its perturber: nothing else is searched"
-            } else {
-                continue;
-            };
-            let place = Place::Flag(format!("--over {key}"));
-            return Err(vxf_recipe::Error::setting(place, key, rule, json!("a range")).into());
-        }
-        let mut candidates = vec![Candidate { values: Vec::new(), stages: stages(&own) }];
-        // Draws that fall together are drawn again, a limited number of times: a space of choices is finite.
-        let mut draw = 0_u64;
-        while candidates.len() < budget && draw < 10 * budget as u64 {
-            let drawn = |it: &Dimension| (it.key.clone(), it.draw(&key, draw));
-            let values: Vec<_> = space.iter().map(drawn).collect();
-            draw += 1;
-            let mut at = layer.clone();
-            for (key, value) in &values {
-                at.set(key, value.clone(), Place::Flag(format!("--over {key}")))?;
-            }
-            let candidate = Candidate { values, stages: stages(&Experiment::of(at)?) };
-            if !candidates.iter().any(|known| known.stages == candidate.stages) {
-                candidates.push(candidate);
-            }
-        }
-        if candidates.len() < budget {
-            return Err(Error::SmallSpace { found: candidates.len(), wanted: budget });
-        }
+        let candidates = candidates(&layer, &own, space, budget, &key)?;
+        let recipe = own.recipe();
         let (seeds, method) = (recipe.settings.seeds.clone(), recipe.label());
         let ratio = recipe.settings.harmful_ratios.iter().copied().fold(0.0, f64::max);
-        let mut shared = layer;
-        for names in USUAL {
-            for key in [names.defense, names.perturber, names.training] {
-                shared.take(key);
-            }
-        }
-        shared.take("stage");
+        let mut shared = shared(layer)?;
         shared.set("harmful_ratios", json!([ratio]), Place::Default)?;
-        shared.set("undefended", json!(false), Place::Default)?;
-        shared.set("baseline", json!(true), Place::Default)?;
         Ok(Self { candidates, seeds, ratio, method, shared })
     }
 
@@ -255,8 +202,71 @@ fn decides_a_stage(layer: &Layer, dimension: &Dimension) -> Result<bool> {
     Ok(at(0.0)? != at(1.0)?)
 }
 
-fn stages(experiment: &Experiment) -> Vec<Map<String, Value>> {
-    experiment.recipe().pipeline.iter().map(StageRecipe::value).collect()
+/// Checks that there is something to search, and something to compare candidates by.
+fn check(layer: &Layer, own: &Experiment, space: &[Dimension]) -> Result<()> {
+    let wrong = |place: Place, key: &str, rule: &str, found: Value| {
+        Err(vxf_recipe::Error::setting(place, key, rule, found).into())
+    };
+    if let Some(axis) = own.axes.first() {
+        let key = format!("axes.{}", axis.key);
+        let rule = "must not be an axis here: one method is searched at a time, and `--over` says what of it";
+        return wrong(layer.place(&key), &key, rule, json!(axis.values));
+    }
+    let key = "harmful_ratios";
+    let ratios = &own.recipe().settings.harmful_ratios;
+    if ratios.iter().all(|ratio| *ratio == 0.0) {
+        let rule = "must have a share above 0: candidates are compared under an attack";
+        return wrong(layer.place(key), key, rule, json!(ratios));
+    }
+    let key = "baseline";
+    if layer.values().get(key) == Some(&json!(false)) {
+        let rule =
+            "must not be set here: what a candidate loses is measured against plain alignment";
+        return wrong(layer.place(key), key, rule, json!(false));
+    }
+    for (index, dimension) in space.iter().enumerate() {
+        let key = &dimension.key;
+        let rule = if space[..index].iter().any(|other| other.key == *key) {
+            "must be searched in one range"
+        } else if !decides_a_stage(layer, dimension)? {
+            "must be a setting of a stage, its method or its perturber: nothing else is searched"
+        } else {
+            continue;
+        };
+        return wrong(Place::Flag(format!("--over {key}")), key, rule, json!("a range"));
+    }
+    Ok(())
+}
+
+/// The recipe as it is, then draws from `space` under `key`, each once, `budget` in all.
+fn candidates(
+    layer: &Layer,
+    own: &Experiment,
+    space: &[Dimension],
+    budget: usize,
+    key: &Key,
+) -> Result<Vec<Candidate>> {
+    let mut candidates = vec![Candidate { values: Vec::new(), stages: stages(own) }];
+    // Draws that fall together are drawn again, a limited number of times: a space of choices is finite.
+    for draw in 0..10 * budget as u64 {
+        if candidates.len() >= budget {
+            break;
+        }
+        let drawn = |it: &Dimension| (it.key.clone(), it.draw(key, draw));
+        let values: Vec<_> = space.iter().map(drawn).collect();
+        let mut at = layer.clone();
+        for (key, value) in &values {
+            at.set(key, value.clone(), Place::Flag(format!("--over {key}")))?;
+        }
+        let candidate = Candidate { values, stages: stages(&Experiment::of(at)?) };
+        if !candidates.iter().any(|known| known.stages == candidate.stages) {
+            candidates.push(candidate);
+        }
+    }
+    match candidates.len() < budget {
+        true => Err(Error::SmallSpace { found: candidates.len(), wanted: budget }),
+        false => Ok(candidates),
+    }
 }
 
 #[cfg(test)]

@@ -4,10 +4,14 @@ use serde_json::{Map, Value, json};
 use vxf_core::config::Claim;
 use vxf_data::Purpose;
 use vxf_recipe::settings::WORLD;
-use vxf_recipe::{Experiment, Layer, Place, USUAL};
+use vxf_recipe::{Experiment, Layer, Place, Recipe};
 
 use super::attacks::{Attack, Profile, around, attacks};
+use crate::pipelines::shared;
 use crate::{Error, Result};
+
+/// The metric of harmless requests that look forbidden.
+const OVER_REFUSAL: &str = "over-refusal";
 
 /// A durability test of the method of a recipe.
 #[derive(Clone, Debug)]
@@ -55,32 +59,8 @@ impl Durability {
     /// When the recipe has axes, several stages of a user, no harmful ratio, or a seed is not fresh.
     pub fn of(layer: Layer, profile: Profile, fresh: &[u64]) -> Result<Self> {
         let experiment = Experiment::of(layer.clone())?;
-        let wrong = |key: &str, rule: &str, found: Value| {
-            Err(Error::from(vxf_recipe::Error::setting(layer.place(key), key, rule, found)))
-        };
-        if let Some(axis) = experiment.axes.first() {
-            let rule = "must not be an axis here: `vxf durability` tests one method, and varies the attack";
-            return wrong(&format!("axes.{}", axis.key), rule, json!(axis.values));
-        }
+        check(&layer, &experiment)?;
         let recipe = experiment.recipe();
-        // Each of them would make the test compare something with itself, or nothing.
-        for (key, given) in [
-            ("from", !recipe.settings.from.is_empty()),
-            ("stages", layer.values().contains_key("stages")),
-            ("baseline", layer.values().get("baseline") == Some(&json!(false))),
-        ] {
-            if given {
-                let rule = "must not be set here: `vxf durability` aligns the model by the method and plainly, and \
-                            attacks both";
-                return wrong(key, rule, layer.values().get(key).cloned().unwrap_or_default());
-            }
-        }
-        for method in &super::attacks::user(recipe)?.methods {
-            if method.config.attacks() {
-                let rule = "must be a defence: `vxf durability` chooses the attacks itself";
-                return wrong("fine_tune_defense.name", rule, json!(method.name));
-            }
-        }
         let attacks = attacks(recipe, profile)?;
         let adapters_only = super::attacks::adapters_only(recipe);
         let harmful_only = !recipe.data.config.has(Purpose::Stream, "benign");
@@ -89,53 +69,16 @@ impl Durability {
         let adaptive =
             stages.any(|stage| stage.get("defense").is_some_and(|it| objectives.contains(it)));
         let user = super::attacks::user(recipe)?.value();
-        let ratios: Vec<f64> =
-            recipe.settings.harmful_ratios.iter().copied().filter(|ratio| *ratio > 0.0).collect();
-        let most = ratios.iter().copied().fold(0.0, f64::max);
-        // Smaller shares of the same attack are weaker; they matter to a claim, not to a worst case.
-        let ratios = match profile {
-            Profile::Smoke | Profile::Standard => vec![most],
-            Profile::Stress => ratios,
-            // Its attackers have harmful data alone.
-            Profile::TamperBench(_) => vec![1.0],
-        };
-        if ratios.iter().all(|ratio| *ratio == 0.0) {
-            let rule = "must have a share above 0: without harmful data there is no attack";
-            return wrong("harmful_ratios", rule, json!(recipe.settings.harmful_ratios));
-        }
+        let ratios = ratios(&layer, recipe, profile)?;
         let seeds = recipe.settings.seeds.clone();
-        let next = seeds.iter().max().map_or(0, |most| most + 1);
-        let fresh = match fresh {
-            [] => (next..).take(profile.fresh_seeds()).collect(),
-            given => given.to_vec(),
-        };
-        if let Some(seed) = fresh.iter().find(|seed| seeds.contains(seed)) {
-            let rule =
-                format!("must not have the fresh seed {seed}: the attack is chosen on these");
-            return wrong("seeds", &rule, json!(seeds));
-        }
+        let fresh = fresh_seeds(&layer, &seeds, profile, fresh)?;
         let method = recipe.label();
-        let methods = recipe.pipeline.iter().flat_map(|stage| &stage.methods);
-        let mut claims: Vec<Claim> = Vec::new();
-        for claim in methods.flat_map(|method| method.config.claims()) {
-            if !claims.contains(claim) {
-                claims.push(*claim);
-            }
-        }
+        let claims = claims(recipe);
         let section = if recipe.data.name == WORLD { WORLD } else { "data" };
         let other_task = recipe.data.config.other_task();
         let other_task = other_task.map(|(key, value)| (format!("{section}.{key}"), value));
         let [before, after] = around(recipe);
-        let mut shared = layer;
-        for names in USUAL {
-            for key in [names.defense, names.perturber, names.training] {
-                shared.take(key);
-            }
-        }
-        shared.take("stage");
-        let mut set = |key: &str, value: Value| shared.set(key, value, Place::Default);
-        set("baseline", json!(true))?;
-        set("undefended", json!(false))?;
+        let shared = shared(layer)?;
         Ok(Self {
             attacks,
             seeds,
@@ -197,7 +140,7 @@ impl Durability {
         if there == here {
             let rule = "must give the user another task: these are the data of the recipe";
             let (key, value) = first_setting(other.values());
-            return Err(vxf_recipe::Error::setting(other.place(&key), &key, rule, value).into());
+            return Err(wrong(&other, &key, rule, value));
         }
         Ok(Some(trial))
     }
@@ -240,6 +183,90 @@ impl Durability {
     }
 }
 
+fn wrong(layer: &Layer, key: &str, rule: &str, found: Value) -> Error {
+    vxf_recipe::Error::setting(layer.place(key), key, rule, found).into()
+}
+
+/// Checks that the recipe in `layer` is one method's, and leaves the attacks to the test.
+fn check(layer: &Layer, experiment: &Experiment) -> Result<()> {
+    if let Some(axis) = experiment.axes.first() {
+        let rule =
+            "must not be an axis here: `vxf durability` tests one method, and varies the attack";
+        return Err(wrong(layer, &format!("axes.{}", axis.key), rule, json!(axis.values)));
+    }
+    let recipe = experiment.recipe();
+    // Each of them would make the test compare something with itself, or nothing.
+    for (key, given) in [
+        ("from", !recipe.settings.from.is_empty()),
+        ("stages", layer.values().contains_key("stages")),
+        ("baseline", layer.values().get("baseline") == Some(&json!(false))),
+    ] {
+        if given {
+            let rule = "must not be set here: `vxf durability` aligns the model by the method and plainly, and \
+                        attacks both";
+            let found = layer.values().get(key).cloned().unwrap_or_default();
+            return Err(wrong(layer, key, rule, found));
+        }
+    }
+    for method in &super::attacks::user(recipe)?.methods {
+        if method.config.attacks() {
+            let rule = "must be a defence: `vxf durability` chooses the attacks itself";
+            return Err(wrong(layer, "fine_tune_defense.name", rule, json!(method.name)));
+        }
+    }
+    Ok(())
+}
+
+/// The harmful ratios that the attacks are tried at.
+fn ratios(layer: &Layer, recipe: &Recipe, profile: Profile) -> Result<Vec<f64>> {
+    let given = &recipe.settings.harmful_ratios;
+    let ratios: Vec<f64> = given.iter().copied().filter(|ratio| *ratio > 0.0).collect();
+    let most = ratios.iter().copied().fold(0.0, f64::max);
+    // Smaller shares of the same attack are weaker; they matter to a claim, not to a worst case.
+    let ratios = match profile {
+        Profile::Smoke | Profile::Standard => vec![most],
+        Profile::Stress => ratios,
+        // Its attackers have harmful data alone.
+        Profile::TamperBench(_) => vec![1.0],
+    };
+    match ratios.iter().all(|ratio| *ratio == 0.0) {
+        true => {
+            let rule = "must have a share above 0: without harmful data there is no attack";
+            Err(wrong(layer, "harmful_ratios", rule, json!(given)))
+        }
+        false => Ok(ratios),
+    }
+}
+
+/// The seeds on which the worst attack is tried again: those `given`, or else those after the recipe's.
+fn fresh_seeds(layer: &Layer, seeds: &[u64], profile: Profile, given: &[u64]) -> Result<Vec<u64>> {
+    let next = seeds.iter().max().map_or(0, |most| most + 1);
+    let fresh = match given {
+        [] => (next..).take(profile.fresh_seeds()).collect(),
+        given => given.to_vec(),
+    };
+    match fresh.iter().find(|seed| seeds.contains(seed)) {
+        Some(seed) => {
+            let rule =
+                format!("must not have the fresh seed {seed}: the attack is chosen on these");
+            Err(wrong(layer, "seeds", &rule, json!(seeds)))
+        }
+        None => Ok(fresh),
+    }
+}
+
+/// What the methods of a recipe claim to lower, each figure once.
+fn claims(recipe: &Recipe) -> Vec<Claim> {
+    let methods = recipe.pipeline.iter().flat_map(|stage| &stage.methods);
+    let mut claims: Vec<Claim> = Vec::new();
+    for claim in methods.flat_map(|method| method.config.claims()) {
+        if !claims.contains(claim) {
+            claims.push(*claim);
+        }
+    }
+    claims
+}
+
 /// The first setting in a table of sections, by its whole key, with its value.
 fn first_setting(table: &Map<String, Value>) -> (String, Value) {
     let Some((key, value)) = table.iter().next() else {
@@ -263,6 +290,3 @@ fn add_metrics<'a>(layer: &mut Layer, names: impl Iterator<Item = &'a str>) -> R
     metrics.extend(missing.map(|name| json!(name)));
     Ok(layer.set("metrics", json!(metrics), Place::Default)?)
 }
-
-/// The metric of harmless requests that look forbidden.
-const OVER_REFUSAL: &str = "over-refusal";
