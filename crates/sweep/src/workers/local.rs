@@ -65,6 +65,17 @@ struct Work<'a> {
     logs: &'a Path,
 }
 
+/// The runs that are left, and how far they are.
+#[derive(Default)]
+struct Queue {
+    waiting: Vec<Pending>,
+    running: Vec<Worker>,
+    /// How often each run was begun.
+    tries: BTreeMap<usize, usize>,
+    /// The first error; no further run begins after it.
+    failed: Option<Error>,
+}
+
 impl Local<'_> {
     /// Executes all missing runs of the experiment that has begun in `root` by worker processes. A run whose
     /// worker is killed is begun again from its last checkpoint, three times at most.
@@ -96,68 +107,28 @@ impl Local<'_> {
 impl Work<'_> {
     fn distribute(
         &self,
-        mut waiting: Vec<Pending>,
+        waiting: Vec<Pending>,
         control: Control<'_>,
         progress: &dyn Progress,
     ) -> Result<()> {
-        let Self { prepared, directory, local, logs } = *self;
-        let (mut running, mut tries) = (Vec::<Worker>::new(), BTreeMap::<usize, usize>::new());
-        let mut failed = None;
+        let mut queue = Queue { waiting, ..Queue::default() };
         loop {
-            let stops = control.stops() || failed.is_some();
-            while !stops && running.len() < local.workers {
-                let Some(at) = self.next(&waiting, &running) else { break };
-                let pending = waiting.remove(at);
-                progress.run(&prepared.graph.runs[pending.run].id);
-                *tries.entry(pending.run).or_insert(0) += 1;
-                match Worker::start(pending, &running, logs, local) {
-                    Ok(worker) => running.push(worker),
-                    Err(error) => {
-                        failed = Some(error);
-                        break;
-                    }
-                }
+            let stops = control.stops() || queue.failed.is_some();
+            if !stops {
+                self.start(&mut queue, progress);
             }
-            if running.is_empty() && (stops || waiting.is_empty() || failed.is_some()) {
+            let ends = stops || queue.waiting.is_empty() || queue.failed.is_some();
+            if queue.running.is_empty() && ends {
                 break;
             }
             if stops {
-                running.iter_mut().for_each(|worker| drop(worker.input.take()));
+                queue.running.iter_mut().for_each(|worker| drop(worker.input.take()));
             }
-            let mut index = 0;
-            while index < running.len() {
-                let log = running[index].log.clone();
-                let status = running[index].child.try_wait();
-                let Some(status) = status.map_err(io("wait for the worker of", log))? else {
-                    index += 1;
-                    continue;
-                };
-                let worker = running.remove(index);
-                let run = worker.pending.run;
-                match self.end(&worker, status) {
-                    End::Done => {
-                        for _ in 0..prepared.steps(run) {
-                            progress.step(None);
-                        }
-                    }
-                    End::Again(_) if stops => {}
-                    End::Again(why) if tries.get(&run).is_some_and(|tries| *tries < TRIES) => {
-                        let path = &worker.pending.path;
-                        progress.note(&format!("{path}: {why}; it is begun again"));
-                        waiting.insert(0, worker.pending);
-                    }
-                    End::Again(why) | End::Failed(why) => {
-                        failed.get_or_insert(Error::Worker {
-                            run: worker.pending.path,
-                            log: worker.log,
-                            problem: why,
-                        });
-                    }
-                }
-            }
+            self.collect(&mut queue, stops, progress)?;
             std::thread::sleep(PATIENCE);
         }
-        match failed {
+        let Self { prepared, directory, .. } = *self;
+        match queue.failed {
             Some(error) => Err(error),
             None if control.stops() && !prepared.all_done(directory) => {
                 Err(vxf_run::Error::Interrupted { path: directory.root().to_owned() }.into())
@@ -166,8 +137,61 @@ impl Work<'_> {
         }
     }
 
+    /// Starts workers while there are free ones, and runs that can begin.
+    fn start(&self, queue: &mut Queue, progress: &dyn Progress) {
+        while queue.running.len() < self.local.workers {
+            let Some(at) = self.next(queue) else { return };
+            let pending = queue.waiting.remove(at);
+            progress.run(&self.prepared.graph.runs[pending.run].id);
+            *queue.tries.entry(pending.run).or_insert(0) += 1;
+            match Worker::start(pending, &queue.running, self.logs, self.local) {
+                Ok(worker) => queue.running.push(worker),
+                Err(error) => {
+                    queue.failed = Some(error);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Takes the workers that have ended out of the queue.
+    fn collect(&self, queue: &mut Queue, stops: bool, progress: &dyn Progress) -> Result<()> {
+        let mut index = 0;
+        while index < queue.running.len() {
+            let log = queue.running[index].log.clone();
+            let status = queue.running[index].child.try_wait();
+            let Some(status) = status.map_err(io("wait for the worker of", log))? else {
+                index += 1;
+                continue;
+            };
+            let worker = queue.running.remove(index);
+            let run = worker.pending.run;
+            match self.end(&worker, status) {
+                End::Done => {
+                    for _ in 0..self.prepared.steps(run) {
+                        progress.step(None);
+                    }
+                }
+                End::Again(_) if stops => {}
+                End::Again(why) if queue.tries.get(&run).is_some_and(|tries| *tries < TRIES) => {
+                    let path = &worker.pending.path;
+                    progress.note(&format!("{path}: {why}; it is begun again"));
+                    queue.waiting.insert(0, worker.pending);
+                }
+                End::Again(why) | End::Failed(why) => {
+                    queue.failed.get_or_insert(Error::Worker {
+                        run: worker.pending.path,
+                        log: worker.log,
+                        problem: why,
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The first waiting run whose parent is neither waiting nor running.
-    fn next(&self, waiting: &[Pending], running: &[Worker]) -> Option<usize> {
+    fn next(&self, Queue { waiting, running, .. }: &Queue) -> Option<usize> {
         waiting.iter().position(|pending| {
             self.prepared.graph.runs[pending.run].parent.is_none_or(|parent| {
                 waiting.iter().all(|other| other.run != parent)
