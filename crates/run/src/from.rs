@@ -23,9 +23,8 @@ pub fn layer(run: &Path) -> Result<Layer> {
     };
     let mut layer = Layer::new();
     layer.set("seeds", json!([run.record.id.seed]), place.clone())?;
-    layer.set("harmful_ratios", json!(run.record.id.ratio.map(|ratio| [ratio])), place.clone())?;
-    if run.record.id.ratio.is_none() {
-        layer.take("harmful_ratios");
+    if let Some(ratio) = run.record.id.ratio {
+        layer.set("harmful_ratios", json!([ratio]), place.clone())?;
     }
     layer.set("stages", json!(stage), place.clone())?;
     layer.set("from", json!(run.place.display().to_string()), place)?;

@@ -293,6 +293,7 @@ fn prompt(ask: &Ask, expected: Option<String>, codec: &Codec) -> Result<Prompt> 
     Ok(Prompt { text: ask.shown(), tokens: codec.prompt(ask)?, expected, group: None })
 }
 
+/// Checks that every prompt leaves room for the longest answer.
 fn questions_fit(questions: &BTreeMap<String, Questions>, base: &Base) -> Result<()> {
     let positions = base.outline.architecture.positions;
     for (name, set) in questions {
@@ -308,6 +309,8 @@ fn questions_fit(questions: &BTreeMap<String, Questions>, base: &Base) -> Result
     }
     Ok(())
 }
+
+/// The samples as tokens, without those whose answer was cut off whole.
 fn tokenise(
     name: &str,
     samples: &[Sample],

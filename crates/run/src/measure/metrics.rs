@@ -110,11 +110,8 @@ pub fn followed(
     metrics: &[Chosen<dyn MetricConfig>],
     context: &BuildContext<'_>,
 ) -> Result<Measured> {
-    let (view, mut measured) = (pair.view(probes), Measured::default());
-    for metric in metrics.iter().filter(|metric| metric.config.follows_training()) {
-        take(&view, metric, false, context, &mut measured)?;
-    }
-    Ok(measured)
+    let cheap = metrics.iter().filter(|metric| metric.config.follows_training());
+    during_training(pair, probes, cheap, context)
 }
 
 /// The figures of the metrics that are made of answers, on the few prompts in `probes`.
@@ -127,14 +124,25 @@ pub fn answered(
     metrics: &[Chosen<dyn MetricConfig>],
     context: &BuildContext<'_>,
 ) -> Result<Measured> {
+    let of_answers = metrics.iter().filter(|metric| !metric.config.needs().prompts.is_empty());
+    during_training(pair, probes, of_answers, context)
+}
+
+fn during_training<'a>(
+    pair: Pair<'_>,
+    probes: &Probes,
+    metrics: impl Iterator<Item = &'a Chosen<dyn MetricConfig>>,
+    context: &BuildContext<'_>,
+) -> Result<Measured> {
     let (view, mut measured) = (pair.view(probes), Measured::default());
-    let of_answers = |metric: &&Chosen<dyn MetricConfig>| !metric.config.needs().prompts.is_empty();
-    for metric in metrics.iter().filter(of_answers) {
+    for metric in metrics {
         take(&view, metric, false, context, &mut measured)?;
     }
     Ok(measured)
 }
 
+/// Adds the figures of one metric, or why there are none. `of_aligned` says that the measured model is the
+/// aligned one.
 fn take(
     view: &View<'_>,
     metric: &Chosen<dyn MetricConfig>,

@@ -168,23 +168,13 @@ impl Manifest {
     }
 
     fn conditions(&self) -> Conditions<'_> {
-        Conditions {
-            program: &self.program,
-            processor: self.host.processor(),
-            threads: self.threads,
-            device: &self.device,
-        }
+        Conditions::of(&self.program, &self.host, self.threads, &self.device)
     }
 }
 
 impl Resumption {
     fn conditions(&self) -> Conditions<'_> {
-        Conditions {
-            program: &self.program,
-            processor: self.host.processor(),
-            threads: self.threads,
-            device: &self.device,
-        }
+        Conditions::of(&self.program, &self.host, self.threads, &self.device)
     }
 }
 
@@ -197,7 +187,11 @@ struct Conditions<'a> {
     device: &'a str,
 }
 
-impl Conditions<'_> {
+impl<'a> Conditions<'a> {
+    fn of(program: &'a str, host: &Host, threads: usize, device: &'a str) -> Self {
+        Self { program, processor: host.processor(), threads, device }
+    }
+
     /// A warning that names what differs in `now`.
     fn changed(&self, now: &Self) -> Option<String> {
         let pairs = [
