@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use vxf_core::engine::Recompute;
 use vxf_recipe::settings::Keep;
@@ -211,7 +210,6 @@ impl Prepared {
         let first = self.graph.children(None).collect::<Vec<_>>().into_iter().rev();
         let queue = Queue::new(first.map(|run| Job { run, start: root.clone() }));
         drop(root);
-        let errors = Mutex::new(Vec::new());
         let worker = || -> Result<()> {
             let _panicked = Panicked(&failed);
             device::enter(self.base.device())?;
@@ -238,28 +236,31 @@ impl Prepared {
             }
             Ok(())
         };
-        std::thread::scope(|scope| {
-            let handles: Vec<_> = (0..workers).map(|_| scope.spawn(worker)).collect();
-            for handle in handles {
-                match handle.join() {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => {
-                        errors.lock().unwrap_or_else(PoisonError::into_inner).push(error);
-                    }
-                    Err(panic) => std::panic::resume_unwind(panic),
-                }
-            }
-        });
-        let errors = errors.into_inner().unwrap_or_else(PoisonError::into_inner);
-        // Report the error that stopped the other threads.
-        let first = errors.into_iter().min_by_key(|error| matches!(error, Error::Stopped));
-        match first {
-            Some(error) => Err(error),
-            // Without a stop, runs are incomplete only because metrics failed.
-            None if control.stops() && !self.all_done(directory) => Err(Error::Stopped),
-            None => Ok(()),
+        in_threads(workers, worker)?;
+        // Without a stop, runs are incomplete only because metrics failed.
+        match control.stops() && !self.all_done(directory) {
+            true => Err(Error::Stopped),
+            false => Ok(()),
         }
     }
+}
+
+/// Runs `worker` in this number of threads.
+fn in_threads(count: usize, worker: impl Fn() -> Result<()> + Sync) -> Result<()> {
+    let mut errors = Vec::new();
+    std::thread::scope(|scope| {
+        let handles: Vec<_> = (0..count).map(|_| scope.spawn(&worker)).collect();
+        for handle in handles {
+            match handle.join() {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => errors.push(error),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+    });
+    // An error in one thread stops the others: it is reported, and not that they were stopped.
+    let cause = errors.into_iter().min_by_key(|error| matches!(error, Error::Stopped));
+    cause.map_or(Ok(()), Err)
 }
 
 /// A run to execute, with the model that it starts from.

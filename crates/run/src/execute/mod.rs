@@ -2,6 +2,7 @@
 
 pub mod control;
 pub mod experiment;
+mod follow;
 mod measured;
 mod prepared;
 pub mod progress;

@@ -24,7 +24,7 @@ use super::progress::{Doing, Phase, Progress};
 use super::stage::{self, Read, StagePlan};
 use super::start::{Ancestor, SharedStart, Start};
 use crate::measure::data::SetName;
-use crate::measure::metrics::{self, Measured, Pair};
+use crate::measure::metrics::Pair;
 use crate::measure::{SeedData, Set, health};
 use crate::plan::RunSpec;
 use crate::store::checkpoints::{Checkpoints, LOG};
@@ -87,13 +87,13 @@ impl<'a> Executor<'a> {
         let id = &self.spec(run).id;
         self.control.check()?;
         self.progress.run(id);
-        self.one(run, shared).map_err(|error| match error {
+        self.train_and_measure(run, shared).map_err(|error| match error {
             Error::Stopped | Error::Core(vxf_core::Error::Stopped) => Error::Stopped,
             source => Error::Run { run: id.to_string(), source: Box::new(source) },
         })
     }
 
-    fn one(&self, run: usize, shared: &SharedStart) -> Result<()> {
+    fn train_and_measure(&self, run: usize, shared: &SharedStart) -> Result<()> {
         let spec = self.spec(run);
         let base = &self.prepared.base;
         let lineage = self.parents(run)?;
@@ -109,17 +109,7 @@ impl<'a> Executor<'a> {
         let data = self.prepared.data(run);
         let probes = data.probes(base, &self.prepared.judges);
         let weights = match self.directory.holds(&spec.id) {
-            true => {
-                let place = self.directory.run(&spec.id);
-                self.report_unfollowed(&place)?;
-                match finished::record(&place)?.has_weights() {
-                    true => {
-                        let (stage, trainable) = (spec.stage.kind, backbone.trainable().clone());
-                        StageWeights { stage, trainable, place }.weights(base)?
-                    }
-                    false => start.copy()?,
-                }
-            }
+            true => self.trained(spec, &*backbone, &start)?,
             false => {
                 let plan = StagePlan {
                     stage: &spec.stage,
@@ -147,6 +137,19 @@ impl<'a> Executor<'a> {
             None => spec.id.ratio.map(|_| with(&start)),
         };
         self.measure(run, Pair { model: with(&weights), aligned }, &probes, data)
+    }
+
+    /// The weights of a run that an earlier process trained; `start` if it trained none.
+    fn trained(&self, spec: &RunSpec, backbone: &dyn Backbone, start: &Params) -> Result<Params> {
+        let place = self.directory.run(&spec.id);
+        self.report_unfollowed(&place)?;
+        match finished::record(&place)?.has_weights() {
+            true => {
+                let (stage, trainable) = (spec.stage.kind, backbone.trainable().clone());
+                StageWeights { stage, trainable, place }.weights(&self.prepared.base)
+            }
+            false => start.copy().map_err(Error::from),
+        }
     }
 
     /// The ancestors of `run`, the first stage first.
@@ -208,13 +211,6 @@ impl<'a> Executor<'a> {
         probes: &Probes,
     ) -> Result<Outcome> {
         let spec = self.spec(run);
-        let recipe = self.prepared.recipe(run);
-        let every = if spec.stage.is_user() { recipe.settings.eval_every } else { 0 };
-        let prompts = if every > 0 { recipe.settings.eval_prompts } else { 0 };
-        let few = (prompts > 0).then(|| {
-            let data = self.prepared.data(run);
-            data.few_probes(&self.prepared.base, &self.prepared.judges, prompts)
-        });
         let begun = Instant::now();
         let checkpoints = self.checkpoints(run);
         let locate = |name: &str| self.prepared.access.model_for_plugin(name);
@@ -228,35 +224,9 @@ impl<'a> Executor<'a> {
                 (resumed.log, resumed.seconds)
             }
         };
-        let batch = plan.stage.training.batch_size * plan.stage.training.accumulation;
-        let set = plan.streams.first().map_or(0, |main| main.set.examples.len());
-        let follow = |model: Model<'_>, step: u64, log: &mut step_log::StepLog<'_>| {
-            let aligned = Some(Model { backbone: model.backbone, weights: start });
-            let pair = Pair { model, aligned };
-            let metrics = &recipe.metrics;
-            let mut measured = match step {
-                // Nothing has moved yet.
-                0 => Measured::default(),
-                _ => metrics::followed(pair, probes, metrics, &context)?,
-            };
-            if let Some(few) = &few {
-                let Measured { rows, failures, .. } =
-                    metrics::answered(pair, few, metrics, &context)?;
-                measured.rows.extend(rows);
-                measured.failures.extend(failures);
-            }
-            let samples = step_log::samples(step, set, batch);
-            for row in measured.rows {
-                log.push(&json!({
-                    "kind": "measurement", "step": step, "samples": samples, "row": row,
-                }))?;
-            }
-            self.report(&spec.id, &measured.failures);
-            Ok::<_, Error>(())
-        };
-        if few.is_some() && training.next == 0 && total > 0 {
-            let model = Model { backbone: training.backbone, weights: &training.weights };
-            follow(model, 0, &mut log)?;
+        let following = self.following(run, plan, start, probes, &context);
+        if training.next == 0 && following.is_due(0, total) {
+            self.follow(run, &following, &training, &mut log)?;
         }
         let mut saved = Instant::now();
         let done = training.run(|training, seen| {
@@ -265,9 +235,8 @@ impl<'a> Executor<'a> {
                 "kind": "step", "step": done, "learning_rate": seen.rate,
                 "gradient_norm": seen.gradient_norm, "figures": seen.figures,
             }))?;
-            if every > 0 && (done % every == 0 || done == total) {
-                let model = Model { backbone: training.backbone, weights: &training.weights };
-                follow(model, done, &mut log)?;
+            if following.is_due(done, total) {
+                self.follow(run, &following, training, &mut log)?;
             }
             let loss = seen.figures.get("loss").copied();
             self.progress.step(loss);
