@@ -7,7 +7,7 @@ use vxf_hf::Outline;
 use vxf_recipe::settings::Quantize;
 use vxf_recipe::{Experiment, Place, Recipe, StageRecipe, UsualStage};
 
-use super::graph::Graph;
+use super::graph::{Graph, RunSpec};
 use crate::{Error, Result};
 
 /// Checks that the data has every set that stages and metrics need.
@@ -86,49 +86,52 @@ pub(crate) fn model(graph: &Graph, outline: &Outline, quantize: Quantize) -> Res
         if let Some(sites) = stage.perturber.config.sites() {
             sites.resolve(outline.architecture.layers)?;
         }
-        let section = UsualStage::of(run.stage.kind).training;
-        let training = &stage.training;
-        let single = stage.methods.iter().find(|method| method.config.needs_single_adapter());
-        if let Some(method) = single {
-            let one = matches!(training.trainable, Trainable::Lora(_))
-                && (run.parent.is_none() || training.continue_adapter);
-            let rule = format!(
-                "must train one adapter through all stages for `{}`: `trainable = \"lora\"`, and \
-                 `continue_adapter = true` in later stages",
-                method.name
-            );
-            let key = format!("{section}.trainable");
-            if !one {
-                let found = serde_json::to_string(&training.trainable).unwrap_or_default();
-                return Err(setting(ConfigError { key, rule, found }));
-            }
-        }
-        let whole = stage.methods.iter().find(|method| method.config.needs_full_weights());
-        if let Some(method) = whole.filter(|_| training.trainable != Trainable::Full) {
-            let key = format!("{section}.trainable");
-            let rule =
-                format!("must be \"full\" for `{}`: an adapter cannot carry it", method.name);
-            let found = serde_json::to_string(&training.trainable).unwrap_or_default();
-            return Err(setting(ConfigError { key, rule, found }));
-        }
-        let full = training.trainable == Trainable::Full && !training.continue_adapter;
-        if quantize != Quantize::None && full && (stage.trains() || whole.is_some()) {
-            let key = format!("{section}.trainable");
-            let rule =
-                "must be \"lora\": with `model.quantize` the matrices of few bits stay as they are";
-            let found = "full".to_owned();
-            return Err(setting(ConfigError { key, rule: rule.to_owned(), found }));
-        }
-        if !stage.trains() || training.continue_adapter {
+        trainable(run, quantize)?;
+        if !stage.trains() || stage.training.continue_adapter {
             continue;
         }
-        outline.parameters(&training.trainable).map_err(|error| match error {
+        outline.parameters(&stage.training.trainable).map_err(|error| match error {
             CoreError::Config(problem) => {
+                let section = UsualStage::of(stage.kind).training;
                 let key = format!("{section}.trainable.{}", problem.key);
                 setting(ConfigError { key, ..problem })
             }
             other => Error::Core(other),
         })?;
+    }
+    Ok(())
+}
+
+/// Checks that what a stage trains suits its methods and the base.
+fn trainable(run: &RunSpec, quantize: Quantize) -> Result<()> {
+    let RunSpec { stage, parent, .. } = run;
+    let training = &stage.training;
+    let own = || serde_json::to_string(&training.trainable).unwrap_or_default();
+    let wrong = |rule: String, found: String| {
+        let key = format!("{}.trainable", UsualStage::of(stage.kind).training);
+        Err(setting(ConfigError { key, rule, found }))
+    };
+    let one = matches!(training.trainable, Trainable::Lora(_))
+        && (parent.is_none() || training.continue_adapter);
+    let single = stage.methods.iter().find(|method| method.config.needs_single_adapter());
+    if let Some(method) = single.filter(|_| !one) {
+        let rule = format!(
+            "must train one adapter through all stages for `{}`: `trainable = \"lora\"`, and \
+             `continue_adapter = true` in later stages",
+            method.name
+        );
+        return wrong(rule, own());
+    }
+    let whole = stage.methods.iter().find(|method| method.config.needs_full_weights());
+    if let Some(method) = whole.filter(|_| training.trainable != Trainable::Full) {
+        let rule = format!("must be \"full\" for `{}`: an adapter cannot carry it", method.name);
+        return wrong(rule, own());
+    }
+    let full = training.trainable == Trainable::Full && !training.continue_adapter;
+    if quantize != Quantize::None && full && (stage.trains() || whole.is_some()) {
+        let rule =
+            "must be \"lora\": with `model.quantize` the matrices of few bits stay as they are";
+        return wrong(rule.to_owned(), "full".to_owned());
     }
     Ok(())
 }

@@ -196,7 +196,6 @@ impl Graph {
                 });
             }
             path.push(run);
-
             parent = Some(run);
         }
         path
