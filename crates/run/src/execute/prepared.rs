@@ -23,6 +23,12 @@ use vxf_access::{Access, Base};
 /// Memory of a process besides model and training in bytes: program, data, answers.
 const BESIDE: u64 = 128 << 20;
 
+/// By the key of a point's data, and by seed.
+type ByPointAndSeed<T> = BTreeMap<(String, u64), T>;
+
+/// Data sources by the key of their data.
+type Sources = BTreeMap<String, Box<dyn DataSource>>;
+
 /// The data and metrics of a run.
 pub(super) struct Drawn {
     pub(super) data: SeedData,
@@ -48,8 +54,8 @@ pub struct Prepared {
     pub manifest: Manifest,
     /// How models and data are found.
     pub access: Arc<Access>,
-    /// Data by point and seed; points with the same data settings share it.
-    pub(super) drawn: BTreeMap<(String, u64), Drawn>,
+    /// Points with the same data settings share their data.
+    pub(super) drawn: ByPointAndSeed<Drawn>,
     /// The key of the data of each point.
     keys: Vec<String>,
     names: BTreeSet<String>,
@@ -84,8 +90,7 @@ impl Prepared {
         check::model(&graph, &base.outline, experiment.recipe().model.quantize)?;
         // Better to learn of a missing judge now than after hours of training.
         let judges = Judges::build(&recipe, &base, &access)?;
-        let mut sources = BTreeMap::new();
-        let drawn = draw(&experiment, &graph, &base, &access, &mut sources)?;
+        let (drawn, sources) = draw(&experiment, &graph, &base, &access)?;
         let threads = match recipe.settings.threads {
             0 => cores(),
             given => given,
@@ -93,21 +98,7 @@ impl Prepared {
         let mut manifest = Manifest::begin(&experiment, &base, threads)?;
         manifest.source = source.as_ref().map(|source| source.digest.clone());
         let keys: Vec<_> = experiment.points.iter().map(|point| data_key(&point.recipe)).collect();
-        let several = keys.iter().any(|key| *key != keys[0]);
-        for ((key, seed), each) in &drawn {
-            let name = match several {
-                true => format!("{seed} of {}", &key[..8]),
-                false => seed.to_string(),
-            };
-            manifest.data.insert(name, each.data.digests());
-            if manifest.report.is_none()
-                && let Some(source) = sources.get(key)
-            {
-                let learned = |name: &str, ratio: f64| each.data.learned(name, ratio);
-                let source: &dyn DataSource = &**source;
-                manifest.report = source.report(*seed, &learned)?;
-            }
-        }
+        note_data(&mut manifest, &keys, &drawn, &sources)?;
         let most = drawn.values().map(|drawn| drawn.data.longest_answer()).max();
         if let Some(remark) = most.and_then(|most| base.codec.other_limit(most)) {
             access.note(&remark);
@@ -284,15 +275,14 @@ fn wanted_sets(run: &RunSpec) -> Vec<SetName> {
     main.into_iter().chain(needs).map(|name| SetName::new(&name, run.id.ratio)).collect()
 }
 
-/// Draws the data of every point and seed.
+/// Draws the data of every point and seed; also returns the sources, by the key of their data.
 fn draw(
     experiment: &Experiment,
     graph: &Graph,
     base: &Base,
     access: &Arc<Access>,
-    sources: &mut BTreeMap<String, Box<dyn DataSource>>,
-) -> Result<BTreeMap<(String, u64), Drawn>> {
-    let mut wanted: BTreeMap<(String, u64), (usize, BTreeSet<SetName>)> = BTreeMap::new();
+) -> Result<(ByPointAndSeed<Drawn>, Sources)> {
+    let mut wanted: ByPointAndSeed<(usize, BTreeSet<SetName>)> = BTreeMap::new();
     for run in &graph.runs {
         let recipe = &experiment.points[run.point].recipe;
         let key = (data_key(recipe), run.id.seed);
@@ -300,7 +290,7 @@ fn draw(
         let has = |name: &SetName| recipe.data.config.has(vxf_data::Purpose::Stream, name.name());
         sets.extend(wanted_sets(run).into_iter().filter(has));
     }
-    let mut drawn = BTreeMap::new();
+    let (mut drawn, mut sources) = (BTreeMap::new(), Sources::new());
     for ((key, seed), (point, sets)) in wanted {
         let recipe = &experiment.points[point].recipe;
         if !sources.contains_key(&key) {
@@ -312,5 +302,29 @@ fn draw(
         let wanted = metrics::wanted(recipe, &data);
         drawn.insert((key, seed), Drawn { data, wanted });
     }
-    Ok(drawn)
+    Ok((drawn, sources))
+}
+
+/// Writes the digests of the data into the manifest, and the first report on its files.
+fn note_data(
+    manifest: &mut Manifest,
+    keys: &[String],
+    drawn: &ByPointAndSeed<Drawn>,
+    sources: &Sources,
+) -> Result<()> {
+    let several = keys.iter().any(|key| *key != keys[0]);
+    for ((key, seed), each) in drawn {
+        let name = match several {
+            true => format!("{seed} of {}", &key[..8]),
+            false => seed.to_string(),
+        };
+        manifest.data.insert(name, each.data.digests());
+        if manifest.report.is_none()
+            && let Some(source) = sources.get(key)
+        {
+            let learned = |name: &str, ratio: f64| each.data.learned(name, ratio);
+            manifest.report = source.report(*seed, &learned)?;
+        }
+    }
+    Ok(())
 }

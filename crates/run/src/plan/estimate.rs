@@ -1,15 +1,15 @@
 //! Estimates the cost of a recipe from configurations and counts, without loading weights.
 
-use candle_core::DType;
-use serde::Serialize;
-use vxf_core::Stage;
-use vxf_hf::outline;
-
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::Arc;
 
+use candle_core::DType;
+use serde::Serialize;
+use vxf_access::device::device;
+use vxf_access::{Access, Base};
+use vxf_core::Stage;
 use vxf_data::DataContext;
+use vxf_hf::{Outline, outline};
 use vxf_recipe::settings::Keep;
 use vxf_recipe::{Experiment, Recipe, StageRecipe};
 
@@ -18,10 +18,8 @@ use super::cost::{self, Sizes, Workload, rate};
 use super::graph::Graph;
 use crate::measure::SeedData;
 use crate::measure::data::SetName;
-use crate::store::Run;
+use crate::store::finished;
 use crate::{Error, Result};
-use vxf_access::device::device;
-use vxf_access::{Access, Base};
 
 /// The estimated cost of a recipe.
 #[derive(Debug, Serialize)]
@@ -126,23 +124,14 @@ impl Estimate {
     pub fn of(experiment: &Experiment, access: Access) -> Result<Self> {
         let access = Arc::new(access);
         let recipe = experiment.recipe();
-        let source = match recipe.settings.from.as_str() {
-            "" => None,
-            from => Some(Run::to_start_from(Path::new(from))?.source()?),
-        };
+        let source = finished::source(recipe)?;
         let graph = Graph::of(experiment, source.as_ref())?;
         check::sets(experiment, &graph)?;
         let mut absent = Vec::new();
         let base = here(Base::open(recipe, &access).map_err(Error::from), &mut absent)?;
         let outline = match &base {
             Some(base) => base.outline.clone(),
-            None if recipe.model.shape.is_empty() => {
-                return Err(Error::NoShape { model: recipe.model.path.clone() });
-            }
-            None => {
-                let shape = serde_json::Value::Object(recipe.model.shape.clone());
-                outline(&shape, "model.shape")?
-            }
+            None => described(recipe)?,
         };
         check::model(&graph, &outline, recipe.model.quantize)?;
         let (data, report) = drawn(recipe, base.as_ref(), &access, &mut absent)?;
@@ -189,6 +178,15 @@ impl Estimate {
         let recompute = recompute.into();
         Ok(Self { model, stages, seconds, recompute, detectable, absent, report, graph })
     }
+}
+
+/// The outline of a model that is not here, as the recipe describes it.
+fn described(recipe: &Recipe) -> Result<Outline> {
+    if recipe.model.shape.is_empty() {
+        return Err(Error::NoShape { model: recipe.model.path.clone() });
+    }
+    let shape = serde_json::Value::Object(recipe.model.shape.clone());
+    Ok(outline(&shape, "model.shape")?)
 }
 
 /// The data of the first seed and its report, if all files are available.
