@@ -181,6 +181,22 @@ impl Prepared {
         if self.base.embedded() { self.graph.runs.len().max(1) } else { 1 }
     }
 
+    /// Reports how much is left to do; returns the number of runs.
+    fn announce(&self, executor: &Executor<'_>) -> usize {
+        let progress = executor.progress;
+        let left: Vec<_> =
+            (0..self.graph.runs.len()).filter(|run| !executor.is_done(*run)).collect();
+        let steps = left.iter().map(|run| executor.steps_left(*run)).sum();
+        if steps == 0 {
+            let left = left.len();
+            progress.note(&format!("{left} runs are trained and not measured by all metrics yet"));
+        }
+        progress.answers(left.iter().map(|run| self.data(*run).answers()).sum());
+        progress.begin(steps);
+        left.len()
+    }
+
+    /// Executes the missing runs in worker threads.
     fn work(
         &self,
         directory: &Directory,
@@ -193,16 +209,8 @@ impl Prepared {
         let control = Control { failed: &failed, ..control };
         let executor =
             Executor { prepared: self, directory, progress, recompute, control, failures };
-        let left: Vec<_> =
-            (0..self.graph.runs.len()).filter(|run| !executor.is_done(*run)).collect();
-        let steps = left.iter().map(|run| executor.steps_left(*run)).sum();
-        if steps == 0 {
-            let left = left.len();
-            progress.note(&format!("{left} runs are trained and not measured by all metrics yet"));
-        }
-        progress.answers(left.iter().map(|run| self.data(*run).answers()).sum());
-        progress.begin(steps);
-        let workers = self.threads.min(self.runs_at_once()).min(left.len()).max(1);
+        let left = self.announce(&executor);
+        let workers = self.threads.min(self.runs_at_once()).min(left).max(1);
         // With more threads than runs, the others work inside the tensor operations.
         let inner = (self.threads / workers).max(1);
         let root = SharedStart::default();

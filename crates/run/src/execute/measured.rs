@@ -10,7 +10,7 @@ use vxf_core::config::{BuildContext, MetricConfig};
 use vxf_core::generate::AnswerCache;
 use vxf_core::metric::Probes;
 use vxf_recipe::Chosen;
-use vxf_report::{Generated, RunId};
+use vxf_report::{Generated, Record, Row, RunId};
 
 use super::progress::{Doing, Phase, Progress};
 use super::run::Executor;
@@ -57,18 +57,7 @@ impl Executor<'_> {
         self.report(id, &failures);
 
         record.failed = failures.into_iter().collect();
-        for metric in lacking {
-            record.measurements.retain(|row| row.metric != metric.name);
-            match (record.failed.contains_key(metric.name), wanted.get(metric.name)) {
-                (false, Some(digest)) => {
-                    record.measured.insert(metric.name.to_owned(), digest.clone());
-                }
-                _ => {
-                    record.measured.remove(metric.name);
-                }
-            }
-        }
-        record.measurements.extend(rows);
+        renew(&mut record, &lacking, wanted, rows);
         record.measurements.sort_by_key(|row| {
             let listed = all.iter().position(|metric| metric.name == row.metric);
             listed.unwrap_or(all.len())
@@ -108,6 +97,28 @@ impl Executor<'_> {
             self.failures.add(&run.to_string(), metric, problem, warn);
         }
     }
+}
+
+/// Puts `rows` in place of the figures that the metrics `measured` gave before. A metric that failed counts as
+/// not measured, so that it is tried again.
+fn renew(
+    record: &mut Record,
+    measured: &[&Chosen<dyn MetricConfig>],
+    wanted: &BTreeMap<String, String>,
+    rows: Vec<Row>,
+) {
+    for metric in measured {
+        record.measurements.retain(|row| row.metric != metric.name);
+        match (record.failed.contains_key(metric.name), wanted.get(metric.name)) {
+            (false, Some(digest)) => {
+                record.measured.insert(metric.name.to_owned(), digest.clone());
+            }
+            _ => {
+                record.measured.remove(metric.name);
+            }
+        }
+    }
+    record.measurements.extend(rows);
 }
 
 /// A cache that reports how many answers of a set are there.

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use vxf_core::generate::Sampler;
 use vxf_core::metric::{Grader, Probes, Prompt, Questions};
 use vxf_core::{Example, Key};
-use vxf_data::{Ask, Codec, DataSource, Learned, Purpose, Sample, TrainOn};
+use vxf_data::{Codec, DataSource, Learned, Purpose, Sample, TrainOn};
 use vxf_recipe::{Recipe, digest};
 use vxf_report::samples::Overlap;
 
@@ -154,14 +154,8 @@ impl SeedData {
         }
         let mut questions = BTreeMap::new();
         for name in prompts {
-            let drawn = source.prompts(&name, seed)?;
-            let prompts = drawn.prompts.into_iter().enumerate();
-            let prompts = prompts.map(|(index, (ask, expected))| {
-                let group = drawn.groups.get(index).cloned();
-                Ok(Prompt { group, ..prompt(&ask, expected, &base.codec)? })
-            });
-            let prompts = prompts.collect::<Result<_>>()?;
-            questions.insert(name, Questions { prompts, max_new_tokens: drawn.max_new_tokens });
+            let drawn = questions_of(source.prompts(&name, seed)?, &base.codec)?;
+            questions.insert(name, drawn);
         }
         questions_fit(&questions, base)?;
         let sampling = source.sampling();
@@ -289,8 +283,15 @@ fn graded(data: &Value) -> Value {
     json!([data["source"], data["task"], data["task_test"]["schema"]])
 }
 
-fn prompt(ask: &Ask, expected: Option<String>, codec: &Codec) -> Result<Prompt> {
-    Ok(Prompt { text: ask.shown(), tokens: codec.prompt(ask)?, expected, group: None })
+/// Drawn prompts as tokens.
+fn questions_of(drawn: vxf_data::Questions, codec: &Codec) -> Result<Questions> {
+    let prompts = drawn.prompts.into_iter().enumerate();
+    let prompts = prompts.map(|(index, (ask, expected))| {
+        let (tokens, group) = (codec.prompt(&ask)?, drawn.groups.get(index).cloned());
+        Ok(Prompt { text: ask.shown(), tokens, expected, group })
+    });
+    let prompts = prompts.collect::<Result<_>>()?;
+    Ok(Questions { prompts, max_new_tokens: drawn.max_new_tokens })
 }
 
 /// Checks that every prompt leaves room for the longest answer.
