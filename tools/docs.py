@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Checks the book without building it: links, the table of contents, and commands and keys against docs/reference.md.
+"""Checks the book without building it: links, tables, the contents, and commands and keys against docs/reference.md.
 
     python3 tools/docs.py
 
@@ -81,6 +81,20 @@ def links(page: Path, prose: str) -> list[str]:
             problems.append(f"{target} leads nowhere")
         elif anchor and place.suffix == ".md" and anchor not in anchors(place):
             problems.append(f"{target}: there is no such heading")
+    return problems
+
+
+def tables(prose: str) -> list[str]:
+    """The rows that have another number of cells than the head of their table: a `|` divides them, in code too."""
+    problems, head = [], None
+    for line in prose.splitlines():
+        if not line.startswith("|"):
+            head = None
+            continue
+        cells = len(re.findall(r"(?<!\\)\|", line.rstrip()))
+        head = head or cells
+        if cells != head:
+            problems.append(f"a row of a table has {cells - 1} cells and not {head - 1}: {line[:60]}")
     return problems
 
 
@@ -216,7 +230,7 @@ def main() -> int:
     for page in pages():
         prose, found = blocks(page.read_text(encoding="utf-8"))
         name = page.relative_to(ROOT)
-        problems += [f"{name}: {problem}" for problem in links(page, prose)]
+        problems += [f"{name}: {problem}" for problem in links(page, prose) + tables(prose)]
         for line, language, content in found:
             if language == "sh":
                 problems += [f"{name}:{line}: {problem}" for problem in shell(content, known)]

@@ -152,6 +152,21 @@ mod tests {
 
     use super::*;
 
+    /// Only a limit on a disk could show it from outside, so the errors are made here.
+    #[test]
+    fn a_full_disk_is_told_with_its_file() {
+        let full = || std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let path = "runs/one/model.safetensors";
+        let tensors = vxf_core::Error::Io { path: path.into(), source: full() };
+        let record = Error::Io { action: "write", path: path.into(), source: full() };
+        for error in [Error::Core(tensors), record] {
+            let told = CommandError::from(error).to_string();
+            for part in [path, "no storage space", "hint: the disk is full"] {
+                assert!(told.contains(part), "no `{part}` in {told}");
+            }
+        }
+    }
+
     /// The hint names a flag that accepts the method.
     #[test]
     fn the_hint_of_a_method_in_the_wrong_stage_names_the_right_flag() {

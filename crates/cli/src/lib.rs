@@ -76,9 +76,10 @@ pub fn main() -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => {
+            let (error, hint) = usage::explained(error);
             // A closed pipe while printing help is not an error.
             let _ = error.print();
-            if let Some(hint) = usage::hint(&error) {
+            if let Some(hint) = hint {
                 output::tell(&format!("hint: {hint}"));
             }
             return ExitCode::from(if error.use_stderr() { EXIT_USAGE } else { EXIT_DONE });

@@ -1,10 +1,29 @@
 //! Hints about command lines that do not parse, where clap has none.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use vxf_core::registry::nearest;
 use vxf_recipe::reference::whole_keys;
 
+/// The error as it is shown, with our hint about it if there is one. Beside a hint, clap's own tips mislead if they say
+/// how a flag is passed as a value, or name a flag that is not like what was typed.
+pub(crate) fn explained(mut error: clap::Error) -> (clap::Error, Option<String>) {
+    let hint = hint(&error);
+    if hint.is_some() && error.kind() == ErrorKind::UnknownArgument {
+        error.remove(ContextKind::Suggested);
+        let text = |kind| match error.get(kind) {
+            Some(ContextValue::String(text)) => text.clone(),
+            _ => String::new(),
+        };
+        let (typed, near) = (text(ContextKind::InvalidArg), text(ContextKind::SuggestedArg));
+        if nearest(&typed, &[near]).is_empty() {
+            error.remove(ContextKind::SuggestedArg);
+        }
+    }
+    (error, hint)
+}
+
 /// What to type instead; none if nothing is known.
-pub(crate) fn hint(error: &clap::Error) -> Option<String> {
+fn hint(error: &clap::Error) -> Option<String> {
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => text.as_str(),
         _ => "",
@@ -17,6 +36,9 @@ pub(crate) fn hint(error: &clap::Error) -> Option<String> {
         }
         ErrorKind::UnknownArgument if argument.starts_with("--resume") => {
             Some("the same command continues what is not finished, and so does `vxf resume DIR`".into())
+        }
+        ErrorKind::UnknownArgument if argument == "--offline" => {
+            Some("this command never uses the network".into())
         }
         ErrorKind::UnknownArgument if argument.parse::<f64>().is_ok() => {
             Some(format!("`{argument}` is read as a flag: here stands a number of at least 0"))
@@ -45,11 +67,22 @@ fn usage(error: &clap::Error) -> String {
 
 /// How a setting is given that has no flag of its own.
 fn setting(argument: &str, usage: &str) -> Option<String> {
-    if !TAKES_SETTINGS.iter().any(|command| usage.contains(&format!(" {command} "))) {
+    let is_of = |command: &str| usage.contains(&format!(" {command} "));
+    let name = argument.strip_prefix("--")?.split('=').next()?.replace('-', "_");
+    // A whole key, such as `fine_tuning.epochs`, says itself which of them is meant.
+    let keys = match name.rsplit_once('.') {
+        Some((_, last)) if !whole_keys(last).is_empty() => vec![name],
+        _ => whole_keys(&name),
+    };
+    if is_of("resume") && !keys.is_empty() {
+        return Some(
+            "an experiment keeps its settings: `vxf run DIR/config.resolved.toml --set KEY=VALUE` makes another one"
+                .into(),
+        );
+    }
+    if !TAKES_SETTINGS.into_iter().any(is_of) {
         return None;
     }
-    let name = argument.strip_prefix("--")?.split('=').next()?.replace('-', "_");
-    let keys = whole_keys(&name);
     let all: Vec<_> = keys.iter().map(|key| format!("`--set {key}=VALUE`")).collect();
     (!all.is_empty()).then(|| format!("settings without a flag are given so: {}", all.join(" or ")))
 }
@@ -101,6 +134,7 @@ mod tests {
         for (line, expected) in [
             ("run --resume", "`vxf resume DIR`"),
             ("run --resume=out", "`vxf resume DIR`"),
+            ("validate --offline", "never uses the network"),
             ("train", "`vxf run --defense METHOD`"),
             ("evaluate", "`vxf eval RUN`"),
             ("run --harmful-ratio 20%", "20% is written 0.2"),
@@ -116,11 +150,25 @@ mod tests {
             ("run --learning-rate 1", "`--set fine_tuning.learning_rate=VALUE`"),
             ("validate --lora-r=8", "`--set alignment.trainable.rank=VALUE`"),
             ("run --template chat", "`--set data.template=VALUE`"),
+            ("run r.toml --fine-tuning.epochs 3", "given so: `--set fine_tuning.epochs=VALUE`"),
+            ("resume runs/a --learning-rate 1", "keeps its settings"),
         ] {
             let error = Args::try_parse_from(["vxf"].into_iter().chain(line.split(' ')));
             let error = error.expect_err(line);
             let hint = hint(&error).unwrap_or_else(|| panic!("no hint for {line}: {error:?}"));
             assert!(hint.contains(expected), "{line}: {hint}");
+        }
+        for (line, part, is_told) in [
+            ("run --learning-rate 1e-3", "-- --learning-rate", false),
+            ("run --lr 1e-3", "--eval-prompts'", false),
+            ("run --seeds 1,2", "'--seed'", true),
+        ] {
+            let error = Args::try_parse_from(["vxf"].into_iter().chain(line.split(' ')));
+            let before = error.expect_err(line);
+            assert!(before.to_string().contains(part), "clap says so itself: {before}");
+            let (error, hint) = explained(before);
+            assert!(hint.is_some(), "{line}");
+            assert_eq!(error.to_string().contains(part), is_told, "{line}: {error}");
         }
         for line in ["run --sed 1", "rum", "run --threads x", "report --epochs 3", "--help"] {
             let error = Args::try_parse_from(["vxf"].into_iter().chain(line.split(' ')));

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::Place;
+use common::{Place, Told};
 use serde_json::Value;
 
 #[test]
@@ -167,6 +167,90 @@ fn hints_about_runs_fit_the_problem() {
 }
 
 #[test]
+fn a_setting_of_a_source_that_is_not_named_is_led_to_it() {
+    let place = Place::new();
+    place.model("own");
+    let own = ["validate", "--model", "own"];
+    let set = |setting| place.vxf(&[&own[..], &["--set", setting]].concat());
+    set("data.benign_share=0.5").fails(2, &["source of data `proxy`", "`data.source = \"proxy\"`"]);
+    set("proxy.user_samples=20").fails(2, &["`[data]`", "`source = \"proxy\"`", "vxf show proxy"]);
+    let told = set("data.user_samples=20");
+    told.fails(2, &["`data.user` is not set", "`data.source = \"proxy\"`"]);
+    let told = place.vxf(&["validate", "--set", "world.usersamples=20"]);
+    told.fails(2, &["did you mean `user_samples`?"]);
+    assert!(!told.stderr.contains("source"), "the world has its own section: {}", told.stderr);
+}
+
+#[test]
+fn settings_that_are_typed_as_flags_and_paths_are_led_to_set() {
+    let place = Place::new();
+    for args in [&["--learning-rate", "1e-3"][..], &["--defense", "sft", "--lr=1e-3"]] {
+        let told = place.vxf(&[&["run"], args].concat());
+        told.fails(2, &["unexpected argument", "`--set fine_tuning.learning_rate=VALUE`"]);
+        assert!(!told.stderr.contains("tip:"), "one hint is enough: {}", told.stderr);
+    }
+    let told = place.vxf(&["run", "--fine-tuning.epochs=3"]);
+    told.fails(2, &["given so: `--set fine_tuning.epochs=VALUE`"]);
+    let told = place.vxf(&["run", "learning_rate=1e-3"]);
+    told.fails(2, &["`--set fine_tuning.learning_rate=1e-3`"]);
+    let told = place.vxf(&["run", "alignment.epochs=3"]);
+    told.fails(2, &["`--set alignment.epochs=3`"]);
+    place.vxf(&["resume", "one", "--epochs", "3"]).fails(2, &["keeps its settings"]);
+}
+
+#[test]
+fn a_run_that_is_not_begun_is_told_from_one_that_is_not_there() {
+    let place = Place::new();
+    place.tiny(&["--prepare", "--output-dir=one"]).ok();
+    let export = |run| place.vxf(&["export", run, "--merged", "--output-dir=two"]);
+    let resume = "`vxf resume one` does what is missing";
+    export("one").fails(2, &["not done", "`vxf runs one`", resume]);
+    export("one/vaccine/0.5/1").fails(2, &["one/vaccine/0.5/1", "not begun", resume]);
+    let told = export("one/vaccine/0.5/9");
+    told.fails(2, &["one/vaccine/0.5/9", "`vxf runs DIR`"]);
+    assert!(!told.stderr.contains("not begun"), "{}", told.stderr);
+    assert_eq!(place.names(), ["one"]);
+}
+
+#[test]
+fn a_run_and_a_recipe_are_compared_in_either_order() {
+    let place = Place::new();
+    place.tiny(&["--prepare", "--output-dir=one"]).ok();
+    place.write("r.toml", "seeds = [1, 2]\n");
+    let usual = place.vxf(&["diff", "r.toml", "one"]);
+    assert!(usual.ok().contains("one differs from r.toml"), "{}", usual.stdout);
+    assert!(usual.stdout.contains("seeds = [1] ([1,2])"), "{}", usual.stdout);
+    assert_eq!(place.vxf(&["diff", "one", "r.toml"]).ok(), usual.stdout);
+    // A long value does not fill the screen.
+    let axes: Vec<_> = (1..200).map(|each| format!("{each}.5")).collect();
+    place.write("long.toml", &format!("[axes]\n\"perturber.rho\" = [{}]\n", axes.join(", ")));
+    let told = place.vxf(&["diff", "long.toml", "one"]);
+    let longest = told.ok().lines().map(|line| line.chars().count()).max();
+    assert!(longest < Some(300), "{}", told.stdout);
+    assert!(told.stdout.contains("5.5,6.5") && told.stdout.contains("`--json` has all"));
+    assert!(place.vxf(&["diff", "long.toml", "one", "--json"]).ok().contains("199.5"));
+    let told = place.vxf(&["diff", "r.toml", "r.toml"]);
+    told.fails(2, &["both files", "`vxf run RECIPE --prepare`"]);
+}
+
+/// A limit on the size of files stands for a full disk: writing fails in the same place.
+#[cfg(unix)]
+#[test]
+fn weights_that_cannot_be_written_are_told_with_their_file() {
+    let place = Place::new();
+    let alone = ["--no-baseline", "--no-undefended", "--post-tune-defense=wise-ft"];
+    place.tiny(&[&alone[..], &["--output-dir=one"]].concat()).ok();
+    // The model has a megabyte of weights, all other files are far smaller. Stages that train write checkpoints first,
+    // by other means; this one does not train.
+    let limited = "trap '' XFSZ; ulimit -f 600; exec \"$0\" \"$@\"";
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", limited, env!("CARGO_BIN_EXE_vxf"), "run"]).args(common::TINY).args(alone);
+    command.args(["--stage=post-tuning", "--from=one/vaccine/0.5/1", "--output-dir=two"]);
+    let told = Told::from(command.current_dir(place.path("")).output().expect("it starts"));
+    told.fails(1, &["two/", "/model.safetensors: File too large"]);
+}
+
+#[test]
 fn a_recipe_names_a_missing_file_and_validate_says_which_judge_is_taken() {
     let place = Place::new();
     place.model("own");
@@ -174,4 +258,6 @@ fn a_recipe_names_a_missing_file_and_validate_says_which_judge_is_taken() {
     place.vxf(&["validate", "r.toml"]).fails(2, &["r.toml:4", "nofile.jsonl"]);
     assert!(place.vxf(&["validate"]).ok().contains("judges       world"));
     place.vxf(&["run", "--model", "gpt2"]).fails(2, &["gpt2", "owner/name"]);
+    let told = place.vxf(&["validate", "--model", "owner/of-no-model"]);
+    told.fails(1, &["not available", "nothing is downloaded", "`vxf generate owner/of-no-model"]);
 }

@@ -1,4 +1,4 @@
-//! `vxf diff RECIPE RUN`: all differences between a run and a recipe.
+//! `vxf diff RECIPE RUN`: all differences between a run and a recipe, in either order.
 
 use std::path::PathBuf;
 
@@ -17,7 +17,7 @@ use crate::output::{print, print_json};
 #[derive(Debug, Group)]
 #[command(after_help = EXIT_CODES)]
 pub(crate) struct DiffArgs {
-    /// The recipe.
+    /// The recipe; it and the run may stand in either order.
     pub(crate) recipe: PathBuf,
     /// An experiment, or a run of it.
     pub(crate) run: PathBuf,
@@ -27,8 +27,17 @@ pub(crate) struct DiffArgs {
 }
 
 pub(crate) fn run(args: &DiffArgs) -> Result<(), CommandError> {
-    let recipe = Experiment::of(vxf_recipe::file::read(&args.recipe)?)?;
-    let root = Run::root_of(&args.run)?;
+    // One of them is a file and the other a directory, so the order does not matter.
+    let turned = Run::is_run(&args.recipe) && args.run.is_file();
+    let (recipe, run) = if turned { (&args.run, &args.recipe) } else { (&args.recipe, &args.run) };
+    if recipe.is_file() && run.is_file() {
+        let message = format!("{} and {} are both files", recipe.display(), run.display());
+        return Err(CommandError::usage(message)
+            .hint("one of them is a run or an experiment: `vxf run RECIPE --prepare` makes one without a run"));
+    }
+    let (recipe_name, run_name) = (recipe.display(), run.display());
+    let recipe = Experiment::of(vxf_recipe::file::read(recipe)?)?;
+    let root = Run::root_of(run)?;
     let found = of_experiment(&recipe, &root)?;
     if args.json {
         return print_json(&json!({
@@ -37,13 +46,12 @@ pub(crate) fn run(args: &DiffArgs) -> Result<(), CommandError> {
             "facts": found.facts,
         }));
     }
-    let (run, recipe) = (args.run.display(), args.recipe.display());
     if found.settings.is_empty() && found.facts.is_empty() {
-        return print(&format!("{run} agrees with {recipe} in every setting\n"));
+        return print(&format!("{run_name} agrees with {recipe_name} in every setting\n"));
     }
-    let mut text = format!("{run} differs from {recipe} (the recipe's in brackets)\n\n");
+    let mut text = format!("{run_name} differs from {recipe_name} (the recipe's in brackets)\n\n");
     for Difference { key, first, second } in &found.settings {
-        let (recipe, run) = (Difference::show(first.as_ref()), Difference::show(second.as_ref()));
+        let [recipe, run] = [first, second].map(|value| short(Difference::show(value.as_ref())));
         text += &format!("  {key} = {run} ({recipe})\n");
     }
     for fact in &found.facts {
@@ -51,3 +59,14 @@ pub(crate) fn run(args: &DiffArgs) -> Result<(), CommandError> {
     }
     print(&text)
 }
+
+/// A value in one line; that of a recipe's axes may be longer than a screen.
+fn short(value: String) -> String {
+    match value.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{} .. (`--json` has all of it)", &value[..end]),
+        None => value,
+    }
+}
+
+/// The longest value that is shown in full, in characters.
+const LONGEST: usize = 160;

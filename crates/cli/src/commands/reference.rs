@@ -66,12 +66,13 @@ fn of_command(command: &Command) -> String {
     text
 }
 
-/// An argument as it is typed.
+/// An argument as it is typed, in a cell of a table.
 fn spelled(argument: &Arg) -> String {
     let takes = argument.get_action().takes_values();
     let names = argument.get_value_names().unwrap_or_default();
     let value: Vec<_> = names.iter().map(|name| name.as_str().to_owned()).collect();
-    let value = value.join(" ");
+    // A table is divided at every `|`, in code too.
+    let value = value.join(" ").replace('|', "\\|");
     match argument.get_long() {
         None => format!("`{value}`"),
         Some(long) => {
@@ -137,5 +138,12 @@ fn keys(settings: &[Setting]) -> String {
 
 /// A text of ours in a cell of a table.
 fn cell(text: &str) -> String {
-    text.replace('|', "\\|").replace('<', "&lt;").replace('\n', " ")
+    let text = text.replace('|', "\\|").replace('\n', " ");
+    // Every second part is code, which stands as it is.
+    let parts = text.split('`').enumerate();
+    let parts = parts.map(|(index, part)| match index % 2 {
+        0 => part.replace('<', "&lt;"),
+        _ => part.to_owned(),
+    });
+    parts.collect::<Vec<_>>().join("`")
 }

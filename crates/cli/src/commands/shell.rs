@@ -26,7 +26,7 @@ For example:
 #[derive(Debug, Group)]
 pub(crate) struct ManArgs {
     /// Write vxf.1 and a page for each command into this directory, such as ~/.local/share/man/man1;
-    /// existing pages are replaced.
+    /// it is created if it is missing, and existing pages are replaced.
     pub(crate) directory: Option<PathBuf>,
 }
 

@@ -27,6 +27,9 @@ pub(crate) struct ShowArgs {
     pub(crate) json: bool,
 }
 
+/// The model of an example: these plugins are not for the embedded one.
+const ANY_MODEL: &str = "path/to/model";
+
 /// The name that stands for all sections of a recipe.
 const RECIPE: &str = "recipe";
 
@@ -163,7 +166,7 @@ fn backbone(entry: &BackboneEntry) -> Value {
         "kind": "backbone", "name": entry.name, "summary": entry.summary, "paper": entry.paper,
         "stages": [], "package": entry.package, "settings": [],
         "model_types": entry.family.model_types,
-        "example": "[model]\npath = \"path/to/model\"\n",
+        "example": format!("[model]\npath = \"{ANY_MODEL}\"\n"),
     })
 }
 
@@ -184,6 +187,18 @@ fn example<C: Worldly + ?Sized>(entry: &Entry<C>) -> Result<String, CommandError
         "perturber" => json!({ "perturber": settings }),
         "metric" => json!({ "metrics": [settings] }),
         "judge" => json!({ "judges": [settings] }),
+        // Without paths this source has no data.
+        "source" if entry.name == "files" => return Ok(String::new()),
+        "source" => {
+            settings.remove("name");
+            match entry.name {
+                "world" => json!({ "world": settings }),
+                name => {
+                    settings.insert("source".to_owned(), json!(name));
+                    json!({ "model": { "path": ANY_MODEL }, "data": settings })
+                }
+            }
+        }
         _ => return Ok(String::new()),
     };
     Ok(toml::to_string(&without_nulls(recipe)).unwrap_or_default())

@@ -4,6 +4,9 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use vxf_access::Error as Unopened;
+use vxf_core::registry::{self, Entry};
+use vxf_data::DataConfig;
+use vxf_run::store::finished;
 use vxf_run::{Error, Run};
 
 /// What to do about an error; nothing if its message says it.
@@ -16,6 +19,11 @@ pub(super) fn hints(error: &Error) -> Vec<String> {
              `vxf validate RECIPE` estimates the memory"
                 .into(),
         ],
+        // Only an estimate can do without the model, and it never downloads.
+        Error::NoShape { model } => vec![format!(
+            "nothing is downloaded to validate: `vxf generate {model} --prompt TEXT` and `vxf run` download a \
+             model of the hub once"
+        )],
         Error::Exists { .. } => vec!["give another directory with `--output-dir`".into()],
         Error::OtherExperiment { .. } | Error::NotAnExperiment { .. } => {
             vec!["give another directory with `--output-dir`; nothing is overwritten".into()]
@@ -50,11 +58,13 @@ pub(super) fn hints(error: &Error) -> Vec<String> {
             vec!["`vxf runs EXPERIMENT --pending` lists digests; more letters name one run".into()]
         }
         // The path that was typed is wrong, or the run that an experiment starts from.
-        Error::NoRun { problem, .. } if problem.starts_with("no such directory") => vec![
-            "`vxf runs DIR` lists the experiments in a directory, and the runs of an experiment; an aligned run \
-             is at EXPERIMENT/<defense>/aligned/<seed>"
-                .into(),
-        ],
+        Error::NoRun { path, problem } if problem.starts_with("no such directory") => {
+            vec![not_begun(path).unwrap_or_else(|| {
+                "`vxf runs DIR` lists the experiments in a directory, and the runs of an experiment; an \
+                 aligned run is at EXPERIMENT/<defense>/aligned/<seed>"
+                    .into()
+            })]
+        }
         Error::NoRun { path, problem } => no_run(path, problem),
         Error::MissingSet { who, hint } => no_set(who, hint),
         _ if is_full(error) => vec![
@@ -100,11 +110,27 @@ pub(super) fn hints(error: &Error) -> Vec<String> {
     }
 }
 
+/// What to do about the directory `path`, if it is that of a run which its experiment has not begun.
+fn not_begun(path: &Path) -> Option<String> {
+    // Neither the run's directory nor, perhaps, that of its methods is there yet.
+    let there = path.ancestors().find(|above| above.is_dir())?;
+    let root = there.ancestors().find(|above| finished::manifest(above).is_ok())?;
+    let run = path.strip_prefix(root).ok()?;
+    let graph = finished::graph(root).ok()?;
+    graph.runs.iter().any(|spec| spec.id.path() == run).then(|| {
+        let root = root.display();
+        format!("this run of {root} is not begun: `vxf resume {root}` does what is missing")
+    })
+}
+
 /// What to do about a path that is no run of the kind that is wanted.
 fn no_run(path: &Path, problem: &str) -> Vec<String> {
     let path = path.display();
     vec![match problem {
         _ if problem.starts_with("not finished") => format!("`vxf resume {path}` finishes it"),
+        _ if problem.contains("the required run is not done") => format!(
+            "`vxf runs {path}` lists its runs with their states, and `vxf resume {path}` does what is missing"
+        ),
         _ if problem.contains("`--merged`") => {
             format!("`vxf export {path} --merged --output-dir DIR` writes a model directory")
         }
@@ -130,17 +156,19 @@ fn no_set(who: &str, hint: &str) -> Vec<String> {
         }
         _ => "",
     };
-    vec![format!("add a section `[{section}]` with `path = \"..\"` to the recipe{without}")]
+    let mut hints =
+        vec![format!("add a section `[{section}]` with `path = \"..\"` to the recipe{without}")];
+    if section.starts_with("data.") {
+        hints.push("a model is tried without data of yours by `data.source = \"proxy\"`".into());
+    }
+    hints
 }
 
-/// Whether the disk is full. The library that writes tensors tells it only in words.
+/// Whether the disk is full.
 fn is_full(error: &Error) -> bool {
     match error {
-        Error::Io { source, .. } => {
+        Error::Io { source, .. } | Error::Core(vxf_core::Error::Io { source, .. }) => {
             matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
-        }
-        Error::Core(vxf_core::Error::Tensor(source)) => {
-            source.to_string().contains("No space left on device")
         }
         _ => false,
     }
@@ -152,6 +180,9 @@ fn recipe_hints(error: &vxf_recipe::Error) -> Vec<String> {
         Error::RecipeFile { path, .. } => no_recipe(path),
         Error::Setting { problem, .. } if problem.key.starts_with("harmful_ratios") => {
             percent(&problem.key, &problem.found)
+        }
+        Error::Setting { problem, .. } if problem.rule.starts_with("is not a setting here") => {
+            of_source(&problem.key).into_iter().collect()
         }
         Error::NotToml { excerpt, .. } => {
             vec![format!("the parser stopped here:\n{}", excerpt.trim_end())]
@@ -173,6 +204,27 @@ fn recipe_hints(error: &vxf_recipe::Error) -> Vec<String> {
     }
 }
 
+/// How the unknown `key` is written, if it is a setting of a source of data that the recipe does not name.
+fn of_source(key: &str) -> Option<String> {
+    let sources = registry::entries::<dyn DataConfig>().ok()?;
+    let (section, name) = key.split_once('.').unwrap_or((key, ""));
+    // The source `world` has a section of its own; all others share `data`.
+    let named = sources.iter().find(|source| source.name == section && section != "world");
+    if let Some(Entry { name, .. }) = named {
+        return Some(format!(
+            "`{name}` is a source of data: write its settings in the section `[data]`, beside `source = \
+             \"{name}\"`; `vxf show {name}` has an example"
+        ));
+    }
+    let has = |source: &&&Entry<dyn DataConfig>| {
+        (source.settings)().iter().any(|setting| setting.name == name)
+    };
+    let source = sources.iter().filter(|_| section == "data").find(has)?.name;
+    Some(format!(
+        "`{name}` is a setting of the source of data `{source}`: write `data.source = \"{source}\"` beside it"
+    ))
+}
+
 /// What may be meant by a path that is no recipe.
 fn no_recipe(path: &Path) -> Vec<String> {
     let shown = path.display();
@@ -190,6 +242,13 @@ fn no_recipe(path: &Path) -> Vec<String> {
     let name = shown.to_string();
     if vxf_core::registry::find::<dyn vxf_core::config::DefenseConfig>(&name).is_ok() {
         return vec![format!("{name} is a method: write `--defense {name}`, or `vxf show {name}`")];
+    }
+    if let Some((key, value)) = name.split_once('=') {
+        let keys = vxf_recipe::reference::whole_keys(key.rsplit('.').next().unwrap_or(key));
+        let whole = if key.contains('.') { Some(key) } else { keys.first().map(String::as_str) };
+        if let (Some(whole), false) = (whole, keys.is_empty()) {
+            return vec![format!("a setting is given with a flag: `--set {whole}={value}`")];
+        }
     }
     match name.parse::<f64>() {
         Ok(_) => vec![

@@ -6,7 +6,7 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use candle_core::{DType, Tensor};
-use safetensors::View;
+use safetensors::{SafeTensorError, View};
 use serde_json::{Map, Value, json};
 
 use super::Checkpoint;
@@ -85,7 +85,11 @@ pub(super) fn export(checkpoint: &Checkpoint, target: &Path, max_shard_bytes: u6
 /// When the file cannot be written.
 pub fn save_tensors(tensors: &HashMap<String, Tensor>, path: &Path) -> Result<()> {
     let usual = File::create(path).and_then(|file| file.metadata()).map_err(io(path))?;
-    candle_core::safetensors::save(tensors, path)?;
+    // candle's own function would lose the path: its error has the system's words alone.
+    safetensors::serialize_to_file(tensors, None, path).map_err(|error| match error {
+        SafeTensorError::IoError(source) => io(path)(source),
+        other => candle_core::Error::from(other).into(),
+    })?;
     std::fs::set_permissions(path, usual.permissions()).map_err(io(path))
 }
 

@@ -45,5 +45,8 @@ pub fn save(weights: &Params, directory: &Path) -> Result<()> {
         std::fs::write(&file, text).map_err(io(&file))?;
     }
     let tensors: HashMap<_, _> = weights.detach().into_iter().collect();
-    Ok(candle_core::safetensors::save(&tensors, directory.join("model.safetensors"))?)
+    let file = directory.join("model.safetensors");
+    // candle's error has no path.
+    let saved = candle_core::safetensors::save(&tensors, &file);
+    saved.map_err(|error| io(&file)(std::io::Error::other(error)))
 }
