@@ -8,12 +8,10 @@
 //   relu:         y = x where x is above zero or NaN, else 0
 //   relu_back:    dx = dy where x is above zero or NaN, else 0
 //   f32_to_bf16, bf16_to_f32: casts
-//   dropout:      0 or keep for each element of dense rows: the draws of vxf_tensor::Key::mask
 //
 // Launch: 1-d, 256 threads, any number of blocks; a thread makes 4 elements at a time, for which
 // ceil(n / 1024) blocks are enough. scaled_by makes one at a time. add_row has ceil(width / 1024) columns
-// of blocks and any number of rows of them. dropout has a row of blocks for each sample, and a thread
-// makes 16 elements at a time.
+// of blocks and any number of rows of them.
 
 #include "common.cuh"
 
@@ -61,76 +59,6 @@ __device__ void scale(const T *x, const double *factor, T *y, u64 n) {
     }
 }
 
-__device__ inline u32 rotated(u32 x, u32 by) { return x << by | x >> (32 - by); }
-
-__device__ inline void quarter_round(u32 &a, u32 &b, u32 &c, u32 &d) {
-    a += b;
-    d = rotated(d ^ a, 16);
-    c += d;
-    b = rotated(b ^ c, 12);
-    a += b;
-    d = rotated(d ^ a, 8);
-    c += d;
-    b = rotated(b ^ c, 7);
-}
-
-// Words of one block of ChaCha, each of which is a draw.
-constexpr u32 BLOCK_WORDS = 16;
-
-// One block of ChaCha with 8 rounds: 64 bits of counter, 64 bits of stream.
-__device__ inline void chacha8(const u32 *key, u64 counter, u32 stream, u32 *words) {
-    const u32 start[BLOCK_WORDS] = {
-        0x61707865u, 0x3320646eu, 0x79622d32u, 0x6b206574u,
-        key[0], key[1], key[2], key[3], key[4], key[5], key[6], key[7],
-        static_cast<u32>(counter), static_cast<u32>(counter >> 32), stream, 0,
-    };
-#pragma unroll
-    for (u32 i = 0; i < BLOCK_WORDS; ++i) {
-        words[i] = start[i];
-    }
-#pragma unroll
-    for (u32 pair = 0; pair < 4; ++pair) {
-        quarter_round(words[0], words[4], words[8], words[12]);
-        quarter_round(words[1], words[5], words[9], words[13]);
-        quarter_round(words[2], words[6], words[10], words[14]);
-        quarter_round(words[3], words[7], words[11], words[15]);
-        quarter_round(words[0], words[5], words[10], words[15]);
-        quarter_round(words[1], words[6], words[11], words[12]);
-        quarter_round(words[2], words[7], words[8], words[13]);
-        quarter_round(words[3], words[4], words[9], words[14]);
-    }
-#pragma unroll
-    for (u32 i = 0; i < BLOCK_WORDS; ++i) {
-        words[i] += start[i];
-    }
-}
-
-// Sample s has the rows starts[s] .. starts[s + 1] of the mask [rows, width]; its stream is s. Its
-// element e is word e / 16 % 16 of block 16 (e / 256) + e % 16.
-template <class T>
-__device__ void draw_mask(const u32 *key, const u32 *starts, T *mask, u32 width, u32 least,
-                          float keep) {
-    constexpr u32 GROUP = BLOCK_WORDS * BLOCK_WORDS;
-    T kept = from_float<T>(keep);
-    T dropped = from_float<T>(0.0f);
-    u32 sample = blockIdx.y;
-    u64 n = static_cast<u64>(starts[sample + 1] - starts[sample]) * width;
-    mask += static_cast<u64>(starts[sample]) * width;
-    u64 blocks = (n + GROUP - 1) / GROUP * BLOCK_WORDS;
-    for (u64 block = walk_start(); block < blocks; block += walk_step()) {
-        u32 words[BLOCK_WORDS];
-        chacha8(key, block, sample, words);
-        u64 first = block / BLOCK_WORDS * GROUP + block % BLOCK_WORDS;
-#pragma unroll
-        for (u32 i = 0; i < BLOCK_WORDS; ++i) {
-            u64 at = first + i * BLOCK_WORDS;
-            if (at < n) {
-                mask[at] = words[i] >= least ? kept : dropped;
-            }
-        }
-    }
-}
-
 #define KERNELS(T, SUFFIX)                                                                         \
     extern "C" __global__ void plus_##SUFFIX(const T *x, const T *y, T *z, u64 n) {                 \
         map(n, Add(), z, x, y);                                                                    \
@@ -152,10 +80,6 @@ __device__ void draw_mask(const u32 *key, const u32 *starts, T *mask, u32 width,
     extern "C" __global__ void relu_##SUFFIX(const T *x, T *y, u64 n) { map(n, Rectify(), y, x); } \
     extern "C" __global__ void relu_back_##SUFFIX(const T *x, const T *dy, T *dx, u64 n) {         \
         map(n, RectifiedSlope(), dx, x, dy);                                                       \
-    }                                                                                              \
-    extern "C" __global__ void dropout_##SUFFIX(const u32 *key, const u32 *starts, T *mask,        \
-                                                u32 width, u32 least, float keep) {                \
-        draw_mask(key, starts, mask, width, least, keep);                                          \
     }
 
 KERNELS(float, f32)

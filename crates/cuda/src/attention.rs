@@ -1,5 +1,7 @@
 //! Causal attention in tiles.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use candle_core::cuda_backend::WrapErr;
 use candle_core::{CudaDevice, CudaStorage, DType, Result, bail};
 
@@ -20,6 +22,7 @@ pub struct Sample {
 }
 
 /// The rows of all samples, on a device.
+#[derive(Debug)]
 pub struct Samples {
     table: CudaStorage,
     count: usize,
@@ -28,11 +31,7 @@ pub struct Samples {
 }
 
 impl Samples {
-    /// Copies the samples to the device.
-    ///
-    /// # Errors
-    /// When there is not enough memory.
-    pub fn new(device: &CudaDevice, samples: &[Sample]) -> Result<Self> {
+    fn new(device: &CudaDevice, samples: &[Sample]) -> Result<Self> {
         let of = |sample: &Sample| [sample.first, sample.first_key, sample.len, sample.seen];
         let table = counts(device, &samples.iter().flat_map(of).collect::<Vec<_>>())?;
         let lengths = || samples.iter().map(|sample| sample.len);
@@ -40,9 +39,34 @@ impl Samples {
         Ok(Self { table, count: samples.len(), rows, longest })
     }
 
+    /// Copies the samples to the device, unless they are those of the last call: all layers of a pass have
+    /// the same ones, and so have their dropout masks.
+    ///
+    /// # Errors
+    /// When there is not enough memory.
+    pub fn shared(device: &CudaDevice, samples: Vec<Sample>) -> Result<Arc<Self>> {
+        type Last = Option<(CudaDevice, Vec<Sample>, Arc<Samples>)>;
+        static LAST: Mutex<Last> = Mutex::new(None);
+        let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((on, of, there)) = &*last
+            && on.id() == device.id()
+            && *of == samples
+        {
+            return Ok(there.clone());
+        }
+        let there = Arc::new(Self::new(device, &samples)?);
+        *last = Some((device.clone(), samples, there.clone()));
+        Ok(there)
+    }
+
     /// The number of samples.
     pub(crate) fn count(&self) -> usize {
         self.count
+    }
+
+    /// The number of all rows.
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
     }
 
     /// The number of queries of the longest sample.

@@ -1,8 +1,6 @@
 //! Element-wise kernels.
 
-use candle_core::cuda_backend::WrapErr;
-use candle_core::{CudaDevice, CudaStorage, DType, Result, bail};
-use half::bf16;
+use candle_core::{CudaStorage, DType, Result, bail};
 
 use crate::attention::Samples;
 use crate::buffer::{Operand, allocate};
@@ -188,38 +186,4 @@ pub fn turned(
         .flag(back)
         .grid([across, samples.count(), 1], THREADS, 0)?;
     Ok(y)
-}
-
-/// The dropout mask of `[positions, width]`: 0 where the draw of ChaCha8 under `key` is below `least`,
-/// else `keep`. The draws are the same as on the CPU. `starts` has the first row of each sample and the
-/// number of all rows; the longest sample has `longest` rows.
-///
-/// # Errors
-/// When a launch fails.
-pub fn dropout(
-    device: &CudaDevice,
-    key: [u32; 8],
-    (starts, longest): (&[usize], usize),
-    width: usize,
-    least: u32,
-    keep: f64,
-    dtype: DType,
-) -> Result<CudaStorage> {
-    /// Draws of one block of the generator.
-    const DRAWS: usize = 16;
-    let words = device.cuda_stream().clone_htod(&key).w()?;
-    let words = CudaStorage::wrap_cuda_slice(words, device.clone());
-    let places = crate::attention::counts(device, starts)?;
-    let (samples, rows) = (starts.len() - 1, starts.last().copied().unwrap_or(0));
-    let mask = allocate(device, dtype, rows * width)?;
-    // Rounded once, as the CPU does it.
-    let keep = if dtype == DType::BF16 { bf16::from_f64(keep).to_f64() } else { keep };
-    let blocks = (longest * width).div_ceil(DRAWS * DRAWS) * DRAWS;
-    Launch::of(device, ELEMENTWISE, "dropout", dtype)?
-        .buffers([Operand::whole(&words, 8), Operand::whole(&places, samples + 1)])?
-        .buffer(Operand::whole(&mask, rows * width))?
-        .sizes([width, least as usize])?
-        .single(keep)
-        .grid([blocks.div_ceil(THREADS).min(ENOUGH), samples, 1], THREADS, 0)?;
-    Ok(mask)
 }

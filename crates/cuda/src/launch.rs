@@ -27,6 +27,7 @@ pub(crate) struct File {
 pub(crate) const ADAMW: File = File { name: "vxf-adamw", ptx: ptx::ADAMW };
 pub(crate) const ATTENTION: File = File { name: "vxf-attention", ptx: ptx::ATTENTION };
 pub(crate) const CROSS_ENTROPY: File = File { name: "vxf-cross-entropy", ptx: ptx::CROSS_ENTROPY };
+pub(crate) const DROPOUT: File = File { name: "vxf-dropout", ptx: ptx::DROPOUT };
 pub(crate) const ELEMENTWISE: File = File { name: "vxf-elementwise", ptx: ptx::ELEMENTWISE };
 pub(crate) const HEADS: File = File { name: "vxf-heads", ptx: ptx::HEADS };
 pub(crate) const NORM: File = File { name: "vxf-norm", ptx: ptx::NORM };
@@ -45,13 +46,14 @@ pub(crate) const ENOUGH: usize = 1 << 14;
 /// Shared memory of a block that needs no opt-in.
 const SHARED_BY_DEFAULT: usize = 48 << 10;
 
-/// A kernel argument: a scalar or an address.
+/// A kernel argument: a scalar, an address, or the words of a key.
 #[derive(Clone, Copy)]
 pub(crate) enum Argument {
     U32(u32),
     U64(u64),
     I32(i32),
     F32(f32),
+    Words([u32; 8]),
 }
 
 /// A kernel with its arguments, before the launch.
@@ -135,6 +137,11 @@ impl Launch {
         self.with(Argument::I32(i32::from(flag)))
     }
 
+    /// Adds the words of a key, by value.
+    pub(crate) fn words(self, words: [u32; 8]) -> Self {
+        self.with(Argument::Words(words))
+    }
+
     /// Adds a number in single precision.
     pub(crate) fn single(self, number: f64) -> Self {
         self.with(Argument::F32(number as f32))
@@ -171,6 +178,7 @@ impl Launch {
                 Argument::U64(value) => builder.arg(value),
                 Argument::I32(value) => builder.arg(value),
                 Argument::F32(value) => builder.arg(value),
+                Argument::Words(value) => builder.arg(value),
             };
         }
         // SAFETY: the functions of this crate pass arguments that match their kernel's signature,

@@ -12,6 +12,7 @@
 mod attention;
 mod buffer;
 mod device;
+mod dropout;
 mod elementwise;
 mod entropy;
 mod gemm;
@@ -24,9 +25,10 @@ mod update;
 pub use attention::{Attention, Sample, Samples, Strides, WIDEST, attention, attention_back};
 pub use buffer::{Operand, tensor, with, zeros};
 pub use device::{Facts, LOWEST, enter, facts, open};
+pub use dropout::Dropout;
 pub use elementwise::{
-    add, add_masked, add_row, cast, dropout, heads, masked, relu, relu_back, scaled_by, swiglu,
-    swiglu_back, turned,
+    add, add_masked, add_row, cast, heads, masked, relu, relu_back, scaled_by, swiglu, swiglu_back,
+    turned,
 };
 pub use entropy::{cross_entropy, gathered, mean, scattered};
 pub use gemm::{Side, product, product_into};

@@ -19,25 +19,51 @@ const PIECE: usize = 64 * GROUP;
 /// The elements of a `[positions, width]` tensor that dropout keeps, and their factor.
 #[derive(Clone, Debug)]
 pub struct Mask {
-    /// 1 where an element is kept and 0 elsewhere, u8; on a GPU the factors themselves.
-    tensor: Tensor,
+    held: Held,
     factor: f64,
+}
+
+#[derive(Clone, Debug)]
+enum Held {
+    /// 1 where an element is kept and 0 elsewhere, u8.
+    Kept(Tensor),
+    /// The factors themselves, on a device.
+    Factors(Tensor),
+    /// Nothing: a GPU draws a mask where it uses it.
+    #[cfg(feature = "cuda")]
+    Drawn(std::sync::Arc<vxf_cuda::Dropout>),
 }
 
 impl Mask {
     /// A mask that keeps elements where `kept`, u8, is 1, and multiplies them by `factor`.
     pub fn new(kept: Tensor, factor: f64) -> Self {
-        Self { tensor: kept, factor }
+        Self { held: Held::Kept(kept), factor }
     }
 
     /// The u8 tensor and the factor; none on a GPU.
     pub fn kept(&self) -> Option<(&Tensor, f64)> {
-        (self.tensor.dtype() == DType::U8).then_some((&self.tensor, self.factor))
+        match &self.held {
+            Held::Kept(kept) => Some((kept, self.factor)),
+            _ => None,
+        }
+    }
+
+    /// The mask as draws of a GPU, if it is one.
+    #[cfg(feature = "cuda")]
+    pub fn drawn(&self) -> Option<&std::sync::Arc<vxf_cuda::Dropout>> {
+        match &self.held {
+            Held::Drawn(dropout) => Some(dropout),
+            _ => None,
+        }
     }
 
     /// The sizes of the masked tensor.
     pub fn dims(&self) -> &[usize] {
-        self.tensor.dims()
+        match &self.held {
+            Held::Kept(tensor) | Held::Factors(tensor) => tensor.dims(),
+            #[cfg(feature = "cuda")]
+            Held::Drawn(dropout) => dropout.dims(),
+        }
     }
 
     /// The mask as factors of type `dtype`: zero, or the factor of kept elements.
@@ -45,12 +71,19 @@ impl Mask {
     /// # Errors
     /// When there is no such tensor.
     pub fn factors(&self, dtype: DType) -> Result<Tensor> {
-        match self.kept() {
-            None => self.tensor.to_dtype(dtype),
-            Some((kept, factor)) if dtype == DType::F32 => {
-                kept.to_dtype(dtype)?.affine(f64::from(factor as f32), 0.0)
+        match &self.held {
+            Held::Kept(kept) if dtype == DType::F32 => {
+                kept.to_dtype(dtype)?.affine(f64::from(self.factor as f32), 0.0)
             }
-            Some((kept, factor)) => kept.to_dtype(DType::F64)?.affine(factor, 0.0)?.to_dtype(dtype),
+            Held::Kept(kept) => {
+                kept.to_dtype(DType::F64)?.affine(self.factor, 0.0)?.to_dtype(dtype)
+            }
+            Held::Factors(factors) => factors.to_dtype(dtype),
+            #[cfg(feature = "cuda")]
+            Held::Drawn(dropout) => {
+                let drawn = if dtype == DType::BF16 { dtype } else { DType::F32 };
+                vxf_cuda::tensor(dropout.mask(drawn)?, &dropout.dims()[..]).to_dtype(dtype)
+            }
         }
     }
 }
@@ -75,19 +108,16 @@ impl Key {
         let shape = (rows.count(), width);
         #[cfg(feature = "cuda")]
         if let (Device::Cuda(cuda), DType::F32 | DType::BF16) = (device, dtype) {
-            let starts: Vec<usize> =
-                rows.ranges().map(|it| it.start).chain([rows.count()]).collect();
-            let words = self.words();
-            let drawn = vxf_cuda::dropout(
-                cuda,
-                words,
-                (&starts, rows.longest()),
-                width,
-                least,
-                factor,
-                dtype,
-            )?;
-            return Ok(Mask { tensor: vxf_cuda::tensor(drawn, shape), factor });
+            let samples = rows.ranges().zip(rows.seen()).map(|(range, &seen)| vxf_cuda::Sample {
+                first: range.start,
+                first_key: range.start,
+                len: range.len(),
+                seen,
+            });
+            let samples = samples.collect();
+            let dropout =
+                vxf_cuda::Dropout::new(cuda, self.words(), samples, width, least, factor)?;
+            return Ok(Mask { held: Held::Drawn(dropout.into()), factor });
         }
         let mut kept = vec![0u8; rows.count() * width];
         let (mut pieces, mut rest) = (Vec::new(), &mut kept[..]);
@@ -103,10 +133,10 @@ impl Key {
         });
         let kept = Tensor::from_vec(kept, shape, &Device::Cpu)?;
         if device.is_cpu() {
-            return Ok(Mask { tensor: kept, factor });
+            return Ok(Mask::new(kept, factor));
         }
-        let factors = Mask { tensor: kept, factor }.factors(dtype)?;
-        Ok(Mask { tensor: factors.to_device(device)?, factor })
+        let factors = Mask::new(kept, factor).factors(dtype)?;
+        Ok(Mask { held: Held::Factors(factors.to_device(device)?), factor })
     }
 }
 

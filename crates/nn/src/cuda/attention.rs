@@ -1,9 +1,9 @@
 //! Causal attention.
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
-use candle_core::{CudaDevice, CudaStorage, Result, Shape, Tensor, bail};
+use candle_core::{CudaStorage, Result, Shape, Tensor, bail};
 use vxf_cuda::{
     Attention as Sizes, Operand, Sample, Samples, Strides, attention_back, tensor, turned, with,
 };
@@ -46,7 +46,7 @@ pub(crate) fn attention(
             window: limits.window,
             scale: dims.scale(),
         },
-        samples: on_device(q.device().as_cuda_device()?, samples)?,
+        samples: Samples::shared(q.device().as_cuda_device()?, samples)?,
         shape: Shape::from((batch, len, heads * d)),
         lse: OnceLock::new(),
     };
@@ -79,7 +79,7 @@ pub(crate) fn attend(
     if !supported(&samples, 0, d, limits) {
         return Ok(None);
     }
-    let samples = on_device(q.device().as_cuda_device()?, samples)?;
+    let samples = Samples::shared(q.device().as_cuda_device()?, samples)?;
     let (q, k) = match &of.rotation {
         None => (q.clone(), k.clone()),
         Some([cos, sin]) => {
@@ -191,20 +191,4 @@ impl Kernel<1> for Turned {
     fn backward(&self, [x]: [&Tensor; 1], _: &Tensor, dy: &Tensor) -> Result<[Option<Tensor>; 1]> {
         Ok([if_tracked(x, || with([dy], |[dy]| self.apply(dy, true)))?])
     }
-}
-
-/// The samples on the device. Every layer of a pass has the same ones, so the last ones are cached.
-fn on_device(device: &CudaDevice, samples: Vec<Sample>) -> Result<Arc<Samples>> {
-    type Last = Option<(CudaDevice, Vec<Sample>, Arc<Samples>)>;
-    static LAST: Mutex<Last> = Mutex::new(None);
-    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((on, of, there)) = &*last
-        && on.id() == device.id()
-        && *of == samples
-    {
-        return Ok(there.clone());
-    }
-    let there = Arc::new(Samples::new(device, &samples)?);
-    *last = Some((device.clone(), samples, there.clone()));
-    Ok(there)
 }

@@ -1,9 +1,10 @@
 //! A frozen linear layer with a low-rank adapter, whose weights may be `f32` beside `bf16`.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use candle_core::{CudaStorage, DType, Result, Shape, Tensor, bail};
-use vxf_cuda::{Operand, Side, add_masked, product, product_into, tensor, with};
+use vxf_cuda::{Dropout, Operand, Side, add_masked, masked, product, product_into, tensor, with};
+use vxf_tensor::Mask;
 
 use super::{Kernel, apply_one, apply_three, if_tracked, in_type, linear};
 use crate::ops::{Matrix, Sizes, Weight};
@@ -14,14 +15,14 @@ pub(crate) fn lora_linear(
     w: Weight<'_>,
     [a, b]: [&Tensor; 2],
     scale: f64,
-    mask: Option<&Tensor>,
+    mask: Option<&Mask>,
     (sizes, shape): (Sizes, Shape),
 ) -> Result<Tensor> {
     let adapted = Adapted {
         w: w.held()?,
         a: in_type(a, x.dtype())?,
         b: in_type(b, x.dtype())?,
-        mask: mask.map(|mask| mask.detach().contiguous()).transpose()?,
+        dropped: mask.map(|mask| Dropped::of(mask, x)).transpose()?,
         rank: a.dim(0)?,
         sizes,
         scale,
@@ -40,13 +41,46 @@ struct Adapted {
     /// The adapter's weights in the type of the activations.
     a: Tensor,
     b: Tensor,
-    mask: Option<Tensor>,
+    dropped: Option<Dropped>,
     sizes: Sizes,
     rank: usize,
     scale: f64,
     shape: Shape,
     /// The adapter's inner activation `scale x a^T`, `[rows, r]`, kept from the forward pass.
     inner: OnceLock<Tensor>,
+}
+
+/// The dropout of the adapter's input.
+enum Dropped {
+    /// Drawn at each use: a mask kept for the backward pass would be as large as the input.
+    Drawn(Arc<Dropout>),
+    /// By these factors.
+    By(Tensor),
+}
+
+impl Dropped {
+    /// The dropout of `x` by `mask`, which may be on another device.
+    fn of(mask: &Mask, x: &Tensor) -> Result<Self> {
+        Ok(match mask.drawn() {
+            Some(dropout) => Self::Drawn(dropout.clone()),
+            None => Self::By(mask.factors(x.dtype())?.to_device(x.device())?.contiguous()?),
+        })
+    }
+
+    fn applied(&self, x: Operand<'_>) -> Result<CudaStorage> {
+        match self {
+            Self::Drawn(dropout) => dropout.applied(x),
+            Self::By(factors) => with([factors], |[factors]| masked(x, factors)),
+        }
+    }
+
+    /// Adds `x` after dropout to `y`.
+    fn add_applied(&self, y: Operand<'_>, x: Operand<'_>) -> Result<()> {
+        match self {
+            Self::Drawn(dropout) => dropout.add_applied(y, x),
+            Self::By(factors) => with([factors], |[factors]| add_masked(y, x, factors)),
+        }
+    }
 }
 
 impl Adapted {
@@ -57,12 +91,12 @@ impl Adapted {
         let y = with([&w, &self.a, &self.b], |[w, a, b]| {
             let y = linear::forward(x, w, self.sizes)?;
             let a = Side::new(a, rank, inner).t();
-            let u = match &self.mask {
+            let u = match &self.dropped {
                 None => product(Side::new(x, rows, inner), a, scale, dtype)?,
-                Some(mask) => {
-                    let masked = with([mask], |[mask]| vxf_cuda::masked(x, mask))?;
-                    let masked = tensor(masked, (rows, inner));
-                    with([&masked], |[x]| product(Side::new(x, rows, inner), a, scale, dtype))?
+                Some(dropped) => {
+                    let x = dropped.applied(x)?;
+                    let x = Operand::whole(&x, rows * inner);
+                    product(Side::new(x, rows, inner), a, scale, dtype)?
                 }
             };
             let u = tensor(u, (rows, rank));
@@ -95,11 +129,11 @@ impl Adapted {
             let dx = linear::back_x(dy, w, self.sizes)?;
             let sum = Operand::whole(&dx, rows * inner);
             let (du, a) = (Side::new(du, rows, self.rank), Side::new(a, self.rank, inner));
-            match &self.mask {
+            match &self.dropped {
                 None => product_into(sum, 1.0, du, a)?,
-                Some(mask) => {
-                    let adapter = tensor(product(du, a, 1.0, dy.dtype())?, (rows, inner));
-                    with([&adapter, mask], |[adapter, mask]| add_masked(sum, adapter, mask))?;
+                Some(dropped) => {
+                    let adapter = product(du, a, 1.0, dy.dtype())?;
+                    dropped.add_applied(sum, Operand::whole(&adapter, rows * inner))?;
                 }
             }
             Ok(dx)
@@ -109,14 +143,11 @@ impl Adapted {
     /// The gradient of `a`: `du^T (x * mask)`, in the type that `a` is trained in.
     fn back_a(&self, x: &Tensor, du: &Tensor, dtype: DType) -> Result<CudaStorage> {
         let Sizes { rows, inner, .. } = self.sizes;
-        let masked = match &self.mask {
+        let dropped = match &self.dropped {
             None => x.clone(),
-            Some(mask) => {
-                let masked = with([x, mask], |[x, mask]| vxf_cuda::masked(x, mask))?;
-                tensor(masked, (rows, inner))
-            }
+            Some(dropped) => tensor(with([x], |[x]| dropped.applied(x))?, (rows, inner)),
         };
-        with([du, &masked], |[du, x]| {
+        with([du, &dropped], |[du, x]| {
             product(Side::new(du, rows, self.rank).t(), Side::new(x, rows, inner), 1.0, dtype)
         })
     }

@@ -97,9 +97,8 @@ pub fn lora_linears<'a>(
     #[cfg(feature = "cuda")]
     if let ([layer], true) = (layers, crate::cuda::takes(x)) {
         let shape = with_last(x, out);
-        let mask = layer.mask.as_ref().map(|mask| mask.factors(x.dtype())?.to_device(x.device()));
-        let mask = mask.transpose()?;
-        return crate::cuda::lora_linear(x, w, [a, b], scale, mask.as_ref(), (sizes, shape));
+        let mask = layer.mask.as_ref();
+        return crate::cuda::lora_linear(x, w, [a, b], scale, mask, (sizes, shape));
     }
     let (a, b) = (&cast(a, x.dtype())?, &cast(b, x.dtype())?);
     same_kind("lora_linear", &[x, a, b])?;

@@ -58,3 +58,33 @@ fn masks_are_those_of_the_cpu() -> vxf_tensor::Result<()> {
     }
     Ok(())
 }
+
+/// A mask that is drawn at each use gives the bits of one that is kept, forward and backward.
+#[test]
+fn masks_are_drawn_again() -> vxf_tensor::Result<()> {
+    let (inner, out, rank) = (37, 9, 4);
+    for (dtype, lengths) in
+        [(DType::F32, vec![5, 0, 31]), (DType::BF16, vec![40]), (DType::BF16, vec![1, 17])]
+    {
+        let rows = Rows::dense(&lengths);
+        let mut source = Source::new(7);
+        let mut operand = |shape: [usize; 2]| {
+            Var::from_tensor(&source.tensor(&shape)?.to_dtype(DType::F32)?.to_device(device())?)
+        };
+        let x = operand([rows.count(), inner])?.to_dtype(dtype)?.detach();
+        let w = operand([out, inner])?.to_dtype(dtype)?.detach();
+        let (x, a, b) = (Var::from_tensor(&x)?, operand([rank, inner])?, operand([out, rank])?);
+        let run = |on: &Device| -> Result<Vec<Vec<f64>>> {
+            let mask = Key::root(3).mask(0.25, &rows, inner, dtype, on)?;
+            let y = ops::lora_linear(&x, &w, &a, &b, 0.5, Some(&mask))?;
+            let grads = (&y * &y)?.sum_all()?.backward()?;
+            let found = [&x, &a, &b].map(|var| grads.get(var).expect("a gradient"));
+            std::iter::once(&y).chain(found).map(values).collect()
+        };
+        // A mask of the CPU is copied to the device, and kept there.
+        let kept = run(&Device::Cpu)?;
+        assert_eq!(run(device())?, kept, "{dtype:?}, {lengths:?}");
+        assert!(kept.iter().flatten().any(|value| *value != 0.0));
+    }
+    Ok(())
+}

@@ -50,13 +50,13 @@ pub(crate) struct Sizes<'a> {
     pub(crate) rate: f64,
     /// Number of logits held at one time.
     pub(crate) logits: usize,
-    /// Bytes of an element of a dropout mask.
+    /// Bytes that are kept of an element of a dropout mask.
     pub(crate) mask_bytes: u64,
 }
 
-/// Bytes of an element of a dropout mask on a device, for a model of `bytes_each` bytes an element.
-pub(crate) fn mask_bytes(on: &Device, bytes_each: u64) -> u64 {
-    if on.is_cpu() { 1 } else { bytes_each }
+/// Bytes of an element of a dropout mask that is kept for the backward pass: a GPU draws it again.
+pub(crate) fn mask_bytes(on: &Device) -> u64 {
+    if on.is_cpu() { 1 } else { 0 }
 }
 
 /// The largest number of logits that the cross-entropy holds at one time on a device: about so many on a
@@ -97,7 +97,7 @@ pub(crate) fn recompute(
         recompute: Recompute::None,
         rate: 1.0,
         logits: logits(on, outline.architecture.vocabulary),
-        mask_bytes: mask_bytes(on, bytes_each),
+        mask_bytes: mask_bytes(on),
     };
     let mut most = 0;
     for stage in recipe.stages().filter(|stage| stage.trains()) {
@@ -370,7 +370,7 @@ mod tests {
     fn seven_billion_weights_fit_a_small_card() {
         let outline = llama();
         let block = sizes(&outline, Recompute::Block);
-        let sizes = Sizes { bytes_each: 2, logits: 1024 * 32_000, mask_bytes: 2, ..block };
+        let sizes = Sizes { bytes_each: 2, logits: 1024 * 32_000, mask_bytes: 0, ..block };
         let lora = vxf_core::Lora { dropout: 0.1, ..vxf_core::Lora::default() };
         let trainable = Trainable::Lora(lora);
         let count = sizes.trainable(&trainable).expect("seven projections");

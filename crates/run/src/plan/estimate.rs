@@ -148,7 +148,7 @@ impl Estimate {
         let longest = recipe.stages().map(|stage| load(recipe, stage).longest).max().unwrap_or(0);
         let recompute = cost::recompute(recipe, &outline, longest, 1, &device)?;
         let logits = cost::logits(&device, outline.architecture.vocabulary);
-        let mask_bytes = cost::mask_bytes(&device, bytes_each);
+        let mask_bytes = cost::mask_bytes(&device);
         let scheme = recipe.model.quantize.scheme();
         let sizes =
             Sizes { outline: &outline, bytes_each, scheme, recompute, rate, logits, mask_bytes };
