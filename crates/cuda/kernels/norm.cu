@@ -1,12 +1,13 @@
 // Normalisation of rows of `width`, and its gradients. With n = (x - m) r:
 //
 //   rms_norm:             y = n gain, with m = 0 and r = 1 / sqrt(mean(x^2) + eps) of the row
+//   add_rms_norm:         sum = x + z, and y = rms_norm(sum), with the bits of plus and rms_norm
 //   layer_norm:           y = n gain + bias, with m = mean(x) and r = 1 / sqrt(mean((x - m)^2) + eps)
 //   rms_norm_back_x:      dx = r (g - n mean(g n)), with g = gain dy
 //   layer_norm_back_x:    dx = r (g - mean(g) - n mean(g n))
 //   rms_norm_back_gain, layer_norm_back_gain: partial[b] = the sum of dy n over the rows of block b
 //
-// x, y, dy and dx are [rows, width], gain and bias [width], partial [blocks, width], for column_sums of
+// x, z, sum, y, dy and dx are [rows, width], gain and bias [width], partial [blocks, width], for column_sums of
 // reduce.cu.
 //
 // Launch: the norms and their back_x with one block per row, of whole warps (256 threads); back_gain with
@@ -47,6 +48,16 @@ __device__ void norm(const T *x, const T *gain, const T *bias, T *y, u32 width, 
         float made = (to_float(x[i]) - mean) * factor * to_float(gain[i]);
         y[i] = from_float<T>(CENTRED ? made + to_float(bias[i]) : made);
     }
+}
+
+template <class T>
+__device__ void add_rms_norm(const T *x, const T *z, const T *gain, T *sum, T *y, u32 width, float eps) {
+    const u64 row = static_cast<u64>(blockIdx.x) * width;
+    for (u32 i = threadIdx.x; i < width; i += blockDim.x) {
+        sum[row + i] = from_float<T>(to_float(x[row + i]) + to_float(z[row + i]));
+    }
+    // A thread reads only what it wrote itself.
+    norm<false>(static_cast<const T *>(sum), gain, static_cast<const T *>(nullptr), y, width, eps);
 }
 
 template <bool CENTRED, class T>
@@ -133,6 +144,10 @@ __device__ void norm_back_gain(const T *x, const T *dy, float *partial, u32 rows
     extern "C" __global__ void rms_norm_##SUFFIX(const T *x, const T *gain, T *y, u32 width,       \
                                                  float eps) {                                      \
         norm<false>(x, gain, static_cast<const T *>(nullptr), y, width, eps);                      \
+    }                                                                                              \
+    extern "C" __global__ void add_rms_norm_##SUFFIX(const T *x, const T *z, const T *gain,        \
+                                                     T *sum, T *y, u32 width, float eps) {         \
+        add_rms_norm(x, z, gain, sum, y, width, eps);                                              \
     }                                                                                              \
     extern "C" __global__ void layer_norm_##SUFFIX(const T *x, const T *gain, const T *bias, T *y, \
                                                    u32 width, float eps) {                         \

@@ -34,8 +34,8 @@ pub use entropy::{cross_entropy, gathered, mean, scattered};
 pub use gemm::{Side, product, product_into};
 pub use memory::{free, free_and_total, out_of_memory, peak};
 pub use norm::{
-    layer_norm, layer_norm_back_gain, layer_norm_back_x, rms_norm, rms_norm_back_gain,
-    rms_norm_back_x,
+    add_rms_norm, layer_norm, layer_norm_back_gain, layer_norm_back_x, rms_norm,
+    rms_norm_back_gain, rms_norm_back_x,
 };
 pub use reduce::{row_sum, squares, total};
 pub use update::{AdamW, adamw};

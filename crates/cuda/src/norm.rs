@@ -52,6 +52,26 @@ pub fn rms_norm(x: Operand<'_>, gain: Operand<'_>, eps: f64) -> Result<CudaStora
     by_rows("rms_norm", [x, gain], gain.count(), eps)
 }
 
+/// `x + z`, and [`rms_norm`] of it.
+///
+/// # Errors
+/// When a launch fails.
+pub fn add_rms_norm(
+    x: Operand<'_>,
+    z: Operand<'_>,
+    gain: Operand<'_>,
+    eps: f64,
+) -> Result<[CudaStorage; 2]> {
+    let (device, dtype, count) = (x.device(), x.dtype(), x.count());
+    let (sum, norm) = (allocate(device, dtype, count)?, allocate(device, dtype, count)?);
+    Launch::of(device, NORM, "add_rms_norm", dtype)?
+        .buffers([x, z, gain, Operand::whole(&sum, count), Operand::whole(&norm, count)])?
+        .sizes([gain.count()])?
+        .single(eps)
+        .grid([count / gain.count(), 1, 1], THREADS, 0)?;
+    Ok([sum, norm])
+}
+
 /// The gradient of `x`.
 ///
 /// # Errors

@@ -59,10 +59,14 @@ impl Block {
         let attended = self.attention.forward(&input, positions, cache, pass)?;
         let attended = pass.tap(Site::attention_output(self.layer), &attended)?;
         let attended = self.added(0, attended, pass)?;
-        let hidden = add(hidden, &self.dropped("attention", attended, pass)?)?;
-        let hidden = self.after(&self.attention_norm, hidden, pass)?;
+        let attended = self.dropped("attention", attended, pass)?;
+        let [hidden, input] = if self.norm_first {
+            self.mlp_norm.of_sum(hidden, &attended, pass)?
+        } else {
+            let hidden = self.attention_norm.forward(&add(hidden, &attended)?, pass)?;
+            [hidden.clone(), hidden]
+        };
 
-        let input = self.before(&self.mlp_norm, &hidden, pass)?;
         // The gradient of a norm after it would need it.
         let is_last = self.norm_first && self.output_norms.is_none();
         let values = match pass.output_unread() && is_last {

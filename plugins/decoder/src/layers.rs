@@ -208,11 +208,25 @@ impl Norm {
 
     /// Normalises `[..., width]`.
     pub(crate) fn forward(&self, x: &Tensor, pass: &Pass<'_>) -> Result<Tensor> {
-        let gain = self.gain.of(pass)?;
-        let gain = &if self.offset { add(&gain, &gain.ones_like()?)? } else { gain };
+        let gain = &self.gain(pass)?;
         Ok(match &self.bias {
             None => ops::rms_norm(x, gain, self.epsilon)?,
             Some(bias) => ops::layer_norm(x, gain, &bias.of(pass)?, self.epsilon)?,
         })
+    }
+
+    /// The sum of two tensors, and its norm.
+    pub(crate) fn of_sum(&self, x: &Tensor, y: &Tensor, pass: &Pass<'_>) -> Result<[Tensor; 2]> {
+        if self.bias.is_some() {
+            let sum = add(x, y)?;
+            let norm = self.forward(&sum, pass)?;
+            return Ok([sum, norm]);
+        }
+        Ok(ops::add_rms_norm(x, y, &self.gain(pass)?, self.epsilon)?)
+    }
+
+    fn gain(&self, pass: &Pass<'_>) -> Result<Tensor> {
+        let gain = self.gain.of(pass)?;
+        Ok(if self.offset { add(&gain, &gain.ones_like()?)? } else { gain })
     }
 }

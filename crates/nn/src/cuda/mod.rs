@@ -25,7 +25,7 @@ pub(crate) use elementwise::{add_bias, heads, masked, relu, swiglu};
 pub(crate) use layer_norm::layer_norm;
 pub(crate) use linear::linear;
 pub(crate) use lora::lora_linear;
-pub(crate) use rms_norm::rms_norm;
+pub(crate) use rms_norm::{add_rms_norm, rms_norm};
 
 /// Whether the kernels support this tensor.
 pub(crate) fn takes(x: &Tensor) -> bool {

@@ -41,7 +41,7 @@ pub use linear::{Values, linear, linear_unread};
 pub use lora::{Layer, lora_linear, lora_linears};
 pub use mask::masked;
 pub use relu::relu;
-pub use rms_norm::rms_norm;
+pub use rms_norm::{add_rms_norm, rms_norm};
 pub use rotary::{rotary, split_heads};
 pub use scale::scaled;
 pub use stack::stacked;

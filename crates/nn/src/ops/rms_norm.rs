@@ -2,7 +2,7 @@
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
-use vxf_tensor::autograd::{apply1, apply2};
+use vxf_tensor::autograd::{add, apply1, apply2};
 
 use super::{by_dtype, elements, flat, frozen, fused, gradient, output, rows_of, same_kind};
 use crate::compose;
@@ -18,12 +18,7 @@ use crate::kernel::{Real, add_scaled, dot, filled, sum_over_rows};
 ///
 /// When the shapes, dtypes or devices do not match.
 pub fn rms_norm(x: &Tensor, gain: &Tensor, eps: f64) -> Result<Tensor> {
-    same_kind("rms_norm", &[x, gain])?;
-    let (_, last) = rows_of("rms_norm", x)?;
-    let width = match *gain.dims() {
-        [width] if width > 0 && last % width == 0 => width,
-        ref gain => bail!("rms_norm: x is {:?} but the gain is {gain:?}, not [{last}]", x.dims()),
-    };
+    let width = checked(x, gain)?;
     #[cfg(feature = "cuda")]
     if crate::cuda::takes(x) {
         return crate::cuda::rms_norm(x, gain, eps);
@@ -36,6 +31,36 @@ pub fn rms_norm(x: &Tensor, gain: &Tensor, eps: f64) -> Result<Tensor> {
         apply2([&x, &gain.contiguous()?], norm)
     } else {
         apply1(&x, FrozenNorm { norm, gain: frozen(gain)? })
+    }
+}
+
+/// `x + y` and [`rms_norm`] of it, with the bits of the two operations; on CUDA one kernel makes both.
+///
+/// # Errors
+///
+/// When the shapes, dtypes or devices do not match.
+pub fn add_rms_norm(x: &Tensor, y: &Tensor, gain: &Tensor, eps: f64) -> Result<[Tensor; 2]> {
+    #[cfg(feature = "cuda")]
+    if crate::cuda::takes(x) {
+        same_kind("add_rms_norm", &[x, y])?;
+        if x.dims() != y.dims() {
+            bail!("add_rms_norm: x is {:?} and y is {:?}", x.dims(), y.dims());
+        }
+        checked(x, gain)?;
+        return crate::cuda::add_rms_norm([x, y], gain, eps);
+    }
+    let sum = add(x, y)?;
+    let norm = rms_norm(&sum, gain, eps)?;
+    Ok([sum, norm])
+}
+
+/// The width of the gain, if it fits `x`.
+fn checked(x: &Tensor, gain: &Tensor) -> Result<usize> {
+    same_kind("rms_norm", &[x, gain])?;
+    let (_, last) = rows_of("rms_norm", x)?;
+    match *gain.dims() {
+        [width] if width > 0 && last % width == 0 => Ok(width),
+        ref gain => bail!("rms_norm: x is {:?} but the gain is {gain:?}, not [{last}]", x.dims()),
     }
 }
 

@@ -1,4 +1,5 @@
-//! Half-precision activations with single-precision weights, and dropout masks on a device.
+//! Half-precision activations with single-precision weights, dropout masks on a device, and a kernel that
+//! makes the results of two.
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use vxf_nn::ops;
@@ -86,5 +87,39 @@ fn masks_are_drawn_again() -> vxf_tensor::Result<()> {
         assert_eq!(run(device())?, kept, "{dtype:?}, {lengths:?}");
         assert!(kept.iter().flatten().any(|value| *value != 0.0));
     }
+    Ok(())
+}
+
+/// A sum and its norm have the bits of the two operations, and so have all gradients.
+#[test]
+fn a_sum_and_its_norm() -> Result<()> {
+    for (dtype, rows, width) in [(DType::F32, 3, 37), (DType::BF16, 9, 520), (DType::BF16, 2, 1)] {
+        let mut source = Source::new(8);
+        let mut operand = |shape: &[usize]| {
+            let x = source.tensor(shape)?.to_dtype(dtype)?.to_device(device())?;
+            Var::from_tensor(&x)
+        };
+        let (x, y, gain) = (operand(&[rows, width])?, operand(&[rows, width])?, operand(&[width])?);
+        let cotangents = [operand(&[rows, width])?, operand(&[rows, width])?];
+        for frozen in [false, true] {
+            let gain = if frozen { gain.detach() } else { gain.as_tensor().clone() };
+            let run = |[sum, norm]: [Tensor; 2]| -> Result<Vec<Vec<f64>>> {
+                let [of_sum, of_norm] = &cotangents;
+                let ends = ((&sum * of_sum.detach())? + (&norm * of_norm.detach())?)?;
+                let grads = ends.sum_all()?.backward()?;
+                assert_eq!(grads.get(&gain).is_none(), frozen);
+                let found = [grads.get(&x), grads.get(&y), grads.get(&gain)];
+                [&sum, &norm].into_iter().chain(found.into_iter().flatten()).map(values).collect()
+            };
+            let together = run(ops::add_rms_norm(&x, &y, &gain, 1e-3)?)?;
+            let sum = vxf_tensor::autograd::add(&x, &y)?;
+            let norm = ops::rms_norm(&sum, &gain, 1e-3)?;
+            assert_eq!(together, run([sum, norm])?, "{dtype:?} {rows} {width}");
+        }
+    }
+    let wrong = |shape: &[usize]| Tensor::zeros(shape, DType::F32, device());
+    let (x, y, gain) = (wrong(&[2, 4])?, wrong(&[2, 3])?, wrong(&[4])?);
+    assert!(ops::add_rms_norm(&x, &y, &gain, 1e-3).is_err(), "sums of other shapes");
+    assert!(ops::add_rms_norm(&y, &y, &gain, 1e-3).is_err(), "a gain of another width");
     Ok(())
 }
