@@ -30,10 +30,12 @@ struct Handle {
 struct Device {
   int (*launch)(void *stream, void (*run)(void *), void *data) = nullptr;
   int (*contains)(const void *, size_t) = nullptr;
+  void (*tally)(const char *, uint64_t, uint64_t) = nullptr;
   Device() {
     if (void *library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_GLOBAL)) {
       launch = reinterpret_cast<int (*)(void *, void (*)(void *), void *)>(dlsym(library, "emulated_launch"));
       contains = reinterpret_cast<int (*)(const void *, size_t)>(dlsym(library, "emulated_contains"));
+      tally = reinterpret_cast<void (*)(const char *, uint64_t, uint64_t)>(dlsym(library, "emulated_tally"));
     }
   }
 };
@@ -188,6 +190,12 @@ bool supported(int compute, Type a, Type b, Type c) {
   return a == R_32F ? c == R_32F : (a == R_16F || a == R_16BF) && (c == a || c == R_32F);
 }
 
+bool is_zero(const void *scalar, int compute, Type type) {
+  if (type == R_64F) return *static_cast<const double *>(scalar) == 0;
+  if (compute == C_16F || compute == C_16F_PEDANTIC) return load<float>(scalar, R_16F, 0) == 0;
+  return *static_cast<const float *>(scalar) == 0;
+}
+
 Status run(Handle *handle, int trans_a, int trans_b, int m, int n, int k, const void *alpha, const void *a, int a_type,
            int lda, long long step_a, const void *b, int b_type, int ldb, long long step_b, const void *beta, void *c,
            int c_type, int ldc, long long step_c, int batch, int compute) {
@@ -206,6 +214,14 @@ Status run(Handle *handle, int trans_a, int trans_b, int m, int n, int k, const 
       !inside(b, p.b.type, tb ? n : k, tb ? k : n, ldb, step_b, batch, "B") ||
       !inside(c, p.c_type, m, n, ldc, step_c, batch, "C"))
     return EXECUTION_FAILED;
+  if (device().tally) {
+    // Thin: one side is as short as the rank of an adapter, so tensor cores wait for memory.
+    bool thin = std::min({m, n, k}) <= 8;
+    bool added = !is_zero(beta, compute, p.a.type);
+    uint64_t bytes = uint64_t(m) * k * size_of(p.a.type) + uint64_t(k) * n * size_of(p.b.type) +
+                     uint64_t(m) * n * size_of(p.c_type) * (added ? 2 : 1);
+    device().tally(thin ? "(thin product)" : "(product)", bytes * batch, 2ull * m * n * k * batch);
+  }
   // The scalars lie on the host, and are read before the call returns.
   if (p.a.type == R_64F)
     return launch(handle, [=, x = *static_cast<const double *>(alpha), y = *static_cast<const double *>(beta)] { multiply(p, x, y); });

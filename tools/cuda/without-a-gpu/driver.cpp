@@ -93,6 +93,11 @@ EXPORT int emulated_launch(Stream *stream, void (*run)(void *), void *data) {
   add(target, 0, [=] { run(data); });
   return SUCCESS;
 }
+EXPORT void emulated_tally(const char *name, uint64_t bytes, uint64_t operations) {
+  Driver &d = driver();
+  Lock guard(d.lock);
+  d.count(name, bytes, operations);
+}
 EXPORT int emulated_contains(const void *pointer, size_t bytes) {
   Driver &d = driver();
   Lock guard(d.lock);

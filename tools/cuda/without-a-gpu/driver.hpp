@@ -49,6 +49,10 @@ long setting(const char *name, long fallback) {
   return text && *text ? atol(text) : fallback;
 }
 
+// What the launches of one kernel amount to: the bytes of their operands, each counted once, and for matrix
+// products the multiplications and additions.
+struct Tally { uint64_t launches = 0, bytes = 0, operations = 0; };
+
 struct Driver {
   std::mutex lock;
   emulator::Memory memory;
@@ -62,7 +66,15 @@ struct Driver {
   int capability = int(setting("EMULATED_CAPABILITY", 80));
   bool check = setting("EMULATED_CHECK", 0) != 0;
   bool trace = setting("EMULATED_TRACE", 0) != 0;
-  std::atomic<uint64_t> launches{0}, reads{0}, read_bytes{0}, syncs{0}, writes{0}, written_bytes{0};
+  bool tally = setting("EMULATED_TALLY", 0) != 0;
+  std::map<std::string, Tally> tallies;
+  std::atomic<uint64_t> launches{0}, reads{0}, read_bytes{0}, syncs{0}, writes{0}, written_bytes{0}, allocations{0};
+
+  void count(const std::string &name, uint64_t bytes, uint64_t operations = 0) {
+    if (!tally) return;
+    Tally &all = tallies[name];
+    all.launches++, all.bytes += bytes, all.operations += operations;
+  }
 
   Driver() {
     if (devices > emulator::kMaxDevices) devices = emulator::kMaxDevices;
@@ -109,10 +121,14 @@ struct AtExit {
     Driver &d = driver();
     fprintf(stderr,
             "emulated device: %llu launches, %llu copies to the host (%llu bytes), %llu synchronisations, "
-            "%llu copies to the device (%llu bytes), %zu bytes in use, %zu at most\n",
+            "%llu copies to the device (%llu bytes), %llu allocations, %zu bytes in use, %zu at most\n",
             (unsigned long long)d.launches, (unsigned long long)d.reads, (unsigned long long)d.read_bytes,
             (unsigned long long)d.syncs, (unsigned long long)d.writes, (unsigned long long)d.written_bytes,
-            d.memory.used_everywhere, d.memory.peak);
+            (unsigned long long)d.allocations, d.memory.used_everywhere, d.memory.peak);
+    for (auto &entry : d.tallies)
+      fprintf(stderr, "emulated device: tally: %s: %llu launches, %llu bytes, %llu operations\n", entry.first.c_str(),
+              (unsigned long long)entry.second.launches, (unsigned long long)entry.second.bytes,
+              (unsigned long long)entry.second.operations);
   }
 } at_exit;
 

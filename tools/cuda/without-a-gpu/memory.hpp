@@ -101,6 +101,15 @@ struct Memory {
     return pointer - found->first <= found->second.bytes && bytes <= found->second.bytes - (pointer - found->first);
   }
 
+  // The bytes from a pointer to the end of its allocation; none where it points into no allocation.
+  size_t behind(uintptr_t pointer) const {
+    auto after = live.upper_bound(pointer);
+    if (after == live.begin()) return 0;
+    auto found = std::prev(after);
+    size_t before = pointer - found->first;
+    return before < found->second.bytes ? found->second.bytes - before : 0;
+  }
+
   static void check(uintptr_t pointer, size_t bytes, const char *when) {
     auto *at = reinterpret_cast<const unsigned char *>(pointer);
     for (size_t i = 0; i < kFence; i++) {

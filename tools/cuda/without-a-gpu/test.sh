@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Runs what a GPU would run, on the emulated device: threads that share it, the operations against the
 # CPU's, the laws of the test kit, parity with the recordings, several runs side by side, an experiment
-# that is stopped and gone on with, how often a step waits, and whether it takes the memory that was
-# foretold.
+# that is stopped and gone on with, how often a step waits, whether it takes the memory that was foretold,
+# and what it launches.
 #
 #   tools/cuda/without-a-gpu/test.sh [PART]...     default: all
-#   parts: threads operations laws parity runs experiment waits memory
+#   parts: threads operations laws parity runs experiment waits memory launches
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 
@@ -121,22 +121,27 @@ PYTHON
 # What `vxf validate` foretells is within a tenth of the peak.
 memory() {
   local train dtype recompute
-  for train in lora full; do
+  for train in lora "lora --dropout 0.1" full; do
     for dtype in f32 bf16; do
       for recompute in none block; do
-        on_the_device "$timing" --shape S --layers 4 --batch 2 --seq 64 --device cuda:0 --train "$train" \
+        on_the_device "$timing" --shape S --layers 4 --batch 2 --seq 64 --device cuda:0 --train $train \
           --dtype "$dtype" --recompute "$recompute" --warmup 1 --steps 1 | python3 -c '
 import json, sys
 it = json.load(sys.stdin)
 peak, share = it["gpu_peak_mib"], it["foretold_mib"] / it["gpu_peak_mib"]
-print(it["train"], it["dtype"], it["recompute"], f"peak {peak:.1f} MiB, foretold {share:.0%} of it")
+print(it["train"], "dropout", it["dropout"], it["dtype"], it["recompute"], f"peak {peak:.1f} MiB, foretold {share:.0%} of it")
 assert 0.9 <= share <= 1.1, "more than a tenth off"'
       done
     done
   done
 }
 
-for part in "${@:-threads operations laws parity runs experiment waits memory}"; do
+# A table of what a step of Vaccine launches, by kernel.
+launches() {
+  tools/cuda/without-a-gpu/launches.py "$timing" "$target/emulator" --shape S --dtype bf16
+}
+
+for part in "${@:-threads operations laws parity runs experiment waits memory launches}"; do
   for name in $part; do
     echo "== $name"
     "$name"

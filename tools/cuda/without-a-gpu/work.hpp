@@ -10,6 +10,7 @@ Result allocate(Pointer *out, size_t bytes, const Target &target) {
   void *memory = d.memory.allocate(bytes, target.context->device);
   if (!memory) return OUT_OF_MEMORY;
   *out = Pointer(uintptr_t(memory));
+  d.allocations++;
   return SUCCESS;
 }
 
@@ -61,6 +62,7 @@ Result copy(void *to, const void *from, size_t bytes, Way way, Stream *stream) {
   }
   if (way == Way::to_host) d.reads++, d.read_bytes += bytes;
   if (way == Way::to_device) d.writes++, d.written_bytes += bytes;
+  if (way == Way::on_device) d.count("(copy on the device)", 2 * bytes);
   if (way == Way::to_host && !pinned(to, bytes)) {  // the call returns when all has arrived
     wait_for(target);
     memmove(to, from, bytes);
@@ -84,6 +86,7 @@ Result fill(Pointer to, T value, size_t count, Stream *stream) {
     fprintf(stderr, "emulated device: a fill of %zu bytes leaves its allocation\n", count * sizeof(T));
     return INVALID_VALUE;
   }
+  d.count("(fill)", count * sizeof(T));
   add(target, 0, [=] {
     T *p = reinterpret_cast<T *>(to);
     for (size_t i = 0; i < count; i++) p[i] = value;
@@ -172,6 +175,18 @@ Result query(Stream *stream) {
   return NOT_READY;
 }
 
+// The operands of a launch are what its parameters point to, up to the end of each allocation.
+uint64_t operand_bytes(const emulator::Kernel &kernel, void **params) {
+  std::set<uintptr_t> seen;
+  uint64_t bytes = 0;
+  for (size_t i = 0; i < kernel.parameters; i++) {
+    if (kernel.sizes[i] != sizeof(uintptr_t)) continue;
+    uintptr_t pointer = *static_cast<const uintptr_t *>(params[i]);
+    if (seen.insert(pointer).second) bytes += driver().memory.behind(pointer);
+  }
+  return bytes;
+}
+
 Result launch(Function *f, dim3 grid, dim3 block, unsigned shared, Stream *stream, void **params, void **extra) {
   Driver &d = driver();
   Lock guard(d.lock);
@@ -190,6 +205,7 @@ Result launch(Function *f, dim3 grid, dim3 block, unsigned shared, Stream *strea
   }
   if (!params && f->kernel->parameters) return INVALID_VALUE;
   d.launches++;
+  if (d.tally) d.count(f->kernel->name, operand_bytes(*f->kernel, params));
   if (d.trace)
     fprintf(stderr, "emulated device: %s, grid (%u,%u,%u), block (%u,%u,%u), %u bytes shared, %zu in use\n",
             f->kernel->name, grid.x, grid.y, grid.z, block.x, block.y, block.z, shared, d.memory.used_everywhere);
