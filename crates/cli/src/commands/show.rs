@@ -194,8 +194,9 @@ fn example<C: Worldly + ?Sized>(entry: &Entry<C>) -> Result<String, CommandError
             match entry.name {
                 "world" => json!({ "world": settings }),
                 name => {
-                    settings.insert("source".to_owned(), json!(name));
-                    json!({ "model": { "path": ANY_MODEL }, "data": settings })
+                    let named = Map::from_iter([("source".to_owned(), json!(name))]);
+                    let data: Map<_, _> = named.into_iter().chain(settings).collect();
+                    json!({ "model": { "path": ANY_MODEL }, "data": data })
                 }
             }
         }
