@@ -65,6 +65,11 @@ fn every_format_has_the_figures() {
     {
         assert!(html.contains(part), "no `{part}`");
     }
+    // What is typed is code, below pictures too: here the hint about what was not followed.
+    place.tiny(&["--output-dir=plain"]).ok();
+    let told = place.vxf(&["report", "plain", "--format=html"]);
+    let caption = told.ok().lines().find(|line| line.contains("--eval-every")).expect("a caption");
+    assert!(caption.contains("<code>--eval-every STEPS</code>"), "{caption}");
     place.vxf(&["report", "runs", "--format", "word"]).fails(2, &["word", "markdown"]);
     place.vxf(&["report", "runs", "--output=r.pdf"]).fails(2, &["--output", ".pdf", ".html"]);
     assert!(!place.path("r.pdf").exists());

@@ -113,7 +113,7 @@ fn prose(text: &str) -> String {
 fn figure(picture: &Picture) -> String {
     let note = match picture.note.is_empty() {
         true => String::new(),
-        false => format!("<figcaption>{}</figcaption>\n", escaped(&picture.note)),
+        false => format!("<figcaption>{}</figcaption>\n", prose(&picture.note)),
     };
     format!("<figure>\n{}{note}</figure>\n", picture.svg(Ink::Page))
 }
