@@ -42,6 +42,9 @@ try:
 except ModuleNotFoundError:
     pandas = None
 
+#: When the example was measured, and the same in seconds since 1970.
+TIME = ("2026-01-02T03:04:05Z", "1767323045")
+
 RECIPES = unittest.skipIf(tomllib is None, "neither tomllib nor tomli is installed")
 
 
@@ -113,6 +116,9 @@ class Formats(InPlace):
         # The model is not the base model, whose figures these are not.
         self.assertEqual(record["model_info"]["id"], "A-Lab/tiny-sft-p0.2-seed1")
         self.assertEqual(record["model_info"]["additional_details"]["base_model"], "tiny")
+        # A second export, at another time, gives the same files.
+        self.assertEqual((record["evaluation_timestamp"], record["retrieved_timestamp"]), TIME)
+        self.assertEqual(record["evaluation_id"], f"vxf/A-Lab/tiny-sft-p0.2-seed1/{TIME[1]}")
         # What is undefined is left out.
         (result,) = record["evaluation_results"]
         self.assertEqual(result["evaluation_result_id"], "harmful-score.harmful_score")
@@ -209,9 +215,10 @@ class Formats(InPlace):
 
     @RECIPES
     def test_a_manifest_without_times_is_an_error(self) -> None:
-        self.place.write("one/manifest.json", '{"schema_version": 2}')
-        with self.assertRaisesRegex(vxf.FormatError, "is no time"):
-            vxf.export(self.one, "inspect", self.output)
+        for started in (None, "2026-13-02T03:04:05Z", "yesterday"):
+            self.place.write("one/manifest.json", json.dumps({"schema_version": 2, "started": started}))
+            with self.subTest(started), self.assertRaisesRegex(vxf.FormatError, "is no time"):
+                vxf.export(self.one, "inspect", self.output)
 
 
 #: What lm-evaluation-harness 0.4 writes, without its configuration.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -52,8 +51,7 @@ def _files(path: _runs.Place, form: str, with_samples: bool, organization: str) 
     if form == "every-eval-ever":
         from ._every_eval_ever import every_eval_ever_files
 
-        now = f"{time.time():.0f}"
-        return lambda: every_eval_ever_files(path, with_samples, organization, now)
+        return lambda: every_eval_ever_files(path, with_samples, organization)
     if form in ("csv", "parquet"):
         from ._tables import table_files
 

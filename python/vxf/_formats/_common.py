@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Union
 
@@ -48,9 +50,19 @@ class Source:
     def measured(self) -> str:
         """When it was finished or, if it is not, begun: ISO 8601, in UTC, to the second."""
         time = str(self.manifest.get("finished") or self.manifest.get("started"))
-        if not re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", time):
-            raise FormatError(f"{self.root / _runs._MANIFEST}: `{time}` is no time")
+        self._moment(time)
         return time
+
+    @property
+    def seconds(self) -> int:
+        """The same in seconds since 1970."""
+        return int(self._moment(self.measured).timestamp())
+
+    def _moment(self, time: str) -> datetime:
+        if re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", time):
+            with contextlib.suppress(ValueError):
+                return datetime.fromisoformat(time.replace("Z", "+00:00"))
+        raise FormatError(f"{self.root / _runs._MANIFEST}: `{time}` is no time")
 
     @property
     def version(self) -> str:

@@ -21,8 +21,8 @@ SCHEMA_VERSION = "0.3.0"
 _COLLECTION = "vxf"
 
 
-def every_eval_ever_files(path: _runs.Place, with_samples: bool, organization: str, now: str) -> Iterator[File]:
-    """The records in ``data/vxf/<organization>/<model>``, where the project wants them. ``now`` is Unix time."""
+def every_eval_ever_files(path: _runs.Place, with_samples: bool, organization: str) -> Iterator[File]:
+    """The records in ``data/vxf/<organization>/<model>``, where the project wants them."""
     for origin, runs in by_experiment(path):
         for run in runs:
             if not metrics(run.record):
@@ -33,7 +33,7 @@ def every_eval_ever_files(path: _runs.Place, with_samples: bool, organization: s
             number = str(uuid.UUID(bytes=bytes.fromhex(key)[:16], version=4))
             model = f"{_folder(organization)}/{model_name(origin, run)}"
             place = f"data/{_COLLECTION}/{model}"
-            record = _record(origin, run, model, organization, now)
+            record = _record(origin, run, model, organization)
             lines = _lines(run, record, with_samples)
             if lines:
                 text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
@@ -50,13 +50,15 @@ def every_eval_ever_files(path: _runs.Place, with_samples: bool, organization: s
             yield f"{place}/{number}.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n"
 
 
-def _record(origin: Source, run: _runs._Run, model: str, organization: str, now: str) -> dict[str, Any]:
+def _record(origin: Source, run: _runs._Run, model: str, organization: str) -> dict[str, Any]:
+    # Not the time of the export, so that a second export gives the same files.
+    measured = str(origin.seconds)
     about = {name: value for name, value in run.identity().items() if is_defined(value)}
     return {
         "schema_version": SCHEMA_VERSION,
-        "evaluation_id": f"{_COLLECTION}/{model}/{now}",
+        "evaluation_id": f"{_COLLECTION}/{model}/{measured}",
         "evaluation_timestamp": origin.measured,
-        "retrieved_timestamp": now,
+        "retrieved_timestamp": measured,
         "source_metadata": {
             "source_name": "vxf",
             "source_type": "evaluation_run",
