@@ -38,7 +38,10 @@ fn hint(error: &clap::Error) -> Option<String> {
             Some("the same command continues what is not finished, and so does `vxf resume DIR`".into())
         }
         ErrorKind::UnknownArgument if argument == "--offline" => {
-            Some("this command never uses the network".into())
+            Some(match usage(error).contains("<COMMAND>") {
+                true => "it stands after the command: `vxf run --offline`".into(),
+                false => "this command never uses the network".into(),
+            })
         }
         ErrorKind::UnknownArgument if argument.parse::<f64>().is_ok() => {
             Some(format!("`{argument}` is read as a flag: here stands a number of at least 0"))
@@ -71,8 +74,9 @@ fn setting(argument: &str, usage: &str) -> Option<String> {
     let name = argument.strip_prefix("--")?.split('=').next()?.replace('-', "_");
     // A whole key, such as `fine_tuning.epochs`, says itself which of them is meant.
     let keys = match name.rsplit_once('.') {
-        Some((_, last)) if !whole_keys(last).is_empty() => vec![name],
-        _ => whole_keys(&name),
+        Some((_, last)) if whole_keys(last).contains(&name) => vec![name],
+        Some((_, last)) => whole_keys(last),
+        None => whole_keys(&name),
     };
     if is_of("resume") && !keys.is_empty() {
         return Some(

@@ -195,7 +195,13 @@ fn settings_that_are_typed_as_flags_and_paths_are_led_to_set() {
     told.fails(2, &["`--set fine_tuning.learning_rate=1e-3`"]);
     let told = place.vxf(&["run", "alignment.epochs=3"]);
     told.fails(2, &["`--set alignment.epochs=3`"]);
+    // No such key: the one with this last word is told.
+    let told = place.vxf(&["run", "foo.epochs=3"]);
+    told.fails(2, &["`--set fine_tuning.epochs=3`"]);
+    let told = place.vxf(&["run", "--foo.epochs=3"]);
+    told.fails(2, &["`--set fine_tuning.epochs=VALUE` or `--set alignment.epochs=VALUE`"]);
     place.vxf(&["resume", "one", "--epochs", "3"]).fails(2, &["keeps its settings"]);
+    place.vxf(&["--offline", "run"]).fails(2, &["`vxf run --offline`"]);
 }
 
 #[test]
@@ -205,10 +211,10 @@ fn a_run_that_is_not_begun_is_told_from_one_that_is_not_there() {
     let export = |run| place.vxf(&["export", run, "--merged", "--output-dir=two"]);
     let resume = "`vxf resume one` does what is missing";
     export("one").fails(2, &["not done", "`vxf runs one`", resume]);
-    export("one/vaccine/0.5/1").fails(2, &["one/vaccine/0.5/1", "not begun", resume]);
+    export("one/vaccine/0.5/1").fails(2, &["one/vaccine/0.5/1", "has not begun", resume]);
     let told = export("one/vaccine/0.5/9");
     told.fails(2, &["one/vaccine/0.5/9", "`vxf runs DIR`"]);
-    assert!(!told.stderr.contains("not begun"), "{}", told.stderr);
+    assert!(!told.stderr.contains("has not begun"), "{}", told.stderr);
     assert_eq!(place.names(), ["one"]);
 }
 
@@ -259,5 +265,8 @@ fn a_recipe_names_a_missing_file_and_validate_says_which_judge_is_taken() {
     assert!(place.vxf(&["validate"]).ok().contains("judges       world"));
     place.vxf(&["run", "--model", "gpt2"]).fails(2, &["gpt2", "owner/name"]);
     let told = place.vxf(&["validate", "--model", "owner/of-no-model"]);
-    told.fails(1, &["not available", "nothing is downloaded", "`vxf generate owner/of-no-model"]);
+    told.fails(
+        1,
+        &["not available", "`vxf validate` downloads nothing", "`vxf generate owner/of-no-model"],
+    );
 }

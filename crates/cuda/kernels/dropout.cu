@@ -1,4 +1,5 @@
-// Dropout. A mask is not stored: whoever reads an element of it draws it again.
+// Dropout. The mask of an adapter is not stored: `dropped` and `add_dropped` draw it again where they use it.
+// `dropout` makes a mask for those who need it as a tensor.
 //
 //   dropout:      mask = 0 or keep for each element of dense rows: the draws of vxf_tensor::Key::mask
 //   dropped:      y = x mask

@@ -7,8 +7,8 @@
 //   layer_norm_back_x:    dx = r (g - mean(g) - n mean(g n))
 //   rms_norm_back_gain, layer_norm_back_gain: partial[b] = the sum of dy n over the rows of block b
 //
-// x, z, sum, y, dy and dx are [rows, width], gain and bias [width], partial [blocks, width], for column_sums of
-// reduce.cu.
+// x, z, sum, y, dy and dx are [rows, width], gain and bias [width], partial [blocks, width], for column_sums
+// of reduce.cu.
 //
 // Launch: the norms and their back_x with one block per row, of whole warps (256 threads); back_gain with
 // ceil(rows / rows_per_block) blocks of 256. No dynamic shared memory.

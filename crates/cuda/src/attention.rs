@@ -15,7 +15,7 @@ pub struct Sample {
     pub first: usize,
     /// The row at which its keys begin.
     pub first_key: usize,
-    /// Its queries, at least one.
+    /// Its queries; at least one for attention.
     pub len: usize,
     /// Its keys that are not hidden.
     pub seen: usize,

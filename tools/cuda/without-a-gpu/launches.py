@@ -87,7 +87,7 @@ def main():
         flop = f"{operations / 1e12:.2f}" if operations else ""
         print(f"| {name.strip('()')} | {layer:g} | {rest:g} | {launches:,.0f} | {size / 1e9:.2f} | {flop} |")
     by_name = {row[0]: row for row in rows}
-    for name in outside & by_name.keys():
+    for name in sorted(outside & by_name.keys()):
         _, layer, rest, count_, size, _ = by_name[name]
         about = f", {size:,.0f} bytes" if name in COPIES else ""
         print(f"{name}: {count_:,.0f} ({layer:g} a layer, {rest:g} else){about}")

@@ -28,12 +28,12 @@ pub(crate) struct DiffArgs {
 
 pub(crate) fn run(args: &DiffArgs) -> Result<(), CommandError> {
     // One of them is a file and the other a directory, so the order does not matter.
-    let turned = Run::is_run(&args.recipe) && args.run.is_file();
+    let turned = args.recipe.is_dir() && args.run.is_file();
     let (recipe, run) = if turned { (&args.run, &args.recipe) } else { (&args.recipe, &args.run) };
     if recipe.is_file() && run.is_file() {
         let message = format!("{} and {} are both files", recipe.display(), run.display());
         return Err(CommandError::usage(message)
-            .hint("one of them is a run or an experiment: `vxf run RECIPE --prepare` makes one without a run"));
+            .hint("one of them must be a run or an experiment; `vxf run RECIPE --prepare` makes an experiment and trains nothing"));
     }
     let (recipe_name, run_name) = (recipe.display(), run.display());
     let recipe = Experiment::of(vxf_recipe::file::read(recipe)?)?;
@@ -63,7 +63,7 @@ pub(crate) fn run(args: &DiffArgs) -> Result<(), CommandError> {
 /// A value in one line; that of a recipe's axes may be longer than a screen.
 fn short(value: String) -> String {
     match value.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{} .. (`--json` has all of it)", &value[..end]),
+        Some((end, _)) => format!("{} ...; `--json` has all of it", &value[..end]),
         None => value,
     }
 }

@@ -21,8 +21,8 @@ pub(super) fn hints(error: &Error) -> Vec<String> {
         ],
         // Only an estimate can do without the model, and it never downloads.
         Error::NoShape { model } => vec![format!(
-            "nothing is downloaded to validate: `vxf generate {model} --prompt TEXT` and `vxf run` download a \
-             model of the hub once"
+            "`vxf validate` downloads nothing; `vxf run` or `vxf generate {model} --prompt TEXT` downloads a \
+             hub model once"
         )],
         Error::Exists { .. } => vec!["give another directory with `--output-dir`".into()],
         Error::OtherExperiment { .. } | Error::NotAnExperiment { .. } => {
@@ -119,7 +119,7 @@ fn not_begun(path: &Path) -> Option<String> {
     let graph = finished::graph(root).ok()?;
     graph.runs.iter().any(|spec| spec.id.path() == run).then(|| {
         let root = root.display();
-        format!("this run of {root} is not begun: `vxf resume {root}` does what is missing")
+        format!("this run of {root} has not begun: `vxf resume {root}` does what is missing")
     })
 }
 
@@ -159,7 +159,7 @@ fn no_set(who: &str, hint: &str) -> Vec<String> {
     let mut hints =
         vec![format!("add a section `[{section}]` with `path = \"..\"` to the recipe{without}")];
     if section.starts_with("data.") {
-        hints.push("a model is tried without data of yours by `data.source = \"proxy\"`".into());
+        hints.push("to try a model without data of your own, set `data.source = \"proxy\"`".into());
     }
     hints
 }
@@ -216,10 +216,13 @@ fn of_source(key: &str) -> Option<String> {
              \"{name}\"`; `vxf show {name}` has an example"
         ));
     }
-    let has = |source: &&&Entry<dyn DataConfig>| {
+    if section != "data" {
+        return None;
+    }
+    let has = |source: &&Entry<dyn DataConfig>| {
         (source.settings)().iter().any(|setting| setting.name == name)
     };
-    let source = sources.iter().filter(|_| section == "data").find(has)?.name;
+    let source = sources.iter().find(|source| has(source))?.name;
     Some(format!(
         "`{name}` is a setting of the source of data `{source}`: write `data.source = \"{source}\"` beside it"
     ))
@@ -245,8 +248,8 @@ fn no_recipe(path: &Path) -> Vec<String> {
     }
     if let Some((key, value)) = name.split_once('=') {
         let keys = vxf_recipe::reference::whole_keys(key.rsplit('.').next().unwrap_or(key));
-        let whole = if key.contains('.') { Some(key) } else { keys.first().map(String::as_str) };
-        if let (Some(whole), false) = (whole, keys.is_empty()) {
+        // A whole key says itself which of them is meant.
+        if let Some(whole) = keys.iter().find(|whole| *whole == key).or(keys.first()) {
             return vec![format!("a setting is given with a flag: `--set {whole}={value}`")];
         }
     }

@@ -55,7 +55,7 @@ enum Dropped {
     /// Drawn at each use: a mask kept for the backward pass would be as large as the input.
     Drawn(Arc<Dropout>),
     /// By these factors.
-    By(Tensor),
+    Factors(Tensor),
 }
 
 impl Dropped {
@@ -63,14 +63,14 @@ impl Dropped {
     fn of(mask: &Mask, x: &Tensor) -> Result<Self> {
         Ok(match mask.drawn() {
             Some(dropout) => Self::Drawn(dropout.clone()),
-            None => Self::By(mask.factors(x.dtype())?.to_device(x.device())?.contiguous()?),
+            None => Self::Factors(mask.factors(x.dtype())?.to_device(x.device())?.contiguous()?),
         })
     }
 
     fn applied(&self, x: Operand<'_>) -> Result<CudaStorage> {
         match self {
             Self::Drawn(dropout) => dropout.applied(x),
-            Self::By(factors) => with([factors], |[factors]| masked(x, factors)),
+            Self::Factors(factors) => with([factors], |[factors]| masked(x, factors)),
         }
     }
 
@@ -78,7 +78,7 @@ impl Dropped {
     fn add_applied(&self, y: Operand<'_>, x: Operand<'_>) -> Result<()> {
         match self {
             Self::Drawn(dropout) => dropout.add_applied(y, x),
-            Self::By(factors) => with([factors], |[factors]| add_masked(y, x, factors)),
+            Self::Factors(factors) => with([factors], |[factors]| add_masked(y, x, factors)),
         }
     }
 }

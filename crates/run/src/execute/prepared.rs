@@ -204,7 +204,7 @@ impl Prepared {
             // Only times depend on it.
             rate: 1.0,
             logits: logits(device, outline.architecture.vocabulary),
-            mask_bytes: mask_bytes(device),
+            mask_bytes: mask_bytes(device, self.base.dtype()),
         };
         let mut most = 0;
         for (index, run) in self.graph.runs.iter().enumerate() {

@@ -54,9 +54,14 @@ pub(crate) struct Sizes<'a> {
     pub(crate) mask_bytes: u64,
 }
 
-/// Bytes of an element of a dropout mask that is kept for the backward pass: a GPU draws it again.
-pub(crate) fn mask_bytes(on: &Device) -> u64 {
-    if on.is_cpu() { 1 } else { 0 }
+/// Bytes of an element of a dropout mask that is kept for the backward pass. A GPU draws it again, except
+/// in the types for which it has no kernels of its own.
+pub(crate) fn mask_bytes(on: &Device, dtype: DType) -> u64 {
+    match dtype {
+        _ if on.is_cpu() => 1,
+        DType::F32 | DType::BF16 => 0,
+        other => other.size_in_bytes() as u64,
+    }
 }
 
 /// The largest number of logits that the cross-entropy holds at one time on a device: about so many on a
@@ -89,15 +94,15 @@ pub(crate) fn recompute(
     let Some(available) = device::free(on) else {
         return Ok(Recompute::Block);
     };
-    let bytes_each = DType::from(recipe.model.dtype).size_in_bytes() as u64;
+    let dtype = DType::from(recipe.model.dtype);
     let sizes = Sizes {
         outline,
-        bytes_each,
+        bytes_each: dtype.size_in_bytes() as u64,
         scheme: recipe.model.quantize.scheme(),
         recompute: Recompute::None,
         rate: 1.0,
         logits: logits(on, outline.architecture.vocabulary),
-        mask_bytes: mask_bytes(on),
+        mask_bytes: mask_bytes(on, dtype),
     };
     let mut most = 0;
     for stage in recipe.stages().filter(|stage| stage.trains()) {

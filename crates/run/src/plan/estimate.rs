@@ -137,8 +137,8 @@ impl Estimate {
         let (data, report) = drawn(recipe, base.as_ref(), &access, &mut absent)?;
 
         let device = device(&recipe.settings.device)?;
-        let rate = rate(&device, recipe.model.dtype.into())?;
-        let bytes_each = DType::from(recipe.model.dtype).size_in_bytes() as u64;
+        let dtype = DType::from(recipe.model.dtype);
+        let (rate, bytes_each) = (rate(&device, dtype)?, dtype.size_in_bytes() as u64);
         let ratio = recipe.settings.harmful_ratios.iter().copied().fold(0.0, f64::max);
         let load = |recipe: &Recipe, stage: &StageRecipe| {
             let set =
@@ -148,7 +148,7 @@ impl Estimate {
         let longest = recipe.stages().map(|stage| load(recipe, stage).longest).max().unwrap_or(0);
         let recompute = cost::recompute(recipe, &outline, longest, 1, &device)?;
         let logits = cost::logits(&device, outline.architecture.vocabulary);
-        let mask_bytes = cost::mask_bytes(&device);
+        let mask_bytes = cost::mask_bytes(&device, dtype);
         let scheme = recipe.model.quantize.scheme();
         let sizes =
             Sizes { outline: &outline, bytes_each, scheme, recompute, rate, logits, mask_bytes };

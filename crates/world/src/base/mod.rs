@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use vxf_core::{Error, Params, Result};
-use vxf_hf::checkpoint::Checkpoint;
+use vxf_hf::checkpoint::{Checkpoint, save_tensors};
 
 pub use pretrain::{Pretraining, pretrain};
 
@@ -45,8 +45,5 @@ pub fn save(weights: &Params, directory: &Path) -> Result<()> {
         std::fs::write(&file, text).map_err(io(&file))?;
     }
     let tensors: HashMap<_, _> = weights.detach().into_iter().collect();
-    let file = directory.join("model.safetensors");
-    // candle's error has no path.
-    let saved = candle_core::safetensors::save(&tensors, &file);
-    saved.map_err(|error| io(&file)(std::io::Error::other(error)))
+    save_tensors(&tensors, &directory.join("model.safetensors"))
 }
