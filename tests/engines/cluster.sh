@@ -4,7 +4,9 @@
 
 stop_cluster() {
   local file pid
-  scancel --state=PENDING -u root 2>/dev/null || true
+  # No job of it goes on writing. SLURM_CONF names this cluster, so that no other one is asked.
+  scancel -u root 2>/dev/null || true
+  for _ in $(seq 100); do [ -n "$(squeue -h 2>/dev/null)" ] || break; sleep 0.1; done
   for file in "$cluster_dir"/{slurmd.pid,slurmctld.pid,munge/munged.pid}; do
     [ -s "$file" ] || continue
     pid=$(cat "$file")
@@ -16,7 +18,9 @@ stop_cluster() {
 # Starts the cluster under the directory $1, with at most $2 indices in an array. It is stopped when the script ends.
 # Exits with 77 where there can be no cluster.
 start_cluster() {
-  local dir=$1 array=$2 host program
+  local dir array=$2 host program
+  mkdir -p "$1"
+  dir=$(realpath "$1")
   host=$(hostname -s)
   for program in slurmctld slurmd sbatch munged mungekey; do
     command -v "$program" >/dev/null || { echo "$program is not installed: apt-get install slurm-wlm munge" >&2; exit 77; }
@@ -26,6 +30,7 @@ start_cluster() {
   # munged wants a path that everybody may pass.
   chmod 711 "$dir" "$dir/munge"
   cluster_dir=$dir
+  export SLURM_CONF="$dir/slurm.conf"
   trap stop_cluster EXIT
   mungekey -c -k "$dir/munge/munge.key"
   chmod 600 "$dir/munge/munge.key"
@@ -70,14 +75,12 @@ MailProg=/bin/true
 NodeName=$host NodeAddr=127.0.0.1 CPUs=2 RealMemory=2048 State=UNKNOWN
 PartitionName=debug Nodes=$host Default=YES MaxTime=INFINITE State=UP
 CONF
-  export SLURM_CONF="$dir/slurm.conf"
   idle() { [ "$(sinfo -h -o %T 2>/dev/null)" = idle ]; }
   if slurmctld && slurmd; then
     for _ in $(seq 200); do idle && break; sleep 0.1; done
   fi
   idle || { echo "the cluster does not start:" >&2; tail -n 5 "$dir"/log/* >&2 || true; exit 77; }
   sinfo
-
 }
 
 # Waits until the command succeeds, or for WAIT seconds (900) since the first call.

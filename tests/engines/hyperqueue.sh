@@ -11,8 +11,11 @@ engines=$(realpath "$(dirname "$0")")
 . "$engines/sweep.sh"
 vxf=$(realpath "$1")
 dir=${2:-$(mktemp -d)}
-python=${PYTHON:-python3}
+# Its path is looked up here, before the directory changes.
+python=$(command -v "${PYTHON:-python3}" || true)
+[ -z "$python" ] || python=$(realpath -s "$python")
 mkdir -p "$dir"
+dir=$(realpath "$dir")
 
 through_hq() {
   export HQ_SERVER_DIR="$dir/server"
@@ -52,7 +55,7 @@ through_the_wheel() {
 cd "$dir"
 if command -v hq >/dev/null; then
   through=through_hq
-elif "$python" -c 'import hyperqueue' 2>/dev/null; then
+elif [ -n "$python" ] && "$python" -c 'import hyperqueue' 2>/dev/null; then
   through=through_the_wheel
 else
   echo "neither hq nor the Python package hyperqueue is here" >&2

@@ -13,8 +13,9 @@ set -euo pipefail
 . "$(dirname "$0")/cluster.sh"
 vxf=$(realpath "$1")
 dir=${2:-$(mktemp -d)}
+mkdir -p "$dir"
+dir=$(realpath "$dir")
 start_cluster "$dir" 5
-
 cd "$dir"
 alone
 # A limit of five indices: four aligned and four attacked runs take two arrays.
