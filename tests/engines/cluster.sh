@@ -83,11 +83,10 @@ CONF
   sinfo
 }
 
-# Waits until the command succeeds, or for WAIT seconds (900) since the first call.
+# Waits until the command succeeds, for at most WAIT seconds (900).
 wait_for() { # WHAT COMMAND...
-  local what=$1
+  local what=$1 deadline=$((SECONDS + ${WAIT:-900}))
   shift
-  deadline=${deadline:-$((SECONDS + ${WAIT:-900}))}
   until "$@"; do
     [ $SECONDS -lt "$deadline" ] || { echo "$what never came" >&2; squeue -r -t all; tail -n 20 "$cluster_dir"/log/*; exit 1; }
     sleep 0.2

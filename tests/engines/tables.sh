@@ -30,7 +30,6 @@ while read -r _ run <&3; do
   [ $# = 0 ] || [[ " $* " == *" $table "* ]] || continue
   "$vxf" "${words[@]}" "$table" >"$table.txt" 2>"$table.err"
   "$vxf" "${words[@]}" "$table-slurm" --executor slurm --workers 2
-  deadline=
   wait_for "the end of the jobs of $table" ended
   same Slurm "$table" "$table-slurm"
 done 3<<<"$commands"
