@@ -9,7 +9,8 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 for capability in 80 90; do
   for file in crates/cuda/kernels/*.cu; do
-    "$nvcc" -std=c++17 -O3 -arch="sm_$capability" -cubin -Xptxas -v "$file" -o "$work/out" 2>"$work/log"
+    "$nvcc" -std=c++17 -O3 -arch="sm_$capability" -cubin -Xptxas -v "$file" -o "$work/out" 2>"$work/log" \
+      || { cat "$work/log" >&2; exit 1; }
     cat "$work/log"
   done >"$work/sm_$capability"
 done

@@ -14,11 +14,9 @@ use vxf_builtins as _;
 use vxf_core::config::{BuildContext, DefenseConfig, PerturberConfig};
 use vxf_core::engine::Recompute;
 use vxf_core::minmax::Training;
-use vxf_core::optimizer::{AdamW, AdamWConfig};
 use vxf_core::registry;
-use vxf_core::schedule::{Decay, Schedule};
-use vxf_core::step::Session;
-use vxf_core::stream::{Order, Stream, Streams};
+use vxf_core::schedule::Schedule;
+use vxf_core::stream::{Order, Stream};
 use vxf_core::{Backbone, Example, Key, Lora, Result, Trainable};
 use vxf_hf::load_backbone;
 use vxf_testkit::checkpoint::LlamaShape;
@@ -33,23 +31,18 @@ fn training<'a>(
     let defense = registry::default_of::<dyn DefenseConfig>(method)?;
     let perturber = registry::default_of::<dyn PerturberConfig>(defense.perturber())?;
     let key = Key::root(0);
-    let weights = backbone.initial(&key)?.leaves()?;
-    let mut streams = Streams::new();
-    let order = Order::Sequential;
-    streams.insert("alignment", Stream::new(examples.clone(), batch_size, order, key.clone()))?;
-    let mut session = Session::new(streams, "alignment", key);
-    session.recompute = Recompute::None;
-    Ok(Training {
+    let weights = backbone.initial(&key)?;
+    let stream = Stream::new(examples.clone(), batch_size, Order::Sequential, key);
+    let mut training = vxf_testkit::training::training(
         backbone,
-        optimizer: AdamW::new(AdamWConfig::default(), &backbone.parameters(), &weights)?,
-        weights,
-        defense: defense.build(&BuildContext::bare()).expect("no model needed"),
-        perturber: perturber.build(&BuildContext::bare()).expect("no model needed"),
-        session,
-        schedule: Schedule { peak: 1e-5, decay: Decay::Constant, warmup: 0, total: u64::MAX },
-        max_gradient_norm: Some(1.0),
-        next: 0,
-    })
+        &weights,
+        vec![("alignment", stream)],
+        defense.build(&BuildContext::bare()).expect("no model needed"),
+        perturber.build(&BuildContext::bare()).expect("no model needed"),
+    )?;
+    training.session.recompute = Recompute::None;
+    training.schedule = Schedule { peak: 1e-5, total: u64::MAX, ..training.schedule };
+    Ok(training)
 }
 
 /// The model of the shapes S and R.

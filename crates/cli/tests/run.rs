@@ -104,6 +104,42 @@ fn an_interrupted_experiment_continues() {
 }
 
 #[test]
+fn runs_of_another_experiment_serve_where_they_are_the_same() {
+    let place = Place::new();
+    place.tiny(&["--no-undefended", "--output-dir=runs/first"]).ok();
+    // A further axis gives the same runs of Vaccine another name, and plain training the same one.
+    let axis = ["--json", "--no-undefended", "--set=perturber.rho=1,5"];
+    let fresh = place.tiny(&[&axis[..], &["--output-dir=fresh"]].concat());
+    let reused = place.tiny(&[&axis[..], &["--output-dir=reused", "--reuse=runs"]].concat());
+    assert!(reused.stderr.contains("4 of 6 runs are taken"), "{}", reused.stderr);
+    let taken = |run: &str| {
+        let text = std::fs::read_to_string(place.path("reused").join(run).join("training.json"));
+        let record: Value = serde_json::from_str(&text.expect("a record")).expect("JSON");
+        (record["taken_from"].clone(), record["parent"].clone())
+    };
+    let (from, parent) = taken("vaccine/0.5/1/perturber.rho=5");
+    assert!(from.as_str().is_some_and(|from| from.ends_with("first/vaccine/0.5/1")), "{from}");
+    assert_eq!(parent, "vaccine/aligned/1/perturber.rho=5");
+    assert!(taken("vaccine/0.5/1/perturber.rho=1").0.is_null());
+    let without_source = |told: &Told| {
+        let mut runs = figures(told);
+        runs.iter_mut()
+            .for_each(|run| drop(run.as_object_mut().map(|run| run.remove("taken_from"))));
+        runs
+    };
+    assert_eq!(without_source(&fresh), without_source(&reused));
+
+    // Another metric is measured on the copied weights; a removed weight serves nobody.
+    let more = ["--no-undefended", "--metric=drift", "--metric=perplexity", "--output-dir=more"];
+    let more = place.tiny(&[&more[..], &["--reuse=runs/first"]].concat());
+    assert!(more.ok().contains("perplexity") && more.stderr.contains("4 of 4 runs are taken"));
+    std::fs::remove_file(place.path("runs/first/sft/aligned/1/model.safetensors")).expect("a file");
+    let less = place.tiny(&["--no-undefended", "--output-dir=less", "--reuse=runs"]);
+    assert!(less.stderr.contains("3 of 4 runs are taken"), "{}", less.stderr);
+    place.tiny(&["--reuse=nowhere"]).fails(2, &["nowhere", "no such directory"]);
+}
+
+#[test]
 fn json_has_every_run() {
     let place = Place::new();
     let value = place.tiny(&["--json", "--harmful-ratio=0", "--no-undefended"]).json();

@@ -135,6 +135,9 @@ pub struct Record {
     /// base model.
     #[serde(default, alias = "below", skip_serializing_if = "Option::is_none")]
     pub parent: Option<PathBuf>,
+    /// The run of another experiment from which it was copied, because both have one digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_from: Option<PathBuf>,
     /// Whether its method edited the weights without training.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub edited: bool,

@@ -39,6 +39,7 @@ pub(crate) fn record(label: &str, ratio: Option<f64>, seed: u64) -> Record {
         seconds: 0.0,
         trainable: Trainable::Full,
         parent: None,
+        taken_from: None,
         edited: false,
         continues: false,
         training_loss: None,

@@ -8,11 +8,9 @@ use vxf_access::Access;
 use vxf_core::config::{BuildContext, DefenseConfig, PerturberConfig};
 use vxf_core::engine::Recompute;
 use vxf_core::minmax::Training;
-use vxf_core::optimizer::{AdamW, AdamWConfig};
 use vxf_core::registry;
-use vxf_core::schedule::{Decay, Schedule};
-use vxf_core::step::Session;
-use vxf_core::stream::{Order, Stream, Streams};
+use vxf_core::schedule::Schedule;
+use vxf_core::stream::{Order, Stream};
 use vxf_core::{Backbone, Error, Key, Lora, Result, Stage, Trainable};
 use vxf_recipe::{Experiment, Layer, Place, UsualStage};
 use vxf_run::Estimate;
@@ -31,39 +29,34 @@ fn training<'a>(
     let defense = registry::default_of::<dyn DefenseConfig>(&args.rule)?;
     let perturber = registry::default_of::<dyn PerturberConfig>(defense.perturber())?;
     let key = Key::root(0);
-    let weights = backbone.initial(&key)?.leaves()?;
-    let mut streams = Streams::new();
+    let weights = backbone.initial(&key)?;
     let main = registry::find::<dyn DefenseConfig>(&args.rule)?.stages.iter().min();
     let main = main.map_or("alignment", |stage| UsualStage::of(*stage).set);
     let stream =
         |set, batch| Stream::new(size.examples(set), batch, Order::Sequential, key.clone());
-    streams.insert(main, stream(0, size.batch))?;
     let needs = defense.needs().and(perturber.needs());
+    let mut streams = vec![(main, stream(0, size.batch))];
     let others = needs.streams.iter().filter(|need| need.name != main);
     for (set, need) in (1..).zip(others) {
         let batch = need.batch_size.unwrap_or(size.batch).min(size.batch);
-        streams.insert(&need.name, stream(set, batch))?;
+        streams.push((&need.name, stream(set, batch)));
     }
-    let mut session = Session::new(streams, main, key);
+    let mut training = vxf_testkit::training::training(
+        backbone,
+        &weights,
+        streams,
+        defense.build(&BuildContext::bare()).expect("no model needed"),
+        perturber.build(&BuildContext::bare()).expect("no model needed"),
+    )?;
     for reference in needs.references {
-        session.references.insert(reference, Arc::new(model.clone()));
+        training.session.references.insert(reference, Arc::new(model.clone()));
     }
-    session.recompute = match args.recompute {
+    training.session.recompute = match args.recompute {
         Keep::None => Recompute::None,
         Keep::Block => Recompute::Block,
     };
-    let adam = AdamWConfig { weight_decay: 0.1, ..AdamWConfig::default() };
-    Ok(Training {
-        backbone,
-        optimizer: AdamW::new(adam, &backbone.parameters(), &weights)?,
-        weights,
-        defense: defense.build(&BuildContext::bare()).expect("no model needed"),
-        perturber: perturber.build(&BuildContext::bare()).expect("no model needed"),
-        session,
-        schedule: Schedule { peak: 1e-5, decay: Decay::Constant, warmup: 0, total: u64::MAX },
-        max_gradient_norm: Some(1.0),
-        next: 0,
-    })
+    training.schedule = Schedule { peak: 1e-5, total: u64::MAX, ..training.schedule };
+    Ok(training)
 }
 
 /// The memory in MiB that `vxf validate` estimates for this stage.

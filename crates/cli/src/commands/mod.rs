@@ -22,6 +22,7 @@ pub(crate) mod report;
 pub(crate) mod run;
 pub(crate) mod runs;
 pub(crate) mod search;
+pub(crate) mod several;
 pub(crate) mod shell;
 pub(crate) mod show;
 pub(crate) mod task;

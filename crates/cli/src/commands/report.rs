@@ -41,8 +41,10 @@ pub(crate) struct ReportArgs {
 pub(crate) fn run(args: &ReportArgs) -> Result<(), CommandError> {
     let stored = Stored::open(&args.path)?;
     let failures = stored.failures();
+    // Named as it was typed, as by `vxf run`.
+    let typed = args.path.canonicalize().is_ok_and(|path| path == stored.root);
     let findings = Findings {
-        root: &stored.root,
+        root: if typed { &args.path } else { &stored.root },
         experiment: &stored.experiment,
         layout: &stored.layout,
         records: &stored.records,

@@ -29,6 +29,10 @@ pub(crate) struct RunArgs {
     /// Output directory [default: runs/<defense>-<task>-<digest>]; never overwritten.
     #[arg(long, value_name = "DIR")]
     pub(crate) output_dir: Option<PathBuf>,
+    /// An experiment, or a directory of them, whose trained runs serve this one where they are the same (equal
+    /// digests); repeatable. They are copied, and measured by the metrics that they lack.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) reuse: Vec<PathBuf>,
     /// Only write the directory of the experiment and print its path; `vxf task` then does its runs.
     #[arg(long, conflicts_with_all = ["executor", "log_samples", "full", "strict", "json", "track"])]
     pub(crate) prepare: bool,
@@ -56,8 +60,8 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), CommandError> {
     let experiment = layers::recipe(args.recipe.as_deref(), &args.choices)?;
     let root = args.output_dir.as_deref();
     match args.prepare {
-        true => prepare(experiment, &args.finding, root),
-        false => go(experiment, &args.finding, root, &args.executor, &args.course),
+        true => prepare(experiment, &args.finding, root, &args.reuse),
+        false => go(experiment, &args.finding, root, &args.reuse, &args.executor, &args.course),
     }
 }
 
@@ -65,7 +69,7 @@ pub(crate) fn resume(args: &ResumeArgs) -> Result<(), CommandError> {
     args.executor.check(&args.course)?;
     let root = Run::root_of(&args.run)?;
     let experiment = finished::experiment(&root)?;
-    go(experiment, &args.finding, Some(&root), &args.executor, &args.course)
+    go(experiment, &args.finding, Some(&root), &[], &args.executor, &args.course)
 }
 
 /// Writes the directory of an experiment and prints its path.
@@ -73,9 +77,11 @@ fn prepare(
     experiment: Experiment,
     finding: &HubOptions,
     root: Option<&Path>,
+    reuse: &[PathBuf],
 ) -> Result<(), CommandError> {
     let asked = signals::watched()?;
     let mut prepared = Prepared::new(experiment, access(finding.offline)?)?;
+    prepared.reuse(reuse)?;
     let control = Control::new(Every::default(), &asked);
     let root = prepared.begin(root, control, &Reporter::new(asked.clone()))?;
     print(&format!("{}\n", root.display()))
@@ -86,6 +92,7 @@ fn go(
     experiment: Experiment,
     finding: &HubOptions,
     root: Option<&Path>,
+    reuse: &[PathBuf],
     executor: &ExecutorOptions,
     course: &RunOptions,
 ) -> Result<(), CommandError> {
@@ -95,6 +102,7 @@ fn go(
         return Err(vxf_run::Error::InDoubt { doubt }.into());
     }
     course.track.check(finding)?;
+    prepared.reuse(reuse)?;
     let control = Control::new(course.checkpoint_every, &asked);
     let reporter = Reporter::new(asked.clone());
     let root = match executor.distribute(&mut prepared, root, finding, control, &reporter)? {

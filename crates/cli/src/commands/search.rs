@@ -5,17 +5,17 @@ use std::path::{Path, PathBuf};
 use clap::Args as Group;
 use serde_json::{Value, json};
 use vxf_recipe::paths;
-use vxf_report::TextTable;
 use vxf_report::durability::Figures;
 use vxf_report::objective::{Beside, Objective};
+use vxf_report::{Line, Record, TextTable};
 use vxf_run::plan::Role;
-use vxf_run::{Control, Every, Prepared};
-use vxf_sweep::durability::{aligned, cells};
+use vxf_run::{Control, Every, Graph, Prepared};
+use vxf_sweep::durability::{aligned, cells, plain};
 use vxf_sweep::search::{Candidate, Dimension, Search, stated};
 use vxf_sweep::workers::typed;
 
 use crate::args::{EXIT_CODES, HubOptions, RecipeOptions};
-use crate::commands::{SCHEMA_VERSION, layers};
+use crate::commands::{SCHEMA_VERSION, layers, several};
 use crate::error::CommandError;
 use crate::output::{print, print_json, tell};
 use crate::progress::{Reporter, access};
@@ -85,6 +85,15 @@ impl Tried<'_> {
         }
     }
 
+    /// Adds what it reached in a round.
+    fn add(&mut self, round: &Round) -> Result<(), CommandError> {
+        let objective = round.objective(self.index).ok_or_else(|| {
+            CommandError::failed(format!("`{}` was not measured", self.settings()))
+        })?;
+        self.rounds.push(objective);
+        Ok(())
+    }
+
     fn settings(&self) -> String {
         match self.candidate.values.as_slice() {
             [] => "the recipe as it is".to_owned(),
@@ -94,6 +103,43 @@ impl Tried<'_> {
                 .collect::<Vec<_>>()
                 .join(" "),
         }
+    }
+}
+
+/// A round that is done.
+struct Round {
+    graph: Graph,
+    /// The candidate of each point.
+    points: Vec<usize>,
+    figures: Figures,
+    records: Vec<Record>,
+}
+
+impl Round {
+    /// The attacked and the aligned model of a candidate: under the method, or trained plainly.
+    fn models(&self, role: Role, candidate: usize) -> Option<(Line, Line)> {
+        let point = self.points.iter().position(|other| *other == candidate)?;
+        // A model has the index of its point; plain alignment has the same points.
+        let all: Vec<usize> = (0..self.points.len()).collect();
+        let cell = cells(&self.graph, &all, role).into_iter().find(|cell| cell.attack == point)?;
+        Some((cell.line, aligned(&self.graph, role, point)?))
+    }
+
+    /// What a candidate reached beside plain training of the recipe as it is.
+    fn objective(&self, candidate: usize) -> Option<Objective> {
+        let (attacked, aligned) = self.models(Role::Tested, candidate)?;
+        let own = Beside { attacked: &attacked, aligned: &aligned };
+        let (attacked, aligned) = self.models(plain(&self.graph), 0)?;
+        let plain = Beside { attacked: &attacked, aligned: &aligned };
+        Objective::of(&self.records, own, plain, &self.figures)
+    }
+}
+
+/// Says which losses do not count, because nothing measures them.
+fn warn_of_missing(figures: &Figures) {
+    let measured = [("helpfulness", &figures.useful), ("accuracy", &figures.accuracy)];
+    for (name, _) in measured.iter().filter(|(_, figure)| figure.is_none()) {
+        tell(&format!("warning: `{name}` is not measured, so its loss does not count"));
     }
 }
 
@@ -122,6 +168,7 @@ pub(crate) fn run(args: &SearchArgs) -> Result<(), CommandError> {
     let tried = candidates.map(|(index, candidate)| Tried { index, candidate, rounds: Vec::new() });
     let mut left: Vec<Tried<'_>> = tried.collect();
     let (mut out, mut runs) = (Vec::new(), 0);
+    let reporter = Reporter::new(asked.clone());
     for (round, count) in search.rounds().into_iter().enumerate() {
         let better = |a: &Tried<'_>, b: &Tried<'_>| {
             let costs = a.cost(args.attacker).total_cmp(&b.cost(args.attacker));
@@ -130,56 +177,22 @@ pub(crate) fn run(args: &SearchArgs) -> Result<(), CommandError> {
         left.sort_by(better);
         out.splice(0..0, left.split_off(count.min(left.len())));
         left.sort_by_key(|tried| tried.index);
-        let indices: Vec<usize> = left.iter().map(|tried| tried.index).collect();
         let place = root.join(format!("round-{}", round + 1));
         tell(&format!("round {}: {count} candidates, in {}", round + 1, place.display()));
         // What a candidate loses is measured against one model for all: plain training of the recipe as it is.
-        let mut points = indices.clone();
+        let mut points: Vec<usize> = left.iter().map(|tried| tried.index).collect();
         if !points.contains(&0) {
             points.insert(0, 0);
         }
-        let experiment = search.round(round, &points)?;
-        let prepared = Prepared::new(experiment, access(args.finding.offline)?)?;
+        let prepared = Prepared::new(search.round(round, &points)?, access(args.finding.offline)?)?;
         let graph = prepared.graph.clone();
-        let figures = Figures::of(&graph.layout).ok_or_else(|| {
-            CommandError::usage("the recipe measures no figure by which methods are compared")
-                .hint("add the metric `harmful-score`")
-        })?;
+        let figures = several::figures(&graph.layout)?;
         if round == 0 {
-            let missing = [("helpfulness", &figures.useful), ("accuracy", &figures.accuracy)];
-            for (name, _) in missing.iter().filter(|(_, figure)| figure.is_none()) {
-                tell(&format!("warning: `{name}` is not measured, so its loss does not count"));
-            }
+            warn_of_missing(&figures);
         }
-        let finished = prepared
-            .run(Some(&place), control, &Reporter::new(asked.clone()))
-            .map_err(|error| CommandError::from(error).of_several())?;
-        if !finished.failures.is_empty() {
-            return Err(CommandError::metrics(&finished.failures)
-                .hint("the same command measures what is missing"));
-        }
-        let baseline = graph.finals.iter().any(|it| it.role == Role::Baseline);
-        let plain = if baseline { Role::Baseline } else { Role::Tested };
-        // A candidate's models have the index of its point; plain alignment has the same points.
-        let attacked = |role: Role| cells(&graph, &(0..points.len()).collect::<Vec<_>>(), role);
-        let (own, beside) = (attacked(Role::Tested), attacked(plain));
-        let find = |cells: &[vxf_report::durability::Cell], role, candidate: usize| {
-            let point = points.iter().position(|other| *other == candidate)?;
-            let cell = cells.iter().find(|cell| cell.attack == point)?;
-            Some((cell.line.clone(), aligned(&graph, role, point)?))
-        };
-        for tried in &mut left {
-            let found = find(&own, Role::Tested, tried.index).zip(find(&beside, plain, 0));
-            let objective = found.and_then(|((a, b), (c, d))| {
-                let own = Beside { attacked: &a, aligned: &b };
-                let plain = Beside { attacked: &c, aligned: &d };
-                Objective::of(&finished.records, own, plain, &figures)
-            });
-            let objective = objective.ok_or_else(|| {
-                CommandError::failed(format!("`{}` was not measured", tried.settings()))
-            })?;
-            tried.rounds.push(objective);
-        }
+        let finished = several::execute(prepared, &place, control, &reporter)?;
+        let round = Round { graph, points, figures, records: finished.records };
+        left.iter_mut().try_for_each(|tried| tried.add(&round))?;
         runs += count;
     }
     left.sort_by(|a, b| a.cost(args.attacker).total_cmp(&b.cost(args.attacker)));

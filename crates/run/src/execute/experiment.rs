@@ -148,7 +148,7 @@ impl Prepared {
             run.is_some_and(|run| self.is_done(&directory, run))
         };
         directory.tidy(&ids, done)?;
-        let missing = !self.all_done(&directory);
+        let mut missing = !self.all_done(&directory);
         let was_finished =
             directory.has_begun() && !missing && directory.manifest()?.finished.is_some();
         match directory.has_begun() {
@@ -161,6 +161,10 @@ impl Prepared {
                 directory.write_manifest(&manifest)?;
             }
             true => {}
+        }
+        if missing {
+            self.take_over(&directory, progress)?;
+            missing = !self.all_done(&directory);
         }
         directory.write_recipe(&self.experiment)?;
         Ok(Opened { directory, recompute, missing, was_finished })

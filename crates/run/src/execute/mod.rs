@@ -7,6 +7,7 @@ mod measured;
 mod prepared;
 pub mod progress;
 mod queue;
+mod reuse;
 mod run;
 pub mod stage;
 mod start;

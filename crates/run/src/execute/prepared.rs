@@ -11,10 +11,11 @@ use vxf_recipe::{Experiment, Recipe, digest};
 use vxf_report::samples::Overlap;
 
 use super::progress::Progress;
+use super::reuse::Others;
 use crate::Result;
 use crate::measure::data::SetName;
 use crate::measure::{Judges, SeedData, metrics};
-use crate::plan::cost::{Sizes, Workload, logits, mask_bytes};
+use crate::plan::cost::{Sizes, Workload};
 use crate::plan::{Graph, RunSpec, check};
 use crate::store::manifest::{Manifest, cores};
 use crate::store::{Directory, Run};
@@ -63,6 +64,8 @@ pub struct Prepared {
     pub threads: usize,
     /// Processes that share this machine's memory.
     pub(super) workers: usize,
+    /// Runs of other experiments that may serve this one.
+    pub(super) others: Others,
 }
 
 impl Prepared {
@@ -121,6 +124,7 @@ impl Prepared {
             names,
             threads,
             workers: 1,
+            others: Others::default(),
         };
         prepared.digests = prepared.identities(source.map(|source| source.digest));
         Ok(prepared)
@@ -194,18 +198,8 @@ impl Prepared {
     /// # Errors
     /// When an adapter names a layer that the model does not have.
     pub fn bytes(&self) -> Result<u64> {
-        let (outline, device) = (&self.base.outline, self.base.device());
-        let bytes_each = self.base.dtype().size_in_bytes() as u64;
-        let sizes = Sizes {
-            outline,
-            bytes_each,
-            scheme: self.base.checkpoint.scheme(),
-            recompute: self.recompute()?,
-            // Only times depend on it.
-            rate: 1.0,
-            logits: logits(device, outline.architecture.vocabulary),
-            mask_bytes: mask_bytes(device, self.base.dtype()),
-        };
+        let (recipe, base) = (self.experiment.recipe(), &self.base);
+        let sizes = Sizes::of(recipe, &base.outline, base.device(), self.recompute()?);
         let mut most = 0;
         for (index, run) in self.graph.runs.iter().enumerate() {
             let set = self.data(index).set(&SetName::new(&run.stage.set, run.id.ratio));

@@ -126,11 +126,8 @@ impl<'a> Executor<'a> {
         let with = |weights| Model { backbone: &*backbone, weights };
         // A user's model started from the aligned one. Models of later stages are compared with that one
         // too.
-        let aligned = finished::aligned(&lineage);
-        let apart = match spec.id.ratio.is_some() && aligned.len() < lineage.len() {
-            true => Some(Start::of(base, aligned, false)?),
-            false => None,
-        };
+        let apart = finished::apart(&spec.id, &lineage);
+        let apart = apart.map(|runs| Start::of(base, runs, false)).transpose()?;
         let none = Params::new();
         let aligned = match &apart {
             Some(apart) => Some(Model { backbone: &*apart.model, weights: &none }),
@@ -296,6 +293,7 @@ impl<'a> Executor<'a> {
             seconds: outcome.before + outcome.begun.elapsed().as_secs_f64(),
             trainable: backbone.trainable().clone(),
             parent: self.parent_path(lineage),
+            taken_from: None,
             edited: outcome.edited,
             continues,
             // Other stages are not judged by their loss: some defences raise it on purpose.

@@ -136,11 +136,8 @@ impl<'a> Evaluator<'a> {
         };
         let with = |weights| Model { backbone: &*backbone, weights };
         // As in the run itself: a model that started from the aligned one is compared with its own start.
-        let aligned = finished::aligned(parent);
-        let apart = match record.id.ratio.is_some() && aligned.len() < parent.len() {
-            true => Some(self.merged(&finished::layers(aligned))?),
-            false => None,
-        };
+        let apart = finished::apart(&record.id, parent);
+        let apart = apart.map(|runs| self.merged(&finished::layers(runs))).transpose()?;
         let none = Params::new();
         let aligned = match &apart {
             Some(apart) => Some(Model { backbone: &**apart, weights: &none }),

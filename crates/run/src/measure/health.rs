@@ -201,6 +201,7 @@ mod tests {
             seconds: 0.0,
             trainable: Trainable::Full,
             parent: None,
+            taken_from: None,
             edited: false,
             continues: false,
             training_loss,

@@ -56,7 +56,7 @@ pub(crate) struct Sizes<'a> {
 
 /// Bytes of an element of a dropout mask that is kept for the backward pass. A GPU draws it again, except
 /// in the types for which it has no kernels of its own.
-pub(crate) fn mask_bytes(on: &Device, dtype: DType) -> u64 {
+fn mask_bytes(on: &Device, dtype: DType) -> u64 {
     match dtype {
         _ if on.is_cpu() => 1,
         DType::F32 | DType::BF16 => 0,
@@ -66,7 +66,7 @@ pub(crate) fn mask_bytes(on: &Device, dtype: DType) -> u64 {
 
 /// The largest number of logits that the cross-entropy holds at one time on a device: about so many on a
 /// CPU, whole rows on a GPU.
-pub(crate) fn logits(on: &Device, vocabulary: usize) -> usize {
+fn logits(on: &Device, vocabulary: usize) -> usize {
     if on.is_cpu() {
         return 1 << 23;
     }
@@ -94,16 +94,7 @@ pub(crate) fn recompute(
     let Some(available) = device::free(on) else {
         return Ok(Recompute::Block);
     };
-    let dtype = DType::from(recipe.model.dtype);
-    let sizes = Sizes {
-        outline,
-        bytes_each: dtype.size_in_bytes() as u64,
-        scheme: recipe.model.quantize.scheme(),
-        recompute: Recompute::None,
-        rate: 1.0,
-        logits: logits(on, outline.architecture.vocabulary),
-        mask_bytes: mask_bytes(on, dtype),
-    };
+    let sizes = Sizes::of(recipe, outline, on, Recompute::None);
     let mut most = 0;
     for stage in recipe.stages().filter(|stage| stage.trains()) {
         let settings = &stage.training;
@@ -116,7 +107,26 @@ pub(crate) fn recompute(
     Ok(if fits { Recompute::None } else { Recompute::Block })
 }
 
-impl Sizes<'_> {
+impl<'a> Sizes<'a> {
+    /// Those of `recipe` on the device `on`, with a rate that is not measured: bytes do not depend on it.
+    pub(crate) fn of(
+        recipe: &Recipe,
+        outline: &'a Outline,
+        on: &Device,
+        recompute: Recompute,
+    ) -> Self {
+        let dtype = DType::from(recipe.model.dtype);
+        Self {
+            outline,
+            bytes_each: dtype.size_in_bytes() as u64,
+            scheme: recipe.model.quantize.scheme(),
+            recompute,
+            rate: 1.0,
+            logits: logits(on, outline.architecture.vocabulary),
+            mask_bytes: mask_bytes(on, dtype),
+        }
+    }
+
     pub(crate) fn stage(&self, stage: &StageRecipe, load: &Workload) -> Result<StageCost> {
         let settings = &stage.training;
         let inner = &stage.perturber.config;

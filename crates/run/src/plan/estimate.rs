@@ -137,8 +137,7 @@ impl Estimate {
         let (data, report) = drawn(recipe, base.as_ref(), &access, &mut absent)?;
 
         let device = device(&recipe.settings.device)?;
-        let dtype = DType::from(recipe.model.dtype);
-        let (rate, bytes_each) = (rate(&device, dtype)?, dtype.size_in_bytes() as u64);
+        let rate = rate(&device, DType::from(recipe.model.dtype))?;
         let ratio = recipe.settings.harmful_ratios.iter().copied().fold(0.0, f64::max);
         let load = |recipe: &Recipe, stage: &StageRecipe| {
             let set =
@@ -147,11 +146,7 @@ impl Estimate {
         };
         let longest = recipe.stages().map(|stage| load(recipe, stage).longest).max().unwrap_or(0);
         let recompute = cost::recompute(recipe, &outline, longest, 1, &device)?;
-        let logits = cost::logits(&device, outline.architecture.vocabulary);
-        let mask_bytes = cost::mask_bytes(&device, dtype);
-        let scheme = recipe.model.quantize.scheme();
-        let sizes =
-            Sizes { outline: &outline, bytes_each, scheme, recompute, rate, logits, mask_bytes };
+        let sizes = Sizes { rate, ..Sizes::of(recipe, &outline, &device, recompute) };
         let mut stages = Vec::new();
         for stage in recipe.stages().filter(|stage| stage.trains()) {
             let mut stage = stage.clone();

@@ -235,6 +235,13 @@ pub(crate) fn aligned(lineage: &[Run]) -> &[Run] {
     last.map_or(&[], |last| &lineage[..=last])
 }
 
+/// The aligned part of the `lineage` before the run `id`, if the run is a user's and started from a later stage: its
+/// drift is measured from the aligned model all the same.
+pub(crate) fn apart<'a>(id: &RunId, lineage: &'a [Run]) -> Option<&'a [Run]> {
+    let aligned = aligned(lineage);
+    (id.ratio.is_some() && aligned.len() < lineage.len()).then_some(aligned)
+}
+
 /// The weights trained by the runs of a lineage, in order. If a run trained its parent's adapter further,
 /// its own weights replace the parent's.
 pub fn layers(lineage: &[Run]) -> Vec<StageWeights> {

@@ -141,7 +141,15 @@ impl Manifest {
             Some(last) => last.conditions().changed(&now.conditions()),
         };
         self.resumed.push(now.resumption());
-        changed
+        changed.map(|changed| format!("continues {changed}"))
+    }
+
+    /// A warning if a process of this experiment, of which `now` takes runs, had other conditions.
+    pub(crate) fn differs(&self, now: &Self) -> Option<String> {
+        let later = self.resumed.iter().map(Resumption::conditions);
+        let mut all = std::iter::once(self.conditions()).chain(later);
+        let changed = all.find_map(|then| then.changed(&now.conditions()));
+        changed.map(|changed| format!("was made {changed}"))
     }
 
     /// Adds the process of `now`, a task, if no process before had the same conditions. Returns a warning
@@ -154,7 +162,7 @@ impl Manifest {
         }
         let added = now.resumption();
         self.resumed.push(added);
-        Some(first)
+        Some(format!("continues {first}"))
     }
 
     fn resumption(&self) -> Resumption {
@@ -203,12 +211,9 @@ impl<'a> Conditions<'a> {
         let changed = pairs.iter().filter(|(_, then, here)| then != here);
         let changed: Vec<_> =
             changed.map(|(what, then, here)| format!("{what} {then} then, {here} now")).collect();
-        (!changed.is_empty()).then(|| {
-            format!(
-                "continues under other conditions, last digits may differ: {}",
-                changed.join("; ")
-            )
-        })
+        let list = changed.join("; ");
+        (!list.is_empty())
+            .then(|| format!("under other conditions, last digits may differ: {list}"))
     }
 }
 

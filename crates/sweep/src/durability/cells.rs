@@ -46,3 +46,11 @@ pub fn aligned(graph: &Graph, role: Role, point: usize) -> Option<Line> {
     let name = runs.first()?.row();
     Some(Line { name, runs, baseline: None })
 }
+
+/// The role of the models that were aligned plainly. Plain training under test is its own baseline.
+pub fn plain(graph: &Graph) -> Role {
+    match graph.finals.iter().any(|last| last.role == Role::Baseline) {
+        true => Role::Baseline,
+        false => Role::Tested,
+    }
+}

@@ -9,6 +9,6 @@ mod experiments;
 mod tamperbench;
 
 pub use attacks::{Attack, Profile, attacks};
-pub use cells::{aligned, cells};
+pub use cells::{aligned, cells, plain};
 pub use experiments::{Durability, Trial};
 pub use tamperbench::{LOST, TRIALS};
