@@ -18,6 +18,7 @@ use crate::site::{Hidden, Site};
 use vxf_tensor::autograd::{self, Store};
 use vxf_tensor::{Key, Rows, Scalar, numeric};
 
+use crate::Error::State;
 use crate::{Gradients, Params, Result};
 pub use lens::Lens;
 use segment::{Injection, Input, Kept, Segment};
@@ -26,6 +27,10 @@ pub use subset::Subset;
 /// A loss over logits `[positions, vocabulary]` in `f32` or wider, a differentiable scalar.
 /// [`Batch::rows`] is the index of their rows.
 pub type LogitsLoss<'a> = &'a dyn Fn(&Tensor, &Batch) -> Result<Tensor>;
+
+/// A loss over the mean cross-entropy of each sample, `[samples]` in `f32` or wider, a differentiable scalar. A sample
+/// without labels has 0.
+pub type SamplesLoss<'a> = &'a dyn Fn(&Tensor, &Batch) -> Result<Tensor>;
 
 /// A loss over the hidden embeddings of several sites, a differentiable scalar. The lens reads hidden
 /// embeddings of any layer as the last layer's output is read.
@@ -36,6 +41,8 @@ pub type HiddenLoss<'a> = &'a dyn Fn(&Hidden, &Lens<'_>) -> Result<Tensor>;
 pub struct Objective<'a> {
     /// Weight of the mean cross-entropy over labelled positions.
     pub cross_entropy: f64,
+    /// A further loss over the losses of the samples. No logits are kept for it.
+    pub samples: Option<SamplesLoss<'a>>,
     /// A further loss over the logits.
     pub logits: Option<LogitsLoss<'a>>,
     /// A further loss over hidden embeddings, and the sites it reads.
@@ -45,7 +52,7 @@ pub struct Objective<'a> {
 impl Default for Objective<'_> {
     /// The cross-entropy alone.
     fn default() -> Self {
-        Self { cross_entropy: 1.0, logits: None, hidden: None }
+        Self { cross_entropy: 1.0, samples: None, logits: None, hidden: None }
     }
 }
 
@@ -265,23 +272,49 @@ impl<'a> Evaluation<'a> {
 
     /// The terms computed from the last layer's output.
     fn head_objective(&self, hidden: &Tensor, weights: &Params, rows: &Rows) -> Result<Tensor> {
-        let Objective { cross_entropy, logits: term, .. } = self.objective;
+        let Objective { cross_entropy, samples, logits, .. } = self.objective;
         let pass = self.pass(weights, rows, &Untouched);
         let targets = self.batch.row_targets();
-        let scaled = |loss: Tensor| match cross_entropy {
-            1.0 => Ok::<_, crate::Error>(loss),
-            factor => Ok((loss * factor)?),
+        let logits = match logits {
+            Some(term) => Some((term, numeric::widened(&self.backbone.head(hidden, &pass)?)?)),
+            None => None,
         };
-        let Some(term) = term else {
-            return scaled(self.backbone.head_loss(hidden, &targets, &pass)?);
-        };
-        let logits = numeric::widened(&self.backbone.head(hidden, &pass)?)?;
-        let loss = term(&logits, self.batch)?;
-        if cross_entropy == 0.0 {
-            return Ok(loss);
+        let mut terms = Vec::new();
+        if cross_entropy != 0.0 {
+            let loss = match &logits {
+                Some((_, logits)) => crate::loss::cross_entropy(logits, &targets)?,
+                None => self.backbone.head_loss(hidden, &targets, &pass)?,
+            };
+            terms.push(if cross_entropy == 1.0 { loss } else { (loss * cross_entropy)? });
         }
-        let entropy = crate::loss::cross_entropy(&logits, &targets)?;
-        Ok((scaled(entropy)? + loss.to_dtype(logits.dtype())?)?)
+        if let Some((term, logits)) = &logits {
+            terms.push(term(logits, self.batch)?);
+        }
+        if let Some(term) = samples {
+            terms.push(term(&self.sample_losses(hidden, &targets, &pass)?, self.batch)?);
+        }
+        let mut terms = terms.into_iter();
+        let first = terms.next().ok_or_else(|| State("an objective without a term".into()))?;
+        terms.try_fold(first, |sum, term| Ok((&sum + term.to_dtype(sum.dtype())?)?))
+    }
+
+    /// The mean cross-entropy of each sample, one after another, so that no logits are kept.
+    fn sample_losses(&self, hidden: &Tensor, targets: &[i64], pass: &Pass<'_>) -> Result<Tensor> {
+        if targets.iter().all(|target| *target < 0) {
+            return Err(State("no labelled position in the batch".into()));
+        }
+        let none = numeric::widened(&Tensor::zeros((), hidden.dtype(), hidden.device())?)?;
+        let losses = pass.rows().ranges().map(|range| {
+            let targets = &targets[range.clone()];
+            match targets.iter().any(|target| *target >= 0) {
+                true => {
+                    let own = hidden.narrow(0, range.start, range.len())?;
+                    self.backbone.head_loss(&own, targets, pass)
+                }
+                false => Ok(none.clone()),
+            }
+        });
+        Ok(Tensor::stack(&losses.collect::<Result<Vec<_>>>()?, 0)?)
     }
 
     /// Evaluates the hidden loss on detached leaves; its gradients are injected in the backward
@@ -331,7 +364,7 @@ impl<'a> Evaluation<'a> {
 impl Objective<'_> {
     /// Whether a term uses the last layer's output.
     fn has_head(&self) -> bool {
-        self.logits.is_some() || self.cross_entropy != 0.0
+        self.cross_entropy != 0.0 || self.samples.is_some() || self.logits.is_some()
     }
 }
 

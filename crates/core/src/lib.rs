@@ -35,7 +35,7 @@ pub mod stream;
 
 /// The version of the arithmetic. It is raised whenever the bits of trained weights change; it is
 /// part of every run's identity.
-pub const NUMERICS: u32 = 2;
+pub const NUMERICS: u32 = 3;
 
 pub use adapter::{Lora, Trainable};
 pub use backbone::{Backbone, Pass, Tap};

@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 
 use candle_core::{DType, Device, Tensor};
-use vxf_core::loss::per_sample;
 use vxf_core::prelude::*;
 
 use crate::config::BdsConfig;
@@ -38,15 +37,14 @@ impl Defense for Bds {
         let perturbation = inner.perturb(step)?;
         let weights = self.scores.weights();
         let losses = RefCell::new(None);
-        let weighted = |logits: &Tensor, batch: &Batch| {
-            let own = per_sample(logits, batch)?;
+        let weighted = |own: &Tensor, batch: &Batch| {
             losses.replace(Some(own.detach()));
             let weights: Vec<f64> = batch.samples.iter().map(|&sample| weights[sample]).collect();
             let weights = Tensor::new(weights, &Device::Cpu)?.to_dtype(own.dtype())?;
-            Ok((own * weights.to_device(logits.device())?)?.mean_all()?)
+            Ok((own * weights.to_device(own.device())?)?.mean_all()?)
         };
         let objective =
-            Objective { cross_entropy: 0.0, logits: Some(&weighted), ..Objective::default() };
+            Objective { cross_entropy: 0.0, samples: Some(&weighted), ..Objective::default() };
         let query = step.on_main().perturbed(&perturbation).minimising(objective);
         let user = query.gradients()?;
         let batch = step.batch(&step.main())?;
@@ -55,9 +53,9 @@ impl Defense for Bds {
             self.losses.extend(batch.samples.iter().copied().zip(found));
         }
 
-        let plain = |logits: &Tensor, batch: &Batch| Ok(per_sample(logits, batch)?.mean_all()?);
+        let plain = |own: &Tensor, _: &Batch| Ok(own.mean_all()?);
         let objective =
-            Objective { cross_entropy: 0.0, logits: Some(&plain), ..Objective::default() };
+            Objective { cross_entropy: 0.0, samples: Some(&plain), ..Objective::default() };
         let (loss, safe) = step.on("alignment").minimising(objective).loss_and_gradients()?;
         step.record("safe_loss", loss)?;
         user.add_scaled(&safe, self.config.safe)

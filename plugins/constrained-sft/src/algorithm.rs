@@ -93,7 +93,8 @@ impl Defense for ConstrainedSft {
         let aligned =
             step.with_weights(&weights, |step| step.on_main().role(Role::Evaluation).logits())?;
         let term = |logits: &Tensor, batch: &Batch| self.loss(logits, &aligned, batch);
-        let objective = Objective { cross_entropy: 0.0, logits: Some(&term), hidden: None };
+        let objective =
+            Objective { cross_entropy: 0.0, logits: Some(&term), ..Objective::default() };
         step.on_main().perturbed(&perturbation).minimising(objective).gradients()
     }
 }

@@ -61,7 +61,8 @@ impl Defense for Ctrap {
         };
         let moved = Perturbation::Weights(moved);
         let term = |logits: &Tensor, batch: &Batch| collapse(logits, batch, token);
-        let objective = Objective { cross_entropy: 0.0, logits: Some(&term), hidden: None };
+        let objective =
+            Objective { cross_entropy: 0.0, logits: Some(&term), ..Objective::default() };
         let trap = step.on_main().role(Role::Probe).perturbed(&moved).minimising(objective);
         let (loss, trap) = trap.loss_and_gradients()?;
         step.record("collapse_loss", loss)?;

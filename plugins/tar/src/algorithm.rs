@@ -49,8 +49,11 @@ impl Tar {
                 continue;
             }
             step.redraw("harmful")?;
-            let objective =
-                Objective { cross_entropy: 0.0, logits: Some(&negative_entropy), hidden: None };
+            let objective = Objective {
+                cross_entropy: 0.0,
+                logits: Some(&negative_entropy),
+                ..Objective::default()
+            };
             let (value, gradients) = step.with_weights(&attacked, |step| {
                 let held_out = step.on("harmful").role(Role::Probe).minimising(objective);
                 held_out.loss_and_gradients()

@@ -1,7 +1,14 @@
 //! The recorded `loss` of a step.
 
+use std::sync::Arc;
+
+use candle_core::Tensor;
+use vxf_core::batch::IGNORED;
+use vxf_core::engine::Objective;
+use vxf_core::loss::per_sample;
 use vxf_core::step::Role;
-use vxf_core::{Gradients, Perturbation, Result, Step};
+use vxf_core::{Batch, Gradients, Perturbation, Result, Step};
+use vxf_testkit::numbers::relative_distance;
 use vxf_testkit::training::{Nothing, defense_of, defense_per_step};
 
 use crate::{batches, stage, toy};
@@ -93,4 +100,49 @@ fn a_step_on_another_stream_must_record_its_own_loss() {
     let message = error.to_string();
     assert!(message.contains("step 0 has no `loss`"), "{message}");
     assert!(message.contains("step.record(\"loss\", ..)"), "{message}");
+}
+
+/// A loss over the samples' losses is the same one over logits, in both layouts, beside other terms, and where a
+/// sample has no label.
+#[test]
+fn losses_of_samples_need_no_logits() {
+    // A weight for each sample, and something that is not linear.
+    fn weighted(own: &Tensor, _: &Batch) -> Result<Tensor> {
+        let weights = Tensor::arange(1f64, own.dim(0)? as f64 + 1.0, own.device())?;
+        Ok((own.sqr()? * weights)?.sum_all()?)
+    }
+    fn of_logits(logits: &Tensor, batch: &Batch) -> Result<Tensor> {
+        weighted(&per_sample(logits, batch)?, batch)
+    }
+    fn compare(step: &mut Step<'_>) -> Result<Gradients> {
+        let whole = step.batch("other")?;
+        let mut quiet = (*whole).clone();
+        let columns = quiet.tokens.dim(1)?;
+        quiet.targets[columns..2 * columns].fill(IGNORED);
+        for (batch, cross_entropy) in [(whole, 0.0), (Arc::new(quiet), 0.5)] {
+            for rectangle in [false, true] {
+                let mut found = Vec::new();
+                for objective in [
+                    Objective { samples: Some(&weighted), ..Objective::default() },
+                    Objective { logits: Some(&of_logits), ..Objective::default() },
+                ] {
+                    let query = step.on("other").reading(&batch).role(Role::Evaluation);
+                    let query = if rectangle { query.rectangle() } else { query };
+                    let query = query.minimising(Objective { cross_entropy, ..objective });
+                    let (loss, gradients) = query.loss_and_gradients()?;
+                    found.push((loss.value()?, gradients));
+                }
+                let ((a, own), (b, expected)) = (&found[0], &found[1]);
+                assert!((a - b).abs() < 1e-12 * b.abs(), "{a} {b}");
+                let off = relative_distance(own, expected)?;
+                assert!(off < 1e-12, "the gradients are off by {off}");
+            }
+        }
+        step.gradients(&Perturbation::None)
+    }
+    let toy = toy();
+    let streams = ["main", "other"].map(|name| (name, batches(&toy, 4, name)));
+    let defense = defense_of(compare);
+    let mut stage = stage(&toy, streams.into_iter().collect(), defense, Box::new(Nothing));
+    stage.step().expect("the same");
 }

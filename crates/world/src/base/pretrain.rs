@@ -154,7 +154,8 @@ impl Weighted {
 impl Defense for Weighted {
     fn gradients(&mut self, _: &mut dyn Perturber, step: &mut Step<'_>) -> Result<Gradients> {
         let term = |logits: &Tensor, batch: &Batch| self.loss(logits, batch);
-        let objective = Objective { cross_entropy: 0.0, logits: Some(&term), hidden: None };
+        let objective =
+            Objective { cross_entropy: 0.0, logits: Some(&term), ..Objective::default() };
         step.on("world").minimising(objective).gradients()
     }
 }
