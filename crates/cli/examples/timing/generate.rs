@@ -12,7 +12,7 @@ use crate::size::Size;
 
 /// Times the answers to one batch of prompts.
 pub(crate) fn generation(args: &Args, size: &Size, tokens: usize) -> Result<Value> {
-    let backbone = size.model(args)?.load()?;
+    let backbone = size.model(args, 0)?.load()?;
     let weights = Params::new();
     // Prompts of 32 tokens, or of real lengths.
     let examples = size.examples(0);

@@ -23,6 +23,9 @@ pub(crate) struct Size {
 /// Lengths of samples that leave as much padding as those of GSM8K do.
 const LENGTHS: &str = include_str!("../../../../tools/lengths.txt");
 
+/// Batches of a set. Some methods draw from groups of its samples, which must be larger than a batch.
+const BATCHES: usize = 32;
+
 /// The lengths that `--real` asks for.
 fn lengths(args: &Args) -> Result<Option<Vec<usize>>, String> {
     if !args.real {
@@ -92,15 +95,15 @@ impl Size {
         passes * (2.0 * forward + weights)
     }
 
-    /// A model of this shape: the one that the arguments name, or one with random weights.
-    pub(crate) fn model(&self, args: &Args) -> Result<Model> {
+    /// A model of this shape: the one that the arguments name, or one with random weights under `seed`.
+    pub(crate) fn model(&self, args: &Args, seed: u64) -> Result<Model> {
         let dtype = match &*args.dtype {
             "bf16" => DType::BF16,
             _ => DType::F32,
         };
         let checkpoint = match &args.checkpoint {
             Some(directory) => Checkpoint::open(directory)?,
-            None => self.shape.checkpoint(0)?,
+            None => self.shape.checkpoint(seed)?,
         };
         let checkpoint = match args.quantize.as_str() {
             "nf4" => checkpoint.quantized_by(Scheme::Nf4)?,
@@ -121,7 +124,7 @@ impl Size {
             let prompt = if self.lengths.is_some() { length * 2 / 5 } else { 0 };
             Example { tokens: tokens(row, length), prompt, ..Example::default() }
         };
-        let lengths = self.lengths.clone().unwrap_or_else(|| vec![self.seq; self.batch]);
+        let lengths = self.lengths.clone().unwrap_or_else(|| vec![self.seq; BATCHES * self.batch]);
         // Whole batches only.
         let whole = lengths.len() / self.batch * self.batch;
         Arc::new(lengths.into_iter().take(whole).enumerate().map(example).collect())
@@ -142,7 +145,7 @@ impl Model {
     }
 }
 
-/// The model itself, to be compared with: in a stage of a real run it is the one before training.
+/// The model itself, to be compared with.
 impl Lineage for Model {
     fn weight(&self, module: &str) -> Result<Tensor> {
         self.checkpoint.weight(module)

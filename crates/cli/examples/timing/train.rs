@@ -11,7 +11,7 @@ use vxf_core::minmax::Training;
 use vxf_core::registry;
 use vxf_core::schedule::Schedule;
 use vxf_core::stream::{Order, Stream};
-use vxf_core::{Backbone, Error, Key, Lora, Result, Stage, Trainable};
+use vxf_core::{Backbone, Error, Key, Lora, Reference, Result, Stage, Trainable};
 use vxf_recipe::{Experiment, Layer, Place, UsualStage};
 use vxf_run::Estimate;
 
@@ -49,13 +49,19 @@ fn training<'a>(
         perturber.build(&BuildContext::bare()).expect("no model needed"),
     )?;
     for reference in needs.references {
-        training.session.references.insert(reference, Arc::new(model.clone()));
+        // In a user's stage the model is an aligned one, and its base has other weights.
+        let compared = match reference {
+            Reference::Base => size.model(args, 1)?,
+            Reference::Aligned | Reference::Parent => model.clone(),
+        };
+        training.session.references.insert(reference, Arc::new(compared));
     }
     training.session.recompute = match args.recompute {
         Keep::None => Recompute::None,
         Keep::Block => Recompute::Block,
     };
-    training.schedule = Schedule { peak: 1e-5, total: u64::MAX, ..training.schedule };
+    let total = (args.warmup + args.steps) as u64;
+    training.schedule = Schedule { peak: 1e-5, total, ..training.schedule };
     Ok(training)
 }
 
@@ -96,7 +102,7 @@ pub(crate) fn steps(args: &Args, size: &Size) -> Result<Value> {
     let alone = plugin.stages.contains(&Stage::Alignment) && needs.streams.is_empty();
     let foretold = alone.then(|| foretold(args, size)).transpose();
     let foretold = foretold.map_err(|error| Error::State(error.to_string()))?;
-    let model = size.model(args)?;
+    let model = size.model(args, 0)?;
     let base = model.load()?;
     let lora = Trainable::Lora(Lora { dropout: args.dropout, ..Lora::default() });
     let backbone = match args.train {
