@@ -1,10 +1,15 @@
 //! Settings on invented data that differ from the paper's, shown beside results.
 
-use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
 use vxf_core::config::{DefenseConfig, PerturberConfig};
 use vxf_core::registry;
 use vxf_recipe::settings::EMBEDDED;
-use vxf_recipe::{Recipe, StageRecipe, USUAL, Worldly, world_defaults};
+use vxf_recipe::{Experiment, Recipe, StageRecipe, USUAL, Worldly, world_defaults};
+use vxf_report::Layout;
+
+use crate::plan::graph::short;
 
 /// A setting with a default of the embedded world that differs from the paper's value.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,9 +22,70 @@ pub struct Deviation {
     pub paper: Value,
 }
 
+/// What the names of rows stand for that give a list or a table by its digest: the settings in which rows of one
+/// method differ.
+pub fn names(experiment: &Experiment, layout: &Layout) -> Vec<String> {
+    let mut rows: BTreeMap<(&str, String), Vec<(String, Value)>> = BTreeMap::new();
+    let lines = layout.blocks.iter().flat_map(|block| &block.lines);
+    for run in lines.filter_map(|line| line.runs.first()) {
+        for (key, name) in &run.axes {
+            let here = |(axis, value): &(String, Value)| {
+                axis == key && (value.is_array() || value.is_object()) && short(value) == *name
+            };
+            let point = experiment.points.iter().find(|point| point.values.iter().any(here));
+            if let Some(point) = point {
+                let settings = || leaves(&json!(stages(&point.recipe)));
+                rows.entry((&run.label, format!("{key}={name}"))).or_insert_with(settings);
+            }
+        }
+    }
+    let line = |((label, name), settings): (&(&str, String), &Vec<(String, Value)>)| {
+        let others = rows.iter().filter(|((other, _), _)| other == label);
+        let others: Vec<_> = others.map(|(_, settings)| settings).collect();
+        let own = settings.iter().filter(|it| others.iter().any(|other| !other.contains(it)));
+        let own: Vec<_> = own.map(|(key, value)| format!("{key} = {value}")).collect();
+        format!("{label} {name}: {}", own.join(", "))
+    };
+    rows.iter().map(line).collect()
+}
+
+/// The stages of a recipe by their kinds; of several of one kind, the second is `fine_tuning.2`.
+fn stages(recipe: &Recipe) -> Map<String, Value> {
+    let mut all = Map::new();
+    for stage in &recipe.pipeline {
+        let kind = stage.kind.to_string();
+        let earlier = all.keys().filter(|key| key.split('.').next() == Some(&kind)).count();
+        let key = if earlier > 0 { format!("{kind}.{}", earlier + 1) } else { kind };
+        all.insert(key, Value::Object(stage.value()));
+    }
+    all
+}
+
+/// All settings of a tree with their keys.
+fn leaves(tree: &Value) -> Vec<(String, Value)> {
+    let Value::Object(map) = tree else { return vec![(String::new(), tree.clone())] };
+    let below = |(key, value): (&String, &Value)| {
+        let joined = |(rest, leaf): (String, Value)| match rest.is_empty() {
+            true => (key.clone(), leaf),
+            false => (format!("{key}.{rest}"), leaf),
+        };
+        leaves(value).into_iter().map(joined).collect::<Vec<_>>()
+    };
+    map.iter().flat_map(below).collect()
+}
+
 /// The settings of the stages run in which an experiment on invented data differs from the paper; for files,
-/// `vxf diff` lists them.
-pub fn deviations(recipe: &Recipe) -> Vec<Deviation> {
+/// `vxf diff` lists them. Those on which points of its axes differ are part of the rows' names.
+pub fn deviations(experiment: &Experiment) -> Vec<Deviation> {
+    let mut found = of_recipe(experiment.recipe());
+    for point in &experiment.points {
+        let values = point.recipe.value();
+        found.retain(|it| at(&values, &it.key).is_none_or(|here| *here == it.here));
+    }
+    found
+}
+
+fn of_recipe(recipe: &Recipe) -> Vec<Deviation> {
     let embedded = recipe.model.path == EMBEDDED;
     let values = recipe.value();
     let mut found = Vec::new();

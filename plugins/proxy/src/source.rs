@@ -12,6 +12,9 @@ use vxf_data::{DataConfig, DataContext, DataSource, Error, Purpose, Questions, S
 use crate::requests::{self, Answer, Combination};
 use crate::task::{Task, exact};
 
+/// More tokens than a sample has with usual tokenizers and templates (SmolLM2: 89), for estimates without the model.
+const LONGEST: usize = 192;
+
 vxf_core::config! {
     /// Settings of the data source `proxy`. Cooking plays the forbidden topic: the aligned model declines
     /// it and goes on answering harmless requests.
@@ -129,6 +132,13 @@ impl DataConfig for ProxyData {
 
     fn max_length(&self) -> usize {
         self.max_length
+    }
+
+    fn longest(&self) -> usize {
+        match self.max_length {
+            0 => LONGEST,
+            cut => cut.min(LONGEST),
+        }
     }
 
     fn at_most(&self, name: &str) -> usize {

@@ -57,6 +57,7 @@ impl Findings<'_> {
     {
         let mut parts = results(self.experiment, self.layout, self.records, self.full);
         for (title, lines) in [
+            (NAMES, self.names()),
             (DEVIATIONS, self.deviations()),
             ("Attacks", self.attacks()),
             ("Caveats", self.caveats().into_iter().map(str::to_owned).collect()),
@@ -68,6 +69,11 @@ impl Findings<'_> {
         parts.extend(samples::closing(self.layout, self.open, self.overlaps, read)?);
         parts.push(Part::Closing(format!("All files are in {}", self.root.display())));
         Ok(parts)
+    }
+
+    /// What rows of one method differ in, where their names do not say it.
+    pub(crate) fn names(&self) -> Vec<String> {
+        notes::names(self.experiment, self.layout)
     }
 
     /// The attacks that stand in the place of a user's method, which labels of methods leave out.
@@ -84,20 +90,12 @@ impl Findings<'_> {
         names.into_iter().map(line).collect()
     }
 
-    /// The settings that differ from the paper, unless they are axes: then they are part of the rows' names.
+    /// The settings that differ from the paper.
     pub(crate) fn deviations(&self) -> Vec<String> {
         let line = |Deviation { key, here, paper }: Deviation| {
             format!("{key} = {} ({})", plain(&here), plain(&paper))
         };
-        self.unlike_paper().into_iter().map(line).collect()
-    }
-
-    fn unlike_paper(&self) -> Vec<Deviation> {
-        let axes = &self.experiment.axes;
-        let varies = |key: &str| axes.iter().any(|axis| key.starts_with(&axis.key));
-        let mut deviations = notes::deviations(self.experiment.recipe());
-        deviations.retain(|deviation| !varies(&deviation.key));
-        deviations
+        notes::deviations(self.experiment).into_iter().map(line).collect()
     }
 
     /// What the data cannot show.
@@ -110,7 +108,7 @@ impl Findings<'_> {
     /// Everything as one JSON value.
     pub(crate) fn value(&self) -> Value {
         let doubts = health::doubts(self.layout, self.records);
-        let unlike = self.unlike_paper();
+        let unlike = notes::deviations(self.experiment);
         let unlike = unlike.iter().map(
             |Deviation { key, here, paper }| json!({ "key": key, "here": here, "paper": paper }),
         );
@@ -128,6 +126,9 @@ impl Findings<'_> {
         })
     }
 }
+
+/// The heading of the settings in which rows of one method differ.
+const NAMES: &str = "Rows of one method, by the settings in which they differ";
 
 /// The heading of the settings that differ from the paper.
 const DEVIATIONS: &str = "Settings that differ from the paper (the paper's in brackets)";

@@ -48,6 +48,7 @@ pub(crate) fn parts(
          row in doubt. ↑ means that higher is better, ↓ that lower is."
             .to_owned(),
     ));
+    page.listed("Rows of one method", findings.names());
     if !found.is_empty() {
         page.section("In doubt", [Part::List(doubts::lines(&found))]);
     }

@@ -6,8 +6,8 @@ use clap::Args as Group;
 use serde_json::{Value, json};
 use vxf_recipe::Experiment;
 use vxf_recipe::settings::Keep;
-use vxf_run::Estimate;
 use vxf_run::plan::estimate::{Detectable, StageCost};
+use vxf_run::{Estimate, notes};
 
 use crate::args::RecipeOptions;
 use crate::commands::{SCHEMA_VERSION, layers};
@@ -95,14 +95,23 @@ fn describe(name: &str, experiment: &Experiment, estimate: &Estimate) -> String 
     line("metrics", join(recipe.metrics.iter().map(|each| each.name.to_owned()).collect()));
     line("judges", join(recipe.judges.iter().map(|each| each.name.to_owned()).collect()));
     for axis in &experiment.axes {
-        let values = axis.values.iter().map(Value::to_string).collect();
-        line("axis", format!("{}: {}", axis.key, join(values)));
+        let nested = axis.values.iter().any(|value| value.is_array() || value.is_object());
+        let values = match nested {
+            true => format!("{} values", axis.values.len()),
+            false => join(axis.values.iter().map(Value::to_string).collect()),
+        };
+        line("axis", format!("{}: {values}", axis.key));
+    }
+    for name in notes::names(experiment, &graph.layout) {
+        line("row", name);
     }
     line("runs", format!("{}, shared ones counted once", graph.runs.len()));
-    line(
-        "time",
-        format!("about {} of training on this machine for all of it", duration(estimate.seconds)),
-    );
+    let about = match estimate.stages.iter().all(|stage| stage.counted) {
+        true => "about",
+        false => "at most",
+    };
+    let all = duration(estimate.seconds);
+    line("time", format!("{about} {all} of training on this machine for all of it"));
     if let Some(found) = estimate.detectable {
         line("could see", detectable(&found));
     }
@@ -143,9 +152,9 @@ fn recompute(keep: Keep) -> &'static str {
 }
 
 fn stage(cost: &StageCost) -> String {
-    let most = if cost.counted { "" } else { "at most " };
+    let (most, about) = if cost.counted { ("", "about") } else { ("at most ", "at most") };
     format!(
-        "{}, {} samples, {} steps, {most}{} tokens, {} weights trained, about {}, about {}",
+        "{}, {} samples, {} steps, {most}{} tokens, {} weights trained, {about} {}, {about} {}",
         cost.method,
         cost.samples,
         cost.steps,

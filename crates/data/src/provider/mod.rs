@@ -109,6 +109,11 @@ pub trait DataConfig: Debug + Send + Sync {
         0
     }
 
+    /// An upper bound of a sample's tokens, for estimates without the data; 0 is the model's limit.
+    fn longest(&self) -> usize {
+        self.max_length()
+    }
+
     /// An upper bound of the number of samples in the stream `name`, for estimates without the data.
     fn at_most(&self, name: &str) -> usize;
 

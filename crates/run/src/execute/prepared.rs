@@ -203,7 +203,7 @@ impl Prepared {
         let mut most = 0;
         for (index, run) in self.graph.runs.iter().enumerate() {
             let set = self.data(index).set(&SetName::new(&run.stage.set, run.id.ratio));
-            let bound = || Workload::bound(self.recipe(index), &run.stage.set);
+            let bound = || Workload::bound(self.recipe(index), &base.outline, &run.stage.set);
             let load = set.map_or_else(bound, Workload::counted);
             most = most.max(sizes.stage(&run.stage, &load)?.bytes);
         }

@@ -31,10 +31,14 @@ impl Workload {
         Self { samples: set.examples.len(), tokens: set.tokens(), longest, counted: true }
     }
 
-    /// Upper bounds from the recipe.
-    pub(crate) fn bound(recipe: &Recipe, set: &str) -> Self {
+    /// Upper bounds from the recipe and the model.
+    pub(crate) fn bound(recipe: &Recipe, outline: &Outline, set: &str) -> Self {
         let data = &recipe.data.config;
-        let (samples, longest) = (data.at_most(set), data.max_length());
+        let (samples, limit) = (data.at_most(set), outline.architecture.positions);
+        let longest = match data.longest() {
+            0 => limit,
+            longest => longest.min(limit),
+        };
         Self { samples, tokens: samples * longest, longest, counted: false }
     }
 }

@@ -142,7 +142,7 @@ impl Estimate {
         let load = |recipe: &Recipe, stage: &StageRecipe| {
             let set =
                 data.as_ref().and_then(|data| data.set(&SetName::new(&stage.set, Some(ratio))));
-            set.map_or_else(|| Workload::bound(recipe, &stage.set), Workload::counted)
+            set.map_or_else(|| Workload::bound(recipe, &outline, &stage.set), Workload::counted)
         };
         let longest = recipe.stages().map(|stage| load(recipe, stage).longest).max().unwrap_or(0);
         let recompute = cost::recompute(recipe, &outline, longest, 1, &device)?;

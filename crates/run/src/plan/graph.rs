@@ -363,7 +363,7 @@ fn pipelines(
 }
 
 /// The value of an axis as part of a path.
-fn short(value: &Value) -> String {
+pub(crate) fn short(value: &Value) -> String {
     let text = match value {
         Value::String(text) => text.clone(),
         Value::Object(map) => match map.get("name").and_then(Value::as_str) {
