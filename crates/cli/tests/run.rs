@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Place, Told};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// What must be equal in two executions of one run.
 fn figures(told: &Told) -> Vec<Value> {
@@ -101,6 +101,50 @@ fn an_interrupted_experiment_continues() {
     // One run lost and made again, from the aligned model on disk.
     std::fs::remove_dir_all(place.path("cut/vaccine/0.5/1")).expect("it was there");
     assert_eq!(figures(&whole), figures(&place.tiny(&["--json", "--output-dir=cut"])));
+}
+
+/// A sibling that trains a new adapter does not change what one that trains the alignment's further starts from.
+#[test]
+fn an_adapter_is_trained_further_beside_a_new_one() {
+    let place = Place::new();
+    let adapters = [
+        "--set=alignment.trainable={ type = 'lora', rank = 2 }",
+        "--set=fine_tuning.trainable={ type = 'lora', rank = 3 }",
+        "--set=alignment.learning_rate=1e-2",
+        "--set=fine_tuning.learning_rate=1e-2",
+        "--no-undefended",
+        "--json",
+    ];
+    let run = |values: &str, output: &str| {
+        let axis = format!("--set=fine_tuning.continue_adapter={values}");
+        place.tiny(&[&adapters[..], &[&axis, output]].concat()).json()
+    };
+    let figures = |told: &Value, label: &str, axis: Option<&str>| -> Value {
+        let runs = told["runs"].as_array().expect("runs");
+        let of = |run: &&Value| {
+            run["label"] == label
+                && run["ratio"] == 0.5
+                && axis.is_none_or(|it| run["axes"][0][1] == it)
+        };
+        let run = runs.iter().find(of).unwrap_or_else(|| panic!("no {label} {axis:?}"));
+        json!([run["digest"], run["measurements"], run["continues"], run["trainable"]["rank"]])
+    };
+    let alone = ["true", "false"].map(|value| run(value, &format!("--output-dir={value}")));
+    for (values, output) in [("true,false", "a"), ("false,true", "b")] {
+        let both = run(values, &format!("--output-dir={output}"));
+        for (value, alone) in ["true", "false"].into_iter().zip(&alone) {
+            for label in ["sft", "vaccine"] {
+                let own = figures(alone, label, None);
+                assert_eq!(figures(&both, label, Some(value)), own, "{values}: {label} {value}");
+                assert_eq!(own[3], if value == "true" { 2 } else { 3 }, "{own}");
+            }
+            let path = format!("vaccine/0.5/1/fine_tuning.continue_adapter={value}");
+            let told = place.vxf(&["verify", &format!("{output}/{path}")]);
+            assert!(told.ok().contains("measured again"), "{}", told.ok());
+        }
+    }
+    let refused = place.tiny(&["--set=fine_tuning.continue_adapter=true"]);
+    refused.fails(2, &["fine_tuning.continue_adapter", "no adapter to train further"]);
 }
 
 #[test]

@@ -156,7 +156,7 @@ pub struct Model<'a> {
 pub struct View<'a> {
     /// The model to measure.
     pub model: Model<'a>,
-    /// Models to compare with, by name; `aligned` is the one that the user's stage starts from.
+    /// Models to compare with, by name; `aligned` is the one after the last alignment stage.
     pub references: BTreeMap<&'static str, Model<'a>>,
     /// What to measure on.
     pub probes: &'a Probes,

@@ -1,7 +1,6 @@
 //! Measuring a user's model while it trains, for curves over the steps.
 
 use serde_json::json;
-use vxf_core::Params;
 use vxf_core::config::{BuildContext, MetricConfig};
 use vxf_core::metric::{Model, Probes};
 use vxf_core::minmax::Training;
@@ -9,6 +8,7 @@ use vxf_recipe::Chosen;
 
 use super::run::Executor;
 use super::stage::StagePlan;
+use super::start::Aligned;
 use crate::Result;
 use crate::measure::metrics::{self, Measured, Pair};
 use crate::store::step_log::{self, StepLog};
@@ -21,8 +21,7 @@ pub(super) struct Following<'a> {
     probes: &'a Probes,
     /// The first prompts of each set, where answers are followed too.
     few: Option<Probes>,
-    /// The weights before the first step.
-    start: &'a Params,
+    aligned: &'a Aligned<'a>,
     /// Samples of the stage.
     samples: usize,
     /// Samples of a step.
@@ -47,7 +46,7 @@ impl Executor<'_> {
         &'b self,
         run: usize,
         plan: &StagePlan<'_>,
-        start: &'b Params,
+        aligned: &'b Aligned<'b>,
         probes: &'b Probes,
         context: &'b BuildContext<'b>,
     ) -> Following<'b> {
@@ -63,7 +62,7 @@ impl Executor<'_> {
             metrics: &recipe.metrics,
             probes,
             few,
-            start,
+            aligned,
             samples: plan.streams.first().map_or(0, |main| main.set.examples.len()),
             batch: plan.stage.training.batch_size * plan.stage.training.accumulation,
             context,
@@ -78,9 +77,9 @@ impl Executor<'_> {
         training: &Training<'_>,
         log: &mut StepLog<'_>,
     ) -> Result<()> {
-        let Following { metrics, probes, few, start, samples, batch, context, .. } = following;
+        let Following { metrics, probes, few, aligned, samples, batch, context, .. } = following;
         let model = Model { backbone: training.backbone, weights: &training.weights };
-        let pair = Pair { model, aligned: Some(Model { weights: start, ..model }) };
+        let pair = Pair { model, aligned: aligned.model()? };
         let step = training.next;
         let mut measured = match step {
             // Nothing has moved yet.

@@ -22,7 +22,7 @@ use super::control::Control;
 use super::prepared::Prepared;
 use super::progress::{Doing, Phase, Progress};
 use super::stage::{self, Read, StagePlan};
-use super::start::{Ancestor, SharedStart, Start};
+use super::start::{Aligned, Ancestor, SharedStart, Start};
 use crate::measure::data::SetName;
 use crate::measure::metrics::Pair;
 use crate::measure::{SeedData, Set, health};
@@ -98,16 +98,17 @@ impl<'a> Executor<'a> {
         let base = &self.prepared.base;
         let lineage = self.parents(run)?;
         let settings = &spec.stage.training;
-        let continues = settings.continue_adapter
-            && lineage.last().is_some_and(|parent| parent.record.has_weights());
-        let given = shared.get(|| Start::of(base, &lineage, continues))?;
+        let continues = settings.continue_adapter && !finished::layers(&lineage).is_empty();
+        let given = shared.get(continues, || Start::of(base, &lineage, continues))?;
         let key = stage_key(spec);
-        let (backbone, start) = match given.adapter.as_ref().filter(|_| continues) {
+        let (backbone, start) = match given.adapter.as_ref() {
             Some(adapter) => (given.model.clone(), adapter.copy()?),
             None => stage::trainable(&given.model, settings, &key)?,
         };
         let data = self.prepared.data(run);
         let probes = data.probes(base, &self.prepared.judges);
+        let begun = spec.id.ratio.map(|_| Model { backbone: &*backbone, weights: &start });
+        let aligned = Aligned::of(base, begun, finished::apart(&spec.id, &lineage));
         let weights = match self.directory.holds(&spec.id) {
             true => self.trained(spec, &*backbone, &start)?,
             false => {
@@ -118,22 +119,13 @@ impl<'a> Executor<'a> {
                     recompute: self.recompute,
                     key,
                 };
-                let outcome = self.train(run, &plan, &backbone, &start, &probes)?;
+                let outcome = self.train(run, &plan, &backbone, &start, &aligned, &probes)?;
                 self.save(run, &*backbone, &outcome, &lineage, continues)?;
                 outcome.weights
             }
         };
-        let with = |weights| Model { backbone: &*backbone, weights };
-        // A user's model started from the aligned one. Models of later stages are compared with that one
-        // too.
-        let apart = finished::apart(&spec.id, &lineage);
-        let apart = apart.map(|runs| Start::of(base, runs, false)).transpose()?;
-        let none = Params::new();
-        let aligned = match &apart {
-            Some(apart) => Some(Model { backbone: &*apart.model, weights: &none }),
-            None => spec.id.ratio.map(|_| with(&start)),
-        };
-        self.measure(run, Pair { model: with(&weights), aligned }, &probes, data)
+        let model = Model { backbone: &*backbone, weights: &weights };
+        self.measure(run, Pair { model, aligned: aligned.model()? }, &probes, data)
     }
 
     /// The weights of a run that an earlier process trained; `start` if it trained none.
@@ -205,6 +197,7 @@ impl<'a> Executor<'a> {
         plan: &StagePlan<'_>,
         backbone: &Arc<dyn Backbone>,
         start: &Params,
+        aligned: &Aligned<'_>,
         probes: &Probes,
     ) -> Result<Outcome> {
         let spec = self.spec(run);
@@ -221,7 +214,7 @@ impl<'a> Executor<'a> {
                 (resumed.log, resumed.seconds)
             }
         };
-        let following = self.following(run, plan, start, probes, &context);
+        let following = self.following(run, plan, aligned, probes, &context);
         if training.next == 0 && following.is_due(0, total) {
             self.follow(run, &following, &training, &mut log)?;
         }

@@ -1,9 +1,11 @@
 //! The model that a run starts from.
 
+use std::cell::OnceCell;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::Tensor;
 use vxf_access::Base;
+use vxf_core::metric::Model;
 use vxf_core::{Backbone, Lineage, Params};
 use vxf_hf::Checkpoint;
 
@@ -68,14 +70,50 @@ impl Lineage for Ancestor {
     }
 }
 
-/// The start model shared by all children of a run: loaded on first use, freed with the last clone.
+/// The aligned model that a user's model, and models of later stages, are compared with.
+pub(crate) struct Aligned<'a> {
+    base: &'a Base,
+    /// The model before the first step, if the run is a user's or later.
+    begun: Option<Model<'a>>,
+    /// The runs up to the aligned model, where the run did not start from it.
+    runs: Option<&'a [Run]>,
+    /// That model, which is loaded when it is first asked for.
+    apart: OnceCell<Start>,
+    none: Params,
+}
+
+impl<'a> Aligned<'a> {
+    pub(crate) fn of(base: &'a Base, begun: Option<Model<'a>>, runs: Option<&'a [Run]>) -> Self {
+        Self { base, begun, runs, apart: OnceCell::new(), none: Params::new() }
+    }
+
+    pub(crate) fn model(&self) -> Result<Option<Model<'_>>> {
+        let Some(runs) = self.runs else { return Ok(self.begun) };
+        let apart = match self.apart.get() {
+            Some(apart) => apart,
+            None => {
+                let loaded = Start::of(self.base, runs, false)?;
+                self.apart.get_or_init(|| loaded)
+            }
+        };
+        Ok(Some(Model { backbone: &*apart.model, weights: &self.none }))
+    }
+}
+
+/// The start models shared by the children of a run: loaded on first use, freed with the last clone. Children that
+/// train its adapter further start from another one than those that do not.
 #[derive(Clone, Default)]
-pub(crate) struct SharedStart(Arc<Mutex<Option<Arc<Start>>>>);
+pub(crate) struct SharedStart(Arc<[Mutex<Option<Arc<Start>>>; 2]>);
 
 impl SharedStart {
-    pub(crate) fn get(&self, load: impl FnOnce() -> Result<Start>) -> Result<Arc<Start>> {
+    pub(crate) fn get(
+        &self,
+        continues: bool,
+        load: impl FnOnce() -> Result<Start>,
+    ) -> Result<Arc<Start>> {
         // The lock is held while loading, so that no other thread loads the model too.
-        let mut start = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut start =
+            self.0[usize::from(continues)].lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(start) = &*start {
             return Ok(start.clone());
         }

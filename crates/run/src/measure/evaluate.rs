@@ -122,8 +122,9 @@ impl<'a> Evaluator<'a> {
         let record = run.record.clone();
         let lineage = run.lineage()?;
         let mut layers = finished::layers(&lineage);
-        // The run's own weights stay separate, so that its start model is available too.
-        let last = if record.has_weights() { layers.pop() } else { None };
+        // What the run trained, or its parent's adapter if it changed nothing of that, stays separate, so that its
+        // start model is available too.
+        let last = if record.has_weights() || record.continues { layers.pop() } else { None };
         let backbone = self.merged(&layers)?.with_trainable(&record.trainable)?;
         let parent = &lineage[..lineage.len() - 1];
         let begun = match record.continues.then(|| finished::layers(parent).pop()).flatten() {

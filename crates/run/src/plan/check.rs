@@ -106,6 +106,13 @@ pub(crate) fn model(graph: &Graph, outline: &Outline, quantize: Quantize) -> Res
 fn trainable(run: &RunSpec, quantize: Quantize) -> Result<()> {
     let RunSpec { stage, parent, .. } = run;
     let training = &stage.training;
+    let full = training.trainable == Trainable::Full;
+    let begins = parent.is_none() && stage.is_alignment();
+    if training.continue_adapter && !begins && full && stage.trains() {
+        let key = format!("{}.continue_adapter", UsualStage::of(stage.kind).training);
+        let rule = "must be false where all weights were trained before: there is no adapter to train further";
+        return Err(setting(ConfigError { key, rule: rule.to_owned(), found: "true".to_owned() }));
+    }
     let own = || serde_json::to_string(&training.trainable).unwrap_or_default();
     let wrong = |rule: String, found: String| {
         let key = format!("{}.trainable", UsualStage::of(stage.kind).training);
@@ -124,10 +131,14 @@ fn trainable(run: &RunSpec, quantize: Quantize) -> Result<()> {
     }
     let whole = stage.methods.iter().find(|method| method.config.needs_full_weights());
     if let Some(method) = whole.filter(|_| training.trainable != Trainable::Full) {
-        let rule = format!("must be \"full\" for `{}`: an adapter cannot carry it", method.name);
+        let further = match training.continue_adapter {
+            true => "; with `continue_adapter` it is the adapter of the stage before",
+            false => "",
+        };
+        let name = method.name;
+        let rule = format!("must be \"full\" for `{name}`: an adapter cannot carry it{further}");
         return wrong(rule, own());
     }
-    let full = training.trainable == Trainable::Full && !training.continue_adapter;
     if quantize != Quantize::None && full && (stage.trains() || whole.is_some()) {
         let rule =
             "must be \"lora\": with `model.quantize` the matrices of few bits stay as they are";

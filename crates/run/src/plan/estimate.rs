@@ -15,7 +15,7 @@ use vxf_recipe::{Experiment, Recipe, StageRecipe};
 
 use super::check;
 use super::cost::{self, Sizes, Workload, rate};
-use super::graph::Graph;
+use super::graph::{Graph, Role};
 use crate::measure::SeedData;
 use crate::measure::data::SetName;
 use crate::store::finished;
@@ -148,14 +148,8 @@ impl Estimate {
         let recompute = cost::recompute(recipe, &outline, longest, 1, &device)?;
         let sizes = Sizes { rate, ..Sizes::of(recipe, &outline, &device, recompute) };
         let mut stages = Vec::new();
-        for stage in recipe.stages().filter(|stage| stage.trains()) {
-            let mut stage = stage.clone();
-            if stage.training.continue_adapter
-                && let Some(first) = recipe.pipeline.first()
-            {
-                stage.training.trainable = first.training.trainable.clone();
-            }
-            stages.push(sizes.stage(&stage, &load(recipe, &stage))?);
+        for stage in tested(&graph).filter(|stage| stage.trains()) {
+            stages.push(sizes.stage(stage, &load(recipe, stage))?);
         }
         let mut seconds = 0.0;
         for run in &graph.runs {
@@ -173,6 +167,15 @@ impl Estimate {
         let recompute = recompute.into();
         Ok(Self { model, stages, seconds, recompute, detectable, absent, report, graph })
     }
+}
+
+/// The stages of the tested method at the first point, as they run.
+fn tested(graph: &Graph) -> impl Iterator<Item = &StageRecipe> {
+    let mut finals = graph.finals.iter();
+    let last = finals.find(|last| last.point == 0 && last.role == Role::Tested);
+    let run = last.and_then(|last| last.runs.first());
+    let lineage = run.map_or_else(Vec::new, |run| graph.lineage(*run));
+    lineage.into_iter().map(|run| &graph.runs[run].stage)
 }
 
 /// The outline of a model that is not here, as the recipe describes it.

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Value, json};
+use vxf_core::{Stage, Trainable};
 use vxf_recipe::settings::EMBEDDED;
 use vxf_recipe::{Experiment, Recipe, StageRecipe, baseline, digest, label};
 use vxf_report::{Block, Layout, Line, RunId, When};
@@ -24,6 +25,10 @@ pub struct Source {
     pub id: RunId,
     /// The digest of what decides its weights.
     pub digest: String,
+    /// The kinds of its stage and of those before it.
+    pub stages: Vec<Stage>,
+    /// What was trained last; none if it is the base model.
+    pub trained: Option<Trainable>,
 }
 
 /// One planned run.
@@ -33,11 +38,11 @@ pub struct RunSpec {
     pub id: RunId,
     /// Its position in the pipeline, from 0.
     pub depth: usize,
-    /// The number of earlier stages of the same kind in the pipeline.
+    /// The number of earlier stages of the same kind, those of the source too.
     pub earlier: usize,
     /// Index of its parent; `None` if it starts from the base model or the source.
     pub parent: Option<usize>,
-    /// Its stage.
+    /// Its stage. With `continue_adapter` it trains what was trained last before it.
     pub stage: StageRecipe,
     /// Index of its point of the experiment.
     pub point: usize,
@@ -183,14 +188,22 @@ impl Graph {
             let next = self.runs.len();
             let run = *known.entry(key.clone()).or_insert(next);
             if run == next {
-                let earlier = &pipeline.stages[..depth];
+                let before = source.into_iter().flat_map(|source| source.stages.iter().copied());
+                let before = before.chain(pipeline.stages[..depth].iter().map(|it| it.kind));
+                let earlier = before.filter(|kind| *kind == stage.kind).count();
                 let label = pipeline.label(depth, source);
+                let mut stage = stage.clone();
+                if stage.training.continue_adapter
+                    && let Some(last) = self.trained_last(parent, source)
+                {
+                    stage.training.trainable = last;
+                }
                 self.runs.push(RunSpec {
                     id: RunId { label, ratio: user_ratio, seed, axes: Vec::new() },
                     depth,
-                    earlier: earlier.iter().filter(|other| other.kind == stage.kind).count(),
+                    earlier,
                     parent,
-                    stage: stage.clone(),
+                    stage,
                     point: pipeline.point,
                     key,
                 });
@@ -199,6 +212,21 @@ impl Graph {
             parent = Some(run);
         }
         path
+    }
+
+    /// What the run `parent` or the last one before it that changed a model trained.
+    fn trained_last(
+        &self,
+        mut parent: Option<usize>,
+        source: Option<&Source>,
+    ) -> Option<Trainable> {
+        while let Some(run) = parent.map(|run| &self.runs[run]) {
+            if run.stage.label() != UNDEFENDED {
+                return Some(run.stage.training.trainable.clone());
+            }
+            parent = run.parent;
+        }
+        source?.trained.clone()
     }
 
     /// Where several runs share a name, appends the values of the axes on which they differ.

@@ -225,7 +225,11 @@ impl Run {
                 false => "the base model".to_owned(),
             },
         };
-        Ok(Source { id: self.record.id.clone(), digest })
+        let id = self.record.id.clone();
+        let lineage = Self::read(self.place.clone(), self.root.clone())?.lineage()?;
+        let stages = lineage.iter().map(|run| run.record.stage).collect();
+        let trained = layers(&lineage).pop().map(|layer| layer.trainable);
+        Ok(Source { id, digest, stages, trained })
     }
 }
 
