@@ -27,7 +27,7 @@ pub use digest::FileRead;
 pub use error::{Error, Result};
 pub use grade::grader;
 pub use layout::{LocalRepository, Repository};
-pub use load::{BadRow, Check, Loaded, Origin};
+pub use load::{BadRow, Check, Loaded, Origin, Use};
 pub use mix::{MixOrder, mix, mix_counts};
 pub use provider::{
     DataConfig, DataContext, DataSource, Files, FilesConfig, Learned, Locate, Part, Purpose,

@@ -71,10 +71,28 @@ pub struct BadRow {
     pub problem: String,
 }
 
+/// What the rows of a source are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// They are trained on.
+    Trained,
+    /// They are asked; an answer is not needed and not read.
+    Asked,
+    /// They are asked, and a model's answers are compared with theirs.
+    Graded,
+}
+
+impl Use {
+    /// Whether a model is tested on them.
+    pub fn is_test(self) -> bool {
+        self != Self::Trained
+    }
+}
+
 impl Source {
     /// Reads the samples of this source.
     ///
-    /// Rows of a `test` set may have no answer. A row that fails `check` is bad. A bad row is an error unless
+    /// Rows that are only asked may have no answer. A row that fails `check` is bad. A bad row is an error unless
     /// `skip_bad_rows` is set; then it is counted as bad, and counts neither for `skip` nor for `take`. `rng`
     /// is used for `shuffle` only.
     ///
@@ -84,7 +102,7 @@ impl Source {
     pub fn read(
         &self,
         repository: &dyn Repository,
-        test: bool,
+        usage: Use,
         skip_bad_rows: bool,
         check: Option<&Check>,
         rng: &mut (impl Rng + ?Sized),
@@ -100,7 +118,7 @@ impl Source {
             source: self,
             check,
             filter: Filter::new(&self.filter),
-            test,
+            usage,
             skip_bad_rows,
             reader: chosen.reader,
             classes: chosen.classes,
@@ -111,7 +129,7 @@ impl Source {
         };
         reading.origin.remarks = chosen.remarks;
         reading.origin.source = self.described(chosen.config.as_deref(), chosen.split.as_deref());
-        reading.origin.test = test;
+        reading.origin.test = usage.is_test();
         for file in &chosen.files {
             let path = repository.get(file)?;
             reading.file(&path)?;
@@ -193,7 +211,7 @@ struct Reading<'a> {
     source: &'a Source,
     check: Option<&'a Check>,
     filter: Filter<'a>,
-    test: bool,
+    usage: Use,
     skip_bad_rows: bool,
     reader: Reader,
     /// The classes that descriptions of the data set name.
@@ -254,7 +272,10 @@ impl Reading<'_> {
         }
         let sample = plan.sample(row)?;
         if let Some(check) = self.check {
-            check(&sample, self.test)?;
+            check(&sample, self.usage.is_test())?;
+        }
+        if self.usage == Use::Graded && sample.answer.trim().is_empty() {
+            return Err("its answer is empty, and answers are graded by it".to_owned());
         }
         if plan.overrules(row, &sample) {
             if self.overruled.count == 0 {
@@ -275,7 +296,8 @@ impl Reading<'_> {
 
     fn plan(&self, union: &Row) -> Result<Plan> {
         let source = self.source;
-        let plan = Plan::new(source.schema, &source.columns, self.test, union);
+        let asked = self.usage == Use::Asked;
+        let plan = Plan::new(source.schema, &source.columns, asked, union);
         let plan = plan.and_then(|plan| self.filter.check(union).map(|()| plan));
         let group = source.group.as_str();
         let plan = plan.and_then(|plan| match group.is_empty() || union.contains_key(group) {

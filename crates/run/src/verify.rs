@@ -13,7 +13,7 @@ use crate::measure::evaluate::Evaluator;
 use crate::measure::stored_answers::GENERATIONS;
 use crate::plan::Graph;
 use crate::store::finished::{self, Run};
-use crate::{Prepared, Result};
+use crate::{Error, Prepared, Result};
 use vxf_access::Access;
 use vxf_access::file_digest;
 
@@ -213,9 +213,14 @@ fn again(
     name: &str,
     verified: &mut Verified,
 ) {
-    let stored = run.record.clone();
+    let (stored, removed) = (run.record.clone(), weights_are_removed(&run));
     let evaluation = match evaluator.run(run, experiment.recipe(), false) {
         Ok(evaluation) => evaluation,
+        // Weights may be removed on purpose; damaged ones are another matter.
+        Err(Error::Core(error @ vxf_core::Error::Checkpoint { .. })) if !removed => {
+            verified.problem(name, format!("its weights cannot be read: {error}"));
+            return;
+        }
         Err(error) => {
             verified.unchecked(format!("{name} is not measured again: {error}"));
             return;
@@ -247,6 +252,12 @@ fn again(
             verified.problem(name, problem);
         }
     }
+}
+
+/// Whether weights that the model of `run` is made of are not there.
+fn weights_are_removed(run: &Run) -> bool {
+    let lineage = Run::open(&run.place).and_then(Run::lineage);
+    lineage.is_ok_and(|lineage| finished::layers(&lineage).iter().any(|layer| !layer.exists()))
 }
 
 /// In what a figure differs from the same made again.

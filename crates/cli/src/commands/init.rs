@@ -110,7 +110,7 @@ fn found(folder: &Path) -> Result<Vec<Found>, CommandError> {
         let source = Source { path: place.display().to_string(), ..Source::default() };
         let repository = LocalRepository::open(&place).map_err(vxf_run::Error::from)?;
         let mut rng = Key::root(1).rng();
-        let loaded = source.read(&repository, part.is_test(), false, None, &mut rng);
+        let loaded = source.read(&repository, part.usage(), false, None, &mut rng);
         let loaded = loaded.map_err(vxf_run::Error::from)?;
         let (samples, schema) = (loaded.samples.len(), loaded.schema);
         all.push(Found { part, path, samples, schema });

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use vxf_builtins as _;
 use vxf_core::Key;
 use vxf_core::config::BuildContext;
-use vxf_data::{LocalRepository, Source};
+use vxf_data::{LocalRepository, Source, Use};
 use vxf_recipe::Experiment;
 use vxf_recipe::layer::{Layer, Place};
 use vxf_run::Graph;
@@ -87,7 +87,8 @@ fn source(place: &Path, file: &str, settings: Value) -> Source {
 fn read(source: &Source, test: bool, skip_bad_rows: bool) -> Result<(), String> {
     let repository = LocalRepository::open(Path::new(&source.path)).map_err(shown)?;
     let mut rng = Key::root(1).rng();
-    source.read(&repository, test, skip_bad_rows, None, &mut rng).map(drop).map_err(shown)
+    let usage = if test { Use::Asked } else { Use::Trained };
+    source.read(&repository, usage, skip_bad_rows, None, &mut rng).map(drop).map_err(shown)
 }
 
 /// A few rows in each of the schemas.

@@ -186,8 +186,8 @@ impl Files {
         let repository = self.context.locate.dataset(source).map_err(within)?;
         let mut rng = Self::key(seed).child(part.key()).rng();
         let skips = self.settings.skip_bad_rows;
-        let (test, check) = (part.is_test(), self.context.check.as_deref());
-        let loaded = source.read(&*repository, test, skips, check, &mut rng).map_err(within)?;
+        let (usage, check) = (part.usage(), self.context.check.as_deref());
+        let loaded = source.read(&*repository, usage, skips, check, &mut rng).map_err(within)?;
         let loaded = Arc::new(loaded);
         match source.shuffle {
             true => drawn.insert((part, seed), loaded.clone()),

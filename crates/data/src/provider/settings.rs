@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use vxf_core::registry::ConfigError;
 
-use crate::{MixOrder, Sampling, Source, TemplateChoice};
+use crate::{MixOrder, Sampling, Source, TemplateChoice, Use};
 
 vxf_core::config! {
     /// The section `[data]`: your own files in place of the embedded world.
@@ -125,9 +125,13 @@ impl Part {
         }
     }
 
-    /// Whether it is a test set, whose samples are prompts and need no answer.
-    pub fn is_test(self) -> bool {
-        matches!(self, Self::HarmfulTest | Self::TaskTest | Self::BenignTest | Self::BorderlineTest)
+    /// What its rows are for.
+    pub fn usage(self) -> Use {
+        match self {
+            Self::HarmfulTest | Self::BenignTest | Self::BorderlineTest => Use::Asked,
+            Self::TaskTest => Use::Graded,
+            _ => Use::Trained,
+        }
     }
 }
 

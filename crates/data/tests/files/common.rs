@@ -9,7 +9,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use vxf_data::{Ask, Loaded, LocalRepository, Result, Sample, Source};
+use vxf_data::{Ask, Loaded, LocalRepository, Result, Sample, Source, Use};
 
 /// A directory with files of these names and contents.
 pub(crate) fn directory(files: &[(&str, &[u8])]) -> TempDir {
@@ -31,12 +31,12 @@ pub(crate) fn source(path: &Path, settings: Value) -> Source {
 
 /// Reads a training set without invalid rows.
 pub(crate) fn read(source: &Source) -> Result<Loaded> {
-    read_as(source, false, false)
+    read_as(source, Use::Trained, false)
 }
 
-pub(crate) fn read_as(source: &Source, test: bool, skip_bad_rows: bool) -> Result<Loaded> {
+pub(crate) fn read_as(source: &Source, usage: Use, skip_bad_rows: bool) -> Result<Loaded> {
     let repository = LocalRepository::open(Path::new(&source.path))?;
-    source.read(&repository, test, skip_bad_rows, None, &mut ChaCha8Rng::seed_from_u64(1))
+    source.read(&repository, usage, skip_bad_rows, None, &mut ChaCha8Rng::seed_from_u64(1))
 }
 
 /// Reads a file with this name and content.

@@ -6,6 +6,8 @@ use parquet::basic::Compression;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use vxf_data::Use;
+
 use crate::common::{assert_says, directory, fault, gzip, lines, read_as, row, source};
 use crate::parquet::{as_pairs, every_kind, packed, pairs};
 
@@ -66,8 +68,8 @@ impl Damage {
 fn survives(name: &str, bytes: &[u8], settings: Value) -> Result<(), TestCaseError> {
     let directory = directory(&[(name, bytes)]);
     let source = source(&directory.path().join(name), settings);
-    for (test, skip_bad_rows) in [(false, false), (true, true)] {
-        if let Err(error) = read_as(&source, test, skip_bad_rows) {
+    for (usage, skip_bad_rows) in [(Use::Trained, false), (Use::Asked, true)] {
+        if let Err(error) = read_as(&source, usage, skip_bad_rows) {
             let error = error.to_string();
             prop_assert!(error.contains(name), "{error}");
             prop_assert!(error.len() < 3000, "{error}");
@@ -132,7 +134,7 @@ proptest! {
         let card = damaged(card.to_vec(), &damages, 4);
         let directory = directory(&[("README.md", &card), ("train.jsonl", &lines([row(1)]))]);
         let source = source(directory.path(), json!({"split": split}));
-        if let Err(error) = read_as(&source, false, false) {
+        if let Err(error) = read_as(&source, Use::Trained, false) {
             prop_assert!(error.to_string().contains(&source.path), "{error}");
         }
     }

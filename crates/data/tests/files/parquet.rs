@@ -9,7 +9,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersi
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::parser::parse_message_type;
 use serde_json::{Value, json};
-use vxf_data::{Ask, Message, Role, Sample, Schema};
+use vxf_data::{Ask, Message, Role, Sample, Schema, Use};
 
 use crate::common::{assert_says, directory, fault, read_as, read_file, sample, source};
 
@@ -212,7 +212,7 @@ fn nested_turns_become_lists_of_objects() {
     let bytes = file(schema, packed(Compression::SNAPPY), &[columns]);
     let directory = directory(&[("nulls.parquet", &bytes)]);
     let source = source(&directory.path().join("nulls.parquet"), json!({"schema": "messages"}));
-    let loaded = read_as(&source, true, true).expect("one that is asked");
+    let loaded = read_as(&source, Use::Asked, true).expect("one that is asked");
     assert_eq!(loaded.samples, [Sample { ask: Ask::instruction("ask"), answer: String::new() }]);
     let problems: Vec<_> = loaded.origin.bad_rows.iter().map(|bad| bad.problem.as_str()).collect();
     assert_says(
@@ -305,8 +305,12 @@ fn metadata_names_the_classes_of_labels() {
                 [negative, positive]}}\n---\n";
     let opposite = labelled(Some(&named(json!(["positive", "negative"]))));
     let directory = directory(&[("README.md", card.as_bytes()), ("a.parquet", &opposite)]);
-    let error = read_as(&source(directory.path(), json!({})), false, false).expect_err("two");
+    let error =
+        read_as(&source(directory.path(), json!({})), Use::Trained, false).expect_err("two");
     let parts = ["a.parquet", "README.md (dataset_info) and its metadata", "0 (negative)"];
     assert_says(&error.to_string(), &parts);
-    assert!(read_as(&source(&directory.path().join("a.parquet"), json!({})), false, false).is_ok());
+    assert!(
+        read_as(&source(&directory.path().join("a.parquet"), json!({})), Use::Trained, false)
+            .is_ok()
+    );
 }

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use vxf_core::Example;
-use vxf_data::{Ask, DataReport, Lengths, Sample, SetReport};
+use vxf_data::{Ask, DataReport, Lengths, Sample, SetReport, Use};
 
 use crate::common::{assert_says, directory, lines, read, read_as, row, sample, source};
 
@@ -30,7 +30,8 @@ fn sets_are_counted_and_compared() {
     let at = directory.path().join("a.jsonl");
     let harmful =
         read(&source(&at, json!({"filter": {"is_safe": false}, "take": 10}))).expect("10");
-    let tests = read_as(&source(&at, json!({"skip": 10, "take": 10})), true, false).expect("10");
+    let tests =
+        read_as(&source(&at, json!({"skip": 10, "take": 10})), Use::Asked, false).expect("10");
     let mut alignment = samples(0..5);
     alignment
         .push(Sample { ask: Ask::instruction("Placeholder   REQUEST, 0!"), answer: "".into() });

@@ -1,7 +1,7 @@
 //! Rows of JSON lines and JSON documents.
 
 use serde_json::{Value, json};
-use vxf_data::Result;
+use vxf_data::{Result, Use};
 
 use crate::common::{
     assert_says, directory, fault, gzip, lines, read, read_as, read_file, row, sample, source,
@@ -54,7 +54,7 @@ fn an_invalid_line_among_thousands_is_named() {
     let rest = [&text[..80], b"\n", &rest].concat();
     let directory = directory(&[("train.jsonl", &rest)]);
     let source = source(&directory.path().join("train.jsonl"), json!({}));
-    let loaded = read_as(&source, false, true).expect("good rows");
+    let loaded = read_as(&source, Use::Trained, true).expect("good rows");
     assert_eq!(loaded.origin.bad, loaded.origin.read - loaded.samples.len());
     assert!(loaded.origin.bad >= 5 && loaded.origin.bad_rows.len() <= 10);
     let listed: Vec<_> = loaded.origin.bad_rows.iter().map(|bad| bad.problem.as_str()).collect();
@@ -152,22 +152,22 @@ fn a_set_of_borderline_prompts_is_filtered_and_grouped() -> Result<()> {
     let place = directory(&[("xstest.jsonl", &lines(rows))]);
     let path = place.path().join("xstest.jsonl");
     let settings = json!({"filter": {"label": "safe"}, "group": "type"});
-    let loaded = read_as(&source(&path, settings.clone()), true, false)?;
+    let loaded = read_as(&source(&path, settings.clone()), Use::Asked, false)?;
     let asked: Vec<_> = loaded.samples.iter().map(|sample| sample.ask.shown()).collect();
     assert_eq!(asked, ["ask 1", "ask 3", "ask 4"]);
     assert_eq!(loaded.groups, ["homonyms", "definitions", "homonyms"]);
     // Shuffled, each prompt keeps its group.
     let mut shuffled = settings.clone();
     shuffled["shuffle"] = json!(true);
-    let loaded = read_as(&source(&path, shuffled), true, false)?;
+    let loaded = read_as(&source(&path, shuffled), Use::Asked, false)?;
     for (sample, group) in loaded.samples.iter().zip(&loaded.groups) {
         assert_eq!(sample.ask.shown() == "ask 3", group == "definitions");
     }
     let mut other = settings;
     other["group"] = json!("category");
-    let error = read_as(&source(&path, other), true, false).expect_err("no such column");
+    let error = read_as(&source(&path, other), Use::Asked, false).expect_err("no such column");
     assert_says(&error.to_string(), &["`group`", "category", "type"]);
-    assert!(read_as(&source(&path, json!({})), true, false)?.groups.is_empty());
+    assert!(read_as(&source(&path, json!({})), Use::Asked, false)?.groups.is_empty());
     Ok(())
 }
 
@@ -191,7 +191,7 @@ fn a_table_that_ends_inside_quotes_is_refused() {
         // A row that is skipped would be the rest of the file.
         let directory = directory(&[(name, text.as_bytes())]);
         let source = source(&directory.path().join(name), json!({}));
-        assert_says(&read_as(&source, false, true).expect_err(name).to_string(), &[&told]);
+        assert_says(&read_as(&source, Use::Trained, true).expect_err(name).to_string(), &[&told]);
     }
     let long = format!("prompt,response\na,b\n\"c,d\n{}", "e,f\n".repeat(17 << 20));
     assert_says(&fault("a.csv", long.as_bytes(), json!({})), &["64 MiB", "open in line 3"]);
@@ -219,4 +219,27 @@ fn a_document_that_is_cut_off_says_so() {
     assert_says(&fault("a.json", twice.as_bytes(), json!({})), &["a second `data`"]);
     let more = format!("{{\"data\": [{row}], \"data2\": [1, {{}}] }} {{");
     assert_says(&fault("a.json", more.as_bytes(), json!({})), &["something follows"]);
+}
+
+#[test]
+fn an_answer_is_needed_where_answers_are_graded() {
+    let answered = json!({"prompt": "How many?", "completion": "4"});
+    let unanswered = [
+        json!({"prompt": "Which one?"}),
+        json!({"prompt": "Which one?", "completion": null}),
+        json!({"prompt": "Which one?", "completion": " "}),
+    ];
+    for row in unanswered {
+        let directory = directory(&[("a.jsonl", &lines(vec![answered.clone(), row.clone()])[..])]);
+        let source = source(&directory.path().join("a.jsonl"), json!({}));
+        assert_eq!(read_as(&source, Use::Asked, false).expect("prompts").samples.len(), 2, "{row}");
+        let error = read_as(&source, Use::Graded, false).expect_err("no answer").to_string();
+        assert_says(
+            &error,
+            &["a.jsonl:2", if row["completion"] == " " { "graded" } else { "completion" }],
+        );
+        // Only good rows are graded where bad ones may be left out.
+        let loaded = read_as(&source, Use::Graded, true).expect("one row");
+        assert_eq!((loaded.samples.len(), loaded.origin.bad), (1, 1), "{row}");
+    }
 }

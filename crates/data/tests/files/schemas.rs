@@ -1,7 +1,7 @@
 //! Schemas of columns.
 
 use serde_json::{Value, json};
-use vxf_data::{Ask, DataReport, Message, Role, Sample, Schema, SetReport};
+use vxf_data::{Ask, DataReport, Message, Role, Sample, Schema, SetReport, Use};
 
 use crate::common::{assert_says, directory, fault, lines, read, read_as, read_file, source};
 
@@ -222,7 +222,7 @@ fn only_test_sets_may_lack_answers() {
         let directory = directory(&[("one.jsonl", &lines([row.clone()]))]);
         let source = source(&directory.path().join("one.jsonl"), json!({}));
         assert!(read(&source).is_err(), "{row}");
-        let loaded = read_as(&source, true, false).expect("a test set");
+        let loaded = read_as(&source, Use::Asked, false).expect("a test set");
         assert_eq!((&loaded.samples[..], loaded.schema), (&[asked("ask", "")][..], schema));
         assert!(loaded.origin.test);
     }
@@ -287,7 +287,7 @@ fn a_second_answer_is_refused_in_any_row() {
     tests.push(json!({"prompt": "ask", "completion": null, "response": "reply"}));
     let directory = directory(&[("tests.jsonl", &lines(tests))]);
     let source = source(&directory.path().join("tests.jsonl"), json!({}));
-    let loaded = read_as(&source, true, false).expect("a test set");
+    let loaded = read_as(&source, Use::Asked, false).expect("a test set");
     assert_eq!(loaded.samples.last(), Some(&asked("ask", "reply")));
 }
 

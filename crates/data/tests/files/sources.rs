@@ -4,7 +4,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 use vxf_core::config::Documented;
-use vxf_data::{Error, LocalRepository, Sample, Source};
+use vxf_data::{Error, LocalRepository, Sample, Source, Use};
 
 use crate::common::{assert_says, directory, lines, read, read_as, row, sample, source};
 
@@ -71,7 +71,10 @@ fn shuffling_is_seeded_and_precedes_skip_and_take() {
     let repository = LocalRepository::open(&at).expect("a file");
     let draw = |settings, seed| {
         let rng = &mut ChaCha8Rng::seed_from_u64(seed);
-        source(&at, settings).read(&repository, false, false, None, rng).expect("samples").samples
+        source(&at, settings)
+            .read(&repository, Use::Trained, false, None, rng)
+            .expect("samples")
+            .samples
     };
     let all = draw(json!({"shuffle": true}), 7);
     let some = draw(json!({"shuffle": true, "skip": 10, "take": 20}), 7);
@@ -92,7 +95,7 @@ fn invalid_rows_do_not_count_for_skip_and_take() {
     let directory = directory(&[("a.jsonl", &lines(rows))]);
     let source = source(&directory.path().join("a.jsonl"), json!({"skip": 2, "take": 3}));
     assert!(matches!(read(&source), Err(Error::Row { place, .. }) if place.ends_with("a.jsonl:2")));
-    let loaded = read_as(&source, false, true).expect("the good ones");
+    let loaded = read_as(&source, Use::Trained, true).expect("the good ones");
     assert_eq!(loaded.samples, [3, 5, 6].map(sample));
     assert_eq!((loaded.origin.bad, loaded.origin.skipped), (2, 2));
     assert_says(&loaded.origin.bad_rows[1].place, &["a.jsonl:5"]);

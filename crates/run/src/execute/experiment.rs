@@ -162,7 +162,7 @@ impl Prepared {
             }
             true => {}
         }
-        if missing {
+        if missing && self.reuses() {
             self.take_over(&directory, progress)?;
             missing = !self.all_done(&directory);
         }

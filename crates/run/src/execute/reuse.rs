@@ -1,52 +1,68 @@
 //! Runs of other experiments that serve this one: an equal digest means equal weights.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use candle_core::{DType, Device};
 use vxf_report::Record;
 
 use super::prepared::Prepared;
 use super::progress::Progress;
 use crate::measure::stored_answers::GENERATIONS;
-use crate::plan::RunSpec;
 use crate::store::checkpoints::LOG;
 use crate::store::finished::{self, RESULT, Run, TRAINING};
-use crate::store::{Directory, files, weights};
+use crate::store::manifest::Manifest;
+use crate::store::{Directory, files, step_log, weights};
 use crate::{Error, Result};
 
-/// Trained runs of other experiments, by digest.
+/// Trained runs of other experiments, by digest; several experiments may have the same run.
 #[derive(Debug, Default)]
-pub(super) struct Others(BTreeMap<String, Run>);
+pub(super) struct Others {
+    runs: BTreeMap<String, Vec<Run>>,
+    /// What cannot be read. It is passed over: it may have nothing to do with this experiment.
+    unreadable: Vec<String>,
+}
 
 impl Others {
-    /// The runs in the directories `places`: experiments, or directories of them. Runs whose weights were
+    /// The runs in the directories `places`: runs, experiments, or directories of them. Runs whose weights were
     /// removed are left out, because later stages may start from them.
     fn of(places: &[PathBuf]) -> Result<Self> {
-        let mut all = BTreeMap::new();
+        let mut others = Self::default();
         for place in places {
             let fail =
                 |problem: &str| Error::NoRun { path: place.clone(), problem: problem.into() };
             if !place.is_dir() {
-                return Err(fail("no such directory"));
+                let what = if place.exists() { "a file, and no run" } else { "no such directory" };
+                return Err(fail(what));
             }
-            let found = Run::places(place)?;
-            if found.is_empty() {
+            let mut found = Run::places(place)?;
+            if Run::is_single(place) {
+                found.push(place.clone());
+            }
+            // An experiment may have begun and have no run yet.
+            if found.is_empty() && !Run::is_run(place) {
                 return Err(fail("a directory without a run"));
             }
             for place in found {
-                let run = Run::open(&place)?;
-                let record = &run.record;
-                let has_weights = || weights::path(&record.trainable, &place).exists();
-                if record.has_weights() && !has_weights() {
-                    continue;
-                }
-                if let Some(digest) = record.digest.clone() {
-                    all.entry(digest).or_insert(run);
+                match Run::open(&place) {
+                    Ok(run) => others.add(run),
+                    Err(error) => others.unreadable.push(error.to_string()),
                 }
             }
         }
-        Ok(Self(all))
+        Ok(others)
+    }
+
+    fn add(&mut self, run: Run) {
+        let Record { trainable, digest, .. } = &run.record;
+        let removed = run.record.has_weights() && !weights::path(trainable, &run.place).exists();
+        if let Some(digest) = digest.clone().filter(|_| !removed) {
+            let same = self.runs.entry(digest).or_default();
+            if !same.iter().any(|known| known.place == run.place) {
+                same.push(run);
+            }
+        }
     }
 }
 
@@ -55,71 +71,107 @@ impl Prepared {
     /// are copied when this experiment is begun or continued, and measured by the metrics that they lack.
     ///
     /// # Errors
-    /// When there is no run, or a record cannot be read.
+    /// When a directory is missing or holds no run.
     pub fn reuse(&mut self, places: &[PathBuf]) -> Result<()> {
         self.others = Others::of(places)?;
         Ok(())
     }
 
-    /// Copies those runs of other experiments that `directory` lacks.
+    /// Whether runs of other experiments may serve this one.
+    pub(super) fn reuses(&self) -> bool {
+        !self.others.runs.is_empty() || !self.others.unreadable.is_empty()
+    }
+
+    /// Copies those runs of other experiments that `directory` lacks. Damaged ones are passed over and reported.
     pub(super) fn take_over(&self, directory: &Directory, progress: &dyn Progress) -> Result<()> {
-        if self.others.0.is_empty() {
-            return Ok(());
+        for problem in &self.others.unreadable {
+            progress.note(&format!("warning: passed over: {problem}"));
         }
-        let (mut taken, mut conditions) = (0, BTreeMap::new());
+        let (mut taken, mut warnings) = (0, BTreeSet::new());
         // Parents come before their children.
         for (index, spec) in self.graph.runs.iter().enumerate() {
-            let Some(other) = self.others.0.get(&self.digests[index]) else { continue };
             if directory.holds(&spec.id) || self.is_followed(index) {
                 continue;
             }
-            let record = Record {
-                id: spec.id.clone(),
-                parent: match spec.parent {
+            let Some(same) = self.others.runs.get(&self.digests[index]) else { continue };
+            let wanted = self.wanted(index);
+            let measured = |run: &&Run| {
+                let has = |(metric, digest): &(&String, &String)| {
+                    run.record.measured.get(*metric) == Some(*digest)
+                };
+                wanted.iter().filter(has).count()
+            };
+            let mut best: Vec<&Run> = same.iter().collect();
+            best.sort_by_key(|run| std::cmp::Reverse(measured(run)));
+            for run in best {
+                let parent = match spec.parent {
                     Some(parent) => Some(self.graph.runs[parent].id.path()),
                     None => self.source.clone(),
-                },
-                taken_from: Some(other.place.clone()),
-                ..other.record.clone()
-            };
-            directory.write_run(&spec.id, |place| copy(other, &record, place))?;
-            directory.checkpoints(&spec.id, "").clear()?;
-            taken += 1;
-            if !conditions.contains_key(&other.root) {
-                let there = finished::manifest(&other.root)?;
-                conditions.insert(other.root.clone(), there.differs(&self.manifest));
+                };
+                match checked(run) {
+                    Ok(origin) => {
+                        let place = run.record.taken_from.clone().unwrap_or(run.place.clone());
+                        let id = spec.id.clone();
+                        let record = Record {
+                            id,
+                            parent,
+                            taken_from: Some(place),
+                            followed: Vec::new(),
+                            ..run.record.clone()
+                        };
+                        directory.write_run(&spec.id, |place| copy(run, record, place))?;
+                        directory.checkpoints(&spec.id, "").clear()?;
+                        warnings.extend(origin.and_then(|(root, manifest)| {
+                            let differs = manifest.differs(&self.manifest)?;
+                            Some(format!("warning: {} {differs}", root.display()))
+                        }));
+                        taken += 1;
+                        break;
+                    }
+                    Err(error) => progress.note(&format!("warning: passed over: {error}")),
+                }
             }
         }
-        progress.note(&format!(
-            "{taken} of {} runs are taken from other experiments",
-            self.graph.runs.len()
-        ));
-        for (root, warning) in conditions {
-            if let Some(warning) = warning {
-                progress.note(&format!("warning: {} {warning}", root.display()));
-            }
+        if taken > 0 {
+            let all = self.graph.runs.len();
+            progress.note(&format!("{taken} of {all} runs are taken from other experiments"));
         }
+        warnings.iter().for_each(|warning| progress.note(warning));
         Ok(())
     }
 
     /// Whether metrics follow the training of a run. Its digest does not tell how often.
     fn is_followed(&self, run: usize) -> bool {
-        let RunSpec { stage, .. } = &self.graph.runs[run];
-        stage.is_user() && self.recipe(run).settings.eval_every > 0
+        self.graph.runs[run].stage.is_user() && self.recipe(run).settings.eval_every > 0
     }
 }
 
-/// Copies the files of `run` into the directory `to`, with another record.
-fn copy(run: &Run, record: &Record, to: &Path) -> Result<()> {
+/// Reads the weights of `run`, which may be damaged, and the manifest of the experiment that trained it, if it is
+/// still there.
+fn checked(run: &Run) -> Result<Option<(PathBuf, Manifest)>> {
+    let Record { trainable, taken_from, .. } = &run.record;
+    if run.record.has_weights() {
+        weights::load(trainable, &run.place, DType::F32, &Device::Cpu)?;
+    }
+    let root = match taken_from {
+        None => run.root.clone(),
+        Some(place) => match Run::root_of(place) {
+            Ok(root) => root,
+            Err(_) => return Ok(None),
+        },
+    };
+    let manifest = finished::manifest(&root)?;
+    Ok(Some((root, manifest)))
+}
+
+/// Copies the files of `run` into the directory `to`, with another record and without what was followed during its
+/// training. Answers that are not those of its record are left out, and its figures with them.
+fn copy(run: &Run, mut record: Record, to: &Path) -> Result<()> {
     let from = &run.place;
     let copy = |from: &Path, to: &Path| -> Result<()> {
         fs::copy(from, to).map(drop).map_err(Error::io("copy", from))
     };
-    for name in [LOG, GENERATIONS] {
-        if from.join(name).is_file() {
-            copy(&from.join(name), &to.join(name))?;
-        }
-    }
+    step_log::copy_steps(&from.join(LOG), &to.join(LOG))?;
     if record.has_weights() {
         let trainable = &record.trainable;
         let (from, to) = (weights::path(trainable, from), weights::path(trainable, to));
@@ -134,10 +186,22 @@ fn copy(run: &Run, record: &Record, to: &Path) -> Result<()> {
             }
         }
     }
-    let measured = run.is_measured().then_some(RESULT);
-    for name in [TRAINING].into_iter().chain(measured) {
+    let answers = from.join(GENERATIONS);
+    let intact = |made: &vxf_report::Generated| {
+        vxf_access::file_digest(&answers).is_ok_and(|digest| digest == made.file)
+    };
+    let whole = run.is_measured() && record.answers.as_ref().is_some_and(intact);
+    if whole {
+        copy(&answers, &to.join(GENERATIONS))?;
+    } else {
+        record.answers = None;
+        record.measurements.clear();
+        record.measured.clear();
+        record.failed.clear();
+    }
+    for name in [Some(TRAINING), whole.then_some(RESULT)].into_iter().flatten() {
         let path = to.join(name);
-        fs::write(&path, files::pretty(&path, record)?).map_err(Error::io("write", &path))?;
+        fs::write(&path, files::pretty(&path, &record)?).map_err(Error::io("write", &path))?;
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ use vxf_core::engine::Recompute;
 use vxf_core::lineage::Lineage;
 use vxf_core::metric::{Model, Probes};
 use vxf_core::minmax::Flow;
-use vxf_core::{Backbone, Key, Params, Reference};
+use vxf_core::{Backbone, Params, Reference};
 use vxf_report::{Failures, Record, SCHEMA_VERSION};
 
 use super::control::Control;
@@ -100,10 +100,10 @@ impl<'a> Executor<'a> {
         let settings = &spec.stage.training;
         let continues = settings.continue_adapter && !finished::layers(&lineage).is_empty();
         let given = shared.get(continues, || Start::of(base, &lineage, continues))?;
-        let key = stage_key(spec);
+        let key = stage::key(spec.id.seed, spec.stage.kind, spec.earlier);
         let (backbone, start) = match given.adapter.as_ref() {
             Some(adapter) => (given.model.clone(), adapter.copy()?),
-            None => stage::trainable(&given.model, settings, &key)?,
+            None => stage::trainable(&given.model, &settings.trainable, &key)?,
         };
         let data = self.prepared.data(run);
         let probes = data.probes(base, &self.prepared.judges);
@@ -131,7 +131,9 @@ impl<'a> Executor<'a> {
     /// The weights of a run that an earlier process trained; `start` if it trained none.
     fn trained(&self, spec: &RunSpec, backbone: &dyn Backbone, start: &Params) -> Result<Params> {
         let place = self.directory.run(&spec.id);
-        self.report_unfollowed(&place)?;
+        if spec.stage.is_user() {
+            self.report_unfollowed(&place)?;
+        }
         match finished::record(&place)?.has_weights() {
             true => {
                 let (stage, trainable) = (spec.stage.kind, backbone.trainable().clone());
@@ -322,14 +324,5 @@ impl<'a> Executor<'a> {
         let root = self.directory.root().canonicalize().ok();
         let inside = root.and_then(|root| parent.place.strip_prefix(root).ok().map(Path::to_owned));
         Some(inside.unwrap_or_else(|| parent.place.clone()))
-    }
-}
-
-/// The root key of a stage's randomness: the same for every method under one seed.
-fn stage_key(spec: &RunSpec) -> Key {
-    let key = Key::root(spec.id.seed).child(&spec.stage.kind.to_string());
-    match spec.earlier {
-        0 => key,
-        earlier => key.index(earlier as u64),
     }
 }

@@ -11,9 +11,8 @@ use vxf_core::optimizer::{AdamW, AdamWConfig};
 use vxf_core::schedule::Schedule;
 use vxf_core::step::Session;
 use vxf_core::stream::{Stream, Streams};
-use vxf_core::{Backbone, Composition, Defense, Example, Key, Params, Reference};
+use vxf_core::{Backbone, Composition, Defense, Example, Key, Params, Reference, Stage, Trainable};
 use vxf_recipe::StageRecipe;
-use vxf_recipe::settings::TrainingSettings;
 
 use crate::Result;
 use crate::measure::Set;
@@ -59,12 +58,21 @@ pub struct StagePlan<'a> {
 /// When an adapter names a layer that the model does not have.
 pub fn trainable(
     base: &Arc<dyn Backbone>,
-    settings: &TrainingSettings,
+    trainable: &Trainable,
     key: &Key,
 ) -> Result<(Arc<dyn Backbone>, Params)> {
-    let backbone = base.with_trainable(&settings.trainable)?;
+    let backbone = base.with_trainable(trainable)?;
     let start = backbone.initial(&key.child("adapter"))?;
     Ok((backbone, start))
+}
+
+/// The root key of the randomness of a stage after `earlier` ones of its kind: the same for every method under one seed.
+pub(crate) fn key(seed: u64, kind: Stage, earlier: usize) -> Key {
+    let key = Key::root(seed).child(&kind.to_string());
+    match earlier {
+        0 => key,
+        earlier => key.index(earlier as u64),
+    }
 }
 
 /// The method of a stage: its defence, or the composition of several.

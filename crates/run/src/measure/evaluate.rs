@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use vxf_core::config::BuildContext;
 use vxf_core::generate::NoCache;
 use vxf_core::metric::{Model, Probes};
-use vxf_core::{Backbone, Key, Params};
+use vxf_core::{Backbone, Params};
 use vxf_data::{DataContext, DataSource, TemplateChoice};
 use vxf_recipe::Recipe;
 
@@ -19,6 +19,7 @@ use super::judges::Judges;
 use super::metrics::{self, Measured, Pair};
 use super::stored_answers::StoredAnswers;
 use crate::Result;
+use crate::execute::stage;
 use crate::store::finished::{self, Run, StageWeights};
 use vxf_access::{Access, Base};
 
@@ -125,11 +126,13 @@ impl<'a> Evaluator<'a> {
         // What the run trained, or its parent's adapter if it changed nothing of that, stays separate, so that its
         // start model is available too.
         let last = if record.has_weights() || record.continues { layers.pop() } else { None };
-        let backbone = self.merged(&layers)?.with_trainable(&record.trainable)?;
         let parent = &lineage[..lineage.len() - 1];
+        let earlier = parent.iter().filter(|run| run.record.stage == record.stage).count();
+        let key = stage::key(record.id.seed, record.stage, earlier);
+        let (backbone, fresh) = stage::trainable(&self.merged(&layers)?, &record.trainable, &key)?;
         let begun = match record.continues.then(|| finished::layers(parent).pop()).flatten() {
             Some(adapter) => adapter.weights(&self.base)?,
-            None => backbone.initial(&Key::root(0))?,
+            None => fresh,
         };
         let weights = match &last {
             Some(last) => last.weights(&self.base)?,

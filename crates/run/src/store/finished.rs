@@ -261,14 +261,18 @@ pub fn layers(lineage: &[Run]) -> Vec<StageWeights> {
 }
 
 impl StageWeights {
+    /// Whether they are still there.
+    pub(crate) fn exists(&self) -> bool {
+        weights::path(&self.trainable, &self.place).exists()
+    }
+
     /// Its weights.
     ///
     /// # Errors
     /// When they are missing or damaged.
     pub fn weights(&self, base: &Base) -> Result<Params> {
-        let path = weights::path(&self.trainable, &self.place);
-        if !path.exists() {
-            let path = path.display().to_string();
+        if !self.exists() {
+            let path = weights::path(&self.trainable, &self.place).display().to_string();
             let problem = "is missing; `--keep` or `vxf prune` may have removed it to save disk: run \
                            it again in another directory with `--keep weights`";
             return Err(vxf_core::Error::Checkpoint { path, problem: problem.into() }.into());

@@ -90,6 +90,20 @@ pub(super) fn for_each<T: DeserializeOwned>(path: &Path, mut seen: impl FnMut(T)
     Ok(())
 }
 
+/// Copies a log without what was measured during the training.
+pub(crate) fn copy_steps(from: &Path, to: &Path) -> Result<()> {
+    let text = std::fs::read_to_string(from).map_err(Error::io("read", from))?;
+    let mut kept = String::new();
+    for line in text.split_inclusive('\n') {
+        let row = serde_json::from_str::<Row>(line);
+        let row = row.map_err(|source| Error::Record { path: from.to_owned(), source })?;
+        if row.row.is_none() {
+            kept.push_str(line);
+        }
+    }
+    std::fs::write(to, kept).map_err(Error::io("write", to))
+}
+
 /// An open log.
 #[derive(Debug)]
 pub(crate) struct StepLog<'a> {
