@@ -184,6 +184,47 @@ fn runs_of_another_experiment_serve_where_they_are_the_same() {
 }
 
 #[test]
+fn damaged_runs_serve_nobody_and_curves_stay_where_they_belong() {
+    let place = Place::new();
+    let run = |output: &str, more: &[&str]| {
+        let output = format!("--output-dir={output}");
+        place.tiny(&[&["--no-undefended", &output], more].concat())
+    };
+    run("runs/a", &["--eval-every=1"]).ok();
+    let expected = run("b", &[]).ok().replace("are in b\n", "are in c\n");
+    // The same files, and no curve that nobody asked for.
+    let told = run("c", &["--reuse=runs"]);
+    assert_eq!(told.ok(), expected);
+    assert!(told.stderr.contains("4 of 4 runs are taken"), "{}", told.stderr);
+    for file in ["metrics.jsonl", "generations.jsonl", "model.safetensors"] {
+        let of = |root: &str| std::fs::read(place.path(root).join("vaccine/0.5/1").join(file));
+        assert_eq!(of("b").expect(file), of("c").expect(file), "{file}");
+    }
+
+    // Cut weights are passed over, and another copy serves; so are cut records and answers.
+    let cut = |file: &str| {
+        let path = place.path(file);
+        let bytes = std::fs::read(&path).expect("it is there");
+        std::fs::write(&path, &bytes[..bytes.len() / 2]).expect("writable");
+    };
+    cut("runs/a/vaccine/aligned/1/model.safetensors");
+    let told = run("d", &["--reuse=runs", "--reuse=b"]);
+    assert_eq!(told.ok().replace("are in d\n", "are in c\n"), expected);
+    assert!(told.stderr.contains("4 of 4 runs are taken"), "{}", told.stderr);
+    cut("runs/a/sft/aligned/1/result.json");
+    cut("runs/a/sft/0.5/1/generations.jsonl");
+    let told = run("e", &["--reuse=runs"]);
+    assert_eq!(told.ok().replace("are in e\n", "are in c\n"), expected);
+    assert!(told.stderr.contains("2 of 4 runs are taken"), "{}", told.stderr);
+    for part in ["passed over", "sft/aligned/1/result.json", "model.safetensors"] {
+        assert!(told.stderr.contains(part), "{part}: {}", told.stderr);
+    }
+    // A check of the damaged one does not hold.
+    let found = place.vxf(&["verify", "runs/a/vaccine/aligned/1"]);
+    assert!(found.code == 1 && found.stdout.contains("its weights cannot be read"), "{found:?}");
+}
+
+#[test]
 fn json_has_every_run() {
     let place = Place::new();
     let value = place.tiny(&["--json", "--harmful-ratio=0", "--no-undefended"]).json();

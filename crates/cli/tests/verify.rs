@@ -30,6 +30,23 @@ fn found(told: &Told) {
     assert!(told.stdout.contains("Does not hold"), "{}", told.stdout);
 }
 
+/// Metrics may read weights that do not act yet, such as the first matrix of an adapter whose second one is zero.
+#[test]
+fn an_adapter_begins_as_in_the_run() {
+    let place = Place::new();
+    place
+        .tiny(&[
+            "--no-undefended",
+            "--metric=curvature",
+            "--set=alignment.trainable={ type = 'lora', rank = 4 }",
+            "--set=fine_tuning.trainable={ type = 'lora', rank = 4 }",
+            "--output-dir=out",
+        ])
+        .ok();
+    let value = place.vxf(&["verify", "out", "--json"]).json();
+    assert_eq!(value["holds"], true, "{value}");
+}
+
 #[test]
 fn a_finished_experiment_holds() {
     let place = finished();

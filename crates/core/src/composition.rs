@@ -45,6 +45,12 @@ impl Default for Composition {
     }
 }
 
+/// Training under the perturbation, without a method.
+fn plain(inner: &mut dyn Perturber, step: &mut Step<'_>) -> Result<Gradients> {
+    let perturbation = inner.perturb(step)?;
+    step.gradients(&perturbation)
+}
+
 impl Defense for Composition {
     fn prepare(&mut self, step: &mut Step<'_>) -> Result<()> {
         self.members.iter_mut().try_for_each(|member| member.method.prepare(step))
@@ -55,12 +61,15 @@ impl Defense for Composition {
     }
 
     fn gradients(&mut self, inner: &mut dyn Perturber, step: &mut Step<'_>) -> Result<Gradients> {
+        let whole = self.per_step();
         let mut gradients = match self.maker() {
-            Some(member) => member.method.gradients(inner, step)?,
-            None => {
-                let perturbation = inner.perturb(step)?;
-                step.gradients(&perturbation)?
+            // Another member may need the whole step where the maker works on one micro-batch.
+            Some(member) if whole && !member.method.per_step() => {
+                step.accumulate(|step| member.method.gradients(inner, step))?
             }
+            Some(member) => member.method.gradients(inner, step)?,
+            None if whole => step.accumulate(|step| plain(inner, step))?,
+            None => plain(inner, step)?,
         };
         for member in self.members.iter_mut().filter(|member| !member.makes) {
             gradients = member.method.adjust(gradients, step)?;

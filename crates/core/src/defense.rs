@@ -78,7 +78,7 @@ impl State {
 /// answers.
 pub trait Defense: Send {
     /// Runs once before the first step, with one micro-batch, for example to estimate Fisher
-    /// information or take snapshots.
+    /// information or take snapshots. Figures that it records are not kept.
     fn prepare(&mut self, _step: &mut Step<'_>) -> Result<()> {
         Ok(())
     }

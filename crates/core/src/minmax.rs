@@ -105,6 +105,14 @@ impl Training<'_> {
         self.filter()
     }
 
+    /// The number of samples of the main stream, without those that the defence does not keep.
+    ///
+    /// # Errors
+    /// When there is no such stream.
+    pub fn samples(&self) -> Result<usize> {
+        Ok(self.session.streams.get(&self.session.main)?.kept().len())
+    }
+
     /// Leaves out the samples that the defence does not keep.
     pub(crate) fn filter(&mut self) -> Result<()> {
         match self.defense.keeps() {

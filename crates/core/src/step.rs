@@ -128,9 +128,16 @@ impl<'a> Step<'a> {
         Ok(self.session.streams.get(stream)?.batch_size())
     }
 
-    /// The number of samples of `stream`; [`Batch::samples`](crate::Batch::samples) are their indices.
+    /// The number of samples of `stream`, those included that a filter leaves out;
+    /// [`Batch::samples`](crate::Batch::samples) are their indices.
     pub fn samples_of(&self, stream: &str) -> Result<usize> {
         Ok(self.session.streams.get(stream)?.samples())
+    }
+
+    /// The samples that `stream` reads. What [`Defense::keeps`](crate::Defense::keeps) leaves out is known from the
+    /// first step on, and not yet in [`Defense::prepare`](crate::Defense::prepare).
+    pub fn kept_of(&self, stream: &str) -> Result<Vec<usize>> {
+        Ok(self.session.streams.get(stream)?.kept())
     }
 
     /// What is trained: name, shape, layer and part of each weight.

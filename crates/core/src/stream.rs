@@ -161,6 +161,17 @@ impl Stream {
         }
     }
 
+    /// The samples that are read: all but those that are not kept.
+    pub fn kept(&self) -> Vec<usize> {
+        match &self.0 {
+            Source::Examples { kept: Some(kept), .. } => kept.to_vec(),
+            Source::Examples { examples, .. } => (0..examples.len()).collect(),
+            Source::Batches { read, .. } => {
+                read.iter().flat_map(|batch| batch.samples.iter().copied()).collect()
+            }
+        }
+    }
+
     fn batch(&self, position: u64, device: &Device) -> Result<Batch> {
         let per_epoch = self.batches_per_epoch() as u64;
         let at = (position % per_epoch) as usize;

@@ -23,17 +23,16 @@ pub struct Bds {
 impl Bds {
     /// BDS with these settings.
     pub fn new(config: BdsConfig) -> Self {
-        Self { config, scores: Scores::new(0), losses: Vec::new() }
+        Self { config, scores: Scores::none(), losses: Vec::new() }
     }
 }
 
 impl Defense for Bds {
-    fn prepare(&mut self, step: &mut Step<'_>) -> Result<()> {
-        self.scores = Scores::new(step.samples_of(&step.main())?);
-        Ok(())
-    }
-
     fn gradients(&mut self, inner: &mut dyn Perturber, step: &mut Step<'_>) -> Result<Gradients> {
+        if self.scores.is_empty() {
+            let main = step.main();
+            self.scores = Scores::of(step.samples_of(&main)?, &step.kept_of(&main)?);
+        }
         let perturbation = inner.perturb(step)?;
         let weights = self.scores.weights();
         let losses = RefCell::new(None);
@@ -64,7 +63,7 @@ impl Defense for Bds {
     fn after_step(&mut self, step: &mut Step<'_>) -> Result<()> {
         let losses = std::mem::take(&mut self.losses);
         self.scores.step(&losses, self.config.score_rate);
-        let weights = self.scores.weights();
+        let weights = self.scores.weights_of_kept();
         step.record("least_weight", weights.iter().copied().fold(f64::MAX, f64::min))?;
         step.record("largest_weight", weights.iter().copied().fold(f64::MIN, f64::max))
     }

@@ -9,7 +9,8 @@ const START: f64 = 0.1;
 const DECAY: [f64; 2] = [0.9, 0.95];
 const EPSILON: f64 = 1e-8;
 
-/// A score for each sample; a sample's weight is the number of samples times the softmax of the scores.
+/// A score for each sample; a sample's weight is the number of samples times the softmax of the scores. A sample that a
+/// filter left out has the score minus infinity: it has no weight, and does not count.
 #[derive(Debug)]
 pub(crate) struct Scores {
     scores: Vec<f64>,
@@ -18,15 +19,25 @@ pub(crate) struct Scores {
 }
 
 impl Scores {
-    /// Equal scores of this number of samples.
-    pub(crate) fn new(samples: usize) -> Self {
-        let zeros = vec![0.0; samples];
-        Self { scores: vec![START; samples], moments: [zeros.clone(), zeros], steps: 0 }
+    /// No scores yet.
+    pub(crate) fn none() -> Self {
+        Self { scores: Vec::new(), moments: [Vec::new(), Vec::new()], steps: 0 }
     }
 
-    /// The number of samples.
-    pub(crate) fn len(&self) -> usize {
-        self.scores.len()
+    /// Equal scores of those of `all` samples that are `kept`.
+    pub(crate) fn of(all: usize, kept: &[usize]) -> Self {
+        let (zeros, mut scores) = (vec![0.0; all], vec![f64::NEG_INFINITY; all]);
+        kept.iter().for_each(|sample| scores[*sample] = START);
+        Self { scores, moments: [zeros.clone(), zeros], steps: 0 }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.scores.is_empty()
+    }
+
+    /// The number of samples that are kept.
+    fn count(&self) -> f64 {
+        self.scores.iter().filter(|score| score.is_finite()).count() as f64
     }
 
     fn shares(&self) -> Vec<f64> {
@@ -36,16 +47,22 @@ impl Scores {
         exps.into_iter().map(|exp| exp / sum).collect()
     }
 
-    /// The weights of all samples; their mean is 1.
+    /// The weights of all samples. Their mean over those that are kept is 1.
     pub(crate) fn weights(&self) -> Vec<f64> {
-        let count = self.len() as f64;
+        let count = self.count();
         self.shares().into_iter().map(|share| share * count).collect()
+    }
+
+    /// The weights of the samples that are kept.
+    pub(crate) fn weights_of_kept(&self) -> Vec<f64> {
+        let weights = self.weights().into_iter().zip(&self.scores);
+        weights.filter(|(_, score)| score.is_finite()).map(|(weight, _)| weight).collect()
     }
 
     /// One step of Adam on `mean_i w_i l_i` over the samples i of a batch with their losses.
     pub(crate) fn step(&mut self, losses: &[(usize, f64)], rate: f64) {
         let shares = self.shares();
-        let factor = self.len() as f64 / losses.len().max(1) as f64;
+        let factor = self.count() / losses.len().max(1) as f64;
         let mean: f64 = losses.iter().map(|&(sample, loss)| shares[sample] * loss).sum();
         let mut slopes: Vec<f64> = shares.iter().map(|share| -factor * share * mean).collect();
         for &(sample, loss) in losses {
@@ -86,5 +103,32 @@ impl Scores {
             moments: [values("first")?, values("second")?],
             steps: steps.ok_or_else(broken)?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As if there were no other samples, also after a save; not even rounding differs by more than that of a sum.
+    #[test]
+    fn samples_that_a_filter_left_out_do_not_count() -> Result<()> {
+        let kept = [1, 2, 5];
+        let (mut some, mut alone) = (Scores::of(6, &kept), Scores::of(3, &[0, 1, 2]));
+        for step in 0..40 {
+            let losses = [(step % 3, 0.5 + step as f64), ((step + 1) % 3, 2.0)];
+            let of_all = losses.map(|(sample, loss)| (kept[sample], loss));
+            some.step(&of_all, 0.1);
+            alone.step(&losses, 0.1);
+            some = Scores::restored(&some.state()?)?;
+            let (weights, expected) = (some.weights(), alone.weights());
+            for (own, sample) in expected.iter().zip(kept) {
+                assert!((weights[sample] - own).abs() < 1e-12, "{weights:?} {expected:?}");
+            }
+            assert_eq!([weights[0], weights[3], weights[4]], [0.0; 3]);
+            assert_eq!(some.weights_of_kept().len(), 3);
+        }
+        assert!((some.weights().iter().sum::<f64>() - 3.0).abs() < 1e-12);
+        Ok(())
     }
 }

@@ -48,7 +48,8 @@ impl DefenseConfig for SafeLoraConfig {
 vxf_core::config! {
     /// Settings of the post-tuning method `wise-ft`.
     pub struct WiseFtConfig {
-        /// Share of the way back to the aligned weights: 0 changes nothing, 1 gives the aligned model.
+        /// Share of the way back to the aligned weights: 0 changes nothing, 1 gives the aligned
+        /// matrices. Biases stay as they are.
         pub share: f64 = 0.3,
     }
 }

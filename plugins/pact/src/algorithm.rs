@@ -115,8 +115,10 @@ impl Pact {
         let (sorted, _) = held.contiguous()?.sort_last_dim(false)?;
         let reached = log_softmax(&sorted, D::Minus1)?.exp()?.cumsum(D::Minus1)?;
         let short = reached.lt(self.config.top_p)?.to_dtype(held.dtype())?;
-        let count = (short.sum_keepdim(D::Minus1)? + 1.0)?;
-        Ok((count / self.found.tokens.ids.len() as f64)?)
+        let all = self.found.tokens.ids.len() as f64;
+        // All of them may sum to less than 1, by rounding.
+        let count = (short.sum_keepdim(D::Minus1)? + 1.0)?.minimum(all)?;
+        Ok((count / all)?)
     }
 
     /// How much the gate is open at the `place`-th answer token, from 0.

@@ -74,6 +74,10 @@ impl Defense for Subtraction {
         let start = self.start(step, &weights)?;
         let harmful = self.harmful(step, &start)?;
         let key = step.key("dropped");
+        if !weights.iter().any(|(name, _)| name.ends_with(".weight")) {
+            let problem = "no weight of the model is trained here; train all weights";
+            return Err(Error::State(problem.to_owned()));
+        }
         for (name, from) in start.iter().filter(|(name, _)| name.ends_with(".weight")) {
             let missing = || Error::ParameterMismatch { name: name.to_owned() };
             let trained = harmful.get(name).ok_or_else(missing)?;

@@ -192,8 +192,10 @@ pub(crate) fn run(args: &SearchArgs) -> Result<(), CommandError> {
         }
         let finished = several::execute(prepared, &place, control, &reporter)?;
         let round = Round { graph, points, figures, records: finished.records };
-        left.iter_mut().try_for_each(|tried| tried.add(&round))?;
-        runs += count;
+        // The recipe as it is has run, too, where it has lost already.
+        let own = out.iter_mut().filter(|tried: &&mut Tried<'_>| tried.index == 0);
+        left.iter_mut().chain(own).try_for_each(|tried| tried.add(&round))?;
+        runs += round.points.len();
     }
     left.sort_by(|a, b| a.cost(args.attacker).total_cmp(&b.cost(args.attacker)));
     let best = left.first().map(|tried| tried.candidate.values.clone()).unwrap_or_default();

@@ -94,8 +94,13 @@ impl Prepared {
             directory.write_manifest(&manifest)?;
         }
         if failures.is_empty() {
-            for id in &ids {
-                prune::run(&directory.run(id), self.experiment.recipe().settings.keep)?;
+            let keep = self.experiment.recipe().settings.keep;
+            let freed =
+                ids.iter().map(|id| prune::run(&directory.run(id), keep)).sum::<Result<u64>>()?;
+            // With the last run it is expected; later it may be a surprise.
+            if was_finished && freed > 0 {
+                let mib = freed.div_ceil(1 << 20);
+                progress.note(&format!("{mib} MiB of weights are removed, as `keep` says"));
             }
         }
         let mut records = directory.records(ids.iter().copied())?;

@@ -22,8 +22,6 @@ pub(super) struct Following<'a> {
     /// The first prompts of each set, where answers are followed too.
     few: Option<Probes>,
     aligned: &'a Aligned<'a>,
-    /// Samples of the stage.
-    samples: usize,
     /// Samples of a step.
     batch: usize,
     context: &'a BuildContext<'a>,
@@ -63,7 +61,6 @@ impl Executor<'_> {
             probes,
             few,
             aligned,
-            samples: plan.streams.first().map_or(0, |main| main.set.examples.len()),
             batch: plan.stage.training.batch_size * plan.stage.training.accumulation,
             context,
         }
@@ -77,7 +74,7 @@ impl Executor<'_> {
         training: &Training<'_>,
         log: &mut StepLog<'_>,
     ) -> Result<()> {
-        let Following { metrics, probes, few, aligned, samples, batch, context, .. } = following;
+        let Following { metrics, probes, few, aligned, batch, context, .. } = following;
         let model = Model { backbone: training.backbone, weights: &training.weights };
         let pair = Pair { model, aligned: aligned.model()? };
         let step = training.next;
@@ -91,7 +88,7 @@ impl Executor<'_> {
             measured.rows.extend(rows);
             measured.failures.extend(failures);
         }
-        let samples = step_log::samples(step, *samples, *batch);
+        let samples = step_log::samples(step, training.samples()?, *batch);
         for row in measured.rows {
             log.push(&json!({
                 "kind": "measurement", "step": step, "samples": samples, "row": row,

@@ -47,6 +47,8 @@ pub(crate) struct Executor<'a> {
 struct Outcome {
     weights: Params,
     steps: u64,
+    /// Samples of the set that it trained on: those that a filter left out do not count.
+    samples: usize,
     edited: bool,
     /// Seconds spent by earlier processes.
     before: f64,
@@ -251,13 +253,14 @@ impl<'a> Executor<'a> {
         }
         let rates = (0..total).map(|step| training.schedule.rate(step));
         health::moved(start, &training.weights, rates.fold(0.0, f64::max), total)?;
+        let samples = training.samples()?;
         let finished = training.finish()?;
         if !finished.figures.is_empty() {
             log.push(&json!({ "kind": "finish", "step": total, "figures": finished.figures }))?;
             log.flush()?;
         }
         let edited = total == 0 && health::differ(start, &finished.weights)?;
-        Ok(Outcome { weights: finished.weights, steps: total, edited, before, begun })
+        Ok(Outcome { weights: finished.weights, steps: total, samples, edited, before, begun })
     }
 
     /// Saves a trained run: weights, log and training record.
@@ -282,7 +285,7 @@ impl<'a> Executor<'a> {
             defense: stage.method_value(),
             perturber: stage.perturber.value(),
             steps: outcome.steps,
-            samples: set.map_or(0, |set| set.examples.len()),
+            samples: set.map_or(0, |_| outcome.samples),
             truncated: set.map_or(0, |set| set.truncated),
             dropped: set.map_or(0, |set| set.dropped),
             seconds: outcome.before + outcome.begun.elapsed().as_secs_f64(),
@@ -294,8 +297,7 @@ impl<'a> Executor<'a> {
             // Other stages are not judged by their loss: some defences raise it on purpose.
             training_loss: match stage.is_user() {
                 true => {
-                    let samples = set.map_or(0, |set| set.examples.len());
-                    let passes = stage.training.passes(samples) as u64;
+                    let passes = stage.training.passes(outcome.samples) as u64;
                     health::training_loss(step_log::losses(&log)?, outcome.steps, passes)
                 }
                 false => None,

@@ -1,11 +1,13 @@
 //! Checks that the parts of a recipe fit together, before anything is loaded or trained.
 
+use vxf_core::config::DefenseConfig;
+use vxf_core::needs::StreamNeed;
 use vxf_core::registry::ConfigError;
 use vxf_core::{Error as CoreError, Trainable};
 use vxf_data::{DataConfig, Purpose};
 use vxf_hf::Outline;
 use vxf_recipe::settings::Quantize;
-use vxf_recipe::{Experiment, Place, Recipe, StageRecipe, UsualStage};
+use vxf_recipe::{Chosen, Experiment, Place, Recipe, StageRecipe, UsualStage};
 
 use super::graph::{Graph, RunSpec};
 use crate::{Error, Result};
@@ -87,6 +89,7 @@ pub(crate) fn model(graph: &Graph, outline: &Outline, quantize: Quantize) -> Res
             sites.resolve(outline.architecture.layers)?;
         }
         trainable(run, quantize)?;
+        streams(stage)?;
         if !stage.trains() || stage.training.continue_adapter {
             continue;
         }
@@ -143,6 +146,33 @@ fn trainable(run: &RunSpec, quantize: Quantize) -> Result<()> {
         let rule =
             "must be \"lora\": with `model.quantize` the matrices of few bits stay as they are";
         return wrong(rule.to_owned(), "full".to_owned());
+    }
+    Ok(())
+}
+
+/// Checks that the members of a composition mean the same samples by a stream that several of them read.
+fn streams(stage: &StageRecipe) -> Result<()> {
+    let of = |method: &Chosen<dyn DefenseConfig>| {
+        let name = method.name;
+        method.config.needs().streams.into_iter().map(move |need| (name, need))
+    };
+    let all: Vec<_> = stage.methods.iter().flat_map(of).collect();
+    let alike = |one: &StreamNeed, other: &StreamNeed| {
+        let sizes = one.batch_size.zip(other.batch_size);
+        (one.set(), one.first) == (other.set(), other.first) && sizes.is_none_or(|(a, b)| a == b)
+    };
+    for (index, (method, need)) in all.iter().enumerate() {
+        let mut earlier = all[..index].iter();
+        let other = earlier.find(|(_, other)| other.name == need.name && !alike(other, need));
+        if let Some((other, _)) = other {
+            let rule = format!(
+                "must be methods that go together: `{other}` and `{method}` read other samples of the stream `{}`, or \
+                 batches of other sizes",
+                need.name
+            );
+            let key = UsualStage::of(stage.kind).defense.to_owned();
+            return Err(setting(ConfigError { key, rule, found: stage.label() }));
+        }
     }
     Ok(())
 }
