@@ -280,7 +280,7 @@ pub trait Backbone: Send + Sync {
     fn last_norm(&self, _hidden: &Tensor, _pass: &Pass<'_>) -> Result<Tensor> {
         let family = &self.architecture().family;
         let problem = format!("the backbone `{family}` does not give its last norm (`last_norm`)");
-        Err(crate::Error::State(problem))
+        Err(crate::Error::Unsuitable(problem))
     }
 
     /// The attention that each row pays to its sample's first token in `layer`, `[positions, heads]`, from
@@ -301,7 +301,7 @@ pub trait Backbone: Send + Sync {
         let problem = format!(
             "the backbone `{family}` does not give its attention (`first_token_attention`)"
         );
-        Err(crate::Error::State(problem))
+        Err(crate::Error::Unsuitable(problem))
     }
 
     /// A decoder with a key-value cache. It is a separate type, so that a gradient pass never sees

@@ -18,7 +18,7 @@ use crate::site::{Hidden, Site};
 use vxf_tensor::autograd::{self, Store};
 use vxf_tensor::{Key, Rows, Scalar, numeric};
 
-use crate::Error::State;
+use crate::Error::Unsuitable;
 use crate::{Gradients, Params, Result};
 pub use lens::Lens;
 use segment::{Injection, Input, Kept, Segment};
@@ -294,14 +294,14 @@ impl<'a> Evaluation<'a> {
             terms.push(term(&self.sample_losses(hidden, &targets, &pass)?, self.batch)?);
         }
         let mut terms = terms.into_iter();
-        let first = terms.next().ok_or_else(|| State("an objective without a term".into()))?;
+        let first = terms.next().ok_or_else(|| Unsuitable("an objective without a term".into()))?;
         terms.try_fold(first, |sum, term| Ok((&sum + term.to_dtype(sum.dtype())?)?))
     }
 
     /// The mean cross-entropy of each sample, one after another, so that no logits are kept.
     fn sample_losses(&self, hidden: &Tensor, targets: &[i64], pass: &Pass<'_>) -> Result<Tensor> {
         if targets.iter().all(|target| *target < 0) {
-            return Err(State("no labelled position in the batch".into()));
+            return Err(Unsuitable("no labelled position in the batch".into()));
         }
         let none = numeric::widened(&Tensor::zeros((), hidden.dtype(), hidden.device())?)?;
         let losses = pass.rows().ranges().map(|range| {

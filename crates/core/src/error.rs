@@ -211,6 +211,9 @@ pub enum Error {
         /// The model to compare with.
         name: String,
     },
+    /// A method, a metric or a backbone cannot work on what it is given.
+    #[error("{0}")]
+    Unsuitable(String),
     /// Saved state does not belong to this method or model.
     #[error("saved state does not fit: {0}")]
     State(String),

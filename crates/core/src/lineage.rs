@@ -50,7 +50,7 @@ pub trait Lineage: Send + Sync {
     /// # Errors
     /// When it cannot be loaded; by default, since weights alone do not run.
     fn model(&self) -> Result<(Arc<dyn Backbone>, Params)> {
-        Err(Error::State("a reference model that is weights alone cannot run".to_owned()))
+        Err(Error::Unsuitable("a reference model that is weights alone cannot run".to_owned()))
     }
 }
 

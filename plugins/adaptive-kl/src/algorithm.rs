@@ -97,7 +97,7 @@ impl Defense for AdaptiveKl {
         let batch = step.batch(&main)?;
         let weights = batch.samples.iter().map(|sample| self.weights.get(*sample).copied());
         let Some(weights) = weights.collect::<Option<Vec<f64>>>() else {
-            return Err(Error::State("adaptive KL has no risk of a sample".to_owned()));
+            return Err(Error::Unsuitable("adaptive KL has no risk of a sample".to_owned()));
         };
         let high = weights.iter().filter(|weight| **weight > 0.5).count();
         step.record("risky_share", high as f64 / weights.len() as f64)?;

@@ -43,7 +43,7 @@ impl Kept {
     pub(crate) fn attend(&mut self, x: &[Tensor; 3], heads: &Heads, rows: &Rows) -> Result<Tensor> {
         if !rows.is_rectangle() {
             let problem = "only the CPU decodes samples of different lengths together";
-            return Err(Error::State(problem.to_owned()));
+            return Err(Error::Unsuitable(problem.to_owned()));
         }
         let (samples, new) = (rows.samples(), rows.longest());
         let split = |part: usize, count: usize| -> Tensors<Tensor> {

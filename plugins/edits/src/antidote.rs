@@ -39,7 +39,9 @@ impl Antidote {
             };
             let module = parameter.module();
             let site = Site::input_of(layer, module).ok_or_else(|| {
-                Error::State(format!("Antidote does not know the input of the layer `{module}`"))
+                Error::Unsuitable(format!(
+                    "Antidote does not know the input of the layer `{module}`"
+                ))
             })?;
             let name = parameter.name.clone();
             let before = (name == Lora::b_of(module)).then(|| Lora::a_of(module));

@@ -54,7 +54,7 @@ impl Defense for DirectionFilter {
         step.require_finite("the length of the compliance direction", "", &length.into())?;
         if length == 0.0 {
             let same = "harmful and safe answers have the same mean representation: no direction of compliance";
-            return Err(Error::State(same.to_owned()));
+            return Err(Error::Unsuitable(same.to_owned()));
         }
         let main = step.main();
         let own = self.representations(step, &main, usize::MAX)?;

@@ -56,7 +56,7 @@ impl Defense for GradientFilter {
         if length == 0.0 {
             let flat =
                 "the gradient of the alignment loss is zero: no direction to compare samples with";
-            return Err(Error::State(flat.to_owned()));
+            return Err(Error::Unsuitable(flat.to_owned()));
         }
         let main = step.main();
         let mut scores = Vec::new();

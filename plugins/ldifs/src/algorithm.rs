@@ -36,7 +36,7 @@ impl Ldifs {
                 None => kept,
             });
         }
-        sum.ok_or_else(|| Error::State("LDIFS reads no hidden embedding".into()))
+        sum.ok_or_else(|| Error::Unsuitable("LDIFS reads no hidden embedding".into()))
     }
 }
 

@@ -37,7 +37,7 @@ impl Metric for Curvature {
         // The way must begin at the aligned model. A merged adapter is rounded to the stored type, bf16 at the
         // coarsest, which moves a loss by less than a hundredth; another beginning moves it by far more.
         if (first - before).abs() > 1e-3 + 1e-2 * before.abs() {
-            return Err(Error::State(
+            return Err(Error::Unsuitable(
                 "curvature: the trained weights do not begin at the aligned model, so that there is no straight \
                  way from it"
                     .to_owned(),

@@ -85,7 +85,8 @@ impl Pact {
             });
         }
         let sum = sum.filter(|_| answered > 0);
-        let sum = sum.ok_or_else(|| Error::State("PACT has no alignment samples".to_owned()))?;
+        let sum =
+            sum.ok_or_else(|| Error::Unsuitable("PACT has no alignment samples".to_owned()))?;
         Ok((sum / answered as f64)?.to_vec1()?)
     }
 

@@ -35,7 +35,7 @@ impl SafetyTokens {
         let spread = ids.iter().map(|id| (difference(*id) - mean).powi(2)).sum::<f64>();
         let deviation = (spread / (n - 1.0)).sqrt();
         if ids.len() < 2 || deviation < SMALLEST {
-            return Err(Error::State(
+            return Err(Error::Unsuitable(
                 "PACT found no safety tokens: the aligned model predicts the answers of the alignment set as \
                  the base model does; start from an aligned model"
                     .to_owned(),

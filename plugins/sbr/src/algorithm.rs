@@ -60,7 +60,7 @@ impl Defense for Sbr {
         };
         step.on(ANCHORS).role(Role::Evaluation).minimising(of_last(&[site], &term)).loss()?;
         let Some(states) = found.take() else {
-            return Err(Error::State("SBR read no hidden state of its anchors".to_owned()));
+            return Err(Error::Unsuitable("SBR read no hidden state of its anchors".to_owned()));
         };
         // In the order of the set: later batches may have another one.
         let mut order: Vec<u32> = (0..batch.samples.len() as u32).collect();

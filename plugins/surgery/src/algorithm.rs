@@ -46,7 +46,7 @@ impl Surgery {
             Ok(paid.sum_all()?)
         };
         step.on(stream).minimising(alone(&sites, &term)).loss()?;
-        found.take().ok_or_else(|| Error::State("Surgery read no attention".to_owned()))
+        found.take().ok_or_else(|| Error::Unsuitable("Surgery read no attention".to_owned()))
     }
 
     /// The gradient of a weighted sum of the attention on one stream.

@@ -85,7 +85,7 @@ impl Tar {
                     None => own,
                 });
             }
-            sum.ok_or_else(|| Error::State("TAR reads no hidden embedding".into()))
+            sum.ok_or_else(|| Error::Unsuitable("TAR reads no hidden embedding".into()))
         };
         let hidden: Option<(&[Site], vxf_core::engine::HiddenLoss<'_>)> =
             (factor > 0.0).then_some((sites.as_slice(), &distance));

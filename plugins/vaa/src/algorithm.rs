@@ -99,7 +99,7 @@ impl Defense for Vaa {
         )?;
         if rises.len() < 2 {
             let few = "VAA needs two alignment samples or more: one of them is in the other group";
-            return Err(Error::State(few.to_owned()));
+            return Err(Error::Unsuitable(few.to_owned()));
         }
         self.groups = Groups::of(&rises, vulnerable);
         Ok(())

@@ -76,7 +76,7 @@ impl Defense for Subtraction {
         let key = step.key("dropped");
         if !weights.iter().any(|(name, _)| name.ends_with(".weight")) {
             let problem = "no weight of the model is trained here; train all weights";
-            return Err(Error::State(problem.to_owned()));
+            return Err(Error::Unsuitable(problem.to_owned()));
         }
         for (name, from) in start.iter().filter(|(name, _)| name.ends_with(".weight")) {
             let missing = || Error::ParameterMismatch { name: name.to_owned() };

@@ -88,7 +88,7 @@ enum Keep {
 
 /// The device.
 fn on(args: &Args) -> Result<Device> {
-    device(&args.device).map_err(|error| Error::State(error.to_string()))
+    device(&args.device).map_err(|error| Error::Unsuitable(error.to_string()))
 }
 
 fn main() -> ExitCode {

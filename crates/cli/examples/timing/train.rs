@@ -101,7 +101,7 @@ pub(crate) fn steps(args: &Args, size: &Size) -> Result<Value> {
     // The plan of a method that reads more than its own set asks for data that are not here.
     let alone = plugin.stages.contains(&Stage::Alignment) && needs.streams.is_empty();
     let foretold = alone.then(|| foretold(args, size)).transpose();
-    let foretold = foretold.map_err(|error| Error::State(error.to_string()))?;
+    let foretold = foretold.map_err(|error| Error::Unsuitable(error.to_string()))?;
     let model = size.model(args, 0)?;
     let base = model.load()?;
     let lora = Trainable::Lora(Lora { dropout: args.dropout, ..Lora::default() });

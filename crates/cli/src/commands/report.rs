@@ -38,13 +38,17 @@ pub(crate) struct ReportArgs {
     pub(crate) full: bool,
 }
 
+/// The experiment `root` as it was typed, if `path` is that directory and no run of it.
+pub(crate) fn typed<'a>(path: &'a Path, root: &'a Path) -> &'a Path {
+    let same = path.canonicalize().is_ok_and(|path| path == root);
+    if same { path } else { root }
+}
+
 pub(crate) fn run(args: &ReportArgs) -> Result<(), CommandError> {
     let stored = Stored::open(&args.path)?;
     let failures = stored.failures();
-    // Named as it was typed, as by `vxf run`.
-    let typed = args.path.canonicalize().is_ok_and(|path| path == stored.root);
     let findings = Findings {
-        root: if typed { &args.path } else { &stored.root },
+        root: typed(&args.path, &stored.root),
         experiment: &stored.experiment,
         layout: &stored.layout,
         records: &stored.records,

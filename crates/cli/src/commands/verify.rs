@@ -41,9 +41,9 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<(), CommandError> {
     }
     match problems.len() {
         0 => Ok(()),
-        count => {
-            Err(CommandError::failed(format!("{count} statements of the records do not hold")))
-        }
+        count => Err(CommandError::failed(format!(
+            "statements of the records that do not hold: {count}"
+        ))),
     }
 }
 

@@ -65,7 +65,7 @@ impl Lineage for Ancestor {
             None => self.base.model(),
             Some(trained) => self.base.load(trained),
         };
-        let model = model.map_err(|error| vxf_core::Error::State(error.to_string()))?;
+        let model = model.map_err(|error| vxf_core::Error::Unsuitable(error.to_string()))?;
         Ok((model, Params::new()))
     }
 }
