@@ -253,7 +253,8 @@ impl<'a> Executor<'a> {
         }
         let rates = (0..total).map(|step| training.schedule.rate(step));
         health::moved(start, &training.weights, rates.fold(0.0, f64::max), total)?;
-        let samples = training.samples()?;
+        // A stage without steps may have no stream.
+        let samples = if total > 0 { training.samples()? } else { 0 };
         let finished = training.finish()?;
         if !finished.figures.is_empty() {
             log.push(&json!({ "kind": "finish", "step": total, "figures": finished.figures }))?;
