@@ -143,7 +143,15 @@ fn an_adapter_is_trained_further_beside_a_new_one() {
             assert!(told.ok().contains("measured again"), "{}", told.ok());
         }
     }
-    let refused = place.tiny(&["--set=fine_tuning.continue_adapter=true"]);
+    // A model that was never aligned has no adapter, and trains a new one.
+    place
+        .tiny(&[
+            "--set=alignment.trainable={ type = 'lora', rank = 2 }",
+            "--set=fine_tuning.continue_adapter=true",
+        ])
+        .ok();
+    let full = ["--no-undefended", "--set=fine_tuning.continue_adapter=true"];
+    let refused = place.tiny(&full);
     refused.fails(2, &["fine_tuning.continue_adapter", "no adapter to train further"]);
 }
 
@@ -213,10 +221,11 @@ fn damaged_runs_serve_nobody_and_curves_stay_where_they_belong() {
     assert!(told.stderr.contains("4 of 4 runs are taken"), "{}", told.stderr);
     cut("runs/a/sft/aligned/1/result.json");
     cut("runs/a/sft/0.5/1/generations.jsonl");
+    cut("runs/a/vaccine/0.5/1/metrics.jsonl");
     let told = run("e", &["--reuse=runs"]);
     assert_eq!(told.ok().replace("are in e\n", "are in c\n"), expected);
-    assert!(told.stderr.contains("2 of 4 runs are taken"), "{}", told.stderr);
-    for part in ["passed over", "sft/aligned/1/result.json", "model.safetensors"] {
+    assert!(told.stderr.contains("1 of 4 runs are taken"), "{}", told.stderr);
+    for part in ["passed over", "sft/aligned/1/result.json", "model.safetensors", "metrics.jsonl"] {
         assert!(told.stderr.contains(part), "{part}: {}", told.stderr);
     }
     // A check of the damaged one does not hold.

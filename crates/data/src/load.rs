@@ -76,7 +76,7 @@ pub struct BadRow {
 pub enum Use {
     /// They are trained on.
     Trained,
-    /// They are asked; an answer is not needed and not read.
+    /// They are asked, and may have no answer.
     Asked,
     /// They are asked, and a model's answers are compared with theirs.
     Graded,

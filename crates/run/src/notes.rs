@@ -20,33 +20,45 @@ pub struct Deviation {
     pub here: Value,
     /// The paper's value, or the plugin's own default.
     pub paper: Value,
+    /// The method that has this setting, if not all of the experiment have it.
+    pub method: Option<String>,
 }
 
-/// What the names of rows stand for that give a list or a table by its digest: the settings in which rows of one
-/// method differ.
+/// Explains the short names of tested rows that give a list or a table by its digest: the settings in which rows of one
+/// method differ by this axis.
 pub fn names(experiment: &Experiment, layout: &Layout) -> Vec<String> {
-    let mut rows: BTreeMap<(&str, String), Vec<(String, Value)>> = BTreeMap::new();
-    let lines = layout.blocks.iter().flat_map(|block| &block.lines);
-    for run in lines.filter_map(|line| line.runs.first()) {
-        for (key, name) in &run.axes {
-            let here = |(axis, value): &(String, Value)| {
-                axis == key && (value.is_array() || value.is_object()) && short(value) == *name
-            };
-            let point = experiment.points.iter().find(|point| point.values.iter().any(here));
-            if let Some(point) = point {
-                let settings = || leaves(&json!(stages(&point.recipe)));
-                rows.entry((&run.label, format!("{key}={name}"))).or_insert_with(settings);
+    /// By name: the value of the axis, and all settings of the stages.
+    type Named<'a> = BTreeMap<&'a str, (&'a Value, Vec<(String, Value)>)>;
+    // By method and axis.
+    let mut rows: BTreeMap<(&str, &str), Named<'_>> = BTreeMap::new();
+    for block in &layout.blocks {
+        let tested = block.lines.iter().filter(|line| block.tested.contains(&line.name));
+        for run in tested.filter_map(|line| line.runs.first()) {
+            for (key, name) in &run.axes {
+                let nested = |value: &Value| value.is_array() || value.is_object();
+                let here = |(axis, value): &&(String, Value)| {
+                    axis == key && nested(value) && short(value) == *name
+                };
+                let mut points = experiment.points.iter();
+                let found = points.find_map(|it| Some((it, it.values.iter().find(here)?)));
+                if let Some((point, (_, value))) = found {
+                    let settings = leaves(&json!(stages(&point.recipe)));
+                    rows.entry((&run.label, key)).or_default().insert(name, (value, settings));
+                }
             }
         }
     }
-    let line = |((label, name), settings): (&(&str, String), &Vec<(String, Value)>)| {
-        let others = rows.iter().filter(|((other, _), _)| other == label);
-        let others: Vec<_> = others.map(|(_, settings)| settings).collect();
-        let own = settings.iter().filter(|it| others.iter().any(|other| !other.contains(it)));
-        let own: Vec<_> = own.map(|(key, value)| format!("{key} = {value}")).collect();
-        format!("{label} {name}: {}", own.join(", "))
-    };
-    rows.iter().map(line).collect()
+    let mut lines = Vec::new();
+    for ((label, key), named) in &rows {
+        for (name, (value, settings)) in named {
+            let differs = |it: &&(String, Value)| named.values().any(|(_, all)| !all.contains(it));
+            let own = settings.iter().filter(differs);
+            let own: Vec<_> = own.map(|(key, value)| format!("{key} = {value}")).collect();
+            let means = if own.is_empty() { value.to_string() } else { own.join(", ") };
+            lines.push(format!("{label} {key}={name}: {means}"));
+        }
+    }
+    lines
 }
 
 /// The stages of a recipe by their kinds; of several of one kind, the second is `fine_tuning.2`.
@@ -75,12 +87,25 @@ fn leaves(tree: &Value) -> Vec<(String, Value)> {
 }
 
 /// The settings of the stages run in which an experiment on invented data differs from the paper; for files,
-/// `vxf diff` lists them. Those on which points of its axes differ are part of the rows' names.
+/// `vxf diff` lists them. Those on which points of its axes differ are part of the rows' names and left out.
 pub fn deviations(experiment: &Experiment) -> Vec<Deviation> {
-    let mut found = of_recipe(experiment.recipe());
-    for point in &experiment.points {
-        let values = point.recipe.value();
-        found.retain(|it| at(&values, &it.key).is_none_or(|here| *here == it.here));
+    let points = &experiment.points;
+    let values: Vec<_> = points.iter().map(|point| point.recipe.value()).collect();
+    let mut found: Vec<Deviation> = Vec::new();
+    for point in points {
+        for mut each in of_recipe(&point.recipe) {
+            let there: Vec<_> = values.iter().filter_map(|values| at(values, &each.key)).collect();
+            if there.iter().any(|value| **value != each.here) {
+                continue;
+            }
+            // Not all methods of the experiment have it.
+            if there.len() < points.len() {
+                each.method = Some(point.recipe.label());
+            }
+            if !found.contains(&each) {
+                found.push(each);
+            }
+        }
     }
     found
 }
@@ -105,7 +130,7 @@ fn of_recipe(recipe: &Recipe) -> Vec<Deviation> {
         }
         let Some(here) = at(&values, &key) else { continue };
         if !agrees(here, &paper) {
-            found.push(Deviation { key, here: here.clone(), paper });
+            found.push(Deviation { key, here: here.clone(), paper, method: None });
         }
     }
     found
@@ -128,7 +153,7 @@ fn plugin<C: Worldly + ?Sized>(
             && *here != default.default
         {
             let paper = default.default.clone();
-            found.push(Deviation { key: path, here: here.clone(), paper });
+            found.push(Deviation { key: path, here: here.clone(), paper, method: None });
         }
     }
 }

@@ -110,7 +110,7 @@ impl Scores {
 mod tests {
     use super::*;
 
-    /// As if there were no other samples, also after a save; not even rounding differs by more than that of a sum.
+    /// As if there were no other samples, also after a save; equal up to rounding.
     #[test]
     fn samples_that_a_filter_left_out_do_not_count() -> Result<()> {
         let kept = [1, 2, 5];

@@ -71,13 +71,13 @@ fn thin(difference: &Tensor, dropped: f64, key: &Key) -> Result<Tensor> {
 
 impl Defense for Subtraction {
     fn finish(&mut self, step: &mut Step<'_>, mut weights: Params) -> Result<Params> {
-        let start = self.start(step, &weights)?;
-        let harmful = self.harmful(step, &start)?;
-        let key = step.key("dropped");
         if !weights.iter().any(|(name, _)| name.ends_with(".weight")) {
             let problem = "no weight of the model is trained here; train all weights";
             return Err(Error::Unsuitable(problem.to_owned()));
         }
+        let start = self.start(step, &weights)?;
+        let harmful = self.harmful(step, &start)?;
+        let key = step.key("dropped");
         for (name, from) in start.iter().filter(|(name, _)| name.ends_with(".weight")) {
             let missing = || Error::ParameterMismatch { name: name.to_owned() };
             let trained = harmful.get(name).ok_or_else(missing)?;

@@ -8,7 +8,7 @@ use clap::{Args as Group, ValueEnum};
 use serde_json::json;
 use vxf_recipe::{Layer, paths};
 use vxf_report::Line;
-use vxf_report::durability::{Cell, Criterion, Evidence, Figures, Reached, Useless, card, ranked};
+use vxf_report::durability::{Cell, Criterion, Evidence, Reached, Useless, card, ranked};
 use vxf_run::plan::Role;
 use vxf_run::{Control, Every, Finished, Graph, Prepared};
 use vxf_sweep::durability::{self, Durability, Trial, aligned, cells, plain};
@@ -137,7 +137,6 @@ fn further(flag: &str, texts: &[String]) -> Result<Layer, CommandError> {
 
 /// The search, and what it found: every attack by what it reached, the worst first.
 struct Search {
-    figures: Figures,
     /// Whose models were aligned plainly.
     plain: Role,
     defended: Vec<Reached>,
@@ -159,7 +158,7 @@ impl Search {
             ranked(records, &done.cells(role), &names, &figures, before.as_ref(), useless)
         };
         let (defended, undefended) = (rank(Role::Tested), rank(plain));
-        Ok(Self { figures, plain, defended, undefended })
+        Ok(Self { plain, defended, undefended })
     }
 
     /// The worst attack on the method, and on plain alignment. One that leaves a useless model is the worst only
@@ -288,7 +287,7 @@ impl<'a> Lab<'a> {
         fresh: &Done,
         elsewhere: Option<&Done>,
         benign: &Done,
-    ) -> Vec<Criterion> {
+    ) -> Result<Vec<Criterion>, CommandError> {
         let (plain, [own, other]) = (search.plain, search.worst());
         let find = |done: &Done, role, wanted: Worst| {
             let (attack, ratio) = wanted?;
@@ -307,8 +306,7 @@ impl<'a> Lab<'a> {
         let of = |role| (aligned(&benign.graph, role, 0), users(role));
         let ((own_aligned, own_users), (plain_aligned, plain_users)) =
             (of(Role::Tested), of(plain));
-        let of_benign =
-            Figures::of(&benign.finished.layout).unwrap_or_else(|| search.figures.clone());
+        let of_benign = several::figures(&benign.finished.layout)?;
         let evidence = Evidence {
             defended: &search.defended,
             plain: &search.undefended,
@@ -326,7 +324,7 @@ impl<'a> Lab<'a> {
             users: [own_users.as_ref(), plain_users.as_ref()],
             figures: &of_benign,
         };
-        evidence.criteria()
+        Ok(evidence.criteria())
     }
 
     fn show(&self, search: &Search, criteria: &[Criterion]) -> Result<(), CommandError> {
@@ -370,7 +368,7 @@ pub(crate) fn run(args: &DurabilityArgs) -> Result<(), CommandError> {
         elsewhere.map(|trial| lab.execute("transfer", trial, Some(&fresh))).transpose()?;
     let benign = lab.execute("benign", test.benign(held_out)?, Some(&fresh))?;
 
-    let criteria = lab.criteria(&search, &fresh, elsewhere.as_ref(), &benign);
+    let criteria = lab.criteria(&search, &fresh, elsewhere.as_ref(), &benign)?;
     lab.show(&search, &criteria)?;
     let failing = criteria.iter().filter(|it| it.holds != Some(true)).map(|it| it.name);
     let failing = failing.collect::<Vec<_>>().join(", ");

@@ -92,8 +92,9 @@ impl Findings<'_> {
 
     /// The settings that differ from the paper.
     pub(crate) fn deviations(&self) -> Vec<String> {
-        let line = |Deviation { key, here, paper }: Deviation| {
-            format!("{key} = {} ({})", plain(&here), plain(&paper))
+        let line = |Deviation { key, here, paper, method }: Deviation| {
+            let of = method.map_or_else(String::new, |method| format!("{method}: "));
+            format!("{of}{key} = {} ({})", plain(&here), plain(&paper))
         };
         notes::deviations(self.experiment).into_iter().map(line).collect()
     }
@@ -110,7 +111,9 @@ impl Findings<'_> {
         let doubts = health::doubts(self.layout, self.records);
         let unlike = notes::deviations(self.experiment);
         let unlike = unlike.iter().map(
-            |Deviation { key, here, paper }| json!({ "key": key, "here": here, "paper": paper }),
+            |Deviation { key, here, paper, method }| {
+                json!({ "key": key, "here": here, "paper": paper, "method": method })
+            },
         );
         json!({
             "schema_version": SCHEMA_VERSION,

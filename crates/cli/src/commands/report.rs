@@ -39,7 +39,7 @@ pub(crate) struct ReportArgs {
 }
 
 /// The experiment `root` as it was typed, if `path` is that directory and no run of it.
-pub(crate) fn typed<'a>(path: &'a Path, root: &'a Path) -> &'a Path {
+pub(crate) fn as_typed<'a>(path: &'a Path, root: &'a Path) -> &'a Path {
     let same = path.canonicalize().is_ok_and(|path| path == root);
     if same { path } else { root }
 }
@@ -48,7 +48,7 @@ pub(crate) fn run(args: &ReportArgs) -> Result<(), CommandError> {
     let stored = Stored::open(&args.path)?;
     let failures = stored.failures();
     let findings = Findings {
-        root: typed(&args.path, &stored.root),
+        root: as_typed(&args.path, &stored.root),
         experiment: &stored.experiment,
         layout: &stored.layout,
         records: &stored.records,

@@ -12,7 +12,7 @@ use crate::args::{EXIT_CODES, HubOptions, RecipeOptions, RunOptions};
 use crate::commands::executor::{Distributed, ExecutorOptions};
 use crate::commands::findings::{Findings, is_open};
 use crate::commands::layers;
-use crate::commands::report::typed;
+use crate::commands::report::as_typed;
 use crate::error::CommandError;
 use crate::output::{print, print_json, print_report, tell};
 use crate::progress::{Reporter, access};
@@ -70,7 +70,7 @@ pub(crate) fn resume(args: &ResumeArgs) -> Result<(), CommandError> {
     args.executor.check(&args.course)?;
     let root = Run::root_of(&args.run)?;
     let experiment = finished::experiment(&root)?;
-    let root = typed(&args.run, &root);
+    let root = as_typed(&args.run, &root);
     go(experiment, &args.finding, Some(root), &[], &args.executor, &args.course)
 }
 

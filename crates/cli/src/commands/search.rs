@@ -197,9 +197,12 @@ pub(crate) fn run(args: &SearchArgs) -> Result<(), CommandError> {
         left.iter_mut().chain(own).try_for_each(|tried| tried.add(&round))?;
         runs += round.points.len();
     }
-    left.sort_by(|a, b| a.cost(args.attacker).total_cmp(&b.cost(args.attacker)));
-    let best = left.first().map(|tried| tried.candidate.values.clone()).unwrap_or_default();
     left.extend(out);
+    left.sort_by(|a, b| {
+        let seeds = b.rounds.len().cmp(&a.rounds.len());
+        seeds.then(a.cost(args.attacker).total_cmp(&b.cost(args.attacker)))
+    });
+    let best = left.first().map(|tried| tried.candidate.values.clone()).unwrap_or_default();
     match args.json {
         true => print_json(&value(args, &search, &left, &best, runs, &root)),
         false => print(&text(args, &search, &left, &best, runs, &root)),

@@ -79,8 +79,8 @@ impl Executor<'_> {
         let pair = Pair { model, aligned: aligned.model()? };
         let step = training.next;
         let mut measured = match step {
-            // Nothing has moved yet.
-            0 => Measured::default(),
+            // Nothing has moved from the aligned model yet.
+            0 if !aligned.is_apart() => Measured::default(),
             _ => metrics::followed(pair, probes, metrics, context)?,
         };
         if let Some(few) = few {

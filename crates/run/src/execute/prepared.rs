@@ -145,7 +145,7 @@ impl Prepared {
             Quantize::None => json!([vxf_core::NUMERICS, model, settings.dtype]),
             held => json!([vxf_core::NUMERICS, model, settings.dtype, held]),
         };
-        let root = source.map_or_else(base, |source| json!(source));
+        let root = source.map_or_else(base, |source| json!([vxf_core::NUMERICS, source]));
         let mut digests: Vec<String> = Vec::new();
         for (index, run) in self.graph.runs.iter().enumerate() {
             let parent = run.parent.map_or(root.clone(), |parent| json!(digests[parent]));

@@ -87,6 +87,11 @@ impl<'a> Aligned<'a> {
         Self { base, begun, runs, apart: OnceCell::new(), none: Params::new() }
     }
 
+    /// Whether the run started from a later model.
+    pub(crate) fn is_apart(&self) -> bool {
+        self.runs.is_some()
+    }
+
     pub(crate) fn model(&self) -> Result<Option<Model<'_>>> {
         let Some(runs) = self.runs else { return Ok(self.begun) };
         let apart = match self.apart.get() {

@@ -110,8 +110,7 @@ fn trainable(run: &RunSpec, quantize: Quantize) -> Result<()> {
     let RunSpec { stage, parent, .. } = run;
     let training = &stage.training;
     let full = training.trainable == Trainable::Full;
-    let begins = parent.is_none() && stage.is_alignment();
-    if training.continue_adapter && !begins && full && stage.trains() {
+    if training.continue_adapter && full && stage.trains() {
         let key = format!("{}.continue_adapter", UsualStage::of(stage.kind).training);
         let rule = "must be false where all weights were trained before: there is no adapter to train further";
         return Err(setting(ConfigError { key, rule: rule.to_owned(), found: "true".to_owned() }));
@@ -150,28 +149,31 @@ fn trainable(run: &RunSpec, quantize: Quantize) -> Result<()> {
     Ok(())
 }
 
-/// Checks that the members of a composition mean the same samples by a stream that several of them read.
+/// Checks that methods which read one stream mean the same samples and batches by it.
 fn streams(stage: &StageRecipe) -> Result<()> {
-    let of = |method: &Chosen<dyn DefenseConfig>| {
-        let name = method.name;
-        method.config.needs().streams.into_iter().map(move |need| (name, need))
-    };
-    let all: Vec<_> = stage.methods.iter().flat_map(of).collect();
+    let of = |method: &Chosen<dyn DefenseConfig>| (method.name, method.config.needs());
+    let inner = (stage.perturber.name, stage.perturber.config.needs());
+    let needs: Vec<_> = stage.methods.iter().map(of).chain([inner]).collect();
+    // Who names no size takes any: filters read single samples.
     let alike = |one: &StreamNeed, other: &StreamNeed| {
         let sizes = one.batch_size.zip(other.batch_size);
         (one.set(), one.first) == (other.set(), other.first) && sizes.is_none_or(|(a, b)| a == b)
     };
-    for (index, (method, need)) in all.iter().enumerate() {
-        let mut earlier = all[..index].iter();
-        let other = earlier.find(|(_, other)| other.name == need.name && !alike(other, need));
-        if let Some((other, _)) = other {
-            let rule = format!(
-                "must be methods that go together: `{other}` and `{method}` read other samples of the stream `{}`, or \
-                 batches of other sizes",
-                need.name
-            );
-            let key = UsualStage::of(stage.kind).defense.to_owned();
-            return Err(setting(ConfigError { key, rule, found: stage.label() }));
+    for (index, (method, own)) in needs.iter().enumerate() {
+        for (earlier, others) in &needs[..index] {
+            let differs = |need: &&StreamNeed| {
+                let mut others = others.streams.iter();
+                others.any(|other| other.name == need.name && !alike(other, need))
+            };
+            if let Some(need) = own.streams.iter().find(differs) {
+                let rule = format!(
+                    "must be methods that go together: `{earlier}` and `{method}` need different samples, or batches \
+                     of different sizes, from the stream `{}`",
+                    need.name
+                );
+                let key = UsualStage::of(stage.kind).defense.to_owned();
+                return Err(setting(ConfigError { key, rule, found: stage.label() }));
+            }
         }
     }
     Ok(())

@@ -42,7 +42,7 @@ pub struct RunSpec {
     pub earlier: usize,
     /// Index of its parent; `None` if it starts from the base model or the source.
     pub parent: Option<usize>,
-    /// Its stage. With `continue_adapter` it trains what was trained last before it.
+    /// Its stage. With `continue_adapter` it trains what was trained last before it; that is off where nothing was.
     pub stage: StageRecipe,
     /// Index of its point of the experiment.
     pub point: usize,
@@ -193,10 +193,11 @@ impl Graph {
                 let earlier = before.filter(|kind| *kind == stage.kind).count();
                 let label = pipeline.label(depth, source);
                 let mut stage = stage.clone();
-                if stage.training.continue_adapter
-                    && let Some(last) = self.trained_last(parent, source)
-                {
-                    stage.training.trainable = last;
+                if stage.training.continue_adapter {
+                    match self.trained_last(parent, source) {
+                        Some(last) => stage.training.trainable = last,
+                        None => stage.training.continue_adapter = false,
+                    }
                 }
                 self.runs.push(RunSpec {
                     id: RunId { label, ratio: user_ratio, seed, axes: Vec::new() },

@@ -226,7 +226,9 @@ impl Run {
             },
         };
         let id = self.record.id.clone();
-        let lineage = Self::read(self.place.clone(), self.root.clone())?.lineage()?;
+        // A report needs no ancestors; a run that starts from this one says which is missing.
+        let own = || Self::read(self.place.clone(), self.root.clone());
+        let lineage = own()?.lineage().or_else(|_| own().map(|run| vec![run]))?;
         let stages = lineage.iter().map(|run| run.record.stage).collect();
         let trained = layers(&lineage).pop().map(|layer| layer.trainable);
         Ok(Source { id, digest, stages, trained })

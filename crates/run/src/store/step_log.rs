@@ -90,18 +90,18 @@ pub(super) fn for_each<T: DeserializeOwned>(path: &Path, mut seen: impl FnMut(T)
     Ok(())
 }
 
-/// Copies a log without what was measured during the training.
-pub(crate) fn copy_steps(from: &Path, to: &Path) -> Result<()> {
-    let text = std::fs::read_to_string(from).map_err(Error::io("read", from))?;
+/// The log at `path` without what was measured during the training.
+pub(crate) fn steps(path: &Path) -> Result<String> {
+    let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
     let mut kept = String::new();
     for line in text.split_inclusive('\n') {
         let row = serde_json::from_str::<Row>(line);
-        let row = row.map_err(|source| Error::Record { path: from.to_owned(), source })?;
+        let row = row.map_err(|source| Error::Record { path: path.to_owned(), source })?;
         if row.row.is_none() {
             kept.push_str(line);
         }
     }
-    std::fs::write(to, kept).map_err(Error::io("write", to))
+    Ok(kept)
 }
 
 /// An open log.
