@@ -13,6 +13,7 @@ mod samples;
 mod tokens;
 mod unlearn;
 mod user;
+mod vectors;
 
 use std::collections::BTreeMap;
 

@@ -63,7 +63,7 @@ fn rows_of_one_method_are_told_apart() {
         assert!(!text.contains("fine_tuning.defense.user_steps"), "{text}");
     }
     assert!(told.ok().contains("Rows of one method"), "{}", told.ok());
-    // What differs between rows is no setting of all of them.
+    // A setting that differs between rows is not listed as common to all rows.
     assert!(told.ok().contains("fine_tune_defense.user_steps = 3 (900)"), "{}", told.ok());
     assert!(!told.ok().contains("fine_tune_defense.alignment_steps"), "{}", told.ok());
     let page = place.vxf(&["report", "runs", "--format=html"]);

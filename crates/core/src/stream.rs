@@ -177,11 +177,8 @@ impl Stream {
         let at = (position % per_epoch) as usize;
         match &self.0 {
             Source::Batches { read, .. } => Ok(read[at].clone()),
-            Source::Examples { examples, kept, batch_size, order, key } => {
-                let mut indices = match kept {
-                    Some(kept) => kept.to_vec(),
-                    None => (0..examples.len()).collect(),
-                };
+            Source::Examples { examples, batch_size, order, key, .. } => {
+                let mut indices = self.kept();
                 let all = indices.len();
                 let mut rng = key.index(position / per_epoch).rng();
                 if *order != Order::Sequential {

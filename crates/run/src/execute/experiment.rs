@@ -167,7 +167,7 @@ impl Prepared {
             }
             true => {}
         }
-        if missing && self.reuses() {
+        if missing {
             self.take_over(&directory, progress)?;
             missing = !self.all_done(&directory);
         }

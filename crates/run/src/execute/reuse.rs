@@ -77,11 +77,6 @@ impl Prepared {
         Ok(())
     }
 
-    /// Whether runs of other experiments may serve this one.
-    pub(super) fn reuses(&self) -> bool {
-        !self.others.runs.is_empty() || !self.others.unreadable.is_empty()
-    }
-
     /// Copies those runs of other experiments that `directory` lacks. Damaged ones are passed over and reported.
     pub(super) fn take_over(&self, directory: &Directory, progress: &dyn Progress) -> Result<()> {
         let pass_over = |problem: &str| progress.note(&format!("warning: passed over: {problem}"));

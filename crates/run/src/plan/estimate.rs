@@ -14,8 +14,9 @@ use vxf_recipe::settings::Keep;
 use vxf_recipe::{Experiment, Recipe, StageRecipe};
 
 use super::check;
-use super::cost::{self, Sizes, Workload, rate};
+use super::cost::{self, Sizes, Workload};
 use super::graph::{Graph, Role};
+use super::rate::rate;
 use crate::measure::SeedData;
 use crate::measure::data::SetName;
 use crate::store::finished;

@@ -4,5 +4,7 @@ pub(crate) mod check;
 pub(crate) mod cost;
 pub mod estimate;
 pub mod graph;
+mod pipelines;
+mod rate;
 
 pub use graph::{Final, Graph, Role, RunSpec, Source};
